@@ -1,0 +1,1 @@
+"""The five components: one folder each, with everything about it."""

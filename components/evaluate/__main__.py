@@ -1,0 +1,4 @@
+from graftline.component import main
+from graftline.components.evaluate import COMPONENT
+
+main(COMPONENT)

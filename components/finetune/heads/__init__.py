@@ -1,0 +1,1 @@
+"""What `finetune` learns with labels: one file a head, with its parameters."""

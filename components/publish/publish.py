@@ -1,0 +1,107 @@
+"""Release the model if the gate decided so: check the inputs and the decision, gather the files, publish."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graftline.canonical import read_json
+from graftline.components.publish.card import model_card
+from graftline.components.publish.chain import check_chain
+from graftline.components.publish.decision import Decision, read_decision
+from graftline.components.publish.params import PublishParams
+from graftline.digests import RECORD, sha256_bytes
+from graftline.durable import write_atomic
+from graftline.errors import InputError
+from graftline.releases import Draft, Receipt, Release, open_publication, publish
+
+if TYPE_CHECKING:
+    from graftline.component import Context
+
+FILES = {
+    "model.safetensors": "model", "config.json": "model", "metrics.json": "evaluation",
+    "profile.json": "dataset", "schema.json": "dataset",
+}  # fmt: skip
+"""Each file of a release that an input holds, and which."""
+CARD, RECEIPT = "README.md", "release.json"
+
+
+def run(context: Context) -> None:
+    """Publish the model and write the receipt into `context.out`.
+
+    Raises:
+        InputError: the inputs do not belong together, or one lacks a file.
+        RefusalError: the gate's decision is no; nothing was published.
+    """
+    params = context.section("publish", PublishParams)
+    check_chain(context.records)
+    decision = read_decision(context.paths["evaluation"])
+    decision.check(context.task)
+    draft = _draft(context, params, decision)
+    receipt = publish(context.store(), draft, open_publication(context.work, draft))
+    if receipt.champion_changed:
+        print(_warning(decision, receipt), file=sys.stderr)
+    (context.out / RECEIPT).write_text(json.dumps(_receipt(receipt), indent=2, sort_keys=True) + "\n")
+    context.draft.metrics = {"version": receipt.release.version, "promoted": int(receipt.promoted)}
+
+
+def _draft(context: Context, params: PublishParams, decision: Decision) -> Draft:
+    files = {name: context.paths[of] / name for name, of in FILES.items()}
+    plots = {path.name: path for path in sorted(context.paths["evaluation"].glob("*.png"))}
+    for path in files.values():
+        if not path.is_file():
+            raise InputError(path, "the file is missing", fix="run the stage that makes it")
+    metrics = _metrics(files["metrics.json"])
+    card = context.work / CARD
+    write_atomic(card, model_card(context.task, params, context.records, metrics, list(plots)).encode())
+    return Draft(
+        task=context.task, files=files | plots | {CARD: card}, records=_records(context), metrics=metrics,
+        compared_with=decision.champion, alias=params.alias,
+    )  # fmt: skip
+
+
+def _metrics(path: Path) -> dict[str, float]:
+    metrics = read_json(path)
+    if not isinstance(metrics, dict):
+        raise InputError(path, f"a {type(metrics).__name__}", expected="a mapping of names to numbers")
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(
+                path, f"{name} is {value!r}", expected="a finite number", fix="run evaluate again"
+            )
+    return metrics
+
+
+def _records(context: Context) -> dict[str, bytes]:
+    """Return the bytes of each input's record, those that were verified."""
+    found = {name: (context.paths[name] / RECORD).read_bytes() for name in context.records}
+    for name, data in found.items():
+        if sha256_bytes(data) != context.records[name].sha256:
+            raise InputError(
+                context.paths[name] / RECORD, "changed while publishing", fix="run publish again"
+            )
+    return found
+
+
+def _receipt(receipt: Receipt) -> dict[str, Any]:
+    release = receipt.release
+    return {
+        "task": release.task, "version": release.version, "digest": release.digest,
+        "manifest": release.manifest, "alias": receipt.alias, "promoted": receipt.promoted,
+        "previous_champion": _named(receipt.previous_champion),
+    }  # fmt: skip
+
+
+def _named(release: Release | None) -> dict[str, Any] | None:
+    return None if release is None else {"version": release.version, "digest": release.digest}
+
+
+def _warning(decision: Decision, receipt: Receipt) -> str:
+    compared = f"version {decision.champion['version']}" if decision.champion else "no champion"
+    return (
+        f"publish: warning: {receipt.release.name} was compared with {compared}, but {receipt.alias} "
+        "pointed elsewhere when it was published; run evaluate again to compare with that one"
+    )

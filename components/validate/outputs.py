@@ -1,0 +1,121 @@
+"""The dataset's Parquet files, written as the rows come, in memory of a fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from graftline.components.validate.columns import output_type
+from graftline.components.validate.contract import Contract
+from graftline.components.validate.identity import SPLIT_NAMES, TEST, UNLABELLED
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+GROUP_BYTES = 4 << 20
+"""Size of a row group in memory."""
+
+
+class _File:
+    """One Parquet file; rows wait until they fill a row group: many small ones would be slow to read."""
+
+    def __init__(self, path: Path, schema: pa.Schema, dictionary: list[str]) -> None:
+        import pyarrow.parquet as pq
+
+        self.rows = 0
+        self._writer = pq.ParquetWriter(
+            path, schema, compression="zstd", use_dictionary=dictionary, write_page_checksum=True
+        )
+        self._waiting: list[pa.Table] = []
+        self._bytes = 0
+
+    def add(self, table: pa.Table) -> None:
+        self.rows += table.num_rows
+        self._waiting.append(table)
+        self._bytes += table.nbytes
+        if self._bytes >= GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
+        self._waiting, self._bytes = [], 0
+
+
+class Outputs:
+    """All files of the dataset folder that hold rows."""
+
+    def __init__(self, folder: Path, contract: Contract) -> None:
+        import pyarrow as pa
+
+        self._label = contract.label[0]
+        kept = [name for name in contract.columns if name != contract.split]
+        fields = [pa.field("row", pa.int64())]
+        fields += [pa.field(name, output_type(contract.columns[name])) for name in kept]
+        self._labelled = pa.schema(fields)
+        self._pool = pa.schema([entry for entry in fields if entry.name != self._label])
+        text = [entry.name for entry in fields if pa.types.is_string(entry.type)]
+        self.splits = [
+            _File(
+                folder / f"{name}.parquet",
+                self._pool if name == SPLIT_NAMES[UNLABELLED] else self._labelled,
+                text,
+            )
+            for name in SPLIT_NAMES
+        ]
+        self.quarantine = _File(
+            folder / "quarantine.parquet",
+            pa.schema([("row", pa.int64()), ("rule", pa.string()), ("value", pa.string())]),
+            ["rule"],
+        )
+        self.rows = _File(
+            folder / "rows.parquet",
+            pa.schema([("row", pa.int64()), ("digest", pa.binary(32)), ("split", pa.string())]),
+            ["split"],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (*self.splits, self.quarantine, self.rows):
+            file.close()
+
+    def add_rows(
+        self, rows: np.ndarray, columns: dict[str, pa.Array], digests: np.ndarray, splits: np.ndarray
+    ) -> None:
+        """Write good rows: to their splits, to the pool unless in test, and to the row index."""
+        import numpy as np
+        import pyarrow as pa
+
+        numbers = pa.array(rows, pa.int64())
+        table = pa.table(
+            [numbers] + [columns[name] for name in self._labelled.names[1:]], schema=self._labelled
+        )
+        pool = table.drop_columns([self._label])
+        for split, file in enumerate(self.splits):
+            mask = splits != TEST if split == UNLABELLED else splits == split
+            if mask.any():
+                file.add((pool if split == UNLABELLED else table).filter(pa.array(mask)))
+        raw = pa.py_buffer(np.ascontiguousarray(digests))
+        digest = pa.Array.from_buffers(pa.binary(32), len(rows), [None, raw])
+        names = pa.array(np.array(SPLIT_NAMES, object)[splits], pa.string())
+        self.rows.add(pa.table({"row": numbers, "digest": digest, "split": names}))
+
+    def add_failures(self, failures: Sequence[tuple[int, str, str]]) -> None:
+        """Write (row, rule, value), a line each."""
+        import pyarrow as pa
+
+        columns: list[tuple[Any, ...]] = list(zip(*failures, strict=True)) or [(), (), ()]
+        kinds = (pa.int64(), pa.string(), pa.string())
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+        if failures:
+            self.quarantine.add(pa.table(arrays, names=["row", "rule", "value"]))

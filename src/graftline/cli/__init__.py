@@ -1,0 +1,44 @@
+"""The `graftline` command. Each command's own module imports what it needs only when it runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from graftline.cli.compile import compile_pipeline
+from graftline.cli.import_data import import_data
+from graftline.cli.predict import predict
+from graftline.cli.releases import releases, rollback
+from graftline.cli.run import run
+from graftline.cli.schema import schema
+from graftline.errors import GraftlineError
+
+app = typer.Typer(
+    name="graftline",
+    help="Retrain pretrained models, and prove where every model came from.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run)
+app.command("predict")(predict)
+app.command("releases")(releases)
+app.command("rollback")(rollback)
+app.command("import")(import_data)
+app.command("compile")(compile_pipeline)
+app.command("schema")(schema)
+
+
+def main() -> None:
+    """Run the command and exit: 0 done, 2 bad input, 3 a gate refused, 130 interrupted, 1 anything else."""
+    from graftline.component import fail, from_os_error
+
+    try:
+        app()
+    except GraftlineError as error:
+        sys.exit(fail("graftline", error))
+    except OSError as error:
+        sys.exit(fail("graftline", from_os_error(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)

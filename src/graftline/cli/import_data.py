@@ -1,0 +1,31 @@
+"""`graftline import`: make a shipped task's raw data again from its public source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_data(
+    task: Annotated[str, typer.Argument(help="the task whose raw data to make, such as mnist")],
+    out: Annotated[Path | None, typer.Option(help="the folder to write (default: data/TASK/raw)")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="the source file, already fetched; then no network is needed"),
+    ] = None,
+) -> None:
+    """Make a task's raw data from its public source; equal bytes on every run."""
+    from graftline.digests import sha256_file
+    from graftline.environment import ROOT
+    from graftline.errors import InputError, nearest
+    from graftline.importers import IMPORTERS
+
+    if task not in IMPORTERS:
+        known = sorted(IMPORTERS)
+        raise InputError(
+            "import", f"no importer for '{task}'{nearest(task, known)}", expected=", ".join(known)
+        )
+    path = IMPORTERS[task]()(out or ROOT / "data" / task / "raw", source)
+    typer.echo(f"{path}  {path.stat().st_size:,} bytes  sha256 {sha256_file(path)}")

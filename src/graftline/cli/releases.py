@@ -1,0 +1,57 @@
+"""`graftline releases` and `graftline rollback`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from graftline.cli.stores import STORE, open_given
+
+
+def releases(
+    task: Annotated[str | None, typer.Argument(help="one task; all of them if left out")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list instead of a table")] = False,
+    store: Annotated[str, STORE] = "",
+) -> None:
+    """List releases, oldest first."""
+    import json
+
+    from graftline.releases import list_releases
+
+    opened = open_given(store)
+    found = list_releases(opened, task)
+    columns = ("task", "version", "path", "digest", "created", "aliases")
+    if as_json:
+        print(json.dumps([{name: getattr(release, name) for name in columns} for release in found], indent=2))
+        return
+    if not found:
+        print(f"no releases in {opened.url}; make one with `graftline run {task or 'TASK'}`")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "version", "aliases", "created", "digest", "path", box=None, pad_edge=False)
+    for release in found:
+        table.add_row(
+            release.task,
+            str(release.version),
+            ", ".join(release.aliases),
+            release.created,
+            release.digest[:12],
+            release.path,
+        )
+    Console(soft_wrap=True).print(table)
+
+
+def rollback(
+    task: Annotated[str, typer.Argument(help="the task")],
+    to: Annotated[int, typer.Option("--to", metavar="N", min=1, help="the version to go back to")],
+    store: Annotated[str, STORE] = "",
+    alias: Annotated[str, typer.Option("--alias", help="the alias to move")] = "champion",
+) -> None:
+    """Point an alias at an earlier release again. It is recorded in the ledger; nothing is deleted."""
+    from graftline import releases as library
+
+    release, moved = library.rollback(open_given(store), task, to, alias)
+    print(f"{task}@{alias} is {release.name} " + ("now" if moved else "already; nothing was changed"))

@@ -1,0 +1,263 @@
+"""`graftline run TASK`: bring a task's release up to date with its data, code and parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graftline.cli.stores import STORE
+
+if TYPE_CHECKING:
+    from graftline.engines.local import StageRun
+    from graftline.store import Store
+
+REFUSED = "refused"
+
+
+def run(
+    task: Annotated[str, typer.Argument(help="the task: a folder under data/")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="first change a value in the task's params.yaml: finetune.learning_rate=0.002; repeatable",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="run every stage, even where nothing has changed")
+    ] = False,
+    store: Annotated[str, STORE] = "",
+) -> None:
+    """Bring a task's release up to date with its data, code and parameters, skipping what has not changed.
+
+    Exit codes: 0 done, 2 bad input, 3 the gate refused the release, 130 interrupted, 1 anything else.
+    """  # fmt: skip
+    import time
+
+    from graftline.durable import exclusive
+    from graftline.engines import local
+    from graftline.environment import ROOT
+    from graftline.errors import EXIT_REFUSED
+
+    started = time.perf_counter()
+    params = task_parameters(task)
+    store_url = _absolute(store) if store else str(ROOT / "store")
+    outputs = local.OUTPUTS / task
+    with exclusive(outputs, what=f"`graftline run {task}`"):
+        update_parameters(params, task, assignments or [])
+        local.pull_raw(task)
+        stages = _run_stages(task, store_url, force)
+        page = _report(outputs, store_url, stages)
+        _summary(task, stages, time.perf_counter() - started, page)
+    if stages[-1].state == REFUSED:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def task_parameters(task: str) -> Path:
+    """Return the path of the task's params.yaml. Raises InputError if there is no such task in data/."""
+    from graftline.environment import ROOT
+    from graftline.errors import InputError, nearest
+    from graftline.params import TASK_NAME
+    from graftline.yamlfile import load_yaml
+
+    known = sorted(path.parent.name for path in (ROOT / "data").glob("*/params.yaml"))
+    if not TASK_NAME.fullmatch(task) or task not in known:
+        raise InputError(
+            "data", f"no task '{task}'{nearest(task, known)}", expected="one of " + ", ".join(known),
+            fix="to add one, make a folder under data/ as README.md shows",
+        )  # fmt: skip
+    listing = ROOT / "data/tasks.yaml"
+    document = load_yaml(listing)
+    if not isinstance(document, dict) or task not in (document.get("tasks") or []):
+        raise InputError(listing, f"the task '{task}' is not listed", fix=f"add `- {task}` under `tasks`")
+    return ROOT / "data" / task / "params.yaml"
+
+
+def update_parameters(path: Path, task: str, assignments: list[str]) -> None:
+    """Check the task's parameters with the assignments made; then write them, comments kept, if they change.
+
+    Raises:
+        InputError: the file or an assignment is wrong. The file is then as it was.
+    """
+    from graftline.cli.schema import check_parameters
+    from graftline.params import load_document
+
+    document, where = load_document(path)
+    changes = [_assignment(text) for text in assignments]
+    for key, value in changes:
+        _assign(document, key, value)
+    check_parameters(document, where, task)
+    if changes:
+        _write_parameters(path, changes)
+
+
+def _assignment(text: str) -> tuple[list[str], Any]:
+    """Return the dotted key and the value of `finetune.epochs=3`; the value is read as JSON or YAML."""
+    import json
+
+    from graftline.errors import InputError, nearest
+    from graftline.params import COMPONENTS
+    from graftline.yamlfile import parse_yaml
+
+    key, equals, value = text.partition("=")
+    parts = key.split(".")
+    if not equals or len(parts) < 2 or not all(parts):
+        raise InputError(
+            f"--set {text}", "not an assignment", expected="KEY=VALUE, such as finetune.epochs=3"
+        )
+    if parts[0] not in COMPONENTS:
+        raise InputError(
+            f"--set {text}", f"unknown section '{parts[0]}'{nearest(parts[0], list(COMPONENTS))}",
+            expected="one of " + ", ".join(COMPONENTS),
+        )  # fmt: skip
+    try:
+        return parts, json.loads(value)  # JSON reads 3e-4 as a number, YAML 1.1 as text
+    except json.JSONDecodeError:
+        return parts, parse_yaml(value, where=f"--set {text}")
+
+
+def _assign(document: Any, key: list[str], value: Any) -> None:
+    for part in key[:-1]:
+        if not isinstance(document.get(part), dict):
+            document[part] = {}
+        document = document[part]
+    document[key[-1]] = value
+
+
+def _write_parameters(path: Path, changes: list[tuple[list[str], Any]]) -> None:
+    from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+
+    from graftline.durable import write_atomic
+
+    text = path.read_text()
+    document = parse_yaml_for_update(text, path)
+    for key, value in changes:
+        _assign(document, key, value)
+    changed = dumps_yaml(document)
+    if changed != text:
+        write_atomic(path, changed.encode())
+
+
+def _absolute(store: str) -> str:
+    """Return the store's address for processes that run in another folder."""
+    return store if "://" in store else str(Path(store).absolute())
+
+
+def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
+    """Run what has changed; return what became of each stage. Exits with a failed component's exit code."""
+    import shutil
+
+    from graftline.engines import local
+    from graftline.errors import EXIT_REFUSED
+
+    events: dict[str, str] = {}
+
+    def show(stage: str, event: str) -> None:
+        events[stage] = event
+        if event == "ran":
+            _console().rule(f"[bold]{stage}[/] {task}", align="left", style="dim")
+
+    receipt = local.output_folder(task, "publish")
+    try:
+        local.reproduce(task, store_url=store_url, force=force, on_event=show)
+        if not _is_released(receipt, store_url):
+            _console().print("the store does not hold the release that was made here; publishing it again")
+            local.reproduce(task, store_url=store_url, force=True, only="publish", on_event=show)
+    except local.StageError as error:
+        if error.exit_code != EXIT_REFUSED:
+            raise typer.Exit(error.exit_code) from None  # the component has said what was wrong
+        events["publish"] = REFUSED
+        if receipt.exists():  # an earlier release's: it says nothing about this model
+            shutil.rmtree(receipt)
+    return local.outcome(task, events)
+
+
+def _is_released(receipt_folder: Path, store_url: str) -> bool:
+    """Return whether the store still holds the release that publish's receipt names."""
+    from graftline.canonical import read_json
+    from graftline.releases import list_releases
+    from graftline.store import open_store
+
+    receipt = read_json(receipt_folder / "release.json")
+    releases = list_releases(open_store(store_url), receipt["task"])
+    return any((r.version, r.manifest) == (receipt["version"], receipt["manifest"]) for r in releases)
+
+
+def _report(outputs: Path, store_url: str, stages: list[StageRun]) -> Path:
+    """Write the report page if anything ran or the page is missing; return its path."""
+    page = outputs / "report.html"
+    if not page.exists() or any(stage.state != "skipped" for stage in stages):
+        from graftline.report import write_report
+        from graftline.store import open_store
+
+        store: Store = open_store(store_url)
+        return write_report(outputs, store, page)
+    return page
+
+
+def _summary(task: str, stages: list[StageRun], total: float, page: Path) -> None:
+    """Print the stages, the headline metrics, the release and the report's path."""
+    from rich.table import Table
+
+    from graftline.canonical import read_json
+    from graftline.engines.local import output_folder
+
+    console = _console()
+    table = Table(title=f"{task}: {total:.1f} s", title_justify="left", title_style="bold")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    table.add_column("what happened")
+    for stage in stages:
+        table.add_row(stage.name, "" if stage.seconds is None else f"{stage.seconds:.1f}", stage.state)
+    console.print(table)
+    working = sum(stage.seconds or 0.0 for stage in stages)
+    if working:
+        console.print(
+            f"outside the components: {total - working:.1f} s, {(total - working) / total:.0%} of the time"
+        )
+    for line in headlines(read_json(output_folder(task, "evaluate") / "metrics.json")):
+        console.print(line)
+    if stages[-1].state == REFUSED:
+        console.print("release   none: the gate refused")
+    else:
+        receipt = read_json(output_folder(task, "publish") / "release.json")
+        console.print(f"release   [bold]{receipt['task']}@{receipt['version']}[/]")
+    console.print(f"report    {_shown(page)}", soft_wrap=True)
+
+
+def headlines(metrics: dict[str, Any]) -> list[str]:
+    """Return one line for each headline among evaluate's metrics that is there."""
+    from graftline.report import lift_counts
+
+    lines = []
+    if "accuracy" in metrics:
+        lines.append(f"accuracy  {metrics['accuracy']:.4f}{_interval(metrics, 'accuracy', 1, '.4f')}")
+    for count in lift_counts(metrics):
+        labels = "all labels" if count == "all" else f"{count} labels a class"
+        gain = (
+            f"{100 * metrics[f'lift_{count}']:+.1f} points{_interval(metrics, f'lift_{count}', 100, '+.1f')}"
+        )
+        lines.append(f"lift      {gain}, at {labels}")
+    if "ece" in metrics:
+        lines.append(f"ECE       {metrics['ece']:.4f}")
+    return lines
+
+
+def _interval(metrics: dict[str, Any], name: str, scale: float, style: str) -> str:
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    return "" if low is None or high is None else f"  95% {scale * low:{style}} to {scale * high:{style}}"
+
+
+def _shown(path: Path) -> str:
+    """Return `path` relative to the working folder if it lies below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)

@@ -1,0 +1,22 @@
+"""The option `--store`, the same for every command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from graftline.store import Store
+
+STORE = typer.Option(
+    "--store", envvar="GRAFTLINE_STORE", metavar="DIR|s3://BUCKET/PREFIX", help="where releases live"
+)
+
+
+def open_given(url: str) -> Store:
+    """Open the store at `url`, or the checkout's own for an empty one."""
+    from graftline.environment import ROOT
+    from graftline.store import open_store
+
+    return open_store(url or str(ROOT / "store"))

@@ -1,0 +1,245 @@
+"""The entry point that all components share: arguments, verified inputs, one atomic output, record last.
+
+    python -m graftline.components.finetune --params FILE_OR_JSON --in-dataset DIR --in-trunk DIR --out-model DIR
+
+Both engines start components this way. Exit codes: 0 done, 2 bad input, 3 a gate refused, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graftline.errors import GraftlineError, InputError
+
+if TYPE_CHECKING:
+    from graftline.params import Model
+    from graftline.records import Draft, Record
+    from graftline.store import Store
+
+
+@dataclass(frozen=True)
+class Component:
+    """What the entry point and the two pipeline files need to know about a component."""
+
+    name: str
+    summary: str
+    output: str
+    load: Callable[[], Callable[[Context], None]]
+    """Return the function that does the work; its imports are heavy, so `--help` does not call it."""
+    sources: tuple[str, ...] = ()
+    """Inputs from outside (raw data, the contract): a path without a record."""
+    inputs: tuple[str, ...] = ()
+    """Inputs that components made: a folder with a record, verified before anything is parsed."""
+    uses_store: bool = False
+
+
+@dataclass
+class Context:
+    """One run of a component: what it reads, where it writes, what goes into its record."""
+
+    component: Component
+    task: str
+    document: dict[str, Any]
+    where: str
+    """The parameter document's name for errors."""
+    paths: dict[str, Path]
+    """Each source and input by name."""
+    records: dict[str, Record]
+    """Each input's verified record by name."""
+    out: Path
+    """The folder to fill; it becomes the output when the run succeeds."""
+    work: Path
+    """A folder that outlives a killed run, for checkpoints; removed when the run succeeds."""
+    threads: int
+    checkpoint_seconds: float
+    store_url: str
+    draft: Draft
+    _sections: dict[str, Any] = field(default_factory=dict)
+
+    def section(self, name: str, model: type[Model]) -> Model:
+        """Return a parameter section with defaults, and record it. Raises InputError."""
+        from graftline.params import section
+
+        values = section(self.document, self.where, name, model)
+        self.draft.parameters[name] = values.model_dump(mode="json")
+        return values
+
+    def store(self) -> Store:
+        """Open the store of releases."""
+        from graftline.store import open_store
+
+        return open_store(self.store_url)
+
+
+def main(component: Component, argv: list[str] | None = None) -> None:
+    """Run `component` with command-line arguments and exit with its code."""
+    arguments = _parser(component).parse_args(argv)
+    try:
+        _run(component, arguments)
+    except GraftlineError as error:
+        sys.exit(fail(component.name, error))
+    except OSError as error:
+        sys.exit(fail(component.name, from_os_error(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def fail(name: str, error: GraftlineError) -> int:
+    """Print the one line that says what went wrong; return the exit code."""
+    # One line, whatever a file's name or a library's message holds.
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))
+    print(f"{name}: {text}", file=sys.stderr)
+    return error.exit_code
+
+
+def from_os_error(error: OSError) -> GraftlineError:
+    """Return a full disk, a missing permission or the like as bad input: the user can act on it."""
+    where = error.filename or "the disk"
+    return InputError(
+        where, (error.strerror or str(error)).lower(), fix="make room or correct the path, then run again"
+    )
+
+
+def _parser(component: Component) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m graftline.components.{component.name}", description=component.summary
+    )
+    parser.add_argument(
+        "--params",
+        required=True,
+        metavar="FILE|JSON",
+        help="the task's parameters: a YAML file or one JSON string",
+    )
+    for name in component.sources:
+        parser.add_argument(
+            f"--in-{name}", required=True, metavar="PATH", help=f"{name}, from outside the pipeline"
+        )
+    for name in component.inputs:
+        parser.add_argument(
+            f"--in-{name}", required=True, metavar="DIR", help=f"{name}, verified against its record"
+        )
+    parser.add_argument(
+        f"--out-{component.output}",
+        required=True,
+        metavar="DIR",
+        dest="out",
+        help="appears whole or not at all",
+    )
+    if component.uses_store:
+        parser.add_argument(
+            "--store", default=os.environ.get("GRAFTLINE_STORE", "store"), metavar="DIR|s3://BUCKET/PREFIX",
+            help="where releases live (default: $GRAFTLINE_STORE or ./store)",
+        )  # fmt: skip
+    parser.add_argument("--executor-output", metavar="FILE", help="where to tell Kubeflow about the output")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: all that this process may use)"
+    )
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=15.0,
+        metavar="S",
+        help="time between checkpoints (default: %(default)s)",
+    )
+    return parser
+
+
+def _run(component: Component, arguments: argparse.Namespace) -> None:
+    from graftline import records
+    from graftline.durable import exclusive, output_directory
+    from graftline.environment import cpu_count
+    from graftline.params import load_document, task_name
+
+    started = time.time()
+    given = vars(arguments)
+    if arguments.threads is not None and arguments.threads < 1:
+        raise InputError("--threads", str(arguments.threads), expected="at least 1")
+    document, where = load_document(arguments.params)
+    task = task_name(document, where)
+    out = Path(arguments.out).absolute()
+    work = out.with_name(f".{out.name}.work")
+    paths = {name: Path(given[f"in_{name}"]) for name in (*component.sources, *component.inputs)}
+    _check_out(component, out, paths)
+    with exclusive(out, what=component.name):
+        verified = {name: records.verify(paths[name]) for name in component.inputs}
+        _check_inputs(task, where, verified)
+        draft = records.Draft(component.name, task, component.output)
+        draft.dependencies = _dependencies(component, paths, verified)
+        with output_directory(out) as aside:
+            context = Context(
+                component=component, task=task, document=document, where=where, paths=paths, records=verified,
+                out=aside, work=work, threads=arguments.threads or cpu_count(),
+                checkpoint_seconds=arguments.checkpoint_seconds, store_url=given.get("store", ""), draft=draft,
+            )  # fmt: skip
+            component.load()(context)
+            record = records.write_record(aside, draft)
+            records.write_execution(aside, _execution(started, record.sha256))
+        _remove(work)
+    if arguments.executor_output:
+        from graftline.executor_output import write_executor_output
+
+        write_executor_output(Path(arguments.executor_output), component.output, out, record)
+
+
+def _check_out(component: Component, out: Path, paths: dict[str, Path]) -> None:
+    """Refuse an output that is no folder, or would replace an input or lie in one."""
+    where = f"--out-{component.output}"
+    if out.exists() and not out.is_dir():
+        raise InputError(where, f"{out} is a file", expected="a folder, or nothing yet", fix="give another path")
+    place = out.resolve()
+    for name, path in paths.items():
+        source = path.resolve()
+        if source.is_relative_to(place) or (place.is_relative_to(source) and source.is_dir()):
+            raise InputError(where, f"{out} overlaps --in-{name}", expected="a folder apart from the inputs")
+
+
+def _check_inputs(task: str, where: str, verified: dict[str, Record]) -> None:
+    for name, record in verified.items():
+        if record.name != name:
+            raise InputError(f"--in-{name}", f"a {record.name}", expected=f"a {name}", fix="give the right folder")
+        if record.task != task:
+            raise InputError(
+                f"--in-{name}", f"made for task '{record.task}'", expected=f"task '{task}' as in {where}",
+                fix="give the outputs of one task",
+            )  # fmt: skip
+
+
+def _dependencies(component: Component, paths: dict[str, Path], verified: dict[str, Record]) -> list[Any]:
+    from graftline.digests import digest_path
+    from graftline.records import Dependency
+
+    for name in component.sources:
+        if not paths[name].exists():
+            raise InputError(
+                f"--in-{name}",
+                f"{paths[name]} does not exist",
+                fix="fetch it with `dvc pull`, or check the path",
+            )
+    outside = [Dependency(name, digest_path(paths[name])) for name in component.sources]
+    return outside + [Dependency(name, record.content, record.sha256) for name, record in verified.items()]
+
+
+def _execution(started: float, record: str) -> dict[str, Any]:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return {
+        "record": record, "started": started, "seconds": time.time() - started, "host": platform.node(),
+        "engine": os.environ.get("GRAFTLINE_ENGINE", "none"), "peak_bytes": peak, "peak_bytes_child": children,
+    }  # fmt: skip
+
+
+def _remove(work: Path) -> None:
+    import shutil
+
+    if work.exists():
+        shutil.rmtree(work)

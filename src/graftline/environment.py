@@ -1,0 +1,73 @@
+"""What a result depends on besides its inputs: the code's revision, the lock, the machine's arithmetic."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout that this code runs from (an editable install), or a folder without `.git` in an image."""
+
+# Engines write this file while they run; what it says is in the records already, by digest.
+_ENGINE_STATE = "dvc.lock"
+
+
+def code_revision() -> dict[str, str]:
+    """Return `commit` (hex) and, if the work tree differs from it, `dirty`: the sha256 of the difference.
+
+    An image has no git: its build sets GRAFTLINE_COMMIT. Without either, the result is empty.
+    """
+    if commit := os.environ.get("GRAFTLINE_COMMIT"):
+        return {"commit": commit}
+    if not (ROOT / ".git").exists():
+        return {}
+    head = _git("rev-parse", "--verify", "--quiet", "HEAD").strip()
+    difference = hashlib.sha256()
+    changed = _git("diff", "--binary", "HEAD", "--", ".", f":!{_ENGINE_STATE}") if head else b""
+    difference.update(changed)
+    untracked = [n for n in _git("ls-files", "-oz", "--exclude-standard").split(b"\0") if n]
+    untracked = sorted(name for name in untracked if name.decode() != _ENGINE_STATE)
+    for name in untracked:
+        path = ROOT / os.fsdecode(name)
+        content = path.read_bytes() if path.is_file() else b""
+        difference.update(name + b"\0" + hashlib.sha256(content).digest())
+    revision = {"commit": head.decode()} if head else {}
+    if changed or untracked:
+        revision["dirty"] = difference.hexdigest()
+    return revision
+
+
+def _git(*arguments: str) -> bytes:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else b""
+
+
+def lock_digest() -> str | None:
+    """Return the sha256 of requirements.lock, or None where it is not shipped."""
+    lock = ROOT / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None
+
+
+def image_digest() -> str | None:
+    """Return the digest of the container image that this process runs in; the orchestrator sets it."""
+    return os.environ.get("GRAFTLINE_IMAGE")
+
+
+def cpu_count() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def determinism(threads: int) -> dict[str, str | int]:
+    """Return the tuple within which equal inputs give equal bits, for a process that trains."""
+    import torch
+
+    return {
+        "threads": threads,
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "torch": torch.__version__,
+        "isa": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+    }

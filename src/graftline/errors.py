@@ -1,0 +1,51 @@
+"""The ways a command ends when it does not succeed, and the exit code of each."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+EXIT_INPUT = 2
+EXIT_REFUSED = 3
+
+
+class GraftlineError(Exception):
+    """An end that the user can act on: shown as one line, never as a stack trace."""
+
+    exit_code = 1
+
+
+class InputError(GraftlineError):
+    """The input is at fault (exit code 2).
+
+    The line names the place (file, field or row), what was found, what was expected and what to do.
+    """
+
+    exit_code = EXIT_INPUT
+
+    def __init__(self, where: object, found: str, *, expected: str = "", fix: str = "") -> None:
+        self.where, self.found, self.expected, self.fix = str(where), found, expected, fix
+        parts = [f"{where}: {found}"]
+        if expected:
+            parts.append(f"expected {expected}")
+        if fix:
+            parts.append(fix)
+        super().__init__("; ".join(parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel whole from a worker process: an exception's own way would call it with the message alone."""
+        return partial(InputError, expected=self.expected, fix=self.fix), (self.where, self.found)
+
+
+class RefusalError(GraftlineError):
+    """A gate said no (exit code 3): nothing is wrong with the input, and nothing was released."""
+
+    exit_code = EXIT_REFUSED
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return `; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,134 @@
+"""Parameters: the base of every component's model, and reading them from a file or from one JSON string.
+
+A task's `params.yaml` has one section a component. An entry point takes the whole document or any part of it
+that holds its own section, as a file or as JSON text, and checks its own section only: a component's image need
+not hold the other components' libraries.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from graftline.canonical import canonical_json
+from graftline.errors import InputError, nearest
+from graftline.yamlfile import load_yaml, parse_json
+
+COMPONENTS = ("validate", "pretrain", "finetune", "evaluate", "publish")
+TASK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class Params(BaseModel):
+    """Base of all parameter models: unknown keys are refused, values are frozen, NaN and infinity are refused.
+
+    Kubeflow's STRUCT turns 10 into 10.0; pydantic's lax mode takes integral floats as integers and refuses 10.5.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+Model = TypeVar("Model", bound=Params)
+
+
+def load_document(source: str | Path) -> tuple[dict[str, Any], str]:
+    """Return a parameter document and the name to use for it in errors.
+
+    `source` is a path, or the document itself as JSON text (it then starts with `{`).
+    """
+    text = str(source)
+    where = "--params" if text.lstrip().startswith("{") else text
+    document = parse_json(text, where=where) if where == "--params" else load_yaml(Path(text))
+    if not isinstance(document, dict):
+        raise InputError(
+            where, f"a {type(document).__name__}", expected="a mapping with one section a component"
+        )
+    for key in document:
+        if key not in ("task", *COMPONENTS):
+            raise InputError(
+                where,
+                f"unknown key '{key}'{nearest(str(key), ['task', *COMPONENTS])}",
+                expected="task, " + ", ".join(COMPONENTS),
+            )
+    return document, where
+
+
+def task_name(document: dict[str, Any], where: str) -> str:
+    """Return the document's task name. Raises InputError if it is missing or cannot be a folder's name."""
+    name = document.get("task")
+    if not isinstance(name, str) or not TASK_NAME.fullmatch(name):
+        raise InputError(
+            f"{where}: task",
+            f"{name!r}",
+            expected="a name of lower-case letters, digits, '-' and '_'",
+            fix="name the task as its folder under data/ is named",
+        )
+    return name
+
+
+def section(document: dict[str, Any], where: str, component: str, model: type[Model]) -> Model:
+    """Return `component`'s parameters from a document, with defaults filled in. Raises InputError."""
+    where = f"{where}: {component}"
+    values = parse(document.get(component) or {}, model, where=where)
+    try:
+        canonical_json(values.model_dump(mode="json"))
+    except ValueError as error:  # such as an integer beyond 2**53
+        raise InputError(where, f"a value that no record can hold ({error})", fix="give a smaller number") from None
+    return values
+
+
+def parse(values: object, model: type[Model], *, where: str) -> Model:
+    """Return `values` as `model`. Raises InputError naming the first wrong field and the nearest known name."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _input_error(error, model, where) from None
+
+
+def _input_error(error: ValidationError, model: type[BaseModel], where: str) -> InputError:
+    first = error.errors(include_url=False)[0]
+    place = "".join(f".{part}" for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        name = str(first["loc"][-1])
+        known = sorted(_field_names(model, first["loc"][:-1]))
+        return InputError(
+            f"{where}{place}",
+            f"unknown key{nearest(name, known)}{more}",
+            expected="one of " + ", ".join(known),
+        )
+    found = repr(first["input"])
+    found = found if len(found) <= 80 else found[:77] + "..."
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return InputError(
+        f"{where}{place}", f"{found}: {message}{more}", fix="see the component's README for the range"
+    )
+
+
+def _field_names(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Return the field names of the (nested) model at `path`; a union's tag in the path selects its member."""
+    from typing import get_args
+
+    def members(annotation: Any) -> list[type[BaseModel]]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return [annotation]
+        return [member for argument in get_args(annotation) for member in members(argument)]
+
+    current = [model]
+    for part in path:
+        tagged = [m for m in current if "name" in m.model_fields and m.model_fields["name"].default == part]
+        fields = [
+            m.model_fields[part].annotation
+            for m in current
+            if isinstance(part, str) and part in m.model_fields
+        ]
+        current = tagged or [member for annotation in fields for member in members(annotation)] or current
+    return sorted({name for member in current for name in member.model_fields})

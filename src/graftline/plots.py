@@ -1,0 +1,51 @@
+"""Plots with one look, whose bytes depend on their data only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, ACCENT, MUTED, WARN = "#1f2933", "#2f6f4f", "#9aa5b1", "#b4532a"
+
+
+def figure(width: float = 6.4, height: float = 3.6) -> Figure:
+    """Return an empty figure of `width` by `height` inches, drawn without a screen."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams.update(
+        {
+            "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.spines.right": False, "axes.spines.top": False,
+            "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True,
+            "grid.color": "#e4e7eb", "grid.linewidth": 0.8, "axes.axisbelow": True, "font.size": 9,
+            "text.color": INK, "xtick.color": INK, "ytick.color": INK, "legend.frameon": False,
+        }
+    )  # fmt: skip
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(plot: Figure, path: Path) -> None:
+    """Write `plot` as a PNG without the time and version that matplotlib would put in."""
+    plot.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def loss_curve(
+    lines: list[dict[str, float]], path: Path, *, title: str, unit: str, log: bool = False
+) -> None:
+    """Draw the loss of each step of a metrics file, and its running mean."""
+    import numpy as np
+
+    steps = np.array([line["step"] for line in lines])
+    losses = np.array([line["loss"] for line in lines])
+    window = max(1, len(losses) // 50)
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    plot = figure()
+    axes = plot.subplots()
+    axes.plot(steps, losses, color=MUTED, linewidth=0.6, alpha=0.7, label="each step")
+    axes.plot(steps[window - 1 :], smooth, color=ACCENT, linewidth=1.8, label=f"mean of {window} steps")
+    axes.set(yscale="log" if log else "linear", xlabel="step", ylabel=unit, title=title)
+    axes.legend()
+    save(plot, path)

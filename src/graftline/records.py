@@ -1,0 +1,224 @@
+"""Records: JSON beside every output that says what made it, out of what. Written and read here only.
+
+A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1) with a SLSA provenance v1 predicate
+(https://slsa.dev/spec/v1.0/provenance) in canonical JSON (RFC 8785). It holds nothing that differs between two
+runs with the same result: times, hosts and paths go into `execution.json` beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graftline import environment
+from graftline.canonical import canonical_json, read_json
+from graftline.digests import EXECUTION, RECORD, FileDigest, digest_files, list_files, sha256_bytes
+from graftline.durable import write_new
+from graftline.errors import InputError
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "https://graftline.dev/component/v1"
+BUILDER = "https://graftline.dev/builder/v1"
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """One input: its name, its content's sha256 and, if a component made it, the sha256 of its record."""
+
+    name: str
+    sha256: str
+    record: str | None = None
+
+    def as_descriptor(self) -> dict[str, Any]:
+        """Return the in-toto ResourceDescriptor."""
+        descriptor: dict[str, Any] = {"name": self.name, "digest": {"sha256": self.sha256}}
+        if self.record:
+            descriptor["annotations"] = {"record": self.record}
+        return descriptor
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record that was read and whose output's bytes were verified."""
+
+    statement: dict[str, Any]
+    sha256: str
+    """Of the record's own bytes: the link that a later record holds."""
+
+    @property
+    def component(self) -> str:
+        return str(self._definition["externalParameters"]["component"])
+
+    @property
+    def task(self) -> str:
+        return str(self._definition["externalParameters"]["task"])
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The component's parameter sections after defaults, by section name."""
+        return dict(self._definition["externalParameters"]["parameters"])
+
+    @property
+    def name(self) -> str:
+        """The output's name, such as `trunk`."""
+        return str(self.statement["subject"][0]["name"])
+
+    @property
+    def content(self) -> str:
+        """The sha256 of the output's content."""
+        return str(self.statement["subject"][0]["digest"]["sha256"])
+
+    @property
+    def dependencies(self) -> list[dict[str, Any]]:
+        return list(self._definition["resolvedDependencies"])
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return dict(self._byproduct("metrics"))
+
+    @property
+    def files(self) -> list[FileDigest]:
+        return [FileDigest(**file) for file in self._byproduct("files")["files"]]
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The determinism tuple; empty for a component that does not train."""
+        return dict(self._byproduct("environment"))
+
+    @property
+    def _definition(self) -> dict[str, Any]:
+        definition: dict[str, Any] = self.statement["predicate"]["buildDefinition"]
+        return definition
+
+    def _byproduct(self, name: str) -> dict[str, Any]:
+        for byproduct in self.statement["predicate"]["runDetails"]["byproducts"]:
+            if byproduct["name"] == name:
+                annotations: dict[str, Any] = byproduct["annotations"]
+                return annotations
+        return {}
+
+
+@dataclass
+class Draft:
+    """What a component run knows before its output is hashed."""
+
+    component: str
+    task: str
+    output: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    dependencies: list[Dependency] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+def write_record(folder: Path, draft: Draft) -> Record:
+    """Hash `folder` and put its record in it, last. The folder is not visible to readers yet."""
+    files = list_files(folder)
+    statement = _statement(draft, files)
+    data = canonical_json(statement)
+    write_new(folder / RECORD, data)
+    return Record(statement, sha256_bytes(data))
+
+
+def _statement(draft: Draft, files: list[FileDigest]) -> dict[str, Any]:
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": draft.output, "digest": {"sha256": digest_files(files)}}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    "component": draft.component, "task": draft.task, "parameters": draft.parameters,
+                },
+                "resolvedDependencies": [d.as_descriptor() for d in draft.dependencies] + _code_dependencies(),
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER},
+                "byproducts": [
+                    {"name": "metrics", "annotations": draft.metrics},
+                    {"name": "environment", "annotations": draft.environment},
+                    {"name": "files", "annotations": {"files": [file.as_dict() for file in files]}},
+                ],
+            },
+        },
+    }  # fmt: skip
+
+
+def _code_dependencies() -> list[dict[str, Any]]:
+    """Return what ran: commit (and the digest of a dirty diff), environment lock, image; absent ones left out."""
+    found: list[dict[str, Any]] = []
+    revision = environment.code_revision()
+    if "commit" in revision:
+        code: dict[str, Any] = {"name": "code", "digest": {"gitCommit": revision["commit"]}}
+        if "dirty" in revision:
+            code["annotations"] = {"dirty": revision["dirty"]}
+        found.append(code)
+    if lock := environment.lock_digest():
+        found.append({"name": "requirements.lock", "digest": {"sha256": lock}})
+    if image := environment.image_digest():
+        found.append({"name": "image", "digest": {"sha256": image.removeprefix("sha256:")}})
+    return found
+
+
+def read_record(folder: Path) -> Record:
+    """Return the record in `folder` without hashing the content. Raises InputError if it is missing or malformed."""
+    path = folder / RECORD
+    if not folder.is_dir():
+        raise InputError(folder, "no such folder", fix="run the stage that makes it")
+    statement = read_json(path)
+    record = Record(statement, sha256_bytes(path.read_bytes()))
+    try:
+        if statement["_type"] != STATEMENT or statement["predicateType"] != PREDICATE:
+            raise InputError(path, "an unknown type of statement", expected=f"{STATEMENT} with {PREDICATE}")
+        _ = (record.component, record.task, record.name, record.dependencies, record.parameters, record.metrics)
+        listed = digest_files(record.files)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise InputError(path, f"not a record ({error!r})", fix="run the stage that makes it again") from None
+    if listed != record.content:
+        raise InputError(
+            path, "its list of files does not give the digest that it names", fix="run the stage that makes it again"
+        )
+    return record
+
+
+def verify(folder: Path) -> Record:
+    """Return the record of `folder` after comparing every byte of the folder with it.
+
+    Raises:
+        InputError: a file is extra, missing or different, or the record is not one.
+    """
+    record = read_record(folder)
+    actual = list_files(folder)
+    if digest_files(actual) != record.content:
+        raise InputError(folder, _difference(record.files, actual), fix="run the stage that makes it again")
+    return record
+
+
+def _difference(expected: list[FileDigest], actual: list[FileDigest]) -> str:
+    want = {file.path: file.sha256 for file in expected}
+    have = {file.path: file.sha256 for file in actual}
+    parts = [f"extra file {path}" for path in sorted(have.keys() - want.keys())]
+    parts += [f"missing file {path}" for path in sorted(want.keys() - have.keys())]
+    parts += [
+        f"{path} has sha256 {have[path]}, its record says {want[path]}"
+        for path in sorted(want.keys() & have.keys())
+        if want[path] != have[path]
+    ]
+    return "content differs from its record: " + "; ".join(parts)
+
+
+def write_execution(folder: Path, facts: dict[str, Any]) -> None:
+    """Put the facts of one execution (times, host, engine) beside the record; they are no part of identity."""
+    write_new(folder / EXECUTION, canonical_json(facts))
+
+
+def read_execution(folder: Path) -> dict[str, Any]:
+    """Return the execution facts that belong to the record in `folder`, or {} if there are none."""
+    path = folder / EXECUTION
+    if not path.is_file():
+        return {}
+    facts: dict[str, Any] = read_json(path)
+    return facts if facts.get("record") == sha256_bytes((folder / RECORD).read_bytes()) else {}

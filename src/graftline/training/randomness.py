@@ -1,0 +1,38 @@
+"""Randomness as a pure function of (seed, step): what resumes at step k draws what an unbroken run draws there."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import torch
+
+
+def generator(seed: int, step: int, purpose: str) -> torch.Generator:
+    """Return a generator for one purpose (`batch`, `mask`, ...) at one step; different purposes are independent."""
+    material = hashlib.sha256(f"{seed}/{purpose}/{step}".encode()).digest()
+    made = torch.Generator()
+    made.manual_seed(int.from_bytes(material[:8], "big") >> 1)
+    return made
+
+
+def batch_indices(seed: int, step: int, size: int, count: int) -> torch.Tensor:
+    """Return the (size,) int64 row indices of a step's batch.
+
+    Batches run through one permutation of the `count` rows an epoch, without a gap between epochs.
+    """
+    positions = torch.arange(step * size, (step + 1) * size)
+    epochs, offsets = positions // count, positions % count
+    return torch.cat([_permutation(seed, int(e), count)[offsets[epochs == e]] for e in epochs.unique()])
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> torch.Tensor:
+    return torch.randperm(count, generator=generator(seed, epoch, "epoch"))
+
+
+def seed_everything(seed: int, threads: int) -> None:
+    """Seed the global generator (initial weights) and fix what else decides the bits of a CPU run."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)

@@ -1,0 +1,182 @@
+"""Commands about tasks and releases: paths where names belong, releases that are not there, bad images."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import Parts
+from harness import Call
+from PIL import Image
+
+from graftline.environment import ROOT
+
+Refused = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Image_:
+    """What predict is given, and what the refusal says."""
+
+    name: str
+    make: Callable[[Path], object]
+    says: tuple[str, ...]
+
+
+def grey(shape: tuple[int, int] = (28, 28)) -> Image.Image:
+    return Image.fromarray(np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape))
+
+
+def cut(path: Path) -> None:
+    grey().save(path)
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def flipped(path: Path) -> None:
+    grey().save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def jpeg(path: Path) -> None:
+    grey().save(path, "JPEG")
+
+
+def huge(path: Path) -> None:
+    """Write the head of a PNG that says it has 100,000 x 100,000 pixels (a decompression bomb)."""
+    grey().save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = (100_000).to_bytes(4, "big") * 2
+    import zlib
+
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+def pixels(values: list[Any], name: str = "image") -> Callable[[Path], object]:
+    return lambda path: pq.write_table(pa.table({name: values}), path)
+
+
+CASES = {
+    "a PNG that is cut": Image_("a.png", cut, ("a.png: not a readable PNG (", "save it again as PNG")),
+    "a PNG with a flipped bit": Image_("a.png", flipped, ("a.png: not a readable PNG (", "save it again as PNG")),
+    "a PNG of 0 bytes": Image_("a.png", lambda path: path.write_bytes(b""), ("a.png: not a readable PNG (",)),
+    "a PNG of another size": Image_("a.png", lambda path: grey((32, 28)).save(path), ("a.png: 32 by 28 pixels; expected 28 by 28", "scale the image")),
+    "a PNG of ten billion pixels": Image_("a.png", huge, ("a.png: ", "100000")),
+    "a JPEG named PNG": Image_("a.png", jpeg, ("a.png: not a readable PNG (",)),
+    "text named PNG": Image_("a.png", lambda path: path.write_text("seven"), ("a.png: not a readable PNG (",)),
+    "a text file": Image_("a.txt", lambda path: path.write_text("seven"), ("a.txt: a file of type '.txt'; expected a PNG or Parquet file, or a folder",)),
+    "a missing path": Image_("a.png", lambda path: None, ("a.png: no such file or folder; check the path",)),
+    "a folder without images": Image_("folder", lambda path: path.mkdir(), ("folder: no images; expected PNG or Parquet files",)),
+    "text named Parquet": Image_("a.parquet", lambda path: path.write_text("image\n"), ("a.parquet: ", "expected Parquet with a list column 'image'")),
+    "Parquet without the column": Image_("a.parquet", pixels([[0] * 784], "picture"), ("a.parquet: ", "expected Parquet with a list column 'image'")),
+    "Parquet of another size": Image_("a.parquet", pixels([[0] * 783]), ("a.parquet: column 'image' has 783 pixels in 1 rows; expected 784 a row",)),
+    "Parquet with ragged rows": Image_("a.parquet", pixels([[0] * 783, [0] * 785]), ("a.parquet: ", "784 a row")),
+    "Parquet with a missing image": Image_("a.parquet", pixels([[0] * 784, None]), ("a.parquet: column 'image'", "784 a row")),
+    "Parquet with pixels above the range": Image_("a.parquet", pixels([[256] * 784]), ("a.parquet: column 'image' has values outside the range; expected 0 to 255",)),
+    "Parquet with NaN": Image_("a.parquet", pixels([[float("nan")] * 784]), ("a.parquet: column 'image' has values outside the range",)),
+    "Parquet with words": Image_("a.parquet", pixels([["a"] * 784]), ("a.parquet: ", "a list column 'image' of numbers")),
+    "Parquet without rows": Image_("a.parquet", lambda path: pq.write_table(pa.table({"image": pa.array([], pa.list_(pa.uint8()))}), path), ("a.parquet: no images",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_predict_refuses_what_is_no_image(name: str, parts: Parts, tmp_path: Path, refused: Refused) -> None:
+    case = CASES[name]
+    path = tmp_path / case.name
+    case.make(path)
+    refused(Call("graftline", ("predict", "--store", str(parts.store), "digits", str(path)), (path, parts.store)), *case.says)
+
+
+REFERENCES = {
+    "cats@champion": ("cats", "no "),
+    "digits@nightly": ("task 'digits': no alias 'nightly'", "1"),
+    "digits@7": ("task 'digits': no version 7; expected one of the versions 1",),
+    "digits@0": ("task 'digits': no version 0",),
+    "digits@": ("release 'digits@'", "expected task@version or task@alias"),
+    "digits@../1": ("release 'digits@../1'", "expected task@version or task@alias"),
+    "../digits@1": ("task: '../digits'; expected a name of lower-case letters",),
+    "digits@" + "9" * 5000: ("no version 9999", "expected one of the versions 1"),
+    "digits@²": ("release 'digits@²'", "expected task@version or task@alias"),
+}
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_release_that_is_not_there_is_refused(
+    reference: str, parts: Parts, tmp_path: Path, refused: Refused
+) -> None:
+    grey().save(tmp_path / "a.png")
+    arguments = ("predict", "--store", str(parts.store), reference, str(tmp_path / "a.png"))
+    refused(Call("graftline", arguments, (parts.store,)), *REFERENCES[reference])
+
+
+COMMANDS = {
+    "a task that leaves the repository": (("run", "../../etc"), ("data: no task '../../etc'", "expected one of mnist", "make a folder")),
+    "a task that is an absolute path": (("run", "/etc"), ("data: no task '/etc'", "expected one of mnist")),
+    "a task that is misspelt": (("run", "mnits"), ("data: no task 'mnits'; did you mean 'mnist'?", "make a folder")),
+    "releases of a path": (("releases", "../x", "--store", "STORE"), ("task: '../x'; expected a name",)),
+    "a rollback to a version that does not exist": (
+        ("rollback", "digits", "--to", "7", "--store", "STORE"), ("task 'digits': no version 7; expected one of the versions 1",)
+    ),
+    "a rollback of an unknown task": (("rollback", "cats", "--to", "1", "--store", "STORE"), ("cats", "no ")),
+    "a rollback of a path as alias": (
+        ("rollback", "digits", "--to", "1", "--alias", "../../x", "--store", "STORE"), ("alias", "'../../x'")
+    ),
+    "a rollback in a store that is not there": (("rollback", "digits", "--to", "1", "--store", "NOWHERE"), ("digits", "no ")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("process", [False, True], ids=["here", "process"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_bad_command_is_refused(name: str, process: bool, parts: Parts, tmp_path: Path, refused: Refused) -> None:
+    if process and name not in ("a task that leaves the repository", "a rollback to a version that does not exist"):
+        pytest.skip("in this process only: a start costs half a second")
+    arguments, says = COMMANDS[name]
+    places = {"STORE": str(parts.store), "NOWHERE": str(tmp_path / "nowhere")}
+    command = Call(
+        "graftline", tuple(places.get(argument, argument) for argument in arguments),
+        (parts.store, tmp_path / "nowhere", ROOT / "data"),
+    )  # fmt: skip
+    refused(command, *says, process=process)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda release: _append(release / "model.safetensors"), "model.safetensors"),
+        (lambda release: _append(release / "manifest.json"), "manifest.json"),
+        (lambda release: (release / "extra.bin").write_bytes(b"x"), "extra.bin"),
+        (lambda release: (release / "config.json").unlink(), "config.json"),
+    ],
+    ids=["weights", "manifest", "extra file", "missing file"],
+)
+def test_a_release_that_was_changed_answers_nothing(
+    damage: Callable[[Path], object], says: str, parts: Parts, copy: Callable[[str], Path], refused: Refused
+) -> None:
+    store = copy("store")
+    damage(store / "releases" / "digits" / "1")
+    image = store.parent / "a.png"
+    grey().save(image)
+    refused(Call("graftline", ("predict", "--store", str(store), "digits", str(image)), (store, image)), says)
+
+
+def _append(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+def test_the_store_of_these_tests_answers(parts: Parts, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Else every refusal above could have another reason."""
+    from harness import run_here
+
+    grey().save(tmp_path / "a.png")
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.PNG")
+    good = Call("graftline", ("predict", "--json", "--store", str(parts.store), "digits@1", str(tmp_path / "b.PNG")))
+    assert run_here(good, capfd).code == 0

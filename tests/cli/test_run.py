@@ -1,0 +1,389 @@
+"""`graftline run` on a real repository with DVC, git, the store and publish as they are.
+
+The other four components are toys that take no time: what is tested is the run, not the learning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from graftline.environment import ROOT
+from graftline.params import COMPONENTS
+
+PARAMS = """\
+    from graftline.params import Params
+
+
+    class {title}Params(Params):
+        learning_rate: float = 0.1
+        seconds: float = 0.0
+        fail: int = 0
+        floor: float = 0.0
+"""
+TOY = """\
+    import json
+    import time
+
+    from graftline.components.{name}.params import {title}Params
+    from graftline.errors import InputError
+
+
+    def run(context):
+        params = context.section("{name}", {title}Params)
+        print("working", flush=True)
+        time.sleep(params.seconds)
+        if params.fail == 2:
+            raise InputError("row 3", "a toy failure")
+        if params.fail:
+            raise RuntimeError("a toy defect")
+        files = {{
+            "model.safetensors": "toy", "schema.json": "{{}}", "profile.json": "{{}}",
+            "config.json": json.dumps({{"rate": params.learning_rate}}),
+            "metrics.json": json.dumps({{"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}}),
+            "lift.csv": "labels,trunk,scratch\\n5,0.6,0.5\\n", "confusion.csv": "actual,predicted\\n1,1\\n",
+            "decision.json": json.dumps({{
+                "passed": 0.9 >= params.floor, "reason": "toy", "champion": None,
+                "rules": [{{
+                    "rule": "accuracy", "passed": 0.9 >= params.floor, "value": 0.9, "limit": params.floor,
+                    "comparison": ">=",
+                }}],
+            }}),
+        }}
+        for name, text in files.items():
+            (context.out / name).write_text(text)
+"""
+REPORT = """\
+    def write_report(outputs, store, out):
+        out.write_text("a page")
+        return out
+"""
+TASK = """\
+    task: toy
+    validate: {}
+    pretrain: {}
+
+    finetune:
+      learning_rate: 0.1  # a comment that stays
+
+    evaluate: {}
+    publish: {}
+"""
+
+
+def git(repo: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", "-C", str(repo), *identity, *arguments], check=True, capture_output=True)
+
+
+def environment(repo: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTLINE_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return kept | {"PYTHONPATH": str(repo / "src"), "PATH": path, "COLUMNS": "100"}
+
+
+def graftline(repo: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from graftline.cli import main; main()", *arguments]
+    return subprocess.run(
+        command, cwd=cwd or repo, env=environment(repo), capture_output=True, text=True, timeout=120
+    )
+
+
+def dvc(repo: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=repo,
+        env=environment(repo),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def running(repo: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start `graftline run toy` in its own session and wait until a component works; leave nothing behind."""
+    command = [sys.executable, "-c", "from graftline.cli import main; main()", "run", "toy", *arguments]
+    process = subprocess.Popen(
+        command, cwd=repo, env=environment(repo), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        while "working" not in (line := process.stdout.readline()):
+            assert line, "ended before a component worked"
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def states(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Return what the table says happened to each stage."""
+    rows = [line.strip("│ ").split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    return {row[0].strip(): row[-1].strip() for row in rows}
+
+
+def releases(repo: Path) -> list[int]:
+    return sorted(int(path.name) for path in (repo / "store/releases/toy").iterdir())
+
+
+ALL_SKIPPED = dict.fromkeys(COMPONENTS, "skipped")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one task after its first run."""
+    repo = tmp_path_factory.mktemp("template") / "repo"
+    repo.mkdir()
+    no_byte_code = shutil.ignore_patterns("__pycache__")
+    for folder in ("src", "components", "pipelines"):
+        shutil.copytree(ROOT / folder, repo / folder, ignore=no_byte_code)
+    (repo / ".dvc").mkdir()
+    for name in (
+        "dvc.yaml",
+        ".dvcignore",
+        ".gitignore",
+        ".dvc/config",
+        ".dvc/.gitignore",
+        "requirements.lock",
+    ):
+        shutil.copy(ROOT / name, repo / name)
+    for folder in ("components", "pipelines"):
+        (repo / "src/graftline" / folder).symlink_to(f"../../{folder}")
+    (repo / "src/graftline/report/__init__.py").write_text(dedent(REPORT))
+    for name in COMPONENTS[:-1]:
+        words = {"name": name, "title": name.capitalize()}
+        (repo / f"components/{name}/{name}.py").write_text(dedent(TOY).format(**words))
+        (repo / f"components/{name}/params.py").write_text(dedent(PARAMS).format(**words))
+    task = repo / "data/toy"
+    (task / "raw").mkdir(parents=True)
+    (task / "raw/rows.csv").write_text("a,b\n1,2\n")
+    (task / "expectations.yaml").write_text("columns: {}\n")
+    (task / "params.yaml").write_text(dedent(TASK))
+    shutil.copy(next((ROOT / "data").glob("*/dvc.yaml")), task / "dvc.yaml")
+    (repo / "data/tasks.yaml").write_text("tasks:\n  - toy\n")
+    git(repo, "init", "-q")
+    dvc(repo, "add", "-q", "data/toy/raw")
+    dvc(repo, "push", "-q", "data/toy/raw.dvc")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "a task")
+    shutil.rmtree(task / "raw")  # a clone does not have it: the run fetches it from the remote in git
+    shutil.rmtree(repo / ".dvc/cache")
+    done = graftline(repo, "run", "toy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert states(done) == dict.fromkeys(COMPONENTS, "ran")
+    assert "toy@1" in done.stdout
+    assert "outputs/toy/report.html" in done.stdout
+    return repo
+
+
+@pytest.fixture
+def repo(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "repo", symlinks=True))
+
+
+def test_a_run_fetches_raw_data_and_makes_every_output_a_release_and_a_report(template: Path) -> None:
+    assert (template / "data/toy/raw/rows.csv").is_file()
+    for output in ("dataset", "trunk", "model", "evaluation", "release"):
+        assert (template / "outputs/toy" / output / "record.json").is_file()
+    assert releases(template) == [1]
+    assert (template / "outputs/toy/report.html").is_file()
+
+
+def test_an_unchanged_task_is_skipped_whole_from_any_folder(repo: Path, tmp_path: Path) -> None:
+    before = (repo / "outputs/toy/release/record.json").read_bytes()
+    done = graftline(repo, "run", "toy", cwd=tmp_path)
+    assert done.returncode == 0
+    assert states(done) == ALL_SKIPPED
+    assert releases(repo) == [1]
+    assert (repo / "outputs/toy/release/record.json").read_bytes() == before
+
+
+def test_a_changed_parameter_reruns_what_depends_on_it(repo: Path) -> None:
+    done = graftline(repo, "run", "toy", "--set", "finetune.learning_rate=2e-3")
+    changed = dict.fromkeys(("finetune", "evaluate", "publish"), "ran")
+    assert states(done) == ALL_SKIPPED | changed
+    assert "learning_rate: 0.002 # a comment that stays" in (
+        repo / "data/toy/params.yaml"
+    ).read_text().replace("  #", " #")
+    assert releases(repo) == [1, 2]
+    # Back again: finetune's output is at hand, but what depends on the store is worked out anew.
+    done = graftline(repo, "run", "toy", "--set", "finetune.learning_rate=0.1")
+    assert states(done) == ALL_SKIPPED | changed | {"finetune": "restored"}
+    assert releases(repo) == [1, 2, 3]
+
+
+def test_a_change_of_documentation_or_of_other_code_reruns_nothing(repo: Path) -> None:
+    (repo / "components/pretrain/README.md").write_text("new words")
+    (repo / "src/graftline/cli/run.py").write_text(
+        (repo / "src/graftline/cli/run.py").read_text() + "# more\n"
+    )
+    assert states(graftline(repo, "run", "toy")) == ALL_SKIPPED
+    (repo / "components/evaluate/evaluate.py").write_text(
+        (repo / "components/evaluate/evaluate.py").read_text() + "# more\n"
+    )
+    assert states(graftline(repo, "run", "toy"))["evaluate"] == "ran"
+
+
+def test_force_runs_everything_and_the_records_stay(repo: Path) -> None:
+    names = ("dataset", "trunk", "model", "evaluation")
+    before = [(repo / "outputs/toy" / name / "record.json").read_bytes() for name in names]
+    done = graftline(repo, "run", "toy", "--force")
+    assert states(done) == dict.fromkeys(COMPONENTS, "ran")
+    assert [(repo / "outputs/toy" / name / "record.json").read_bytes() for name in names] == before
+
+
+def test_a_refusal_ends_with_3_and_a_report_but_no_release(repo: Path) -> None:
+    page = repo / "outputs/toy/report.html"
+    page.write_text("an old page")
+    done = graftline(repo, "run", "toy", "--set", "evaluate.floor=0.95")
+    assert done.returncode == 3
+    assert states(done)["publish"] == "refused"
+    (line,) = done.stderr.splitlines()
+    assert "nothing was released; accuracy is 0.9, must be >= 0.95" in line
+    assert releases(repo) == [1]
+    assert page.read_text() == "a page"
+    assert not (repo / "outputs/toy/release").exists(), "the old receipt is not this model's"
+    assert graftline(repo, "run", "toy").returncode == 3, "asking again does not help"
+
+
+def test_bad_input_in_a_stage_is_its_one_line_and_2(repo: Path) -> None:
+    done = graftline(repo, "run", "toy", "--set", "finetune.fail=2")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["finetune: row 3: a toy failure"]
+    assert releases(repo) == [1]
+
+
+def test_a_defect_in_a_stage_is_1(repo: Path) -> None:
+    done = graftline(repo, "run", "toy", "--set", "pretrain.fail=1")
+    assert done.returncode == 1
+    assert "a toy defect" in done.stderr
+    assert "dvc" not in done.stderr.lower()
+
+
+def test_a_release_that_the_store_has_lost_is_published_again(repo: Path) -> None:
+    shutil.rmtree(repo / "store")
+    done = graftline(repo, "run", "toy")
+    assert done.returncode == 0
+    assert states(done) == ALL_SKIPPED | {"publish": "ran"}
+    assert releases(repo) == [1]
+    assert states(graftline(repo, "run", "toy")) == ALL_SKIPPED
+
+
+def test_another_store_gets_its_own_release(repo: Path, tmp_path: Path) -> None:
+    done = graftline(repo, "run", "toy", "--store", "elsewhere", cwd=tmp_path)
+    assert states(done) == ALL_SKIPPED | {"publish": "ran"}
+    assert (tmp_path / "elsewhere/releases/toy/1/manifest.json").is_file()
+
+
+def test_two_runs_of_a_task_at_once_are_refused(repo: Path) -> None:
+    with running(repo, "--set", "pretrain.seconds=30"):
+        done = graftline(repo, "run", "toy")
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "another run" in line
+
+
+def test_a_dvc_process_at_work_is_one_clear_line(repo: Path) -> None:
+    (repo / "data/toy/params.yaml").write_text(
+        dedent(TASK).replace("pretrain: {}", "pretrain: {seconds: 30}")
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "pretrain@toy"], cwd=repo, env=environment(repo),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        assert any("working" in line for line in process.stdout)
+        done = graftline(repo, "run", "toy")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "another DVC process is at work" in line
+
+
+def component_processes(repo: Path) -> list[str]:
+    """Return the command lines of the repository's components that are alive."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == repo and b"graftline.components" in (
+                process / "cmdline"
+            ).read_bytes():
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_a_run_that_is_stopped_can_be_run_again(repo: Path, number: signal.Signals, code: int) -> None:
+    with running(repo, "--set", "pretrain.seconds=30") as process:
+        # Ctrl-C and a dying machine reach the whole group; `kill` reaches the command, which ends the rest.
+        (os.kill if number == signal.SIGTERM else os.killpg)(process.pid, number)
+        out, _ = process.communicate(timeout=30)
+        assert process.returncode == code
+        assert "Traceback" not in out
+    deadline = time.monotonic() + 10
+    while component_processes(repo) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not component_processes(repo)
+    done = graftline(repo, "run", "toy", "--set", "pretrain.seconds=0.01")
+    assert done.returncode == 0, done.stderr
+    assert "toy@2" in done.stdout
+
+
+def test_a_task_that_is_not_listed_is_refused(repo: Path) -> None:
+    (repo / "data/tasks.yaml").write_text("tasks: []\n")
+    done = graftline(repo, "run", "toy")
+    assert done.returncode == 2
+    assert "add `- toy` under `tasks`" in done.stderr
+
+
+def test_a_missing_section_is_named(repo: Path) -> None:
+    (repo / "data/toy/params.yaml").write_text(dedent(TASK).replace("evaluate: {}\n", ""))
+    done = graftline(repo, "run", "toy")
+    assert done.returncode == 2
+    assert "the section 'evaluate' is missing; add `evaluate: {}` for its defaults" in done.stderr
+
+
+def test_raw_data_that_is_nowhere_is_one_clear_line(repo: Path) -> None:
+    for folder in ("data/toy/raw", ".dvc/cache", "data/store"):
+        shutil.rmtree(repo / folder)
+    done = graftline(repo, "run", "toy")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "the default DVC remote does not hold the raw data" in line
+
+
+def test_dvcs_own_commands_work_beside_it(repo: Path) -> None:
+    assert "up to date" in dvc(repo, "status")
+    metrics = json.loads(dvc(repo, "metrics", "show", "--json"))[""]["data"]
+    assert metrics["outputs/toy/evaluation/metrics.json"]["data"]["accuracy"] == 0.9
+    plots = json.loads(dvc(repo, "plots", "show", "--json"))["data"]
+    assert plots["lift of pretraining"]
+    assert plots["confusion"]
+    dvc(repo, "exp", "run", "-S", "data/toy/params.yaml:finetune.learning_rate=0.3", "evaluate@toy")
+    assert json.loads((repo / "outputs/toy/model/config.json").read_text()) == {"rate": 0.3}
+    shown = dvc(repo, "exp", "show", "--csv")
+    assert "0.3" in shown
+    assert releases(repo) == [1], "an experiment that stops at evaluate releases nothing"

@@ -1,0 +1,70 @@
+"""The parameters' JSON Schema: committed, current, named by every params.yaml, and true of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from graftline.cli.schema import check_parameters, parameter_models, schema_text
+from graftline.environment import ROOT
+from graftline.errors import InputError
+from graftline.params import load_document
+from graftline.yamlfile import load_yaml
+
+SHIPPED = sorted((ROOT / "data").glob("*/params.yaml"))
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((ROOT / "docs/schema/params.json").read_text())
+    return document
+
+
+def test_the_committed_schema_is_current() -> None:
+    assert (ROOT / "docs/schema/params.json").read_text() == schema_text(), "run `graftline schema`"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_a_shipped_task_names_the_schema_and_satisfies_it(path: Path, schema: dict[str, Any]) -> None:
+    first = path.read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=../../docs/schema/params.json"
+    assert (path.parent / first.partition("$schema=")[2]).resolve() == ROOT / "docs/schema/params.json"
+    jsonschema.validate(load_yaml(path), schema)
+    document, where = load_document(path)
+    check_parameters(document, where, path.parent.name)
+
+
+def test_the_schema_refuses_an_unknown_key(schema: dict[str, Any]) -> None:
+    for wrong in (
+        {"task": "t", "finetun": {}},
+        {"task": "t", "finetune": {"no_such_key": 1}},
+        {},
+        {"task": "../t"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def test_every_field_says_what_it_means() -> None:
+    """An editor shows a field's documentation; one without it would be a name to guess at."""
+    schema = json.loads(schema_text())
+    undocumented = [
+        f"{model}.{name}"
+        for model, definition in schema["$defs"].items()
+        for name, field in definition.get("properties", {}).items()
+        if not field.get("description") and name != "name"  # the tag of a choice is what it chooses
+    ]
+    assert not undocumented
+
+
+def test_every_component_has_its_section() -> None:
+    assert set(json.loads(schema_text())["properties"]) == {"task", *parameter_models()}
+
+
+def test_parameters_of_another_folder_are_refused() -> None:
+    with pytest.raises(InputError, match="expected 'fashion', the name of the folder"):
+        check_parameters({"task": "mnist"}, "params.yaml", "fashion")

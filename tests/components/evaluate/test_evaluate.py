@@ -1,0 +1,193 @@
+"""The component on real digits: what it writes agrees with itself, and the champion is who it says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+
+from graftline.components.evaluate.champion import compare_with_champion
+from graftline.components.evaluate.lift import Run, _point
+from graftline.components.evaluate.predict import predict
+from graftline.components.evaluate.statistics import t_interval, wilson
+from graftline.dataset import read_images, read_schema
+from graftline.records import verify
+from graftline.releases import Draft, Publication, Release, publish
+from graftline.store import open_store
+
+if TYPE_CHECKING:
+    from conftest import Evaluation, Parts
+
+PICTURES = ("confusion.png", "lift.png", "mistakes.png", "reliability.png")
+
+
+def release(store: Path, model: Path) -> Release:
+    """Make `model` the champion."""
+    files = {name: model / name for name in ("config.json", "model.safetensors")}
+    return publish(
+        open_store(str(store)), Draft("digits", files, {}), Publication("first", fresh=True)
+    ).release
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_output_is_the_same_for_one_worker_and_for_two(evaluate: Callable[..., Evaluation]) -> None:
+    one, two = (evaluate(threads=threads, out=f"with-{threads}") for threads in (1, 2))
+    assert (one.code, two.code) == (0, 0), one.error + two.error
+    assert (one.out / "record.json").read_bytes() == (two.out / "record.json").read_bytes()
+    check_numbers(one)
+
+
+def check_numbers(done: Evaluation) -> None:
+    """Work the figures out again from the tables beside them."""
+    metrics, table = done.json("metrics.json"), pq.read_table(done.out / "predictions.parquet").to_pydict()
+    right = [
+        actual == predicted for actual, predicted in zip(table["label"], table["predicted"], strict=True)
+    ]
+    accuracy = wilson(sum(right), 300)
+    assert (metrics["n_test"], len(set(table["row"]))) == (300, 300)
+    assert [metrics[f"accuracy{end}"] for end in ("", "_low", "_high")] == [
+        accuracy.value, accuracy.low, accuracy.high,
+    ]  # fmt: skip
+    assert table["confidence"] == [max(probabilities) for probabilities in table["probabilities"]]
+    assert table["predicted"] == [p.index(max(p)) for p in table["probabilities"]]
+
+    pairs = Counter(
+        (int(line["actual"]), int(line["predicted"])) for line in rows(done.out / "confusion.csv")
+    )
+    for number, line in enumerate(done.json("classes.json")):
+        assert (line["class"], line["support"]) == (number, 30)
+        assert line["recall"] == pairs[number, number] / 30
+    assert metrics["min_class_recall"] == min(line["recall"] for line in done.json("classes.json"))
+
+    runs = {(run["labels"], run["seed"], run["arm"]): run for run in done.json("lift.json")["runs"]}
+    assert len(runs) == 8
+    for name, examples in (("3", 30), ("all", 300)):
+        pairs_of_runs = [(runs[name, seed, "trunk"], runs[name, seed, "scratch"]) for seed in (0, 1)]
+        for trunk, scratch in pairs_of_runs:
+            assert trunk["examples"] == scratch["examples"] == examples
+            assert trunk["subset"] == scratch["subset"]
+        lift = t_interval([trunk["accuracy"] - scratch["accuracy"] for trunk, scratch in pairs_of_runs])
+        assert [metrics[f"lift_{name}{end}"] for end in ("", "_low", "_high")] == [
+            lift.value,
+            lift.low,
+            lift.high,
+        ]
+    assert runs["3", 0, "trunk"]["subset"] != runs["3", 1, "trunk"]["subset"]
+    assert [line["labels"] for line in rows(done.out / "lift.csv")] == ["3", "30.0"]
+
+    record = verify(done.out)
+    assert record.metrics == metrics
+    assert record.environment["threads"] == 1
+    assert {"finetune", "evaluate"} == set(record.parameters)
+    for name in PICTURES:
+        assert (done.out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_significantly_better_champion_blocks_and_scratch_does_not_know_the_trunk(
+    evaluate: Callable[..., Evaluation], parts: Parts, tmp_path: Path
+) -> None:
+    champion = release(tmp_path / "store", parts.good)
+    done = evaluate({"lift_labels": [3]}, model=parts.weak)
+    assert done.code == 0, done.error
+    decision = done.json("decision.json")
+    assert not decision["passed"]
+    assert decision["reason"].startswith("failed: max_champion_loss: -")
+    assert decision["champion"] == {"version": 1, "digest": champion.digest}
+    metrics = done.json("metrics.json")
+    assert metrics["champion_difference"] == pytest.approx(metrics["accuracy"] - metrics["champion_accuracy"])
+    assert {"name": "champion", "digest": {"sha256": champion.digest}} in verify(done.out).dependencies
+
+    other = evaluate({"lift_labels": [3]}, trunk=parts.other_trunk, out="other").json("metrics.json")
+    assert other["scratch_3"] == metrics["scratch_3"]
+    assert other["trunk_3"] != metrics["trunk_3"]
+
+
+def compare(parts: Parts, store: Path, challenger: Path):
+    schema, test = read_schema(parts.dataset), read_images(parts.dataset, "test")
+    answers = predict(challenger, test)
+    return compare_with_champion(
+        open_store(str(store)), "digits", schema, test, answers, resamples=2000, seed=0
+    ), answers.accuracy
+
+
+def test_a_champion_compared_with_itself_differs_by_nothing(parts: Parts, tmp_path: Path) -> None:
+    release(tmp_path / "store", parts.good)
+    comparison, _ = compare(parts, tmp_path / "store", parts.good)
+    difference = comparison.difference
+    assert (difference.low, difference.value, difference.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_champion_that_is_compared_is_the_released_model_and_not_the_challenger(
+    parts: Parts, tmp_path: Path
+) -> None:
+    release(tmp_path / "store", parts.weak)
+    comparison, accuracy = compare(parts, tmp_path / "store", parts.good)
+    weak = predict(parts.weak, read_images(parts.dataset, "test")).accuracy
+    assert accuracy - weak > 0.1
+    assert comparison.accuracy == weak
+    assert comparison.difference.value == pytest.approx(accuracy - weak)
+    assert comparison.difference.low > 0
+
+
+def test_without_a_release_there_is_no_comparison(parts: Parts, tmp_path: Path) -> None:
+    assert compare(parts, tmp_path / "store", parts.good)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [("classes", list(range(9)), "classes"), ("image_shape", [14, 14], "image shape")],
+)
+def test_a_champion_of_other_classes_or_shape_is_named_and_not_compared(
+    parts: Parts, tmp_path: Path, key: str, value: object, found: str
+) -> None:
+    model = shutil.copytree(parts.good, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, key: value}))
+    release(tmp_path / "store", model)
+    comparison, _ = compare(parts, tmp_path / "store", parts.good)
+    assert comparison.difference is None
+    assert f"digits@1: its {found} are" in comparison.obstacle
+    assert comparison.metrics() == {}
+
+
+def test_a_changed_champion_is_refused_before_it_is_read(
+    evaluate: Callable[..., Evaluation], parts: Parts, tmp_path: Path
+) -> None:
+    release(tmp_path / "store", parts.good)
+    weights = tmp_path / "store" / "releases" / "digits" / "1" / "model.safetensors"
+    weights.chmod(0o644)
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    done = evaluate()
+    assert done.code == 2
+    assert "model.safetensors: sha256" in done.error
+    assert not done.out.exists()
+
+
+def test_more_labels_than_a_class_has_is_bad_input(evaluate: Callable[..., Evaluation]) -> None:
+    done = evaluate({"lift_labels": [31]})
+    assert done.code == 2
+    assert "lift_labels: 31 labels a class; expected at most 30, which class 0 has in train" in done.error
+    assert not done.out.exists()
+
+
+def test_arms_that_learnt_from_different_examples_are_not_compared() -> None:
+    def done(arm: str, seed: int, subset: str) -> Run:
+        return Run("5", seed, arm, 50, subset, 0.9)
+
+    paired = [done(arm, seed, f"subset {seed}") for arm in ("trunk", "scratch") for seed in (0, 1)]
+    assert _point(5, 5, paired).lift.value == 0
+    with pytest.raises(AssertionError, match="different examples"):
+        _point(5, 5, [*paired[:3], done("scratch", 1, "another")])

@@ -1,0 +1,296 @@
+"""publish: releases what the gate passed, of inputs that belong together, and says no loudly otherwise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graftline.canonical import read_json
+from graftline.component import main
+from graftline.components.publish import COMPONENT
+from graftline.digests import sha256_file
+from graftline.ledger import read_ledger
+from graftline.records import Dependency, Draft, read_record, verify, write_record
+from graftline.releases import champion, fetch, list_releases, resolve
+from graftline.store import open_store
+
+RULE = {
+    "rule": "min_accuracy",
+    "passed": True,
+    "value": 0.975,
+    "limit": 0.97,
+    "comparison": ">=",
+    "margin": 0.005,
+}
+PASSED = {"passed": True, "reason": "min_accuracy by 0.005", "rules": [RULE], "champion": None}
+
+
+def make(
+    folder: Path,
+    name: str,
+    component: str,
+    files: dict[str, bytes],
+    inputs: tuple[Path, ...] = (),
+    **facts: Any,
+) -> Path:
+    """Write one output with its record, as its component would."""
+    out = folder / name
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for path, data in files.items():
+        (out / path).write_bytes(data)
+    dependencies = [Dependency(path.name, (r := read_record(path)).content, r.sha256) for path in inputs]
+    write_record(out, Draft(component, "digits", name, dependencies=dependencies, **facts))
+    return out
+
+
+def evaluate(folder: Path, decision: dict[str, Any], inputs: tuple[Path, ...] | None = None) -> None:
+    metrics = {"accuracy": 0.975, "ece": 0.01}
+    files = {
+        "metrics.json": json.dumps(metrics).encode(),
+        "decision.json": json.dumps(decision).encode(),
+        "lift.png": b"a plot",
+        "predictions.parquet": b"not released",
+    }
+    given = inputs or (folder / "dataset", folder / "trunk", folder / "model")
+    make(folder, "evaluation", "evaluate", files, given, metrics=metrics)
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """The outputs of the four components before publish."""
+    folder = tmp_path / "outputs"
+    dataset = make(
+        folder,
+        "dataset",
+        "validate",
+        {"schema.json": b"{}", "profile.json": b'{"rows": 10}', "train.parquet": b"rows"},
+        metrics={"rows_train": 8},
+    )
+    trunk = make(
+        folder,
+        "trunk",
+        "pretrain",
+        {"trunk.safetensors": b"trunk"},
+        (dataset,),
+        parameters={"pretrain": {"epochs": 3}},
+    )
+    make(
+        folder,
+        "model",
+        "finetune",
+        {"model.safetensors": b"weights", "config.json": b"{}"},
+        (dataset, trunk),
+        parameters={"finetune": {"learning_rate": 0.001}},
+    )
+    evaluate(folder, PASSED)
+    return folder
+
+
+def run(outputs: Path, **publish: Any) -> int:
+    """Run the component as an engine does; return its exit code."""
+    document = json.dumps({"task": "digits", "publish": publish})
+    arguments = [
+        "--params",
+        document,
+        "--out-release",
+        str(outputs / "release"),
+        "--store",
+        str(outputs / "store"),
+    ]
+    for name in COMPONENT.inputs:
+        arguments += [f"--in-{name}", str(outputs / name)]
+    try:
+        main(COMPONENT, arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_a_passed_model_is_released_with_its_files_and_chain(outputs: Path) -> None:
+    assert run(outputs, licence="Apache-2.0") == 0
+    store = open_store(str(outputs / "store"))
+    release = resolve(store, "digits@champion")
+    folder = fetch(store, release)
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
+        "README.md",
+        "claim.json",
+        "config.json",
+        "lift.png",
+        "manifest.json",
+        "metrics.json",
+        "model.safetensors",
+        "profile.json",
+        "records/dataset.json",
+        "records/evaluation.json",
+        "records/model.json",
+        "records/trunk.json",
+        "schema.json",
+    ]
+    for name in ("dataset", "trunk", "model", "evaluation"):
+        record = (outputs / name / "record.json").read_bytes()
+        assert (folder / "records" / f"{name}.json").read_bytes() == record
+        assert store.get(f"records/{read_record(outputs / name).sha256}.json").data == record
+    assert read_json(outputs / "release" / "release.json") == {
+        "task": "digits",
+        "version": 1,
+        "digest": release.digest,
+        "alias": "champion",
+        "promoted": True,
+        "manifest": sha256_file(folder / "manifest.json"),
+        "previous_champion": None,
+    }
+    assert verify(outputs / "release").metrics == {"version": 1, "promoted": 1}
+
+
+def test_the_model_card_holds_facts_only_and_is_the_same_each_time(outputs: Path) -> None:
+    assert run(outputs, licence="Apache-2.0", intended_use="Reads single digits.") == 0
+    assert run(outputs, licence="Apache-2.0", intended_use="Reads single digits.") == 0
+    one, two = list_releases(open_store(str(outputs / "store")))
+    assert one.digest == two.digest
+    card = Path(two.path, "README.md").read_text()
+    for fact in (
+        'license: "Apache-2.0"',
+        "Reads single digits.",
+        "| accuracy | 0.975 |",
+        "| rows_train | 8 |",
+        "| pretrain.epochs | 3 |",
+        "| finetune.learning_rate | 0.001 |",
+        "![lift](lift.png)",
+        "data/digits/README.md",
+        read_record(outputs / "trunk").content,
+    ):
+        assert fact in card
+    assert two.created[:10] not in card
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            {"passed": False, "rules": [RULE | {"passed": False, "value": 0.95}]},
+            "min_accuracy is 0.95, must be >= 0.97: off by 0.02",
+        ),
+        (
+            {"rules": [RULE | {"value": 0.95}]},
+            "min_accuracy is 0.95, must be >= 0.97: off by 0.02, though the decision says that it passed",
+        ),
+        (
+            {"rules": [RULE, RULE | {"rule": "max_ece", "comparison": "<=", "value": 0.09, "limit": 0.05}]},
+            "max_ece is 0.09, must be <= 0.05: off by 0.04, though the decision says that it passed",
+        ),
+        (
+            {"passed": False, "reason": "the champion could not be compared"},
+            "the champion could not be compared",
+        ),
+        (
+            {"rules": [{"rule": "max_champion_loss", "passed": False, "value": None, "limit": 0.0}]},
+            "max_champion_loss (no value)",
+        ),
+    ],
+)
+def test_a_refused_model_is_not_released_and_the_rule_is_named(
+    outputs: Path, change: dict[str, Any], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(outputs, PASSED | change)
+    assert run(outputs) == 3
+    assert capsys.readouterr().err == f"publish: digits: nothing was released; {line}\n"
+    assert not (outputs / "release").exists()
+    assert not (outputs / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rules": None},
+        {"passed": "yes"},
+        {"champion": {"version": "x"}},
+        {"rules": [{"passed": True}]},
+        {"rules": [RULE | {"value": "0.99"}]},
+        {"rules": [RULE | {"comparison": ">"}]},
+    ],
+)
+def test_a_decision_that_is_none_is_bad_input(
+    outputs: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(outputs, PASSED | change)
+    assert run(outputs) == 2
+    assert "decision.json: not a decision" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_another_model_is_refused(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = (outputs / "dataset", outputs / "trunk")
+    make(outputs, "model", "finetune", {"model.safetensors": b"other weights", "config.json": b"{}"}, inputs)
+    assert run(outputs) == 2
+    assert "--in-evaluation: its record names model" in capsys.readouterr().err
+    assert not (outputs / "store").exists()
+
+
+def test_a_model_of_equal_content_but_another_origin_is_refused(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = (outputs / "dataset", outputs / "trunk")
+    files = {"model.safetensors": b"weights", "config.json": b"{}"}
+    make(outputs, "model", "finetune", files, inputs, parameters={"finetune": {"learning_rate": 0.5}})
+    assert run(outputs) == 2
+    assert "--in-evaluation: its record names model" in capsys.readouterr().err
+
+
+def test_a_model_from_another_trunk_is_refused(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(outputs, "trunk", "pretrain", {"trunk.safetensors": b"other"}, (outputs / "dataset",))
+    evaluate(outputs, PASSED)
+    assert run(outputs) == 2
+    assert "--in-model: its record names trunk" in capsys.readouterr().err
+
+
+def test_an_evaluation_that_names_no_model_is_refused(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(outputs, PASSED, (outputs / "dataset", outputs / "trunk"))
+    assert run(outputs) == 2
+    assert "--in-evaluation: its record names model not at all" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_named(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = (outputs / "dataset", outputs / "trunk")
+    make(outputs, "model", "finetune", {"model.safetensors": b"weights"}, inputs)
+    evaluate(outputs, PASSED)
+    assert run(outputs) == 2
+    assert "config.json: the file is missing" in capsys.readouterr().err
+
+
+def test_a_champion_that_changed_since_the_comparison_is_a_warning(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(outputs) == 0
+    assert capsys.readouterr().err == ""
+    assert run(outputs) == 0
+    warning = capsys.readouterr().err
+    assert (
+        "digits@2 was compared with no champion, but champion pointed elsewhere when it was published"
+        in warning
+    )
+    assert read_json(outputs / "release" / "release.json")["previous_champion"]["version"] == 1
+
+
+def test_the_alias_is_a_parameter(outputs: Path) -> None:
+    assert run(outputs, alias="candidate") == 0
+    store = open_store(str(outputs / "store"))
+    assert champion(store, "digits") is None
+    assert resolve(store, "digits@candidate").version == 1
+
+
+def test_a_retry_under_the_same_run_key_releases_once(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFTLINE_RUN_KEY", "run-7")
+    assert run(outputs) == 0
+    first = read_json(outputs / "release" / "release.json")
+    shutil.rmtree(outputs / "release")
+    assert run(outputs) == 0
+    assert read_json(outputs / "release" / "release.json") == first
+    store = open_store(str(outputs / "store"))
+    assert len(list_releases(store)) == 1
+    assert len(read_ledger(store)) == 2

@@ -1,0 +1,8 @@
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "store")]
+
+from servers import moto_endpoint, moto_url, real_url, s3_url, store_url  # noqa: E402
+
+__all__ = ["moto_endpoint", "moto_url", "real_url", "s3_url", "store_url"]

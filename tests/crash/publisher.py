@@ -1,0 +1,30 @@
+"""One publisher, quick to start, for a test that kills it: publisher.py STORE FILES WORK. Silent when it
+succeeds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from graftline.component import fail, from_os_error
+from graftline.errors import GraftlineError
+from graftline.releases import Draft, open_publication, publish
+from graftline.store import open_store
+
+
+def draft(files: Path) -> Draft:
+    return Draft(
+        task="digits", files={path.name: path for path in sorted(files.iterdir())},
+        records={"model": b'{"of": "the model"}'}, metrics={"accuracy": 0.97},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    url, folder, work = sys.argv[1:]
+    to_release = draft(Path(folder))
+    try:
+        publish(open_store(url), to_release, open_publication(Path(work), to_release))
+    except GraftlineError as error:  # both as the component's entry point does
+        sys.exit(fail("publisher", error))
+    except OSError as error:
+        sys.exit(fail("publisher", from_os_error(error)))

@@ -1,0 +1,228 @@
+"""dvc.yaml and the Kubeflow pipeline are one graph, and both say what the components declare."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graftline.component import Component
+from graftline.environment import ROOT
+from graftline.params import COMPONENTS
+from graftline.pipelines.compile import SECTIONS, compile_task
+from graftline.yamlfile import load_yaml
+
+TASK = "mnist"
+# Flags of the engine: where releases live (DVC leaves it to $GRAFTLINE_STORE) and what Kubeflow is told.
+ENGINE_FLAGS = {"--store", "--executor-output"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage as an engine's file describes it."""
+
+    module: str
+    flags: frozenset[str]
+    """Without the engine's own."""
+    sources: tuple[tuple[str, str], ...]
+    """(input, the `stage.output` that feeds it), sorted; an input from outside feeds itself: `(raw, raw)`."""
+    sections: tuple[str, ...]
+    """The parameter sections that it reads, sorted, without `task`."""
+    keeps_no_result: bool
+    """True if the engine's cache is off, since the result depends on the store as well."""
+
+
+def pairs(command: list[str]) -> dict[str, Any]:
+    """Return a command's flags and their values."""
+    assert len(command) % 2 == 0
+    return dict(zip(command[::2], command[1::2], strict=True))
+
+
+@pytest.fixture(scope="module")
+def dvc_graph() -> dict[str, Stage]:
+    stages = load_yaml(ROOT / "dvc.yaml")["stages"]
+    made_by = {
+        path: f"{name}.{path.rsplit('/', 1)[-1]}"
+        for name in stages
+        for path in map(first_key, stages[name]["do"]["outs"])
+    }
+    return {name: dvc_stage(stage["do"], made_by) for name, stage in stages.items()}
+
+
+def first_key(entry: str | dict[str, Any]) -> str:
+    return entry if isinstance(entry, str) else next(iter(entry))
+
+
+def dvc_stage(stage: dict[str, Any], made_by: dict[str, str]) -> Stage:
+    python, m, module, *rest = stage["cmd"].split()
+    assert (python, m) == ("python", "-m")
+    given = pairs(rest)
+    assert given["--params"] == "data/${item}/params.yaml"
+    inputs = {flag.removeprefix("--in-"): path for flag, path in given.items() if flag.startswith("--in-")}
+    outputs = {path for flag, path in given.items() if flag.startswith("--out-")}
+    data = {dep for dep in stage["deps"] if not dep.startswith(("components", "src"))}
+    assert data == set(inputs.values()), "DVC's deps are the command's inputs"
+    assert outputs == set(map(first_key, stage["outs"])), "DVC's outs are the command's outputs"
+    (tracked,) = stage["params"]
+    ((file, keys),) = tracked.items()
+    assert file == given["--params"]
+    assert "task" in keys
+    return Stage(
+        module=module,
+        flags=frozenset(given),
+        sources=tuple(sorted((name, made_by.get(path, name)) for name, path in inputs.items())),
+        sections=tuple(sorted(set(keys) - {"task"})),
+        keeps_no_result=all(
+            isinstance(out, dict) and out[first_key(out)].get("persist") for out in stage["outs"]
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("compiled") / "mnist.yaml"
+    compile_task(TASK, path)
+    import yaml
+
+    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    return document
+
+
+@pytest.fixture(scope="module")
+def kubeflow_graph(compiled: dict[str, Any]) -> dict[str, Stage]:
+    tasks = compiled["root"]["dag"]["tasks"]
+    executors = compiled["deploymentSpec"]["executors"]
+    graph = {}
+    for name, task in tasks.items():
+        executor = executors[compiled["components"][task["componentRef"]["name"]]["executorLabel"]]
+        if "container" in executor:
+            graph[name] = kubeflow_stage(compiled, task, executor["container"], tasks)
+    return graph
+
+
+def kubeflow_stage(
+    compiled: dict[str, Any], task: dict[str, Any], container: dict[str, Any], tasks: dict[str, Any]
+) -> Stage:
+    python, m, module = container["command"]
+    assert (python, m) == ("python", "-m")
+    given = pairs(container["args"])
+    for flag, value in given.items():
+        name = flag.removeprefix("--in-").removeprefix("--out-").removeprefix("--")
+        if flag.startswith("--in-"):
+            assert value == f"{{{{$.inputs.artifacts['{name}'].path}}}}"
+        elif flag.startswith("--out-"):
+            assert value == f"{{{{$.outputs.artifacts['{name}'].path}}}}"
+    parameter = task["inputs"]["parameters"]["params"]["componentInputParameter"]
+    default = compiled["root"]["inputDefinitions"]["parameters"][parameter]["defaultValue"]
+    return Stage(
+        module=module,
+        flags=frozenset(given) - ENGINE_FLAGS,
+        sources=tuple(
+            sorted((name, source(spec, tasks)) for name, spec in task["inputs"]["artifacts"].items())
+        ),
+        sections=tuple(sorted(json.loads(default).keys() - {"task"})),
+        keeps_no_result=not task.get("cachingOptions", {}).get("enableCache"),
+    )
+
+
+def source(spec: dict[str, Any], tasks: dict[str, Any]) -> str:
+    """Return `stage.output`, or the pipeline parameter behind an importer."""
+    made = spec["taskOutputArtifact"]
+    producer = tasks[made["producerTask"]]
+    if producer["componentRef"]["name"].startswith("comp-importer"):
+        return str(producer["inputs"]["parameters"]["uri"]["componentInputParameter"])
+    return f"{made['producerTask']}.{made['outputArtifactKey']}"
+
+
+def declared(name: str) -> Component:
+    component: Component = import_module(f"graftline.components.{name}").COMPONENT
+    return component
+
+
+def test_both_engines_run_the_same_graph(
+    dvc_graph: dict[str, Stage], kubeflow_graph: dict[str, Stage]
+) -> None:
+    assert list(dvc_graph) == list(COMPONENTS)
+    assert sorted(kubeflow_graph) == sorted(dvc_graph)
+    for name, stage in dvc_graph.items():
+        assert stage == kubeflow_graph[name]
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_the_graph_is_what_the_component_declares(name: str, dvc_graph: dict[str, Stage]) -> None:
+    stage, component = dvc_graph[name], declared(name)
+    assert stage.module == f"graftline.components.{name}"
+    flags = {
+        "--params",
+        f"--out-{component.output}",
+        *(f"--in-{i}" for i in (*component.sources, *component.inputs)),
+    }
+    assert stage.flags == flags
+    made_by = {declared(other).output: other for other in COMPONENTS}
+    expected = [(i, i) for i in component.sources] + [(i, f"{made_by[i]}.{i}") for i in component.inputs]
+    assert stage.sources == tuple(sorted(expected))
+
+
+def test_components_that_use_the_store_are_told_where_it_is(compiled: dict[str, Any]) -> None:
+    executors = compiled["deploymentSpec"]["executors"]
+    for name in COMPONENTS:
+        args = executors[f"exec-{name}"]["container"]["args"]
+        assert ("--store" in args) == declared(name).uses_store
+        assert args[args.index("--executor-output") + 1] == "{{$.outputs.output_file}}"
+        if declared(name).uses_store:
+            assert args[args.index("--store") + 1] == "{{$.inputs.parameters['store']}}"
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_the_sections_are_those_that_the_code_reads(name: str, dvc_graph: dict[str, Stage]) -> None:
+    """Every `context.section("...")` in the component's folder is a tracked parameter, and vice versa."""
+    read = {
+        node.args[0].value
+        for path in (ROOT / "components" / name).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "section"
+        if node.args and isinstance(node.args[0], ast.Constant)
+    }  # fmt: skip
+    assert tuple(sorted(read)) == dvc_graph[name].sections == tuple(sorted(SECTIONS[name]))
+
+
+def test_results_that_depend_on_the_store_are_not_taken_from_a_cache(dvc_graph: dict[str, Stage]) -> None:
+    assert {name for name, stage in dvc_graph.items() if stage.keeps_no_result} == {"evaluate", "publish"}
+
+
+def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("first.yaml", "second.yaml"):
+        compile_task(TASK, tmp_path / name)
+    assert (tmp_path / "first.yaml").read_bytes() == (tmp_path / "second.yaml").read_bytes()
+
+
+def test_a_pipeline_without_a_task_asks_for_its_parameters(tmp_path: Path) -> None:
+    import yaml
+
+    compile_task(None, tmp_path / "retrain.yaml")
+    inputs = yaml.safe_load((tmp_path / "retrain.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
+    assert {f"{name}_params" for name in COMPONENTS} <= set(inputs)
+    assert not [name for name, spec in inputs.items() if "defaultValue" in spec]
+
+
+def test_every_image_is_named_in_one_place(compiled: dict[str, Any]) -> None:
+    from graftline.pipelines import images
+
+    used = {
+        spec["container"]["image"]
+        for spec in compiled["deploymentSpec"]["executors"].values()
+        if "container" in spec
+    }
+    assert used == {images.DATA_IMAGE, images.TRAIN_IMAGE}
+    retrain = (ROOT / "pipelines/retrain.py").read_text()
+    assert not [image for image in used if image in retrain]
+
+
+def test_the_listed_tasks_are_the_folders_with_parameters() -> None:
+    folders = sorted(path.parent.name for path in (ROOT / "data").glob("*/params.yaml"))
+    assert sorted(load_yaml(ROOT / "data/tasks.yaml")["tasks"]) == folders

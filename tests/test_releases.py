@@ -1,0 +1,330 @@
+"""Releases: published once, verified when read, pointed at by aliases that follow the ledger."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "store"))
+
+from servers import moto_endpoint, moto_url, real_url, store_url
+
+from graftline.canonical import canonical_json
+from graftline.cli.releases import releases as releases_command
+from graftline.cli.releases import rollback as rollback_command
+from graftline.errors import InputError
+from graftline.ledger import Fact, Ledger, read_ledger
+from graftline.releases import (
+    Draft,
+    Publication,
+    champion,
+    fetch,
+    list_releases,
+    open_publication,
+    publish,
+    resolve,
+    rollback,
+)
+from graftline.store import Store, open_store
+
+__all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
+RACERS = Path(__file__).parent / "store" / "racers.py"
+
+
+@pytest.fixture
+def store(store_url: str) -> Store:
+    return open_store(store_url)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A directory store, for tests that change its files."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> Draft:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "model.safetensors").write_bytes(bytes(range(256)) * 64)
+    (files / "README.md").write_text("# digits\n")
+    by_name = {path.name: path for path in files.iterdir()}
+    return Draft("digits", by_name, {"model": b"{}"}, {"accuracy": 0.97})
+
+
+def publish_many(store: Store, draft: Draft, count: int) -> None:
+    for number in range(count):
+        publish(store, draft, Publication(f"publication-{number}"))
+
+
+def test_a_release_is_listed_resolved_and_fetched(store: Store, draft: Draft) -> None:
+    assert champion(store, "digits") is None
+    receipt = publish(store, draft, Publication("one"))
+    assert (receipt.release.version, receipt.promoted, receipt.previous_champion) == (1, True, None)
+    assert list_releases(store) == list_releases(store, "digits") == [receipt.release]
+    for reference in ("digits", "digits@champion", "digits@1"):
+        assert resolve(store, reference) == receipt.release
+    assert receipt.release.aliases == ("champion",)
+    assert receipt.release.path == f"{store.url}/releases/digits/1"
+    folder = fetch(store, receipt.release)
+    for name, path in draft.files.items():
+        assert (folder / name).read_bytes() == path.read_bytes()
+    assert (folder / "records" / "model.json").read_bytes() == b"{}"
+    assert len(store.list("records/")) == 1
+
+
+def test_the_same_publication_releases_once(store: Store, draft: Draft) -> None:
+    first = publish(store, draft, Publication("one"))
+    publish(store, draft, Publication("two"))
+    again = publish(store, draft, Publication("one"))
+    assert again.release.manifest == first.release.manifest
+    assert not again.promoted
+    assert [release.version for release in list_releases(store)] == [1, 2]
+    assert len(read_ledger(store)) == 4
+
+
+def test_releases_of_the_same_bits_have_equal_digests(store: Store, draft: Draft, tmp_path: Path) -> None:
+    one = publish(store, draft, Publication("one")).release
+    records = Draft(draft.task, draft.files, {"model": b'{"commit": "another"}'}, draft.metrics)
+    two = publish(store, records, Publication("two")).release
+    assert one.digest == two.digest
+    assert one.manifest != two.manifest
+    (tmp_path / "files" / "README.md").write_text("# other\n")
+    assert publish(store, draft, Publication("three")).release.digest != one.digest
+
+
+def test_32_publishers_at_once_make_32_versions_and_the_highest_is_champion(
+    store_url: str, draft: Draft, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(RACERS), "publish", store_url, "32", str(tmp_path / "files")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(map(int, done.stdout.split())) == list(range(1, 33))
+    store = open_store(store_url)
+    releases = list_releases(store, "digits")
+    assert [release.version for release in releases] == list(range(1, 33))
+    assert [release.version for release in releases if release.aliases] == [32]
+    entries = read_ledger(store)
+    assert sorted(e.version for e in entries if e.event == "release") == list(range(1, 33))
+    promoted = [e.version for e in entries if e.event == "promote"]
+    assert promoted == sorted(set(promoted))
+    assert promoted[-1] == 32
+    fetch(store, resolve(store, "digits"))
+
+
+def test_a_killed_try_is_continued_and_other_content_is_a_new_publication(
+    draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRAFTLINE_RUN_KEY", raising=False)
+    first = open_publication(tmp_path / "work", draft)
+    again = open_publication(tmp_path / "work", draft)
+    assert (first.fresh, again.fresh, first.id) == (True, False, again.id)
+    (tmp_path / "files" / "README.md").write_text("# other\n")
+    assert open_publication(tmp_path / "work", draft).id != first.id
+    monkeypatch.setenv("GRAFTLINE_RUN_KEY", "run-7")
+    assert open_publication(tmp_path / "elsewhere", draft) == Publication("run-7")
+
+
+def test_a_run_key_used_for_other_content_is_refused(store: Store, draft: Draft, tmp_path: Path) -> None:
+    publish(store, draft, Publication("run-7"))
+    (tmp_path / "files" / "README.md").write_text("# other\n")
+    with pytest.raises(InputError, match="publication run-7: it claimed digits@1 for other content"):
+        publish(store, draft, Publication("run-7"))
+    assert len(list_releases(store)) == 1
+
+
+def test_rollback_is_recorded_and_deletes_nothing(store: Store, draft: Draft) -> None:
+    publish_many(store, draft, 3)
+    before = set(store.list("releases/"))
+    release, moved = rollback(store, "digits", 1)
+    assert (release.version, release.aliases, moved) == (1, ("champion",), True)
+    assert resolve(store, "digits").version == 1
+    assert read_ledger(store)[-1].event == "rollback"
+    assert set(store.list("releases/")) == before
+    entries = len(read_ledger(store))
+    assert rollback(store, "digits", 1)[1] is False
+    assert len(read_ledger(store)) == entries
+
+
+def test_a_publish_after_a_rollback_promotes_again_but_its_retry_does_not(store: Store, draft: Draft) -> None:
+    publish_many(store, draft, 2)
+    rollback(store, "digits", 1)
+    receipt = publish(store, draft, Publication("later"))
+    assert receipt.promoted
+    assert receipt.previous_champion is not None
+    assert receipt.previous_champion.version == 1
+    rollback(store, "digits", 1)
+    assert not publish(store, draft, Publication("later")).promoted
+    assert resolve(store, "digits").version == 1
+
+
+def test_a_lagging_alias_is_repaired_by_the_next_writer(store: Store, draft: Draft) -> None:
+    publish_many(store, draft, 2)
+    entered = resolve(store, "digits@1")
+    # A rollback that was killed after its entry and before the alias.
+    Ledger(store).append(lambda _: Fact("rollback", "digits", 1, entered.manifest, "killed", "champion"))
+    assert resolve(store, "digits").version == 2
+    assert rollback(store, "digits", 1)[1] is False
+    assert resolve(store, "digits").version == 1
+
+
+def test_a_change_of_champion_since_the_comparison_is_told(store: Store, draft: Draft) -> None:
+    assert not publish(store, draft, Publication("one")).champion_changed
+    receipt = publish(store, draft, Publication("two"))
+    assert receipt.champion_changed
+    compared = {"version": 2, "digest": receipt.release.digest}
+    right = Draft(draft.task, draft.files, draft.records, draft.metrics, compared_with=compared)
+    assert not publish(store, right, Publication("three")).champion_changed
+    manifest = json.loads(store.get("releases/digits/3/manifest.json").data)
+    assert manifest["compared_with"] == manifest["champion_when_published"] == compared
+
+
+@pytest.mark.parametrize(
+    ("reference", "line"),
+    [
+        ("digits@9", "no version 9; expected one of the versions 1, 2 .champion."),
+        ("digits@best", "no alias 'best'; expected one of the versions 1, 2 .champion."),
+        ("letters", "task 'letters': no release in .*, which has digits; make one with `graftline run"),
+        ("digits@../1", "expected task@version or task@alias"),
+        ("../digits", "expected a name of lower-case letters"),
+        ("digits@", "expected task@version or task@alias"),
+    ],
+)
+def test_an_unknown_release_lists_what_there_is(
+    folder: Path, draft: Draft, reference: str, line: str
+) -> None:
+    store = open_store(str(folder))
+    publish_many(store, draft, 2)
+    with pytest.raises(InputError, match=line):
+        resolve(store, reference)
+
+
+def test_rollback_to_an_unknown_version_lists_what_exists(folder: Path, draft: Draft) -> None:
+    store = open_store(str(folder))
+    publish_many(store, draft, 2)
+    with pytest.raises(InputError, match="no version 7; expected one of the versions 1, 2"):
+        rollback(store, "digits", 7)
+    assert len(read_ledger(store)) == 4
+
+
+def test_a_version_without_a_manifest_does_not_exist(folder: Path, draft: Draft) -> None:
+    store = open_store(str(folder))
+    publish_many(store, draft, 1)
+    store.put_if_absent("releases/digits/2/claim.json", b'{"publication": "killed", "payload": ""}')
+    store.put_if_absent("releases/digits/2/model.safetensors", b"half of it")
+    assert [release.version for release in list_releases(store)] == [1]
+    with pytest.raises(InputError, match="no version 2"):
+        resolve(store, "digits@2")
+    assert publish(store, draft, Publication("next")).release.version == 3
+
+
+def damage(folder: Path) -> Iterator[tuple[str, object]]:
+    release = folder / "releases" / "digits" / "1"
+    flipped = bytearray((release / "model.safetensors").read_bytes())
+    flipped[1000] ^= 1
+    yield "model.safetensors: sha256", lambda: (release / "model.safetensors").write_bytes(flipped)
+    yield "README.md: missing", lambda: (release / "README.md").unlink()
+    yield "extra.txt: there; expected no such file", lambda: (release / "extra.txt").write_bytes(b"")
+    yield ".hidden: there; expected no such file", lambda: (release / ".hidden").write_bytes(b"")
+    yield "record.json: there; expected no such file", lambda: (release / "record.json").write_bytes(b"{}")
+    yield "model.json: sha256", lambda: (release / "records" / "model.json").write_bytes(b"[]")
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_a_changed_release_is_refused_with_the_file_and_both_digests(
+    folder: Path, draft: Draft, case: int
+) -> None:
+    store = open_store(str(folder))
+    release = publish(store, draft, Publication("one")).release
+    line, act = list(damage(folder))[case]
+    fetch(store, release)
+    act()  # type: ignore[operator]
+    with pytest.raises(InputError, match=line):
+        fetch(store, release)
+
+
+def test_a_flipped_bit_in_an_s3_release_and_in_its_cache(
+    moto_url: str, draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    monkeypatch.setenv("GRAFTLINE_CACHE", str(tmp_path / "cache"))
+    store = open_store(moto_url)
+    release = publish(store, draft, Publication("one")).release
+    cached = fetch(store, release) / "README.md"
+    cached.write_text("# changed in the cache\n")
+    assert (fetch(store, release) / "README.md").read_text() == "# digits\n"
+    bucket, _, prefix = moto_url.removeprefix("s3://").partition("/")
+    boto3.client("s3").put_object(Bucket=bucket, Key=f"{prefix}/releases/digits/1/README.md", Body=b"other")
+    cached.unlink()
+    with pytest.raises(InputError, match=r"README.md: sha256 \w{64}; expected \w{64}, by the manifest"):
+        fetch(store, release)
+    assert list((tmp_path / "cache" / "releases").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"content": "0" * 64}, "it contradicts itself"),
+        ({"version": 2}, "it contradicts itself"),
+        ({"files": [{"path": "../../outside", "size": 0, "sha256": "0" * 64}]}, "not a key"),
+        ({"files": 7}, "not a manifest"),
+        ({"files": [{"path": "x", "size": "0", "sha256": "y"}]}, "not a manifest"),
+    ],
+)
+def test_a_changed_manifest_is_refused(
+    folder: Path, draft: Draft, change: dict[str, object], line: str
+) -> None:
+    store = open_store(str(folder))
+    release = publish(store, draft, Publication("one")).release
+    path = folder / "releases" / "digits" / "1" / "manifest.json"
+    path.write_bytes(canonical_json(json.loads(path.read_bytes()) | change))
+    with pytest.raises(InputError, match="expected " + release.manifest):
+        fetch(store, release)
+    with pytest.raises(InputError, match=line):
+        list_releases(store)
+
+
+def test_an_alias_that_the_ledger_does_not_support_is_refused(folder: Path, draft: Draft) -> None:
+    store = open_store(str(folder))
+    publish_many(store, draft, 2)
+    (folder / "aliases" / "digits" / "champion.json").write_bytes(b'{"entry":4,"version":1}')
+    with pytest.raises(InputError, match="version 1 by entry 4; expected what that entry says"):
+        resolve(store, "digits")
+    assert rollback(store, "digits", 2)[1] is False
+    assert resolve(store, "digits").version == 2
+
+
+def test_the_command_lists_releases_as_json_oldest_first(
+    folder: Path, draft: Draft, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_many(open_store(str(folder)), draft, 2)
+    releases_command(None, as_json=True, store=str(folder))
+    columns = {"task", "version", "path", "digest", "created", "aliases"}
+    listed = json.loads(capsys.readouterr().out)
+    assert [set(release) for release in listed] == [columns] * 2
+    assert [(release["version"], release["aliases"]) for release in listed] == [(1, []), (2, ["champion"])]
+    assert Path(listed[0]["path"], "model.safetensors").is_file()
+    releases_command("digits", as_json=False, store=str(folder))
+    table = capsys.readouterr().out
+    assert "champion" in table
+    assert listed[0]["digest"][:12] in table
+
+
+def test_the_command_rolls_back_and_says_if_there_is_nothing_to_do(
+    folder: Path, draft: Draft, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_many(open_store(str(folder)), draft, 2)
+    rollback_command("digits", to=1, store=str(folder), alias="champion")
+    rollback_command("digits", to=1, store=str(folder), alias="champion")
+    assert capsys.readouterr().out == (
+        "digits@champion is digits@1 now\ndigits@champion is digits@1 already; nothing was changed\n"
+    )

@@ -1,0 +1,97 @@
+"""A small task of real digits, and what the five components make of it with tiny budgets. Each is made once a session."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from graftline.component import main
+from graftline.environment import ROOT
+
+RAW = ROOT / "data" / "mnist" / "raw" / "images.parquet"
+TASK = "digits"
+A_CLASS = 60
+"""Images a class: of the 600, about 430 to train, 50 to stop early, 120 to test and 480 without labels."""
+CONTRACT = """\
+columns:
+  image: {type: image, shape: [28, 28], min: 0, max: 255}
+  label: {type: integer, role: label, classes: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}
+"""
+TRUNK = {"channels": [4, 8, 16], "width": 32}
+PARAMS: dict[str, Any] = {
+    "pretrain": {"epochs": 10, "batch": 64, "trunk": TRUNK},
+    "finetune": {"epochs": 10, "batch": 32, "min_steps": 20, "warmup_steps": 0},
+    "evaluate": {"lift_labels": [2], "lift_seeds": 2, "lift_epochs": 1, "mistakes": 4},
+}
+
+
+def run(component: str, document: dict[str, Any], **paths: Path | str) -> int:
+    """Run a component's entry point in this process, on one thread; return its exit code.
+
+    `paths` are its options: `in_dataset`, `out_trunk`, `store`, ...
+    """
+    arguments = ["--params", json.dumps({"task": TASK, **document}), "--threads", "1"]
+    for name, value in paths.items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
+    try:
+        main(import_module(f"graftline.components.{component}").COMPONENT, arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def make(component: str, document: dict[str, Any], **paths: Path | str) -> None:
+    """Run a component that must succeed."""
+    code = run(component, document, **paths)
+    assert code == 0, f"{component} ended with exit code {code}"
+
+
+def write_task(folder: Path) -> None:
+    """Write raw digits and their contract, as `folder`/raw and `folder`/expectations.yaml."""
+    if not RAW.is_file():
+        pytest.fail(f"{RAW} is missing: run `dvc pull`")
+    table = pq.read_table(RAW)
+    labels = table["label"].to_numpy()
+    chosen = np.sort(np.concatenate([np.flatnonzero(labels == n)[:A_CLASS] for n in range(10)]))
+    (folder / "raw").mkdir(parents=True)
+    pq.write_table(table.take(pa.array(chosen)), folder / "raw" / "images.parquet")
+    (folder / "expectations.yaml").write_text(CONTRACT)
+
+
+@cache
+def dataset(factory: pytest.TempPathFactory) -> Path:
+    """Return the dataset that validate makes of the task."""
+    folder = factory.mktemp("task")
+    write_task(folder)
+    inputs = {"in_raw": folder / "raw", "in_expectations": folder / "expectations.yaml"}
+    make("validate", PARAMS, **inputs, out_dataset=folder / "dataset", store=folder / "store")
+    return folder / "dataset"
+
+
+@cache
+def trunk(factory: pytest.TempPathFactory) -> Path:
+    """Return the trunk that pretrain makes of the dataset; a folder beside it."""
+    out = dataset(factory).with_name("trunk")
+    make("pretrain", PARAMS, in_dataset=dataset(factory), out_trunk=out)
+    return out
+
+
+@cache
+def released(factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that holds dataset, trunk, model, evaluation, release, and the store with digits@1."""
+    folder = trunk(factory).parent
+    inputs: dict[str, Path | str] = {"in_dataset": folder / "dataset", "in_trunk": folder / "trunk"}
+    make("finetune", PARAMS, **inputs, out_model=folder / "model")
+    inputs |= {"in_model": folder / "model", "store": folder / "store"}
+    make("evaluate", PARAMS, **inputs, out_evaluation=folder / "evaluation")
+    inputs["in_evaluation"] = folder / "evaluation"
+    make("publish", PARAMS, **inputs, out_release=folder / "release")
+    return folder
