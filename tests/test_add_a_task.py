@@ -21,7 +21,9 @@ SMALL = (
 
 
 def steps() -> str:
-    (block,) = re.findall(r"<!-- tested: add a task -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (block,) = re.findall(
+        r"<!-- tested: add a task -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
     assert block.rstrip().endswith(".venv/bin/graftline run letters")
     return block.rstrip() + f" {SMALL}\n"
 
@@ -40,7 +42,11 @@ def checkout(tmp_path: Path) -> Path:
     package.mkdir(parents=True)
     for part in [*(copy / "src/graftline").iterdir(), copy / "components", copy / "pipelines"]:
         (package / part.name).symlink_to(part)
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "fork"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "fork"],
+    ):
         subprocess.run(["git", "-C", copy, *command], check=True)
     return copy
 
@@ -51,14 +57,24 @@ def test_the_steps_of_the_readme_release_a_model_of_the_new_task(checkout: Path,
     pq.write_table(images.take(list(range(0, images.num_rows, 4))), tmp_path / "letters/some.parquet")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTLINE_")}
     # One thread: the steps must not wait for each other when the machine is busy.
-    environment = kept | {"HOME": str(tmp_path), "PYTHONPATH": str(checkout / "build/package"), "OMP_NUM_THREADS": "1"}
+    environment = kept | {
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(checkout / "build/package"),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", steps()], cwd=checkout, env=environment, capture_output=True, text=True
+        ["bash", "-euo", "pipefail", "-c", steps()],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "letters@1" in done.stdout
     assert (checkout / "outputs/letters/report.html").is_file()
     assert (checkout / "store/releases/letters/1/model.safetensors").is_file()
-    changed = subprocess.run(["git", "-C", checkout, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    changed = subprocess.run(
+        ["git", "-C", checkout, "status", "--porcelain"], capture_output=True, text=True, check=True
+    )
     outside_data = [line for line in changed.stdout.splitlines() if not line[3:].startswith("data/")]
     assert outside_data == ["?? dvc.lock"], "adding a task touches data/ only"

@@ -19,17 +19,10 @@ from graftline.cli.releases import releases as releases_command
 from graftline.cli.releases import rollback as rollback_command
 from graftline.errors import InputError
 from graftline.ledger import Fact, Ledger, read_ledger
-from graftline.releases import (
-    Draft,
-    Publication,
-    champion,
-    fetch,
-    list_releases,
-    open_publication,
-    publish,
-    resolve,
-    rollback,
-)
+from graftline.releases.catalogue import champion, list_releases, resolve
+from graftline.releases.fetching import fetch
+from graftline.releases.promotion import rollback
+from graftline.releases.publishing import Draft, Publication, open_publication, publish
 from graftline.store import Store, open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]

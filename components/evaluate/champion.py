@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from graftline.dataset import Images, Schema
-    from graftline.releases import Release
+    from graftline.releases.catalogue import Release
     from graftline.store import Store
 
 
@@ -64,7 +64,8 @@ def compare_with_champion(
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    from graftline.releases import champion, fetch
+    from graftline.releases.catalogue import champion
+    from graftline.releases.fetching import fetch
 
     release = champion(store, task)
     if release is None:

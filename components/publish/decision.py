@@ -79,7 +79,7 @@ def read_decision(evaluation: Path) -> Decision:
 
 def _rule(value: dict[str, Any]) -> Rule:
     rule = Rule(
-        str(value["rule"] if "rule" in value else value["name"]), _bool(value["passed"]),
+        str(value["name"]), _bool(value["passed"]),
         _number(value["value"]), _number(value["limit"]), value.get("comparison"),
     )  # fmt: skip
     if rule.value is not None and rule.limit is not None and rule.comparison not in (">=", "<="):

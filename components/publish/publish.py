@@ -16,7 +16,8 @@ from graftline.components.publish.params import PublishParams
 from graftline.digests import RECORD, sha256_bytes
 from graftline.durable import write_atomic
 from graftline.errors import InputError
-from graftline.releases import Draft, Receipt, Release, open_publication, publish
+from graftline.releases.catalogue import Release
+from graftline.releases.publishing import Draft, Receipt, open_publication, publish
 
 if TYPE_CHECKING:
     from graftline.component import Context

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from graftline.releases import Release
+    from graftline.releases.catalogue import Release
 
 PROFILE = "profile.json"
 REPORT = "report.html"
@@ -402,7 +402,8 @@ def _drift(context: Context, described: dict[str, Any]) -> tuple[dict[str, float
     """Return each distribution's stability index against the champion's, and the champion; {} without."""
     from graftline.canonical import read_json
     from graftline.records import Dependency
-    from graftline.releases import champion, fetch
+    from graftline.releases.catalogue import champion
+    from graftline.releases.fetching import fetch
 
     store = context.store()
     release = champion(store, context.task)

@@ -103,9 +103,8 @@ def fail(name: str, error: GraftlineError) -> int:
 def from_os_error(error: OSError) -> GraftlineError:
     """Return a full disk, a missing permission or the like as bad input: the user can act on it."""
     where = error.filename or "the disk"
-    return InputError(
-        where, (error.strerror or str(error)).lower(), fix="make room or correct the path, then run again"
-    )
+    reason = os.strerror(error.errno) if error.errno else str(error)  # a library's strerror may be a story
+    return InputError(where, reason.lower(), fix="make room or correct the path, then run again")
 
 
 def _parser(component: Component) -> argparse.ArgumentParser:
@@ -193,7 +192,9 @@ def _check_out(component: Component, out: Path, paths: dict[str, Path]) -> None:
     """Refuse an output that is no folder, or would replace an input or lie in one."""
     where = f"--out-{component.output}"
     if out.exists() and not out.is_dir():
-        raise InputError(where, f"{out} is a file", expected="a folder, or nothing yet", fix="give another path")
+        raise InputError(
+            where, f"{out} is a file", expected="a folder, or nothing yet", fix="give another path"
+        )
     place = out.resolve()
     for name, path in paths.items():
         source = path.resolve()
@@ -204,7 +205,9 @@ def _check_out(component: Component, out: Path, paths: dict[str, Path]) -> None:
 def _check_inputs(task: str, where: str, verified: dict[str, Record]) -> None:
     for name, record in verified.items():
         if record.name != name:
-            raise InputError(f"--in-{name}", f"a {record.name}", expected=f"a {name}", fix="give the right folder")
+            raise InputError(
+                f"--in-{name}", f"a {record.name}", expected=f"a {name}", fix="give the right folder"
+            )
         if record.task != task:
             raise InputError(
                 f"--in-{name}", f"made for task '{record.task}'", expected=f"task '{task}' as in {where}",

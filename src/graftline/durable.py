@@ -6,6 +6,7 @@ Whoever reads sees the old state or the new one, never a part of one. The order 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -106,6 +107,8 @@ def output_directory(final: Path) -> Iterator[Path]:
         fsync_directory(final.parent)
         if replaced.exists():
             shutil.rmtree(replaced)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:
+            error.filename = str(final)  # the kernel does not say where the disk is full
         raise

@@ -81,7 +81,9 @@ def section(document: dict[str, Any], where: str, component: str, model: type[Mo
     try:
         canonical_json(values.model_dump(mode="json"))
     except ValueError as error:  # such as an integer beyond 2**53
-        raise InputError(where, f"a value that no record can hold ({error})", fix="give a smaller number") from None
+        raise InputError(
+            where, f"a value that no record can hold ({error})", fix="give a smaller number"
+        ) from None
     return values
 
 

@@ -173,13 +173,22 @@ def read_record(folder: Path) -> Record:
     try:
         if statement["_type"] != STATEMENT or statement["predicateType"] != PREDICATE:
             raise InputError(path, "an unknown type of statement", expected=f"{STATEMENT} with {PREDICATE}")
-        _ = (record.component, record.task, record.name, record.dependencies, record.parameters, record.metrics)
+        _ = (
+            record.component,
+            record.task,
+            record.name,
+            record.dependencies,
+            record.parameters,
+            record.metrics,
+        )
         listed = digest_files(record.files)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise InputError(path, f"not a record ({error!r})", fix="run the stage that makes it again") from None
     if listed != record.content:
         raise InputError(
-            path, "its list of files does not give the digest that it names", fix="run the stage that makes it again"
+            path,
+            "its list of files does not give the digest that it names",
+            fix="run the stage that makes it again",
         )
     return record
 

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,12 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent)]
 
 from harness import (  # noqa: E402
+    CONTRACT,
     EXIT_INPUT,
+    TRAINING,
     Call,
     Ended,
+    Parts,
     call,
     check,
     leftovers,
@@ -34,31 +36,6 @@ from graftline.environment import ROOT  # noqa: E402
 from graftline.records import Dependency, Draft, read_record, write_record  # noqa: E402
 
 RAW = ROOT / "data" / "mnist" / "raw" / "images.parquet"
-CONTRACT = {
-    "columns": {
-        "image": {"type": "image", "shape": [28, 28]},
-        "label": {"type": "integer", "role": "label", "classes": list(range(10))},
-    }
-}
-TRAINING = {
-    "pretrain": {"epochs": 1, "trunk": {"channels": [4, 8, 16], "width": 32}},
-    "finetune": {"epochs": 1, "min_steps": 4},
-}
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Whole, verified outputs of the task `digits`, and a store with one release of it."""
-
-    raw: Path
-    expectations: Path
-    dataset: Path
-    trunk: Path
-    model: Path
-    evaluation: Path
-    store: Path
-
-
 Refused = Callable[..., Ended]
 
 
@@ -152,7 +129,8 @@ def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Refus
             if command.out is not None:
                 assert snapshot(command.out) == old
                 assert not parent.is_dir() or not leftovers(command.out, beside, allowed)
-                remove(command.out)
+                for name in (command.out.name, *allowed):
+                    remove(parent / name)
         return ended
 
     yield run

@@ -11,8 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import Parts
-from harness import Call, call
+from harness import Call, Parts, call
 from safetensors.torch import load_file, save_file
 
 from graftline.components import finetune, pretrain, publish
@@ -22,9 +21,11 @@ from graftline.records import Draft, read_record, write_record
 Refused = Callable[..., Any]
 Copy = Callable[[str], Path]
 INPUTS = {
-    "pretrain": pretrain.COMPONENT.inputs, "finetune": finetune.COMPONENT.inputs,
-    "evaluate": ("dataset", "trunk", "model"), "publish": publish.COMPONENT.inputs,
-}  # fmt: skip
+    "pretrain": pretrain.COMPONENT.inputs,
+    "finetune": finetune.COMPONENT.inputs,
+    "evaluate": ("dataset", "trunk", "model"),
+    "publish": publish.COMPONENT.inputs,
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ def and_record(damage: Callable[[Path], object]) -> Callable[[Path], object]:
 
 def other_width(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
-    save_file({name: torch.cat([tensor, tensor]) for name, tensor in tensors.items() if tensor.dim()}, folder / "model.safetensors")
+    save_file(
+        {name: torch.cat([tensor, tensor]) for name, tensor in tensors.items() if tensor.dim()},
+        folder / "model.safetensors",
+    )
 
 
 def without_tensor(folder: Path) -> None:
@@ -117,42 +121,111 @@ def other_subject(record: Any) -> None:
 AGAIN = "run the stage that makes it again"
 CASES = {
     "a flipped bit in the dataset": Case(
-        "pretrain", "dataset", flip("unlabelled.parquet"),
+        "pretrain",
+        "dataset",
+        flip("unlabelled.parquet"),
         ("dataset: content differs from its record: unlabelled.parquet has sha256", "its record says", AGAIN),
     ),
     "a flipped bit in another split": Case(
-        "finetune", "dataset", flip("test.parquet"), ("dataset: content differs from its record: test.parquet has sha256", AGAIN)
+        "finetune",
+        "dataset",
+        flip("test.parquet"),
+        ("dataset: content differs from its record: test.parquet has sha256", AGAIN),
     ),
     "a flipped bit in the trunk": Case(
-        "finetune", "trunk", flip("trunk.safetensors"), ("trunk: content differs", "trunk.safetensors has sha256", AGAIN)
+        "finetune",
+        "trunk",
+        flip("trunk.safetensors"),
+        ("trunk: content differs", "trunk.safetensors has sha256", AGAIN),
     ),
-    "a flipped bit in a config": Case("finetune", "trunk", flip("config.json"), ("trunk: content differs", "config.json has sha256", AGAIN)),
-    "a flipped bit in the model": Case("evaluate", "model", flip("model.safetensors"), ("model: content differs", "model.safetensors", AGAIN)),
-    "a flipped bit in the decision": Case("publish", "evaluation", flip("decision.json"), ("evaluation: content differs", "decision.json", AGAIN)),
-    "an extra file": Case("finetune", "trunk", write("notes.txt", b"mine"), ("trunk: content differs", "extra file notes.txt", AGAIN)),
-    "a missing file": Case("finetune", "trunk", delete("metrics.json"), ("trunk: content differs", "missing file metrics.json", AGAIN)),
+    "a flipped bit in a config": Case(
+        "finetune", "trunk", flip("config.json"), ("trunk: content differs", "config.json has sha256", AGAIN)
+    ),
+    "a flipped bit in the model": Case(
+        "evaluate", "model", flip("model.safetensors"), ("model: content differs", "model.safetensors", AGAIN)
+    ),
+    "a flipped bit in the decision": Case(
+        "publish",
+        "evaluation",
+        flip("decision.json"),
+        ("evaluation: content differs", "decision.json", AGAIN),
+    ),
+    "an extra file": Case(
+        "finetune",
+        "trunk",
+        write("notes.txt", b"mine"),
+        ("trunk: content differs", "extra file notes.txt", AGAIN),
+    ),
+    "a missing file": Case(
+        "finetune",
+        "trunk",
+        delete("metrics.json"),
+        ("trunk: content differs", "missing file metrics.json", AGAIN),
+    ),
     "a file renamed": Case(
-        "publish", "model", lambda folder: (folder / "curve.png").rename(folder / "graph.png"),
+        "publish",
+        "model",
+        lambda folder: (folder / "curve.png").rename(folder / "graph.png"),
         ("model: content differs", "extra file graph.png; missing file curve.png"),
     ),
-    "a file cut to nothing": Case("pretrain", "dataset", write("schema.json", b""), ("dataset: content differs", "schema.json has sha256 e3b0c4")),
-    "a record of other content": Case("pretrain", "dataset", edit_record(other_subject), ("record.json: its list of files does not give the digest that it names", AGAIN)),
-    "a record that is not JSON": Case("pretrain", "dataset", write(RECORD, b"{'type'"), ("record.json: not JSON (", "line 1 column 2", AGAIN)),
-    "a record that is not UTF-8": Case("pretrain", "dataset", write(RECORD, b'{"\xe9\xff'), ("record.json: not JSON (", AGAIN)),
-    "a record of 0 bytes": Case("pretrain", "dataset", write(RECORD, b""), ("record.json: not JSON (", AGAIN)),
-    "a record nested 100,000 deep": Case("pretrain", "dataset", write(RECORD, b"[" * 100_000), ("record.json: nested too deeply", AGAIN)),
-    "a record that is a list": Case("pretrain", "dataset", write(RECORD, b"[]"), ("record.json: not a record (", AGAIN)),
+    "a file cut to nothing": Case(
+        "pretrain",
+        "dataset",
+        write("schema.json", b""),
+        ("dataset: content differs", "schema.json has sha256 e3b0c4"),
+    ),
+    "a record of other content": Case(
+        "pretrain",
+        "dataset",
+        edit_record(other_subject),
+        ("record.json: its list of files does not give the digest that it names", AGAIN),
+    ),
+    "a record that is not JSON": Case(
+        "pretrain",
+        "dataset",
+        write(RECORD, b"{'type'"),
+        ("record.json: not JSON (", "line 1 column 2", AGAIN),
+    ),
+    "a record that is not UTF-8": Case(
+        "pretrain", "dataset", write(RECORD, b'{"\xe9\xff'), ("record.json: not JSON (", AGAIN)
+    ),
+    "a record of 0 bytes": Case(
+        "pretrain", "dataset", write(RECORD, b""), ("record.json: not JSON (", AGAIN)
+    ),
+    "a record nested 100,000 deep": Case(
+        "pretrain", "dataset", write(RECORD, b"[" * 100_000), ("record.json: nested too deeply", AGAIN)
+    ),
+    "a record that is a list": Case(
+        "pretrain", "dataset", write(RECORD, b"[]"), ("record.json: not a record (", AGAIN)
+    ),
     "a record of another type": Case(
-        "pretrain", "dataset", edit_record(lambda record: record.update(predicateType="https://slsa.dev/provenance/v0.2")),
+        "pretrain",
+        "dataset",
+        edit_record(lambda record: record.update(predicateType="https://slsa.dev/provenance/v0.2")),
         ("record.json: an unknown type of statement; expected https://in-toto.io/Statement/v1",),
     ),
-    "a record without its subject": Case("pretrain", "dataset", edit_record(lambda record: record.pop("subject")), ("record.json: not a record (KeyError('subject'))", AGAIN)),
+    "a record without its subject": Case(
+        "pretrain",
+        "dataset",
+        edit_record(lambda record: record.pop("subject")),
+        ("record.json: not a record (KeyError('subject'))", AGAIN),
+    ),
     "a record whose files have odd names": Case(
-        "pretrain", "dataset",
-        edit_record(lambda r: r["predicate"]["runDetails"]["byproducts"][2]["annotations"]["files"][0].update(path=["x"])),
+        "pretrain",
+        "dataset",
+        edit_record(
+            lambda r: r["predicate"]["runDetails"]["byproducts"][2]["annotations"]["files"][0].update(
+                path=["x"]
+            )
+        ),
         ("record.json: not a record (TypeError(", AGAIN),
     ),
-    "no record": Case("pretrain", "dataset", delete(RECORD), ("record.json: the file is missing; run the stage that makes it",)),
+    "no record": Case(
+        "pretrain",
+        "dataset",
+        delete(RECORD),
+        ("record.json: the file is missing; run the stage that makes it",),
+    ),
     "weights that do not fit the config": Case(
         "evaluate", "model", and_record(other_width), ("model.safetensors: ", "run finetune again")
     ),
@@ -160,21 +233,48 @@ CASES = {
         "finetune", "trunk", and_record(without_tensor), ("trunk.safetensors: ", "run pretrain again")
     ),
     "weights that are no safetensors": Case(
-        "finetune", "trunk", and_record(write("trunk.safetensors", b"\x80\x04pickle")), ("trunk.safetensors: ", "run pretrain again")
+        "finetune",
+        "trunk",
+        and_record(write("trunk.safetensors", b"\x80\x04pickle")),
+        ("trunk.safetensors: ", "run pretrain again"),
     ),
-    "a config without its keys": Case("finetune", "trunk", and_record(write("config.json", b"{}")), ("config.json: ", "run pretrain again")),
+    "a config without its keys": Case(
+        "finetune", "trunk", and_record(write("config.json", b"{}")), ("config.json: ", "run pretrain again")
+    ),
     "a model's config without its keys": Case(
-        "evaluate", "model", and_record(write("config.json", b'{"head": "image_classification"}')), ("config.json: ", "run finetune again")
+        "evaluate",
+        "model",
+        and_record(write("config.json", b'{"head": "image_classification"}')),
+        ("config.json: ", "run finetune again"),
     ),
-    "a dataset of which a split lacks its column": Case("finetune", "dataset", and_record(without_label), ("train.parquet: not as schema.json says", "label", "run validate again")),
-    "a dataset of which a split has no rows": Case("pretrain", "dataset", and_record(empty_split), ("unlabelled.parquet: no rows", "split fractions")),
-    "a schema without its keys": Case("pretrain", "dataset", and_record(write("schema.json", b"{}")), ("schema.json: ", "run validate again")),
-    "a table that is none": Case("pretrain", "dataset", and_record(write("unlabelled.parquet", b"row,image\n")), ("unlabelled.parquet: ", "run validate again")),
-}  # fmt: skip
+    "a dataset of which a split lacks its column": Case(
+        "finetune",
+        "dataset",
+        and_record(without_label),
+        ("train.parquet: not as schema.json says", "label", "run validate again"),
+    ),
+    "a dataset of which a split has no rows": Case(
+        "pretrain", "dataset", and_record(empty_split), ("unlabelled.parquet: no rows", "split fractions")
+    ),
+    "a schema without its keys": Case(
+        "pretrain",
+        "dataset",
+        and_record(write("schema.json", b"{}")),
+        ("schema.json: ", "run validate again"),
+    ),
+    "a table that is none": Case(
+        "pretrain",
+        "dataset",
+        and_record(write("unlabelled.parquet", b"row,image\n")),
+        ("unlabelled.parquet: ", "run validate again"),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_damaged_input_is_refused(name: str, parts: Parts, copy: Copy, tmp_path: Path, refused: Refused) -> None:
+def test_a_damaged_input_is_refused(
+    name: str, parts: Parts, copy: Copy, tmp_path: Path, refused: Refused
+) -> None:
     case = CASES[name]
     damaged = copy(case.part)
     case.damage(damaged)

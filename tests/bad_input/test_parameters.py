@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Parts
-from harness import Call, call, run_here
+from harness import Call, Parts, call, run_here
 
 MEBI = 1 << 20
 Refused = Callable[..., Any]
@@ -52,54 +51,129 @@ def merge_bomb(levels: int, width: int) -> str:
 
 CASES = {
     "an unknown key": Case(
-        of("pretrain", epoch=3), ("--params: pretrain.epoch: unknown key; did you mean 'epochs'?", "expected one of batch")
+        of("pretrain", epoch=3),
+        ("--params: pretrain.epoch: unknown key; did you mean 'epochs'?", "expected one of batch"),
     ),
     "an unknown key deep inside": Case(
-        of("finetune", head={"augmentation": {"shfit": 1}}), ("finetune.head.augmentation.shfit: unknown key", "expected one of"), "finetune"
+        of("finetune", head={"augmentation": {"shfit": 1}}),
+        ("finetune.head.augmentation.shfit: unknown key", "expected one of"),
+        "finetune",
     ),
     "an unknown section": Case(
-        {"task": "digits", "pretain": {}}, ("--params: unknown key 'pretain'; did you mean 'pretrain'?", "task, validate")
+        {"task": "digits", "pretain": {}},
+        ("--params: unknown key 'pretain'; did you mean 'pretrain'?", "task, validate"),
     ),
-    "text for a number": Case(of("pretrain", epochs="many"), ("pretrain.epochs: 'many': input should be a valid integer", "README")),
-    "a list for a section": Case({"task": "digits", "pretrain": [1]}, ("--params: pretrain: [1]: input should be a valid dictionary",)),
-    "negative epochs": Case(text("pretrain: {epochs: -1}"), ("params.yaml: pretrain.epochs: -1: ", "greater than or equal to 1", "README")),
-    "10.5 for an integer": Case(of("pretrain", epochs=10.5), ("pretrain.epochs: 10.5: input should be a valid integer, got a number with a fractional part",)),
-    "a truth value for a rate": Case(of("finetune", learning_rate=[True]), ("finetune.learning_rate: [True]:",), "finetune"),
-    "NaN for a rate": Case(text("pretrain: {learning_rate: .nan}"), ("params.yaml: pretrain.learning_rate: nan: input should be a finite number",)),
+    "text for a number": Case(
+        of("pretrain", epochs="many"), ("pretrain.epochs: 'many': input should be a valid integer", "README")
+    ),
+    "a list for a section": Case(
+        {"task": "digits", "pretrain": [1]}, ("--params: pretrain: [1]: input should be a valid dictionary",)
+    ),
+    "negative epochs": Case(
+        text("pretrain: {epochs: -1}"),
+        ("params.yaml: pretrain.epochs: -1: ", "greater than or equal to 1", "README"),
+    ),
+    "10.5 for an integer": Case(
+        of("pretrain", epochs=10.5),
+        ("pretrain.epochs: 10.5: input should be a valid integer, got a number with a fractional part",),
+    ),
+    "a truth value for a rate": Case(
+        of("finetune", learning_rate=[True]), ("finetune.learning_rate: [True]:",), "finetune"
+    ),
+    "NaN for a rate": Case(
+        text("pretrain: {learning_rate: .nan}"),
+        ("params.yaml: pretrain.learning_rate: nan: input should be a finite number",),
+    ),
     "infinity for a rate": Case(
         '{"task": "digits", "pretrain": {"learning_rate": 1e999}}', ("pretrain.learning_rate: ",)
     ),
     "an unknown objective": Case(
-        of("pretrain", objective={"name": "masked_lm"}), ("pretrain.objective: ", "'masked_lm'", "'masked_autoencoder'")
+        of("pretrain", objective={"name": "masked_lm"}),
+        ("pretrain.objective: ", "'masked_lm'", "'masked_autoencoder'"),
     ),
-    "an unknown head": Case(of("finetune", head={"name": "regression"}), ("finetune.head.name: 'regression'", "'image_classification'"), "finetune"),
+    "an unknown head": Case(
+        of("finetune", head={"name": "regression"}),
+        ("finetune.head.name: 'regression'", "'image_classification'"),
+        "finetune",
+    ),
     "more labels a class than there are": Case(
-        of("finetune", labels_per_class=1000), ("labels_per_class: 1000, but class number", "ask for at most"), "finetune"
+        of("finetune", labels_per_class=1000),
+        ("labels_per_class: 1000, but class number", "ask for at most"),
+        "finetune",
     ),
-    "seeds beyond 31 bits": Case(of("pretrain", seed=2**31), ("pretrain.seed: 2147483648: input should be less than",)),
-    "channels of a negative number": Case(of("pretrain", trunk={"channels": [4, -8, 16]}), ("pretrain.trunk.channels.1: -8: ", "greater than or equal to 1")),
-    "not UTF-8": Case(text("pretrain: {}").encode() + b"# caf\xe9\n", ("params.yaml: byte 31 is not UTF-8; expected UTF-8 text",)),
+    "seeds beyond 31 bits": Case(
+        of("pretrain", seed=2**31), ("pretrain.seed: 2147483648: input should be less than",)
+    ),
+    "channels of a negative number": Case(
+        of("pretrain", trunk={"channels": [4, -8, 16]}),
+        ("pretrain.trunk.channels.1: -8: ", "greater than or equal to 1"),
+    ),
+    "not UTF-8": Case(
+        text("pretrain: {}").encode() + b"# caf\xe9\n",
+        ("params.yaml: byte 31 is not UTF-8; expected UTF-8 text",),
+    ),
     "UTF-16": Case(text("pretrain: {}").encode("utf-16"), ("params.yaml: byte 0 is not UTF-8",)),
-    "a NUL byte": Case(text("pretrain: {}").encode() + b"\0\n", ("params.yaml: ", "not YAML",)),
+    "a NUL byte": Case(
+        text("pretrain: {}").encode() + b"\0\n",
+        (
+            "params.yaml: ",
+            "not YAML",
+        ),
+    ),
     "an empty file": Case("", ("params.yaml: a NoneType; expected a mapping",)),
-    "a list": Case("- task: digits\n", ("params.yaml: a list; expected a mapping with one section a component",)),
-    "more than 1 MiB": Case(text("#" * (MEBI + 1)), ("params.yaml: 1048591 bytes; expected at most 1048576",)),
-    "nested 100,000 deep": Case(text("pretrain: " + "[" * 100_000), ("params.yaml: line 2: nested deeper than 32 levels; flatten it",)),
-    "a key twice": Case(text("pretrain:\n  epochs: 1\n  epochs: 2"), ("params.yaml: line 4: key 'epochs' stands twice; delete one",)),
-    "a tab as indentation": Case(text("pretrain:\n\tepochs: 1"), ("params.yaml: line 3: not YAML (", "expected YAML of plain values")),
-    "an alias in itself": Case(text("pretrain: &a [*a]"), ("params.yaml: an alias refers to the value that it is in",)),
-    "an impossible date": Case(text("pretrain: {epochs: 2001-13-45}"), ("params.yaml: not YAML (month must be in 1..12)",)),
-    "a number of 5,000 digits": Case(text("pretrain: {epochs: " + "9" * 5000 + "}"), ("params.yaml: not YAML (", "4300")),
-    "JSON that is cut": Case('{"task": "digits", "pretrain": {"epochs": 1', ("--params: not JSON (Expecting", "line 1 column 44", "expected a JSON object")),
-    "JSON nested 100,000 deep": Case('{"task": ' + "[" * 100_000, ("--params: nested deeper than 32 levels; flatten it",)),
-    "JSON nested 40 deep": Case('{"task": ' + "[" * 39 + "1" + "]" * 39 + "}", ("--params: nested deeper than 32 levels",)),
-    "JSON with a key twice": Case('{"task": "digits", "task": "x"}', ("--params: key 'task' stands twice; delete one",)),
-    "JSON with half a character": Case('{"task": "\\ud83d"}', ("--params: not JSON (", "surrogates not allowed")),
-    "an integer that no record can hold": Case(of("pretrain", warmup_steps=10**30), ("--params: pretrain", "give a smaller number")),
-    "no task": Case({"pretrain": {}}, ("--params: task: None; expected a name of lower-case letters", "folder under data/")),
-    "a task that is a path": Case({"task": "../x", "pretrain": {}}, ("--params: task: '../x'; expected a name of lower-case letters",)),
+    "a list": Case(
+        "- task: digits\n", ("params.yaml: a list; expected a mapping with one section a component",)
+    ),
+    "more than 1 MiB": Case(
+        text("#" * (MEBI + 1)), ("params.yaml: 1048591 bytes; expected at most 1048576",)
+    ),
+    "nested 100,000 deep": Case(
+        text("pretrain: " + "[" * 100_000), ("params.yaml: line 2: nested deeper than 32 levels; flatten it",)
+    ),
+    "a key twice": Case(
+        text("pretrain:\n  epochs: 1\n  epochs: 2"),
+        ("params.yaml: line 4: key 'epochs' stands twice; delete one",),
+    ),
+    "a tab as indentation": Case(
+        text("pretrain:\n\tepochs: 1"), ("params.yaml: line 3: not YAML (", "expected YAML of plain values")
+    ),
+    "an alias in itself": Case(
+        text("pretrain: &a [*a]"), ("params.yaml: an alias refers to the value that it is in",)
+    ),
+    "an impossible date": Case(
+        text("pretrain: {epochs: 2001-13-45}"), ("params.yaml: not YAML (month must be in 1..12)",)
+    ),
+    "a number of 5,000 digits": Case(
+        text("pretrain: {epochs: " + "9" * 5000 + "}"), ("params.yaml: not YAML (", "4300")
+    ),
+    "JSON that is cut": Case(
+        '{"task": "digits", "pretrain": {"epochs": 1',
+        ("--params: not JSON (Expecting", "line 1 column 44", "expected a JSON object"),
+    ),
+    "JSON nested 100,000 deep": Case(
+        '{"task": ' + "[" * 100_000, ("--params: nested deeper than 32 levels; flatten it",)
+    ),
+    "JSON nested 40 deep": Case(
+        '{"task": ' + "[" * 39 + "1" + "]" * 39 + "}", ("--params: nested deeper than 32 levels",)
+    ),
+    "JSON with a key twice": Case(
+        '{"task": "digits", "task": "x"}', ("--params: key 'task' stands twice; delete one",)
+    ),
+    "JSON with half a character": Case(
+        '{"task": "\\ud83d"}', ("--params: not JSON (", "surrogates not allowed")
+    ),
+    "an integer that no record can hold": Case(
+        of("pretrain", warmup_steps=10**30), ("--params: pretrain", "give a smaller number")
+    ),
+    "no task": Case(
+        {"pretrain": {}},
+        ("--params: task: None; expected a name of lower-case letters", "folder under data/"),
+    ),
+    "a task that is a path": Case(
+        {"task": "../x", "pretrain": {}}, ("--params: task: '../x'; expected a name of lower-case letters",)
+    ),
     "a task that is a number": Case(b"task: 7\n", ("params.yaml: task: 7; expected a name",)),
-}  # fmt: skip
+}
 
 
 def command(case: Case, parts: Parts, folder: Path) -> Call:
@@ -168,12 +242,19 @@ def test_a_python_tag_is_refused_and_nothing_is_executed(
 ) -> None:
     trace = tmp_path / "executed"
     bad = command(Case(text("pretrain: {epochs: " + value.format(trace) + "}"), ()), parts, tmp_path)
-    refused(bad, "params.yaml: line 2: not YAML (could not determine a constructor for the tag", "plain values")
+    refused(
+        bad, "params.yaml: line 2: not YAML (could not determine a constructor for the tag", "plain values"
+    )
     assert not trace.exists()
 
 
-def test_json_is_read_as_json_where_yaml_differs(parts: Parts, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    document = '{\t"task": "digits", "publish": {"licence": "\\ud83d\\ude00"}, "finetune": {"min_steps": 1e0, "epochs": 1}}'
+def test_json_is_read_as_json_where_yaml_differs(
+    parts: Parts, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    document = (
+        '{\t"task": "digits", "publish": {"licence": "\\ud83d\\ude00"}, '
+        '"finetune": {"min_steps": 1e0, "epochs": 1}}'
+    )
     good = call("finetune", document, tmp_path / "model", dataset=parts.dataset, trunk=parts.trunk)
     ended = run_here(good, capfd)
     assert ended.code == 0, ended.error
@@ -195,5 +276,7 @@ def test_a_whole_number_written_as_a_float_is_taken(
 def test_a_number_of_threads_below_1_is_refused(
     threads: str, parts: Parts, tmp_path: Path, refused: Refused
 ) -> None:
-    bad = call("pretrain", '{"task": "digits"}', tmp_path / "trunk", f"--threads={threads}", dataset=parts.dataset)
+    bad = call(
+        "pretrain", '{"task": "digits"}', tmp_path / "trunk", f"--threads={threads}", dataset=parts.dataset
+    )
     refused(bad, f"--threads: {threads}; expected at least 1")

@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import CONTRACT
-from harness import Call, call
+from harness import CONTRACT, Call, call
 
 MEBI = 1 << 20
 Make = Callable[[Path, pa.Table], object]
@@ -67,7 +66,9 @@ def csv_rows(table: pa.Table, count: int = 20) -> bytes:
     return b"".join(f"{' '.join(map(str, row['image']))},{row['label']}\n".encode() for row in rows)
 
 
-def csv(before: bytes = b"", after: bytes = b"", header: bytes = b"image,label\n", name: str = "part.csv") -> Make:
+def csv(
+    before: bytes = b"", after: bytes = b"", header: bytes = b"image,label\n", name: str = "part.csv"
+) -> Make:
     return lambda raw, table: (raw / name).write_bytes(header + before + csv_rows(table) + after)
 
 
@@ -163,22 +164,33 @@ FLOAT_COLUMN = {"weight": {"type": "float"}}
 SPLIT_COLUMN = {"part": {"type": "string", "role": "split"}}
 
 CASES = {
-    "Parquet of 0 bytes": Case(data("part.parquet", b""), ("part.parquet: an empty file (0 bytes)", "fetch it again")),
+    "Parquet of 0 bytes": Case(
+        data("part.parquet", b""), ("part.parquet: an empty file (0 bytes)", "fetch it again")
+    ),
     "Parquet cut after 4 bytes": Case(cut(lambda _: 4), (*DAMAGED, "(4 bytes;")),
     "Parquet cut in the middle": Case(cut(lambda whole: len(whole) // 2), DAMAGED),
     "Parquet cut in its footer": Case(cut(in_footer), DAMAGED),
     "Parquet without its last byte": Case(cut(lambda whole: len(whole) - 1), DAMAGED),
     "a flipped bit in a page of Parquet": Case(flip, DAMAGED),
-    "CSV renamed to Parquet": Case(csv(name="part.parquet"), ("part.parquet: starts with", "probably CSV", "PAR1", "convert it")),
+    "CSV renamed to Parquet": Case(
+        csv(name="part.parquet"), ("part.parquet: starts with", "probably CSV", "PAR1", "convert it")
+    ),
     "Parquet renamed to CSV": Case(
-        lambda raw, table: pq.write_table(table, raw / "part.csv"), ("part.csv", "which is a Parquet file", "right ending")
+        lambda raw, table: pq.write_table(table, raw / "part.csv"),
+        ("part.csv", "which is a Parquet file", "right ending"),
     ),
     "UTF-16": Case(utf_16, ("part.csv", "which is UTF-16 text", "expected CSV in UTF-8", "convert it")),
     "latin-1": Case(csv(after=b"caf\xe9,1\n"), ("part.csv: line 22: byte", "(0xe9) is not UTF-8", "iconv")),
     "a NUL byte": Case(csv(before=b"0 \0 1,1\n"), ("part.csv: line 2: a NUL byte at byte 14", "remove it")),
-    "a column named twice": Case(csv(header=b"image,label,label\n"), ("part.csv: line 1", "column 'label' stands twice")),
-    "the header again between rows": Case(csv(after=b"image,label\n"), ("part.csv: line 22: the header again", "delete the line")),
-    "a missing column": Case(parquet(lambda t: t.drop(["label"])), ("part.parquet: column 'label' is missing", "image, label")),
+    "a column named twice": Case(
+        csv(header=b"image,label,label\n"), ("part.csv: line 1", "column 'label' stands twice")
+    ),
+    "the header again between rows": Case(
+        csv(after=b"image,label\n"), ("part.csv: line 22: the header again", "delete the line")
+    ),
+    "a missing column": Case(
+        parquet(lambda t: t.drop(["label"])), ("part.parquet: column 'label' is missing", "image, label")
+    ),
     "an extra column": Case(
         parquet(lambda t: t.append_column("labell", t["label"])),
         ("part.parquet: unknown column 'labell'; did you mean 'label'?", "expected the columns image, label"),
@@ -192,74 +204,107 @@ CASES = {
         ("part.parquet: column 'image': type int64; expected a list of 784 numbers",),
     ),
     "halves in an integer column": Case(
-        with_labels(lambda labels: labels + 0.5), ("600 of 600 rows", "label.type", "rows 0, 1, 2", "correct the rows")
+        with_labels(lambda labels: labels + 0.5),
+        ("600 of 600 rows", "label.type", "rows 0, 1, 2", "correct the rows"),
     ),
     "NaN in a float image": Case(
         with_pixels(put([7, 9], np.nan), "float32"),
-        ("2 of 600 rows", "image.finite in 2 (rows 7, 9)", "at most 0.00%"), FLOAT_IMAGE, params={"max_bad_fraction": 0},
+        ("2 of 600 rows", "image.finite in 2 (rows 7, 9)", "at most 0.00%"),
+        FLOAT_IMAGE,
+        params={"max_bad_fraction": 0},
     ),
     "infinity in a float column": Case(
-        with_weights(np.inf), ("300 of 600 rows", "weight.finite in 300 (rows 0, 2, 4", "at most 1.00%"), FLOAT_COLUMN
+        with_weights(np.inf),
+        ("300 of 600 rows", "weight.finite in 300 (rows 0, 2, 4", "at most 1.00%"),
+        FLOAT_COLUMN,
     ),
     "minus infinity in a float image": Case(
-        with_pixels(put([0], -np.inf), "float64"), ("image.finite in 1 (rows 0)",), FLOAT_IMAGE, params={"max_bad_fraction": 0}
+        with_pixels(put([0], -np.inf), "float64"),
+        ("image.finite in 1 (rows 0)",),
+        FLOAT_IMAGE,
+        params={"max_bad_fraction": 0},
     ),
     "labels out of range": Case(
-        with_labels(lambda labels: labels + 5), ("300 of 600 rows", "label.classes", "rows 5, 6, 7", "correct the rows")
+        with_labels(lambda labels: labels + 5),
+        ("300 of 600 rows", "label.classes", "rows 5, 6, 7", "correct the rows"),
     ),
     "pixels above the range": Case(
-        with_pixels(put(slice(20), 256), "int16"), ("20 of 600 rows", "image.max in 20 (rows 0, 1, 2, 3, 4, ...)")
+        with_pixels(put(slice(20), 256), "int16"),
+        ("20 of 600 rows", "image.max in 20 (rows 0, 1, 2, 3, 4, ...)"),
     ),
     "images of another size": Case(
         parquet(lambda t: t.set_column(0, "image", [[pixels[:783] for pixels in t["image"].to_pylist()]])),
         ("600 of 600 rows", "image.length"),
     ),
     "a row with too many cells": Case(
-        csv(after=b"1 2,3,4\n"), ("1 of 21 rows", "row.cells in 1 (rows 20)"), params={"max_bad_fraction": 0.01}
+        csv(after=b"1 2,3,4\n"),
+        ("1 of 21 rows", "row.cells in 1 (rows 20)"),
+        params={"max_bad_fraction": 0.01},
     ),
     "CSV of 0 bytes": Case(data("part.csv", b""), ("part.csv: an empty file (0 bytes)", "delete it")),
-    "CSV with a header only": Case(data("part.csv", b"image,label\n"), ("part.csv: no rows; expected at least one",)),
-    "Parquet of zero rows": Case(parquet(lambda t: t.slice(0, 0)), ("part.parquet: no rows; expected at least one",)),
-    "an empty folder": Case(lambda raw, _: None, ("raw: an empty folder", ".parquet or .csv", "put the raw data there")),
-    "an unknown file type": Case(data("notes.xlsx", b"PK\x03\x04"), ("notes.xlsx: unknown file type '.xlsx'", "convert it")),
+    "CSV with a header only": Case(
+        data("part.csv", b"image,label\n"), ("part.csv: no rows; expected at least one",)
+    ),
+    "Parquet of zero rows": Case(
+        parquet(lambda t: t.slice(0, 0)), ("part.parquet: no rows; expected at least one",)
+    ),
+    "an empty folder": Case(
+        lambda raw, _: None, ("raw: an empty folder", ".parquet or .csv", "put the raw data there")
+    ),
+    "an unknown file type": Case(
+        data("notes.xlsx", b"PK\x03\x04"), ("notes.xlsx: unknown file type '.xlsx'", "convert it")
+    ),
     "a folder among the files": Case(folder_inside, ("more.parquet: not a regular file", "move it away")),
     "a link to nowhere": Case(dangling_link, ("part.parquet: not a regular file", "move it away")),
     "all rows quarantined": Case(
-        with_pixels(put(slice(None), -1), "int16"), ("600 of 600 rows", "one good row"), params={"max_bad_fraction": 1}
+        with_pixels(put(slice(None), -1), "int16"),
+        ("600 of 600 rows", "one good row"),
+        params={"max_bad_fraction": 1},
     ),
     "one class only": Case(
-        with_labels(lambda labels: labels * 0), ("class 1 has no row in train (0 rows in all)", "correct the data")
+        with_labels(lambda labels: labels * 0),
+        ("class 1 has no row in train (0 rows in all)", "correct the data"),
     ),
     "a class out of balance": Case(
-        parquet(lambda t: t.slice(0, 100)), ("class 0 has 10.00% of the labelled rows",),
+        parquet(lambda t: t.slice(0, 100)),
+        ("class 0 has 10.00% of the labelled rows",),
         {"label": {"balance": {"min_share": 0.11}}},
     ),
     "too few rows": Case(parquet(lambda t: t), ("raw: 600 rows", "601"), contract={"min_rows": 601}),
     "a test row planted in train": Case(
-        planted, ("equal features in two splits, 1 times", "row 3 (test) and row 600 (train", "remove one of each"), SPLIT_COLUMN
+        planted,
+        ("equal features in two splits, 1 times", "row 3 (test) and row 600 (train", "remove one of each"),
+        SPLIT_COLUMN,
     ),
     "a near-duplicate in another split": Case(
-        nearly_planted, ("near-duplicate images in two splits", "row 3 (", "cosine 0.99", "remove one of each"),
+        nearly_planted,
+        ("near-duplicate images in two splits", "row 3 (", "cosine 0.99", "remove one of each"),
         contract={"near_duplicates": {"min_cosine": 0.99}},
     ),
     "a contract with an unknown type": Case(
-        parquet(lambda t: t), ("expectations.yaml: columns.label: unknown type 'int'; did you mean 'integer'?", "one of image"),
+        parquet(lambda t: t),
+        ("expectations.yaml: columns.label: unknown type 'int'; did you mean 'integer'?", "one of image"),
         {"label": {"type": "int"}},
     ),
     "a contract with an unknown key": Case(
-        parquet(lambda t: t), ("expectations.yaml: columns.label.clases: unknown key; did you mean 'classes'?",),
+        parquet(lambda t: t),
+        ("expectations.yaml: columns.label.clases: unknown key; did you mean 'classes'?",),
         {"label": {"clases": [1]}},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_raw_data_is_refused(name: str, tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]) -> None:
+def test_bad_raw_data_is_refused(
+    name: str, tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]
+) -> None:
     case = CASES[name]
     refused(command(tmp_path, case, digits), *case.says)
 
 
-def test_raw_data_that_is_not_there_is_refused(tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]) -> None:
+def test_raw_data_that_is_not_there_is_refused(
+    tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]
+) -> None:
     bad = command(tmp_path, CASES["an empty folder"], digits)
     (tmp_path / "raw").rmdir()
     refused(bad, "--in-raw: ", "raw does not exist", "dvc pull")

@@ -56,7 +56,7 @@ TOY = """\
             "decision.json": json.dumps({{
                 "passed": 0.9 >= params.floor, "reason": "toy", "champion": None,
                 "rules": [{{
-                    "rule": "accuracy", "passed": 0.9 >= params.floor, "value": 0.9, "limit": params.floor,
+                    "name": "accuracy", "passed": 0.9 >= params.floor, "value": 0.9, "limit": params.floor,
                     "comparison": ">=",
                 }}],
             }}),

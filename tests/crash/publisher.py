@@ -8,7 +8,7 @@ from pathlib import Path
 
 from graftline.component import fail, from_os_error
 from graftline.errors import GraftlineError
-from graftline.releases import Draft, open_publication, publish
+from graftline.releases.publishing import Draft, open_publication, publish
 from graftline.store import open_store
 
 

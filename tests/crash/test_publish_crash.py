@@ -20,7 +20,9 @@ from servers import Proxy
 
 from graftline.errors import GraftlineError
 from graftline.ledger import read_ledger
-from graftline.releases import Publication, fetch, list_releases, open_publication, publish, resolve
+from graftline.releases.catalogue import list_releases, resolve
+from graftline.releases.fetching import fetch
+from graftline.releases.publishing import Publication, open_publication, publish
 from graftline.store import Store, open_store
 from graftline.store.s3 import S3Store
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from graftline.releases import Draft, Publication, publish
+from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
 
 

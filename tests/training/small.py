@@ -1,4 +1,7 @@
-"""A small task of real digits, and what the five components make of it with tiny budgets. Each is made once a session."""
+"""A small task of real digits, and what the five components make of it with tiny budgets.
+
+Each part is made once a session, when a test first asks for it.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +70,9 @@ def write_task(folder: Path) -> None:
 
 
 @cache
-def dataset(factory: pytest.TempPathFactory) -> Path:
-    """Return the dataset that validate makes of the task."""
-    folder = factory.mktemp("task")
+def dataset(home: Path) -> Path:
+    """Return the dataset that validate makes of the task, in a folder below `home` (the session's, for all tests)."""
+    folder = home / "small"
     write_task(folder)
     inputs = {"in_raw": folder / "raw", "in_expectations": folder / "expectations.yaml"}
     make("validate", PARAMS, **inputs, out_dataset=folder / "dataset", store=folder / "store")
@@ -77,17 +80,17 @@ def dataset(factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def trunk(factory: pytest.TempPathFactory) -> Path:
+def trunk(home: Path) -> Path:
     """Return the trunk that pretrain makes of the dataset; a folder beside it."""
-    out = dataset(factory).with_name("trunk")
-    make("pretrain", PARAMS, in_dataset=dataset(factory), out_trunk=out)
+    out = dataset(home).with_name("trunk")
+    make("pretrain", PARAMS, in_dataset=dataset(home), out_trunk=out)
     return out
 
 
 @cache
-def released(factory: pytest.TempPathFactory) -> Path:
+def released(home: Path) -> Path:
     """Return the folder that holds dataset, trunk, model, evaluation, release, and the store with digits@1."""
-    folder = trunk(factory).parent
+    folder = trunk(home).parent
     inputs: dict[str, Path | str] = {"in_dataset": folder / "dataset", "in_trunk": folder / "trunk"}
     make("finetune", PARAMS, **inputs, out_model=folder / "model")
     inputs |= {"in_model": folder / "model", "store": folder / "store"}

@@ -38,7 +38,8 @@ def predict(
 
     from graftline.canonical import read_json
     from graftline.components.finetune.model import CONFIG, load_model, probabilities
-    from graftline.releases import fetch, resolve
+    from graftline.releases.catalogue import resolve
+    from graftline.releases.fetching import fetch
 
     opened = open_given(store)
     folder = fetch(opened, resolve(opened, release))
@@ -105,6 +106,7 @@ def _read_parquet(path: Path, config: dict[str, Any]) -> Iterator[Question]:
     """Yield the rows of a Parquet file with the release's image column. Raises InputError."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     name, (height, width) = config["image"], config["image_shape"]
@@ -115,10 +117,11 @@ def _read_parquet(path: Path, config: dict[str, Any]) -> Iterator[Question]:
     except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(path, reason, expected=f"Parquet with a list column '{name}' of numbers") from None
-    if len(flat) != len(lists) * height * width:
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    if len(wrong := np.flatnonzero(lengths != height * width)):
         raise InputError(
-            path,
-            f"column '{name}' has {len(flat)} pixels in {len(lists)} rows",
+            f"{path}: row {wrong[0]}",
+            f"column '{name}' has {lengths[wrong[0]]} pixels",
             expected=f"{height * width} a row",
         )
     if not (np.isfinite(flat).all() and (flat >= 0).all() and (flat <= config["pixel_maximum"]).all()):

@@ -17,7 +17,7 @@ def releases(
     """List releases, oldest first."""
     import json
 
-    from graftline.releases import list_releases
+    from graftline.releases.catalogue import list_releases
 
     opened = open_given(store)
     found = list_releases(opened, task)
@@ -51,7 +51,7 @@ def rollback(
     alias: Annotated[str, typer.Option("--alias", help="the alias to move")] = "champion",
 ) -> None:
     """Point an alias at an earlier release again. It is recorded in the ledger; nothing is deleted."""
-    from graftline import releases as library
+    from graftline.releases.promotion import rollback as roll_back
 
-    release, moved = library.rollback(open_given(store), task, to, alias)
+    release, moved = roll_back(open_given(store), task, to, alias)
     print(f"{task}@{alias} is {release.name} " + ("now" if moved else "already; nothing was changed"))

@@ -46,8 +46,10 @@ def run(
     params = task_parameters(task)
     store_url = _absolute(store) if store else str(ROOT / "store")
     outputs = local.OUTPUTS / task
+    changes = check_changes(params, task, assignments or [])
     with exclusive(outputs, what=f"`graftline run {task}`"):
-        update_parameters(params, task, assignments or [])
+        if changes:
+            _write_parameters(params, changes)
         local.pull_raw(task)
         stages = _run_stages(task, store_url, force)
         page = _report(outputs, store_url, stages)
@@ -76,11 +78,11 @@ def task_parameters(task: str) -> Path:
     return ROOT / "data" / task / "params.yaml"
 
 
-def update_parameters(path: Path, task: str, assignments: list[str]) -> None:
-    """Check the task's parameters with the assignments made; then write them, comments kept, if they change.
+def check_changes(path: Path, task: str, assignments: list[str]) -> list[tuple[list[str], Any]]:
+    """Return each assignment's dotted key and value after checking the task's parameters with all of them made.
 
     Raises:
-        InputError: the file or an assignment is wrong. The file is then as it was.
+        InputError: the file or an assignment is wrong.
     """
     from graftline.cli.schema import check_parameters
     from graftline.params import load_document
@@ -90,8 +92,7 @@ def update_parameters(path: Path, task: str, assignments: list[str]) -> None:
     for key, value in changes:
         _assign(document, key, value)
     check_parameters(document, where, task)
-    if changes:
-        _write_parameters(path, changes)
+    return changes
 
 
 def _assignment(text: str) -> tuple[list[str], Any]:
@@ -128,6 +129,7 @@ def _assign(document: Any, key: list[str], value: Any) -> None:
 
 
 def _write_parameters(path: Path, changes: list[tuple[list[str], Any]]) -> None:
+    """Make the changes in the file, comments kept."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
     from graftline.durable import write_atomic
@@ -178,7 +180,7 @@ def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
 def _is_released(receipt_folder: Path, store_url: str) -> bool:
     """Return whether the store still holds the release that publish's receipt names."""
     from graftline.canonical import read_json
-    from graftline.releases import list_releases
+    from graftline.releases.catalogue import list_releases
     from graftline.store import open_store
 
     receipt = read_json(receipt_folder / "release.json")

@@ -60,7 +60,7 @@ def write_report(outputs: Path, store: Store, out: Path) -> Path:
 
 
 def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str, Any]:
-    from graftline.releases import list_releases
+    from graftline.releases.catalogue import list_releases
 
     task = next(iter(records.values())).task
     decision = read_json(outputs / "evaluation/decision.json")
@@ -96,7 +96,8 @@ def _lift_rows(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
         {
             "labels": count,
             "trunk": metrics[f"trunk_{count}"], "scratch": metrics[f"scratch_{count}"],
-            "lift": metrics[f"lift_{count}"], "low": metrics[f"lift_{count}_low"], "high": metrics[f"lift_{count}_high"],
+            "lift": metrics[f"lift_{count}"],
+            "low": metrics[f"lift_{count}_low"], "high": metrics[f"lift_{count}_high"],
         }
         for count in lift_counts(metrics)
     ]  # fmt: skip

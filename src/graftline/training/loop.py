@@ -100,7 +100,7 @@ def _train_alone(run: Run) -> int:
 
 
 def _check_finite(module: nn.Module, done: int) -> None:
-    """A loss is seen before its step: the last step's harm is seen in the weights alone."""
+    """Raise GraftlineError for NaN and infinity: what the last step broke shows in the weights, in no loss."""
     for name, weights in module.named_parameters():
         if not bool(weights.isfinite().all()):
             raise GraftlineError(

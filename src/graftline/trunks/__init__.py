@@ -25,7 +25,9 @@ def load_trunk(folder: Path, *, weights: bool = True) -> ConvTrunk:
     try:
         trunk = ConvTrunk.from_config(config["trunk"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(folder / CONFIG, f"not a trunk's config ({error!r})", fix="run pretrain again") from None
+        raise InputError(
+            folder / CONFIG, f"not a trunk's config ({error!r})", fix="run pretrain again"
+        ) from None
     if weights:
         load_weights(trunk, folder / WEIGHTS, fix="run pretrain again")
     return trunk

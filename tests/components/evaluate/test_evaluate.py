@@ -19,7 +19,8 @@ from graftline.components.evaluate.predict import predict
 from graftline.components.evaluate.statistics import t_interval, wilson
 from graftline.dataset import read_images, read_schema
 from graftline.records import verify
-from graftline.releases import Draft, Publication, Release, publish
+from graftline.releases.catalogue import Release
+from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from graftline.components.publish import COMPONENT
 from graftline.digests import sha256_file
 from graftline.ledger import read_ledger
 from graftline.records import Dependency, Draft, read_record, verify, write_record
-from graftline.releases import champion, fetch, list_releases, resolve
+from graftline.releases.catalogue import champion, list_releases, resolve
+from graftline.releases.fetching import fetch
 from graftline.store import open_store
 
 RULE = {
-    "rule": "min_accuracy",
+    "name": "min_accuracy",
     "passed": True,
     "value": 0.975,
     "limit": 0.97,
@@ -180,7 +181,7 @@ def test_the_model_card_holds_facts_only_and_is_the_same_each_time(outputs: Path
             "min_accuracy is 0.95, must be >= 0.97: off by 0.02, though the decision says that it passed",
         ),
         (
-            {"rules": [RULE, RULE | {"rule": "max_ece", "comparison": "<=", "value": 0.09, "limit": 0.05}]},
+            {"rules": [RULE, RULE | {"name": "max_ece", "comparison": "<=", "value": 0.09, "limit": 0.05}]},
             "max_ece is 0.09, must be <= 0.05: off by 0.04, though the decision says that it passed",
         ),
         (
@@ -188,7 +189,7 @@ def test_the_model_card_holds_facts_only_and_is_the_same_each_time(outputs: Path
             "the champion could not be compared",
         ),
         (
-            {"rules": [{"rule": "max_champion_loss", "passed": False, "value": None, "limit": 0.0}]},
+            {"rules": [{"name": "max_champion_loss", "passed": False, "value": None, "limit": 0.0}]},
             "max_champion_loss (no value)",
         ),
     ],

@@ -19,7 +19,8 @@ from graftline import tables
 from graftline.components.validate.suite import Judge, Rule
 from graftline.dataset import read_images, read_schema
 from graftline.records import read_record
-from graftline.releases import Draft, Publication, champion, publish
+from graftline.releases.catalogue import champion
+from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
 
 CONTRACT = {

@@ -1,0 +1,77 @@
+"""Move an alias: the ledger decides where it points, the alias object follows."""
+
+from __future__ import annotations
+
+import uuid
+
+from graftline.canonical import canonical_json
+from graftline.errors import GraftlineError
+from graftline.ledger import Entry, Fact, Ledger
+from graftline.releases.catalogue import CHAMPION, Release, parse_alias, resolve
+from graftline.releases.layout import check_alias
+from graftline.store import MissingError, Store
+
+
+def rollback(store: Store, task: str, version: int, alias: str = CHAMPION) -> tuple[Release, bool]:
+    """Point `alias` at `version` again; return the release, and False if the alias was there already.
+
+    Nothing is deleted; the ledger gets one entry.
+
+    Raises:
+        InputError: there is no such release; the line lists which there are.
+    """
+    check_alias(alias)
+    release = resolve(store, f"{task}@{version}")
+    identity = f"{uuid.uuid4().hex}:rollback:{task}:{alias}"
+
+    def decide(ledger: Ledger) -> Fact | None:
+        current = ledger.current(task, alias)
+        if current is not None and current.version == version and current.id != identity:
+            return None
+        return Fact("rollback", task, version, release.manifest, identity, alias)
+
+    ledger = Ledger(store)
+    entry = ledger.append(decide)
+    follow(store, ledger, task, alias)
+    return resolve(store, f"{task}@{version}"), entry is not None
+
+
+def promote(ledger: Ledger, fact: Fact) -> Entry | None:
+    """Enter a promotion unless the alias points at a later version; return the entry that decided before it."""
+
+    def decide(ledger: Ledger) -> Fact | None:
+        current = ledger.current(fact.task, str(fact.alias))
+        lower = current is None or current.version < fact.version
+        return fact if lower or ledger.find(fact.id) else None
+
+    entry = ledger.append(decide)
+    before = ledger.entries[: entry.sequence - 1] if entry else ledger.entries
+    return next((e for e in reversed(before) if (e.task, e.alias) == (fact.task, fact.alias)), None)
+
+
+def follow(store: Store, ledger: Ledger, task: str, alias: str) -> Entry | None:
+    """Roll the alias object forward to the ledger's last word on it; return that entry."""
+    entry = ledger.current(task, alias)
+    if entry is None:
+        return None
+    key, data = (
+        f"aliases/{task}/{alias}.json",
+        canonical_json({"version": entry.version, "entry": entry.sequence}),
+    )
+    seen: list[str | None] = []
+    # Whoever loses this race was overtaken by another change; a refusal without one is the server's fault.
+    while len(seen) < 5 or len(set(seen[-5:])) > 1:
+        try:
+            stored = store.get(key)
+        except MissingError:
+            seen.append(None)
+            if store.replace(key, data, None):
+                return entry
+            continue
+        seen.append(stored.tag)
+        later = parse_alias(store, key, stored.data)["entry"] > entry.sequence
+        if later or stored.data == data or store.replace(key, data, stored.tag):
+            return entry
+    raise GraftlineError(
+        f"{store.url}/{key}: the store refuses to replace it although nothing changed it meanwhile"
+    )

@@ -1,0 +1,226 @@
+"""Make a release: claim a version, upload, put the manifest last, enter it in the ledger, promote it.
+
+A publisher that is killed anywhere and run again continues under its publication id and releases once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graftline.canonical import canonical_json
+from graftline.digests import FileDigest, digest_files, sha256_bytes, sha256_file
+from graftline.durable import write_atomic
+from graftline.errors import InputError
+from graftline.ledger import Fact, Ledger, utc_now
+from graftline.releases.catalogue import CHAMPION, Release, pointed_at, read_aliases, read_release
+from graftline.releases.layout import (
+    CLAIM,
+    MANIFEST,
+    RECORDS,
+    VERSION_KEY,
+    check_alias,
+    check_task,
+    read_manifest,
+    read_object,
+    release_key,
+)
+from graftline.releases.promotion import follow, promote
+from graftline.store import MissingError, Store, check_key
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is to be released, and under which publication."""
+
+    task: str
+    files: Mapping[str, Path]
+    """The local file of each path in the release."""
+    records: Mapping[str, bytes]
+    """The bytes of each record by name (dataset, trunk, ...); they do not enter the content digest."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    compared_with: Mapping[str, Any] | None = None
+    """The champion at evaluation: `version` and `digest`, or None if there was none."""
+    alias: str = CHAMPION
+
+    def listing(self) -> list[FileDigest]:
+        """Return path, size and sha256 of each file, records not among them, sorted by path."""
+        return sorted(
+            FileDigest(check_key(n), p.stat().st_size, sha256_file(p)) for n, p in self.files.items()
+        )
+
+    def record_listing(self) -> list[FileDigest]:
+        return sorted(
+            FileDigest(check_key(f"{RECORDS}{name}.json"), len(data), sha256_bytes(data))
+            for name, data in self.records.items()
+        )
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The identity of one act of publishing; every try of it carries the same id."""
+
+    id: str
+    fresh: bool = False
+    """Whether no earlier try can exist, so that none needs to be looked for."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """How a publication ended."""
+
+    release: Release
+    alias: str
+    promoted: bool
+    """Whether the alias points at this release now."""
+    previous_champion: Release | None
+    """Where the alias pointed before; None if nowhere."""
+    champion_changed: bool
+    """Whether the champion when publishing is not the one that the model was compared with."""
+
+
+def open_publication(work: Path, draft: Draft) -> Publication:
+    """Return the publication for `draft`: the one that an earlier, killed try in `work` began, or a new one.
+
+    $GRAFTLINE_RUN_KEY, if set, is its id: an orchestrator that retries elsewhere finds no folder `work`.
+    """
+    if key := os.environ.get("GRAFTLINE_RUN_KEY"):
+        return Publication(key)
+    path, payload = work / "publication.json", _payload(draft)
+    try:
+        known = json.loads(path.read_bytes())
+        if known["payload"] == payload:
+            return Publication(str(known["id"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass  # none, or one of another format: what it began stays invisible
+    publication = Publication(uuid.uuid4().hex, fresh=True)
+    write_atomic(path, canonical_json({"id": publication.id, "payload": payload}))
+    return publication
+
+
+def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
+    """Release `draft` as a new version, enter it in the ledger, and promote it unless a later version is
+    champion.
+
+    Doing it again with the same publication changes nothing and returns the same release.
+
+    Raises:
+        InputError: the publication was used for other content, or a file's name cannot be a key.
+    """
+    check_task(draft.task)
+    check_alias(draft.alias)
+    before = pointed_at(store, draft.task, draft.alias)
+    version = _claim(store, draft, publication)
+    manifest, created = _upload(store, draft, publication, version, before)
+    ledger = Ledger(store)
+    ledger.append(
+        lambda _: Fact("release", draft.task, version, manifest, f"{publication.id}:release:{draft.task}")
+    )
+    identity = f"{publication.id}:promote:{draft.task}:{draft.alias}"
+    previous = promote(ledger, Fact("promote", draft.task, version, manifest, identity, draft.alias))
+    current = follow(store, ledger, draft.task, draft.alias)
+    release = read_release(store, draft.task, version, read_aliases(store, draft.task))
+    return Receipt(
+        release=release, alias=draft.alias, promoted=current is not None and current.version == version,
+        previous_champion=None if previous is None else read_release(store, draft.task, previous.version, {}),
+        champion_changed=_changed(draft.compared_with, created["champion_when_published"]),
+    )  # fmt: skip
+
+
+def _claim(store: Store, draft: Draft, publication: Publication) -> int:
+    """Return the version that belongs to the publication: the one it claimed before, or the next free one."""
+    payload = _payload(draft)
+    keys = store.list(f"releases/{draft.task}/")
+    claimed = sorted({int(match[2]) for key in keys if (match := VERSION_KEY.fullmatch(key))})
+    for version in [] if publication.fresh else reversed(claimed):
+        claim = read_object(store, f"{release_key(draft.task, version)}/{CLAIM}")
+        if claim.get("publication") == publication.id:
+            if claim.get("payload") != payload:
+                raise InputError(
+                    f"publication {publication.id}", f"it claimed {draft.task}@{version} for other content",
+                    fix="give each run its own GRAFTLINE_RUN_KEY",
+                )  # fmt: skip
+            return version
+    data = canonical_json({"publication": publication.id, "payload": payload})
+    version = claimed[-1] + 1 if claimed else 1
+    while not store.put_if_absent(f"{release_key(draft.task, version)}/{CLAIM}", data):
+        version += 1
+    return version
+
+
+def _upload(
+    store: Store, draft: Draft, publication: Publication, version: int, before: dict[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
+    """Upload files, records and, last, the manifest; return the manifest's sha256 and value."""
+    folder = release_key(draft.task, version)
+    known = _own_manifest(store, draft, publication, version)
+    if known is None:
+        for name, path in sorted(draft.files.items()):
+            _put(store, f"{folder}/{name}", path)
+        for name, data in sorted(draft.records.items()):
+            _put(store, f"{folder}/{RECORDS}{name}.json", data)
+            _put(store, f"records/{sha256_bytes(data)}.json", data)
+        manifest = canonical_json(_manifest_value(draft, publication, version, before))
+        if store.put_if_absent(f"{folder}/{MANIFEST}", manifest):
+            known = manifest
+        else:  # another try of this publication was quicker, at another time of day
+            known = _own_manifest(store, draft, publication, version)
+            assert known is not None
+    return sha256_bytes(known), json.loads(known)
+
+
+def _own_manifest(store: Store, draft: Draft, publication: Publication, version: int) -> bytes | None:
+    """Return the manifest that an earlier try stored. Raises InputError if it is not this publication's."""
+    key = f"{release_key(draft.task, version)}/{MANIFEST}"
+    try:
+        data = store.get(key).data
+    except MissingError:
+        return None
+    if (
+        read_manifest(store, draft.task, version, expected=sha256_bytes(data))["publication"]
+        != publication.id
+    ):
+        raise InputError(f"{store.url}/{key}", "another publication's", expected=f"that of {publication.id}")
+    return data
+
+
+def _put(store: Store, key: str, content: bytes | Path) -> None:
+    if not store.put_if_absent(key, content):
+        raise InputError(
+            f"{store.url}/{key}", "other bytes are stored there", fix="the store was changed by hand"
+        )
+
+
+def _manifest_value(
+    draft: Draft, publication: Publication, version: int, before: dict[str, Any] | None
+) -> dict[str, Any]:
+    files, records = draft.listing(), draft.record_listing()
+    return {
+        "task": draft.task,
+        "version": version,
+        "created": utc_now(),
+        "publication": publication.id,
+        "content": digest_files(files),
+        "files": [file.as_dict() for file in sorted(files + records)],
+        "records": {name: sha256_bytes(data) for name, data in draft.records.items()},
+        "metrics": dict(draft.metrics),
+        "compared_with": dict(draft.compared_with) if draft.compared_with else None,
+        "champion_when_published": before,
+    }
+
+
+def _changed(compared: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
+    def name(champion: Mapping[str, Any] | None) -> tuple[object, object] | None:
+        return (champion.get("version"), champion.get("digest")) if champion else None
+
+    return name(compared) != name(now)
+
+
+def _payload(draft: Draft) -> str:
+    """Return the digest of all that a draft would store under its version, records included."""
+    return digest_files(draft.listing() + draft.record_listing())

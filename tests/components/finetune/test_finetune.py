@@ -1,0 +1,133 @@
+"""The component finetune, through its entry point; the model that it leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small
+import torch
+
+from graftline.components.finetune.model import CONFIG, WEIGHTS, load_model, probabilities, save_model
+from graftline.dataset import read_images, read_schema
+from graftline.errors import InputError
+from graftline.records import verify
+
+
+def finetune(dataset: Path, trunk: Path, out: Path, **section: Any) -> int:
+    document = {"finetune": {**small.PARAMS["finetune"], **section}}
+    return small.run("finetune", document, in_dataset=dataset, in_trunk=trunk, out_model=out)
+
+
+@pytest.fixture(scope="module")
+def model(dataset: Path, trunk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finetune") / "model"
+    assert finetune(dataset, trunk, out) == 0
+    return out
+
+
+def test_a_model_that_has_learned_comes_out(model: Path, dataset: Path) -> None:
+    record = verify(model)
+    files = ["config.json", "curve.png", "metrics.json", "metrics.jsonl", WEIGHTS]
+    assert [file.path for file in record.files] == files
+    test = read_images(dataset, "test")
+    right = probabilities(load_model(model), torch.from_numpy(test.pixels)).argmax(axis=1) == test.labels
+    assert right.mean() > 0.6, "chance is 0.1"
+    assert record.metrics == json.loads((model / "metrics.json").read_text())
+    assert [d["name"] for d in record.dependencies][:2] == ["dataset", "trunk"]
+
+
+def test_equal_runs_have_equal_digests(model: Path, dataset: Path, trunk: Path, tmp_path: Path) -> None:
+    assert finetune(dataset, trunk, tmp_path / "again") == 0
+    assert verify(tmp_path / "again").content == verify(model).content
+
+
+def test_a_saved_model_says_what_it_is(model: Path, dataset: Path) -> None:
+    config = json.loads((model / CONFIG).read_text())
+    assert config.pop("trunk") == {**small.TRUNK, "name": "conv", "shape": [28, 28]}
+    assert config == {
+        "head": "image_classification",
+        "classes": list(range(10)),
+        "label": "label",
+        "image": "image",
+        "image_shape": [28, 28],
+        "pixel_maximum": 255,
+    }
+
+
+def test_a_saved_and_loaded_model_predicts_the_same_bits(model: Path, dataset: Path, tmp_path: Path) -> None:
+    pixels = torch.from_numpy(read_images(dataset, "test").pixels)
+    first = load_model(model)
+    save_model(first, read_schema(dataset), tmp_path)
+    assert (tmp_path / CONFIG).read_bytes() == (model / CONFIG).read_bytes()
+    assert (tmp_path / WEIGHTS).read_bytes() == (model / WEIGHTS).read_bytes()
+    before, after = probabilities(first, pixels), probabilities(load_model(tmp_path), pixels)
+    assert np.array_equal(before, after)
+    assert before.shape == (len(pixels), 10)
+    assert np.allclose(before.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_model_in_training_mode_predicts_as_in_eval_mode(model: Path, dataset: Path) -> None:
+    pixels, loaded = torch.from_numpy(read_images(dataset, "test").pixels), load_model(model)
+    assert np.array_equal(probabilities(loaded, pixels), probabilities(loaded.train(), pixels))
+
+
+def test_labels_a_class_limits_the_examples_and_holds_none_out(
+    dataset: Path, trunk: Path, tmp_path: Path
+) -> None:
+    assert finetune(dataset, trunk, tmp_path / "model", labels_per_class=3, patience=1, min_steps=25) == 0
+    metrics = json.loads((tmp_path / "model/metrics.json").read_text())
+    assert metrics["examples"] == 30
+    assert metrics["steps"] == 25, "no early stop: a validation set would be labels by another name"
+
+
+def test_the_joint_objective_is_a_parameter(dataset: Path, trunk: Path, model: Path, tmp_path: Path) -> None:
+    assert finetune(dataset, trunk, tmp_path / "model", joint_weight=1) == 0
+    names = {file.path: file.sha256 for file in verify(model).files}
+    joint = {file.path: file.sha256 for file in verify(tmp_path / "model").files}
+    assert joint[WEIGHTS] != names[WEIGHTS]
+    assert joint[CONFIG] == names[CONFIG], "the decoder is no part of the model"
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"learning_rate": 0}, "finetune.learning_rate: 0"),
+        ({"learning_rat": 0.1}, "did you mean 'learning_rate'?"),
+        ({"labels_per_class": 5000}, "labels_per_class: 5000, but class number"),
+        ({"joint_weight": -1}, "finetune.joint_weight: -1"),
+        ({"head": {"name": "regression"}}, "finetune.head.name"),
+    ],
+)
+def test_a_bad_parameter_is_one_line_and_2(
+    dataset: Path,
+    trunk: Path,
+    tmp_path: Path,
+    section: dict[str, Any],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert finetune(dataset, trunk, tmp_path / "model", **section) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_unknown_head_is_refused(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    config = json.loads((model / CONFIG).read_text()) | {"head": "regression"}
+    (tmp_path / "model" / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(InputError, match="head 'regression'; expected image_classification"):
+        load_model(tmp_path / "model")
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    config = json.loads((model / CONFIG).read_text()) | {"classes": [0, 1]}
+    (tmp_path / "model" / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"model\.safetensors: .*; run finetune again"):
+        load_model(tmp_path / "model")

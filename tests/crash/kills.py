@@ -1,0 +1,187 @@
+"""Runs of pretrain and finetune that are killed with SIGKILL and run again: shared by tests and `python -m bench`.
+
+A moment is a place in a run to kill it at: while it imports, at a step of the training, or while it writes its output.
+What is on the disk says where a run is; nothing in the product knows of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graftline.digests import RECORD
+from graftline.records import verify
+from graftline.training.metrics import read_metrics
+
+_POLL = 0.002
+_PATIENCE = 120.0
+PHASES = {"import": 2, "training": 6, "writing": 2}
+"""Where to kill, and how often in relation to one another."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    phase: str
+    share: float
+    """How far into the phase, 0 to 1: of its seconds when importing, of its steps in training."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training component with small inputs."""
+
+    component: str
+    output: str
+    weights: str
+    """The file that it writes first when training is over."""
+    arguments: list[str]
+
+    def command(self, out: Path) -> list[str]:
+        """Return the real entry point's command; it makes a checkpoint after each step."""
+        settings = ["--threads", "1", "--checkpoint-seconds", "0", f"--out-{self.output}", str(out)]
+        return [sys.executable, "-m", f"graftline.components.{self.component}", *self.arguments, *settings]
+
+
+@dataclass(frozen=True)
+class Unbroken:
+    """How a run went that nobody killed."""
+
+    digest: str
+    steps: int
+    import_seconds: float
+
+
+@dataclass
+class Outcome:
+    """How a run went that was killed and run again until it was done."""
+
+    digest: str = ""
+    killed: int = 0
+    resumed_from: list[int] = field(default_factory=list)
+    """The step that each later try went on from by its own words; 0 for none."""
+    checkpoints: list[int] = field(default_factory=list)
+    """The newest checkpoint that lay there before each later try; 0 for none."""
+
+
+def cases(dataset: Path, trunk: Path, document: dict[str, Any]) -> dict[str, Case]:
+    """Return pretrain and finetune, with enough steps to kill them at."""
+    pretrain = document["pretrain"] | {"epochs": 27}
+    finetune = document["finetune"] | {"epochs": 15, "patience": 5, "joint_weight": 0.1}
+    text = json.dumps({"task": "digits", "pretrain": pretrain, "finetune": finetune})
+    inputs = ["--params", text, "--in-dataset", str(dataset)]
+    return {
+        "pretrain": Case("pretrain", "trunk", "trunk.safetensors", inputs),
+        "finetune": Case("finetune", "model", "model.safetensors", [*inputs, "--in-trunk", str(trunk)]),
+    }
+
+
+def moments(seed: int, count: int) -> list[Moment]:
+    """Return `count` random moments, the same for the same seed; each phase comes up if there are enough."""
+    draw = random.Random(seed)
+    phases = [*PHASES, *draw.choices(list(PHASES), list(PHASES.values()), k=max(0, count - len(PHASES)))][
+        :count
+    ]
+    draw.shuffle(phases)
+    return [Moment(phase, draw.random()) for phase in phases]
+
+
+def work_folder(out: Path) -> Path:
+    return out.with_name(f".{out.name}.work")
+
+
+def newest_checkpoint(out: Path) -> int:
+    """Return the step of the newest checkpoint on the disk, or 0."""
+    folder = work_folder(out) / "checkpoints"
+    try:
+        return max((int(name) for name in os.listdir(folder) if name.isdigit()), default=0)
+    except FileNotFoundError:
+        return 0
+
+
+def start(case: Case, out: Path, under: Iterable[str] = ()) -> subprocess.Popen[str]:
+    # With the commit given, an edit in the work tree meanwhile does not make the checkpoints those of other code.
+    environment = os.environ | {"GRAFTLINE_COMMIT": "0" * 40, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [*under, *case.command(out)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def run_unbroken(case: Case, out: Path) -> Unbroken:
+    """Run to the end and measure where the phases are."""
+    started = time.monotonic()
+    process = start(case, out)
+    _wait(process, lambda: (work_folder(out) / "metrics.jsonl").exists())
+    imported = time.monotonic() - started
+    _, error = process.communicate(timeout=_PATIENCE)
+    assert process.returncode == 0, error
+    return Unbroken(verify(out).content, len(read_metrics(out / "metrics.jsonl")), imported)
+
+
+def run_killed(case: Case, out: Path, unbroken: Unbroken, kill_at: list[Moment]) -> Outcome:
+    """Run, kill at each of the moments in their order, run again to the end."""
+    outcome = Outcome()
+    for moment in kill_at:
+        before = newest_checkpoint(out)
+        process = start(case, out)
+        _wait(process, _reached(moment, case, out, unbroken))
+        process.kill()
+        _, error = process.communicate(timeout=_PATIENCE)
+        assert process.returncode == -signal.SIGKILL, f"ended before it was killed at {moment}: {error}"
+        assert not (out / RECORD).exists(), "an output of a run that was killed"
+        if outcome.killed and moment.phase != "import":  # one that was still importing has said nothing
+            _note_resume(outcome, before, error)
+        outcome.killed += 1
+    finish(case, out, outcome)
+    return outcome
+
+
+def finish(case: Case, out: Path, outcome: Outcome) -> None:
+    """Run to the end; put its digest and where it went on into `outcome`."""
+    before = newest_checkpoint(out)
+    process = start(case, out)
+    _, error = process.communicate(timeout=_PATIENCE)
+    assert process.returncode == 0, error
+    _note_resume(outcome, before, error)
+    outcome.digest = verify(out).content
+    assert not work_folder(out).exists(), "checkpoints of a run that is done"
+    assert not list(out.parent.glob(f".{out.name}.aside-*")), "half an output"
+
+
+def experiments(case: Case, folder: Path, unbroken: Unbroken, kill_at: list[Moment]) -> Iterable[Outcome]:
+    """Yield one outcome a moment, each of a run of its own, killed once."""
+    for number, moment in enumerate(kill_at):
+        out = folder / str(number) / case.output
+        yield run_killed(case, out, unbroken, [moment])
+        shutil.rmtree(out.parent)
+
+
+def _note_resume(outcome: Outcome, before: int, error: str) -> None:
+    said = [line for line in error.splitlines() if "going on from step" in line]
+    outcome.resumed_from.append(int(said[0].split("step ")[1].split()[0]) if said else 0)
+    outcome.checkpoints.append(before)
+
+
+def _reached(moment: Moment, case: Case, out: Path, unbroken: Unbroken) -> Callable[[], bool]:
+    began = time.monotonic()
+    if moment.phase == "import":
+        return lambda: time.monotonic() - began >= moment.share * unbroken.import_seconds
+    if moment.phase == "training":
+        step = 1 + int(moment.share * 0.9 * unbroken.steps)
+        return lambda: newest_checkpoint(out) >= step
+    return lambda: any(out.parent.glob(f".{out.name}.aside-*/{case.weights}"))
+
+
+def _wait(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not reached() and process.poll() is None:
+        assert time.monotonic() < deadline, "the moment did not come"
+        time.sleep(_POLL)
