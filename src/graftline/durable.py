@@ -88,11 +88,14 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
 
 @contextmanager
 def output_directory(final: Path) -> Iterator[Path]:
-    """Give a new folder to fill; on success it becomes `final` by one rename, on failure it is removed.
+    """Give a new folder to fill; on success it becomes `final`, on failure it is removed.
 
-    An old `final` is moved away first and deleted last, so that it is there until the new one is whole.
+    An old `final` is moved aside for the moment of the change and deleted last: an error puts it back at once, and
+    the next call does where a kill came between. The caller holds the lock of `final`.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
+    old = final.with_name(f".{final.name}.old")
+    _recover(final, old)
     for stale in final.parent.glob(f".{final.name}.aside-*"):  # left by a run that was killed
         shutil.rmtree(stale)
     aside = final.with_name(f".{final.name}.aside-{uuid.uuid4().hex}")
@@ -100,15 +103,24 @@ def output_directory(final: Path) -> Iterator[Path]:
     try:
         yield aside
         fsync_tree(aside)
-        replaced = final.with_name(f".{final.name}.aside-{uuid.uuid4().hex}")
         if final.exists():
-            final.rename(replaced)
+            final.rename(old)
         aside.rename(final)
         fsync_directory(final.parent)
-        if replaced.exists():
-            shutil.rmtree(replaced)
+        if old.exists():
+            shutil.rmtree(old)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        _recover(final, old)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:
             error.filename = str(final)  # the kernel does not say where the disk is full
         raise
+
+
+def _recover(final: Path, old: Path) -> None:
+    """Put the old folder back if the change ended half-way; delete it if the new one is in place."""
+    if old.exists():
+        if final.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(final)
