@@ -1,4 +1,4 @@
-"""Tools that a test needs besides Python: without them it is skipped and says so; in CI their absence is a failure."""
+"""What a test needs besides Python: without it the test is skipped and says so; in CI that is a failure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,29 @@ import shutil
 
 import pytest
 
-TOOLS = {
-    "strace": "strace makes crashes at a chosen system call",
-    "chromium": "Chromium opens pages",
+NEEDS = {
+    "strace": ("strace is installed", lambda: shutil.which("strace") is not None),
+    "chromium": ("Chromium is installed", lambda: shutil.which("chromium") is not None),
+    "root": ("it runs as root, to mount a file system", lambda: os.geteuid() == 0),
 }
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for tool, purpose in TOOLS.items():
-        config.addinivalue_line("markers", f"{tool}: needs the program {tool}: {purpose}")
+    for name, (condition, _) in NEEDS.items():
+        config.addinivalue_line("markers", f"{name}: runs where {condition}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "mount" in getattr(item, "fixturenames", ()):
+            item.add_marker("root")
+        if "strace" in getattr(item, "fixturenames", ()):
+            item.add_marker("strace")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for tool in TOOLS:
-        if item.get_closest_marker(tool) and shutil.which(tool) is None:
+    for name, (condition, holds) in NEEDS.items():
+        if item.get_closest_marker(name) and not holds():
             if os.environ.get("CI"):
-                pytest.fail(f"{tool} is not installed, and CI must run this test", pytrace=False)
-            pytest.skip(f"{tool} is not installed")
+                pytest.fail(f"CI must run this test, and it needs that {condition}", pytrace=False)
+            pytest.skip(f"runs where {condition}")

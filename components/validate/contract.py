@@ -13,6 +13,7 @@ from graftline.errors import InputError, nearest
 from graftline.params import Params, parse
 from graftline.yamlfile import load_yaml
 
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 RESERVED = ("row", "split", "digest")
 """Names that the output adds."""
 
@@ -96,7 +97,7 @@ class Integer(_Column):
     max: int | None = None
     """Largest value."""
 
-    classes: tuple[int, ...] | None = None
+    classes: tuple[Int64, ...] | None = None
     """The only values allowed; of a label, in the order of class indices."""
 
     balance: Balance = Balance()

@@ -107,6 +107,11 @@ def _input_error(error: ValidationError, model: type[BaseModel], where: str) -> 
             f"unknown key{nearest(name, known)}{more}",
             expected="one of " + ", ".join(known),
         )
+    if first["type"] == "value_error":  # our own validator: it says what was found
+        error_text = str(first["ctx"]["error"])
+        return InputError(
+            f"{where}{place}", f"{error_text}{more}", fix="see the component's README for the range"
+        )
     found = repr(first["input"])
     found = found if len(found) <= 80 else found[:77] + "..."
     message = first["msg"][0].lower() + first["msg"][1:]

@@ -79,7 +79,7 @@ def _make(command: Call) -> None:
 def _write_evaluation(parts: Parts) -> None:
     """Write an evaluation that passes: a measured one would take longer than the corpus."""
     parts.evaluation.mkdir()
-    rule = {"rule": "min_accuracy", "passed": True, "value": 0.99, "limit": 0.9, "comparison": ">="}
+    rule = {"name": "min_accuracy", "passed": True, "value": 0.99, "limit": 0.9, "comparison": ">="}
     decision = {"passed": True, "reason": "min_accuracy by 0.09", "rules": [rule], "champion": None}
     (parts.evaluation / "decision.json").write_text(json.dumps(decision))
     (parts.evaluation / "metrics.json").write_text(json.dumps({"accuracy": 0.99}))

@@ -286,6 +286,16 @@ CASES = {
         ("expectations.yaml: columns.label: unknown type 'int'; did you mean 'integer'?", "one of image"),
         {"label": {"type": "int"}},
     ),
+    "a contract with a class beyond 64 bits": Case(
+        parquet(lambda t: t),
+        ("expectations.yaml: columns.label.classes.1: 9223372036854775808: input should be less than",),
+        {"label": {"classes": [0, 2**63]}},
+    ),
+    "a contract with one class": Case(
+        parquet(lambda t: t),
+        ("expectations.yaml: columns.label: a label is an integer or string with at least two classes;",),
+        {"label": {"classes": [1]}},
+    ),
     "a contract with an unknown key": Case(
         parquet(lambda t: t),
         ("expectations.yaml: columns.label.clases: unknown key; did you mean 'classes'?",),

@@ -46,9 +46,10 @@ class Case:
     """The file that it writes first when training is over."""
     arguments: list[str]
 
-    def command(self, out: Path) -> list[str]:
-        """Return the real entry point's command; it makes a checkpoint after each step."""
-        settings = ["--threads", "1", "--checkpoint-seconds", "0", f"--out-{self.output}", str(out)]
+    def command(self, out: Path, checkpoint_seconds: float) -> list[str]:
+        """Return the real entry point's command."""
+        seconds = ["--checkpoint-seconds", str(checkpoint_seconds)]
+        settings = ["--threads", "1", *seconds, f"--out-{self.output}", str(out)]
         return [sys.executable, "-m", f"graftline.components.{self.component}", *self.arguments, *settings]
 
 
@@ -108,17 +109,19 @@ def newest_checkpoint(out: Path) -> int:
         return 0
 
 
-def start(case: Case, out: Path, under: Iterable[str] = ()) -> subprocess.Popen[str]:
+def start(
+    case: Case, out: Path, checkpoint_seconds: float = 0.05, under: Iterable[str] = ()
+) -> subprocess.Popen[str]:
     # With the commit given, an edit in the work tree meanwhile does not make the checkpoints those of other code.
     environment = os.environ | {"GRAFTLINE_COMMIT": "0" * 40, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [*under, *case.command(out)]
+    command = [*under, *case.command(out, checkpoint_seconds)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def run_unbroken(case: Case, out: Path) -> Unbroken:
     """Run to the end and measure where the phases are."""
     started = time.monotonic()
-    process = start(case, out)
+    process = start(case, out, checkpoint_seconds=15)
     _wait(process, lambda: (work_folder(out) / "metrics.jsonl").exists())
     imported = time.monotonic() - started
     _, error = process.communicate(timeout=_PATIENCE)
@@ -147,7 +150,7 @@ def run_killed(case: Case, out: Path, unbroken: Unbroken, kill_at: list[Moment])
 def finish(case: Case, out: Path, outcome: Outcome) -> None:
     """Run to the end; put its digest and where it went on into `outcome`."""
     before = newest_checkpoint(out)
-    process = start(case, out)
+    process = start(case, out, checkpoint_seconds=15)
     _, error = process.communicate(timeout=_PATIENCE)
     assert process.returncode == 0, error
     _note_resume(outcome, before, error)

@@ -136,9 +136,11 @@ def test_a_run_without_one_good_row_stops_even_if_all_may_be_bad(
 
 def test_added_rows_move_no_old_row(validate: Callable, write_raw: Callable, digits: Digits) -> None:
     few = (
-        validate(write_raw(digits[0][300:], digits[1][300:], name="few"), out="few").table("rows").to_pydict()
+        validate(write_raw(digits[0][300:], digits[1][300:], name="few_raw"), out="few")
+        .table("rows")
+        .to_pydict()
     )
-    all_ = validate(write_raw(*digits, name="all"), out="all").table("rows").to_pydict()
+    all_ = validate(write_raw(*digits, name="all_raw"), out="all").table("rows").to_pydict()
     split = dict(zip(all_["digest"], all_["split"], strict=True))
     assert len(few["row"]) == 700
     assert [split[digest] for digest in few["digest"]] == few["split"]
