@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -17,6 +19,15 @@ NEEDS = {
 def pytest_configure(config: pytest.Config) -> None:
     for name, (condition, _) in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: runs where {condition}")
+
+
+def pytest_sessionstart() -> None:
+    """Fetch the shipped data, as `graftline run` would, where a new clone does not have it yet."""
+    from graftline.environment import ROOT
+
+    if not (ROOT / "data/mnist/raw").exists():
+        command = [sys.executable, "-m", "dvc", "pull", "--quiet", "data/mnist/raw.dvc"]
+        subprocess.run(command, cwd=ROOT, check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -39,8 +39,9 @@ class NearDuplicates(Params):
 
 
 class _Column(Params):
-    role: Literal["feature", "label", "split", "metadata"] = "feature"
-    """feature: decides the split; label: to predict; split: the raw data's own split; metadata: only kept."""
+    role: Literal["feature", "label", "split", "metadata"] = "metadata"
+    """feature: what a model sees, and what decides the split: the image; label: to predict; split: the raw
+    data's own split; metadata: only kept."""
 
     nullable: bool = False
     """Whether a value may be missing."""
@@ -57,11 +58,14 @@ class Image(_Column):
 
     type: Literal["image"] = "image"
 
+    role: Literal["feature", "label", "split", "metadata"] = "feature"
+    """An image is what the model sees."""
+
     shape: tuple[int, int]
     """Height and width in pixels, each from 1 to 4096."""
 
-    min: float = 0.0
-    """Smallest pixel value."""
+    min: Literal[0] = 0
+    """Smallest pixel value: black is 0."""
 
     max: float = 255.0
     """Largest pixel value: full brightness."""
@@ -77,12 +81,10 @@ class Image(_Column):
     def _check(self) -> Self:
         if not all(1 <= side <= 4096 for side in self.shape):
             raise ValueError("height and width must lie between 1 and 4096")
-        if self.min >= self.max:
-            raise ValueError("min must be below max")
-        if self.dtype == "uint8" and (self.min < 0 or self.max > 255):
-            raise ValueError(
-                "uint8 pixels lie between 0 and 255: change min and max, or the dtype to float32"
-            )
+        if self.max <= 0:
+            raise ValueError("max must be above 0")
+        if self.dtype == "uint8" and self.max > 255:
+            raise ValueError("uint8 pixels lie between 0 and 255: change max, or the dtype to float32")
         return self
 
 
@@ -173,7 +175,8 @@ class Contract(Params):
 
     @property
     def features(self) -> tuple[str, ...]:
-        return tuple(sorted(name for name, column in self.columns.items() if column.role == "feature"))
+        """The columns that a model sees: rows that are equal in them must not stand in two splits."""
+        return (self.image[0],)
 
     def schema_of_dataset(self) -> Schema:
         """Return what later components need to know about the columns."""
@@ -187,6 +190,9 @@ class Contract(Params):
                 raise ValueError(f"column '{name}' has a name that the output uses: rename it")
         if [column.type for column in self.columns.values()].count("image") != 1:
             raise ValueError("exactly one column of type image is needed")
+        for name, column in self.columns.items():
+            if column.role == "feature" and column.type != "image":
+                raise ValueError(f"columns.{name}: only the image is a feature; give it the role metadata")
         if self.image[1].role != "feature" or self.image[1].nullable:
             raise ValueError(f"columns.{self.image[0]}: an image has the role feature and is not nullable")
         labels = [name for name, column in self.columns.items() if column.role == "label"]

@@ -106,11 +106,11 @@ def stability_index(counts: list[int], previous: list[int]) -> float:
     return index
 
 
-def drift(profile: dict[str, Any], previous: dict[str, Any]) -> dict[str, float]:
-    """Return the stability index of each histogram that both profiles have with the same bins."""
-    shared = {}
+def drift(profile: dict[str, Any], previous: dict[str, Any]) -> dict[str, float | None]:
+    """Return the stability index of each histogram of `profile`; None where the previous one has other bins."""
+    indices: dict[str, float | None] = {}
     for name, histogram in profile["histograms"].items():
         other = previous.get("histograms", {}).get(name)
-        if other is not None and other["bins"] == histogram["bins"]:
-            shared[name] = stability_index(histogram["counts"], other["counts"])
-    return shared
+        comparable = other is not None and other["bins"] == histogram["bins"]
+        indices[name] = stability_index(histogram["counts"], other["counts"]) if comparable else None
+    return indices

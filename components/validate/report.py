@@ -88,12 +88,8 @@ class Page:
     split_rows: dict[str, int]
     samples: Samples
     profile: dict[str, Any]
-    drift: dict[str, float]
-    champion: str | None
     warnings: Sequence[str]
     contract: Contract
-    limit: float
-    """The stability index from which on a shift is marked."""
 
 
 def render(page: Page) -> str:

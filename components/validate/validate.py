@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from graftline.releases.catalogue import Release
 
 PROFILE = "profile.json"
 REPORT = "report.html"
@@ -54,8 +53,8 @@ class ValidateParams(Params):
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     """Share of the labelled rows in test, about, from 0 to 1; unused if the raw data brings its split."""
 
-    val_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the labelled rows in val, about, from 0 to 1; likewise."""
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the labelled rows in val, about, above 0 and below 1; likewise."""
 
     drift_warning: float = Field(default=0.2, gt=0)
     """Population stability index of a distribution against the champion's from which on to warn, above 0."""
@@ -233,21 +232,18 @@ def run(context: Context) -> None:
     _check_bad_fraction(raw, validation.tally, params)
     checks = judge_table(raw, validation, context.out)
     described = validation.profile.as_dict()
-    drift, champion = _drift(context, described)
-    warnings = checks.warnings + _drift_warnings(drift, champion, params)
-    for warning in warnings:
+    for warning in checks.warnings + _drift_warnings(context, described, params):
         print(f"validate: warning: {warning}", file=sys.stderr)
     _write_json(context.out / SCHEMA, contract.schema_of_dataset().as_dict())
     _write_json(context.out / PROFILE, described)
     page = report.Page(
         task=context.task, tally=validation.tally, rules=_rule_lines(validation, checks),
         classes=checks.classes,
-        split_rows=checks.split_rows, samples=validation.samples, profile=described, drift=drift,
-        champion=champion.name if champion else None, warnings=warnings, contract=contract,
-        limit=params.drift_warning,
+        split_rows=checks.split_rows, samples=validation.samples, profile=described,
+        warnings=checks.warnings, contract=contract,
     )  # fmt: skip
     write_new(context.out / REPORT, report.render(page).encode())
-    context.draft.metrics.update(_metrics(validation, checks, drift))
+    context.draft.metrics.update(_metrics(validation, checks))
 
 
 def return_freed_memory() -> None:
@@ -398,45 +394,46 @@ def _duplicate_warnings(exact: leakage.ExactFindings) -> list[str]:
 # Drift
 
 
-def _drift(context: Context, described: dict[str, Any]) -> tuple[dict[str, float], Release | None]:
-    """Return each distribution's stability index against the champion's, and the champion; {} without."""
+def _drift_warnings(context: Context, described: dict[str, Any], params: ValidateParams) -> list[str]:
+    """Compare with the champion's profile; note the figures as observed, and return what to warn of.
+
+    They are no part of the dataset: the same rows must give the same dataset whichever champion there is.
+    """
     from graftline.canonical import read_json
-    from graftline.records import Dependency
     from graftline.releases.catalogue import champion
     from graftline.releases.fetching import fetch
 
     store = context.store()
     release = champion(store, context.task)
     if release is None:
-        return {}, None
+        return []
     path = fetch(store, release) / PROFILE
     if not path.is_file():
-        print(f"validate: warning: {release.name} holds no {PROFILE}: drift is not measured", file=sys.stderr)
-        return {}, None
-    context.draft.dependencies.append(Dependency("champion", release.digest))
-    return profile.drift(described, read_json(path)), release
-
-
-def _drift_warnings(drift: dict[str, float], champion: Release | None, params: ValidateParams) -> list[str]:
+        return [f"{release.name} holds no {PROFILE}: drift is not measured"]
+    drift = profile.drift(described, read_json(path))
+    context.observed["drift"] = {"champion": release.name, "limit": params.drift_warning, "index": drift}
     return [
-        f"'{name}' has shifted against {champion.name}: population stability index {value:.3f}, "
-        f"above {params.drift_warning:g}"
+        f"'{name}' has shifted against {release.name}: "
+        + (
+            "its bins or classes are others, so no index can be computed"
+            if value is None
+            else f"population stability index {value:.3f}, above {params.drift_warning:g}"
+        )
         for name, value in sorted(drift.items())
-        if champion is not None and value > params.drift_warning
+        if value is None or value > params.drift_warning
     ]
 
 
 # Output
 
 
-def _metrics(validation: Validation, checks: TableChecks, drift: dict[str, float]) -> dict[str, Any]:
+def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
     tally = validation.tally
     return {
         "rows": tally.rows, "rows_quarantined": tally.bad_rows, "bad_fraction": tally.bad_fraction,
         **{f"rows_{name}": count for name, count in checks.split_rows.items()},
         "duplicate_rows": checks.duplicates, "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
-        **{f"drift_{name}": value for name, value in sorted(drift.items())},
     }  # fmt: skip
 
 

@@ -62,7 +62,9 @@ class Context:
     checkpoint_seconds: float
     store_url: str
     draft: Draft
-    _sections: dict[str, Any] = field(default_factory=dict)
+    observed: dict[str, Any] = field(default_factory=dict)
+    """What this run saw that is no part of its output, such as drift against the present champion; goes into
+    execution.json."""
 
     def section(self, name: str, model: type[Model]) -> Model:
         """Return a parameter section with defaults, and record it. Raises InputError."""
@@ -134,7 +136,7 @@ def _parser(component: Component) -> argparse.ArgumentParser:
     )
     if component.uses_store:
         parser.add_argument(
-            "--store", default=os.environ.get("GRAFTLINE_STORE", "store"), metavar="DIR|s3://BUCKET/PREFIX",
+            "--store", default=os.environ.get("GRAFTLINE_STORE") or "store", metavar="DIR|s3://BUCKET/PREFIX",
             help="where releases live (default: $GRAFTLINE_STORE or ./store)",
         )  # fmt: skip
     parser.add_argument("--executor-output", metavar="FILE", help="where to tell Kubeflow about the output")
@@ -180,7 +182,7 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
             )  # fmt: skip
             component.load()(context)
             record = records.write_record(aside, draft)
-            records.write_execution(aside, _execution(started, record.sha256))
+            records.write_execution(aside, _execution(started, record.sha256) | context.observed)
         _remove(work)
     if arguments.executor_output:
         from graftline.executor_output import write_executor_output

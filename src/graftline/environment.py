@@ -6,7 +6,11 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
+
+from graftline.digests import sha256_file
+from graftline.errors import GraftlineError
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout that this code runs from (an editable install), or a folder without `.git` in an image."""
@@ -41,8 +45,26 @@ def code_revision() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> bytes:
+    """Return git's output; nothing where it fails for want of a commit. Raises GraftlineError if it cannot work."""
     done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else b""
+    if (
+        done.returncode and done.stderr
+    ):  # such as a work tree of another owner: not to be taken for a clean one
+        reason = done.stderr.decode(errors="replace").strip().splitlines()[0]
+        raise GraftlineError(
+            f"git cannot tell which code runs here: {reason}; mend it, or set GRAFTLINE_COMMIT"
+        )
+    return done.stdout
+
+
+def running_code() -> str:
+    """Return one sha256 over the source files of this package that the process has loaded."""
+    files = {
+        name: sha256_file(Path(module.__file__))
+        for name, module in list(sys.modules.items())
+        if name.split(".")[0] == "graftline" and module.__file__
+    }
+    return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
 
 
 def lock_digest() -> str | None:

@@ -77,7 +77,8 @@ def task_name(document: dict[str, Any], where: str) -> str:
 def section(document: dict[str, Any], where: str, component: str, model: type[Model]) -> Model:
     """Return `component`'s parameters from a document, with defaults filled in. Raises InputError."""
     where = f"{where}: {component}"
-    values = parse(document.get(component) or {}, model, where=where)
+    given = document.get(component)
+    values = parse({} if given is None else given, model, where=where)
     try:
         canonical_json(values.model_dump(mode="json"))
     except ValueError as error:  # such as an integer beyond 2**53

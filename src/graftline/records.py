@@ -111,6 +111,8 @@ class Draft:
     dependencies: list[Dependency] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    code: list[dict[str, Any]] = field(default_factory=lambda: code_dependencies())
+    """What runs, as it was when the run began: an edit made meanwhile is not what made the output."""
 
 
 def write_record(folder: Path, draft: Draft) -> Record:
@@ -133,7 +135,7 @@ def _statement(draft: Draft, files: list[FileDigest]) -> dict[str, Any]:
                 "externalParameters": {
                     "component": draft.component, "task": draft.task, "parameters": draft.parameters,
                 },
-                "resolvedDependencies": [d.as_descriptor() for d in draft.dependencies] + _code_dependencies(),
+                "resolvedDependencies": [d.as_descriptor() for d in draft.dependencies] + draft.code,
             },
             "runDetails": {
                 "builder": {"id": BUILDER},
@@ -147,7 +149,7 @@ def _statement(draft: Draft, files: list[FileDigest]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _code_dependencies() -> list[dict[str, Any]]:
+def code_dependencies() -> list[dict[str, Any]]:
     """Return what ran: commit (and the digest of a dirty diff), environment lock, image; absent ones left out."""
     found: list[dict[str, Any]] = []
     revision = environment.code_revision()
@@ -181,8 +183,9 @@ def read_record(folder: Path) -> Record:
             record.parameters,
             record.metrics,
         )
+        _check_dependencies(record.dependencies)
         listed = digest_files(record.files)
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise InputError(path, f"not a record ({error!r})", fix="run the stage that makes it again") from None
     if listed != record.content:
         raise InputError(
@@ -191,6 +194,17 @@ def read_record(folder: Path) -> Record:
             fix="run the stage that makes it again",
         )
     return record
+
+
+def _check_dependencies(dependencies: list[dict[str, Any]]) -> None:
+    """Raise KeyError, TypeError or ValueError unless each has a name and a digest, as read_record's callers expect."""
+    for dependency in dependencies:
+        if not isinstance(dependency["name"], str) or not all(
+            isinstance(v, str) for v in dependency["digest"].values()
+        ):
+            raise ValueError("a dependency without a name or a digest")
+        if not isinstance(dependency.get("annotations", {}), dict):
+            raise TypeError("a dependency's annotations are no mapping")
 
 
 def verify(folder: Path) -> Record:

@@ -194,7 +194,7 @@ def test_a_second_run_of_a_stage_is_refused_and_the_first_ends_well(
     command = training(parts, out, epochs=10)
     first = subprocess.Popen(command.process, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(out.with_name(".trunk.work") / "metrics.jsonl", first)
+        _wait_for(out.with_name(".trunk.work"), "*/metrics.jsonl", first)
         first.send_signal(signal.SIGSTOP)  # so that what lies beside the output holds still
         second = training(parts, out, epochs=10)
         message = (f"{out}: another run of pretrain is writing here; wait for it to end",)
@@ -209,8 +209,8 @@ def test_a_second_run_of_a_stage_is_refused_and_the_first_ends_well(
     assert run_here(second, capfd).code == 0
 
 
-def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + HANG_SECONDS
-    while not path.exists():
+    while not list(folder.glob(pattern)):
         assert process.poll() is None and time.monotonic() < end, "the first run did not start"
         time.sleep(0.02)

@@ -100,9 +100,14 @@ def work_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.work")
 
 
+def desk_folder(out: Path) -> Path:
+    """Return the folder of the run's metrics and checkpoints; a path that does not exist before there is one."""
+    return next((f for f in work_folder(out).glob("*") if f.is_dir()), work_folder(out) / "none")
+
+
 def newest_checkpoint(out: Path) -> int:
     """Return the step of the newest checkpoint on the disk, or 0."""
-    folder = work_folder(out) / "checkpoints"
+    folder = desk_folder(out) / "checkpoints"
     try:
         return max((int(name) for name in os.listdir(folder) if name.isdigit()), default=0)
     except FileNotFoundError:
@@ -122,7 +127,7 @@ def run_unbroken(case: Case, out: Path) -> Unbroken:
     """Run to the end and measure where the phases are."""
     started = time.monotonic()
     process = start(case, out, checkpoint_seconds=15)
-    _wait(process, lambda: (work_folder(out) / "metrics.jsonl").exists())
+    _wait(process, lambda: (desk_folder(out) / "metrics.jsonl").exists())
     imported = time.monotonic() - started
     _, error = process.communicate(timeout=_PATIENCE)
     assert process.returncode == 0, error

@@ -22,6 +22,7 @@ from kills import (
     Outcome,
     Unbroken,
     cases,
+    desk_folder,
     experiments,
     finish,
     moments,
@@ -29,7 +30,6 @@ from kills import (
     run_killed,
     run_unbroken,
     start,
-    work_folder,
 )
 
 ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
@@ -112,7 +112,7 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(
     assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), error
     assert 1 <= newest_checkpoint(out) < 10, "killed at one of the first checkpoints"
     if calls == RENAME:
-        assert list((work_folder(out) / "checkpoints").glob(".*.aside-*")), "a checkpoint was under way"
+        assert list((desk_folder(out) / "checkpoints").glob(".*.aside-*")), "a checkpoint was under way"
     outcome = Outcome(killed=1)
     finish(control.case, out, outcome)
     check(outcome, control)

@@ -76,7 +76,8 @@ def test_a_page_shows_each_part_of_the_run(outputs: Path) -> None:
         assert record.content in found.text
         assert record.sha256 in found.text
     assert "digits@1" in found.text
-    for heading in ("Pretraining", "Fine-tuning", "Reconstructions", "Confusion", "Calibration"):
+    parts = ("Pretraining", "Fine-tuning", "Reconstructions", "Confusion", "Calibration", "Class balance")
+    for heading in parts:
         assert heading in found.text
 
 

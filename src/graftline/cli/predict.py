@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _SUFFIXES = (".png", ".parquet")
+# 16 bits would be clipped and transparency dropped without a word: a confident wrong answer
+_PNG_MODES = ("1", "L", "P", "RGB")
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ def _read_png(path: Path, config: dict[str, Any]) -> np.ndarray:
         with Image.open(path, formats=["PNG"]) as image:
             size = (image.height, image.width)
             _check_shape(path, size, config)
+            if image.mode not in _PNG_MODES or "transparency" in image.info:
+                kind = "transparent" if "transparency" in image.info else f"of mode {image.mode}"
+                raise InputError(
+                    path, f"a PNG {kind}", expected="8 bits a channel, grey or colour, not transparent"
+                )
             grey = np.asarray(image.convert("L"), dtype=np.float32)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(path, f"not a readable PNG ({error})", fix="save it again as PNG") from None

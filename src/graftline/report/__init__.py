@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.canonical import read_json
 from graftline.durable import write_atomic
-from graftline.params import COMPONENTS
+from graftline.lift_names import lift_counts
 from graftline.records import Record, read_execution, read_record
 from graftline.report.lineage import lay_out
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from graftline.store import Store
 
 OUTPUTS = ("dataset", "trunk", "model", "evaluation", "release")
@@ -30,7 +31,7 @@ class Stage:
     sha256: str
     record: str
     seconds: float | None
-    metrics: Mapping[str, Any]
+    code: str
 
 
 def write_report(outputs: Path, store: Store, out: Path) -> Path:
@@ -63,32 +64,45 @@ def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str,
     from graftline.releases.catalogue import list_releases
 
     task = next(iter(records.values())).task
-    decision = read_json(outputs / "evaluation/decision.json")
-    receipt = read_json(outputs / "release/release.json") if "release" in records else None
+    metrics = read_json(outputs / "evaluation/metrics.json")
     return {
         "task": task,
         "stages": [_stage(outputs / name, record) for name, record in records.items()],
-        "metrics": read_json(outputs / "evaluation/metrics.json"),
-        "lift": _lift_rows(read_json(outputs / "evaluation/metrics.json")),
-        "decision": decision,
-        "receipt": receipt,
-        "data": records["dataset"].metrics,
+        "metrics": metrics,
+        "lift": _lift_rows(metrics),
+        "decision": read_json(outputs / "evaluation/decision.json"),
+        "receipt": _receipt(outputs / "release", records),
+        "data_report": _embedded((outputs / "dataset/report.html").read_text()),
+        "drift": read_execution(outputs / "dataset").get("drift"),
         "lineage": lay_out(records),
-        "code": _code(records["evaluation"]),
         "releases": list(reversed(list_releases(store, task)))[:10],
-        "components": COMPONENTS,
     }
+
+
+def _receipt(folder: Path, records: dict[str, Record]) -> Any:
+    """Return publish's receipt, or None if there is none or it is about an earlier evaluation."""
+    if "release" not in records:
+        return None
+    inputs = [dependency.get("annotations", {}) for dependency in records["release"].dependencies]
+    current = records["evaluation"].sha256 in [annotations.get("record") for annotations in inputs]
+    return read_json(folder / "release.json") if current else None
+
+
+def _embedded(page: str) -> Markup:
+    """Return the data report to stand in a shadow root: its styles reach nothing outside of it, nor ours it.
+
+    validate made it with every value escaped, and its digest is in the dataset's record.
+    """
+    from markupsafe import Markup
+
+    style = page[page.index("<style>") : page.index("</style>") + len("</style>")].replace(":root", ":host")
+    body = page[page.index("<main>") : page.index("</main>") + len("</main>")]
+    return Markup(style + body)  # noqa: S704  (escaped by validate)
 
 
 def _stage(folder: Path, record: Record) -> Stage:
     seconds = read_execution(folder).get("seconds")
-    return Stage(record.component, record.name, record.content, record.sha256, seconds, record.metrics)
-
-
-def lift_counts(metrics: Mapping[str, float]) -> list[str]:
-    """Return the label counts at which evaluate measured the lift, ascending, `all` last."""
-    counts = [n.removeprefix("lift_") for n in metrics if n.startswith("lift_") and f"{n}_low" in metrics]
-    return sorted(counts, key=lambda count: int(count) if count.isdigit() else math.inf)
+    return Stage(record.component, record.name, record.content, record.sha256, seconds, _code(record))
 
 
 def _lift_rows(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -103,15 +117,13 @@ def _lift_rows(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _code(record: Record) -> list[tuple[str, str]]:
-    """Return what all outputs share: the commit, a dirty diff, the lock, the image."""
-    found = []
+def _code(record: Record) -> str:
+    """Return the commit that made an output, and whether the work tree differed from it."""
     for dependency in record.dependencies:
-        if dependency["name"] in ("code", "requirements.lock", "image"):
-            found += [(f"{dependency['name']}", value) for value in dependency["digest"].values()]
-            dirty = dependency.get("annotations", {}).get("dirty")
-            found += [("uncommitted changes", dirty)] if dirty else []
-    return found
+        if dependency["name"] == "code":
+            changed = " with changes" if "dirty" in dependency.get("annotations", {}) else ""
+            return str(dependency["digest"].get("gitCommit", ""))[:12] + changed
+    return ""
 
 
 def _picture(path: Path) -> str:

@@ -17,10 +17,13 @@ def open_desk(context: Context, batch: int) -> Desk:
         "parameters": context.draft.parameters,
         "inputs": {name: record.content for name, record in context.records.items()},
         "environment": context.draft.environment,
-        "code": environment.code_revision(),
+        # the files that are loaded, not the repository: an edit elsewhere does not throw hours of training away
+        "code": environment.running_code(),
+        "lock": environment.lock_digest(),
+        "image": environment.image_digest(),
     }
-    checkpoints = Checkpoints(
-        context.work / "checkpoints", sha256_bytes(canonical_json(identity)), context.checkpoint_seconds
-    )
-    name = f"{context.component.name} {context.task}"
-    return Desk(name, context.work / "metrics.jsonl", checkpoints, batch)
+    digest = sha256_bytes(canonical_json(identity))
+    # A folder of its own for each identity: a try with other threads leaves this run's checkpoints alone.
+    folder = context.work / digest[:16]
+    checkpoints = Checkpoints(folder / "checkpoints", digest, context.checkpoint_seconds)
+    return Desk(f"{context.component.name} {context.task}", folder / "metrics.jsonl", checkpoints, batch)
