@@ -86,6 +86,16 @@ CASES = {
     "a folder without images": Case(
         "folder", lambda path: path.mkdir(), ("folder: no images; expected PNG or Parquet files",)
     ),
+    "a PNG of 16 bits": Case(
+        "a.png",
+        lambda path: Image.new("I;16", (28, 28)).save(path),
+        ("a.png: a PNG of mode I;16; expected 8 bits a channel",),
+    ),
+    "a transparent PNG": Case(
+        "a.png",
+        lambda path: Image.new("RGBA", (28, 28)).save(path),
+        ("a.png: a PNG of mode RGBA; expected 8 bits a channel", "not transparent"),
+    ),
     "text named Parquet": Case(
         "a.parquet",
         lambda path: path.write_text("image\n"),

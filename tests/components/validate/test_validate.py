@@ -418,3 +418,23 @@ def test_a_large_row_group_is_read_in_bounded_batches(tmp_path: Path) -> None:
     assert sum(rows for _, rows in batches) == 30_000
     assert max(rows for _, rows in batches) * 784 <= tables.BATCH_BYTES
     assert [first for first, _ in batches] == list(np.cumsum([0] + [rows for _, rows in batches])[:-1])
+
+
+def test_a_column_beside_the_image_does_not_let_one_image_into_two_splits(
+    validate: Callable, write_raw: Callable, digits: Digits, tmp_path: Path
+) -> None:
+    images, labels = digits
+    rules = copy.deepcopy(CONTRACT)
+    rules["columns"]["weight"] = {"type": "float"}
+    raw = write_raw(np.concatenate([images, images]), [*labels, *labels])
+    (path,) = raw.iterdir()
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("weight", pa.array(np.arange(table.num_rows) / 7.0)), path)
+    run = validate(raw, rules)
+    assert run.code == 0, run.error
+    seen = {name: set(map(bytes, read_images(run.out, name).pixels)) for name in ("train", "val", "test")}
+    assert (
+        not seen["train"] & seen["test"]
+        and not seen["train"] & seen["val"]
+        and not seen["val"] & seen["test"]
+    )
