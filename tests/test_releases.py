@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,10 @@ from graftline.cli.releases import releases as releases_command
 from graftline.cli.releases import rollback as rollback_command
 from graftline.errors import InputError
 from graftline.ledger import Fact, Ledger, read_ledger
-from graftline.releases.catalogue import champion, list_releases, resolve
+from graftline.releases.catalogue import Release, champion, list_releases, resolve
 from graftline.releases.fetching import fetch
 from graftline.releases.promotion import rollback
-from graftline.releases.publishing import Draft, Publication, open_publication, publish
+from graftline.releases.publishing import Draft, Publication, Receipt, open_publication, publish
 from graftline.store import Store, open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
@@ -50,9 +51,24 @@ def draft(tmp_path: Path) -> Draft:
     return Draft("digits", by_name, {"model": b"{}"}, {"accuracy": 0.97})
 
 
+def measured_against(draft: Draft, champion: Release | None) -> Draft:
+    """Return the draft as evaluate and publish make it when `champion` is the champion."""
+    named = None if champion is None else {"version": champion.version, "digest": champion.digest}
+    return replace(draft, compared_with=named)
+
+
+def publish_next(store: Store, draft: Draft, identity: str) -> Receipt:
+    """Publish, compared with the champion as it is."""
+    return publish(store, measured_against(draft, champion(store, draft.task)), Publication(identity))
+
+
 def publish_many(store: Store, draft: Draft, count: int) -> None:
     for number in range(count):
-        publish(store, draft, Publication(f"publication-{number}"))
+        publish_next(store, draft, f"publication-{number}")
+
+
+def promotions(store: Store) -> list[int]:
+    return [entry.version for entry in read_ledger(store) if entry.event == "promote"]
 
 
 def test_a_release_is_listed_resolved_and_fetched(store: Store, draft: Draft) -> None:
@@ -73,7 +89,7 @@ def test_a_release_is_listed_resolved_and_fetched(store: Store, draft: Draft) ->
 
 def test_the_same_publication_releases_once(store: Store, draft: Draft) -> None:
     first = publish(store, draft, Publication("one"))
-    publish(store, draft, Publication("two"))
+    publish_next(store, draft, "two")
     again = publish(store, draft, Publication("one"))
     assert again.release.manifest == first.release.manifest
     assert not again.promoted
@@ -88,10 +104,10 @@ def test_releases_of_the_same_bits_have_equal_digests(store: Store, draft: Draft
     assert one.digest == two.digest
     assert one.manifest != two.manifest
     (tmp_path / "files" / "README.md").write_text("# other\n")
-    assert publish(store, draft, Publication("three")).release.digest != one.digest
+    assert publish(store, replace(draft), Publication("three")).release.digest != one.digest
 
 
-def test_32_publishers_at_once_make_32_versions_and_the_highest_is_champion(
+def test_32_publishers_at_once_make_32_versions_and_one_of_them_is_champion(
     store_url: str, draft: Draft, tmp_path: Path
 ) -> None:
     done = subprocess.run(
@@ -100,16 +116,17 @@ def test_32_publishers_at_once_make_32_versions_and_the_highest_is_champion(
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(map(int, done.stdout.split())) == list(range(1, 33))
+    receipts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(version for version, _ in receipts) == list(range(1, 33))
+    (promoted,) = [version for version, promoted in receipts if promoted]
     store = open_store(store_url)
     releases = list_releases(store, "digits")
     assert [release.version for release in releases] == list(range(1, 33))
-    assert [release.version for release in releases if release.aliases] == [32]
+    assert [release.version for release in releases if release.aliases] == [promoted]
     entries = read_ledger(store)
     assert sorted(e.version for e in entries if e.event == "release") == list(range(1, 33))
-    promoted = [e.version for e in entries if e.event == "promote"]
-    assert promoted == sorted(set(promoted))
-    assert promoted[-1] == 32
+    assert len(entries) == 33
+    assert promotions(store) == [promoted]
     fetch(store, resolve(store, "digits"))
 
 
@@ -121,7 +138,7 @@ def test_a_killed_try_is_continued_and_other_content_is_a_new_publication(
     again = open_publication(tmp_path / "work", draft)
     assert (first.fresh, again.fresh, first.id) == (True, False, again.id)
     (tmp_path / "files" / "README.md").write_text("# other\n")
-    assert open_publication(tmp_path / "work", draft).id != first.id
+    assert open_publication(tmp_path / "work", replace(draft)).id != first.id
     monkeypatch.setenv("GRAFTLINE_RUN_KEY", "run-7")
     assert open_publication(tmp_path / "elsewhere", draft) == Publication("run-7")
 
@@ -130,7 +147,7 @@ def test_a_run_key_used_for_other_content_is_refused(store: Store, draft: Draft,
     publish(store, draft, Publication("run-7"))
     (tmp_path / "files" / "README.md").write_text("# other\n")
     with pytest.raises(InputError, match="publication run-7: it claimed digits@1 for other content"):
-        publish(store, draft, Publication("run-7"))
+        publish(store, replace(draft), Publication("run-7"))
     assert len(list_releases(store)) == 1
 
 
@@ -150,7 +167,7 @@ def test_rollback_is_recorded_and_deletes_nothing(store: Store, draft: Draft) ->
 def test_a_publish_after_a_rollback_promotes_again_but_its_retry_does_not(store: Store, draft: Draft) -> None:
     publish_many(store, draft, 2)
     rollback(store, "digits", 1)
-    receipt = publish(store, draft, Publication("later"))
+    receipt = publish_next(store, draft, "later")
     assert receipt.promoted
     assert receipt.previous_champion is not None
     assert receipt.previous_champion.version == 1
@@ -169,15 +186,69 @@ def test_a_lagging_alias_is_repaired_by_the_next_writer(store: Store, draft: Dra
     assert resolve(store, "digits").version == 1
 
 
-def test_a_change_of_champion_since_the_comparison_is_told(store: Store, draft: Draft) -> None:
-    assert not publish(store, draft, Publication("one")).champion_changed
-    receipt = publish(store, draft, Publication("two"))
-    assert receipt.champion_changed
-    compared = {"version": 2, "digest": receipt.release.digest}
-    right = Draft(draft.task, draft.files, draft.records, draft.metrics, compared_with=compared)
-    assert not publish(store, right, Publication("three")).champion_changed
-    manifest = json.loads(store.get("releases/digits/3/manifest.json").data)
-    assert manifest["compared_with"] == manifest["champion_when_published"] == compared
+def test_a_model_replaces_only_the_champion_that_it_was_compared_with(store: Store, draft: Draft) -> None:
+    one = publish(store, draft, Publication("one")).release
+    slow, better = measured_against(draft, one), measured_against(draft, one)
+    two = publish(store, better, Publication("better")).release
+    receipt = publish(store, slow, Publication("slow"))
+    assert (receipt.release.version, receipt.promoted, receipt.current) == (
+        3,
+        False,
+        replace(two, aliases=()),
+    )
+    assert resolve(store, "digits") == two
+    assert publish(store, slow, Publication("slow")) == receipt, "trying again does not help"
+    assert publish(store, measured_against(draft, two), Publication("compared")).promoted
+    manifest = json.loads(store.get("releases/digits/4/manifest.json").data)
+    assert manifest["compared_with"] == manifest["champion_when_published"]
+    assert promotions(store) == [1, 2, 4]
+    assert [release.version for release in list_releases(store)] == [1, 2, 3, 4]
+
+
+def test_a_rollback_between_evaluation_and_publication_is_respected(store: Store, draft: Draft) -> None:
+    publish_many(store, draft, 2)
+    slow = measured_against(draft, champion(store, "digits"))
+    rollback(store, "digits", 1)
+    receipt = publish(store, slow, Publication("slow"))
+    assert (receipt.release.version, receipt.promoted) == (3, False)
+    assert resolve(store, "digits").version == 1
+    assert promotions(store) == [1, 2]
+
+
+def test_a_champion_of_the_same_version_but_other_content_is_another(
+    store: Store, draft: Draft, tmp_path: Path
+) -> None:
+    elsewhere = open_store(str(tmp_path / "elsewhere"))
+    theirs = publish(elsewhere, draft, Publication("theirs")).release
+    (tmp_path / "files" / "README.md").write_text("# other\n")
+    publish(store, replace(draft), Publication("ours"))
+    assert not publish(store, measured_against(draft, theirs), Publication("two")).promoted
+    assert resolve(store, "digits").version == 1
+
+
+def test_a_model_that_was_compared_with_a_champion_of_another_store_is_not_promoted(
+    store: Store, draft: Draft, tmp_path: Path
+) -> None:
+    theirs = publish(open_store(str(tmp_path / "elsewhere")), draft, Publication("theirs")).release
+    receipt = publish(store, measured_against(draft, theirs), Publication("one"))
+    assert (receipt.release.version, receipt.promoted, receipt.current) == (1, False, None)
+    assert champion(store, "digits") is None
+
+
+def test_another_alias_goes_to_the_highest_version_whatever_was_compared(store: Store, draft: Draft) -> None:
+    candidate = replace(draft, alias="candidate")
+    assert [publish(store, candidate, Publication(name)).promoted for name in "abc"] == [True] * 3
+    assert resolve(store, "digits@candidate").version == 3
+
+
+def test_the_files_are_hashed_once_and_the_upload_is_what_was_hashed(
+    store: Store, draft: Draft, tmp_path: Path
+) -> None:
+    publication = open_publication(tmp_path / "work", draft)
+    (tmp_path / "files" / "README.md").write_text("# changed after it was hashed\n")
+    release = publish(store, draft, publication).release
+    with pytest.raises(InputError, match=r"README.md: sha256 \w{64}; expected \w{64}, by the manifest"):
+        fetch(store, release)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from graftline.components.publish.params import PublishParams
 from graftline.digests import RECORD, sha256_bytes
 from graftline.durable import write_atomic
 from graftline.errors import InputError
-from graftline.releases.catalogue import Release
+from graftline.releases.catalogue import CHAMPION, Release
 from graftline.releases.publishing import Draft, Receipt, open_publication, publish
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run(context: Context) -> None:
     decision.check(context.task)
     draft = _draft(context, params, decision)
     receipt = publish(context.store(), draft, open_publication(context.work, draft))
-    if receipt.champion_changed:
+    if not receipt.promoted:
         print(_warning(decision, receipt), file=sys.stderr)
     (context.out / RECEIPT).write_text(json.dumps(_receipt(receipt), indent=2, sort_keys=True) + "\n")
     context.draft.metrics = {"version": receipt.release.version, "promoted": int(receipt.promoted)}
@@ -58,10 +59,21 @@ def _draft(context: Context, params: PublishParams, decision: Decision) -> Draft
     metrics = _metrics(files["metrics.json"])
     card = context.work / CARD
     write_atomic(card, model_card(context.task, params, context.records, metrics, list(plots)).encode())
-    return Draft(
+    draft = Draft(
         task=context.task, files=files | plots | {CARD: card}, records=_records(context), metrics=metrics,
         compared_with=decision.champion, alias=params.alias,
     )  # fmt: skip
+    _check_unchanged(context, draft, FILES | dict.fromkeys(plots, "evaluation"))
+    return draft
+
+
+def _check_unchanged(context: Context, draft: Draft, sources: Mapping[str, str]) -> None:
+    """Return if each file of the draft that an input holds is the one that the input's record lists."""
+    listed = {name: {file.path: file for file in record.files} for name, record in context.records.items()}
+    for file in draft.listing:
+        source = sources.get(file.path)
+        if source is not None and listed[source].get(file.path) != file:
+            raise InputError(draft.files[file.path], "changed while publishing", fix="run publish again")
 
 
 def _metrics(path: Path) -> dict[str, float]:
@@ -101,8 +113,16 @@ def _named(release: Release | None) -> dict[str, Any] | None:
 
 
 def _warning(decision: Decision, receipt: Receipt) -> str:
-    compared = f"version {decision.champion['version']}" if decision.champion else "no champion"
+    name, alias = receipt.release.name, receipt.alias
+    if alias != CHAMPION:
+        return f"publish: warning: {name} was not promoted: {alias} points at a later version, {_at(receipt)}"
+    task = receipt.release.task
+    compared = f"{task}@{decision.champion['version']}" if decision.champion else "no champion"
     return (
-        f"publish: warning: {receipt.release.name} was compared with {compared}, but {receipt.alias} "
-        "pointed elsewhere when it was published; run evaluate again to compare with that one"
+        f"publish: warning: {name} was released but not promoted: it was compared with {compared}, and the "
+        f"champion is {_at(receipt)}; run evaluate again to compare with that, then publish"
     )
+
+
+def _at(receipt: Receipt) -> str:
+    return f"{receipt.current.name} ({receipt.current.digest[:12]})" if receipt.current else "none"

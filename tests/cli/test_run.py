@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,9 @@ import pytest
 
 from graftline.environment import ROOT
 from graftline.params import COMPONENTS
+from graftline.releases.catalogue import Release, champion, list_releases, resolve
+from graftline.releases.publishing import Draft, Publication, publish
+from graftline.store import open_store
 
 PARAMS = """\
     from graftline.params import Params
@@ -31,10 +36,13 @@ PARAMS = """\
         seconds: float = 0.0
         fail: int = 0
         floor: float = 0.0
+        accuracy: float = 0.9
+        until: str = ""
 """
 TOY = """\
     import json
     import time
+    from pathlib import Path
 
     from graftline.components.{name}.params import {title}Params
     from graftline.errors import InputError
@@ -42,8 +50,11 @@ TOY = """\
 
     def run(context):
         params = context.section("{name}", {title}Params)
+        champion, difference = compare(context, params.accuracy)
         print("working", flush=True)
         time.sleep(params.seconds)
+        while params.until and not Path(params.until).exists():
+            time.sleep(0.02)
         if params.fail == 2:
             raise InputError("row 3", "a toy failure")
         if params.fail:
@@ -51,18 +62,32 @@ TOY = """\
         files = {{
             "model.safetensors": "toy", "schema.json": "{{}}", "profile.json": "{{}}",
             "config.json": json.dumps({{"rate": params.learning_rate}}),
-            "metrics.json": json.dumps({{"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}}),
+            "metrics.json": json.dumps({{"accuracy": params.accuracy, "accuracy_low": 0.8, "accuracy_high": 0.95}}),
             "lift.csv": "labels,trunk,scratch\\n5,0.6,0.5\\n", "confusion.csv": "actual,predicted\\n1,1\\n",
             "decision.json": json.dumps({{
-                "passed": 0.9 >= params.floor, "reason": "toy", "champion": None,
-                "rules": [{{
-                    "name": "accuracy", "passed": 0.9 >= params.floor, "value": 0.9, "limit": params.floor,
-                    "comparison": ">=",
-                }}],
+                "passed": True, "reason": "toy", "champion": champion,
+                "rules": [rule("accuracy", params.accuracy, params.floor), rule("difference", difference, 0.0)],
             }}),
         }}
         for name, text in files.items():
             (context.out / name).write_text(text)
+
+
+    def compare(context, accuracy):
+        if context.component.name != "evaluate":
+            return None, 0.0
+        from graftline.releases.catalogue import champion
+        from graftline.releases.fetching import fetch
+
+        release = champion(context.store(), context.task)
+        if release is None:
+            return None, 0.0
+        theirs = json.loads((fetch(context.store(), release) / "metrics.json").read_text())["accuracy"]
+        return {{"version": release.version, "digest": release.digest}}, accuracy - theirs
+
+
+    def rule(name, value, limit):
+        return {{"name": name, "passed": value >= limit, "value": value, "limit": limit, "comparison": ">="}}
 """
 REPORT = """\
     def write_report(outputs, store, out):
@@ -142,7 +167,24 @@ def releases(repo: Path) -> list[int]:
     return sorted(int(path.name) for path in (repo / "store/releases/toy").iterdir())
 
 
+def champion_of(store: Path) -> Release:
+    return resolve(open_store(str(store)), "toy")
+
+
+def publish_toy(store: str, accuracy: float) -> None:
+    """Publish a model from elsewhere, compared with the champion as it is."""
+    opened = open_store(store)
+    best = champion(opened, "toy")
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = Path(folder) / "metrics.json"
+        metrics.write_text(json.dumps({"accuracy": accuracy}))
+        compared = {"version": best.version, "digest": best.digest} if best else None
+        draft = Draft("toy", {"metrics.json": metrics}, {}, {"accuracy": accuracy}, compared_with=compared)
+        assert publish(opened, draft, Publication("from elsewhere")).promoted
+
+
 ALL_SKIPPED = dict.fromkeys(COMPONENTS, "skipped")
+EVALUATED = {"evaluate": "ran", "publish": "ran"}
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +283,7 @@ def test_a_change_of_documentation_or_of_other_code_reruns_nothing(repo: Path) -
 
 
 def test_force_runs_everything_and_the_records_stay(repo: Path) -> None:
-    names = ("dataset", "trunk", "model", "evaluation")
+    names = ("dataset", "trunk", "model")  # the evaluation is against another champion now
     before = [(repo / "outputs/toy" / name / "record.json").read_bytes() for name in names]
     done = graftline(repo, "run", "toy", "--force")
     assert states(done) == dict.fromkeys(COMPONENTS, "ran")
@@ -280,15 +322,125 @@ def test_a_release_that_the_store_has_lost_is_published_again(repo: Path) -> Non
     shutil.rmtree(repo / "store")
     done = graftline(repo, "run", "toy")
     assert done.returncode == 0
-    assert states(done) == ALL_SKIPPED | {"publish": "ran"}
+    assert states(done) == ALL_SKIPPED | EVALUATED
     assert releases(repo) == [1]
+    assert champion_of(repo / "store").version == 1
     assert states(graftline(repo, "run", "toy")) == ALL_SKIPPED
 
 
 def test_another_store_gets_its_own_release(repo: Path, tmp_path: Path) -> None:
     done = graftline(repo, "run", "toy", "--store", "elsewhere", cwd=tmp_path)
-    assert states(done) == ALL_SKIPPED | {"publish": "ran"}
-    assert (tmp_path / "elsewhere/releases/toy/1/manifest.json").is_file()
+    assert states(done) == ALL_SKIPPED | EVALUATED
+    assert champion_of(tmp_path / "elsewhere").version == 1
+
+
+def test_another_stores_better_champion_is_compared_with_and_stays(repo: Path, tmp_path: Path) -> None:
+    elsewhere = str(tmp_path / "elsewhere")
+    publish_toy(elsewhere, accuracy=0.95)
+    done = graftline(repo, "run", "toy", "--store", elsewhere)
+    assert done.returncode == 3
+    assert states(done) == ALL_SKIPPED | {"evaluate": "ran", "publish": "refused"}
+    assert "difference is -0.05, must be >= 0" in done.stderr
+    assert [release.version for release in list_releases(open_store(elsewhere))] == [1]
+
+
+@pytest.mark.parametrize(("accuracy", "code", "champion"), [(0.85, 0, 4), (0.95, 3, 2)])
+def test_a_champion_published_meanwhile_is_compared_with(
+    repo: Path, tmp_path: Path, accuracy: float, code: int, champion: int
+) -> None:
+    go = tmp_path / "go"
+    with running(repo, "--set", f"evaluate.until={go}") as process:  # it has read version 1, the champion
+        publish_toy(str(repo / "store"), accuracy)
+        go.touch()
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == code, out
+    assert "toy@3 was released but not promoted: it was compared with toy@1, and the champion is toy@2" in (
+        " ".join(out.split())
+    )
+    assert champion_of(repo / "store").version == champion
+    if code == 0:
+        assert states(graftline(repo, "run", "toy")) == ALL_SKIPPED
+
+
+def change_raw(repo: Path, text: str) -> str:
+    """Make `text` the task's data, as a colleague does; return the pointer."""
+    (repo / "data/toy/raw/rows.csv").write_text(text)
+    dvc(repo, "add", "-q", "data/toy/raw")
+    dvc(repo, "push", "-q", "data/toy/raw.dvc")
+    return (repo / "data/toy/raw.dvc").read_text()
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_newer_pointer_brings_its_raw_data(repo: Path, cached: bool) -> None:
+    pointer, rows = repo / "data/toy/raw.dvc", repo / "data/toy/raw/rows.csv"
+    old, before = pointer.read_text(), rows.read_text()
+    newer = change_raw(repo, "a,b\n3,4\n")
+    pointer.write_text(old)
+    dvc(repo, "checkout", "-q", "data/toy/raw.dvc")
+    assert rows.read_text() == before
+    pointer.write_text(newer)  # what `git pull` does
+    if not cached:
+        shutil.rmtree(repo / ".dvc/cache/files/md5")
+    done = graftline(repo, "run", "toy")
+    assert done.returncode == 0, done.stderr
+    assert "data/toy/raw was another version than raw.dvc names; that one was checked out" in done.stdout
+    assert rows.read_text() == "a,b\n3,4\n"
+    assert pointer.read_text() == newer
+    assert states(done)["validate"] == "ran"
+    assert states(graftline(repo, "run", "toy")) == ALL_SKIPPED
+
+
+def test_a_newer_pointer_to_data_that_is_nowhere_leaves_raw_as_it_is(repo: Path) -> None:
+    pointer, rows = repo / "data/toy/raw.dvc", repo / "data/toy/raw/rows.csv"
+    before = rows.read_text()
+    newer = re.sub(r"md5: \w{32}", f"md5: {'0' * 32}", pointer.read_text())
+    pointer.write_text(newer)
+    done = graftline(repo, "run", "toy")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "the default DVC remote does not hold the raw data" in line
+    assert (rows.read_text(), pointer.read_text()) == (before, newer)
+
+
+@pytest.mark.parametrize("edit", ["changed", "added", "removed"])
+def test_raw_data_that_was_edited_is_neither_used_nor_lost(repo: Path, edit: str) -> None:
+    pointer, raw = repo / "data/toy/raw.dvc", repo / "data/toy/raw"
+    change_raw(repo, "a,b\n3,4\n")
+    (raw / "more.csv").write_text("more\n")
+    dvc(repo, "add", "-q", "data/toy/raw")
+    before = pointer.read_text()
+    {
+        "changed": lambda: (raw / "rows.csv").write_text("a,b\n9,9\n"),
+        "added": lambda: (raw / "third.csv").write_text("third\n"),
+        "removed": (raw / "rows.csv").unlink,
+    }[edit]()
+    edited = {path.name: path.read_text() for path in raw.iterdir()}
+    done = graftline(repo, "run", "toy")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "graftline: data/toy/raw: differs from raw.dvc; `dvc add data/toy/raw` to make it the task's data, or "
+        "`dvc checkout --force data/toy/raw.dvc` to drop the change"
+    ]
+    assert {path.name: path.read_text() for path in raw.iterdir()} == edited
+    assert pointer.read_text() == before
+    dvc(repo, "checkout", "-q", "--force", "data/toy/raw.dvc")
+    assert graftline(repo, "run", "toy").returncode == 0
+
+
+def test_the_local_engine_never_writes_a_pointer(repo: Path) -> None:
+    """Even if raw data changes between the comparison and the run."""
+    pointer = repo / "data/toy/raw.dvc"
+    before = pointer.read_bytes()
+    (repo / "data/toy/raw/rows.csv").write_text("a,b\n9,9\n")
+    script = (
+        "from graftline.engines import local\n"
+        f"local.reproduce('toy', store_url={str(repo / 'store')!r}, on_event=lambda stage, event: None, force=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=repo, env=environment(repo), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert pointer.read_bytes() == before
 
 
 def test_two_runs_of_a_task_at_once_are_refused(repo: Path) -> None:

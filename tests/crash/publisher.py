@@ -7,15 +7,24 @@ import sys
 from pathlib import Path
 
 from graftline.component import fail, from_os_error
+from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import GraftlineError
 from graftline.releases.publishing import Draft, open_publication, publish
 from graftline.store import open_store
 
+BEFORE = b"the old model"
+CHAMPION = {
+    "version": 1,
+    "digest": digest_files([FileDigest("model.safetensors", len(BEFORE), sha256_bytes(BEFORE))]),
+}
+"""Version 1 in the store, of this one file: what the publisher's model was compared with."""
 
-def draft(files: Path) -> Draft:
+
+def draft(files: Path, compared_with: dict[str, object] | None = CHAMPION) -> Draft:
     return Draft(
         task="digits", files={path.name: path for path in sorted(files.iterdir())},
         records={"model": b'{"of": "the model"}'}, metrics={"accuracy": 0.97},
+        compared_with=compared_with,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from publisher import draft
+from publisher import BEFORE, draft
 from servers import Proxy
 
 from graftline.errors import GraftlineError
@@ -66,8 +66,8 @@ def prepare(url: str, files: Path) -> None:
     """Make the old state: version 1, of other content, is the champion."""
     before = files.parent / "before"
     before.mkdir(exist_ok=True)
-    (before / "model.safetensors").write_bytes(b"the old model")
-    publish(open_store(url), draft(before), Publication("before"))
+    (before / "model.safetensors").write_bytes(BEFORE)
+    publish(open_store(url), draft(before, compared_with=None), Publication("before"))
 
 
 def check_old_or_new(store: Store) -> int:

@@ -37,10 +37,11 @@ def count(url: str, child: int, increments: int) -> object:
 
 
 def release(url: str, child: int, folder: str) -> object:
-    """Publish; return the version."""
+    """Publish what was compared with no champion; return the version and whether it was promoted."""
     files = {path.name: path for path in Path(folder).iterdir()}
     draft = Draft("digits", files, {"model": b'{"child": %d}' % child}, {"accuracy": 0.9})
-    return publish(open_store(url), draft, Publication(f"child-{child}", fresh=True)).release.version
+    receipt = publish(open_store(url), draft, Publication(f"child-{child}", fresh=True))
+    return [receipt.release.version, receipt.promoted]
 
 
 def race(act: Callable[[int], object], processes: int) -> None:

@@ -50,7 +50,10 @@ def run(
     with exclusive(outputs, what=f"`graftline run {task}`"):
         if changes:
             _write_parameters(params, changes)
-        local.pull_raw(task)
+        if local.pull_raw(task):
+            _console().print(
+                f"data/{task}/raw was another version than raw.dvc names; that one was checked out"
+            )
         stages = _run_stages(task, store_url, force)
         page = _report(outputs, store_url, stages)
         _summary(task, stages, time.perf_counter() - started, page)
@@ -165,9 +168,10 @@ def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
     receipt = local.output_folder(task, "publish")
     try:
         local.reproduce(task, store_url=store_url, force=force, on_event=show)
-        if not _is_released(receipt, store_url):
-            _console().print("the store does not hold the release that was made here; publishing it again")
-            local.reproduce(task, store_url=store_url, force=True, only="publish", on_event=show)
+        if why := _outdated(receipt, store_url):
+            _console().print(f"{why}; evaluating and publishing again")
+            again = ("evaluate", "publish")  # what depends on the store, which DVC does not watch
+            local.reproduce(task, store_url=store_url, force=True, only=again, on_event=show)
     except local.StageError as error:
         if error.exit_code != EXIT_REFUSED:
             raise typer.Exit(error.exit_code) from None  # the component has said what was wrong
@@ -177,15 +181,19 @@ def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
     return local.outcome(task, events)
 
 
-def _is_released(receipt_folder: Path, store_url: str) -> bool:
-    """Return whether the store still holds the release that publish's receipt names."""
+def _outdated(receipt_folder: Path, store_url: str) -> str:
+    """Return why evaluate and publish must run again although nothing that DVC watches changed; "" if not."""
     from graftline.canonical import read_json
-    from graftline.releases.catalogue import list_releases
+    from graftline.releases.catalogue import CHAMPION, list_releases
     from graftline.store import open_store
 
     receipt = read_json(receipt_folder / "release.json")
     releases = list_releases(open_store(store_url), receipt["task"])
-    return any((r.version, r.manifest) == (receipt["version"], receipt["manifest"]) for r in releases)
+    if not any((r.version, r.manifest) == (receipt["version"], receipt["manifest"]) for r in releases):
+        return "the store does not hold the release that was made here"
+    if receipt["alias"] == CHAMPION and not receipt["promoted"]:
+        return "the champion is not the one that the release was compared with"
+    return ""
 
 
 def _report(outputs: Path, store_url: str, stages: list[StageRun]) -> Path:
@@ -226,13 +234,14 @@ def _summary(task: str, stages: list[StageRun], total: float, page: Path) -> Non
         console.print("release   none: the gate refused")
     else:
         receipt = read_json(output_folder(task, "publish") / "release.json")
-        console.print(f"release   [bold]{receipt['task']}@{receipt['version']}[/]")
+        note = "" if receipt["promoted"] else f", not promoted to {receipt['alias']}"
+        console.print(f"release   [bold]{receipt['task']}@{receipt['version']}[/]{note}")
     console.print(f"report    {_shown(page)}", soft_wrap=True)
 
 
 def headlines(metrics: dict[str, Any]) -> list[str]:
     """Return one line for each headline among evaluate's metrics that is there."""
-    from graftline.report import lift_counts
+    from graftline.lift_names import lift_counts
 
     lines = []
     if "accuracy" in metrics:

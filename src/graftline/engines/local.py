@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -35,7 +35,6 @@ class StageError(GraftlineError):
 
     def __init__(self, stage: str, status: int) -> None:
         super().__init__(f"{stage} ended with exit code {status}")
-        self.stage = stage
         self.exit_code = status if status in (EXIT_INPUT, EXIT_REFUSED) else 1
 
 
@@ -56,27 +55,71 @@ def output_folder(task: str, stage: str) -> Path:
     return OUTPUTS / task / str(component.output)
 
 
-def pull_raw(task: str) -> None:
-    """Fetch a task's raw data from the default DVC remote if it is not there. Raises InputError."""
+def pull_raw(task: str) -> bool:
+    """Bring a task's raw data to the version that its pointer names; return whether another one was there.
+
+    Raises:
+        InputError: there is no data and no pointer, no remote holds the version, or the data was changed
+            by hand: DVC has no copy of it, so it is not replaced.
+    """
     pointer = ROOT / "data" / task / "raw.dvc"
     raw = pointer.with_suffix("")
-    if raw.exists():
-        return
     if not pointer.exists():
+        if raw.exists():
+            return False
         raise InputError(
             pointer, "the task has neither raw data nor a pointer to it",
             fix=f"put its files into {raw} and run `dvc add {raw.relative_to(ROOT)}`",
         )  # fmt: skip
-    from dvc.exceptions import CheckoutError
-
     with _repository() as repo:
-        try:
-            repo.pull(targets=[str(pointer.relative_to(ROOT))])
-        except CheckoutError:
+        (out,) = repo.stage.load_one(str(pointer)).outs
+        there = bool(out.exists)
+        if there and not out.changed_checksum():
+            return False
+        if there and not _is_stored(repo, out):
             raise InputError(
-                pointer, "the default DVC remote does not hold the raw data",
-                fix=f"fetch it from one that does: `dvc pull -r REMOTE {pointer.relative_to(ROOT)}`",
-            ) from None  # fmt: skip
+                raw.relative_to(ROOT), "differs from raw.dvc",
+                fix=f"`dvc add {raw.relative_to(ROOT)}` to make it the task's data, or "
+                f"`dvc checkout --force {pointer.relative_to(ROOT)}` to drop the change",
+            )  # fmt: skip
+        _check_out(repo, pointer, out)
+    return there
+
+
+def _is_stored(repo: Any, out: Any) -> bool:
+    """Return whether DVC's cache or default remote holds just what lies at `out` now, as a version of it."""
+    from dvc.config import NoRemoteError
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.tree import Tree
+
+    _, _, now = build(out.cache, out.fs_path, out.fs, out.hash_name, ignore=out.dvcignore, dry_run=True)
+    wanted = {now.oid} | ({file.value for _, _, file in now} if isinstance(now, Tree) else set())
+    missing = [oid for oid in wanted if not out.cache.exists(oid)]
+    if not missing:
+        return True
+    try:
+        remote = repo.cloud.get_remote_odb()
+    except NoRemoteError:
+        return False
+    return all(remote.exists(oid) for oid in missing)
+
+
+def _check_out(repo: Any, pointer: Path, out: Any) -> None:
+    """Fetch what `pointer` names, then put it into place: a version that is nowhere leaves all as it was."""
+    from dvc.exceptions import CheckoutError, DownloadError
+
+    target = str(pointer.relative_to(ROOT))
+    with suppress(DownloadError):
+        repo.fetch(targets=[target])
+    try:
+        if out.changed_cache():
+            raise CheckoutError([target], {})
+        repo.checkout(targets=[target], force=True)
+    except CheckoutError:
+        raise InputError(
+            pointer, "the default DVC remote does not hold the raw data",
+            fix=f"fetch it from one that does: `dvc pull -r REMOTE {target}`",
+        ) from None  # fmt: skip
 
 
 def reproduce(
@@ -84,7 +127,7 @@ def reproduce(
     *,
     store_url: str,
     force: bool = False,
-    only: str | None = None,
+    only: tuple[str, ...] = (),
     on_event: Callable[[str, str], None],
 ) -> None:
     """Run the stages of `task` whose inputs, parameters or code have changed, in order.
@@ -92,7 +135,7 @@ def reproduce(
     Args:
         store_url: where releases live, for the components that use it.
         force: run them even if nothing has changed.
-        only: run this one stage and no other.
+        only: run these stages and no other, in this order.
         on_event: called with a stage's name, and `ran` when it starts or `restored` when DVC has its output.
 
     Raises:
@@ -100,14 +143,25 @@ def reproduce(
         InputError: another DVC process is at work, or an input is missing.
         KeyboardInterrupt: the user stopped a component.
     """
-    target = f"{only or COMPONENTS[-1]}@{task}"
+    targets = [f"{stage}@{task}" for stage in only or COMPONENTS[-1:]]
     environment = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "GRAFTLINE_ENGINE": "dvc",
         "GRAFTLINE_STORE": store_url,
     }
     with _environ(environment), _children_end_with_us(), _repository(on_event) as repo:
-        repo.reproduce(targets=[target], force=force, single_item=only is not None)
+        repo.reproduce(targets=targets, force=force, single_item=bool(only), repro_fn=_reproduce_stage)
+
+
+def _reproduce_stage(stage: Any, **how: Any) -> Any:
+    """Do what DVC does for a stage, but pass over pointers (.dvc files): DVC would make them name whatever
+    lies there now. `pull_raw` has compared them."""
+    if stage.is_data_source:
+        return None
+    done = stage.reproduce(**how)
+    if done:
+        done.dump(update_pipeline=False)
+    return done
 
 
 def outcome(task: str, events: dict[str, str]) -> list[StageRun]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
 from graftline.ledger import Entry, Fact, Ledger
-from graftline.releases.catalogue import CHAMPION, Release, parse_alias, resolve
+from graftline.releases.catalogue import CHAMPION, Release, parse_alias, read_release, resolve
 from graftline.releases.layout import check_alias
 from graftline.store import MissingError, Store
 
@@ -36,17 +38,38 @@ def rollback(store: Store, task: str, version: int, alias: str = CHAMPION) -> tu
     return resolve(store, f"{task}@{version}"), entry is not None
 
 
-def promote(ledger: Ledger, fact: Fact) -> Entry | None:
-    """Enter a promotion unless the alias points at a later version; return the entry that decided before it."""
+def promote(
+    store: Store, ledger: Ledger, fact: Fact, compared_with: Mapping[str, Any] | None
+) -> Entry | None:
+    """Enter a promotion if it may be; return the entry that decided before it.
+
+    `champion` moves only if it is the release that the new one was compared with (by version and content),
+    or is nowhere and there was none to compare with: nothing is put over a release that it was not measured
+    against. Another alias moves unless it points at a later version.
+    """
 
     def decide(ledger: Ledger) -> Fact | None:
         current = ledger.current(fact.task, str(fact.alias))
-        lower = current is None or current.version < fact.version
-        return fact if lower or ledger.find(fact.id) else None
+        if fact.alias == CHAMPION:
+            may = _named(store, current) == _version_and_digest(compared_with)
+        else:
+            may = current is None or current.version < fact.version
+        return fact if may or ledger.find(fact.id) else None
 
     entry = ledger.append(decide)
     before = ledger.entries[: entry.sequence - 1] if entry else ledger.entries
     return next((e for e in reversed(before) if (e.task, e.alias) == (fact.task, fact.alias)), None)
+
+
+def _named(store: Store, entry: Entry | None) -> tuple[int, str] | None:
+    """Return version and content digest of the release that an entry points at."""
+    return (
+        None if entry is None else (entry.version, read_release(store, entry.task, entry.version, {}).digest)
+    )
+
+
+def _version_and_digest(release: Mapping[str, Any] | None) -> tuple[int, str] | None:
+    return None if release is None else (release["version"], release["digest"])
 
 
 def follow(store: Store, ledger: Ledger, task: str, alias: str) -> Entry | None:

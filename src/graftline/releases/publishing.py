@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, digest_files, sha256_bytes, sha256_file
 from graftline.durable import write_atomic
 from graftline.errors import InputError
-from graftline.ledger import Fact, Ledger, utc_now
+from graftline.ledger import Entry, Fact, Ledger, utc_now
 from graftline.releases.catalogue import CHAMPION, Release, pointed_at, read_aliases, read_release
 from graftline.releases.layout import (
     CLAIM,
@@ -48,8 +49,13 @@ class Draft:
     """The champion at evaluation: `version` and `digest`, or None if there was none."""
     alias: str = CHAMPION
 
+    @cached_property
     def listing(self) -> list[FileDigest]:
-        """Return path, size and sha256 of each file, records not among them, sorted by path."""
+        """Path, size and sha256 of each file, records not among them, sorted by path.
+
+        Hashed once, before anything is stored: what is claimed, uploaded and listed in the manifest is one
+        content. Were a file changed after that, every reader would refuse the release.
+        """
         return sorted(
             FileDigest(check_key(n), p.stat().st_size, sha256_file(p)) for n, p in self.files.items()
         )
@@ -78,10 +84,10 @@ class Receipt:
     alias: str
     promoted: bool
     """Whether the alias points at this release now."""
+    current: Release | None
+    """Where the alias points now; None if nowhere."""
     previous_champion: Release | None
-    """Where the alias pointed before; None if nowhere."""
-    champion_changed: bool
-    """Whether the champion when publishing is not the one that the model was compared with."""
+    """Where the alias pointed before this release was promoted, or points still; None if nowhere."""
 
 
 def open_publication(work: Path, draft: Draft) -> Publication:
@@ -104,8 +110,8 @@ def open_publication(work: Path, draft: Draft) -> Publication:
 
 
 def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
-    """Release `draft` as a new version, enter it in the ledger, and promote it unless a later version is
-    champion.
+    """Release `draft` as a new version, enter it in the ledger, and promote it if the champion is still the
+    release that it was compared with. If not, it is released all the same.
 
     Doing it again with the same publication changes nothing and returns the same release.
 
@@ -116,20 +122,24 @@ def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
     check_alias(draft.alias)
     before = pointed_at(store, draft.task, draft.alias)
     version = _claim(store, draft, publication)
-    manifest, created = _upload(store, draft, publication, version, before)
+    manifest = _upload(store, draft, publication, version, before)
     ledger = Ledger(store)
     ledger.append(
         lambda _: Fact("release", draft.task, version, manifest, f"{publication.id}:release:{draft.task}")
     )
     identity = f"{publication.id}:promote:{draft.task}:{draft.alias}"
-    previous = promote(ledger, Fact("promote", draft.task, version, manifest, identity, draft.alias))
+    fact = Fact("promote", draft.task, version, manifest, identity, draft.alias)
+    previous = promote(store, ledger, fact, draft.compared_with)
     current = follow(store, ledger, draft.task, draft.alias)
-    release = read_release(store, draft.task, version, read_aliases(store, draft.task))
     return Receipt(
-        release=release, alias=draft.alias, promoted=current is not None and current.version == version,
-        previous_champion=None if previous is None else read_release(store, draft.task, previous.version, {}),
-        champion_changed=_changed(draft.compared_with, created["champion_when_published"]),
+        release=read_release(store, draft.task, version, read_aliases(store, draft.task)), alias=draft.alias,
+        promoted=current is not None and current.version == version,
+        current=_release_of(store, current), previous_champion=_release_of(store, previous),
     )  # fmt: skip
+
+
+def _release_of(store: Store, entry: Entry | None) -> Release | None:
+    return None if entry is None else read_release(store, entry.task, entry.version, {})
 
 
 def _claim(store: Store, draft: Draft, publication: Publication) -> int:
@@ -155,13 +165,13 @@ def _claim(store: Store, draft: Draft, publication: Publication) -> int:
 
 def _upload(
     store: Store, draft: Draft, publication: Publication, version: int, before: dict[str, Any] | None
-) -> tuple[str, dict[str, Any]]:
-    """Upload files, records and, last, the manifest; return the manifest's sha256 and value."""
+) -> str:
+    """Upload files, records and, last, the manifest; return the manifest's sha256."""
     folder = release_key(draft.task, version)
     known = _own_manifest(store, draft, publication, version)
     if known is None:
-        for name, path in sorted(draft.files.items()):
-            _put(store, f"{folder}/{name}", path)
+        for file in draft.listing:
+            _put(store, f"{folder}/{file.path}", draft.files[file.path])
         for name, data in sorted(draft.records.items()):
             _put(store, f"{folder}/{RECORDS}{name}.json", data)
             _put(store, f"records/{sha256_bytes(data)}.json", data)
@@ -171,7 +181,7 @@ def _upload(
         else:  # another try of this publication was quicker, at another time of day
             known = _own_manifest(store, draft, publication, version)
             assert known is not None
-    return sha256_bytes(known), json.loads(known)
+    return sha256_bytes(known)
 
 
 def _own_manifest(store: Store, draft: Draft, publication: Publication, version: int) -> bytes | None:
@@ -199,7 +209,7 @@ def _put(store: Store, key: str, content: bytes | Path) -> None:
 def _manifest_value(
     draft: Draft, publication: Publication, version: int, before: dict[str, Any] | None
 ) -> dict[str, Any]:
-    files, records = draft.listing(), draft.record_listing()
+    files, records = draft.listing, draft.record_listing()
     return {
         "task": draft.task,
         "version": version,
@@ -214,13 +224,6 @@ def _manifest_value(
     }
 
 
-def _changed(compared: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
-    def name(champion: Mapping[str, Any] | None) -> tuple[object, object] | None:
-        return (champion.get("version"), champion.get("digest")) if champion else None
-
-    return name(compared) != name(now)
-
-
 def _payload(draft: Draft) -> str:
     """Return the digest of all that a draft would store under its version, records included."""
-    return digest_files(draft.listing() + draft.record_listing())
+    return digest_files(draft.listing + draft.record_listing())

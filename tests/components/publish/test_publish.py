@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from graftline.canonical import read_json
-from graftline.component import main
+from graftline.component import Component, Context, main
 from graftline.components.publish import COMPONENT
 from graftline.digests import sha256_file
 from graftline.ledger import read_ledger
@@ -92,7 +94,7 @@ def outputs(tmp_path: Path) -> Path:
     return folder
 
 
-def run(outputs: Path, **publish: Any) -> int:
+def run(outputs: Path, component: Component = COMPONENT, **publish: Any) -> int:
     """Run the component as an engine does; return its exit code."""
     document = json.dumps({"task": "digits", "publish": publish})
     arguments = [
@@ -106,7 +108,7 @@ def run(outputs: Path, **publish: Any) -> int:
     for name in COMPONENT.inputs:
         arguments += [f"--in-{name}", str(outputs / name)]
     try:
-        main(COMPONENT, arguments)
+        main(component, arguments)
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -264,18 +266,40 @@ def test_a_missing_file_is_named(outputs: Path, capsys: pytest.CaptureFixture[st
     assert "config.json: the file is missing" in capsys.readouterr().err
 
 
-def test_a_champion_that_changed_since_the_comparison_is_a_warning(
+def test_a_model_that_was_not_compared_with_the_champion_is_released_but_not_promoted(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(outputs) == 0
     assert capsys.readouterr().err == ""
     assert run(outputs) == 0
     warning = capsys.readouterr().err
-    assert (
-        "digits@2 was compared with no champion, but champion pointed elsewhere when it was published"
-        in warning
+    standing = resolve(open_store(str(outputs / "store")), "digits")
+    assert warning == (
+        "publish: warning: digits@2 was released but not promoted: it was compared with no champion, and the "
+        f"champion is digits@1 ({standing.digest[:12]}); run evaluate again to compare with that, then publish\n"
     )
-    assert read_json(outputs / "release" / "release.json")["previous_champion"]["version"] == 1
+    receipt = read_json(outputs / "release" / "release.json")
+    assert (receipt["version"], receipt["promoted"], receipt["previous_champion"]["version"]) == (2, False, 1)
+    assert standing.version == 1
+    evaluate(outputs, PASSED | {"champion": {"version": 1, "digest": standing.digest}})
+    assert run(outputs) == 0
+    assert capsys.readouterr().err == ""
+    assert resolve(open_store(str(outputs / "store")), "digits").version == 3
+
+
+@pytest.mark.parametrize(
+    "changed", ["model/model.safetensors", "evaluation/metrics.json", "dataset/schema.json"]
+)
+def test_a_file_that_changed_after_it_was_verified_is_refused(
+    outputs: Path, changed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load() -> Callable[[Context], None]:  # the inputs are verified by now
+        (outputs / changed).write_bytes(b'{"accuracy": 1.0}')
+        return COMPONENT.load()
+
+    assert run(outputs, replace(COMPONENT, load=load)) == 2
+    assert f"{changed}: changed while publishing; run publish again" in capsys.readouterr().err
+    assert not (outputs / "store").exists()
 
 
 def test_the_alias_is_a_parameter(outputs: Path) -> None:
