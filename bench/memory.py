@@ -9,7 +9,7 @@ from types import TracebackType
 
 import psutil
 
-_SECONDS = 2.0  # each look walks the pages of every process: more often, it slows the run that it watches
+_SECONDS = 0.25
 _COMPONENT = re.compile(r"graftline\.components\.(\w+)")
 
 
