@@ -16,7 +16,7 @@ from graftline.components.validate.identity import TRAIN
 if TYPE_CHECKING:
     import numpy as np
 
-    from graftline.components.validate.validate import Tally
+    from graftline.components.validate.scan import Tally
 
 TEMPLATE = "report.html.j2"
 QUARANTINE_ROWS = 50
