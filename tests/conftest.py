@@ -25,9 +25,10 @@ def pytest_sessionstart() -> None:
     """Fetch the shipped data, as `graftline run` would, where a new clone does not have it yet."""
     from graftline.environment import ROOT
 
-    if not (ROOT / "data/mnist/raw").exists():
-        command = [sys.executable, "-m", "dvc", "pull", "--quiet", "data/mnist/raw.dvc"]
-        subprocess.run(command, cwd=ROOT, check=True)
+    pointers = sorted((ROOT / "data").glob("*/raw.dvc"))
+    missing = [str(pointer) for pointer in pointers if not pointer.with_suffix("").exists()]
+    if missing:
+        subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet", *missing], cwd=ROOT, check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

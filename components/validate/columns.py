@@ -10,8 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graftline.components.validate.contract import Contract, Float, Image, Integer, String
-from graftline.errors import InputError
+from graftline.components.validate.contract import (
+    Column,
+    Contract,
+    Float,
+    Image,
+    Integer,
+    String,
+    Tags,
+    Text,
+    Tokens,
+)
+from graftline.components.validate.facts import ColumnBatch, shorten, wrong_type
+from graftline.components.validate.text import read_text, read_words
 from graftline.tables import RawBatch
 
 if TYPE_CHECKING:
@@ -19,29 +30,16 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-SHOWN = 80
-"""Characters of a value that the quarantine keeps."""
 
-
-@dataclass(frozen=True)
-class ColumnBatch:
-    """One column of a batch, read as the contract's type."""
-
-    facts: dict[str, Any]
-    """Each fact by name: n values (numpy, or a pandas array with missing ones)."""
-    as_found: Callable[[int], str]
-    """Return the text of the raw value at a position of the batch."""
-    take: Callable[[np.ndarray], pa.Array]
-    """Return the values where a mask is true, in the output's type; all of them must be good."""
-
-
-def output_type(column: Image | Integer | Float | String) -> pa.DataType:
+def output_type(column: Column) -> pa.DataType:
     """Return the Arrow type of a column of the dataset."""
     import pyarrow as pa
 
     if isinstance(column, Image):
         return pa.list_(pa.field("element", pa.from_numpy_dtype(column.dtype)), column.pixels)
-    kinds = {"integer": pa.int64(), "float": pa.float64(), "string": pa.string()}
+    if isinstance(column, Tokens | Tags):
+        return pa.list_(pa.string())
+    kinds = {"integer": pa.int64(), "float": pa.float64(), "string": pa.string(), "text": pa.string()}
     return kinds[column.type]
 
 
@@ -55,12 +53,16 @@ def read_columns(batch: RawBatch, contract: Contract) -> dict[str, ColumnBatch]:
     for name, column in contract.columns.items():
         if isinstance(column, Image):
             found[name] = _read_image(batch, name, column)
+        elif isinstance(column, Text):
+            found[name] = read_text(batch, name)
+        elif isinstance(column, Tokens | Tags):
+            found[name] = read_words(batch, name, column)
         else:
             found[name] = _read_scalar(batch, name, column)
     return found
 
 
-def fact_frame(batch: RawBatch, columns: dict[str, ColumnBatch], width: int) -> pd.DataFrame:
+def fact_frame(batch: RawBatch, columns: dict[str, ColumnBatch], contract: Contract) -> pd.DataFrame:
     """Return the facts as `column.fact`, by row number; of a row with too few or many cells, only that."""
     import numpy as np
     import pandas as pd
@@ -69,7 +71,9 @@ def fact_frame(batch: RawBatch, columns: dict[str, ColumnBatch], width: int) -> 
     facts = {
         f"{name}.{fact}": values for name, column in columns.items() for fact, values in column.facts.items()
     }
+    facts |= _tag_facts(columns, contract)
     frame = pd.DataFrame(facts, index=index)
+    width = len(contract.columns)
     misfit = batch.cells != width
     if misfit.any():
         for name in frame.columns:
@@ -78,8 +82,13 @@ def fact_frame(batch: RawBatch, columns: dict[str, ColumnBatch], width: int) -> 
     return frame
 
 
-def shorten(value: str) -> str:
-    return value if len(value) <= SHOWN else value[: SHOWN - 3] + "..."
+def _tag_facts(columns: dict[str, ColumnBatch], contract: Contract) -> dict[str, Any]:
+    """Return how many tags more than words each row has; NaN where either is missing."""
+    if contract.label is None or not isinstance(contract.label[1], Tags):
+        return {}
+    name = contract.label[0]
+    more = columns[name].facts["length"] - columns[contract.feature[0]].facts["length"]
+    return {f"{name}.more_than_words": more}
 
 
 # Images
@@ -154,7 +163,7 @@ def _pixels_of_list(batch: RawBatch, name: str, array: pa.Array, column: Image) 
         (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
         and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
     ):
-        raise _wrong_type(batch, name, kind, f"a list of {column.pixels} numbers")
+        raise wrong_type(batch, name, kind, f"a list of {column.pixels} numbers")
     given = array.is_valid().to_numpy(zero_copy_only=False)
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = array.flatten()  # without the places of missing rows
@@ -280,7 +289,7 @@ def _typed(
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     if not (text if isinstance(column, String) or batch.is_text else number):
-        raise _wrong_type(batch, name, kind, f"{column.type} ({wanted})")
+        raise wrong_type(batch, name, kind, f"{column.type} ({wanted})")
     if isinstance(column, Float) and pa.types.is_floating(kind):
         return array.cast(wanted), np.zeros(len(array), bool)
     try:
@@ -316,12 +325,3 @@ def _float(value: str | float) -> float:
     if isinstance(value, str) and ("_" in value or not value.isascii()):
         raise ValueError(value)
     return float(value)
-
-
-def _wrong_type(batch: RawBatch, name: str, kind: pa.DataType, expected: str) -> InputError:
-    return InputError(
-        f"{batch.file}: column '{name}'",
-        f"type {kind}",
-        expected=expected,
-        fix="convert the column, or correct the contract",
-    )

@@ -7,8 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graftline.dataset import ImageColumn as DatasetImage
-from graftline.dataset import Schema
+from graftline.dataset import Feature, ImageColumn, Schema, TextColumn, TokensColumn
 from graftline.errors import InputError, nearest
 from graftline.params import Params, parse
 from graftline.yamlfile import load_yaml
@@ -29,19 +28,25 @@ class Balance(Params):
 
 
 class NearDuplicates(Params):
-    """When images in two splits count as one image seen twice."""
+    """When rows in two splits count as one row seen twice."""
 
-    min_cosine: float = Field(gt=0.9, le=1)
-    """Cosine of the two images' pixels, each image's mean taken off, from which on they do: 0.9 to 1.
+    min_cosine: float | None = Field(default=None, gt=0.9, le=1)
+    """Of images: cosine of their pixels, each image's mean taken off, from which on they do: 0.9 to 1.
 
     The search finds a pair at 0.99 with probability 0.87, at 0.995 with 0.97, at 0.999 with 0.9997.
+    """
+
+    min_jaccard: float | None = Field(default=None, ge=0.8, le=1)
+    """Of text: share of their runs of 5 characters that both have, from which on they do: 0.8 to 1.
+
+    The search finds a pair at 0.8 with probability 0.95, at 0.85 with 0.99, at 0.9 with 0.9999.
     """
 
 
 class _Column(Params):
     role: Literal["feature", "label", "split", "metadata"] = "metadata"
-    """feature: what a model sees, and what decides the split: the image; label: to predict; split: the raw
-    data's own split; metadata: only kept."""
+    """feature: what a model sees, and what decides the split; label: to predict; split: the raw data's own
+    split; metadata: only kept."""
 
     nullable: bool = False
     """Whether a value may be missing."""
@@ -133,10 +138,58 @@ class String(_Column):
     """Of a label."""
 
 
-Column = Annotated[Image | Integer | Float | String, Field(discriminator="type")]
-COLUMN_TYPES: dict[str, type[Image | Integer | Float | String]] = {
+class Text(_Column):
+    """Documents, one a row. Control characters are bad, but for tab, line feed and carriage return."""
+
+    type: Literal["text"] = "text"
+
+    role: Literal["feature", "label", "split", "metadata"] = "feature"
+    """Text is what the model sees."""
+
+    min_length: int = Field(default=1, ge=1)
+    """Smallest length in characters, without white space at the ends."""
+
+    max_length: int | None = Field(default=None, ge=1)
+    """Largest length in characters, likewise."""
+
+
+class Tokens(_Column):
+    """Sentences, one a row: a list of words (in CSV: words with spaces between). None holds a control character."""
+
+    type: Literal["tokens"] = "tokens"
+
+    role: Literal["feature", "label", "split", "metadata"] = "feature"
+    """The words are what the model sees."""
+
+    min_length: int = Field(default=1, ge=1)
+    """Smallest length in words."""
+
+    max_length: int | None = Field(default=None, ge=1)
+    """Largest length in words."""
+
+
+class Tags(_Column):
+    """The label of a sentence: a list of tags (in CSV: with spaces between), as many as it has words."""
+
+    type: Literal["tags"] = "tags"
+
+    role: Literal["feature", "label", "split", "metadata"] = "label"
+    """Tags are the label."""
+
+    classes: tuple[str, ...]
+    """The only tags allowed, in the order of class indices."""
+
+    balance: Balance = Balance()
+    """Of all tags, not of sentences."""
+
+
+Column = Annotated[Image | Integer | Float | String | Text | Tokens | Tags, Field(discriminator="type")]
+COLUMN_TYPES: dict[str, type[Image | Integer | Float | String | Text | Tokens | Tags]] = {
     "image": Image, "integer": Integer, "float": Float, "string": String,
+    "text": Text, "tokens": Tokens, "tags": Tags,
 }  # fmt: skip
+FEATURES = (Image, Text, Tokens)
+LABELS = (Integer, String, Tags)
 SPLITS = ("train", "val", "test")
 
 
@@ -144,22 +197,30 @@ class Contract(Params):
     """The columns, and what holds across rows. Columns that are not named here are refused."""
 
     columns: dict[str, Column]
-    """Each column by name: one image, one label, and any others."""
+    """Each column by name: one feature (image, text or tokens), one label, and any others.
+
+    Text and tokens may be without a label: for learning from the text alone.
+    """
 
     min_rows: int = Field(default=1, ge=1)
     """Smallest number of rows."""
 
     near_duplicates: NearDuplicates | None = None
-    """Without it, near-duplicate images across splits are not searched for."""
+    """Without it, near-duplicates across splits are not searched for."""
 
     @property
-    def image(self) -> tuple[str, Image]:
-        return next((name, column) for name, column in self.columns.items() if isinstance(column, Image))
+    def feature(self) -> tuple[str, Image | Text | Tokens]:
+        """The name of the one column that a model sees, and its rules."""
+        return next((name, column) for name, column in self.columns.items() if isinstance(column, FEATURES))
 
     @property
-    def label(self) -> tuple[str, Integer | String]:
-        name, column = next((name, column) for name, column in self.columns.items() if column.role == "label")
-        assert isinstance(column, Integer | String)
+    def label(self) -> tuple[str, Integer | String | Tags] | None:
+        """The name of the label column and its rules; None for a task without labels."""
+        name = next((name for name, column in self.columns.items() if column.role == "label"), None)
+        if name is None:
+            return None
+        column = self.columns[name]
+        assert isinstance(column, LABELS)
         return name, column
 
     @property
@@ -169,6 +230,9 @@ class Contract(Params):
 
     @property
     def classes(self) -> tuple[int, ...] | tuple[str, ...]:
+        """The label set, in the order of class indices; empty for a task without labels."""
+        if self.label is None:
+            return ()
         classes = self.label[1].classes
         assert classes is not None
         return classes
@@ -176,40 +240,78 @@ class Contract(Params):
     @property
     def features(self) -> tuple[str, ...]:
         """The columns that a model sees: rows that are equal in them must not stand in two splits."""
-        return (self.image[0],)
+        return (self.feature[0],)
 
     def schema_of_dataset(self) -> Schema:
         """Return what later components need to know about the columns."""
-        name, image = self.image
-        return Schema(DatasetImage(name, image.shape, image.max), self.label[0], self.classes)
+        name, column = self.feature
+        feature: Feature
+        if isinstance(column, Image):
+            feature = ImageColumn(name, column.shape, column.max)
+        else:
+            feature = TextColumn(name) if isinstance(column, Text) else TokensColumn(name)
+        return Schema(feature, None if self.label is None else self.label[0], self.classes)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name in self.columns:
             if name in RESERVED and self.columns[name].role != "split":
                 raise ValueError(f"column '{name}' has a name that the output uses: rename it")
-        if [column.type for column in self.columns.values()].count("image") != 1:
-            raise ValueError("exactly one column of type image is needed")
-        for name, column in self.columns.items():
-            if column.role == "feature" and column.type != "image":
-                raise ValueError(f"columns.{name}: only the image is a feature; give it the role metadata")
-        if self.image[1].role != "feature" or self.image[1].nullable:
-            raise ValueError(f"columns.{self.image[0]}: an image has the role feature and is not nullable")
-        labels = [name for name, column in self.columns.items() if column.role == "label"]
-        if len(labels) != 1:
-            raise ValueError(f"exactly one column with 'role: label' is needed, found {len(labels)}")
-        self._check_label(labels[0])
+        self._check_feature()
+        self._check_label()
         splits = [column for column in self.columns.values() if column.role == "split"]
         if len(splits) > 1 or any(column.type != "string" or column.nullable for column in splits):
             raise ValueError("at most one column has 'role: split'; it is a string and not nullable")
+        self._check_near_duplicates()
         return self
 
-    def _check_label(self, name: str) -> None:
-        label = self.columns[name]
-        if not isinstance(label, Integer | String) or label.classes is None or len(label.classes) < 2:
-            raise ValueError(f"columns.{name}: a label is an integer or string with at least two classes")
+    def _check_feature(self) -> None:
+        features = [name for name, column in self.columns.items() if isinstance(column, FEATURES)]
+        if len(features) != 1:
+            raise ValueError(
+                f"exactly one column of type image, text or tokens is needed, found {len(features)}"
+            )
+        for name, column in self.columns.items():
+            if column.role == "feature" and name != features[0]:
+                raise ValueError(
+                    f"columns.{name}: only '{features[0]}' is a feature; give it the role metadata"
+                )
+        name, column = self.feature
+        if column.role != "feature" or column.nullable:
+            raise ValueError(f"columns.{name}: it has the role feature and is not nullable")
+
+    def _check_label(self) -> None:
+        labels = [name for name, column in self.columns.items() if column.role == "label"]
+        if len(labels) > 1 or (not labels and isinstance(self.feature[1], Image)):
+            raise ValueError(f"exactly one column with 'role: label' is needed, found {len(labels)}")
+        for name, column in self.columns.items():
+            if isinstance(column, Tags) and (
+                column.role != "label" or not isinstance(self.feature[1], Tokens)
+            ):
+                raise ValueError(f"columns.{name}: tags are the label of a column of type tokens")
+        if not labels:
+            return
+        label = self.columns[labels[0]]
+        if not isinstance(label, LABELS) or label.classes is None or len(label.classes) < 2:
+            raise ValueError(
+                f"columns.{labels[0]}: a label is an integer, string or tags with at least two classes"
+            )
         if len(set(label.classes)) != len(label.classes):
-            raise ValueError(f"columns.{name}.classes: a class stands twice")
+            raise ValueError(f"columns.{labels[0]}.classes: a class stands twice")
+        if isinstance(self.feature[1], Tokens) and not isinstance(label, Tags):
+            raise ValueError(f"columns.{labels[0]}: the label of a column of type tokens is of type tags")
+
+    def _check_near_duplicates(self) -> None:
+        near = self.near_duplicates
+        if near is None:
+            return
+        wanted, other = (
+            ("min_cosine", "min_jaccard")
+            if isinstance(self.feature[1], Image)
+            else ("min_jaccard", "min_cosine")
+        )
+        if getattr(near, wanted) is None or getattr(near, other) is not None:
+            raise ValueError(f"near_duplicates: give {wanted} for a column of type {self.feature[1].type}")
 
 
 def load_contract(path: Path) -> Contract:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from graftline.components.validate.contract import Contract
@@ -18,15 +20,21 @@ SPLIT_NAMES = ("train", "val", "test", "unlabelled")
 def cell_bytes(array: pa.Array) -> list[bytes]:
     """Return each value of a column in one form: 0 for null; else 1 and the value's bytes.
 
-    Numbers are little-endian, -0.0 as 0.0; images are their pixels; text is its length (8 bytes) and UTF-8.
+    Numbers are little-endian, -0.0 as 0.0; images are their pixels; text is its length (8 bytes) and UTF-8;
+    a list of words is their number (8 bytes) and each word as text.
     """
     import numpy as np
     import pyarrow as pa
 
     kind = array.type
     if pa.types.is_string(kind):
-        texts = [None if value is None else value.encode() for value in array.to_pylist()]
-        return [b"\0" if t is None else b"\1" + len(t).to_bytes(8, "little") + t for t in texts]
+        return [b"\0" if text is None else b"\1" + _text_bytes(text) for text in array.to_pylist()]
+    if pa.types.is_list(kind):
+        lists = array.to_pylist()
+        return [
+            b"\0" if words is None else b"\1" + _count_bytes(words) + b"".join(map(_text_bytes, words))
+            for words in lists
+        ]
     size = kind.list_size if pa.types.is_fixed_size_list(kind) else 1
     flat = array.flatten() if pa.types.is_fixed_size_list(kind) else array.fill_null(0)
     values = flat.to_numpy(zero_copy_only=False)
@@ -39,6 +47,15 @@ def cell_bytes(array: pa.Array) -> list[bytes]:
     return cells if valid is None else [c if ok else b"\0" for c, ok in zip(cells, valid, strict=True)]
 
 
+def _count_bytes(values: list[str] | bytes) -> bytes:
+    return len(values).to_bytes(8, "little")
+
+
+def _text_bytes(text: str) -> bytes:
+    encoded = text.encode()
+    return _count_bytes(encoded) + encoded
+
+
 def row_digests(columns: dict[str, pa.Array], contract: Contract) -> tuple[np.ndarray, np.ndarray]:
     """Return two (n, 32) uint8 arrays: sha256 of each row's features, and of its features and other columns.
 
@@ -48,9 +65,9 @@ def row_digests(columns: dict[str, pa.Array], contract: Contract) -> tuple[np.nd
 
     others = sorted(set(contract.columns) - set(contract.features))
     features = zip(*(cell_bytes(columns[name]) for name in contract.features), strict=True)
-    rest = zip(*(cell_bytes(columns[name]) for name in others), strict=True)
+    rest: Iterable[tuple[bytes, ...]] = zip(*(cell_bytes(columns[name]) for name in others), strict=True)
     of_features, of_rows = [], []
-    for row, other in zip(features, rest, strict=True):
+    for row, other in zip(features, rest if others else repeat(()), strict=bool(others)):
         sha = hashlib.sha256(b"".join(row))
         of_features.append(sha.digest())
         sha.update(b"".join(other))

@@ -56,13 +56,18 @@ class Outputs:
     def __init__(self, folder: Path, contract: Contract) -> None:
         import pyarrow as pa
 
-        self._label = contract.label[0]
+        self._label = None if contract.label is None else contract.label[0]
         kept = [name for name in contract.columns if name != contract.split]
         fields = [pa.field("row", pa.int64())]
         fields += [pa.field(name, output_type(contract.columns[name])) for name in kept]
         self._labelled = pa.schema(fields)
         self._pool = pa.schema([entry for entry in fields if entry.name != self._label])
-        text = [entry.name for entry in fields if pa.types.is_string(entry.type)]
+        # Documents hardly repeat: a dictionary of them would only be built and thrown away.
+        text = [
+            entry.name
+            for entry in fields
+            if pa.types.is_string(entry.type) and entry.name != contract.feature[0]
+        ]
         self.splits = [
             _File(
                 folder / f"{name}.parquet",
@@ -100,7 +105,7 @@ class Outputs:
         table = pa.table(
             [numbers] + [columns[name] for name in self._labelled.names[1:]], schema=self._labelled
         )
-        pool = table.drop_columns([self._label])
+        pool = table if self._label is None else table.drop_columns([self._label])
         for split, file in enumerate(self.splits):
             mask = splits != TEST if split == UNLABELLED else splits == split
             if mask.any():

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.components.validate.contract import Contract
+from graftline.components.validate.contract import Contract, Image
 from graftline.components.validate.identity import TRAIN
+from graftline.components.validate.profile import LENGTHS
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from graftline.components.validate.scan import Tally
 
@@ -25,6 +27,18 @@ SAMPLES = 10
 """How many images of each class the report shows."""
 MAX_CLASSES = 20
 """Of how many classes."""
+TEXTS = 3
+"""How many documents of each class the report shows."""
+MAX_TEXT_CLASSES = 30
+"""Of how many classes."""
+SENTENCES = 12
+"""How many sentences, or documents without classes, the report shows."""
+TAGGED_WORDS = 40
+"""How many words of a sentence."""
+TEXT_SHOWN = 240
+"""How many characters of a document."""
+WORDS_SHOWN = 50
+"""How many of the most frequent words."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +57,17 @@ class RuleLine:
 
 
 @dataclass
-class Samples:
+class ImageSamples:
     """The first images of each class in train."""
 
     contract: Contract
     images: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    kind: str = "images"
 
-    def add(self, pixels: np.ndarray, labels: np.ndarray, splits: np.ndarray) -> None:
+    def add(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
         import numpy as np
 
+        pixels = columns[self.contract.feature[0]].flatten().to_numpy().reshape(len(labels), -1)
         for number in range(min(MAX_CLASSES, len(self.contract.classes))):
             kept = self.images.setdefault(number, [])
             if len(kept) < SAMPLES:
@@ -68,13 +84,80 @@ class Samples:
 
     def _png(self, pixels: np.ndarray) -> str:
         import numpy as np
-        from PIL import Image
+        from PIL import Image as Picture
 
-        image = self.contract.image[1]
+        image = self.contract.feature[1]
+        assert isinstance(image, Image)
         grey = (pixels.astype(np.float64) - image.min) / (image.max - image.min) * 255
         file = io.BytesIO()
-        Image.fromarray(np.rint(grey).astype(np.uint8).reshape(image.shape)).save(file, "PNG")
+        Picture.fromarray(np.rint(grey).astype(np.uint8).reshape(image.shape)).save(file, "PNG")
         return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+@dataclass
+class TextSamples:
+    """The first documents of each class in train; without classes, of train."""
+
+    contract: Contract
+    texts: dict[int, list[str]] = field(default_factory=dict)
+    kind: str = "texts"
+
+    def add(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
+        import numpy as np
+
+        texts = columns[self.contract.feature[0]]
+        numbers = range(min(MAX_TEXT_CLASSES, len(self.contract.classes))) if self.contract.classes else [-1]
+        for number in numbers:
+            kept = self.texts.setdefault(number, [])
+            limit = TEXTS if number >= 0 else SENTENCES
+            if len(kept) < limit:
+                places = np.flatnonzero((labels == number) & (splits == TRAIN))[: limit - len(kept)]
+                kept.extend(_begin(texts[int(place)].as_py()) for place in places)
+
+    def rows(self) -> list[tuple[str, list[str]]]:
+        """Return each class's name (empty without classes) and its texts."""
+        return [
+            ("" if number < 0 else str(self.contract.classes[number]), kept)
+            for number, kept in self.texts.items()
+            if kept
+        ]
+
+
+@dataclass
+class TaggedSamples:
+    """The first sentences of train, each word with its tag (empty without tags)."""
+
+    contract: Contract
+    sentences: list[list[tuple[str, str]]] = field(default_factory=list)
+    kind: str = "tagged"
+
+    def add(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
+        import numpy as np
+
+        words = columns[self.contract.feature[0]]
+        for place in np.flatnonzero(splits == TRAIN)[: SENTENCES - len(self.sentences)]:
+            sentence = words[int(place)].as_py()[:TAGGED_WORDS]
+            tags = [""] * len(sentence)
+            if self.contract.label is not None:
+                tags = columns[self.contract.label[0]][int(place)].as_py()[:TAGGED_WORDS]
+            self.sentences.append(list(zip(map(_begin, sentence), tags, strict=True)))
+
+    def rows(self) -> list[list[tuple[str, str]]]:
+        """Return sentences of (word, tag)."""
+        return self.sentences
+
+
+Samples = ImageSamples | TextSamples | TaggedSamples
+
+
+def samples_of(contract: Contract) -> Samples:
+    """Return the collector of samples for the contract's feature."""
+    kinds: dict[str, type[Samples]] = {"image": ImageSamples, "text": TextSamples, "tokens": TaggedSamples}
+    return kinds[contract.feature[1].type](contract)
+
+
+def _begin(text: str) -> str:
+    return text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 3] + "..."
 
 
 @dataclass(frozen=True)
@@ -102,7 +185,9 @@ def render(page: Page) -> str:
     )  # fmt: skip
     environment.filters["n"] = lambda number: f"{number:,}"
     environment.filters["pct"] = lambda share: f"{share:.2%}"
-    return environment.get_template(TEMPLATE).render(page=page, histograms=histograms(page.profile), sum=sum)
+    return environment.get_template(TEMPLATE).render(
+        page=page, histograms=histograms(page.profile), words=frequent_words(page.profile), sum=sum
+    )
 
 
 @dataclass(frozen=True)
@@ -123,6 +208,9 @@ def histograms(profile: dict[str, Any]) -> list[Histogram]:
         bins, counts = histogram["bins"], histogram["counts"]
         if len(bins) != len(counts) + 1:
             continue
+        if list(bins) == LENGTHS:  # up to 8 million: without the empty end
+            last = max((place for place, count in enumerate(counts) if count), default=0)
+            bins, counts = bins[: last + 2], counts[: last + 1]
         peak = max(1, *counts)
         ranges = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(bins)]
         bars = [
@@ -130,3 +218,13 @@ def histograms(profile: dict[str, Any]) -> list[Histogram]:
         ]
         found.append(Histogram(name, bars, f"{bins[0]:g}", f"{bins[-1]:g}"))
     return found
+
+
+def frequent_words(profile: dict[str, Any]) -> list[tuple[str, int, float]]:
+    """Return the most frequent words: each with its count and its share of all words; empty for images."""
+    return [
+        (word, count, count / histogram["total"])
+        for histogram in profile["histograms"].values()
+        if "total" in histogram
+        for word, count in list(zip(histogram["bins"], histogram["counts"], strict=True))[:WORDS_SHOWN]
+    ]

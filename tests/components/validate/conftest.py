@@ -55,6 +55,47 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return pixels[order], labels[order]
 
 
+def shipped(task: str, file: str) -> pa.Table:
+    path = ROOT / "data" / task / "raw" / file
+    if not path.is_file():
+        pytest.fail(f"{path} is missing: run `dvc pull`")
+    return pq.read_table(path)
+
+
+@pytest.fixture(scope="session")
+def glosses() -> pa.Table:
+    """1,500 of the shipped glosses, 500 each of animals and artifacts and 500 without a label, no two equal."""
+    table = shipped("glosses", "glosses.parquet")
+    first = {text: row for row, text in reversed(list(enumerate(table["text"].to_pylist())))}
+    labels = table["label"].to_pylist()
+    rows = sorted(first.values())
+    kept = [
+        [row for row in rows if labels[row] == name][:500] for name in ("noun.animal", "noun.artifact", None)
+    ]
+    return table.take([row for three in zip(*kept, strict=True) for row in three])
+
+
+@pytest.fixture(scope="session")
+def sentences() -> pa.Table:
+    """800 of the shipped Turkish sentences, without the two rarest parts of speech."""
+    table = shipped("turkish", "sentences.parquet")
+    rare = {"AFFIX", "ONOM"}
+    return table.take(
+        [row for row, tags in enumerate(table["tags"].to_pylist()) if not rare & set(tags)][:800]
+    )
+
+
+@pytest.fixture
+def write_table(tmp_path: Path) -> Callable[..., Path]:
+    def write(table: pa.Table | dict[str, object], name: str = "raw") -> Path:
+        (tmp_path / name).mkdir(exist_ok=True)
+        table = pa.table(table) if isinstance(table, dict) else table
+        pq.write_table(table, tmp_path / name / "part.parquet")
+        return tmp_path / name
+
+    return write
+
+
 @pytest.fixture
 def write_raw(tmp_path: Path) -> Callable[..., Path]:
     def write(pixels: object, labels: object, name: str = "raw", **columns: object) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from graftline.components.validate import leakage
+from graftline.components.validate import leakage, simhash
 from graftline.components.validate.identity import SeenValues, cell_bytes, split_by_digest
 from graftline.components.validate.profile import stability_index
 
@@ -50,9 +50,9 @@ def test_near_copies_are_found_as_often_as_the_contract_says() -> None:
     index = leakage.Columns(
         rows=np.arange(2 * pairs), splits=np.repeat([0, 2], pairs).astype(np.uint8),
         features=np.arange(4 * pairs, dtype=np.uint64).reshape(-1, 2), labels=np.zeros(2 * pairs, np.int32),
-        signatures=leakage.signatures(pixels),
+        signatures=simhash.signatures(pixels),
     )  # fmt: skip
-    found = leakage.candidates(index, leakage.max_distance(0.995))
+    found = leakage.candidates(index, simhash.max_distance(0.995))
     right = {(n, n + pairs) for n in range(pairs)}
     hits = {(int(a), int(b)) for a, b in found}
     assert len(hits & right) >= 0.93 * pairs
@@ -70,13 +70,13 @@ def test_a_bucket_of_thousands_costs_bounded_work() -> None:
 
 
 def test_images_of_one_grey_are_not_near_duplicates_of_anything() -> None:
-    assert not leakage.signatures(np.full((2, 784), 7, np.uint8)).any()
+    assert not simhash.signatures(np.full((2, 784), 7, np.uint8)).any()
 
 
 def test_signatures_do_not_change() -> None:
     """Exact arithmetic on 8-bit pixels: the same on every machine."""
     pixels = (np.arange(2 * 784) * 37 % 256).astype(np.uint8).reshape(2, 784)
-    assert leakage.signatures(pixels)[:, 0].tolist() == SIGNATURE
+    assert simhash.signatures(pixels)[:, 0].tolist() == SIGNATURE
 
 
 SIGNATURE = [2767854154, 1589781638]

@@ -1,0 +1,42 @@
+"""What a raw column of a batch becomes: facts about every value for the rules to judge, and the good values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graftline.errors import InputError
+from graftline.tables import RawBatch
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+SHOWN = 80
+"""Characters of a value that the quarantine keeps."""
+
+
+@dataclass(frozen=True)
+class ColumnBatch:
+    """One column of a batch, read as the contract's type."""
+
+    facts: dict[str, Any]
+    """Each fact by name: n values (numpy, or a pandas array with missing ones)."""
+    as_found: Callable[[int], str]
+    """Return the text of the raw value at a position of the batch."""
+    take: Callable[[np.ndarray], pa.Array]
+    """Return the values where a mask is true, in the output's type; all of them must be good."""
+
+
+def shorten(value: str) -> str:
+    return value if len(value) <= SHOWN else value[: SHOWN - 3] + "..."
+
+
+def wrong_type(batch: RawBatch, name: str, kind: pa.DataType, expected: str) -> InputError:
+    return InputError(
+        f"{batch.file}: column '{name}'",
+        f"type {kind}",
+        expected=expected,
+        fix="convert the column, or correct the contract",
+    )
