@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graftline.canonical import read_json
 from graftline.errors import InputError
-from graftline.trunks.conv import ConvTrunk
 
 if TYPE_CHECKING:
     from torch import nn
 
-WEIGHTS, CONFIG = "trunk.safetensors", "config.json"
+    from graftline.trunks.conv import ConvTrunk
+
+WEIGHTS, CONFIG = "trunk.safetensors", "trunk.json"
+
+
+def write_config(folder: Path, kind: str, trunk: dict[str, Any], objective: dict[str, Any]) -> None:
+    """Write trunk.json: the kind of trunk, its shape, and the objective that it learnt from."""
+    config = {"kind": kind, "trunk": trunk, "objective": objective}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """Return the trunk.json of a trunk of `kind`. Raises InputError: it is not one, or of another kind."""
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or not {"kind", "trunk", "objective"} <= config.keys():
+        raise InputError(folder / CONFIG, "not a trunk's config", fix="run pretrain again")
+    if config["kind"] != kind:
+        raise InputError(
+            folder / CONFIG, f"a trunk of kind {config['kind']!r}", expected=f"{kind!r}",
+            fix="choose a head that fits the trunk, or another pretrain.trunk",
+        )  # fmt: skip
+    return config
 
 
 def load_trunk(folder: Path, *, weights: bool = True) -> ConvTrunk:
-    """Return the trunk in `folder`, or with `weights=False` an untrained one of its shape.
+    """Return the image trunk in `folder`, or with `weights=False` an untrained one of its shape.
 
     Raises:
         InputError: the config is not one, or the weights do not fit it.
     """
-    config = read_json(folder / CONFIG)
+    from graftline.trunks.conv import KIND, ConvTrunk
+
+    config = read_config(folder, KIND)
     try:
         trunk = ConvTrunk.from_config(config["trunk"])
     except (KeyError, TypeError, ValueError) as error:

@@ -10,6 +10,8 @@ from torch import nn
 
 from graftline.params import Params
 
+KIND = "conv"
+
 Channels = Annotated[int, Field(ge=1, le=4096)]
 
 
