@@ -2,7 +2,8 @@
 
     python -m graftline.components.finetune --params FILE_OR_JSON --in-dataset DIR --in-trunk DIR --out-model DIR
 
-Both engines start components this way. Exit codes: 0 done, 2 bad input, 3 a gate refused, 1 anything else.
+Both engines start components this way. Exit codes: 0 done, 2 bad input, 3 a gate refused, 75 pre-empted by SIGTERM,
+1 anything else. torchrun may start a component that trains, as several processes: the first one makes the output.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import GraftlineError, InputError, PreemptedError
+from graftline.training.distributed import world
+from graftline.training.preemption import ends_at_once
 
 if TYPE_CHECKING:
     from graftline.params import Model
@@ -39,6 +43,8 @@ class Component:
     inputs: tuple[str, ...] = ()
     """Inputs that components made: a folder with a record, verified before anything is parsed."""
     uses_store: bool = False
+    distributed: bool = False
+    """Whether torchrun may start it as several processes."""
 
 
 @dataclass
@@ -62,6 +68,8 @@ class Context:
     checkpoint_seconds: float
     store_url: str
     draft: Draft
+    shard: bool = False
+    """Whether several processes each keep only a part of the weights and of the optimiser's state."""
     observed: dict[str, Any] = field(default_factory=dict)
     """What this run saw that is no part of its output, such as drift against the present champion; goes into
     execution.json."""
@@ -85,7 +93,10 @@ def main(component: Component, argv: list[str] | None = None) -> None:
     """Run `component` with command-line arguments and exit with its code."""
     arguments = _parser(component).parse_args(argv)
     try:
-        _run(component, arguments)
+        with ends_at_once(component.name):
+            _run(component, arguments)
+    except PreemptedError as error:
+        sys.exit(fail(component.name, error) if world().leads else error.exit_code)
     except GraftlineError as error:
         sys.exit(fail(component.name, error))
     except OSError as error:
@@ -146,48 +157,74 @@ def _parser(component: Component) -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint-seconds",
         type=float,
-        default=15.0,
+        default=60.0,
         metavar="S",
         help="time between checkpoints (default: %(default)s)",
     )
+    if component.distributed:
+        parser.add_argument(
+            "--shard", action="store_true",
+            help="under torchrun, keep only a part of weights and optimiser state in each process (FSDP)",
+        )  # fmt: skip
     return parser
 
 
 def _run(component: Component, arguments: argparse.Namespace) -> None:
     from graftline import records
     from graftline.durable import exclusive, output_directory
-    from graftline.environment import cpu_count
     from graftline.params import load_document, task_name
 
     started = time.time()
     given = vars(arguments)
     if arguments.threads is not None and arguments.threads < 1:
         raise InputError("--threads", str(arguments.threads), expected="at least 1")
+    if world().size > 1 and not component.distributed:
+        raise InputError(
+            "torchrun", f"{world().size} processes of {component.name}", fix="start it without torchrun"
+        )
     document, where = load_document(arguments.params)
     task = task_name(document, where)
     out = Path(arguments.out).absolute()
-    work = out.with_name(f".{out.name}.work")
     paths = {name: Path(given[f"in_{name}"]) for name in (*component.sources, *component.inputs)}
     _check_out(component, out, paths)
-    with exclusive(out, what=component.name):
+
+    def work(folder: Path) -> Context:
         verified = {name: records.verify(paths[name]) for name in component.inputs}
         _check_inputs(task, where, verified)
         draft = records.Draft(component.name, task, component.output)
         draft.dependencies = _dependencies(component, paths, verified)
+        context = Context(
+            component=component, task=task, document=document, where=where, paths=paths, records=verified,
+            out=folder, work=out.with_name(f".{out.name}.work"), threads=_threads(arguments.threads),
+            checkpoint_seconds=arguments.checkpoint_seconds, store_url=given.get("store", ""), draft=draft,
+            shard=given.get("shard", False),
+        )  # fmt: skip
+        component.load()(context)
+        return context
+
+    if world().size > 1:  # else torch explains on each process how it might look for unused parameters
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if not world().leads:  # it ends where the leader goes on to write, and leaves nothing
+        with TemporaryDirectory() as folder:
+            work(Path(folder))
+        return
+    with exclusive(out, what=component.name):
         with output_directory(out) as aside:
-            context = Context(
-                component=component, task=task, document=document, where=where, paths=paths, records=verified,
-                out=aside, work=work, threads=arguments.threads or cpu_count(),
-                checkpoint_seconds=arguments.checkpoint_seconds, store_url=given.get("store", ""), draft=draft,
-            )  # fmt: skip
-            component.load()(context)
-            record = records.write_record(aside, draft)
+            context = work(aside)
+            record = records.write_record(aside, context.draft)
             records.write_execution(aside, _execution(started, record.sha256) | context.observed)
-        _remove(work)
+        _remove(context.work)
     if arguments.executor_output:
         from graftline.executor_output import write_executor_output
 
         write_executor_output(Path(arguments.executor_output), component.output, out, record)
+
+
+def _threads(given: int | None) -> int:
+    """Return how many threads to compute with: by default, this process's part of the CPUs that it may use."""
+    from graftline.environment import cpu_count
+
+    return given or max(1, cpu_count() // world().local_size)
 
 
 def _check_out(component: Component, out: Path, paths: dict[str, Path]) -> None:

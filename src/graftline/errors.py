@@ -7,6 +7,8 @@ from typing import Any
 
 EXIT_INPUT = 2
 EXIT_REFUSED = 3
+EXIT_PREEMPTED = 75
+"""EX_TEMPFAIL of sysexits.h: nothing is wrong, try again later."""
 
 
 class GraftlineError(Exception):
@@ -41,6 +43,12 @@ class RefusalError(GraftlineError):
     """A gate said no (exit code 3): nothing is wrong with the input, and nothing was released."""
 
     exit_code = EXIT_REFUSED
+
+
+class PreemptedError(GraftlineError):
+    """SIGTERM ended the work (exit code 75): what was done is kept, and the same command goes on from there."""
+
+    exit_code = EXIT_PREEMPTED
 
 
 def nearest(name: str, known: list[str]) -> str:

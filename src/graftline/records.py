@@ -30,12 +30,15 @@ class Dependency:
     name: str
     sha256: str
     record: str | None = None
+    annotations: dict[str, str] = field(default_factory=dict)
+    """What else to say of it, such as where it is from and its licence."""
 
     def as_descriptor(self) -> dict[str, Any]:
         """Return the in-toto ResourceDescriptor."""
         descriptor: dict[str, Any] = {"name": self.name, "digest": {"sha256": self.sha256}}
-        if self.record:
-            descriptor["annotations"] = {"record": self.record}
+        annotations = self.annotations | ({"record": self.record} if self.record else {})
+        if annotations:
+            descriptor["annotations"] = annotations
         return descriptor
 
 

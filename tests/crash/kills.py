@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -102,7 +103,8 @@ def work_folder(out: Path) -> Path:
 
 def desk_folder(out: Path) -> Path:
     """Return the folder of the run's metrics and checkpoints; a path that does not exist before there is one."""
-    return next((f for f in work_folder(out).glob("*") if f.is_dir()), work_folder(out) / "none")
+    desks = (f for f in work_folder(out).glob("*") if re.fullmatch("[0-9a-f]{16}", f.name))
+    return next(desks, work_folder(out) / "none")
 
 
 def newest_checkpoint(out: Path) -> int:

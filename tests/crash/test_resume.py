@@ -1,21 +1,29 @@
-"""pretrain and finetune killed with SIGKILL anywhere and run again: the output has the digest of an unbroken run.
+"""pretrain and finetune killed with SIGKILL anywhere, or ended by SIGTERM, and run again: the output has the digest of
+an unbroken run.
 
-GRAFTLINE_ALL_CRASHES=1 kills 20 runs of each at random moments, and at every one of a checkpoint's calls.
+GRAFTLINE_ALL_CRASHES=1 kills 20 runs of each kind (or GRAFTLINE_KILLS) at random moments, and at every one of a
+checkpoint's calls.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 import small
+import small_text
 from kills import (
     Case,
     Moment,
@@ -32,14 +40,19 @@ from kills import (
     start,
 )
 
+from graftline.training.checkpoint import Checkpoints
+
 ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
+KILLS = int(os.environ.get("GRAFTLINE_KILLS", "20"))
 COMPONENTS = ("pretrain", "finetune")
-RENAME, FSYNC, UNLINK = "rename,renameat,renameat2", "fsync", "unlink,unlinkat"
+TEXT = ("masked_lm", "causal_lm", "sequence_classification")
+RENAME, FSYNC, UNLINK, WRITE = "rename,renameat,renameat2", "fsync", "unlink,unlinkat", "write"
 # With a checkpoint after each step, the numbers fall into the third and later ones: there is one to go on from.
-CALLS = [("pretrain", FSYNC, 19), ("finetune", RENAME, 3)]
+CALLS = [("pretrain", FSYNC, 19), ("finetune", RENAME, 5), ("pretrain", WRITE, 12)]
 if ALL:
     PLACES = (
-        [(RENAME, n) for n in (2, 3, 4)]
+        [(RENAME, n) for n in range(4, 9)]
+        + [(WRITE, n) for n in range(9, 18)]
         + [(FSYNC, n) for n in range(17, 33)]
         + [(UNLINK, n) for n in range(1, 5)]
     )
@@ -54,12 +67,42 @@ class Control:
     unbroken: Unbroken
 
 
+def text_cases(home: Path) -> dict[str, Case]:
+    """Return pretraining with both language models and fine-tuning of a classifier, on glosses."""
+    dataset, trunk = small_text.dataset(home), small_text.trunk(home)
+
+    def case(component: str, output: str, section: dict[str, Any], *more: str) -> Case:
+        text = json.dumps({"task": small.TASK, component: section})
+        inputs = ["--params", text, "--in-dataset", str(dataset), *more]
+        return Case(component, output, "model.safetensors", inputs)
+
+    finetune = small_text.FINETUNE | {"epochs": 12, "patience": 5}
+    return {
+        "masked_lm": case("pretrain", "trunk", small_text.PRETRAIN | {"epochs": 12}),
+        "causal_lm": case("pretrain", "trunk", small_text.CAUSAL | {"epochs": 12}),
+        "sequence_classification": case("finetune", "model", finetune, "--in-trunk", str(trunk)),
+    }
+
+
+class Controls(dict[str, Control]):
+    """The control of each kind of run, made when it is first asked for."""
+
+    def __init__(self, made: dict[str, Case], folder: Path) -> None:
+        super().__init__()
+        self._made, self._folder = made, folder
+
+    def __missing__(self, name: str) -> Control:
+        case = self._made[name]
+        self[name] = Control(case, run_unbroken(case, self._folder / name / case.output))
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def controls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Control]:
+def controls(tmp_path_factory: pytest.TempPathFactory) -> Controls:
     home = tmp_path_factory.getbasetemp()
-    made = cases(small.dataset(home), small.trunk(home), small.PARAMS)
+    made = cases(small.dataset(home), small.trunk(home), small.PARAMS) | text_cases(home)
     folder = tmp_path_factory.mktemp("unbroken")
-    return {name: Control(case, run_unbroken(case, folder / case.output)) for name, case in made.items()}
+    return Controls(made, folder)
 
 
 def check(outcome: Outcome, control: Control) -> None:
@@ -67,41 +110,46 @@ def check(outcome: Outcome, control: Control) -> None:
     assert outcome.resumed_from == outcome.checkpoints, "a later try went on from the newest checkpoint"
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", (*COMPONENTS, "masked_lm"))
 def test_a_run_killed_again_and_again_ends_with_the_digest_of_an_unbroken_one(
-    component: str, controls: dict[str, Control], tmp_path: Path
+    component: str, controls: Controls, tmp_path: Path
 ) -> None:
-    """Four kills of one run, at random moments in this order: training, import, training further on, writing."""
+    """Four kills of one run, at random moments in this order: training, import, training further on, writing.
+
+    Of the language model only the first and the third: its starts are slow.
+    """
     control = controls[component]
-    drawn = [moment.share for moment in moments(COMPONENTS.index(component), 4)]
+    drawn = [moment.share for moment in moments((*COMPONENTS, *TEXT).index(component), 4)]
     plan = [
         Moment("training", drawn[0] * 0.5),
         Moment("import", drawn[1]),
         Moment("training", 0.5 + drawn[2] * 0.5),
         Moment("writing", 0),
     ]
+    if component in TEXT:
+        plan = plan[::2]
     outcome = run_killed(control.case, tmp_path / control.case.output, control.unbroken, plan)
     check(outcome, control)
-    assert outcome.killed == 4
+    assert outcome.killed == len(plan)
     assert all(step > 0 for step in outcome.resumed_from), "none started from step 0"
     assert outcome.resumed_from == sorted(outcome.resumed_from)
 
 
 @pytest.mark.skipif(not ALL, reason="takes minutes; GRAFTLINE_ALL_CRASHES=1 runs it")
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_runs_killed_at_20_random_moments_end_with_the_digest_of_an_unbroken_one(
-    component: str, controls: dict[str, Control], tmp_path: Path
+@pytest.mark.parametrize("component", COMPONENTS + TEXT)
+def test_runs_killed_at_random_moments_end_with_the_digest_of_an_unbroken_one(
+    component: str, controls: Controls, tmp_path: Path
 ) -> None:
     control = controls[component]
-    for outcome in experiments(control.case, tmp_path, control.unbroken, moments(7, 20)):
+    for outcome in experiments(control.case, tmp_path, control.unbroken, moments(7, KILLS)):
         check(outcome, control)
 
 
 @pytest.mark.strace
 @pytest.mark.parametrize(("component", "calls", "number"), CALLS)
 def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(
-    component: str, calls: str, number: int, controls: dict[str, Control], tmp_path: Path
+    component: str, calls: str, number: int, controls: Controls, tmp_path: Path
 ) -> None:
     """strace kills the real process at its n-th call of a kind (strace(1), `-e inject`)."""
     control = controls[component]
@@ -117,3 +165,71 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(
     finish(control.case, out, outcome)
     check(outcome, control)
     assert outcome.resumed_from != [0]
+
+
+def wait_for(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert process.poll() is None, "it ended before the moment came"
+        assert time.monotonic() < deadline, "the moment did not come"
+        time.sleep(0.002)
+
+
+def preempted(case: Case, out: Path, *, signals: int = 1) -> str:
+    """Start a run without checkpoints of its own and end it while it trains; return what it said."""
+    process = start(case, out, checkpoint_seconds=1e9)
+    metrics = f".{out.name}.work/*/metrics.jsonl"
+    wait_for(process, lambda: any(path.stat().st_size for path in out.parent.glob(metrics)))
+    for _ in range(signals):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 75, error
+    assert "Traceback" not in error
+    assert not out.exists()
+    assert not list(out.parent.glob(f".{out.name}.aside-*"))
+    return error
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_run_that_is_preempted_goes_on_to_the_digest_of_an_unbroken_one(
+    component: str, controls: Controls, tmp_path: Path
+) -> None:
+    case = controls[component].case
+    out = tmp_path / "cut" / case.output
+    error = preempted(case, out)
+    step = newest_checkpoint(out)
+    assert step > 0
+    line = error.splitlines()[-1]
+    assert line.startswith(f"{component}: pre-empted after step {step} of ")
+    assert f"run it again to go on from the checkpoint of step {step}, in {desk_folder(out)}" in line
+    outcome = Outcome()
+    finish(case, out, outcome)
+    assert outcome.resumed_from == [step]
+    assert outcome.digest == controls[component].unbroken.digest
+
+
+def test_more_signals_do_not_break_the_checkpoint(
+    controls: Controls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "trunk"
+    error = preempted(controls["pretrain"].case, out, signals=40)
+    assert error.count("a checkpoint follows this step") == 1
+    folder = desk_folder(out) / "checkpoints"
+    identity = folder.parent.name
+    assert len(identity) == 16
+    assert not list(folder.glob(".*")), "half a checkpoint"
+    found = Checkpoints(folder, "another", 1e9).load()
+    assert found is None
+    assert "other parameters" in capsys.readouterr().err, "whole: only its identity is another"
+
+
+def test_a_component_that_is_not_training_ends_at_once(controls: Controls, tmp_path: Path) -> None:
+    out = tmp_path / "trunk"
+    process = start(controls["pretrain"].case, out)
+    wait_for(process, lambda: any(tmp_path.glob(".trunk.aside-*")))
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert (process.returncode, error) == (75, "pretrain: pre-empted by SIGTERM; run it again\n")
+    assert not out.exists()
+    assert not list(tmp_path.glob(".trunk.aside-*"))

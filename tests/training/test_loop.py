@@ -13,7 +13,8 @@ from torch import nn
 
 from graftline.errors import GraftlineError, InputError
 from graftline.training.checkpoint import Checkpoints
-from graftline.training.loop import Desk, Run, schedule, train
+from graftline.training.guard import PATIENCE, WINDOW
+from graftline.training.loop import Desk, Run, linear, schedule, train
 from graftline.training.metrics import MetricsLog, read_metrics
 from graftline.training.randomness import generator
 
@@ -85,6 +86,81 @@ def test_without_warm_up_the_first_step_has_the_whole_rate() -> None:
     assert schedule(50, 100, 0) == pytest.approx(0.5)
 
 
+def test_the_linear_rate_falls_in_a_straight_line() -> None:
+    factors = [linear(step, 1000, 100) for step in range(1000)]
+    assert factors[:101] == pytest.approx([(step + 1) / 100 for step in range(100)] + [1.0])
+    assert factors[100:] == pytest.approx([1 - step / 900 for step in range(900)])
+
+
+def test_a_run_follows_its_own_schedule(tmp_path: Path) -> None:
+    run = make_run()
+    run.schedule = lambda step: linear(step, STEPS, 10)
+    train(run, make_desk(tmp_path))
+    rates = [line["learning_rate"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert rates == pytest.approx([0.02 * linear(step, STEPS, 10) for step in range(STEPS)])
+
+
+def make_run_of_two(watch: Watch | None = None) -> Run:
+    """Return the run with Muon for its matrices, AdamW for the rest, and a gradient that is cut."""
+    run = make_run(watch)
+    weights = list(run.module.parameters())
+    muon = torch.optim.Muon([weight for weight in weights if weight.ndim == 2], lr=0.02)
+    adamw = torch.optim.AdamW([weight for weight in weights if weight.ndim != 2], lr=0.01)
+    run.optimizer, run.clip = [muon, adamw], 0.1
+    return run
+
+
+def test_a_run_with_two_optimizers_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    unbroken, resumed = make_run_of_two(), make_run_of_two()
+    train(unbroken, make_desk(tmp_path / "unbroken"))
+    with pytest.raises(KilledError):
+        train(make_run_of_two(Watch(60)), make_desk(tmp_path / "broken"))
+    train(resumed, make_desk(tmp_path / "broken"))
+    assert same_bits(unbroken.module, resumed.module)
+    lines = read_metrics(tmp_path / "broken/metrics.jsonl")
+    assert lines == read_metrics(tmp_path / "unbroken/metrics.jsonl")
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_a_clipped_gradient_has_the_norm_that_was_asked_for() -> None:
+    run = make_run()
+    start = [weight.detach().clone() for weight in run.module.parameters()]
+    run.optimizer = torch.optim.SGD(run.module.parameters(), lr=1.0)
+    run.steps, run.warmup, run.clip = 1, 0, 0.01
+    train(run)
+    moved = [(w.detach() - s).square().sum() for w, s in zip(run.module.parameters(), start, strict=True)]
+    assert torch.stack(moved).sum().sqrt().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_tied_parameter_is_stored_once_and_restored_twice(tmp_path: Path) -> None:
+    def tied(watch: Watch) -> Run:
+        torch.manual_seed(0)
+        first, last = nn.Linear(6, 6), nn.Linear(6, 6)
+        last.weight = first.weight
+        module = nn.Sequential(first, nn.Tanh(), last)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=0.02)
+        return Run(module, optimizer, lambda step: module(torch.ones(1, 6)).square().sum(), 8, 0, watch)
+
+    unbroken, resumed = tied(Watch()), tied(Watch())
+    train(unbroken)
+    with pytest.raises(KilledError):
+        train(tied(Watch(4)), make_desk(tmp_path))
+    train(resumed, make_desk(tmp_path))
+    assert same_bits(unbroken.module, resumed.module)
+    assert resumed.module[0].weight is resumed.module[2].weight
+
+
+def test_the_rate_that_is_shown_counts_what_the_steps_held(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted: list[int] = []
+    desk = make_desk(tmp_path)
+    desk.batch, desk.unit = lambda step: counted.append(step) or 10, "tokens"  # type: ignore[func-returns-value]
+    train(make_run(), desk)
+    assert counted == list(range(STEPS))
+    assert "tokens/s" in capsys.readouterr().err
+
+
 def test_a_run_learns_and_writes_a_line_a_step(tmp_path: Path) -> None:
     run = make_run()
     assert train(run, make_desk(tmp_path, every_seconds=1e9)) == STEPS
@@ -151,6 +227,53 @@ def test_a_run_that_its_watcher_ended_stays_ended(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_step(tmp_path: Path, value: float) -> None:
     with pytest.raises(GraftlineError, match=rf"the loss is {value} at step 34;"):
         train(make_run(harm={33: value}), make_desk(tmp_path, every_seconds=1e9))
+
+
+def test_the_rows_of_a_bad_step_and_the_last_good_checkpoint_are_named(tmp_path: Path) -> None:
+    run = make_run(Watch(), harm={33: math.nan})
+    run.rows = lambda step: range(100 * step, 100 * step + 64)
+    with pytest.raises(GraftlineError) as caught:
+        train(run, make_desk(tmp_path))
+    line = str(caught.value)
+    path = tmp_path / "rows-of-step-34.txt"
+    rows = ", ".join(str(row) for row in range(3300, 3310))
+    folder = tmp_path / "checkpoints/00000033"
+    assert f"the loss is nan at step 34; its rows: {rows} and 54 more, all in {path}" in line
+    assert f"; the last good checkpoint is of step 33, in {folder}; lower the learning rate" in line
+    assert path.read_text().splitlines() == [str(row) for row in range(3300, 3364)]
+    assert max(path.name for path in (tmp_path / "checkpoints").iterdir()) == "00000033"
+
+
+def test_broken_weights_are_not_checkpointed(tmp_path: Path) -> None:
+    """The slope of step 60 is NaN and its loss is not: the weights are NaN before any loss is."""
+    with pytest.raises(
+        GraftlineError, match=r"NaN or infinite after step 60; the last good checkpoint is of step 59"
+    ):
+        train(make_run(steepen=59), make_desk(tmp_path))
+    assert max(path.name for path in (tmp_path / "checkpoints").iterdir()) == "00000059"
+
+
+def spiking(watch: Watch | None = None) -> Run:
+    """Return a run whose loss jumps at step 105 and stays there."""
+    run = make_run(watch, harm=dict.fromkeys(range(104, STEPS), 1e4))
+    run.schedule, run.spike_factor = lambda step: 1e-3, 10.0
+    return run
+
+
+def test_a_loss_that_stays_high_ends_the_run_and_nothing_after_the_rise_is_kept(tmp_path: Path) -> None:
+    assert WINDOW < 104 < STEPS - PATIENCE
+    with pytest.raises(
+        GraftlineError, match=r"rose above .* at step 105 .* at step 114; .* good .* of step 104"
+    ):
+        train(spiking(), make_desk(tmp_path))
+    assert max(path.name for path in (tmp_path / "checkpoints").iterdir()) == "00000104"
+
+
+def test_a_resumed_run_stops_at_the_same_spike(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        train(spiking(Watch(90)), make_desk(tmp_path))
+    with pytest.raises(GraftlineError, match=r"rose above .* at step 105 "):
+        train(spiking(), make_desk(tmp_path))
 
 
 @pytest.mark.parametrize("with_desk", [True, False])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.environment import ROOT
-from graftline.errors import EXIT_INPUT, EXIT_REFUSED, GraftlineError, InputError
+from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError, InputError
 from graftline.params import COMPONENTS
 from graftline.records import read_execution
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 OUTPUTS = ROOT / "outputs"
 INTERRUPTED = (130, -2)
 """How a component that was stopped by Ctrl-C ends: by its own code, or by the signal."""
+GRACE_SECONDS = 25.0
+"""How long a component may take to end after SIGTERM: less than the 30 s after which Kubernetes kills."""
 
 
 class StageError(GraftlineError):
@@ -35,7 +37,7 @@ class StageError(GraftlineError):
 
     def __init__(self, stage: str, status: int) -> None:
         super().__init__(f"{stage} ended with exit code {status}")
-        self.exit_code = status if status in (EXIT_INPUT, EXIT_REFUSED) else 1
+        self.exit_code = status if status in (EXIT_INPUT, EXIT_REFUSED, EXIT_PREEMPTED) else 1
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,7 @@ def _environ(changes: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _children_end_with_us() -> Iterator[None]:
-    """On SIGTERM end the running component too: it would go on alone, and write under our feet."""
+    """On SIGTERM end the running component too, and wait for its checkpoint: it would go on alone, under our feet."""
     import signal
     import threading
 
@@ -292,9 +294,13 @@ def _children_end_with_us() -> Iterator[None]:
     def stop(number: int, _: FrameType | None) -> None:
         import psutil
 
-        for child in psutil.Process().children(recursive=True):
-            child.terminate()
-        raise SystemExit(128 + number)
+        signal.signal(number, signal.SIG_IGN)
+        children = psutil.Process().children(recursive=True)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        psutil.wait_procs(children, timeout=GRACE_SECONDS)
+        raise SystemExit(EXIT_PREEMPTED)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

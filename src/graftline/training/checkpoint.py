@@ -9,6 +9,8 @@ removed after the new one was read back. Tensors are safetensors and facts are J
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 import time
@@ -47,6 +49,8 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: str, every_seconds: float) -> None:
         self._folder, self._identity, self._every = folder, identity, every_seconds
         self._last = time.monotonic()
+        self.newest: tuple[int, Path] | None = None
+        """Steps and folder of the newest checkpoint known to be whole: the last saved, or the one loaded."""
 
     def due(self) -> bool:
         """Return whether `every_seconds` have passed since the last save (or since the start)."""
@@ -54,17 +58,16 @@ class Checkpoints:
 
     def save(self, step: int, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         """Store the state after `step` steps; keep it and the checkpoint before it."""
-        from safetensors.torch import save
-
         final = self._folder / f"{step:08d}"
         with output_directory(final) as aside:
-            write_new(aside / STATE, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+            _write_tensors(aside / STATE, tensors)
             manifest = {
                 "identity": self._identity, "step": step, "facts": facts, "sha256": sha256_file(aside / STATE),
             }  # fmt: skip
             seal = sha256_bytes(canonical_json(manifest))
             write_new(aside / MANIFEST, canonical_json({"content": manifest, "sha256": seal}))
-        if self._read(final) is not None:
+        if self._verify(final) is not None:
+            self.newest = (step, final)
             for older in self._folders()[2:]:
                 shutil.rmtree(older)
         fsync_directory(self._folder)
@@ -75,8 +78,9 @@ class Checkpoints:
         for aside in self._folder.glob(".*.aside-*"):  # half a checkpoint, left by a kill
             shutil.rmtree(aside)
         for folder in self._folders():
-            if (checkpoint := self._read(folder)) is not None:
-                return checkpoint
+            if (manifest := self._verify(folder)) is not None:
+                self.newest = (manifest["step"], folder)
+                return Checkpoint(manifest["step"], _read_tensors(folder / STATE), manifest["facts"])
             shutil.rmtree(folder)
         return None
 
@@ -88,12 +92,11 @@ class Checkpoints:
             (f for f in self._folder.iterdir() if f.name.isdigit()), key=lambda f: f.name, reverse=True
         )
 
-    def _read(self, folder: Path) -> Checkpoint | None:
-        from safetensors.torch import load_file
-
+    def _verify(self, folder: Path) -> dict[str, Any] | None:
+        """Return the manifest of a whole checkpoint of this identity, or None and say what is wrong with it."""
         try:
             sealed = read_json(folder / MANIFEST)
-            manifest = sealed["content"]
+            manifest: dict[str, Any] = sealed["content"]
             if sha256_bytes(canonical_json(manifest)) != sealed["sha256"]:
                 raise InputError(folder / MANIFEST, "content differs from its sha256")
             if manifest["identity"] != self._identity:
@@ -101,10 +104,31 @@ class Checkpoints:
                 return None
             if sha256_file(folder / STATE) != manifest["sha256"]:
                 raise InputError(folder / STATE, "content differs from its manifest")
-            return Checkpoint(manifest["step"], load_file(folder / STATE), manifest["facts"])
         except (InputError, OSError, KeyError, TypeError) as error:
             _warn(folder, f"is damaged ({error})")
             return None
+        return manifest
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors one after the other, flushed: a second copy of all of them in memory might not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):  # a full disk, told in words only
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+        raise
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
 
 
 def _warn(folder: Path, why: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from graftline import environment
 from graftline.canonical import canonical_json
 from graftline.component import Context
@@ -10,8 +12,15 @@ from graftline.training.checkpoint import Checkpoints
 from graftline.training.loop import Desk
 
 
-def open_desk(context: Context, batch: int) -> Desk:
-    """Return the desk of this run; call it when all parameter sections were read, for they are its identity."""
+def open_desk(
+    context: Context, batch: int | Callable[[int], int], unit: str = "images", part: str = ""
+) -> Desk:
+    """Return the desk of this run; call it when all parameter sections were read, for they are its identity.
+
+    `batch` is how many `unit`s a step has, or a function that counts those of a step (from 0). How many processes
+    share the work is no part of the identity: a run may go on with more of them, or with fewer. `part` names one of
+    several trainings in a component.
+    """
     identity = {
         "component": context.component.name,
         "parameters": context.draft.parameters,
@@ -22,8 +31,13 @@ def open_desk(context: Context, batch: int) -> Desk:
         "lock": environment.lock_digest(),
         "image": environment.image_digest(),
     }
+    if part:
+        identity["part"] = part
     digest = sha256_bytes(canonical_json(identity))
     # A folder of its own for each identity: a try with other threads leaves this run's checkpoints alone.
     folder = context.work / digest[:16]
     checkpoints = Checkpoints(folder / "checkpoints", digest, context.checkpoint_seconds)
-    return Desk(f"{context.component.name} {context.task}", folder / "metrics.jsonl", checkpoints, batch)
+    return Desk(
+        f"{context.component.name} {context.task} {part}".rstrip(), folder / "metrics.jsonl", checkpoints, batch, unit,
+        shard=context.shard, environment=context.draft.environment,
+    )  # fmt: skip

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import InputError
+from graftline.training.guard import Guard
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +20,12 @@ _BUFFERED_STEPS = 50
 class MetricsLog:
     """Appends a line a step to a file; losses are read off the device in groups, not step by step."""
 
-    def __init__(self, path: Path, resume_at: int | None) -> None:
-        """Open `path`; keep its first `resume_at` bytes (those that the checkpoint saw), or start it anew."""
+    def __init__(self, path: Path, resume_at: int | None, guard: Guard | None = None) -> None:
+        """Open `path`; keep its first `resume_at` bytes (those that the checkpoint saw), or start it anew.
+
+        `guard` looks at every loss; without one, NaN and infinity are refused.
+        """
+        self._guard = guard or Guard(None)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes]
         if resume_at is None:
@@ -51,20 +56,25 @@ class MetricsLog:
         """Write what waits; return the file's size in bytes, flushed to the disk by `sync`.
 
         Raises:
-            GraftlineError: a loss is NaN or infinite; names the step.
+            LossError: the guard stops at a loss; the lines before it are written.
         """
-        for step, loss, learning_rate in self._waiting:
-            value = loss.item()
-            if not math.isfinite(value):
-                raise GraftlineError(
-                    f"the loss is {value} at step {step}; lower the learning rate, or look at the data"
-                )
+        for (step, _, learning_rate), value in zip(self._waiting, self._losses(), strict=True):
+            self._guard.look(step, value)
             line = {"step": step, "loss": value, "learning_rate": learning_rate}
             self._file.write(json.dumps(line).encode() + b"\n")
             self.last_loss = value
         self._waiting.clear()
         self._file.flush()
         return self._file.tell()
+
+    def _losses(self) -> list[float]:
+        """Return the losses that wait, with one wait for the device."""
+        import torch
+
+        values: list[float] = (
+            torch.stack([loss for _, loss, _ in self._waiting]).tolist() if self._waiting else []
+        )
+        return values
 
     def sync(self) -> int:
         """Flush to the disk, before a checkpoint refers to the file's size; return that size."""

@@ -1,0 +1,89 @@
+"""SIGTERM: the machine is needed elsewhere. Training ends after its step, with a checkpoint; other work ends at once.
+
+Both end with exit code 75, by which an orchestrator tells a pre-emption from a failure and tries again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from graftline.errors import EXIT_PREEMPTED
+
+
+@dataclass
+class Notice:
+    """Whether the process was asked to end."""
+
+    asked: bool = False
+
+
+@contextmanager
+def ends_at_once(name: str) -> Iterator[None]:
+    """Within, SIGTERM ends the process with exit code 75 and a line that begins with `name`; clean-up runs."""
+
+    def end() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one does not interrupt the clean-up
+        _end_workers()
+        _say(f"{name}: pre-empted by SIGTERM; run it again")
+        raise SystemExit(EXIT_PREEMPTED)  # no Exception: nothing on the way may take it for a failure
+
+    with _on_sigterm(end):
+        yield
+
+
+@contextmanager
+def noted(name: str) -> Iterator[Notice]:
+    """Within, SIGTERM is only noted; a second one changes nothing, and so does one after it until the process ends."""
+    notice = Notice()
+
+    def note() -> None:
+        if not notice.asked:
+            _say(f"{name}: SIGTERM; a checkpoint follows this step")
+        notice.asked = True
+
+    with _on_sigterm(note):
+        try:
+            yield notice
+        finally:
+            if notice.asked:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _on_sigterm(action: Callable[[], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # the only one that may set a handler
+        yield
+        return
+    owner = os.getpid()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if os.getpid() == owner:
+            action()
+        else:  # a forked worker has inherited this: it ends as it would have without
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is handle:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end_workers() -> None:
+    """End the worker processes of this one: leaving a pool waits for what they are doing."""
+    if "multiprocessing" in sys.modules:
+        for worker in sys.modules["multiprocessing"].active_children():
+            worker.terminate()
+
+
+def _say(line: str) -> None:
+    os.write(sys.stderr.fileno(), f"{line}\n".encode())  # print may be what the signal interrupted
