@@ -19,4 +19,5 @@ COMPONENT = Component(
     output="trunk",
     load=_load,
     inputs=("dataset",),
+    distributed=True,
 )

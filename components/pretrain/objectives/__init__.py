@@ -1,25 +1,44 @@
 """How `pretrain` learns without labels: one file an objective, with its parameters.
 
-To add one: a file with a Params class (its `name` a literal), a `build` function, and a line in each of the two
-places below.
+To add one: a file with a Params class (its `name` a literal), a class or `build` function, and a line in
+ObjectiveParams and in the function below that builds objectives of its kind.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from graftline.components.pretrain.objectives import autoencoder, masked_autoencoder
 from graftline.components.pretrain.objectives.autoencoder import AutoencoderParams
+from graftline.components.pretrain.objectives.causal_lm import CausalLM, CausalLMParams
+from graftline.components.pretrain.objectives.language_modelling import LanguageModel
 from graftline.components.pretrain.objectives.masked_autoencoder import MaskedAutoencoderParams
+from graftline.components.pretrain.objectives.masked_lm import MaskedLM, MaskedLMParams
 from graftline.components.pretrain.objectives.reconstruction import Reconstruction
 from graftline.trunks.conv import ConvTrunk
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 WEIGHTS = "objective.safetensors"
-"""In a trunk's folder: the decoder, so that a joint objective in fine-tuning goes on where pretraining ended."""
+"""In an image trunk's folder: the decoder, so that a joint objective in fine-tuning goes on where pretraining ended."""
 
-ObjectiveParams = AutoencoderParams | MaskedAutoencoderParams
+ImageObjectiveParams = AutoencoderParams | MaskedAutoencoderParams
+TextObjectiveParams = MaskedLMParams | CausalLMParams
+ObjectiveParams = ImageObjectiveParams | TextObjectiveParams
 
 
-def build_objective(trunk: ConvTrunk, params: ObjectiveParams) -> Reconstruction:
-    """Return the objective that `params` names, around `trunk`."""
+def build_objective(trunk: ConvTrunk, params: ImageObjectiveParams) -> Reconstruction:
+    """Return the objective on images that `params` names, around `trunk`."""
     if isinstance(params, AutoencoderParams):
         return autoencoder.build(trunk, params)
     return masked_autoencoder.build(trunk, params)
+
+
+def build_language_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str, params: TextObjectiveParams
+) -> LanguageModel:
+    """Return the objective on text that `params` names, around `model`; `dtype` is `float32` or `bfloat16`."""
+    if isinstance(params, MaskedLMParams):
+        return MaskedLM(model, tokenizer, dtype, params)
+    return CausalLM(model, tokenizer, dtype)

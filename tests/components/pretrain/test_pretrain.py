@@ -25,14 +25,13 @@ def pretrain(dataset: Path, out: Path, **section: Any) -> int:
 def test_a_trunk_with_its_metrics_and_pictures_comes_out(trunk: Path) -> None:
     record = verify(trunk)
     files = [
-        "config.json",
         "loss.png",
         "metrics.json",
         "metrics.jsonl",
         OBJECTIVE_WEIGHTS,
         "reconstructions.png",
     ]
-    assert [file.path for file in record.files] == [*files, WEIGHTS]
+    assert [file.path for file in record.files] == [*files, CONFIG, WEIGHTS]
     metrics, lines = json.loads((trunk / "metrics.json").read_text()), read_metrics(trunk / "metrics.jsonl")
     assert metrics == record.metrics
     assert len(lines) == metrics["steps"] == 10 * metrics["images"] // 64
@@ -84,7 +83,7 @@ def test_a_diverged_run_is_one_line_that_names_the_step_and_leaves_no_output(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pixels that are no numbers stand for any way to a loss that is none."""
-    from graftline.components.pretrain import pretrain as module
+    from graftline.components.pretrain import images as module
     from graftline.dataset import Images, read_images
 
     def broken(folder: Path, split: str) -> Images:
@@ -107,7 +106,7 @@ def test_a_diverged_run_is_one_line_that_names_the_step_and_leaves_no_output(
         ({"batch": 10.5}, "pretrain.batch: 10.5"),
         ({"objective": {"name": "masked_autoencoder", "mask_ration": 0.5}}, "did you mean 'mask_ratio'?"),
         ({"objective": {"name": "jigsaw"}}, "pretrain.objective"),
-        ({"trunk": {"channels": [0, 4, 8]}}, "pretrain.trunk.channels.0: 0"),
+        ({"trunk": {"channels": [0, 4, 8]}}, "pretrain.trunk.conv.channels.0: 0"),
     ],
 )
 def test_a_bad_parameter_is_one_line_and_2(

@@ -1,0 +1,29 @@
+"""Causal language modelling: name each token from those before it (Radford et al., 2018)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from graftline.components.pretrain.objectives.language_modelling import LanguageModel, Targets
+from graftline.params import Params
+from graftline.text.batches import Packed
+
+
+class CausalLMParams(Params):
+    """Parameters of the objective `causal_lm`."""
+
+    name: Literal["causal_lm"] = "causal_lm"
+
+
+class CausalLM(LanguageModel):
+    """Each position but a document's last one is asked for the token that follows."""
+
+    def targets(self, batch: Packed, draw: torch.Generator) -> Targets:
+        return self.held_out_targets(batch)
+
+    def held_out_targets(self, batch: Packed) -> Targets:
+        # The next position is 0 where a document ends; the row's last token ends one too.
+        asked = batch.positions[0, 1:].nonzero()[:, 0]
+        return Targets(batch.ids, asked, batch.ids[0, asked + 1])
