@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from graftline.canonical import read_json
 from graftline.components.evaluate.predict import Predictions, predict
 from graftline.components.evaluate.statistics import Estimate, paired_bootstrap
+from graftline.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from graftline.dataset import Images, Schema
     from graftline.releases.catalogue import Release
     from graftline.store import Store
 
@@ -46,8 +45,8 @@ class Comparison:
 def compare_with_champion(
     store: Store,
     task: str,
-    schema: Schema,
-    test: Images,
+    dataset: Path,
+    model: Path,
     challenger: Predictions,
     *,
     resamples: int,
@@ -58,9 +57,9 @@ def compare_with_champion(
     Args:
         store: of releases.
         task: whose champion.
-        schema: of the dataset that `test` is from.
-        test: the rows that both answer.
-        challenger: its answers on them.
+        dataset: with the test rows that both answer.
+        model: the challenger's folder.
+        challenger: its answers.
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
@@ -71,20 +70,33 @@ def compare_with_champion(
     if release is None:
         return None
     folder = fetch(store, release)
-    if obstacle := _obstacle(folder, release, schema):
+    if obstacle := _obstacle(folder, release, model):
         return Comparison(release.version, release.digest, None, obstacle=obstacle)
-    answers = predict(folder, test)
-    difference = paired_bootstrap(challenger.correct, answers.correct, resamples=resamples, seed=seed)
+    answers = predict(folder, dataset).answers
+    difference = paired_bootstrap(challenger.answers.correct, answers.correct, resamples=resamples, seed=seed)
     return Comparison(release.version, release.digest, difference, answers.accuracy)
 
 
-def _obstacle(folder: Path, release: Release, schema: Schema) -> str:
-    """Return why the release's model cannot answer rows of `schema`, or an empty string."""
-    config = read_json(folder / "config.json")
-    for what, theirs, ours in (
-        ("classes", config.get("classes"), list(schema.classes)),
-        ("image shape", config.get("image_shape"), list(schema.image.shape)),
-    ):
-        if theirs != ours:
-            return f"cannot compare with {release.name}: its {what} are {theirs}, the dataset's are {ours}"
+def _obstacle(folder: Path, release: Release, model: Path) -> str:
+    """Return why the release and the model do not answer the same questions, or an empty string."""
+    from graftline.components.finetune.model import read_facts
+
+    try:
+        theirs = read_facts(folder)
+    except InputError as error:  # whole, for its files were verified: made by another version of Graftline
+        return f"cannot compare with {release.name}: {error.found}"
+    ours = _questions(read_facts(model))
+    for what, found in _questions(theirs).items():
+        if found != ours[what]:
+            return f"cannot compare with {release.name}: its {what} {found}, the dataset's {ours[what]}"
     return ""
+
+
+def _questions(facts: dict[str, Any]) -> dict[str, object]:
+    """Return what of a model's head.json decides which questions it answers."""
+    return {
+        "head is": facts["head"]["name"],
+        "classes are": facts["classes"],
+        "image shape is": facts["feature"].get("shape"),
+        "vocabulary is": facts.get("vocabulary"),
+    }

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graftline import environment
-from graftline.components.evaluate import plots, tables
+from graftline.components.evaluate import budget, plots, tables
 from graftline.components.evaluate.champion import Comparison, compare_with_champion
 from graftline.components.evaluate.gate import decide
-from graftline.components.evaluate.lift import Experiment, Lift, measure_lift
+from graftline.components.evaluate.lift import Experiment, measure_lift
 from graftline.components.evaluate.params import EvaluateParams
 from graftline.components.evaluate.predict import Predictions, predict
 from graftline.components.evaluate.quality import Quality, assess
 from graftline.components.finetune.params import FinetuneParams
-from graftline.dataset import Images, Schema, read_images, read_schema
+from graftline.dataset import ImageColumn, Schema, read_schema
 from graftline.records import Dependency
 from graftline.training.randomness import seed_everything
 
@@ -27,39 +27,35 @@ def run(context: Context) -> None:
     params = context.section("evaluate", EvaluateParams)
     seed_everything(params.seed, threads=1)  # as in the lift's workers: nothing depends on the number of CPUs
     dataset = context.paths["dataset"]
-    schema, test = read_schema(dataset), read_images(dataset, "test")
-    answers = predict(context.paths["model"], test)
-    quality = assess(answers)
-    champion = _compare(context, params, schema, test, answers)
-    lift = _lift(context, params)
+    schema, predictions = read_schema(dataset), predict(context.paths["model"], dataset)
+    quality = assess(predictions.answers)
+    champion = _compare(context, params, predictions)
+    experiment = _experiment(context, params)
+    seeds = range(params.seed, params.seed + params.lift_seeds)
+    lift = measure_lift(experiment, params.lift_labels, seeds, context.threads)
+    _measure_budget(context, params, experiment)
     metrics = quality.metrics() | lift.metrics() | (champion.metrics() if champion else {})
 
-    _write_answers(context.out, schema, test, answers, quality)
-    plots.plot_mistakes(
-        test.pixels,
-        answers,
-        answers.worst_mistakes(params.mistakes),
-        _names(schema),
-        context.out / "mistakes.png",
-    )
+    _write_answers(context.out, schema, predictions, quality)
+    _write_mistakes(context, params, schema, predictions)
+    if samples := predictions.head.samples(predictions.model, params.seed):
+        tables.write_json(samples, context.out / "samples.json")
     tables.write_lift(lift, context.out)
     plots.plot_lift(lift, context.out / "lift.png")
     tables.write_json(metrics, context.out / "metrics.json")
     tables.write_json(decide(params.gate, metrics, champion), context.out / "decision.json")
     context.draft.metrics = metrics
-    context.draft.environment = environment.determinism(1)
+    context.draft.environment = environment.determinism(1) | predictions.head.environment()
 
 
-def _compare(
-    context: Context, params: EvaluateParams, schema: Schema, test: Images, answers: Predictions
-) -> Comparison | None:
+def _compare(context: Context, params: EvaluateParams, predictions: Predictions) -> Comparison | None:
     """Compare with the store's champion, and record that it was used."""
     comparison = compare_with_champion(
         context.store(),
         context.task,
-        schema,
-        test,
-        answers,
+        context.paths["dataset"],
+        context.paths["model"],
+        predictions,
         resamples=params.bootstrap_resamples,
         seed=params.seed,
     )
@@ -68,21 +64,47 @@ def _compare(
     return comparison
 
 
-def _lift(context: Context, params: EvaluateParams) -> Lift:
+def _experiment(context: Context, params: EvaluateParams) -> Experiment:
     finetune = context.section("finetune", FinetuneParams)
     if params.lift_epochs is not None:
         finetune = finetune.model_copy(update={"epochs": params.lift_epochs})
-    experiment = Experiment(context.paths["dataset"], context.paths["trunk"], finetune, context.work)
-    seeds = range(params.seed, params.seed + params.lift_seeds)
-    return measure_lift(experiment, params.lift_labels, seeds, context.threads)
+    dataset, trunk = context.paths["dataset"], context.paths["trunk"]
+    return Experiment(dataset, trunk, finetune, context.work, params.lift_test_rows, params.seed)
 
 
-def _write_answers(out: Path, schema: Schema, test: Images, answers: Predictions, quality: Quality) -> None:
-    tables.write_predictions(answers, test, schema, out / "predictions.parquet")
-    tables.write_confusion(answers, schema, out / "confusion.csv")
-    tables.write_classes(quality, schema, out / "classes.json")
+def _measure_budget(context: Context, params: EvaluateParams, experiment: Experiment) -> None:
+    """Compare the trunks that pretraining made for comparison, if there are any and it is asked for."""
+    if params.budget_labels is None or not budget.trunks(experiment.trunk):
+        return
+    seeds = range(params.seed, params.seed + params.budget_seeds)
+    found = budget.measure_budget(experiment, params.budget_labels, seeds, context.threads)
+    tables.write_json(budget.as_dict(found, params.budget_labels), context.out / "budget.json")
+    amount = experiment.head.amount
+    budget.plot_budget(found, params.budget_labels, amount, context.out / "budget.png")
+
+
+def _write_answers(out: Path, schema: Schema, predictions: Predictions, quality: Quality) -> None:
+    tables.write_predictions(predictions, schema, out / "predictions.parquet")
     plots.plot_reliability(quality.calibration, out / "reliability.png")
-    plots.plot_confusion(quality.matrix, _names(schema), out / "confusion.png")
+    if quality.classes is not None:
+        tables.write_confusion(predictions.answers, schema, out / "confusion.csv")
+        tables.write_classes(quality.classes, schema, out / "classes.json")
+        plots.plot_confusion(quality.classes.matrix, _names(schema), out / "confusion.png")
+
+
+def _write_mistakes(
+    context: Context, params: EvaluateParams, schema: Schema, predictions: Predictions
+) -> None:
+    """Show the most confident mistakes: images as a picture, texts as a table."""
+    if predictions.answers.probabilities is None:
+        return
+    worst = predictions.answers.worst_mistakes(params.mistakes)
+    if isinstance(schema.feature, ImageColumn):
+        pixels, path = predictions.examples.arrays()["pixels"], context.out / "mistakes.png"
+        plots.plot_mistakes(pixels, predictions.answers, worst, _names(schema), path)
+    else:
+        texts = predictions.head.show(context.paths["dataset"], "test", predictions.examples, worst)
+        tables.write_mistakes(predictions, texts, worst, schema, context.out / "mistakes.json")
 
 
 def _names(schema: Schema) -> list[str]:

@@ -11,7 +11,7 @@ from graftline.components.evaluate.params import Gate
 
 @dataclass(frozen=True)
 class Rule:
-    """One check. The quantities are fractions, so margins of different rules compare."""
+    """One check. Most quantities are fractions, so margins of different rules compare."""
 
     name: str
     value: float | None
@@ -21,6 +21,8 @@ class Rule:
     """`>=` or `<=`: how the value must stand to the limit."""
     note: str = ""
     """Why the value is None."""
+    scale: float = 1.0
+    """What the margin of a quantity that is no fraction is divided by, to compare it with the others."""
 
     @property
     def passed(self) -> bool:
@@ -57,7 +59,7 @@ def decide(gate: Gate, metrics: dict[str, float], champion: Comparison | None) -
         "passed": all(rule.passed for rule in rules),
         "reason": _reason(rules) + ("" if champion else "; no champion to compare with"),
         "rules": [
-            {key: value for key, value in asdict(rule).items() if key != "note" or value}
+            {key: value for key, value in asdict(rule).items() if key != "scale" and (key != "note" or value)}
             | {"passed": rule.passed, "margin": rule.margin}
             for rule in rules
         ],
@@ -67,19 +69,21 @@ def decide(gate: Gate, metrics: dict[str, float], champion: Comparison | None) -
 
 def _floors(gate: Gate, metrics: dict[str, float]) -> list[Rule]:
     declared = [
-        ("min_accuracy", metrics["accuracy"], gate.min_accuracy, ">="),
-        ("max_ece", metrics["ece"], gate.max_ece, "<="),
-        ("min_class_recall", metrics["min_class_recall"], gate.min_class_recall, ">="),
-        *(
-            (f"min_lift.{name}", metrics[f"lift_{name}"], floor, ">=")
-            for name, floor in gate.min_lift.items()
-        ),
+        ("min_accuracy", "accuracy", gate.min_accuracy, ">="),
+        ("max_ece", "ece", gate.max_ece, "<="),
+        ("min_class_recall", "min_class_recall", gate.min_class_recall, ">="),
+        ("max_perplexity", "perplexity", gate.max_perplexity, "<="),
+        *((f"min_lift.{name}", f"lift_{name}", floor, ">=") for name, floor in gate.min_lift.items()),
     ]
     return [
-        Rule(name, value, limit, comparison)
-        for name, value, limit, comparison in declared
+        Rule(
+            name, metrics.get(metric), limit, comparison,
+            "" if metric in metrics else f"this head has no {metric}; set gate.{name} to null",
+            limit if metric == "perplexity" else 1.0,
+        )
+        for name, metric, limit, comparison in declared
         if limit is not None
-    ]
+    ]  # fmt: skip
 
 
 def _champion_rule(gate: Gate, champion: Comparison | None) -> list[Rule]:
@@ -97,7 +101,11 @@ def _reason(rules: list[Rule]) -> str:
     if not rules:
         return "passed: the gate declares no rule"
     failed = [rule for rule in rules if not rule.passed]
-    decider = min(failed or rules, key=lambda rule: float("-inf") if rule.margin is None else rule.margin)
+    decider = min(failed or rules, key=_closeness)
     others = [rule.name for rule in failed if rule is not decider]
     also = f" (also failed: {', '.join(others)})" if others else ""
     return f"{'failed' if failed else 'passed'}: {decider.sentence()}{also}"
+
+
+def _closeness(rule: Rule) -> float:
+    return float("-inf") if rule.margin is None else rule.margin / rule.scale

@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graftline.components.evaluate.params import label_name
-from graftline.components.evaluate.predict import Predictions
 from graftline.components.evaluate.statistics import Estimate, t_interval
 from graftline.components.evaluate.workers import run_all
-from graftline.dataset import read_images, read_schema
-from graftline.digests import sha256_bytes
+from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.training.progress import Progress
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from graftline.components.finetune.fit import Data, Examples
+    from graftline.components.finetune.fit import Data
+    from graftline.components.finetune.heads.head import Examples, Head
     from graftline.components.finetune.params import FinetuneParams
 
 TRUNK, SCRATCH = ARMS = ("trunk", "scratch")
@@ -41,6 +38,16 @@ class Experiment:
     params: FinetuneParams
     work: Path
     """A folder for arrays that the workers share."""
+    test_rows: int | None = None
+    """Test rows on which the fits are scored; None for all."""
+    seed: int = 0
+    """Draws those rows."""
+
+    @property
+    def head(self) -> Head[Any]:
+        from graftline.components.finetune.heads import make_head
+
+        return make_head(self.params.head)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Run:
     subset: str
     """sha256 of those examples: equal for both arms of a pair."""
     accuracy: float
-    """On the whole test set."""
+    """On the test rows, or on the sample of them."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,10 @@ class Lift:
     runs: list[Run]
     points: list[Point]
     seeds: int
+    amount: str = "labels a class"
+    """What the label counts count."""
+    unit: str = "image"
+    """What the accuracy is the accuracy of."""
 
     def metrics(self) -> dict[str, float]:
         """Return the flat metrics: `trunk_5`, `scratch_5`, `lift_5`, `lift_5_low`, `lift_5_high`, ..."""
@@ -113,6 +124,8 @@ class Lift:
         return {
             "runs": [asdict(run) for run in self.runs],
             "points": [asdict(point) for point in self.points],
+            "amount": self.amount,
+            "unit": self.unit,
         }
 
 
@@ -128,14 +141,15 @@ def measure_lift(experiment: Experiment, counts: tuple[int | None, ...], seeds: 
     Raises:
         InputError: a label count is more than a class has, or a fit cannot be done.
     """
-    _unpack(experiment)
+    unpack(experiment)
     sizes = _sizes(experiment, counts)
     fits = [Fit(experiment, count, seed, arm) for count in counts for seed in seeds for arm in ARMS]
     # The longest first, so that no worker ends long after the others.
     fits.sort(key=lambda fit: -sizes[fit.labels])
     runs = _run_showing_progress(fits, min(workers, len(fits)))
     points = [_point(count, sizes[count], runs) for count in counts]
-    return Lift(sorted(runs, key=lambda run: (run.examples, run.seed, run.arm)), points, len(seeds))
+    runs.sort(key=lambda run: (run.examples, run.seed, run.arm))
+    return Lift(runs, points, len(seeds), experiment.head.amount, experiment.head.unit)
 
 
 def _run_showing_progress(fits: list[Fit], workers: int) -> list[Run]:
@@ -157,19 +171,17 @@ def _run_showing_progress(fits: list[Fit], workers: int) -> list[Run]:
 def run_fit(fit: Fit) -> Run:
     """Fine-tune as `fit` says and return what came of it. Runs in a worker."""
     from graftline.components.finetune.fit import fit as fine_tune
-    from graftline.components.finetune.model import probabilities
+    from graftline.training.memory import keep_freed_memory
     from graftline.training.randomness import seed_everything
 
-    experiment = fit.experiment
-    classes = len(read_schema(experiment.dataset).classes)
-    data, test = _data(fit, classes), _load(experiment.work, "test")
+    keep_freed_memory()
+    experiment, schema = fit.experiment, read_schema(fit.experiment.dataset)
+    data = _data(fit, len(schema.classes))
     seed_everything(fit.seed, threads=1)
-    model = fine_tune(
-        experiment.trunk, data, experiment.params, fit.seed, classes, scratch=fit.arm == SCRATCH
-    )
-    answers = Predictions(test.labels.numpy(), probabilities(model, test.pixels))
+    model = fine_tune(experiment.trunk, data, experiment.params, fit.seed, schema, scratch=fit.arm == SCRATCH)
+    answers = model.answer(_load(experiment, "test"), fast=True)
     return Run(
-        label_name(fit.labels), fit.seed, fit.arm, len(data.train), _digest(data.train), answers.accuracy
+        label_name(fit.labels), fit.seed, fit.arm, len(data.train), data.train.digest(), answers.accuracy
     )
 
 
@@ -180,59 +192,59 @@ def _data(fit: Fit, classes: int) -> Data:
     """
     from graftline.components.finetune.fit import Data, select
 
-    folder, params = fit.experiment.work, fit.experiment.params
+    experiment = fit.experiment
     return Data(
-        select(_load(folder, "train"), fit.labels, classes, fit.seed),
-        _load(folder, "val") if fit.labels is None else None,
-        _map(folder, "unlabelled", "pixels") if params.joint_weight else None,
+        select(_load(experiment, "train"), fit.labels, classes, fit.seed),
+        _load(experiment, "val") if fit.labels is None else None,
+        _load(experiment, "unlabelled") if experiment.params.joint_weight else None,
     )
 
 
-def _load(folder: Path, split: str) -> Examples:
-    """Return a labelled split that `_unpack` wrote."""
-    from graftline.components.finetune.fit import Examples
-
-    return Examples(_map(folder, split, "pixels"), _map(folder, split, "labels"))
-
-
 @cache
-def _map(folder: Path, split: str, name: str) -> Tensor:
-    """Return an array that `_unpack` wrote, mapped into memory: workers share its pages."""
+def _load(experiment: Experiment, split: str) -> Examples:
+    """Return a split that `unpack` wrote, mapped into memory: workers share its pages."""
+    folder = experiment.work / split
+    arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
+    examples: Examples = experiment.head.examples.from_arrays(arrays)
+    return examples
+
+
+def unpack(experiment: Experiment) -> None:
+    """Write the splits of the dataset as plain arrays into the experiment's folder."""
+    for split in ("train", "val", "test", *(("unlabelled",) if experiment.params.joint_weight else ())):
+        examples = experiment.head.read(experiment.dataset, split, experiment.trunk)
+        if split == "test":
+            examples = _sample(examples, experiment)
+        (experiment.work / split).mkdir(parents=True, exist_ok=True)
+        for name, array in examples.arrays().items():
+            np.save(experiment.work / split / f"{name}.npy", array)
+
+
+def _sample(examples: Examples, experiment: Experiment) -> Examples:
+    """Return the test rows on which the fits are scored, the same for all of them."""
     import torch
 
-    return torch.from_numpy(np.load(_array(folder, split, name), mmap_mode="c"))
+    from graftline.training.randomness import generator
 
-
-def _unpack(experiment: Experiment) -> None:
-    """Write the splits of the dataset as plain arrays into the experiment's folder."""
-    experiment.work.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "val", "test", *(("unlabelled",) if experiment.params.joint_weight else ())):
-        images = read_images(experiment.dataset, split)
-        np.save(_array(experiment.work, split, "pixels"), images.pixels)
-        if images.labels is not None:
-            np.save(_array(experiment.work, split, "labels"), images.labels)
-
-
-def _array(folder: Path, split: str, name: str) -> Path:
-    return folder / f"{split}-{name}.npy"
-
-
-def _digest(examples: Examples) -> str:
-    """Return the sha256 of pixels and labels."""
-    return sha256_bytes(examples.pixels.numpy().tobytes() + examples.labels.numpy().tobytes())
+    if experiment.test_rows is None or experiment.test_rows >= len(examples):
+        return examples
+    order = torch.randperm(len(examples), generator=generator(experiment.seed, 0, "lift test rows"))
+    return examples.take(order[: experiment.test_rows].sort().values)
 
 
 def _sizes(experiment: Experiment, counts: tuple[int | None, ...]) -> dict[int | None, float]:
     """Return labels a class by label count; for None the mean. Raises InputError if a class has too few."""
-    schema = read_schema(experiment.dataset)
-    labels = np.load(_array(experiment.work, "train", "labels"))
-    available = np.bincount(labels, minlength=len(schema.classes))
-    fewest = int(available.argmin())
+    train, schema = _load(experiment, "train"), read_schema(experiment.dataset)
+    if train.classes is None:
+        available, who = np.array([len(train)]), "there are"
+    else:
+        available = np.bincount(train.classes.numpy(), minlength=len(schema.classes))
+        who = f"class {schema.classes[int(available.argmin())]} has"
     for count in counts:
-        if count is not None and count > available[fewest]:
+        if count is not None and count > available.min():
             raise InputError(
-                "evaluate.lift_labels", f"{count} labels a class",
-                expected=f"at most {available[fewest]}, which class {schema.classes[fewest]} has in train",
+                "evaluate.lift_labels", f"{count} {experiment.head.amount}",
+                expected=f"at most {available.min()}, which {who} in train",
                 fix="lower it, or label more data",
             )  # fmt: skip
     return {count: float(available.mean()) if count is None else count for count in counts}

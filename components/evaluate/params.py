@@ -29,6 +29,8 @@ class Gate(Params):
     """Largest expected calibration error, a fraction from 0 to 1."""
     min_class_recall: Fraction | None = None
     """Least recall of the worst class, a fraction from 0 to 1."""
+    max_perplexity: float | None = Field(default=None, ge=1)
+    """Largest test perplexity of a model that generates text, at least 1."""
     min_lift: dict[str, SignedFraction] = Field(default={})
     """Least mean lift of pretraining by label count (a count of `lift_labels` as text, or `all`), -1 to 1."""
     max_champion_loss: Fraction | None = 0.0
@@ -40,15 +42,22 @@ class EvaluateParams(Params):
     """What to measure, and what the measures must be."""
 
     lift_labels: tuple[LabelCount | None, ...] = Field((5, 10, 50, None), min_length=1)
-    """Labels a class at which the lift of pretraining is measured, each at least 1; null is all of them."""
+    """Labels a class at which the lift of pretraining is measured, each at least 1; null is all of them. Where an
+    example has no one class they are examples in all, as in `finetune.labels_per_class`."""
     lift_seeds: int = Field(4, ge=2, le=100)
     """Paired fine-tunings per label count, 2 to 100; with fewer than 4 the intervals say little."""
     lift_epochs: int | None = Field(None, ge=1)
     """Epochs of each of those fine-tunings, at least 1; null is as `finetune.epochs`."""
+    lift_test_rows: LabelCount | None = None
+    """Test rows on which those fine-tunings are scored, a fixed sample of them; null for all."""
+    budget_labels: LabelCount | None = None
+    """Labels a class at which the trunks of `pretrain.sizes` are compared with the main one; null compares nothing."""
+    budget_seeds: int = Field(2, ge=2, le=100)
+    """Fine-tunings of each of those trunks, 2 to 100."""
     bootstrap_resamples: int = Field(10_000, ge=1000, le=1_000_000)
     """Resamples of the test rows in the comparison with the champion, 1,000 to 1,000,000."""
     mistakes: int = Field(24, ge=1, le=100)
-    """Pictures in the grid of the most confident mistakes, 1 to 100."""
+    """How many of the most confident mistakes to show, 1 to 100."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the bootstrap, and the first of the lift's seeds (the others follow it), 0 to 2**31 - 1."""
     gate: Gate = Gate()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from graftline.components.evaluate.lift import Lift
-    from graftline.components.evaluate.predict import Predictions
+    from graftline.components.finetune.answers import Answers
 
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
 COLUMNS = 8
@@ -56,7 +56,9 @@ def plot_confusion(matrix: Integers, classes: list[str], path: Path) -> None:
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=0 if max(map(len, classes)) < 4 else 60)
+    short = max(map(len, classes)) < 4
+    slanted: dict[str, Any] = {} if short else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(ticks, classes, **slanted)
     axes.set_yticks(ticks, classes)
     axes.tick_params(length=0)
     right = int(np.trace(matrix))
@@ -129,7 +131,7 @@ def plot_lift(lift: Lift, path: Path) -> None:
     axes.set_xticks(sizes, [_tick(point.name, point.size) for point in points])
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.12)
-    axes.set(xlabel="labels a class", ylabel="test accuracy", title="Lift of pretraining, in points")
+    axes.set(xlabel=lift.amount, ylabel="test accuracy", title="Lift of pretraining, in points")
     axes.legend(loc="lower right")
     plot.supxlabel(
         f"mean and 95% t interval of {lift.seeds} paired seeds; a bold lift's own interval excludes 0",
@@ -143,30 +145,30 @@ def _tick(name: str, size: float) -> str:
 
 
 def plot_mistakes(
-    pixels: np.ndarray, predictions: Predictions, worst: Integers, classes: list[str], path: Path
+    pixels: np.ndarray, answers: Answers, worst: Integers, classes: list[str], path: Path
 ) -> None:
     """Draw the most confident wrong answers: the picture, actual and predicted class, confidence.
 
     Args:
         pixels: (n, height, width), 0 to 1, of all test rows.
-        predictions: on the same rows.
+        answers: on the same rows.
         worst: (k,) positions of the rows to draw, most confident first.
         classes: the classes' names.
         path: of the PNG.
     """
     lines = max(1, -(-len(worst) // COLUMNS))
     plot = figure(1.0 * COLUMNS, 1.45 * lines + 0.5)
-    wrong = int((~predictions.correct).sum())
+    wrong = int((~answers.correct).sum())
     plot.suptitle(_mistakes_title(len(worst), wrong), x=0.01, ha="left", fontsize=11, fontweight="bold")
     grid = plot.subplots(lines, COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, row in zip(grid.flat, worst, strict=False):
         axes.imshow(1 - pixels[row], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        actual, predicted = classes[predictions.labels[row]], classes[predictions.predicted[row]]
+        actual, predicted = classes[answers.labels[row]], classes[answers.predicted[row]]
         axes.set_title(f"{actual} → {predicted}", fontsize=10, loc="center", color=WARN, pad=3)
         axes.text(
-            0.5, -0.04, f"{predictions.confidence[row]:.1%}", transform=axes.transAxes, ha="center", va="top",
+            0.5, -0.04, f"{answers.confidence[row]:.1%}", transform=axes.transAxes, ha="center", va="top",
             fontsize=8, color=INK,
         )  # fmt: skip
     save(plot, path)

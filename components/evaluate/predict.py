@@ -3,59 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from graftline.dataset import Images
+    from graftline.components.finetune.answers import Answers
+    from graftline.components.finetune.heads.head import Examples, Head, Model
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's answers on n rows, in the order of the images."""
+    """A model's answers on the test split."""
 
-    labels: NDArray[np.int64]
-    """(n,) true class indices."""
-    probabilities: NDArray[np.float32]
-    """(n, classes)."""
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        """(n,) class indices of the largest probability."""
-        predicted: NDArray[np.int64] = self.probabilities.argmax(axis=1)
-        return predicted
-
-    @property
-    def confidence(self) -> NDArray[np.float32]:
-        """(n,) the largest probability."""
-        confidence: NDArray[np.float32] = self.probabilities.max(axis=1)
-        return confidence
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """(n,) whether the prediction is right."""
-        correct: NDArray[np.bool_] = self.predicted == self.labels
-        return correct
-
-    @property
-    def accuracy(self) -> float:
-        return int(self.correct.sum()) / len(self.labels)
-
-    def worst_mistakes(self, count: int) -> NDArray[np.int64]:
-        """Return the positions of the wrong answers, most confident first, at most `count`."""
-        wrong = np.flatnonzero(~self.correct)
-        return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
+    answers: Answers
+    examples: Examples
+    """The test rows, as the model takes them."""
+    head: Head[Any]
+    model: Model[Any]
 
 
-def predict(folder: Path, images: Images) -> Predictions:
-    """Return what the model in `folder` (a model or a release) says about labelled images."""
-    import torch
+def predict(folder: Path, dataset: Path) -> Predictions:
+    """Return what the model in `folder` (a model or a release) says about the test rows of a dataset.
 
-    from graftline.components.finetune.model import load_model, probabilities
+    Each model reads the rows by itself: two text models may have different vocabularies.
+    """
+    from graftline.components.finetune.model import load_model, read_head
 
-    assert images.labels is not None
-    return Predictions(images.labels, probabilities(load_model(folder), torch.from_numpy(images.pixels)))
+    head = read_head(folder)
+    examples = head.read(dataset, "test", folder)
+    model = load_model(folder)
+    return Predictions(model.answer(examples), examples, head, model)

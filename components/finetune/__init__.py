@@ -19,4 +19,5 @@ COMPONENT = Component(
     output="model",
     load=_load,
     inputs=("dataset", "trunk"),
+    distributed=True,
 )

@@ -1,53 +1,44 @@
-"""Learn a head, and the trunk with it, from labelled images."""
+"""Learn a head, and the trunk with it, from labelled data."""
 
 from __future__ import annotations
 
 import json
 
-import torch
-
 from graftline.component import Context
-from graftline.components.finetune.fit import Data, Examples, fit, select
-from graftline.components.finetune.model import probabilities, save_model
+from graftline.components.finetune.fit import Data, fit, select
+from graftline.components.finetune.heads import make_head
+from graftline.components.finetune.model import save_model
 from graftline.components.finetune.params import FinetuneParams
-from graftline.dataset import Images, read_images, read_schema
+from graftline.dataset import read_schema
 from graftline.environment import determinism
 from graftline.plots import loss_curve
 from graftline.training.desk import open_desk
+from graftline.training.memory import keep_freed_memory
 from graftline.training.metrics import read_metrics
 from graftline.training.randomness import seed_everything
 
 
 def run(context: Context) -> None:
-    """Fill `context.out` with the model, its config, its metrics and its training curve."""
+    """Fill `context.out` with the model, what it is, its metrics and its training curve."""
     params = context.section("finetune", FinetuneParams)
     seed_everything(params.seed, context.threads)
-    context.draft.environment = determinism(context.threads)
-    dataset = context.paths["dataset"]
+    keep_freed_memory()
+    head = make_head(params.head)
+    context.draft.environment = determinism(context.threads) | head.environment()
+    dataset, trunk = context.paths["dataset"], context.paths["trunk"]
     schema = read_schema(dataset)
-    count = len(schema.classes)
-    labelled = as_examples(read_images(dataset, "train"))
-    train = select(labelled, params.labels_per_class, count, params.seed)
-    val = as_examples(read_images(dataset, "val"))
+    labelled = head.read(dataset, "train", trunk)
+    train = select(labelled, params.labels_per_class, len(schema.classes), params.seed)
+    val = head.read(dataset, "val", trunk)
     # With few labels nothing is held out to stop early: a validation set would be labels by another name.
     held_out = val if params.labels_per_class is None else None
-    unlabelled = torch.from_numpy(read_images(dataset, "unlabelled").pixels) if params.joint_weight else None
-    desk = open_desk(context, min(params.batch, len(train)))
-    model = fit(
-        context.paths["trunk"], Data(train, held_out, unlabelled), params, params.seed, count, desk=desk
-    )
-    save_model(model, schema, context.out)
+    unlabelled = head.read(dataset, "unlabelled", trunk) if params.joint_weight else None
+    desk = open_desk(context, min(params.batch, len(train)), head.plural)
+    model = fit(trunk, Data(train, held_out, unlabelled), params, params.seed, schema, desk=desk)
+    accuracy = model.answer(val).accuracy
+    save_model(head, model, schema, context.out)
     (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
-    right = probabilities(model, val.pixels).argmax(axis=1) == val.labels.numpy()
-    _summarise(
-        context, {"examples": len(train), "val_examples": len(val), "val_accuracy": float(right.mean())}
-    )
-
-
-def as_examples(images: Images) -> Examples:
-    """Return labelled images as tensors."""
-    assert images.labels is not None
-    return Examples(torch.from_numpy(images.pixels), torch.from_numpy(images.labels))
+    _summarise(context, {"examples": len(train), "val_examples": len(val), "val_accuracy": accuracy})
 
 
 def _summarise(context: Context, metrics: dict[str, float]) -> None:

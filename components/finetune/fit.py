@@ -10,30 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from graftline.canonical import read_json
-from graftline.components.finetune.heads.image_classification import ImageClassifier
+from graftline.components.finetune.heads import make_head
+from graftline.components.finetune.heads.head import E, Examples, Joint, Model
 from graftline.components.finetune.params import FinetuneParams
-from graftline.components.pretrain.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.components.pretrain.objectives import ObjectiveParams, build_objective
-from graftline.components.pretrain.objectives.reconstruction import Reconstruction
+from graftline.dataset import Schema
 from graftline.errors import GraftlineError, InputError
 from graftline.training.loop import Desk, Run, train
-from graftline.training.randomness import batch_indices, generator
-from graftline.trunks import CONFIG, load_trunk, load_weights
-from graftline.trunks.conv import ConvTrunk
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Labelled images."""
-
-    pixels: torch.Tensor
-    """(n, height, width) float32 from 0 to 1."""
-    labels: torch.Tensor
-    """(n,) int64 class indices."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
+from graftline.training.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -43,30 +26,39 @@ class Data:
     train: Examples
     val: Examples | None
     """For early stopping; None to use all steps."""
-    unlabelled: torch.Tensor | None = None
-    """(n, height, width) pixels, for the joint objective only."""
+    unlabelled: Examples | None = None
+    """For the joint objective only."""
 
 
-def select(examples: Examples, labels_per_class: int | None, classes: int, seed: int) -> Examples:
+def select(examples: E, labels_per_class: int | None, classes: int, seed: int) -> E:
     """Return a balanced random subset, a pure function of the seed; all examples for None.
 
+    Where an example has no one class (a sentence with a tag a word, a document to generate), `labels_per_class`
+    is the number of examples in all.
+
     Raises:
-        InputError: a class has fewer examples than asked for.
+        InputError: there are fewer examples, or fewer of a class, than asked for.
     """
     if labels_per_class is None:
         return examples
     order = torch.randperm(len(examples), generator=generator(seed, 0, "subset"))
-    chosen = []
-    for number in range(classes):
-        members = order[examples.labels[order] == number][:labels_per_class]
-        if len(members) < labels_per_class:
-            raise InputError(
-                "labels_per_class", f"{labels_per_class}, but class number {number} has {len(members)} examples",
-                fix=f"ask for at most {len(members)}, or give more labelled data",
-            )  # fmt: skip
-        chosen.append(members)
-    rows = torch.cat(chosen)
-    return Examples(examples.pixels[rows], examples.labels[rows])
+    labels = examples.classes
+    if labels is None:
+        return examples.take(_first(order, labels_per_class, "there are"))
+    chosen = [
+        _first(order[labels[order] == number], labels_per_class, f"class number {number} has")
+        for number in range(classes)
+    ]
+    return examples.take(torch.cat(chosen))
+
+
+def _first(members: torch.Tensor, count: int, who: str) -> torch.Tensor:
+    if len(members) < count:
+        raise InputError(
+            "labels_per_class", f"{count}, but {who} {len(members)} examples",
+            fix=f"ask for at most {len(members)}, or give more labelled data",
+        )  # fmt: skip
+    return members[:count]
 
 
 def steps_for(params: FinetuneParams, examples: int) -> int:
@@ -75,33 +67,35 @@ def steps_for(params: FinetuneParams, examples: int) -> int:
 
 
 def fit(
-    trunk_folder: Path, data: Data, params: FinetuneParams, seed: int, classes: int,
+    trunk: Path, data: Data, params: FinetuneParams, seed: int, schema: Schema,
     *, scratch: bool = False, desk: Desk | None = None,
-) -> ImageClassifier:  # fmt: skip
-    """Return a model fine-tuned from the trunk in `trunk_folder`, or with `scratch` from its shape only.
+) -> Model[Any]:  # fmt: skip
+    """Return a model fine-tuned from the trunk in a folder, or with `scratch` from its shape only.
 
     Both arms draw the same batches and warps at equal seed, and their heads start equal.
     """
     torch.manual_seed(seed)
-    trunk = load_trunk(trunk_folder, weights=not scratch)
-    model = ImageClassifier(trunk, classes)
-    joint = _joint(trunk_folder, trunk, scratch) if params.joint_weight else None
-    module = nn.ModuleDict({"model": model} | ({"decoder": joint.decoder} if joint else {}))
+    head = make_head(params.head)
+    model = head.build(trunk, schema, scratch=scratch)
+    joint = _joint(trunk, model, data, params, scratch=scratch)
+    module = nn.ModuleDict({"model": model} | ({"decoder": joint.module} if joint else {}))
     batch = min(params.batch, len(data.train))
     steps = steps_for(params, len(data.train))
+    if params.freeze_trunk:
+        model.freeze_trunk()
+
+    def drawn(step: int) -> Examples:
+        return data.train.take(data.train.draw(seed, step, batch))
 
     def loss(step: int) -> torch.Tensor:
         module.train()
-        if params.freeze_trunk:
-            trunk.eval()
-        chosen = batch_indices(seed, step, batch, len(data.train))
-        total = model.loss(data.train.pixels[chosen], data.train.labels[chosen], params.head, seed, step)
-        if joint is not None and data.unlabelled is not None:
-            rows = batch_indices(seed + 1, step, params.batch, len(data.unlabelled))
-            total = total + params.joint_weight * joint.loss(data.unlabelled[rows], seed, step)
-        return total
+        total = model.loss(drawn(step), seed, step)
+        return total if joint is None else total + params.joint_weight * joint.loss(seed, step)
 
-    run = Run(module, _optimizer(model, joint, params), loss, steps, params.warmup_steps)
+    optimizer = _optimizer(model, joint, params)
+    run = Run(
+        module, optimizer, loss, steps, params.warmup_steps, rows=lambda step: drawn(step).rows.tolist()
+    )
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
     train(run, desk)
@@ -110,38 +104,27 @@ def fit(
     return model.eval()
 
 
-def _joint(folder: Path, trunk: ConvTrunk, scratch: bool) -> Reconstruction:
-    """Return the pretraining objective around `trunk`, with the decoder that pretraining ended with."""
-    from pydantic import TypeAdapter
-
-    params: ObjectiveParams = TypeAdapter(ObjectiveParams).validate_python(
-        read_json(folder / CONFIG)["objective"]
-    )
-    objective = build_objective(trunk, params)
-    if not scratch:
-        load_weights(objective.decoder, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
-    return objective
+def _joint(
+    trunk: Path, model: Model[Any], data: Data, params: FinetuneParams, *, scratch: bool
+) -> Joint | None:
+    if not params.joint_weight or data.unlabelled is None:
+        return None
+    return make_head(params.head).joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
 
 
-def _optimizer(
-    model: ImageClassifier, joint: Reconstruction | None, params: FinetuneParams
-) -> torch.optim.Optimizer:
-    groups: list[dict[str, Any]] = [{"params": list(model.output.parameters()), "lr": params.learning_rate}]
-    if params.freeze_trunk:
-        model.trunk.requires_grad_(False)
-    else:
-        groups.append(
-            {"params": list(model.trunk.parameters()), "lr": params.learning_rate * params.trunk_rate}
-        )
+def _optimizer(model: Model[Any], joint: Joint | None, params: FinetuneParams) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [{"params": model.head_parameters(), "lr": params.learning_rate}]
+    if trunk := model.trunk_parameters():
+        groups.append({"params": trunk, "lr": params.learning_rate * params.trunk_rate})
     if joint is not None:
-        groups.append({"params": list(joint.decoder.parameters()), "lr": params.learning_rate})
+        groups.append({"params": list(joint.module.parameters()), "lr": params.learning_rate})
     return torch.optim.AdamW(groups, weight_decay=params.weight_decay, fused=True)
 
 
 class EarlyStop:
     """Keeps the weights with the best validation accuracy; ends the run when it no longer improves."""
 
-    def __init__(self, model: ImageClassifier, val: Examples, every: int, patience: int) -> None:
+    def __init__(self, model: Model[Any], val: Examples, every: int, patience: int) -> None:
         """Look every `every` steps; stop after `patience` looks without a better accuracy."""
         self._model, self._val, self._every, self._patience = model, val, every, patience
         self._best: dict[str, torch.Tensor] = {}
@@ -150,7 +133,7 @@ class EarlyStop:
     def after_step(self, step: int) -> bool:
         if step % self._every:
             return False
-        score = self._measure()
+        score = self._model.score(self._val)
         if not math.isfinite(score[1]):
             raise GraftlineError(
                 f"the validation loss is {-score[1]} after step {step}; lower the learning rate, or look at the data"
@@ -161,14 +144,6 @@ class EarlyStop:
         else:
             self._waited += 1
         return self._waited >= self._patience
-
-    def _measure(self) -> tuple[int, float]:
-        """Return how many validation examples are right and, to break ties, minus the loss."""
-        self._model.eval()
-        with torch.no_grad():
-            logits = torch.cat([self._model(part) for part in self._val.pixels.split(1000)])
-            loss = nn.functional.cross_entropy(logits, self._val.labels)
-        return int((logits.argmax(dim=1) == self._val.labels).sum()), -loss.item()
 
     def take_best(self) -> None:
         """Put the best weights into the model, if there was a look."""

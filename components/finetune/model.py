@@ -1,54 +1,65 @@
-"""A fine-tuned model as a folder: config.json and model.safetensors, in a model output or a release."""
+"""A fine-tuned model as a folder: head.json and the weights, in a model output or a release."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
+from pydantic import ValidationError
 
 from graftline.canonical import read_json
-from graftline.components.finetune.heads import image_classification
-from graftline.components.finetune.heads.image_classification import ImageClassifier
+from graftline.components.finetune.heads import make_head, parse_head
+from graftline.components.finetune.heads.head import Head, Model
 from graftline.dataset import Schema
-from graftline.durable import write_new
 from graftline.errors import InputError
-from graftline.trunks import load_weights
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-
-
-def save_model(model: ImageClassifier, schema: Schema, folder: Path) -> None:
-    """Write the model's weights and config into `folder`."""
-    from safetensors.torch import save
-
-    write_new(folder / WEIGHTS, save(model.state_dict()))
-    config = image_classification.config(model, schema)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+FACTS = "head.json"
 
 
-def load_model(folder: Path) -> ImageClassifier:
-    """Return the model in `folder`, ready to predict.
+def save_model(head: Head[Any], model: Model[Any], schema: Schema, folder: Path) -> None:
+    """Write the model's weights into `folder`, and what a reader needs to use it."""
+    values = {"head": head.params.model_dump(mode="json"), **schema.as_dict(), **model.save(folder)}
+    (folder / FACTS).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what the head.json in `folder` says: `head`, `feature`, `label`, `classes` and the head's own.
 
     Raises:
-        InputError: the config is not one or names an unknown head, or the weights do not fit it.
+        InputError: there is none, or it is not one.
     """
-    config = read_json(folder / CONFIG)
+    values = read_json(folder / FACTS)
     try:
-        if config["head"] != "image_classification":
-            raise InputError(folder / CONFIG, f"head {config['head']!r}", expected="image_classification")
-        model = image_classification.build(config)
+        Schema.from_dict(values)
+        parse_head(values["head"])
     except (KeyError, TypeError, ValueError) as error:
-        found = f"not a model's config ({error!r})"
-        raise InputError(folder / CONFIG, found, fix="run finetune again") from None
-    load_weights(model, folder / WEIGHTS, fix="run finetune again")
-    return model.eval()
+        found = f"not a model's {FACTS} ({_short(error)})"
+        raise InputError(folder / FACTS, found, fix="run finetune again") from None
+    return dict(values)
 
 
-def probabilities(model: ImageClassifier, pixels: torch.Tensor, batch: int = 1000) -> np.ndarray:
-    """Return (n, classes) float32 probabilities of (n, height, width) pixels from 0 to 1."""
-    model.eval()
-    with torch.no_grad():
-        parts = [model(part).softmax(dim=1) for part in pixels.split(batch)]
-    return torch.cat(parts).numpy()
+def _short(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return repr(error)
+    first = error.errors(include_url=False)[0]
+    return f"head{''.join(f'.{part}' for part in first['loc'])}: {first['msg']}"
+
+
+def read_head(folder: Path) -> Head[Any]:
+    """Return the head of the model in `folder`. Raises InputError."""
+    return make_head(parse_head(read_facts(folder)["head"]))
+
+
+def load_model(folder: Path) -> Model[Any]:
+    """Return the model in `folder`, ready to answer.
+
+    Raises:
+        InputError: head.json is not one or names an unknown head, or the weights do not fit it.
+    """
+    facts = read_facts(folder)
+    try:
+        return read_head(folder).load(folder, facts)
+    except (KeyError, TypeError, ValueError) as error:
+        found = f"not a model's {FACTS} ({error!r})"
+        raise InputError(folder / FACTS, found, fix="run finetune again") from None

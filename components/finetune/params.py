@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from graftline.components.finetune.heads import HeadParams
 from graftline.components.finetune.heads.image_classification import ImageClassificationParams
 from graftline.params import Params
 
@@ -11,10 +12,11 @@ from graftline.params import Params
 class FinetuneParams(Params):
     """The section `finetune` of a task's parameters."""
 
-    head: ImageClassificationParams = ImageClassificationParams()
+    head: HeadParams = Field(default=ImageClassificationParams(), discriminator="name")
     """What is learned from labels."""
     labels_per_class: int | None = Field(default=None, ge=1)
-    """How many labelled examples of each class to learn from; null for all."""
+    """How many labelled examples of each class to learn from; null for all. Where an example has no one class (a
+    sentence with a tag a word, a document to generate) it is the number of examples in all."""
     epochs: int = Field(default=12, ge=1, le=100_000)
     """Passes over the labelled examples, at most."""
     min_steps: int = Field(default=80, ge=1, le=1_000_000)

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from graftline.component import Context
 
 FILES = {
-    "model.safetensors": "model", "config.json": "model", "metrics.json": "evaluation",
-    "profile.json": "dataset", "schema.json": "dataset",
+    "head.json": "model", "model.safetensors": "model", "metrics.json": "evaluation", "profile.json": "dataset",
+    "schema.json": "dataset",
 }  # fmt: skip
-"""Each file of a release that an input holds, and which."""
+"""Files that every release holds, and the input that has each. With them go the model's other files (in the layout
+of its library, such as config.json and tokenizer.json), and the evaluation's pictures."""
+_OF_THE_RUN = ("metrics.json", "metrics.jsonl", "record.json", "execution.json")
+"""Files of a model that tell of its training and are no part of it."""
 CARD, RECEIPT = "README.md", "release.json"
 
 
@@ -51,7 +54,8 @@ def run(context: Context) -> None:
 
 
 def _draft(context: Context, params: PublishParams, decision: Decision) -> Draft:
-    files = {name: context.paths[of] / name for name, of in FILES.items()}
+    sources = _sources(context)
+    files = {name: context.paths[of] / name for name, of in sources.items()}
     plots = {path.name: path for path in sorted(context.paths["evaluation"].glob("*.png"))}
     for path in files.values():
         if not path.is_file():
@@ -63,8 +67,18 @@ def _draft(context: Context, params: PublishParams, decision: Decision) -> Draft
         task=context.task, files=files | plots | {CARD: card}, records=_records(context), metrics=metrics,
         compared_with=decision.champion, alias=params.alias,
     )  # fmt: skip
-    _check_unchanged(context, draft, FILES | dict.fromkeys(plots, "evaluation"))
+    _check_unchanged(context, draft, sources | dict.fromkeys(plots, "evaluation"))
     return draft
+
+
+def _sources(context: Context) -> dict[str, str]:
+    """Return each file of the release that an input holds, and which."""
+    of_model = [
+        file.path
+        for file in context.records["model"].files
+        if file.path not in _OF_THE_RUN and not file.path.endswith(".png")
+    ]
+    return dict.fromkeys(of_model, "model") | FILES
 
 
 def _check_unchanged(context: Context, draft: Draft, sources: Mapping[str, str]) -> None:

@@ -24,7 +24,7 @@ CONTRACT = {
     }
 }
 TRAINING = {
-    "pretrain": {"epochs": 1, "trunk": {"channels": [4, 8, 16], "width": 32}},
+    "pretrain": {"epochs": 1, "trunk": {"name": "conv", "channels": [4, 8, 16], "width": 32}},
     "finetune": {"epochs": 1, "min_steps": 4},
 }
 HANG_SECONDS = 120

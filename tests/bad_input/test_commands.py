@@ -181,9 +181,12 @@ def test_a_release_that_is_not_there_is_refused(
 COMMANDS = {
     "a task that leaves the repository": (
         ("run", "../../etc"),
-        ("data: no task '../../etc'", "expected one of mnist", "make a folder"),
+        ("data: no task '../../etc'", "expected one of glosses, mnist", "make a folder"),
     ),
-    "a task that is an absolute path": (("run", "/etc"), ("data: no task '/etc'", "expected one of mnist")),
+    "a task that is an absolute path": (
+        ("run", "/etc"),
+        ("data: no task '/etc'", "expected one of glosses, mnist"),
+    ),
     "a task that is misspelt": (
         ("run", "mnits"),
         ("data: no task 'mnits'; did you mean 'mnist'?", "make a folder"),
@@ -231,7 +234,7 @@ def test_a_bad_command_is_refused_by_a_real_process(
         (lambda release: _append(release / "model.safetensors"), "model.safetensors"),
         (lambda release: (release / "manifest.json").write_text("{}"), "manifest.json"),
         (lambda release: (release / "extra.bin").write_bytes(b"x"), "extra.bin"),
-        (lambda release: (release / "config.json").unlink(), "config.json"),
+        (lambda release: (release / "head.json").unlink(), "head.json"),
     ],
     ids=["weights", "manifest", "extra file", "missing file"],
 )

@@ -139,7 +139,7 @@ CASES = {
         ("trunk: content differs", "trunk.safetensors has sha256", AGAIN),
     ),
     "a flipped bit in a config": Case(
-        "finetune", "trunk", flip("config.json"), ("trunk: content differs", "config.json has sha256", AGAIN)
+        "finetune", "trunk", flip("trunk.json"), ("trunk: content differs", "trunk.json has sha256", AGAIN)
     ),
     "a flipped bit in the model": Case(
         "evaluate", "model", flip("model.safetensors"), ("model: content differs", "model.safetensors", AGAIN)
@@ -239,13 +239,13 @@ CASES = {
         ("trunk.safetensors: ", "run pretrain again"),
     ),
     "a config without its keys": Case(
-        "finetune", "trunk", and_record(write("config.json", b"{}")), ("config.json: ", "run pretrain again")
+        "finetune", "trunk", and_record(write("trunk.json", b"{}")), ("trunk.json: ", "run pretrain again")
     ),
     "a model's config without its keys": Case(
         "evaluate",
         "model",
-        and_record(write("config.json", b'{"head": "image_classification"}')),
-        ("config.json: ", "run finetune again"),
+        and_record(write("head.json", b'{"head": {"name": "image_classification"}}')),
+        ("head.json: ", "run finetune again"),
     ),
     "a dataset of which a split lacks its column": Case(
         "finetune",

@@ -55,8 +55,8 @@ CASES = {
         ("--params: pretrain.epoch: unknown key; did you mean 'epochs'?", "expected one of batch"),
     ),
     "an unknown key deep inside": Case(
-        of("finetune", head={"augmentation": {"shfit": 1}}),
-        ("finetune.head.augmentation.shfit: unknown key", "expected one of"),
+        of("finetune", head={"name": "image_classification", "augmentation": {"shfit": 1}}),
+        ("finetune.head.image_classification.augmentation.shfit: unknown key", "expected one of"),
         "finetune",
     ),
     "an unknown section": Case(
@@ -64,18 +64,18 @@ CASES = {
         ("--params: unknown key 'pretain'; did you mean 'pretrain'?", "task, validate"),
     ),
     "text for a number": Case(
-        of("pretrain", epochs="many"), ("pretrain.epochs: 'many': input should be a valid integer", "README")
+        of("pretrain", batch="many"), ("pretrain.batch: 'many': input should be a valid integer", "README")
     ),
     "a list for a section": Case(
         {"task": "digits", "pretrain": [1]}, ("--params: pretrain: [1]: input should be a valid dictionary",)
     ),
     "negative epochs": Case(
         text("pretrain: {epochs: -1}"),
-        ("params.yaml: pretrain.epochs: -1: ", "greater than or equal to 1", "README"),
+        ("params.yaml: pretrain.epochs: -1: ", "greater than or equal to 0", "README"),
     ),
     "10.5 for an integer": Case(
-        of("pretrain", epochs=10.5),
-        ("pretrain.epochs: 10.5: input should be a valid integer, got a number with a fractional part",),
+        of("pretrain", batch=10.5),
+        ("pretrain.batch: 10.5: input should be a valid integer, got a number with a fractional part",),
     ),
     "a truth value for a rate": Case(
         of("finetune", learning_rate=[True]), ("finetune.learning_rate: [True]:",), "finetune"
@@ -88,12 +88,12 @@ CASES = {
         '{"task": "digits", "pretrain": {"learning_rate": 1e999}}', ("pretrain.learning_rate: ",)
     ),
     "an unknown objective": Case(
-        of("pretrain", objective={"name": "masked_lm"}),
-        ("pretrain.objective: ", "'masked_lm'", "'masked_autoencoder'"),
+        of("pretrain", objective={"name": "jigsaw"}),
+        ("pretrain.objective: ", "'jigsaw'", "'masked_autoencoder'"),
     ),
     "an unknown head": Case(
         of("finetune", head={"name": "regression"}),
-        ("finetune.head.name: 'regression'", "'image_classification'"),
+        ("finetune.head: {'name': 'regression'}: input tag", "'image_classification'"),
         "finetune",
     ),
     "more labels a class than there are": Case(
@@ -105,8 +105,8 @@ CASES = {
         of("pretrain", seed=2**31), ("pretrain.seed: 2147483648: input should be less than",)
     ),
     "channels of a negative number": Case(
-        of("pretrain", trunk={"channels": [4, -8, 16]}),
-        ("pretrain.trunk.channels.1: -8: ", "greater than or equal to 1"),
+        of("pretrain", trunk={"name": "conv", "channels": [4, -8, 16]}),
+        ("pretrain.trunk.conv.channels.1: -8: ", "greater than or equal to 1"),
     ),
     "not UTF-8": Case(
         text("pretrain: {}").encode() + b"# caf\xe9\n",

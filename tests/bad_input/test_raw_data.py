@@ -249,7 +249,7 @@ CASES = {
         parquet(lambda t: t.slice(0, 0)), ("part.parquet: no rows; expected at least one",)
     ),
     "an empty folder": Case(
-        lambda raw, _: None, ("raw: an empty folder", ".parquet or .csv", "put the raw data there")
+        lambda raw, _: None, ("raw: an empty folder", ".parquet, .csv or .jsonl", "put the raw data there")
     ),
     "an unknown file type": Case(
         data("notes.xlsx", b"PK\x03\x04"), ("notes.xlsx: unknown file type '.xlsx'", "convert it")
@@ -293,7 +293,9 @@ CASES = {
     ),
     "a contract with one class": Case(
         parquet(lambda t: t),
-        ("expectations.yaml: columns.label: a label is an integer or string with at least two classes;",),
+        (
+            "expectations.yaml: columns.label: a label is an integer, string or tags with at least two classes;",
+        ),
         {"label": {"classes": [1]}},
     ),
     "a contract with an unknown key": Case(

@@ -28,7 +28,17 @@ def commands() -> list[str]:
 
 
 def test_the_commands_are_these() -> None:
-    assert set(commands()) == {"run", "predict", "releases", "rollback", "import", "compile", "schema"}
+    assert set(commands()) == {
+        "run",
+        "plan",
+        "predict",
+        "releases",
+        "rollback",
+        "import",
+        "compile",
+        "embed",
+        "schema",
+    }
 
 
 @pytest.mark.parametrize("command", commands())

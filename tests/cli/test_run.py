@@ -61,7 +61,7 @@ TOY = """\
             raise RuntimeError("a toy defect")
         files = {{
             "model.safetensors": "toy", "schema.json": "{{}}", "profile.json": "{{}}",
-            "config.json": json.dumps({{"rate": params.learning_rate}}),
+            "head.json": json.dumps({{"rate": params.learning_rate}}),
             "metrics.json": json.dumps({{"accuracy": params.accuracy, "accuracy_low": 0.8, "accuracy_high": 0.95}}),
             "lift.csv": "labels,trunk,scratch\\n5,0.6,0.5\\n", "confusion.csv": "actual,predicted\\n1,1\\n",
             "decision.json": json.dumps({{
@@ -486,7 +486,7 @@ def component_processes(repo: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGKILL, -9)]
 )
 def test_a_run_that_is_stopped_can_be_run_again(repo: Path, number: signal.Signals, code: int) -> None:
     with running(repo, "--set", "pretrain.seconds=30") as process:
@@ -535,7 +535,7 @@ def test_dvcs_own_commands_work_beside_it(repo: Path) -> None:
     assert plots["lift of pretraining"]
     assert plots["confusion"]
     dvc(repo, "exp", "run", "-S", "data/toy/params.yaml:finetune.learning_rate=0.3", "evaluate@toy")
-    assert json.loads((repo / "outputs/toy/model/config.json").read_text()) == {"rate": 0.3}
+    assert json.loads((repo / "outputs/toy/model/head.json").read_text()) == {"rate": 0.3}
     shown = dvc(repo, "exp", "show", "--csv")
     assert "0.3" in shown
     assert releases(repo) == [1], "an experiment that stops at evaluate releases nothing"

@@ -7,7 +7,9 @@ import sys
 import typer
 
 from graftline.cli.compile import compile_pipeline
+from graftline.cli.embed import embed
 from graftline.cli.import_data import import_data
+from graftline.cli.plan import plan
 from graftline.cli.predict import predict
 from graftline.cli.releases import releases, rollback
 from graftline.cli.run import run
@@ -22,7 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run)
+app.command("plan")(plan)
 app.command("predict")(predict)
+app.command("embed")(embed)
 app.command("releases")(releases)
 app.command("rollback")(rollback)
 app.command("import")(import_data)

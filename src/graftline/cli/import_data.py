@@ -13,7 +13,7 @@ def import_data(
     out: Annotated[Path | None, typer.Option(help="the folder to write (default: data/TASK/raw)")] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="the source file, already fetched; then no network is needed"),
+        typer.Option("--from", help="the source, already fetched; then no network is needed"),
     ] = None,
 ) -> None:
     """Make a task's raw data from its public source; equal bytes on every run."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from graftline.canonical import read_json
 from graftline.durable import write_atomic
 from graftline.lift_names import lift_counts
+from graftline.plan import compare
 from graftline.records import Record, read_execution, read_record
 from graftline.report.lineage import lay_out
 
@@ -54,7 +55,9 @@ def write_report(outputs: Path, store: Store, out: Path) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     page = environment.get_template("page.html.j2").render(
-        **_facts(outputs, records, store), picture=lambda name: _picture(outputs / name)
+        **_facts(outputs, records, store),
+        picture=lambda name: _picture(outputs / name),
+        has=lambda name: (outputs / name).is_file(),
     )
     write_atomic(out, page.encode())
     return out
@@ -65,18 +68,30 @@ def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str,
 
     task = next(iter(records.values())).task
     metrics = read_json(outputs / "evaluation/metrics.json")
+    lift = _optional(outputs / "evaluation/lift.json") or {}
     return {
         "task": task,
         "stages": [_stage(outputs / name, record) for name, record in records.items()],
         "metrics": metrics,
         "lift": _lift_rows(metrics),
+        "amount": lift.get("amount", "labels a class"),
+        "unit": lift.get("unit", "image"),
+        "classes": len(_optional(outputs / "evaluation/classes.json") or []),
+        "mistakes": _optional(outputs / "evaluation/mistakes.json"),
+        "samples": _optional(outputs / "evaluation/samples.json"),
         "decision": read_json(outputs / "evaluation/decision.json"),
         "receipt": _receipt(outputs / "release", records),
         "data_report": _embedded((outputs / "dataset/report.html").read_text()),
         "drift": read_execution(outputs / "dataset").get("drift"),
         "lineage": lay_out(records),
+        "plan": compare(outputs),
         "releases": list(reversed(list_releases(store, task)))[:10],
     }
+
+
+def _optional(path: Path) -> Any:
+    """Return what a JSON file says, or None where the head has no such thing."""
+    return read_json(path) if path.is_file() else None
 
 
 def _receipt(folder: Path, records: dict[str, Record]) -> Any:

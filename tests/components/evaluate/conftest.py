@@ -24,7 +24,7 @@ from graftline.records import Draft, write_record
 RAW = ROOT / "data" / "mnist" / "raw" / "images.parquet"
 ROWS = {"train": 30, "val": 10, "test": 30}
 """Images a class in each split."""
-TRUNK = {"epochs": 6, "batch": 64, "trunk": {"channels": [4, 8, 16], "width": 32}}
+TRUNK = {"epochs": 6, "batch": 64, "trunk": {"name": "conv", "channels": [4, 8, 16], "width": 32}}
 EVALUATION = {"lift_labels": [3, None], "lift_seeds": 2, "lift_epochs": 1, "mistakes": 8}
 
 

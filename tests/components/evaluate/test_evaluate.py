@@ -17,7 +17,6 @@ from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.lift import Run, _point
 from graftline.components.evaluate.predict import predict
 from graftline.components.evaluate.statistics import t_interval, wilson
-from graftline.dataset import read_images, read_schema
 from graftline.records import verify
 from graftline.releases.catalogue import Release
 from graftline.releases.publishing import Draft, Publication, publish
@@ -31,7 +30,7 @@ PICTURES = ("confusion.png", "lift.png", "mistakes.png", "reliability.png")
 
 def release(store: Path, model: Path) -> Release:
     """Make `model` the champion."""
-    files = {name: model / name for name in ("config.json", "model.safetensors")}
+    files = {name: model / name for name in ("head.json", "model.safetensors")}
     return publish(
         open_store(str(store)), Draft("digits", files, {}), Publication("first", fresh=True)
     ).release
@@ -115,11 +114,10 @@ def test_a_significantly_better_champion_blocks_and_scratch_does_not_know_the_tr
 
 
 def compare(parts: Parts, store: Path, challenger: Path):
-    schema, test = read_schema(parts.dataset), read_images(parts.dataset, "test")
-    answers = predict(challenger, test)
+    predictions = predict(challenger, parts.dataset)
     return compare_with_champion(
-        open_store(str(store)), "digits", schema, test, answers, resamples=2000, seed=0
-    ), answers.accuracy
+        open_store(str(store)), "digits", parts.dataset, challenger, predictions, resamples=2000, seed=0
+    ), predictions.answers.accuracy
 
 
 def test_a_champion_compared_with_itself_differs_by_nothing(parts: Parts, tmp_path: Path) -> None:
@@ -134,7 +132,7 @@ def test_the_champion_that_is_compared_is_the_released_model_and_not_the_challen
 ) -> None:
     release(tmp_path / "store", parts.weak)
     comparison, accuracy = compare(parts, tmp_path / "store", parts.good)
-    weak = predict(parts.weak, read_images(parts.dataset, "test")).accuracy
+    weak = predict(parts.weak, parts.dataset).answers.accuracy
     assert accuracy - weak > 0.1
     assert comparison.accuracy == weak
     assert comparison.difference.value == pytest.approx(accuracy - weak)
@@ -147,18 +145,21 @@ def test_without_a_release_there_is_no_comparison(parts: Parts, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("key", "value", "found"),
-    [("classes", list(range(9)), "classes"), ("image_shape", [14, 14], "image shape")],
+    [
+        ("classes", list(range(9)), "classes are"),
+        ("feature", {"type": "image", "name": "image", "shape": [14, 14], "maximum": 255}, "image shape is"),
+    ],
 )
 def test_a_champion_of_other_classes_or_shape_is_named_and_not_compared(
     parts: Parts, tmp_path: Path, key: str, value: object, found: str
 ) -> None:
     model = shutil.copytree(parts.good, tmp_path / "model")
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps({**config, key: value}))
+    config = json.loads((model / "head.json").read_text())
+    (model / "head.json").write_text(json.dumps({**config, key: value}))
     release(tmp_path / "store", model)
     comparison, _ = compare(parts, tmp_path / "store", parts.good)
     assert comparison.difference is None
-    assert f"digits@1: its {found} are" in comparison.obstacle
+    assert f"digits@1: its {found} " in comparison.obstacle
     assert comparison.metrics() == {}
 
 

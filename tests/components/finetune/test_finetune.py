@@ -12,7 +12,8 @@ import pytest
 import small
 import torch
 
-from graftline.components.finetune.model import CONFIG, WEIGHTS, load_model, probabilities, save_model
+from graftline.components.finetune.heads.image_classification import WEIGHTS, ImageClassificationParams
+from graftline.components.finetune.model import FACTS, load_model, read_head, save_model
 from graftline.dataset import read_images, read_schema
 from graftline.errors import InputError
 from graftline.records import verify
@@ -32,10 +33,10 @@ def model(dataset: Path, trunk: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_a_model_that_has_learned_comes_out(model: Path, dataset: Path) -> None:
     record = verify(model)
-    files = ["config.json", "curve.png", "metrics.json", "metrics.jsonl", WEIGHTS]
+    files = ["curve.png", FACTS, "metrics.json", "metrics.jsonl", WEIGHTS]
     assert [file.path for file in record.files] == files
     test = read_images(dataset, "test")
-    right = probabilities(load_model(model), torch.from_numpy(test.pixels)).argmax(axis=1) == test.labels
+    right = load_model(model).probabilities(torch.from_numpy(test.pixels)).argmax(axis=1) == test.labels
     assert right.mean() > 0.6, "chance is 0.1"
     assert record.metrics == json.loads((model / "metrics.json").read_text())
     assert [d["name"] for d in record.dependencies][:2] == ["dataset", "trunk"]
@@ -47,25 +48,23 @@ def test_equal_runs_have_equal_digests(model: Path, dataset: Path, trunk: Path, 
 
 
 def test_a_saved_model_says_what_it_is(model: Path, dataset: Path) -> None:
-    config = json.loads((model / CONFIG).read_text())
+    config = json.loads((model / FACTS).read_text())
     assert config.pop("trunk") == {**small.TRUNK, "name": "conv", "shape": [28, 28]}
     assert config == {
-        "head": "image_classification",
+        "head": ImageClassificationParams().model_dump(mode="json"),
         "classes": list(range(10)),
         "label": "label",
-        "image": "image",
-        "image_shape": [28, 28],
-        "pixel_maximum": 255,
+        "feature": {"type": "image", "name": "image", "shape": [28, 28], "maximum": 255},
     }
 
 
 def test_a_saved_and_loaded_model_predicts_the_same_bits(model: Path, dataset: Path, tmp_path: Path) -> None:
     pixels = torch.from_numpy(read_images(dataset, "test").pixels)
     first = load_model(model)
-    save_model(first, read_schema(dataset), tmp_path)
-    assert (tmp_path / CONFIG).read_bytes() == (model / CONFIG).read_bytes()
+    save_model(read_head(model), first, read_schema(dataset), tmp_path)
+    assert (tmp_path / FACTS).read_bytes() == (model / FACTS).read_bytes()
     assert (tmp_path / WEIGHTS).read_bytes() == (model / WEIGHTS).read_bytes()
-    before, after = probabilities(first, pixels), probabilities(load_model(tmp_path), pixels)
+    before, after = first.probabilities(pixels), load_model(tmp_path).probabilities(pixels)
     assert np.array_equal(before, after)
     assert before.shape == (len(pixels), 10)
     assert np.allclose(before.sum(axis=1), 1, atol=1e-6)
@@ -73,7 +72,7 @@ def test_a_saved_and_loaded_model_predicts_the_same_bits(model: Path, dataset: P
 
 def test_a_model_in_training_mode_predicts_as_in_eval_mode(model: Path, dataset: Path) -> None:
     pixels, loaded = torch.from_numpy(read_images(dataset, "test").pixels), load_model(model)
-    assert np.array_equal(probabilities(loaded, pixels), probabilities(loaded.train(), pixels))
+    assert np.array_equal(loaded.probabilities(pixels), loaded.train().probabilities(pixels))
 
 
 def test_labels_a_class_limits_the_examples_and_holds_none_out(
@@ -90,7 +89,7 @@ def test_the_joint_objective_is_a_parameter(dataset: Path, trunk: Path, model: P
     names = {file.path: file.sha256 for file in verify(model).files}
     joint = {file.path: file.sha256 for file in verify(tmp_path / "model").files}
     assert joint[WEIGHTS] != names[WEIGHTS]
-    assert joint[CONFIG] == names[CONFIG], "the decoder is no part of the model"
+    assert joint[FACTS] == names[FACTS], "the decoder is no part of the model"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ def test_the_joint_objective_is_a_parameter(dataset: Path, trunk: Path, model: P
         ({"learning_rat": 0.1}, "did you mean 'learning_rate'?"),
         ({"labels_per_class": 5000}, "labels_per_class: 5000, but class number"),
         ({"joint_weight": -1}, "finetune.joint_weight: -1"),
-        ({"head": {"name": "regression"}}, "finetune.head.name"),
+        ({"head": {"name": "regression"}}, "finetune.head: {'name': 'regression'}: input tag"),
     ],
 )
 def test_a_bad_parameter_is_one_line_and_2(
@@ -119,15 +118,15 @@ def test_a_bad_parameter_is_one_line_and_2(
 
 def test_an_unknown_head_is_refused(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
-    config = json.loads((model / CONFIG).read_text()) | {"head": "regression"}
-    (tmp_path / "model" / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(InputError, match="head 'regression'; expected image_classification"):
+    config = json.loads((model / FACTS).read_text()) | {"head": {"name": "regression"}}
+    (tmp_path / "model" / FACTS).write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"head\.json: .*'regression' found"):
         load_model(tmp_path / "model")
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
-    config = json.loads((model / CONFIG).read_text()) | {"classes": [0, 1]}
-    (tmp_path / "model" / CONFIG).write_text(json.dumps(config))
+    config = json.loads((model / FACTS).read_text()) | {"classes": [0, 1]}
+    (tmp_path / "model" / FACTS).write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"model\.safetensors: .*; run finetune again"):
         load_model(tmp_path / "model")

@@ -86,7 +86,7 @@ def outputs(tmp_path: Path) -> Path:
         folder,
         "model",
         "finetune",
-        {"model.safetensors": b"weights", "config.json": b"{}"},
+        {"model.safetensors": b"weights", "head.json": b"{}", "tokenizer.json": b"{}", "metrics.jsonl": b""},
         (dataset, trunk),
         parameters={"finetune": {"learning_rate": 0.001}},
     )
@@ -122,7 +122,7 @@ def test_a_passed_model_is_released_with_its_files_and_chain(outputs: Path) -> N
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
         "README.md",
         "claim.json",
-        "config.json",
+        "head.json",
         "lift.png",
         "manifest.json",
         "metrics.json",
@@ -133,6 +133,7 @@ def test_a_passed_model_is_released_with_its_files_and_chain(outputs: Path) -> N
         "records/model.json",
         "records/trunk.json",
         "schema.json",
+        "tokenizer.json",
     ]
     for name in ("dataset", "trunk", "model", "evaluation"):
         record = (outputs / name / "record.json").read_bytes()
@@ -227,7 +228,7 @@ def test_a_decision_that_is_none_is_bad_input(
 
 def test_an_evaluation_of_another_model_is_refused(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inputs = (outputs / "dataset", outputs / "trunk")
-    make(outputs, "model", "finetune", {"model.safetensors": b"other weights", "config.json": b"{}"}, inputs)
+    make(outputs, "model", "finetune", {"model.safetensors": b"other weights", "head.json": b"{}"}, inputs)
     assert run(outputs) == 2
     assert "--in-evaluation: its record names model" in capsys.readouterr().err
     assert not (outputs / "store").exists()
@@ -237,7 +238,7 @@ def test_a_model_of_equal_content_but_another_origin_is_refused(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs = (outputs / "dataset", outputs / "trunk")
-    files = {"model.safetensors": b"weights", "config.json": b"{}"}
+    files = {"model.safetensors": b"weights", "head.json": b"{}"}
     make(outputs, "model", "finetune", files, inputs, parameters={"finetune": {"learning_rate": 0.5}})
     assert run(outputs) == 2
     assert "--in-evaluation: its record names model" in capsys.readouterr().err
@@ -263,7 +264,7 @@ def test_a_missing_file_is_named(outputs: Path, capsys: pytest.CaptureFixture[st
     make(outputs, "model", "finetune", {"model.safetensors": b"weights"}, inputs)
     evaluate(outputs, PASSED)
     assert run(outputs) == 2
-    assert "config.json: the file is missing" in capsys.readouterr().err
+    assert "head.json: the file is missing" in capsys.readouterr().err
 
 
 def test_a_model_that_was_not_compared_with_the_champion_is_released_but_not_promoted(

@@ -1,0 +1,252 @@
+"""Token classification: one class (a tag) a word, by transformers' own head on the trunk.
+
+A word's first token is asked and learned; its other tokens are read only (Devlin et al., 2019, section 5.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from graftline.components.finetune.answers import Answers
+from graftline.components.finetune.heads.documents import (
+    IGNORED,
+    Documents,
+    by_length,
+    documents_of,
+    padded,
+    token_positions,
+)
+from graftline.components.finetune.heads.head import Classes, Head, Joint, Model
+from graftline.components.finetune.heads.joint import JointLanguageModel
+from graftline.components.finetune.heads.transformer import (
+    TextHeadParams,
+    TextModel,
+    check_labels,
+    label_settings,
+    longest,
+    saved_model,
+    start_model,
+    with_dropout,
+    zero_classifier,
+)
+from graftline.dataset import Schema, read_tagged
+from graftline.text.tokenizer import document_marks, load_tokenizer
+from graftline.training.precision import arithmetic
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_SHOWN_WORDS = 8  # on each side of a word that was mistaken
+
+
+class TokenClassificationParams(TextHeadParams):
+    """Parameters of the head `token_classification`."""
+
+    name: Literal["token_classification"] = "token_classification"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each target spread over all classes (Szegedy et al., 2016)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentences(Documents):
+    """Sentences as tokens; one of more tokens than the model takes is several examples, cut between words."""
+
+    words: torch.Tensor
+    """(tokens,) int64: the number of the word in its row at each word's first token, -1 elsewhere."""
+    tags: torch.Tensor | None = None
+    """(tokens,) int64 class indices at each word's first token, `IGNORED` elsewhere; None without labels."""
+
+    @classmethod
+    def token_arrays(cls) -> tuple[str, ...]:
+        return ("ids", "words", "tags")
+
+    @property
+    def first(self) -> torch.Tensor:
+        """(tokens,) bool: where a word begins. Answers are about these, in order."""
+        return self.words >= 0
+
+    def units(self) -> dict[str, np.ndarray]:
+        rows = torch.repeat_interleave(self.rows, self.lengths)
+        return {"row": rows[self.first].numpy(), "word": self.words[self.first].numpy()}
+
+
+class TokenClassifier(TextModel[Sentences]):
+    """Sentences to (words, classes) logits."""
+
+    def __init__(self, *parts: Any, smoothing: float) -> None:
+        super().__init__(*parts)
+        self._smoothing = smoothing
+
+    def forward(self, sentences: Sentences) -> torch.Tensor:
+        logits = self.network(**self.inputs(sentences)).logits
+        asked = padded(sentences.words, sentences.lengths, -1, logits.shape[1]) >= 0
+        chosen: torch.Tensor = logits[asked.to(logits.device)].float()
+        return chosen
+
+    def loss(self, examples: Sentences, seed: int, step: int) -> torch.Tensor:
+        """Return the cross entropy of a batch, the mean over its words."""
+        assert examples.tags is not None
+        with self.learning(examples, seed, step):
+            logits = self(examples)
+        targets = examples.tags[examples.first].to(logits.device)
+        return nn.functional.cross_entropy(logits, targets, label_smoothing=self._smoothing)
+
+    def logits(self, sentences: Sentences, *, fast: bool = False) -> torch.Tensor:
+        """Return (words, classes) float32 logits, in the words' order."""
+        self.eval()
+        number = sentences.first.cumsum(0) - 1
+        found = torch.empty(int(sentences.first.sum()), len(self.network.config.id2label or {}))
+        with torch.inference_mode(), self.answering(fast=fast):
+            for chosen in by_length(sentences.lengths):
+                tokens = token_positions(sentences.offsets[chosen], sentences.lengths[chosen])
+                found[number[tokens[sentences.first[tokens]]]] = self(sentences.take(chosen)).cpu()
+        return found
+
+    def answer(self, examples: Sentences, *, fast: bool = False) -> Answers:
+        assert examples.tags is not None
+        return Answers.of(examples.tags[examples.first].numpy(), self.probabilities(examples, fast=fast))
+
+    def probabilities(self, sentences: Sentences, *, fast: bool = False) -> np.ndarray:
+        """Return (words, classes) float32 probabilities."""
+        return self.logits(sentences, fast=fast).softmax(dim=1).numpy()
+
+    def score(self, examples: Sentences) -> tuple[int, float]:
+        assert examples.tags is not None
+        logits, tags = self.logits(examples, fast=True), examples.tags[examples.first]
+        return int((logits.argmax(dim=1) == tags).sum()), -nn.functional.cross_entropy(logits, tags).item()
+
+
+class TokenClassification(Head[Sentences]):
+    """Learns one class a word."""
+
+    examples = Sentences
+    plural, unit, amount = "sentences", "word", "sentences"
+
+    def __init__(self, params: TokenClassificationParams) -> None:
+        self._params = params
+
+    @property
+    def params(self) -> TokenClassificationParams:
+        return self._params
+
+    def environment(self) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision)}
+
+    def read(self, dataset: Path, split: str, folder: Path) -> Sentences:
+        found = read_tagged(dataset, split)
+        return self.encode(folder, found.words, found.rows, found.tags)
+
+    def encode(
+        self, folder: Path, sentences: list[list[str]], rows: np.ndarray, tags: list[np.ndarray] | None = None
+    ) -> Sentences:
+        """Return sentences as the trunk or model in `folder` takes them."""
+        tokenizer = load_tokenizer(folder)
+        before, after = document_marks(tokenizer)
+        room = longest(folder, self._params.max_tokens) - len(before) - len(after)
+        encoded, of_row, numbers, targets = [], [], [], []
+        for place, pieces in enumerate(_word_ids(tokenizer, sentences, room)):
+            for first, piece in _parts(pieces, room):
+                encoded.append([*before, *(token for word in piece for token in word), *after])
+                of_row.append(rows[place])
+                starts = np.cumsum([len(before), *(len(word) for word in piece)])[:-1]
+                marks = np.full(len(encoded[-1]), -1)
+                marks[starts] = np.arange(first, first + len(piece))
+                numbers.append(marks)
+                if tags is not None:
+                    targets.append(np.where(marks >= 0, tags[place][marks], IGNORED))
+        arrays = documents_of(encoded, np.array(of_row, dtype=np.int64), None)
+        arrays["words"] = np.concatenate(numbers)
+        if tags is not None:
+            arrays["tags"] = np.concatenate(targets)
+        return Sentences.from_arrays(arrays)
+
+    def show(self, dataset: Path, split: str, examples: Sentences, units: np.ndarray) -> list[str]:
+        """Return each word between angle quotes, with some words on each side."""
+        found, about = read_tagged(dataset, split), examples.units()
+        place = {int(row): number for number, row in enumerate(found.rows)}
+        shown = []
+        for row, at in zip(about["row"][units], about["word"][units], strict=True):
+            words = found.words[place[int(row)]]
+            left, right = words[max(0, at - _SHOWN_WORDS) : at], words[at + 1 : at + 1 + _SHOWN_WORDS]
+            shown.append(" ".join([*left, f"»{words[at]}«", *right]))
+        return shown
+
+    def ask(
+        self, folder: Path, model: Model[Sentences], texts: list[str | list[str]], classes: Classes
+    ) -> list[dict[str, Any]]:
+        """Return `words` of each text: `word`, `label`, `probability`. White space divides a string into words."""
+        assert isinstance(model, TokenClassifier)
+        sentences = [text.split() if isinstance(text, str) else text for text in texts]
+        examples = self.encode(folder, sentences, np.arange(len(texts)))
+        answers = iter(model.probabilities(examples))
+        return [{"words": [_tagged(word, next(answers), classes) for word in words]} for words in sentences]
+
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TokenClassifier:
+        from transformers import AutoModelForTokenClassification
+
+        check_labels(schema)
+        settings = {**with_dropout(self._params.dropout), **label_settings(schema)}
+        network, new = start_model(AutoModelForTokenClassification, trunk, scratch=scratch, **settings)
+        zero_classifier(network)
+        model = self._model(network, load_tokenizer(trunk), new)
+        if self._params.lora is not None:
+            model.add_adapters(self._params.lora)
+        return model
+
+    def _model(self, *parts: Any) -> TokenClassifier:
+        return TokenClassifier(*parts, self._params, smoothing=self._params.label_smoothing)
+
+    def joint(
+        self, trunk: Path, model: Model[Sentences], unlabelled: Sentences, batch: int, *, scratch: bool
+    ) -> Joint:
+        assert isinstance(model, TokenClassifier)
+        return JointLanguageModel(trunk, model, unlabelled, batch, scratch=scratch)
+
+    def load(self, folder: Path, facts: dict[str, Any]) -> TokenClassifier:
+        from transformers import AutoModelForTokenClassification
+
+        network = saved_model(AutoModelForTokenClassification, folder)
+        return self._model(network, load_tokenizer(folder), frozenset()).eval()
+
+
+def _word_ids(
+    tokenizer: PreTrainedTokenizerFast, sentences: list[list[str]], room: int
+) -> Iterator[list[list[int]]]:
+    """Yield each sentence's token ids word by word, 1 to `room` of them a word.
+
+    Where the tokenizer's tokens hold the space before a word, every word but a sentence's first gets one.
+    """
+    spaced = len(tokenizer.tokenize("a")) == 1 and tokenizer.tokenize(" a") != tokenizer.tokenize("a")
+    known: dict[str, list[int]] = {}
+    unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.eos_token_id
+    for words in sentences:
+        forms = [f" {word}" if spaced and place else word for place, word in enumerate(words)]
+        new = [form for form in dict.fromkeys(forms) if form not in known]
+        if new:
+            ids = tokenizer(new, add_special_tokens=False)["input_ids"]
+            known |= {form: found[:room] or [unknown] for form, found in zip(new, ids, strict=True)}
+        yield [known[form] for form in forms]
+
+
+def _parts(words: list[list[int]], room: int) -> Iterator[tuple[int, list[list[int]]]]:
+    """Yield parts of a sentence of at most `room` tokens, each with the number of its first word."""
+    first, used = 0, 0
+    for place, word in enumerate(words):
+        if used + len(word) > room:
+            yield first, words[first:place]
+            first, used = place, 0
+        used += len(word)
+    yield first, words[first:]
+
+
+def _tagged(word: str, probabilities: np.ndarray, classes: Classes) -> dict[str, Any]:
+    best = int(probabilities.argmax())
+    return {"word": word, "label": classes[best], "probability": float(probabilities[best])}

@@ -1,0 +1,91 @@
+"""`graftline embed RELEASE_OR_TRUNK PATH...`: a vector of each text, for search and clustering."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from graftline.cli.documents import Document, Texts, read_documents
+from graftline.cli.stores import STORE, open_given
+from graftline.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_OUTPUTS = (".parquet", ".npy")
+
+
+def embed(
+    source: Annotated[
+        str, typer.Argument(help="task@version or task@alias, or the folder of a trunk or a model")
+    ],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help=".txt (a document a line), .jsonl or Parquet files, or folders"),
+    ] = None,
+    texts: Texts = None,
+    out: Annotated[Path | None, typer.Option("--out", help="write a .parquet or .npy file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print a list of objects for programs")] = False,
+    column: Annotated[str, typer.Option("--column", help="the column or key that holds the text")] = "text",
+    store: Annotated[str, STORE] = "",
+) -> None:
+    """Turn texts into vectors: the mean of the last hidden states of their tokens, float32."""
+    if out is None and not as_json:
+        raise InputError("graftline embed", "no place for the vectors", expected="--out FILE, or --json")
+    if out is not None and out.suffix not in _OUTPUTS:
+        raise InputError(out, f"a file of type '{out.suffix}'", expected=" or ".join(_OUTPUTS))
+    folder = _folder(source, store)
+    documents = read_documents(paths or [], texts or [], column)
+    from graftline.components.finetune.embedding import embed as embed_texts
+
+    vectors = embed_texts(folder, [document.string for document in documents])
+    if out is not None:
+        _write(out, documents, vectors)
+    if as_json:
+        pairs = zip(documents, vectors, strict=True)
+        print(json.dumps([{"input": d.name, "embedding": v.tolist()} for d, v in pairs]))
+
+
+def _folder(source: str, store: str) -> Path:
+    """Return the folder of a trunk, a model or a release, verified, and of kind text. Raises InputError."""
+    from graftline.canonical import read_json
+    from graftline.records import verify
+    from graftline.releases.catalogue import resolve
+    from graftline.releases.fetching import fetch
+    from graftline.trunks import CONFIG, read_config
+    from graftline.trunks.text import KIND
+
+    folder = Path(source)
+    if not folder.is_dir():
+        opened = open_given(store)
+        folder = fetch(opened, resolve(opened, source))
+    else:
+        verify(folder)
+    if (folder / CONFIG).is_file():
+        read_config(folder, KIND)
+    elif read_json(folder / "head.json").get("feature", {}).get("type") not in ("text", "tokens"):
+        raise InputError(source, "a model of images", expected="one of text")
+    return folder
+
+
+def _write(out: Path, documents: list[Document], vectors: np.ndarray) -> None:
+    """Write (n, width) vectors: as an array, or with the inputs' names as a table."""
+    import io
+
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from graftline.durable import write_atomic
+
+    buffer = io.BytesIO()
+    if out.suffix == ".npy":
+        np.save(buffer, vectors)
+    else:
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        names = pa.array([document.name for document in documents])
+        pq.write_table(pa.table({"input": names, "embedding": lists}), buffer, compression="zstd")
+    write_atomic(out, buffer.getvalue())

@@ -1,0 +1,123 @@
+"""`graftline plan TASK`: what a run takes, before any work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from graftline.plan import Plan
+    from graftline.plan.sample import Sample
+
+_UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def plan(
+    task: Annotated[str, typer.Argument(help="the task: a folder under data/")],
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="P", help="one pool of pipelines/profiles.yaml; all if left out"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
+) -> None:
+    """Say what a run of a task takes: parameters, tokens, operations, memory, time and cost.
+
+    Times a few real steps of each model, on a sample of the task's data. The plan is kept in outputs/TASK/plan.json;
+    the report of a run compares it with what the run took.
+    """
+    import json
+    import tempfile
+    from pathlib import Path
+
+    from graftline.cli.run import task_parameters
+    from graftline.cli.schema import check_parameters, parameter_models
+    from graftline.dataset import ImageColumn
+    from graftline.engines.local import OUTPUTS
+    from graftline.environment import cpu_count
+    from graftline.params import load_document, section
+    from graftline.plan import STAGES, Sections, make_plan, start_seconds, write_plan
+    from graftline.plan.profiles import choose, load_profiles
+
+    document, where = load_document(task_parameters(task))
+    check_parameters(document, where, task)
+    profiles = choose(load_profiles(), profile)
+    models = parameter_models()
+    values: dict[str, Any] = {name: section(document, where, name, models[name]) for name in STAGES}
+    with tempfile.TemporaryDirectory(prefix="graftline-plan-") as folder:
+        sample = _sample(task, document, where, Path(folder))
+        start = start_seconds(text=not isinstance(sample.schema.feature, ImageColumn))
+        made = make_plan(task, Sections(**values), sample, profiles, threads=cpu_count(), start=start)
+    path = write_plan(made, OUTPUTS / task)
+    if as_json:
+        print(json.dumps(made.as_dict(), indent=2))
+    else:
+        _show(made, path)
+
+
+def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sample:
+    """Return a sample of the task's dataset if there is one, else of its raw data, which is fetched if need be."""
+    from contextlib import suppress
+
+    from graftline.cli.schema import parameter_models
+    from graftline.components.validate.contract import load_contract
+    from graftline.engines.local import output_folder, pull_raw
+    from graftline.environment import ROOT
+    from graftline.errors import InputError
+    from graftline.params import section
+    from graftline.plan.sample import sample_dataset, sample_raw
+
+    with suppress(InputError):  # none yet, or one of an earlier version: a run makes it again
+        return sample_dataset(output_folder(task, "validate"), folder)
+    pull_raw(task)
+    contract = load_contract(ROOT / "data" / task / "expectations.yaml")
+    params = section(document, where, "validate", parameter_models()["validate"])
+    return sample_raw(ROOT / "data" / task / "raw", contract, params, folder)  # type: ignore[arg-type]
+
+
+def _show(plan: Plan, path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    counts = ", ".join(f"{count:,} {split}" for split, count in plan.data_rows.items())
+    console.print(f"[bold]{plan.task}[/]: {counts} rows, by {plan.source}")
+    table = Table(box=None, pad_edge=False)
+    for name in ("stage", "fits", "parameters", "steps", "examples", "tokens", "FLOP", "memory", "here"):
+        table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
+    for row in plan.rows:
+        tokens = "" if row.tokens is None else _short(row.tokens)
+        table.add_row(
+            f"{row.stage} {row.model}".strip(), f"{row.fits}", _short(row.parameters), _short(row.steps),
+            _short(row.examples), tokens, _short(row.flops),
+            f"{_short(row.state_bytes + row.activation_bytes)}B", _time(row.seconds),
+        )  # fmt: skip
+    console.print(table)
+    total = sum(plan.stage_seconds().values())
+    console.print(f"this machine, {plan.threads} threads: about [bold]{_time(total)}[/] for these stages\n")
+    costs = Table(box=None, pad_edge=False)
+    for name in ("profile", "time", "USD an hour", "USD", "memory"):
+        costs.add_column(name, justify="left" if name == "profile" else "right")
+    for cost in plan.costs:
+        needs = f"{cost.memory_gib:.2f} GiB" + ("" if cost.fits else ", too much")
+        costs.add_row(
+            cost.profile, _time(cost.total), f"{cost.price_per_hour:.2f}", f"{cost.cost:.4f}", needs
+        )
+    console.print(costs)
+    console.print(f"prices are those of pipelines/profiles.yaml; kept in {path}")
+
+
+def _short(value: float) -> str:
+    """Return a number with three digits and a prefix, such as 1.2T."""
+    for size, prefix in _UNITS:
+        if value >= size:
+            return f"{value / size:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

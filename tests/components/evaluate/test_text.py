@@ -1,0 +1,165 @@
+"""The component on texts: rows, words and tokens are measured, mistakes are a table, samples are kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
+
+import small
+import small_tags
+import small_text
+
+from graftline.dataset import read_tagged, read_texts
+from graftline.records import verify
+
+LIFT = {"lift_labels": [20], "lift_seeds": 2, "lift_epochs": 1, "lift_test_rows": 30, "mistakes": 5}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
+def evaluate(
+    folder: Path, dataset: Path, trunk: Path, finetune: dict[str, Any], model: Path | None = None, **section: Any
+) -> Path:  # fmt: skip
+    """Return the evaluation of a model; one is made where none is given."""
+    document = {"finetune": finetune, "evaluate": {**LIFT, **section}}
+    inputs: dict[str, Path | str] = {"in_dataset": dataset, "in_trunk": trunk}
+    if model is None:
+        model = folder / "model"
+        small.make("finetune", document, **inputs, out_model=model)
+    inputs |= {"in_model": model, "store": folder / "store"}
+    small.make("evaluate", document, **inputs, out_evaluation=folder / "evaluation")
+    return folder / "evaluation"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def documents(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a trunk with two more to compare it with."""
+    folder, dataset = tmp_path_factory.mktemp("documents"), small_text.dataset(home)
+    sizes = {
+        "narrow": {"trunk": {**small_text.ENCODER, "width": 16}, "epochs": 1},
+        "short": {"trunk": small_text.ENCODER, "epochs": 0.2},
+    }
+    section = {**small_text.PRETRAIN, "sizes": sizes}
+    small.make("pretrain", {"pretrain": section}, in_dataset=dataset, out_trunk=folder / "trunk")
+    return evaluate(folder, dataset, folder / "trunk", small_text.FINETUNE, budget_labels=20)
+
+
+@pytest.fixture(scope="module")
+def words(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    inputs = small_tags.dataset(home), small_tags.trunk(home), small_tags.FINETUNE, small_tags.model(home)
+    return evaluate(tmp_path_factory.mktemp("words"), *inputs)
+
+
+@pytest.fixture(scope="module")
+def tokens(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    finetune = {**small_text.FINETUNE, "head": {"name": "text_generation", "samples": 2, "sample_tokens": 4}}
+    inputs = small_text.dataset(home), small_text.causal_trunk(home)
+    gate = {"max_perplexity": 1000, "min_class_recall": 0.5}
+    return evaluate(tmp_path_factory.mktemp("tokens"), *inputs, finetune, gate=gate)
+
+
+def test_the_worst_mistakes_are_texts_with_both_labels(documents: Path, home: Path) -> None:
+    test, mistakes = read_texts(small_text.dataset(home), "test"), read(documents / "mistakes.json")
+    answers = pq.read_table(documents / "predictions.parquet").to_pylist()
+    wrong = sorted((a for a in answers if a["label"] != a["predicted"]), key=lambda a: -a["confidence"])
+    assert mistakes["wrong"] == len(wrong) >= 5
+    for line, answer in zip(mistakes["worst"], wrong[:5], strict=True):
+        assert {name: line[name] for name in ("row", "label", "predicted", "confidence")} == {
+            name: answer[name] for name in ("row", "label", "predicted", "confidence")
+        }
+        assert line["text"] == test.texts[test.rows.tolist().index(line["row"])]
+    assert not (documents / "mistakes.png").exists()
+
+
+def test_the_lift_is_scored_on_a_fixed_sample_of_the_test_rows(documents: Path) -> None:
+    lift = read(documents / "lift.json")
+    assert (lift["amount"], lift["unit"]) == ("labels a class", "document")
+    for run in lift["runs"]:
+        assert run["examples"] == 80
+        assert run["accuracy"] * 30 == pytest.approx(round(run["accuracy"] * 30)), "a share of 30 rows"
+
+
+def test_each_word_counts(words: Path, home: Path) -> None:
+    tags, metrics = read_tagged(small_tags.dataset(home), "test").tags, read(words / "metrics.json")
+    table = pq.read_table(words / "predictions.parquet").to_pydict()
+    assert metrics["n_test"] == sum(map(len, tags)) == len(table["word"])
+    right = np.mean([a == b for a, b in zip(table["label"], table["predicted"], strict=True)])
+    assert metrics["accuracy"] == pytest.approx(right)
+    assert len(set(zip(table["row"], table["word"], strict=True))) == len(table["row"])
+    assert all("»" in line["text"] for line in read(words / "mistakes.json")["worst"])
+    assert read(words / "lift.json")["amount"] == "sentences"
+    assert {run["examples"] for run in read(words / "lift.json")["runs"]} == {20}
+
+
+def test_a_model_that_writes_has_a_perplexity_and_samples_and_no_classes(tokens: Path) -> None:
+    metrics, table = read(tokens / "metrics.json"), pq.read_table(tokens / "predictions.parquet").to_pydict()
+    assert metrics["perplexity"] == pytest.approx(math.exp(np.mean(table["surprise"])), rel=1e-5)
+    assert metrics["n_test"] == len(table["token"])
+    assert "macro_f1" not in metrics
+    assert [sample.keys() for sample in read(tokens / "samples.json")] == [{"prompt", "text"}] * 2
+    assert not {"confusion.png", "classes.json", "mistakes.json"} & {path.name for path in tokens.iterdir()}
+
+
+def test_a_rule_about_what_the_head_has_not_fails_and_says_so(tokens: Path) -> None:
+    decision = read(tokens / "decision.json")
+    assert not decision["passed"]
+    assert decision["reason"].startswith(
+        "failed: min_class_recall: this head has no min_class_recall; set gate.min_class_recall to null"
+    )
+    rules = {rule["name"]: rule for rule in decision["rules"]}
+    assert rules["max_perplexity"]["passed"]
+    assert rules["max_perplexity"]["margin"] == 1000 - read(tokens / "metrics.json")["perplexity"]
+
+
+def test_a_champion_with_another_vocabulary_reads_the_rows_in_its_own_way(home: Path, tmp_path: Path) -> None:
+    from graftline.components.evaluate.champion import compare_with_champion
+    from graftline.components.evaluate.predict import predict
+    from graftline.releases.publishing import Draft, Publication, publish
+    from graftline.store import open_store
+
+    dataset, models = small_text.dataset(home), []
+    for vocabulary in (512, 300):
+        trunk, model = tmp_path / f"trunk{vocabulary}", tmp_path / f"model{vocabulary}"
+        tokenizer = {"kind": "wordpiece", "vocabulary": vocabulary}
+        section = {**small_text.PRETRAIN, "epochs": 0.2, "tokenizer": tokenizer}
+        small.make("pretrain", {"pretrain": section}, in_dataset=dataset, out_trunk=trunk)
+        inputs = {"in_dataset": dataset, "in_trunk": trunk}
+        small.make("finetune", {"finetune": small_text.FINETUNE}, **inputs, out_model=model)
+        models.append(model)
+    store = open_store(str(tmp_path / "store"))
+    files = {file.path: models[1] / file.path for file in verify(models[1]).files}
+    publish(store, Draft("digits", files, {}), Publication("first", fresh=True))
+    challenger = predict(models[0], dataset)
+    found = compare_with_champion(store, "digits", dataset, models[0], challenger, resamples=1000, seed=0)
+    assert found is not None
+    assert found.accuracy == predict(models[1], dataset).answers.accuracy
+    assert found.difference.value == pytest.approx(challenger.answers.accuracy - found.accuracy)
+
+
+def test_trunks_of_other_sizes_and_budgets_are_compared(documents: Path) -> None:
+    found, lift = read(documents / "budget.json"), read(documents / "lift.json")
+    trunks = {line["name"]: line for line in found["trunks"]}
+    assert found["labels"] == 20
+    assert [line["flops"] for line in found["trunks"]] == sorted(line["flops"] for line in found["trunks"])
+    assert set(trunks) == {"main", "narrow", "short"}
+    assert trunks["narrow"]["parameters"] < trunks["main"]["parameters"] == trunks["short"]["parameters"]
+    assert trunks["main"]["accuracy"] == lift["points"][0]["trunk"], "the same fits as the lift's"
+    assert trunks["short"]["accuracy"] != trunks["main"]["accuracy"]
+    assert trunks["short"]["held_out"][-1][0] == trunks["short"]["tokens"] < trunks["main"]["tokens"]
+    assert (documents / "budget.png").read_bytes().startswith(b"\x89PNG")
