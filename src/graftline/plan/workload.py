@@ -1,0 +1,117 @@
+"""The training that a task's parameters ask for: real steps of each model, and how often a run makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from graftline.components.evaluate.lift import ARMS
+from graftline.components.evaluate.params import EvaluateParams
+from graftline.components.finetune.fit import steps_for
+from graftline.components.finetune.heads import make_head
+from graftline.components.finetune.heads.head import Examples
+from graftline.components.finetune.params import FinetuneParams
+from graftline.components.pretrain.params import PretrainParams
+from graftline.dataset import UNLABELLED
+from graftline.plan.measure import Step
+from graftline.plan.sample import Sample
+from graftline.trunks.conv import ConvParams
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training from beginning to end."""
+
+    steps: int
+    batch: float
+    """Examples a step."""
+    answered: float = 0
+    """Examples that are only answered, without a step: in validation and on the test set."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model's share of a stage."""
+
+    stage: str
+    name: str
+    """Which of the stage's models; empty for its only or main one."""
+    fits: tuple[Fit, ...]
+    unit: str
+    """What an example is, such as images."""
+    apart: bool = False
+    """Whether the fits are independent and run in processes of one thread each."""
+    other_seconds: float = 0.0
+    """Work of this part on this machine that is no training, such as tokenising."""
+
+
+def parts(
+    sample: Sample, pretrain: PretrainParams, finetune: FinetuneParams, evaluate: EvaluateParams, work: Path
+) -> Iterator[tuple[Part, Step]]:
+    """Yield the parts of all stages in their order, each with a step of its model.
+
+    Untrained trunks and token files go into the folder `work`.
+
+    Raises:
+        InputError: the parameters do not fit the data, or the rootstock is none.
+    """
+    trunk = work / "trunk"
+    trunk.mkdir()
+    torch.manual_seed(pretrain.seed)
+    if isinstance(pretrain.trunk, ConvParams):
+        from graftline.plan.images import pretrain_images
+
+        yield pretrain_images(sample, pretrain, trunk)
+    else:
+        from graftline.plan.text import pretrain_text
+
+        yield from pretrain_text(sample, pretrain, trunk, work)
+    yield from _with_labels(sample, finetune, evaluate, trunk)
+
+
+def _with_labels(
+    sample: Sample, params: FinetuneParams, evaluate: EvaluateParams, trunk: Path
+) -> Iterator[tuple[Part, Step]]:
+    head = make_head(params.head)
+    examples = head.read(sample.folder, "train", trunk)
+    step = _finetune_step(sample, params, trunk, examples)
+    per_label = 1 if examples.classes is None else len(sample.schema.classes)
+
+    def fit(params: FinetuneParams, labels: int | None, test_rows: int) -> Fit:
+        count = sample.rows["train"] if labels is None else labels * per_label
+        looks = params.epochs if labels is None and params.patience is not None else 0
+        batch = min(params.batch, count)
+        return Fit(steps_for(params, count), batch, looks * sample.rows["val"] + test_rows)
+
+    tested = sample.rows["test"]
+    yield Part("finetune", "", (fit(params, params.labels_per_class, sample.rows["val"]),), head.plural), step
+    lift = params.model_copy(update={"epochs": evaluate.lift_epochs or params.epochs})
+    scored = min(evaluate.lift_test_rows or tested, tested)
+    fits = [
+        fit(lift, n, scored) for n in evaluate.lift_labels for _ in range(evaluate.lift_seeds) for _ in ARMS
+    ]
+    yield Part("evaluate", "", tuple(fits), head.plural, apart=True), step
+
+
+def _finetune_step(sample: Sample, params: FinetuneParams, trunk: Path, examples: Examples) -> Step:
+    head = make_head(params.head)
+    model = head.build(trunk, sample.schema, scratch=False)
+    if params.freeze_trunk:
+        model.freeze_trunk()
+    batch = min(params.batch, len(examples), sample.rows["train"])
+    joint = None
+    if params.joint_weight:
+        unlabelled = head.read(sample.folder, UNLABELLED, trunk)
+        joint = head.joint(trunk, model, unlabelled, min(params.batch, len(unlabelled)), scratch=False)
+    module = torch.nn.ModuleDict({"model": model} | ({"decoder": joint.module} if joint else {}))
+
+    def loss(step: int) -> torch.Tensor:
+        total = model.loss(examples.take(examples.draw(params.seed, step, batch)), params.seed, step)
+        return total if joint is None else total + params.joint_weight * joint.loss(params.seed, step)
+
+    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-9, fused=True)  # the rate costs nothing, and harms nothing
+    return Step(module, [optimizer], loss, batch)
