@@ -1,32 +1,63 @@
 """Measure what the README claims: `python -m bench [PART...]`, on a machine with nothing else to do.
 
-Prints one table of figures, targets and commands, and writes build/bench.json.
+Prints one table of figures, targets and commands, and writes build/bench.json. `text` stands for the measurements
+of text training, which also write build/bench-text.json.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from bench.figures import print_figures, write_figures
+from bench.figures import Figure, print_figures, write_figures
 from bench.parts import PARTS, Options
 from graftline.environment import ROOT
+
+TEXT = ("mlm", "clm", "finetune", "loss", "checkpoint")
+"""Parts of bench.text_parts, which imports torch."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join([*PARTS, 'text', *TEXT])} (default: all)"
+    )
     parser.add_argument("--task", default="mnist", help="for run (default: %(default)s)")
     parser.add_argument(
         "--kills", type=int, default=20, help="for resume, of each component (default: %(default)s)"
     )
     parser.add_argument("--rows", type=int, default=2_000_000, help="for validate (default: %(default)s)")
+    parser.add_argument("--megabytes", type=int, default=1000, help="for tokenise (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="for mlm, clm, finetune, checkpoint (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="for mlm, clm, finetune: of a window (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=400_000, help="for loss: to learn from (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="for loss (default: %(default)s)")
     arguments = parser.parse_args()
-    if unknown := sorted(set(arguments.parts) - set(PARTS)):
-        parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
-    options = Options(arguments.task, arguments.kills, arguments.rows)
-    figures = [figure for part in arguments.parts or PARTS for figure in PARTS[part](options)]
+    known = [*PARTS, "text", *TEXT]
+    if unknown := sorted(set(arguments.parts) - set(known)):
+        parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(known)}")
+    asked = arguments.parts or [*PARTS, *TEXT]
+    parts = dict.fromkeys(name for part in asked for name in (TEXT if part == "text" else (part,)))
+    figures = [figure for part in parts for figure in _measure(part, arguments)]
     print_figures(figures)
     write_figures(figures, ROOT / "build" / "bench.json")
+
+
+def _measure(part: str, arguments: argparse.Namespace) -> list[Figure]:
+    if part in PARTS:
+        return PARTS[part](Options(arguments.task, arguments.kills, arguments.rows, arguments.megabytes))
+    from bench.text_parts import TEXT_PARTS, TextOptions
+
+    options = TextOptions(arguments.rounds, arguments.seconds, arguments.tokens, arguments.seeds)
+    return TEXT_PARTS[part](options)
 
 
 if __name__ == "__main__":

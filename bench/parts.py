@@ -31,6 +31,8 @@ class Options:
     """Of each of pretrain and finetune."""
     rows: int
     """For validate."""
+    megabytes: int = 1000
+    """For tokenise."""
 
 
 def measure_run(options: Options) -> list[Figure]:
@@ -151,6 +153,13 @@ def _median_seconds(command: list[str]) -> float:
     return statistics.median(seconds)
 
 
+def measure_tokenising(options: Options) -> list[Figure]:
+    """Memory of tokenising a large corpus, and the rate against the tokenizers library's own."""
+    from bench.text_tokens import measure_tokenise
+
+    return measure_tokenise(options.megabytes)
+
+
 def _json(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(path.read_text())
     return values
@@ -158,4 +167,5 @@ def _json(path: Path) -> dict[str, Any]:
 
 PARTS = {
     "run": measure_run, "resume": measure_resume, "validate": measure_validate, "startup": measure_startup,
+    "tokenise": measure_tokenising,
 }  # fmt: skip

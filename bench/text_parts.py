@@ -1,0 +1,229 @@
+"""The measurements of text training, one function a part.
+
+Comparisons are at an equal number of tokens (or samples) a step and at Graftline's defaults. The other contenders
+say where the difference comes from: `control` is Graftline's loop with the Trainer's recipe, so what it gains is the
+loop's, and the rest is the recipe's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Literal
+
+from bench.figures import Figure
+from bench.text_data import BATCH_TOKENS, LENGTH, Data, prepare
+from bench.text_rounds import Contender, Measured, measure
+from graftline.environment import ROOT
+
+RESULTS = ROOT / "build" / "bench-text.json"
+BLOCKS = BATCH_TOKENS // LENGTH
+"""Blocks a step at Graftline's number of tokens. The examples' READMEs have 8 rows."""
+LINES = 183
+"""Documents a step at Graftline's number of tokens: they have 22.3 on average."""
+SAMPLES = 64
+BOTH = (1, 2)
+"""Numbers of threads."""
+CHECKPOINT_SECONDS = 60.0
+"""Between two checkpoints, by default."""
+_MASKED_SHAPES = ("bert 4x256", "modernbert 2x128")
+LEAST = {
+    "mlm": {"Trainer": 2.5, "Trainer, bfloat16": 1.5, "Trainer, lines": 6.0},
+    "clm": {"Trainer": 1.3, "Trainer, bfloat16": 1.2},
+    "finetune": {"Trainer": 1.8},
+}
+"""By part and contender: how many times its rate Graftline is held to."""
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    rounds: int = 5
+    seconds: float = 2.0
+    """Of each window."""
+    tokens: int = 400_000
+    """For loss: what each arm learns from."""
+    seeds: int = 3
+    """For loss."""
+
+
+@cache
+def prepared() -> Path:
+    """Return the folder with the glosses' token files; it is made once and goes when the process ends."""
+    folder = Path(mkdtemp(prefix="graftline-bench-"))
+    atexit.register(shutil.rmtree, folder)
+    prepare(folder)
+    return folder
+
+
+def _pretraining(shape: str, threads: tuple[int, ...] = (1,)) -> list[Contender]:
+    """Return the contenders that every comparison of pretraining has."""
+    ours = Contender("Graftline", shape, "graftline", "packed", BATCH_TOKENS, _dtype(), True, threads)
+    trainer = Contender("Trainer", shape, "trainer", "grouped", BLOCKS, threads=threads)
+    return [ours, trainer, replace(trainer, name="Trainer, bfloat16", dtype="bfloat16")]
+
+
+def _controls(shape: str) -> list[Contender]:
+    """Return what credits algorithm, arithmetic, loop and allocator apart."""
+    ours = Contender("Graftline, float32", shape, "graftline", "packed", BATCH_TOKENS, keeps_memory=True)
+    control = Contender(
+        "Graftline's loop, Trainer's recipe", shape, "control", "grouped", BLOCKS, threads=BOTH
+    )
+    trainer = Contender("Trainer, 8 blocks a step", shape, "trainer", "grouped", 8)
+    return [
+        ours,
+        control,
+        trainer,
+        replace(trainer, name="Trainer, memory kept", batch=BLOCKS, keeps_memory=True),
+    ]
+
+
+def _lines(shape: str, threads: tuple[int, ...] = (1,)) -> Contender:
+    return Contender("Trainer, lines", shape, "trainer", "lines", LINES, threads=threads)
+
+
+def _masked() -> list[Contender]:
+    large, small = _MASKED_SHAPES
+    lines = _lines(large, BOTH)
+    return [
+        *_pretraining(large, BOTH), lines, *_controls(large),
+        replace(lines, name="Trainer, 8 lines a step", batch=8, threads=(1,)),
+        replace(lines, name=f"Trainer, lines padded to {LENGTH}", batch=BLOCKS, rows="padded", threads=(1,)),
+        *_pretraining(small), _lines(small),
+    ]  # fmt: skip
+
+
+def _causal() -> list[Contender]:
+    return [*_pretraining("gpt2 4x256", BOTH), *_controls("gpt2 4x256"), *_pretraining("llama 4x256")]
+
+
+def _labelled() -> list[Contender]:
+    large, small = _MASKED_SHAPES
+    ours = Contender("Graftline", large, "graftline", "labelled", SAMPLES, _dtype(), True, BOTH)
+    trainer = Contender("Trainer", large, "trainer", "labelled", SAMPLES, threads=BOTH)
+    once = replace(trainer, threads=(1,))
+    return [
+        ours, trainer,
+        replace(once, name="Trainer, bfloat16", dtype="bfloat16"),
+        replace(ours, name="Graftline, float32", dtype="float32", threads=(1,)),
+        replace(trainer, name="Graftline's loop, Trainer's recipe", loop="control"),
+        replace(once, name="Trainer, 8 samples a step", batch=8),
+        replace(once, name="Trainer, memory kept", keeps_memory=True),
+        replace(ours, shape=small, threads=(1,)), replace(once, shape=small),
+    ]  # fmt: skip
+
+
+def _dtype() -> Literal["float32", "bfloat16"]:
+    from graftline.training.precision import arithmetic
+
+    return "bfloat16" if arithmetic("auto") == "bfloat16" else "float32"
+
+
+def measure_speed(part: str, contenders: Callable[[], list[Contender]], options: TextOptions) -> list[Figure]:
+    """Measure contenders with one thread and with two; print all, keep all in RESULTS, return what has a target."""
+    found = [
+        one
+        for threads in BOTH
+        for one in measure(
+            contenders(), prepared(), threads=threads, rounds=options.rounds, seconds=options.seconds
+        )
+    ]
+    print_rates(part, found)
+    keep(part, [_as_dict(one) for one in found])
+    return compare(part, found)
+
+
+def compare(part: str, found: Sequence[Measured]) -> list[Figure]:
+    """Return how many times each contender's rate Graftline has, for those in LEAST."""
+    figures = []
+    for ours in found:
+        if ours.contender.name != "Graftline":
+            continue
+        for other in found:
+            least = LEAST[part].get(other.contender.name)
+            if least is not None and _alike(ours, other):
+                threads = f"{ours.threads} thread{'s' * (ours.threads > 1)}"
+                name = f"{part}, {ours.contender.shape}, {threads}: against {other.contender.name}"
+                command = f"python -m bench {part}"
+                figures.append(Figure(name, ours.against(other), ">=", least, "x", command))
+    return figures
+
+
+def _alike(one: Measured, other: Measured) -> bool:
+    return (one.contender.shape, one.threads) == (other.contender.shape, other.threads)
+
+
+def _as_dict(one: Measured) -> dict[str, Any]:
+    return {**asdict(one), "median": one.rate}
+
+
+def print_rates(part: str, found: Sequence[Measured]) -> None:
+    """Print every contender's median and range, and how many times the Trainer's rate it has."""
+    from rich.console import Console
+    from rich.table import Table
+
+    unit = "samples/s" if part == "finetune" else "tokens/s"
+    table = Table("shape", "threads", "contender", unit, "lowest", "highest", "x Trainer", title=part)
+    for one in found:
+        plain = next(o for o in found if o.contender.name == "Trainer" and _alike(o, one))
+        table.add_row(
+            one.contender.shape, str(one.threads), one.contender.name, f"{one.rate:,.0f}",
+            f"{min(one.rates):,.0f}", f"{max(one.rates):,.0f}", f"{one.against(plain):.2f}",
+        )  # fmt: skip
+    Console(width=120, highlight=False).print(table)
+
+
+def keep(part: str, values: Any) -> None:
+    """Put a part's values into RESULTS, beside those of the other parts."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known |= {"machine": {"processor": platform.processor() or platform.machine()}, part: values}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def measure_loss(options: TextOptions) -> list[Figure]:
+    """Held-out masked-LM loss after an equal number of tokens: the Trainer's recipes and Graftline's optimizers."""
+    from bench.text_loss import ARMS, BASELINES, measure_arms, print_losses
+
+    losses = measure_arms(prepared(), tokens=options.tokens, seeds=options.seeds)
+    print_losses(losses, options.tokens)
+    keep("loss", {"tokens": options.tokens, "losses": losses})
+    best = min((sum(losses[name]) / len(losses[name]), name) for name in BASELINES)
+    command = f"python -m bench loss --tokens {options.tokens} --seeds {options.seeds}"
+    return [
+        Figure(
+            f"held-out loss above the best Trainer's ({best[1]}): {name}",
+            sum(losses[name]) / len(losses[name]) - best[0], "<=", 0.0, "nats", command,
+        )
+        for name in ARMS if name not in BASELINES
+    ]  # fmt: skip
+
+
+def measure_checkpoint(options: TextOptions) -> list[Figure]:
+    """Seconds to write and verify a checkpoint, as a share of the time between two."""
+    from bench.text_checkpoint import median_seconds
+
+    seconds = {shape: median_seconds(Data(prepared(), shape), options.rounds) for shape in _MASKED_SHAPES}
+    keep("checkpoint", seconds)
+    return [
+        Figure(
+            f"checkpointing's share of time, every {CHECKPOINT_SECONDS:g} s: {shape}", taken / CHECKPOINT_SECONDS,
+            "<=", 0.02, "", "python -m bench checkpoint",
+        )
+        for shape, taken in seconds.items()
+    ]  # fmt: skip
+
+
+TEXT_PARTS: dict[str, Callable[[TextOptions], list[Figure]]] = {
+    "mlm": partial(measure_speed, "mlm", _masked),
+    "clm": partial(measure_speed, "clm", _causal),
+    "finetune": partial(measure_speed, "finetune", _labelled),
+    "loss": measure_loss,
+    "checkpoint": measure_checkpoint,
+}
