@@ -141,7 +141,10 @@ def dvc(repo: Path, *arguments: str) -> str:
 @contextmanager
 def running(repo: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start `graftline run toy` in its own session and wait until a component works; leave nothing behind."""
-    command = [sys.executable, "-c", "from graftline.cli import main; main()", "run", "toy", *arguments]
+    # A shell starts what runs in the background with Ctrl-C ignored, and so would be what the tests start.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{heeding}; from graftline.cli import main; main()"
+    command = [sys.executable, "-c", program, "run", "toy", *arguments]
     process = subprocess.Popen(
         command, cwd=repo, env=environment(repo), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
