@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,12 @@ def pretrain(context: Context, params: PretrainParams, schema: Schema) -> None:
     rootstock = _rootstock(context, params)
     documents = open_documents(context, params, schema, rootstock)
     decodes = isinstance(params.objective, CausalLMParams)
-    if rootstock is not None:
-        build = lambda: load_model(rootstock.folder, decodes=decodes)  # noqa: E731
-    else:
-        assert isinstance(params.trunk, TextParams)
+    assert isinstance(params.trunk, TextParams | RootstockParams)
+    if isinstance(params.trunk, TextParams):
         build = _untrained(params.trunk, documents)
-    assert not hasattr(params.trunk, "channels")
+    else:
+        assert rootstock is not None
+        build = partial(load_model, rootstock.folder, decodes=decodes)
     main = _Recipe("", params.epochs, build, params.trunk)
     metrics = _train(context, params, documents, main, dtype, context.out)
     for name, size in params.sizes.items():
@@ -108,7 +109,8 @@ def _rootstock(context: Context, params: PretrainParams) -> Rootstock | None:
 
 
 def _untrained(shape: TextParams, documents: Documents) -> Callable[[], PreTrainedModel]:
-    return lambda: build_model(build_config(shape, documents.tokenizer), decodes=shape.decodes)
+    config = build_config(shape, documents.tokenizer)
+    return partial(build_model, config, decodes=shape.decodes)
 
 
 def _train(
