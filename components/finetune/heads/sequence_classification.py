@@ -12,9 +12,10 @@ from torch import nn
 
 from graftline.components.finetune.answers import Answers, labelled
 from graftline.components.finetune.heads.documents import Documents, by_length, documents_of
-from graftline.components.finetune.heads.head import Classes, Head, Joint, Model
+from graftline.components.finetune.heads.head import Classes, Joint, Model
 from graftline.components.finetune.heads.joint import JointLanguageModel
 from graftline.components.finetune.heads.transformer import (
+    TextHead,
     TextHeadParams,
     TextModel,
     check_labels,
@@ -27,7 +28,6 @@ from graftline.components.finetune.heads.transformer import (
 )
 from graftline.dataset import Schema, read_texts
 from graftline.text.tokenizer import load_tokenizer
-from graftline.training.precision import arithmetic
 
 
 class SequenceClassificationParams(TextHeadParams):
@@ -84,21 +84,11 @@ class SequenceClassifier(TextModel[Documents]):
         return int((logits.argmax(dim=1) == examples.labels).sum()), -loss.item()
 
 
-class SequenceClassification(Head[Documents]):
+class SequenceClassification(TextHead[Documents, SequenceClassificationParams]):
     """Learns one class a document."""
 
     examples = Documents
     plural, unit = "documents", "document"
-
-    def __init__(self, params: SequenceClassificationParams) -> None:
-        self._params = params
-
-    @property
-    def params(self) -> SequenceClassificationParams:
-        return self._params
-
-    def environment(self) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision)}
 
     def read(self, dataset: Path, split: str, folder: Path) -> Documents:
         found = read_texts(dataset, split)

@@ -15,9 +15,10 @@ from pydantic import Field
 
 from graftline.components.finetune.answers import Answers
 from graftline.components.finetune.heads.documents import Documents, by_length, documents_of, token_positions
-from graftline.components.finetune.heads.head import Classes, Head, Joint, Model
+from graftline.components.finetune.heads.head import Classes, Joint, Model
 from graftline.components.finetune.heads.joint import JointLanguageModel
 from graftline.components.finetune.heads.transformer import (
+    TextHead,
     TextHeadParams,
     TextModel,
     longest,
@@ -31,7 +32,6 @@ from graftline.errors import InputError
 from graftline.text.attention import packed
 from graftline.text.batches import Packed, pack
 from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
-from graftline.training.precision import arithmetic
 from graftline.training.randomness import generator
 from graftline.trunks import CONFIG, read_config
 from graftline.trunks.text import KIND
@@ -139,21 +139,11 @@ class TextGenerator(TextModel[Writing]):
         return written
 
 
-class TextGeneration(Head[Writing]):
+class TextGeneration(TextHead[Writing, TextGenerationParams]):
     """Learns to go on with a text."""
 
     examples = Writing
     plural, unit, amount = "documents", "token", "documents"
-
-    def __init__(self, params: TextGenerationParams) -> None:
-        self._params = params
-
-    @property
-    def params(self) -> TextGenerationParams:
-        return self._params
-
-    def environment(self) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision)}
 
     def read(self, dataset: Path, split: str, folder: Path) -> Writing:
         """Return a split's documents; labels are not looked at."""

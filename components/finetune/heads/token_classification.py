@@ -24,9 +24,10 @@ from graftline.components.finetune.heads.documents import (
     padded,
     token_positions,
 )
-from graftline.components.finetune.heads.head import Classes, Head, Joint, Model
+from graftline.components.finetune.heads.head import Classes, Joint, Model
 from graftline.components.finetune.heads.joint import JointLanguageModel
 from graftline.components.finetune.heads.transformer import (
+    TextHead,
     TextHeadParams,
     TextModel,
     check_labels,
@@ -39,7 +40,6 @@ from graftline.components.finetune.heads.transformer import (
 )
 from graftline.dataset import Schema, read_tagged
 from graftline.text.tokenizer import document_marks, load_tokenizer
-from graftline.training.precision import arithmetic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -124,21 +124,11 @@ class TokenClassifier(TextModel[Sentences]):
         return int((logits.argmax(dim=1) == tags).sum()), -nn.functional.cross_entropy(logits, tags).item()
 
 
-class TokenClassification(Head[Sentences]):
+class TokenClassification(TextHead[Sentences, TokenClassificationParams]):
     """Learns one class a word."""
 
     examples = Sentences
     plural, unit, amount = "sentences", "word", "sentences"
-
-    def __init__(self, params: TokenClassificationParams) -> None:
-        self._params = params
-
-    @property
-    def params(self) -> TokenClassificationParams:
-        return self._params
-
-    def environment(self) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision)}
 
     def read(self, dataset: Path, split: str, folder: Path) -> Sentences:
         found = read_tagged(dataset, split)

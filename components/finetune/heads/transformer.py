@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import torch
 from pydantic import Field
@@ -12,7 +12,7 @@ from torch import nn
 
 from graftline.canonical import read_json
 from graftline.components.finetune.heads.documents import Documents, padded
-from graftline.components.finetune.heads.head import E, Model
+from graftline.components.finetune.heads.head import E, Head, Model
 from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.params import Params
@@ -217,6 +217,23 @@ class TextModel(Model[E]):
                 module.merge()
                 parent, _, last = name.rpartition(".")
                 setattr(self.network.get_submodule(parent), last, module.get_base_layer())
+
+
+P = TypeVar("P", bound=TextHeadParams)
+
+
+class TextHead(Head[E], Generic[E, P]):
+    """What the text heads share: their parameters, and the arithmetic that these choose."""
+
+    def __init__(self, params: P) -> None:
+        self._params = params
+
+    @property
+    def params(self) -> P:
+        return self._params
+
+    def environment(self) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision)}
 
 
 def saved_model(auto: type, folder: Path) -> PreTrainedModel:
