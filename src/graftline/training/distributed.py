@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from graftline.errors import GraftlineError, InputError
+from graftline.training.rendezvous import own_part
 
 if TYPE_CHECKING:
     import torch
@@ -74,13 +75,20 @@ def start() -> World:
     """Meet the other processes, once; return the world."""
     import torch
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     here = world()
     if here.size > 1 and not dist.is_initialized():
         on_gpu = torch.cuda.is_available()
         if on_gpu:
             torch.cuda.set_device(here.local_rank)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        store, rank, size = next(rendezvous("env://"))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            store=own_part(store, rank, size),
+            rank=rank,
+            world_size=size,
+        )
     return here
 
 
