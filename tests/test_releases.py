@@ -133,14 +133,16 @@ def test_32_publishers_at_once_make_32_versions_and_one_of_them_is_champion(
 def test_a_killed_try_is_continued_and_other_content_is_a_new_publication(
     draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("GRAFTLINE_RUN_KEY", raising=False)
+    monkeypatch.delenv("GRAFTLINE_RUN", raising=False)
     first = open_publication(tmp_path / "work", draft)
     again = open_publication(tmp_path / "work", draft)
     assert (first.fresh, again.fresh, first.id) == (True, False, again.id)
     (tmp_path / "files" / "README.md").write_text("# other\n")
     assert open_publication(tmp_path / "work", replace(draft)).id != first.id
-    monkeypatch.setenv("GRAFTLINE_RUN_KEY", "run-7")
-    assert open_publication(tmp_path / "elsewhere", draft) == Publication("run-7")
+    monkeypatch.setenv("GRAFTLINE_RUN", "run-7")
+    elsewhere = open_publication(tmp_path / "elsewhere", draft)
+    assert elsewhere == open_publication(tmp_path / "a third machine", draft)
+    assert elsewhere.id.startswith("run-7-") and not elsewhere.fresh
 
 
 def test_a_run_key_used_for_other_content_is_refused(store: Store, draft: Draft, tmp_path: Path) -> None:

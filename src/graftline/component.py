@@ -73,6 +73,8 @@ class Context:
     observed: dict[str, Any] = field(default_factory=dict)
     """What this run saw that is no part of its output, such as drift against the present champion; goes into
     execution.json."""
+    when_whole: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the output is whole: what only a run that goes on would need can go."""
 
     def section(self, name: str, model: type[Model]) -> Model:
         """Return a parameter section with defaults, and record it. Raises InputError."""
@@ -213,6 +215,8 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
             context = work(aside)
             record = records.write_record(aside, context.draft)
             records.write_execution(aside, _execution(started, record.sha256) | context.observed)
+        for clean_up in context.when_whole:
+            clean_up()
         _remove(context.work)
     if arguments.executor_output:
         from graftline.executor_output import write_executor_output

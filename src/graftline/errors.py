@@ -51,6 +51,12 @@ class PreemptedError(GraftlineError):
     exit_code = EXIT_PREEMPTED
 
 
+class LostPeerError(GraftlineError):
+    """Another process of the job has ended (exit code 75): whichever that was says why, by its own code."""
+
+    exit_code = EXIT_PREEMPTED
+
+
 def nearest(name: str, known: list[str]) -> str:
     """Return `; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
     import difflib

@@ -44,6 +44,20 @@ def race(verb: str, url: str, processes: int, last: object) -> list:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def test_what_was_deleted_is_not_there_and_may_come_again(store_url: str) -> None:
+    store = open_store(store_url)
+    store.put_if_absent("a/b", b"first")
+    store.put_if_absent("a/b2", b"another")
+    store.delete("a/b")
+    store.delete("a/b")
+    store.delete("never/there")
+    assert store.list("a/") == ["a/b2"]
+    with pytest.raises(MissingError):
+        store.get("a/b")
+    assert store.put_if_absent("a/b", b"second")
+    assert store.get("a/b").data == b"second"
+
+
 def test_the_first_put_wins_and_an_equal_one_agrees(store_url: str) -> None:
     store = open_store(store_url)
     assert store.put_if_absent("a/b.json", b"first")

@@ -93,11 +93,11 @@ class Receipt:
 def open_publication(work: Path, draft: Draft) -> Publication:
     """Return the publication for `draft`: the one that an earlier, killed try in `work` began, or a new one.
 
-    $GRAFTLINE_RUN_KEY, if set, is its id: an orchestrator that retries elsewhere finds no folder `work`.
+    $GRAFTLINE_RUN, if set, and the content are its id: an orchestrator that retries elsewhere finds no folder `work`.
     """
-    if key := os.environ.get("GRAFTLINE_RUN_KEY"):
-        return Publication(key)
     path, payload = work / "publication.json", _payload(draft)
+    if run := os.environ.get("GRAFTLINE_RUN"):
+        return Publication(f"{run}-{payload[:16]}")
     try:
         known = json.loads(path.read_bytes())
         if known["payload"] == payload:
@@ -153,7 +153,7 @@ def _claim(store: Store, draft: Draft, publication: Publication) -> int:
             if claim.get("payload") != payload:
                 raise InputError(
                     f"publication {publication.id}", f"it claimed {draft.task}@{version} for other content",
-                    fix="give each run its own GRAFTLINE_RUN_KEY",
+                    fix="give each publication its own id",
                 )  # fmt: skip
             return version
     data = canonical_json({"publication": publication.id, "payload": payload})

@@ -4,6 +4,7 @@ promises.
     put_if_absent   one winner a key, however many try at once
     replace         compare-and-swap: no update is lost
     get, list       whole objects only: a torn upload is never seen
+    delete          for what nothing else refers to: checkpoints and hand-overs of a run that is done
 
 Keys are `/`-separated names of letters, digits, `.`, `_` and `-`; no name starts with a dot, so no key
 leaves the store and none collides with the store's own hidden files.
@@ -70,6 +71,10 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> list[str]:
         """Return the keys that start with `prefix`, sorted."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove `key`, if it is there."""
         ...
 
     def download(self, key: str, path: Path) -> None:

@@ -74,6 +74,11 @@ class DirectoryStore:
         with self._reported("list", prefix):
             return sorted(key for key in self._keys(start) if key.startswith(prefix))
 
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with self._reported("delete", key):
+            path.unlink(missing_ok=True)
+
     def download(self, key: str, path: Path) -> None:
         source = self._path(key)
         with self._reported("read", key):

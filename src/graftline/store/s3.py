@@ -126,6 +126,10 @@ class S3Store:
 
         return sorted(self._tried("list", prefix, request))
 
+    def delete(self, key: str) -> None:
+        name = self._name(key)
+        self._tried("delete", key, lambda: self._client.delete_object(Bucket=self.bucket, Key=name))
+
     def local_path(self, key: str) -> Path | None:
         return None
 

@@ -5,6 +5,7 @@
 
 A checkpoint is filled aside and renamed into place when it is whole; the one before is kept, older ones are
 removed after the new one was read back. Tensors are safetensors and facts are JSON: nothing is unpickled.
+On a cluster they go to the store too: see `graftline.training.remote`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from graftline.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from graftline.training.remote import RemoteCheckpoints
+
 STATE, MANIFEST = "state.safetensors", "manifest.json"
 
 
@@ -43,11 +46,14 @@ class Checkpoints:
     """The checkpoints of one run, in a folder that outlives the process.
 
     `identity` is what decides the run's result (parameters, inputs, code, threads): a checkpoint of another
-    identity is not used.
+    identity is not used. With `remote`, they are uploaded too, and looked for there.
     """
 
-    def __init__(self, folder: Path, identity: str, every_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, identity: str, every_seconds: float, remote: RemoteCheckpoints | None = None
+    ) -> None:
         self._folder, self._identity, self._every = folder, identity, every_seconds
+        self.remote = remote
         self._last = time.monotonic()
         self.newest: tuple[int, Path] | None = None
         """Steps and folder of the newest checkpoint known to be whole: the last saved, or the one loaded."""
@@ -68,8 +74,11 @@ class Checkpoints:
             write_new(aside / MANIFEST, canonical_json({"content": manifest, "sha256": seal}))
         if self._verify(final) is not None:
             self.newest = (step, final)
+            if self.remote:
+                self.remote.offer(step, final, facts["metrics_bytes"])
             for older in self._folders()[2:]:
-                shutil.rmtree(older)
+                if not (self.remote and self.remote.needs(older)):
+                    shutil.rmtree(older)
         fsync_directory(self._folder)
         self._last = time.monotonic()
 
@@ -77,11 +86,35 @@ class Checkpoints:
         """Return the newest checkpoint of this identity that verifies, or None; remove what is newer and unusable."""
         for aside in self._folder.glob(".*.aside-*"):  # half a checkpoint, left by a kill
             shutil.rmtree(aside)
+        found = self._newest_here()
+        if self.remote:
+            found = self._newest_remote(self.remote, found[0]["step"] if found else 0) or found
+        if found is None:
+            return None
+        manifest, folder = found
+        if self.remote:
+            self.remote.restore_metrics(folder)
+        self.newest = (manifest["step"], folder)
+        return Checkpoint(manifest["step"], _read_tensors(folder / STATE), manifest["facts"])
+
+    def _newest_here(self) -> tuple[dict[str, Any], Path] | None:
         for folder in self._folders():
             if (manifest := self._verify(folder)) is not None:
-                self.newest = (manifest["step"], folder)
-                return Checkpoint(manifest["step"], _read_tensors(folder / STATE), manifest["facts"])
+                return manifest, folder
             shutil.rmtree(folder)
+        return None
+
+    def _newest_remote(self, remote: RemoteCheckpoints, above: int) -> tuple[dict[str, Any], Path] | None:
+        """Bring the newest checkpoint of the store here, if it has one of more than `above` steps that verifies."""
+        for step in remote.steps():
+            folder = self._folder / f"{step:08d}"
+            if step <= above:
+                break
+            if remote.fetch(step, folder):
+                if (manifest := self._verify(folder)) is not None:
+                    return manifest, folder
+                shutil.rmtree(folder)
+                remote.drop(step)
         return None
 
     def _folders(self) -> list[Path]:

@@ -9,7 +9,9 @@ from graftline.canonical import canonical_json
 from graftline.component import Context
 from graftline.digests import sha256_bytes
 from graftline.training.checkpoint import Checkpoints
+from graftline.training.distributed import world
 from graftline.training.loop import Desk
+from graftline.training.remote import METRICS, remote_checkpoints
 
 
 def open_desk(
@@ -36,8 +38,14 @@ def open_desk(
     digest = sha256_bytes(canonical_json(identity))
     # A folder of its own for each identity: a try with other threads leaves this run's checkpoints alone.
     folder = context.work / digest[:16]
-    checkpoints = Checkpoints(folder / "checkpoints", digest, context.checkpoint_seconds)
+    metrics = folder / METRICS
+    remote = None
+    if world().leads:  # it alone has checkpoints
+        remote = remote_checkpoints(context.component.name, context.component.output, digest, metrics)
+    if remote:
+        context.when_whole.append(remote.forget)
+    checkpoints = Checkpoints(folder / "checkpoints", digest, context.checkpoint_seconds, remote)
     return Desk(
-        f"{context.component.name} {context.task} {part}".rstrip(), folder / "metrics.jsonl", checkpoints, batch, unit,
+        f"{context.component.name} {context.task} {part}".rstrip(), metrics, checkpoints, batch, unit,
         shard=context.shard, environment=context.draft.environment,
     )  # fmt: skip

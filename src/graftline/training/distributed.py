@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import InputError, LostPeerError
 from graftline.training.rendezvous import own_part
 
 if TYPE_CHECKING:
@@ -207,4 +207,4 @@ def told_of_lost_peers() -> Iterator[None]:
     except RuntimeError as error:
         if world().size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
-        raise GraftlineError("another process of the job has ended; start the job again") from None
+        raise LostPeerError("another process of the job has ended; start the job again") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from graftline.training import distributed
 from graftline.training.checkpoint import Checkpoints
 from graftline.training.guard import Guard, LossError
 from graftline.training.metrics import MetricsLog
-from graftline.training.preemption import Notice, noted
+from graftline.training.preemption import GRACE_SECONDS, Notice, noted
 from graftline.training.progress import Progress
 from graftline.training.spread import Spread
 from graftline.training.state import capture, restore
@@ -263,6 +264,8 @@ class _Training:
         if due or asked:
             self._save()
         if asked:
+            if leads and (remote := self._desk.checkpoints.remote):
+                remote.settle(notice.until or time.monotonic() + GRACE_SECONDS)
             distributed.barrier()  # torchrun ends the others as soon as one has ended
             raise PreemptedError(f"pre-empted after step {self._done} of {self._run.steps}; {self._way_on()}")
 
@@ -287,7 +290,11 @@ class _Training:
         if self._desk.checkpoints.newest is None:
             return "run it again"
         step, folder = self._desk.checkpoints.newest
-        return f"run it again to go on from the checkpoint of step {step}, in {folder}"
+        text = f"run it again to go on from the checkpoint of step {step}, in {folder}"
+        if remote := self._desk.checkpoints.remote:
+            has = "none" if remote.newest is None else f"that of step {remote.newest}"
+            text += f"; the store has {has}"
+        return text
 
     def _show(self, progress: Progress) -> None:
         if self._log:

@@ -9,12 +9,17 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from graftline.errors import EXIT_PREEMPTED
+from graftline.errors import EXIT_PREEMPTED, InputError
+
+GRACE_SECONDS = 25.0
+"""How long after SIGTERM a run may still upload its checkpoint: less than the 30 s after which Kubernetes kills.
+GRAFTLINE_GRACE_SECONDS replaces it where a pod has another `terminationGracePeriodSeconds`."""
 
 
 @dataclass
@@ -22,6 +27,8 @@ class Notice:
     """Whether the process was asked to end."""
 
     asked: bool = False
+    until: float = 0.0
+    """The monotonic time when it should have ended, once it was asked to."""
 
 
 @contextmanager
@@ -42,10 +49,12 @@ def ends_at_once(name: str) -> Iterator[None]:
 def noted(name: str) -> Iterator[Notice]:
     """Within, SIGTERM is only noted; a second one changes nothing, and so does one after it until the process ends."""
     notice = Notice()
+    grace = _grace_seconds()
 
     def note() -> None:
         if not notice.asked:
             _say(f"{name}: SIGTERM; a checkpoint follows this step")
+            notice.until = time.monotonic() + grace
         notice.asked = True
 
     with _on_sigterm(note):
@@ -54,6 +63,15 @@ def noted(name: str) -> Iterator[Notice]:
         finally:
             if notice.asked:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _grace_seconds() -> float:
+    given = os.environ.get("GRAFTLINE_GRACE_SECONDS")
+    if given is None:
+        return GRACE_SECONDS
+    if not given.isdecimal():
+        raise InputError("GRAFTLINE_GRACE_SECONDS", repr(given), expected="a whole number of seconds")
+    return float(given)
 
 
 @contextmanager

@@ -311,7 +311,7 @@ def test_the_alias_is_a_parameter(outputs: Path) -> None:
 
 
 def test_a_retry_under_the_same_run_key_releases_once(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRAFTLINE_RUN_KEY", "run-7")
+    monkeypatch.setenv("GRAFTLINE_RUN", "run-7")
     assert run(outputs) == 0
     first = read_json(outputs / "release" / "release.json")
     shutil.rmtree(outputs / "release")

@@ -1,0 +1,149 @@
+"""pretrain and finetune killed on one machine and started on another: the first one's disk is deleted, and the run goes
+on from the store to the digest of an unbroken run.
+
+GRAFTLINE_ALL_CRASHES=1 does each with both components, and kills at more places.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+import small
+from kills import Case, Outcome, Unbroken, cases, desk_folder, finish, newest_checkpoint, run_unbroken, start
+from servers import Proxy
+
+from graftline.store import Store, open_store
+from graftline.store.bundles import list_bundles
+
+RUN = "0123456789abcdef" * 4
+ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
+COMPONENTS = ("pretrain", "finetune")
+
+
+@dataclass(frozen=True)
+class Control:
+    case: Case
+    unbroken: Unbroken
+
+
+@pytest.fixture(scope="module")
+def controls(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Control]:
+    home = tmp_path_factory.getbasetemp()
+    made = cases(small.dataset(home), small.trunk(home), small.PARAMS)
+
+    @cache
+    def control(component: str) -> Control:
+        case = made[component]
+        return Control(case, run_unbroken(case, tmp_path_factory.mktemp("unbroken") / case.output))
+
+    return control
+
+
+@pytest.fixture
+def control(request: pytest.FixtureRequest, controls: Callable[[str], Control]) -> Control:
+    """The component that the test names, with how it ends when nobody kills it."""
+    return controls(request.param)
+
+
+@pytest.fixture(autouse=True)
+def switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GRAFTLINE_RUN", "GRAFTLINE_CHECKPOINTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def switch_on(url: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("GRAFTLINE_RUN", RUN)
+    monkeypatch.setenv("GRAFTLINE_CHECKPOINTS", url)
+    return open_store(url)
+
+
+def in_store(store: Store) -> int:
+    """Return the steps of the newest whole checkpoint in the store, or 0."""
+    keys = store.list(f"checkpoints/{RUN}/")
+    prefixes = {key.rpartition("/")[0] for key in keys}
+    assert len(prefixes) <= 1, "one training"
+    return max((int(name) for prefix in prefixes for name in list_bundles(store, prefix)), default=0)
+
+
+def until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert process.poll() is None, "it ended before the moment came"
+        assert time.monotonic() < deadline, "the moment did not come"
+        time.sleep(0.01)
+
+
+def check_elsewhere(control: Control, machine: Path, store: Store) -> None:
+    """Delete the disk, run to the end on another machine; it goes on from what is in the store."""
+    shutil.rmtree(machine)
+    step, outcome = in_store(store), Outcome()
+    finish(control.case, machine.with_name("another") / control.case.output, outcome)
+    assert outcome.resumed_from == [step]
+    assert outcome.digest == control.unbroken.digest
+    assert store.list("") == [], "the checkpoints of a run that is done"
+
+
+@pytest.mark.parametrize("number", [1, 3] if ALL else [2])
+@pytest.mark.parametrize("control", COMPONENTS if ALL else COMPONENTS[:1], indirect=True)
+def test_a_killed_run_goes_on_elsewhere_to_the_digest_of_an_unbroken_one(
+    number: int, control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = switch_on(str(tmp_path / "store"), monkeypatch)
+    machine = tmp_path / "one"
+    process = start(control.case, machine / control.case.output, 0.02)
+    until(process, lambda: in_store(store) >= number)
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert in_store(store) > 0
+    check_elsewhere(control, machine, store)
+
+
+@pytest.mark.parametrize("control", COMPONENTS if ALL else COMPONENTS[1:], indirect=True)
+def test_a_pre_empted_run_loses_no_step(
+    control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes no checkpoint but the one that SIGTERM asks for, and uploads that before it ends."""
+    store = switch_on(str(tmp_path / "store"), monkeypatch)
+    out = tmp_path / "one" / control.case.output
+    process = start(control.case, out, 1e9)
+    until(process, lambda: bool(list(desk_folder(out).glob("metrics.jsonl"))))
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 75, error
+    step = newest_checkpoint(out)
+    assert 0 < step == in_store(store)
+    assert error.endswith(f"; the store has that of step {step}\n")
+    check_elsewhere(control, tmp_path / "one", store)
+
+
+@pytest.mark.parametrize("upload", [5, 6, 7, 8] if ALL else [7])
+@pytest.mark.parametrize("control", COMPONENTS if ALL else COMPONENTS[:1], indirect=True)
+def test_a_run_killed_between_uploads_to_s3_goes_on_elsewhere(
+    upload: int, control: Control, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the second checkpoint's four uploads, and after them."""
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    store = switch_on(s3_url, monkeypatch)
+    started: list[subprocess.Popen[str]] = []
+    fault = lambda put: "kill-after" if put == upload else ""  # noqa: E731
+    with Proxy(endpoint, fault, lambda: started[0].kill()) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        started.append(start(control.case, tmp_path / "one" / control.case.output, 0.02))
+        started[0].communicate(timeout=120)
+    assert started[0].returncode == -signal.SIGKILL
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    check_elsewhere(control, tmp_path / "one", store)
