@@ -1,9 +1,21 @@
-"""Compile the pipeline to IR YAML, with a task's parameters filled in as the defaults."""
+"""Compile a task's pipeline to Kubernetes manifests: the same bytes from the same sources, named by their content.
+
+The commit is no part of them: it would change with every commit the file that the commit holds. Which data, which
+revision and why are parameters of a run.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from graftline.canonical import canonical_json
+from graftline.digests import sha256_bytes
+from graftline.environment import ROOT
 
 SECTIONS = {
     "validate": ("validate",),
@@ -13,35 +25,86 @@ SECTIONS = {
     "publish": ("publish",),
 }
 """The parameter sections that each component reads."""
+FOLDER = ROOT / "pipelines/compiled"
+API = "pipelines.kubeflow.org/v2beta1"
 
 
-def compile_task(task: str | None, path: Path) -> None:
-    """Write the pipeline to `path` as IR YAML, the same bytes on every call; None leaves the parameters open.
+@dataclass(frozen=True)
+class CompiledPipeline:
+    """A task's pipeline, ready for a cluster."""
+
+    task: str
+    version: str
+    """Name of the PipelineVersion: `retrain-<task>-<12 hex of the content>`."""
+    pipeline: str
+    """Name of the Pipeline: `retrain-<task>`."""
+    spec: dict[str, Any] = field(repr=False)
+    """The IR: `pipelineSpec` and `platformSpec`."""
+    parameters: dict[str, str] = field(repr=False)
+    """What a run is given, but for the run's own: revision, data_digest, run_key and reason (runkey.plan_run)."""
+    manifest: bytes = field(repr=False)
+    """YAML: Pipeline and PipelineVersion."""
+
+
+def compiled(
+    task: str, *, profiles: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> CompiledPipeline:
+    """Return a task's pipeline, the same on every call.
+
+    Args:
+        task: the folder under data/.
+        profiles: the profile of each step that is not to run where profiles.yaml says; another place is another
+            version of the pipeline.
+        overrides: values of the task's parameters by dotted key (`finetune.epochs`), for this run's `parameters`;
+            the version stays that of the files.
 
     Raises:
-        InputError: the task does not exist or its parameters are wrong.
+        InputError: the task, a profile, a parameter or a setting is wrong.
     """
-    from kfp.compiler import Compiler
+    from graftline.pipelines.settings import load_settings
+    from graftline.profiles import placement
 
-    from graftline.durable import write_atomic
-    from graftline.pipelines.retrain import retrain
+    settings = load_settings()
+    places = placement(profiles)
+    name = f"retrain-{task.replace('_', '-')}"  # a Kubernetes name has no underscore
+    written = component_params(task)
+    defaults = {"task": task, "store": settings.store, "repository": settings.repository}
+    spec = _compile(name, task, defaults | written, places)
+    version = f"{name}-{sha256_bytes(canonical_json(spec | {'source': settings.repository}))[:12]}"
+    changed = component_params(task, overrides) if overrides else written
+    return CompiledPipeline(
+        task=task, version=version, pipeline=name, spec=spec,
+        parameters=defaults | changed | {"version": version},
+        manifest=_manifest(task, name, version, spec, settings.repository),
+    )  # fmt: skip
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.aside.yaml")  # the compiler wants a name that ends in .yaml
-    try:
-        Compiler().compile(retrain, str(aside), pipeline_parameters=component_params(task) if task else None)
-        write_atomic(path, aside.read_bytes())
-    finally:
-        aside.unlink(missing_ok=True)
+
+def listed_tasks() -> list[str]:
+    """Return the tasks of data/tasks.yaml, in the file's order. Raises InputError."""
+    from graftline.errors import InputError
+    from graftline.yamlfile import load_yaml
+
+    path = ROOT / "data/tasks.yaml"
+    document = load_yaml(path)
+    tasks = document.get("tasks") if isinstance(document, dict) else None
+    if not isinstance(tasks, list) or not all(isinstance(name, str) for name in tasks):
+        raise InputError(path, "no list `tasks`", expected="tasks: [NAME, ...]")
+    return tasks
 
 
-def component_params(task: str) -> dict[str, str]:
-    """Return each component's `--params`, defaults filled in, by the name of the pipeline's parameter."""
+def component_params(task: str, overrides: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Return each component's `--params`, defaults filled in, by the name of the pipeline's parameter.
+
+    Raises:
+        InputError: the task does not exist, or its parameters or the overrides are wrong.
+    """
+    from graftline.cli.assignments import assign
     from graftline.cli.run import task_parameters
     from graftline.cli.schema import check_parameters, parameter_models
     from graftline.params import load_document, section
 
     document, where = load_document(task_parameters(task))
+    assign(document, overrides or {})
     check_parameters(document, where, task)
     values = {
         name: section(document, where, name, model).model_dump(mode="json")
@@ -53,3 +116,71 @@ def component_params(task: str) -> dict[str, str]:
         )
         for component, names in SECTIONS.items()
     }
+
+
+def _compile(name: str, task: str, defaults: dict[str, str], places: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the IR as plain data."""
+    from kfp.compiler import Compiler
+
+    from graftline.yamlfile import parse_yaml
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "pipeline.yaml")
+        Compiler().compile(_draw(name, task, places), str(path), pipeline_parameters=defaults)
+        pipeline, _, platform = path.read_text().partition("\n---\n")
+    return {
+        "pipelineSpec": parse_yaml(pipeline, where=name),
+        "platformSpec": parse_yaml(platform, where=name),
+    }
+
+
+def _draw(name: str, task: str, places: Mapping[str, Any]) -> Any:
+    """Return the kfp pipeline with every step in its place."""
+    from kfp import dsl
+
+    from graftline.pipelines import pods, retrain
+    from graftline.pipelines.settings import load_settings
+    from graftline.profiles import TRAINING
+
+    settings = load_settings()
+
+    def place(step: str, node: Any) -> None:
+        pods.apply(node, places[step], places["fetch"], settings)
+        pods.secure(node, task, settings)
+        if step in TRAINING:
+            node.set_env_variable("GRAFTLINE_CHECKPOINTS", settings.store)
+
+    config = dsl.PipelineConfig(
+        ttl_seconds_after_finished=settings.ttl_days * 86_400,
+        active_deadline_seconds=settings.deadline_hours * 3600,
+    )
+    return retrain.pipeline(name, place, config)
+
+
+def _manifest(task: str, name: str, version: str, spec: dict[str, Any], source: str) -> bytes:
+    """Return the two Kubernetes objects as YAML, in kfp's own form plus the source's address."""
+    import yaml
+
+    description = spec["pipelineSpec"]["pipelineInfo"]["description"]
+    labels = {"app.kubernetes.io/part-of": "graftline", "graftline.dev/task": task}
+    pipeline = {
+        "apiVersion": API,
+        "kind": "Pipeline",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"displayName": name, "description": description},
+    }
+    pinned = {
+        "apiVersion": API,
+        "kind": "PipelineVersion",
+        "metadata": {"name": version, "labels": labels},
+        "spec": {
+            "pipelineName": name,
+            "displayName": version,
+            "description": description,
+            "codeSourceURL": source,
+            **spec,
+        },
+    }
+    head = f"# Written by `graftline compile {task}`, from pipelines/, images.lock and data/{task}/params.yaml.\n"
+    text = yaml.safe_dump_all([pipeline, pinned], sort_keys=True, width=110, allow_unicode=True)
+    return (head + "---\n" + text).encode()

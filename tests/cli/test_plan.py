@@ -14,7 +14,7 @@ from graftline import environment
 from graftline.cli.plan import plan
 from graftline.engines import local
 from graftline.plan import make_plan
-from graftline.plan.profiles import load_profiles
+from graftline.profiles import load_profiles
 
 
 def test_a_plan_is_printed_and_kept_and_says_what_each_profile_costs(

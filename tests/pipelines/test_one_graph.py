@@ -6,7 +6,6 @@ import ast
 import json
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from graftline.component import Component
 from graftline.environment import ROOT
 from graftline.params import COMPONENTS
-from graftline.pipelines.compile import SECTIONS, compile_task
+from graftline.pipelines.compile import SECTIONS, compiled
 from graftline.yamlfile import load_yaml
 
 TASK = "mnist"
@@ -84,30 +83,29 @@ def dvc_stage(stage: dict[str, Any], made_by: dict[str, str]) -> Stage:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    path = tmp_path_factory.mktemp("compiled") / "mnist.yaml"
-    compile_task(TASK, path)
-    import yaml
-
-    document: dict[str, Any] = yaml.safe_load(path.read_text())
-    return document
+def pipeline_spec() -> dict[str, Any]:
+    """The pipeline as a cluster gets it: the stages lie inside the exit handler."""
+    spec: dict[str, Any] = compiled(TASK, profiles=dict.fromkeys(COMPONENTS, "cpu")).spec["pipelineSpec"]
+    return spec
 
 
 @pytest.fixture(scope="module")
-def kubeflow_graph(compiled: dict[str, Any]) -> dict[str, Stage]:
-    tasks = compiled["root"]["dag"]["tasks"]
-    executors = compiled["deploymentSpec"]["executors"]
-    graph = {}
-    for name, task in tasks.items():
-        executor = executors[compiled["components"][task["componentRef"]["name"]]["executorLabel"]]
-        if "container" in executor:
-            graph[name] = kubeflow_stage(compiled, task, executor["container"], tasks)
-    return graph
+def tasks(pipeline_spec: dict[str, Any]) -> dict[str, Any]:
+    inner: dict[str, Any] = pipeline_spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    return inner
 
 
-def kubeflow_stage(
-    compiled: dict[str, Any], task: dict[str, Any], container: dict[str, Any], tasks: dict[str, Any]
-) -> Stage:
+@pytest.fixture(scope="module")
+def kubeflow_graph(pipeline_spec: dict[str, Any], tasks: dict[str, Any]) -> dict[str, Stage]:
+    executors = pipeline_spec["deploymentSpec"]["executors"]
+    return {
+        name: kubeflow_stage(pipeline_spec, task, executors[f"exec-{name}"]["container"])
+        for name, task in tasks.items()
+        if name != "fetch"
+    }
+
+
+def kubeflow_stage(spec: dict[str, Any], task: dict[str, Any], container: dict[str, Any]) -> Stage:
     python, m, module = container["command"]
     assert (python, m) == ("python", "-m")
     given = pairs(container["args"])
@@ -118,25 +116,22 @@ def kubeflow_stage(
         elif flag.startswith("--out-"):
             assert value == f"{{{{$.outputs.artifacts['{name}'].path}}}}"
     parameter = task["inputs"]["parameters"]["params"]["componentInputParameter"]
-    default = compiled["root"]["inputDefinitions"]["parameters"][parameter]["defaultValue"]
+    parameter = parameter.removeprefix("pipelinechannel--")
+    default = spec["root"]["inputDefinitions"]["parameters"][parameter]["defaultValue"]
     return Stage(
         module=module,
         flags=frozenset(given) - ENGINE_FLAGS,
-        sources=tuple(
-            sorted((name, source(spec, tasks)) for name, spec in task["inputs"]["artifacts"].items())
-        ),
+        sources=tuple(sorted((name, source(read)) for name, read in task["inputs"]["artifacts"].items())),
         sections=tuple(sorted(json.loads(default).keys() - {"task"})),
         keeps_no_result=not task.get("cachingOptions", {}).get("enableCache"),
     )
 
 
-def source(spec: dict[str, Any], tasks: dict[str, Any]) -> str:
-    """Return `stage.output`, or the pipeline parameter behind an importer."""
-    made = spec["taskOutputArtifact"]
-    producer = tasks[made["producerTask"]]
-    if producer["componentRef"]["name"].startswith("comp-importer"):
-        return str(producer["inputs"]["parameters"]["uri"]["componentInputParameter"])
-    return f"{made['producerTask']}.{made['outputArtifactKey']}"
+def source(read: dict[str, Any]) -> str:
+    """Return `stage.output`; what `fetch` brings feeds itself, as what DVC's pointer and the folder name does."""
+    made = read["taskOutputArtifact"]
+    output: str = made["outputArtifactKey"]
+    return output if made["producerTask"] == "fetch" else f"{made['producerTask']}.{output}"
 
 
 def declared(name: str) -> Component:
@@ -168,14 +163,27 @@ def test_the_graph_is_what_the_component_declares(name: str, dvc_graph: dict[str
     assert stage.sources == tuple(sorted(expected))
 
 
-def test_components_that_use_the_store_are_told_where_it_is(compiled: dict[str, Any]) -> None:
-    executors = compiled["deploymentSpec"]["executors"]
+def test_components_that_use_the_store_are_told_where_it_is(pipeline_spec: dict[str, Any]) -> None:
+    executors = pipeline_spec["deploymentSpec"]["executors"]
     for name in COMPONENTS:
         args = executors[f"exec-{name}"]["container"]["args"]
         assert ("--store" in args) == declared(name).uses_store
         assert args[args.index("--executor-output") + 1] == "{{$.outputs.output_file}}"
         if declared(name).uses_store:
             assert args[args.index("--store") + 1] == "{{$.inputs.parameters['store']}}"
+
+
+def test_both_engines_read_the_same_data(dvc_graph: dict[str, Stage], tasks: dict[str, Any]) -> None:
+    """`fetch` brings what validate reads from data/<task>, and nothing else reads from outside."""
+    outside = {name for stage in dvc_graph.values() for name, made in stage.sources if name == made}
+    assert outside == {"raw", "expectations"}
+    brought = {
+        read["taskOutputArtifact"]["outputArtifactKey"]
+        for task in tasks.values()
+        for read in task["inputs"].get("artifacts", {}).values()
+        if read["taskOutputArtifact"]["producerTask"] == "fetch"
+    }
+    assert brought == outside
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
@@ -195,32 +203,34 @@ def test_results_that_depend_on_the_store_are_not_taken_from_a_cache(dvc_graph: 
     assert {name for name, stage in dvc_graph.items() if stage.keeps_no_result} == {"evaluate", "publish"}
 
 
-def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("first.yaml", "second.yaml"):
-        compile_task(TASK, tmp_path / name)
-    assert (tmp_path / "first.yaml").read_bytes() == (tmp_path / "second.yaml").read_bytes()
+def test_kfps_local_runner_gets_the_same_stages(pipeline_spec: dict[str, Any], tasks: dict[str, Any]) -> None:
+    """The graph without an exit handler: the same commands, edges and caching, and nothing about pods."""
+    from google.protobuf.json_format import MessageToDict
+
+    from graftline.pipelines.retrain import retrain
+
+    plain = MessageToDict(retrain.pipeline_spec)
+    assert sorted(plain["root"]["dag"]["tasks"]) == sorted(tasks)
+    for name, task in plain["root"]["dag"]["tasks"].items():
+        guarded = json.loads(json.dumps(tasks[name]).replace("pipelinechannel--", ""))
+        assert task["inputs"] == guarded["inputs"]
+        assert task.get("cachingOptions") == guarded.get("cachingOptions")
+        here = plain["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+        there = pipeline_spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+        assert {key: there[key] for key in here} == here
+    assert not MessageToDict(retrain.platform_spec)
 
 
-def test_a_pipeline_without_a_task_asks_for_its_parameters(tmp_path: Path) -> None:
-    import yaml
+def test_every_image_is_named_in_one_place(pipeline_spec: dict[str, Any]) -> None:
+    from graftline.pipelines.images import load_images
 
-    compile_task(None, tmp_path / "retrain.yaml")
-    inputs = yaml.safe_load((tmp_path / "retrain.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
-    assert {f"{name}_params" for name in COMPONENTS} <= set(inputs)
-    assert not [name for name, spec in inputs.items() if "defaultValue" in spec]
-
-
-def test_every_image_is_named_in_one_place(compiled: dict[str, Any]) -> None:
-    from graftline.pipelines import images
-
-    used = {
-        spec["container"]["image"]
-        for spec in compiled["deploymentSpec"]["executors"].values()
-        if "container" in spec
-    }
-    assert used == {images.DATA_IMAGE, images.TRAIN_IMAGE}
+    executors = pipeline_spec["deploymentSpec"]["executors"]
+    used = {name: executor["container"]["image"] for name, executor in executors.items()}
+    images = load_images()
+    training = {f"exec-{name}" for name in ("pretrain", "finetune", "evaluate")}
+    assert used == {name: images.train if name in training else images.data for name in executors}
     retrain = (ROOT / "pipelines/retrain.py").read_text()
-    assert not [image for image in used if image in retrain]
+    assert not [image for image in used.values() if image.partition("@")[0] in retrain]
 
 
 def test_the_listed_tasks_are_the_folders_with_parameters() -> None:

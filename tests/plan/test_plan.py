@@ -26,9 +26,9 @@ from graftline.plan import FILE, Sections, compare, make_plan, write_plan
 from graftline.plan.estimate import GIB, Row, price
 from graftline.plan.layers import extend, is_large, layers_of, with_layers
 from graftline.plan.measure import Step, measure
-from graftline.plan.profiles import Profile, choose, load_profiles
 from graftline.plan.sample import Sample, sample_dataset, sample_raw
 from graftline.plan.text import pretrain_text
+from graftline.profiles import Profile, choose, load_profiles
 from graftline.records import Draft, write_execution, write_record
 from graftline.text.tokens import open_tokens
 

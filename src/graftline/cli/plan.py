@@ -39,7 +39,7 @@ def plan(
     from graftline.environment import cpu_count
     from graftline.params import load_document, section
     from graftline.plan import STAGES, Sections, make_plan, start_seconds, write_plan
-    from graftline.plan.profiles import choose, load_profiles
+    from graftline.profiles import choose, load_profiles
 
     document, where = load_document(task_parameters(task))
     check_parameters(document, where, task)

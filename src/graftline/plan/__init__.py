@@ -15,7 +15,7 @@ from graftline.canonical import read_json
 from graftline.durable import write_atomic
 from graftline.errors import InputError
 from graftline.plan.estimate import STAGES, Cost, Plan, Row, estimate_row, price
-from graftline.plan.profiles import Profile
+from graftline.profiles import Profile
 from graftline.records import read_execution, read_record
 
 if TYPE_CHECKING:

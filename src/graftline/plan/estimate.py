@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from graftline.plan.profiles import Profile
+from graftline.profiles import Profile
 
 if TYPE_CHECKING:
     from graftline.plan.measure import Measured

@@ -1,0 +1,164 @@
+"""A task's data as a run names it: repository, revision, and one digest over raw data and contract."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+
+from graftline.canonical import canonical_json
+from graftline.digests import digest_path, sha256_bytes
+from graftline.errors import GraftlineError, InputError
+
+WORK_TREE = "work-tree"
+"""In place of a revision: the folder as it is, committed or not."""
+
+
+def data_digest(raw: Path, expectations: Path) -> str:
+    """Return the sha256 that names raw data and contract together, over every byte of both."""
+    return sha256_bytes(canonical_json({"raw": digest_path(raw), "expectations": digest_path(expectations)}))
+
+
+def task_digest(task: str) -> str:
+    """Return the digest of the task's data in this work tree; raw data comes from DVC's remote if need be.
+
+    Raises:
+        InputError: no remote holds the version that the pointer names, or the data was changed by hand.
+    """
+    from graftline.engines.local import pull_raw
+    from graftline.environment import ROOT
+
+    pull_raw(task)
+    return data_digest(ROOT / "data" / task / "raw", ROOT / "data" / task / "expectations.yaml")
+
+
+def committed_revision(task: str) -> str:
+    """Return the commit that is checked out, which must hold the task's data as it is here.
+
+    Raises:
+        InputError: the pointer, the contract or DVC's remotes differ from the commit: a cluster clones the commit.
+    """
+    import subprocess
+
+    from graftline.environment import ROOT
+
+    places = [f"data/{task}/raw.dvc", f"data/{task}/expectations.yaml", ".dvc/config"]
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "--verify", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run([*git, "status", "--porcelain", "--", *places], capture_output=True, text=True)
+    if head.returncode or changed.returncode:
+        raise InputError(ROOT, "no git repository with a commit", fix="a cluster clones the data's pointers")
+    if changed.stdout:
+        raise InputError(
+            ROOT / changed.stdout.splitlines()[0][3:], "differs from the commit that is checked out",
+            fix="commit and push it: a cluster clones the commit",
+        )  # fmt: skip
+    return head.stdout.strip()
+
+
+def bring(repository: str, revision: str, task: str, raw: Path, expectations: Path) -> None:
+    """Copy a task's raw data into the empty folder `raw` and its contract to `expectations`.
+
+    Args:
+        repository: address of a git repository, or a folder with one.
+        revision: a commit, or `work-tree` for a folder as it is.
+        task: the folder under data/.
+        raw: an empty folder.
+        expectations: a file to be.
+
+    Raises:
+        InputError: there is no such repository, revision or task, or no remote holds the data.
+        GraftlineError: the repository or the remote could not be reached.
+    """
+    if revision == WORK_TREE:
+        _copy(Path(repository), task, raw, expectations)
+        return
+    with _cloned(repository, revision) as clone, _said(f"{repository} at {revision}"):
+        contract = clone / "data" / task / "expectations.yaml"
+        if not contract.is_file():
+            raise InputError(f"{repository} at {revision}", f"no data/{task}", fix="check revision and task")
+        expectations.write_bytes(contract.read_bytes())
+        _read_through_dvc(clone, f"data/{task}/raw", raw)
+
+
+def _copy(folder: Path, task: str, raw: Path, expectations: Path) -> None:
+    from shutil import copyfile, copytree
+
+    source = folder / "data" / task
+    for path in (source / "raw", source / "expectations.yaml"):
+        if not path.exists():
+            raise InputError(path, "does not exist", fix="fetch the data with `dvc pull`, or check the path")
+    copytree(source / "raw", raw, dirs_exist_ok=True, copy_function=copyfile)
+    copyfile(source / "expectations.yaml", expectations)
+
+
+@contextmanager
+def _cloned(repository: str, revision: str) -> Iterator[Path]:
+    """Clone a repository to a temporary folder and check a revision out; without a `git` command.
+
+    A folder is cloned like any other repository: it may be read-only, and its work tree does not matter. The clone
+    holds the small DVC remote that lies in git, so no network is needed for it.
+    """
+    from dulwich.client import HTTPUnauthorized
+    from scmrepo.exceptions import SCMError
+    from scmrepo.git import Git
+
+    folder = Path(repository)
+    address = folder.absolute().as_uri() if folder.is_dir() else _with_token(repository)
+    with TemporaryDirectory(prefix="graftline-clone-") as place:
+        try:
+            Git.clone(address, place, rev=revision).close()
+        except (SCMError, HTTPUnauthorized, OSError) as error:
+            raise _unreachable(f"{repository} at {revision}", error, hide=address) from None
+        yield Path(place)
+
+
+def _with_token(repository: str) -> str:
+    """Return the address with the token of $GRAFTLINE_GIT_TOKEN in it, for a private repository over https."""
+    token = os.environ.get("GRAFTLINE_GIT_TOKEN", "")
+    scheme, separator, rest = repository.partition("://")
+    if not token or scheme not in ("http", "https") or "@" in rest.partition("/")[0]:
+        return repository
+    return f"{scheme}{separator}x-access-token:{quote(token, safe='')}@{rest}"
+
+
+def _read_through_dvc(clone: Path, source: str, target: Path) -> None:
+    """Copy a folder that DVC tracks: each file is read from DVC's remote, with no cache between."""
+    from dvc.api import DVCFileSystem
+
+    files = DVCFileSystem(str(clone))
+    for path in sorted(files.find(source)):
+        out = target / Path("/", path).relative_to(Path("/", source))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        files.get_file(path, str(out))
+
+
+@contextmanager
+def _said(where: str) -> Iterator[None]:
+    """Turn what goes wrong inside DVC into one line."""
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+
+    try:
+        yield
+    except (DvcException, DataIndexDirError, OSError) as error:
+        raise _unreachable(where, error) from None
+
+
+def _unreachable(where: str, error: BaseException, hide: str = "") -> GraftlineError:
+    """Return a failure that may pass: the repository, the revision or the data cannot be reached now.
+
+    `hide` is an address with a token in it, which a library's message may quote.
+    """
+    causes = [error]
+    while following := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(following)
+    texts = dict.fromkeys(" ".join(str(cause).split()) or type(cause).__name__ for cause in causes)
+    said = ": ".join(texts)
+    if token := os.environ.get("GRAFTLINE_GIT_TOKEN", ""):
+        for secret in (hide, quote(token, safe=""), token):
+            said = said.replace(secret, "...") if secret else said
+    return GraftlineError(f"{where}: {said[:400]}")

@@ -1,0 +1,172 @@
+"""What a cluster's own metrics cannot say, for Prometheus: how old each champion is, when each schedule was last due.
+
+    python -m graftline.pipelines.metrics --listen 0.0.0.0:9464 [--checkout DIR] [--store URL]
+
+GET /metrics answers in the text format (https://prometheus.io/docs/instrumenting/exposition_formats/), GET /healthz
+says that it runs. infra/components/monitoring has the deployment and the alerts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from graftline.environment import ROOT
+from graftline.errors import GraftlineError
+
+Values = dict[tuple[tuple[str, str], ...], float]
+"""A gauge's value by its labels."""
+Reader = Callable[[], Values]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """One metric: what it means, and its value for each set of labels."""
+
+    name: str
+    help: str
+    values: Values
+
+    def text(self) -> str:
+        lines = [f"# HELP {self.name} {self.help}", f"# TYPE {self.name} gauge"]
+        for labels, value in self.values.items():
+            inside = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels)
+            lines.append(f"{self.name}{{{inside}}} {value:.0f}" if labels else f"{self.name} {value:.0f}")
+        return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def collect(store_url: str, checkout: Path, now: datetime) -> list[Gauge]:
+    """Return the gauges; a store or a checkout that cannot be read is a gauge of 0, never an exception."""
+    champions, store_readable = _or_nothing("store", lambda: champion_times(store_url))
+    due, schedules_readable = _or_nothing("schedules", lambda: due_times(checkout, now))
+    return [
+        Gauge("graftline_store_readable", "1 if the store's champions could be read.", {(): store_readable}),
+        Gauge("graftline_schedules_readable", "1 if the schedules could.", {(): schedules_readable}),
+        Gauge(
+            "graftline_champion_created_timestamp_seconds",
+            "When the task's champion was released.",
+            champions,
+        ),
+        Gauge("graftline_schedule_due_timestamp_seconds", "The schedule's latest slot that is past.", due),
+    ]
+
+
+def _or_nothing(what: str, read: Reader) -> tuple[Values, float]:
+    try:
+        return read(), 1.0
+    except (GraftlineError, OSError) as error:
+        print(f"metrics: {what}: {error}", file=sys.stderr, flush=True)
+        return {}, 0.0
+
+
+def champion_times(store_url: str) -> Values:
+    """Return when each task's champion was released, Unix seconds. Raises GraftlineError, OSError."""
+    from graftline.releases.catalogue import champion, read_aliases
+    from graftline.store import open_store
+
+    store = open_store(store_url or str(ROOT / "store"))
+    tasks = sorted(task for task, alias in read_aliases(store, None) if alias == "champion")
+    found = {task: release for task in tasks if (release := champion(store, task))}
+    return {
+        (("task", task),): datetime.fromisoformat(release.created).timestamp()
+        for task, release in found.items()
+    }
+
+
+def due_times(checkout: Path, now: datetime) -> Values:
+    """Return when each schedule was due last, Unix seconds.
+
+    Only since schedules.yaml last changed: a slot from before a schedule was there was never missed. A paused
+    schedule is never due. Raises GraftlineError, OSError.
+    """
+    from graftline.pipelines.reconcile.schedules import load_schedules, slots
+
+    since = _changed(checkout, "pipelines/schedules.yaml")
+    values: Values = {}
+    for name, schedule in load_schedules(checkout / "pipelines/schedules.yaml").items():
+        if schedule.paused:
+            continue
+        past = _last(slots(schedule, since), now)
+        if past is not None:
+            values[("schedule", name), ("task", schedule.task)] = past.timestamp()
+    return values
+
+
+def _last(moments: Iterable[datetime], now: datetime) -> datetime | None:
+    """Return the latest moment that is not after `now`."""
+    found = None
+    for moment in moments:
+        if moment > now:
+            break
+        found = moment
+    return found
+
+
+def _changed(checkout: Path, path: str) -> datetime:
+    command = ["git", "-C", str(checkout), "log", "-1", "--first-parent", "--format=%cI", "--", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout.strip():
+        reason = (done.stderr.strip().splitlines() or ["no commit has it"])[0]
+        raise GraftlineError(f"{checkout}: {path}: {reason}")
+    return datetime.fromisoformat(done.stdout.strip())
+
+
+class _Handler(BaseHTTPRequestHandler):
+    store_url = ""
+    checkout = ROOT
+
+    def do_GET(self) -> None:
+        if self.path == "/metrics":
+            gauges = collect(self.store_url, self.checkout, datetime.now(UTC))
+            self._answer(200, CONTENT_TYPE, "".join(gauge.text() for gauge in gauges))
+        elif self.path == "/healthz":
+            self._answer(200, "text/plain", "ok\n")
+        else:
+            self._answer(404, "text/plain", "GET /metrics\n")
+
+    def _answer(self, status: int, content_type: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log no requests: a scrape a minute says nothing."""
+
+
+def server(address: tuple[str, int], store_url: str, checkout: Path) -> ThreadingHTTPServer:
+    """Return a server that answers on `address`; `serve_forever` starts it. Port 0 takes a free one."""
+    handler = type("Handler", (_Handler,), {"store_url": store_url, "checkout": checkout})
+    return ThreadingHTTPServer(address, handler)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m graftline.pipelines.metrics", description=__doc__)
+    parser.add_argument("--listen", default="127.0.0.1:9464", metavar="HOST:PORT")
+    parser.add_argument("--checkout", type=Path, default=ROOT, help="a git repository with its history")
+    parser.add_argument("--store", default=os.environ.get("GRAFTLINE_STORE", ""), help="where releases live")
+    given = parser.parse_args(arguments)
+    host, _, port = given.listen.rpartition(":")
+    if not port.isdecimal():
+        parser.error(f"--listen {given.listen}: expected HOST:PORT")
+    with server((host, int(port)), given.store, given.checkout) as listening:
+        listening.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The pipeline's step for training in a job of its own.
+
+    python -m graftline.pipelines.trainjob --image IMAGE --pod JSON -- pretrain --params JSON --in-dataset DIR ...
+
+After `--` stand a component and the arguments that the step would have taken itself. The inputs go to the store, the
+job's pods fetch them, the output comes back the same way and is verified. Exit codes are the component's: 0 done,
+2 bad input, 3 a gate refused, 75 pre-empted more often than the budget says, or cancelled, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+
+from graftline.component import Component, fail, from_os_error
+from graftline.durable import exclusive
+from graftline.errors import EXIT_PREEMPTED, GraftlineError, InputError
+from graftline.params import COMPONENTS, load_document, parse, task_name
+from graftline.pipelines.images import digest
+from graftline.pipelines.trainjob.cluster import Cluster, connect
+from graftline.pipelines.trainjob.follow import GaveUpError, Launch
+from graftline.pipelines.trainjob.handover import Handover
+from graftline.pipelines.trainjob.manifest import Job
+from graftline.profiles import Pod
+from graftline.store import open_store
+from graftline.yamlfile import parse_json
+
+_NAME = "trainjob"
+_PASSED_ON = ("GRAFTLINE_COMMIT",)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The arguments of a component, its folders taken out."""
+
+    component: Component
+    task: str
+    inputs: dict[str, Path]
+    out: Path
+    executor_output: Path | None
+    rest: list[str]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the step and exit with its code."""
+    try:
+        _run(_parser().parse_args(argv))
+    except GaveUpError as error:
+        sys.exit(error.exit_code)
+    except GraftlineError as error:
+        sys.exit(fail(_NAME, error))
+    except OSError as error:
+        sys.exit(fail(_NAME, from_os_error(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m graftline.pipelines.trainjob", description=__doc__)
+    parser.add_argument("--image", required=True, metavar="NAME@DIGEST", help="that the job's pods run")
+    parser.add_argument(
+        "--pod", required=True, metavar="JSON", help="what each pod asks for: `pod` of a profile"
+    )
+    parser.add_argument("--namespace", default="graftline", metavar="NAME", help="default: %(default)s")
+    parser.add_argument(
+        "--store", default=os.environ.get("GRAFTLINE_CHECKPOINTS", ""), metavar="URL",
+        help="what inputs, checkpoints and output travel by (default: $GRAFTLINE_CHECKPOINTS)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--run",
+        default=os.environ.get("GRAFTLINE_RUN", ""),
+        metavar="KEY",
+        help="the run's key (default: $GRAFTLINE_RUN)",
+    )
+    parser.add_argument("component", choices=COMPONENTS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the component")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    for name, value in (("--store", arguments.store), ("--run", arguments.run)):
+        if not value:
+            raise InputError(name, "not given", fix="the engine sets GRAFTLINE_CHECKPOINTS and GRAFTLINE_RUN")
+    pod = parse(parse_json(arguments.pod, where="--pod"), Pod, where="--pod")
+    step = read_step(arguments.component, arguments.arguments)
+    handover = Handover(open_store(arguments.store), arguments.run, step.component.name)
+    with exclusive(step.out, what=step.component.name), _cancelled() as on_cancel:
+        job = _job(arguments, pod, step, handover)
+        launch = Launch(Cluster(connect(), arguments.namespace), job)
+        on_cancel.append(launch)
+        code = launch.run()
+        if code:
+            raise GaveUpError(job.base, code)
+        _finish(step, handover)
+        on_cancel.clear()
+        launch.clear()
+        handover.clear()
+
+
+def read_step(component: str, arguments: Sequence[str]) -> Step:
+    """Return what a component's arguments say. Raises InputError for a folder that is missing."""
+    definition: Component = import_module(f"graftline.components.{component}").COMPONENT
+    if definition.sources:
+        raise InputError(component, "takes files from outside", expected="a component with records")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--params", required=True)
+    for name in definition.inputs:
+        parser.add_argument(f"--in-{name}", required=True)
+    parser.add_argument(f"--out-{definition.output}", required=True, dest="out")
+    parser.add_argument("--executor-output")
+    known, rest = parser.parse_known_args(arguments)
+    given = vars(known)
+    document, where = load_document(known.params)
+    return Step(
+        component=definition,
+        task=task_name(document, where),
+        inputs={name: Path(given[f"in_{name}"]) for name in definition.inputs},
+        out=Path(known.out).absolute(),
+        executor_output=Path(known.executor_output) if known.executor_output else None,
+        rest=["--params", _as_json(document), *rest],
+    )
+
+
+def _as_json(document: dict[str, object]) -> str:
+    import json
+
+    return json.dumps(document, sort_keys=True)
+
+
+def _job(arguments: argparse.Namespace, pod: Pod, step: Step, handover: Handover) -> Job:
+    """Hand the inputs over; return the job's first attempt."""
+    names = {name: handover.put_input(folder) for name, folder in step.inputs.items()}
+    inputs = [word for name, bundle in names.items() for word in ("--in", f"{name}={bundle}")]
+    if pod.nodes > 1 and not step.component.distributed:
+        raise InputError("--pod: nodes", f"{pod.nodes} for {step.component.name}", expected="1")
+    environment = {
+        "GRAFTLINE_ENGINE": "trainjob",
+        "GRAFTLINE_RUN": arguments.run,
+        "GRAFTLINE_CHECKPOINTS": arguments.store,
+        "GRAFTLINE_KEEP_CHECKPOINTS": "1",  # until the output is here: a pod may end before it has handed it over
+        "GRAFTLINE_STORE": arguments.store,
+        "GRAFTLINE_IMAGE": digest(arguments.image),
+    }
+    environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return Job(
+        run=arguments.run, task=step.task, component=step.component.name, image=arguments.image, pod=pod,
+        arguments=[
+            "--store", arguments.store, "--run", arguments.run, *inputs, "--out", step.component.output,
+            "--", step.component.name, *step.rest,
+        ],
+        environment=environment,
+        processes=max(1, pod.accelerators) if step.component.distributed else 1,
+    )  # fmt: skip
+
+
+def _finish(step: Step, handover: Handover) -> None:
+    """Fetch the output, verify it, tell Kubeflow about it."""
+    record = handover.get_output(step.component.output, step.out)
+    if (record.task, record.component) != (step.task, step.component.name):
+        raise InputError(
+            step.out, f"a {record.name} of {record.component} for task '{record.task}'",
+            expected=f"one of {step.component.name} for task '{step.task}'",
+        )  # fmt: skip
+    if step.executor_output:
+        from graftline.executor_output import write_executor_output
+
+        write_executor_output(step.executor_output, step.component.output, step.out, record)
+
+
+class _CancelledError(BaseException):
+    """SIGTERM; no Exception: nothing on the way may take it for a failure."""
+
+
+@contextmanager
+def _cancelled() -> Iterator[list[Launch]]:
+    """Within, SIGTERM and Ctrl-C cancel the launches in the list that is given, and end the process."""
+    launches: list[Launch] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise _CancelledError
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield launches
+    except (_CancelledError, KeyboardInterrupt) as error:
+        for launch in launches:
+            launch.cancel()
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        sys.exit(EXIT_PREEMPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    main()

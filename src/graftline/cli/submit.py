@@ -1,0 +1,132 @@
+"""`graftline submit TASK`: start a run of a task on Kubeflow Pipelines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from graftline.pipelines.compile import CompiledPipeline
+    from graftline.pipelines.runkey import Run
+    from graftline.pipelines.submit import Progress
+
+TOKEN = "GRAFTLINE_KFP_TOKEN"  # noqa: S105  (the name of a variable)
+
+
+def submit(
+    task: Annotated[str, typer.Argument(help="the task: a folder under data/")],
+    profiles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profile", metavar="[STEP=]NAME",
+            help="a pool of pipelines/profiles.yaml for the stages that train, or for one step; repeatable",
+        ),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE",
+            help="a parameter of this run: finetune.epochs=3; params.yaml stays as it is; repeatable",
+        ),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="follow the run to its end")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="run although this very run was submitted before")
+    ] = False,
+    store: Annotated[
+        str, typer.Option("--store", metavar="s3://BUCKET/PREFIX", help="default: pipelines/settings.yaml")
+    ] = "",
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", envvar="GRAFTLINE_KFP", metavar="URL", help="of Kubeflow Pipelines")
+    ] = "",
+    every: Annotated[
+        float, typer.Option("--every", min=0.0, metavar="SECONDS", help="how often --watch looks")
+    ] = 5.0,
+) -> None:  # fmt: skip
+    """Start a run on Kubeflow Pipelines, on the data of the commit that is checked out.
+
+    The commit must be where the cluster clones from (`repository` in pipelines/settings.yaml). The same run is not
+    started twice. A token for the server is read from $GRAFTLINE_KFP_TOKEN.
+    With --watch: 0 done, 3 the gate refused, 1 the run failed. Without: 0 once it is submitted.
+    """
+    import os
+    from dataclasses import replace
+
+    from graftline.cli.assignments import parse_assignments
+    from graftline.errors import InputError
+    from graftline.pipelines.compile import compiled
+    from graftline.pipelines.reconcile.kubeflow import connect
+    from graftline.pipelines.settings import load_settings
+    from graftline.pipelines.submit import Submission, exit_code
+    from graftline.profiles import parse_choices
+
+    if not endpoint.startswith(("http://", "https://")):
+        raise InputError(
+            "--endpoint", repr(endpoint), expected="http://... or https://...",
+            fix="set $GRAFTLINE_KFP to the address of Kubeflow Pipelines",
+        )  # fmt: skip
+    pipeline = compiled(
+        task, profiles=parse_choices(profiles or []), overrides=parse_assignments(assignments or [])
+    )
+    if store:
+        pipeline = replace(pipeline, parameters=pipeline.parameters | {"store": store})
+    run = _plan(pipeline, again)
+    with connect(endpoint, os.environ.get(TOKEN, "")) as client:
+        server = Submission(client, endpoint)
+        submitted = server.submit(pipeline, run, load_settings().service_account)
+        before = f"was submitted before: {submitted.before.lower()}; --again starts another"
+        typer.echo(f"run       {run.name}, {before if submitted.before else 'submitted'}")
+        typer.echo(f"version   {pipeline.version}")
+        typer.echo(f"link      {submitted.link}")
+        if not watch:
+            return
+        last = _show(server.follow(submitted.id, every))
+    raise typer.Exit(exit_code(last))
+
+
+def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
+    """Return the run on the commit that is checked out; `again` makes it another run than any before."""
+    import json
+    import uuid
+
+    from graftline.pipelines.data import committed_revision, task_digest
+    from graftline.pipelines.images import load_images
+    from graftline.pipelines.runkey import plan_run
+
+    revision = committed_revision(pipeline.task)
+    return plan_run(
+        pipeline, load_images(), revision=revision, data_digest=task_digest(pipeline.task),
+        slot=f"manual:{uuid.uuid4()}" if again else f"commit:{revision}",
+        reason=json.dumps({"kind": "person", "who": _user(), "commit": revision}, sort_keys=True),
+    )  # fmt: skip
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        return "unknown"
+
+
+def _show(looks: Iterable[Progress]) -> Progress:
+    """Print each step's state when it changes, and how the run ended; return the last look."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    known: dict[str, str] = {}
+    last = None
+    for last in looks:
+        for step, state in last.steps.items():
+            if known.get(step) != state:
+                known[step] = state
+                console.print(f"{step:9} {state.lower()}")
+    assert last is not None  # a run that is there has a state
+    console.print(f"ended     [bold]{last.state.lower()}[/]")
+    if last.message:
+        console.print(last.message, style="red", markup=False)
+    return last

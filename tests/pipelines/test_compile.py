@@ -1,0 +1,416 @@
+"""What a cluster is given: asserted on the compiled YAML, never on the objects that it was compiled from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from graftline import profiles
+from graftline.cli import app
+from graftline.environment import ROOT
+from graftline.errors import InputError
+from graftline.params import COMPONENTS, parse
+from graftline.pipelines import compile as compiling
+from graftline.pipelines import runkey
+from graftline.pipelines.compile import CompiledPipeline, compiled
+from graftline.pipelines.images import Images, load_images
+from graftline.yamlfile import load_yaml
+
+TASK = "mnist"
+STEPS = ("fetch", *COMPONENTS, "conclude")
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> CompiledPipeline:
+    return compiled(TASK)
+
+
+@pytest.fixture(scope="module")
+def version(pipeline: CompiledPipeline) -> dict[str, Any]:
+    """The PipelineVersion in the manifest."""
+    return documents(pipeline)[1]
+
+
+def documents(pipeline: CompiledPipeline) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(pipeline.manifest))
+
+
+def container(version: dict[str, Any], step: str) -> dict[str, Any]:
+    found: dict[str, Any] = version["spec"]["pipelineSpec"]["deploymentSpec"]["executors"][f"exec-{step}"]
+    return found["container"]  # type: ignore[no-any-return]
+
+
+def pod(version: dict[str, Any], step: str) -> dict[str, Any]:
+    kubernetes = version["spec"]["platformSpec"]["platforms"]["kubernetes"]
+    return kubernetes["deploymentSpec"]["executors"][f"exec-{step}"]  # type: ignore[no-any-return]
+
+
+def tasks(version: dict[str, Any]) -> dict[str, Any]:
+    """Every task of the pipeline, in the exit handler and outside."""
+    spec = version["spec"]["pipelineSpec"]
+    return spec["root"]["dag"]["tasks"] | spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]  # type: ignore[no-any-return]
+
+
+def placed(**chosen: str) -> dict[str, Any]:
+    return documents(compiled(TASK, profiles=chosen))[1]
+
+
+def test_the_manifest_is_a_pipeline_and_its_version_named_by_content(
+    pipeline: CompiledPipeline, version: dict[str, Any]
+) -> None:
+    head, second = documents(pipeline)
+    assert second == version
+    assert {head["apiVersion"], version["apiVersion"]} == {"pipelines.kubeflow.org/v2beta1"}
+    assert (head["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
+    assert head["metadata"]["name"] == version["spec"]["pipelineName"] == pipeline.pipeline == "retrain-mnist"
+    assert version["metadata"]["name"] == pipeline.version
+    assert re.fullmatch("retrain-mnist-[0-9a-f]{12}", pipeline.version)
+    assert version["spec"]["codeSourceURL"] == load_yaml(ROOT / "pipelines/settings.yaml")["repository"]
+    assert {key: version["spec"][key] for key in ("pipelineSpec", "platformSpec")} == pipeline.spec
+
+
+def test_kubeflows_own_parsers_take_every_field(version: dict[str, Any]) -> None:
+    """The protocol buffers refuse unknown fields, so a misspelled one is found."""
+    from google.protobuf.json_format import ParseDict
+    from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+    from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+    ParseDict(version["spec"]["pipelineSpec"], PipelineSpec())
+    for step in STEPS:
+        ParseDict(pod(version, step), KubernetesExecutorConfig())
+
+
+def test_another_process_in_another_place_compiles_the_same_bytes(
+    pipeline: CompiledPipeline, tmp_path: Path
+) -> None:
+    code = (
+        "import sys\nfrom graftline.pipelines.compile import compiled\n"
+        f"sys.stdout.buffer.write(compiled({TASK!r}).manifest)"
+    )
+    environment = os.environ | {
+        "PYTHONHASHSEED": "7",
+        "HOME": str(tmp_path),
+        "TZ": "Asia/Tokyo",
+        "LC_ALL": "C",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True
+    )
+    assert done.stdout == pipeline.manifest
+
+
+def test_the_commit_is_no_part_of_it(pipeline: CompiledPipeline) -> None:
+    """Else committing the manifest would make it out of date."""
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert len(head.stdout.strip()) == 40
+    assert head.stdout.strip()[:12] not in pipeline.manifest.decode()
+
+
+def test_another_image_is_another_version(
+    pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = json.loads(
+        json.dumps(pipeline.spec).replace(load_images().train, f"graftline/train@sha256:{'1' * 64}")
+    )
+    monkeypatch.setattr(compiling, "_compile", lambda *arguments: spec)
+    assert compiled(TASK).version != pipeline.version
+
+
+def test_an_override_is_a_parameter_of_the_run_and_not_another_version(pipeline: CompiledPipeline) -> None:
+    changed = compiled(TASK, overrides={"finetune.epochs": 3, "finetune.head.augmentation.shift": 1})
+    assert changed.version == pipeline.version
+    assert changed.manifest == pipeline.manifest
+    differing = {
+        name for name in pipeline.parameters if changed.parameters[name] != pipeline.parameters[name]
+    }
+    assert differing == {"finetune_params", "evaluate_params"}, "evaluate runs finetune's fit"
+    given = json.loads(changed.parameters["finetune_params"])["finetune"]
+    assert (given["epochs"], given["head"]["augmentation"]["shift"]) == (3, 1)
+
+
+@pytest.fixture(scope="module")
+def a100() -> dict[str, Any]:
+    return placed(**dict.fromkeys(profiles.TRAINING, "gpu-a100"))
+
+
+@pytest.mark.parametrize("step", profiles.TRAINING)
+def test_a_gpu_profile_is_in_the_yaml(a100: dict[str, Any], step: str) -> None:
+    resources = container(a100, step)["resources"]
+    assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert resources["accelerator"]["resourceCount"] == "1"
+    assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"] == "150Gi"
+    assert resources["resourceCpuLimit"] == resources["resourceCpuRequest"] == "11"
+    asked = pod(a100, step)
+    assert asked["nodeSelector"] == {"labels": {"graftline.dev/pool": "gpu-a100"}}
+    assert [(each["key"], each["value"], each["effect"]) for each in asked["tolerations"]] == [
+        ("graftline.dev/pool", "gpu-a100", "NoSchedule"),
+        ("nvidia.com/gpu", "present", "NoSchedule"),
+    ]
+    assert {"medium": "Memory", "mountPath": "/dev/shm", "sizeLimit": "32Gi", "volumeName": "shm"} in (
+        asked["emptyDirMounts"]
+    )
+    assert asked["activeDeadlineSeconds"] == str(48 * 3600)
+    assert tasks(a100)[step]["retryPolicy"] == {
+        "maxRetryCount": 2, "backoffDuration": "60s", "backoffFactor": 2.0, "backoffMaxDuration": "3600s",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("step", profiles.TRAINING)
+def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(
+    version: dict[str, Any], step: str
+) -> None:
+    """Kubeflow Pipelines would count a pre-emption and a bug alike."""
+    *start, flag, asked, component = container(version, step)["command"]
+    assert start == [
+        "python", "-m", "graftline.pipelines.trainjob", "--image", container(version, step)["image"],
+    ]  # fmt: skip
+    assert (flag, component) == ("--pod", step)
+    wanted = parse(json.loads(asked), profiles.Pod, where="--pod")
+    assert wanted == profiles.load_profiles()["gpu-l4-spot"].pod
+    assert (wanted.retries.preemptions, wanted.retries.limit) == (20, 1)
+    assert {"key": "graftline.dev/spot", "value": "true", "operator": "Equal", "effect": "NoSchedule"} in (
+        [each.model_dump() for each in wanted.tolerations]
+    )
+
+
+@pytest.mark.parametrize("step", STEPS)  # the training stages are small pods that follow a TrainJob
+def test_a_cpu_profile_prefers_its_pool_and_asks_for_no_accelerator(
+    version: dict[str, Any], step: str
+) -> None:
+    assert "accelerator" not in container(version, step)["resources"]
+    assert "nodeSelector" not in pod(version, step)
+    (term,) = pod(version, step)["nodeAffinity"]
+    assert term["weight"] == 100
+    assert term["matchExpressions"] == [{"key": "graftline.dev/pool", "operator": "In", "values": ["cpu"]}]
+
+
+def test_the_step_that_is_named_goes_elsewhere_and_the_others_stay(version: dict[str, Any]) -> None:
+    moved = placed(pretrain="gpu-a100")
+    assert moved["metadata"]["name"] != version["metadata"]["name"], "another place is another version"
+    assert pod(moved, "pretrain")["nodeSelector"] == {"labels": {"graftline.dev/pool": "gpu-a100"}}
+    assert "graftline.dev/spot" not in {each["key"] for each in pod(moved, "pretrain")["tolerations"]}
+    assert pod(moved, "finetune") == pod(version, "finetune")
+    assert container(moved, "pretrain")["command"] == ["python", "-m", "graftline.components.pretrain"]
+
+
+def test_several_accelerators_are_started_by_torchrun() -> None:
+    moved = placed(pretrain="gpu-h100x8", evaluate="gpu-h100x8")
+    assert container(moved, "pretrain")["command"] == [
+        "python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8",
+        "-m", "graftline.components.pretrain",
+    ]  # fmt: skip
+    assert container(moved, "pretrain")["resources"]["accelerator"]["resourceCount"] == "8"
+    assert container(moved, "evaluate")["command"] == ["python", "-m", "graftline.components.evaluate"]
+
+
+def test_several_nodes_are_a_trainjob_that_a_small_pod_follows(
+    version: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = load_yaml(profiles.PROFILES)
+    document["profiles"]["gpu-h100x8"]["count"] = 16
+    document["profiles"]["gpu-h100x8"]["pod"]["nodes"] = 2
+    path = tmp_path / "profiles.yaml"
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.setattr(profiles, "PROFILES", path)
+    moved = placed(pretrain="gpu-h100x8", evaluate="gpu-h100x8")
+    command = container(moved, "pretrain")["command"]
+    assert command[:3] == ["python", "-m", "graftline.pipelines.trainjob"]
+    assert json.loads(command[command.index("--pod") + 1])["nodes"] == 2
+    assert container(moved, "pretrain")["args"] == container(version, "pretrain")["args"]
+    assert "accelerator" not in container(moved, "pretrain")["resources"]
+    assert "nodeSelector" not in pod(moved, "pretrain")
+    assert pod(moved, "pretrain")["activeDeadlineSeconds"] == str(72 * 3600), "as long as the run may take"
+    assert container(moved, "evaluate")["command"] == ["python", "-m", "graftline.components.evaluate"]
+
+
+def test_where_a_step_runs_is_no_part_of_what_it_makes(version: dict[str, Any]) -> None:
+    """What enters a record is in a component's arguments and in the image; both are the same on every pool."""
+    here, there = compiled(TASK), compiled(TASK, profiles=dict.fromkeys(STEPS, "gpu-a100"))
+    assert {**here.parameters, "version": ""} == {**there.parameters, "version": ""}
+    moved = documents(there)[1]
+    for step in STEPS:
+        one, other = container(version, step), container(moved, step)
+        assert (one["args"], one["image"], one["env"]) == (other["args"], other["image"], other["env"])
+        assert tasks(version)[step]["inputs"] == tasks(moved)[step]["inputs"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_pod_is_secured_and_labelled(version: dict[str, Any], step: str) -> None:
+    asked = pod(version, step)
+    assert asked["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
+    assert "/tmp" in {mount["mountPath"] for mount in asked["emptyDirMounts"]}
+    assert asked["podMetadata"]["labels"]["graftline.dev/task"] == TASK
+    # Argo Workflows puts the run's name there, which ends in the run key.
+    assert asked["podMetadata"]["labels"]["graftline.dev/run-key"] == (
+        "{{workflow.annotations.pipelines.kubeflow.org/run_name}}"
+    )
+    fields = {each["name"]: each["fieldPath"] for each in asked["fieldPathAsEnv"]}
+    assert fields == {"GRAFTLINE_RUN": "metadata.labels['graftline.dev/run-key']"}
+    environment = {each["name"]: each["value"] for each in container(version, step)["env"]}
+    assert environment["GRAFTLINE_IMAGE"] == container(version, step)["image"].partition("@")[2]
+    assert environment["GRAFTLINE_ENGINE"] == "kubeflow"
+    assert ("GRAFTLINE_CHECKPOINTS" in environment) == (step in profiles.TRAINING)
+
+
+def test_credentials_come_from_the_secret_only(version: dict[str, Any]) -> None:
+    for step in STEPS:
+        required, optional, *git = pod(version, step)["secretAsEnv"]
+        assert [secret["secretName"] for secret in git] == (["graftline-git"] if step == "fetch" else [])
+        assert all(secret["optional"] for secret in git)
+        assert {required["secretName"], optional["secretName"]} == {"graftline-store"}
+        assert [key["envVar"] for key in required["keyToEnv"]] == [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+        ]
+        assert not required["optional"]
+        assert [key["envVar"] for key in optional["keyToEnv"]] == ["AWS_ENDPOINT_URL"]
+        assert optional["optional"]
+        assert not [each for each in container(version, step)["env"] if each["name"].startswith("AWS")]
+    names = version["spec"]["pipelineSpec"]["root"]["inputDefinitions"]["parameters"]
+    assert not [name for name in names if re.search("secret|token|password|credential", name)]
+
+
+def test_a_run_has_a_deadline_and_is_cleared_away(version: dict[str, Any]) -> None:
+    config = version["spec"]["platformSpec"]["platforms"]["kubernetes"]["pipelineConfig"]
+    assert config == {"activeDeadlineSeconds": 72 * 3600, "resourceTtlOnCompletion": 7 * 86_400}
+
+
+def test_the_cache_is_told_the_content_of_what_a_step_reads(version: dict[str, Any]) -> None:
+    """Of an artifact it compares the name only, so every input of a cached step has its digest as a parameter."""
+    every = tasks(version)
+    cached = {step for step in STEPS if every[step]["cachingOptions"].get("enableCache")}
+    assert cached == {"validate", "pretrain", "finetune"}
+    validate = every["validate"]["inputs"]["parameters"]
+    assert validate["data_digest"]["componentInputParameter"] == "pipelinechannel--data_digest"
+    for step in ("pretrain", "finetune"):
+        for name, read in every[step]["inputs"]["artifacts"].items():
+            record = every[step]["inputs"]["parameters"][f"{name}_record"]["taskOutputParameter"]
+            assert record["outputParameterKey"] == "record"
+            assert record["producerTask"] == read["taskOutputArtifact"]["producerTask"]
+
+
+def test_no_cached_step_knows_the_run(version: dict[str, Any]) -> None:
+    """Else its cache would be the run's own."""
+    for step in ("validate", "pretrain", "finetune"):
+        text = json.dumps(tasks(version)[step]["inputs"])
+        assert not re.search("run_key|revision|reason|version", text)
+
+
+def test_the_end_is_recorded_however_the_run_ends(version: dict[str, Any]) -> None:
+    end = version["spec"]["pipelineSpec"]["root"]["dag"]["tasks"]["conclude"]
+    assert end["dependentTasks"] == ["exit-handler-1"]
+    assert end["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert end["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"profiles": {"pretrain": "gpu-a10"}}, "did you mean 'gpu-a100'?"),
+        ({"profiles": {"pretain": "gpu-a100"}}, "did you mean 'pretrain'?"),
+        ({"overrides": {"finetune.epoch": 3}}, "unknown key; did you mean 'epochs'?"),
+        ({"overrides": {"finetune.epochs": -1}}, "finetune.epochs"),
+        ({"task": "mnits"}, "no task 'mnits'; did you mean 'mnist'?"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments: Mapping[str, Any], message: str) -> None:
+    given = {"task": TASK, **arguments}
+    with pytest.raises(InputError, match=re.escape(message)):
+        compiled(given.pop("task"), **given)
+
+
+def test_one_profile_is_for_the_stages_that_train_and_one_step_can_be_named() -> None:
+    assert profiles.parse_choices(["gpu-a100", "pretrain=gpu-h100x8", "validate=cpu"]) == {
+        "pretrain": "gpu-h100x8", "finetune": "gpu-a100", "evaluate": "gpu-a100", "validate": "cpu",
+    }  # fmt: skip
+    with pytest.raises(InputError, match="no such step 'tune'"):
+        profiles.parse_choices(["tune=cpu"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("resource: null", "resource goes with accelerators"),
+        ("shm_gib: 26", "must be less"),
+        ("nodes: 2", "pod.accelerators * pod.nodes is 2"),
+        ("acelerators: 1", "did you mean 'accelerators'?"),
+    ],
+)
+def test_a_profile_that_cannot_be_is_refused(tmp_path: Path, change: str, message: str) -> None:
+    document = load_yaml(profiles.PROFILES)
+    document["profiles"]["gpu-l4-spot"]["pod"] |= yaml.safe_load(change)
+    (tmp_path / "profiles.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(InputError, match=re.escape(message)):
+        profiles.load_profiles(tmp_path / "profiles.yaml")
+
+
+def test_the_key_is_the_same_for_the_same_run_and_for_no_other(pipeline: CompiledPipeline) -> None:
+    images = load_images()
+    given = {"revision": "a" * 40, "data_digest": "d", "slot": "2026-11-23T02:30:00Z", "reason": "{}"}
+    first = runkey.plan_run(pipeline, images, **given)
+    assert re.fullmatch("[0-9a-f]{64}", first.key)
+    assert first.parameters["run_key"] == first.key
+    assert set(first.parameters) == set(
+        pipeline.spec["pipelineSpec"]["root"]["inputDefinitions"]["parameters"]
+    )
+    for same in ({"revision": "b" * 40}, {"reason": '{"kind": "person"}'}):
+        assert runkey.plan_run(pipeline, images, **{**given, **same}).key == first.key
+    for other in ({"data_digest": "e"}, {"slot": "2026-11-30T02:30:00Z"}):
+        assert runkey.plan_run(pipeline, images, **{**given, **other}).key != first.key
+    newer = Images(data=images.data, train=f"graftline/train@sha256:{'1' * 64}")
+    assert runkey.plan_run(pipeline, newer, **given).key != first.key
+    changed = compiled(TASK, overrides={"finetune.epochs": 3})
+    assert runkey.plan_run(changed, images, **given).key != first.key
+
+
+@pytest.mark.parametrize("task", ["mnist", "a" * 63, "snake_case"])
+def test_a_runs_name_is_a_kubernetes_label(task: str) -> None:
+    name = runkey.run_name(task, "0123456789abcdef" * 4)
+    assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", name)
+    assert name.endswith("-0123456789abcdef")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(compiling, "FOLDER", tmp_path / "compiled")
+    return tmp_path / "compiled"
+
+
+def test_check_shows_what_is_out_of_date_and_writes_nothing(folder: Path, pipeline: CompiledPipeline) -> None:
+    run = CliRunner().invoke
+    assert run(app, ["compile", TASK]).exit_code == 0
+    path = folder / f"{TASK}.yaml"
+    assert path.read_bytes() == pipeline.manifest
+    assert run(app, ["compile", TASK, "--check"]).exit_code == 0
+    edited = pipeline.manifest.replace(b"sizeLimit: 2Gi", b"sizeLimit: 9Gi")
+    path.write_bytes(edited)
+    checked = run(app, ["compile", TASK, "--check"])
+    assert checked.exit_code == 1
+    assert "-                sizeLimit: 9Gi" in checked.output
+    assert "+                sizeLimit: 2Gi" in checked.output
+    assert "run `graftline compile`" in checked.output
+    assert path.read_bytes() == edited
+
+
+def test_a_manifest_without_its_task_is_stale(
+    folder: Path, pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "listed_tasks", lambda: [TASK])
+    folder.mkdir()
+    (folder / f"{TASK}.yaml").write_bytes(pipeline.manifest)
+    (folder / "gone.yaml").write_text("kind: Pipeline\n")
+    run = CliRunner().invoke
+    assert run(app, ["compile", "--check"]).exit_code == 1
+    assert (folder / "gone.yaml").exists()
+    assert run(app, ["compile"]).exit_code == 0
+    assert not (folder / "gone.yaml").exists()

@@ -1,0 +1,260 @@
+"""What a run reads arrives from git and DVC's remote, whole and with the digest that was asked for, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from graftline.digests import digest_path
+from graftline.environment import ROOT
+from graftline.pipelines.data import WORK_TREE, data_digest
+from graftline.pipelines.reconcile.claims import hold
+from graftline.store import open_store
+
+KEY = "f" * 64
+
+
+def git(repo: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=repo, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def dvc(repo: Path, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=repo, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with two commits of one task, its data in a DVC remote that lies in git."""
+    repo = tmp_path_factory.mktemp("repository")
+    (repo / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", repo / ".dvc/config")
+    (repo / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    task = repo / "data/toy"
+    (task / "raw/part").mkdir(parents=True)
+    git(repo, "init", "-q")
+    for text in ("a,b\n1,2\n", "a,b\n3,4\n"):
+        (task / "raw/rows.csv").write_text(text)
+        (task / "raw/part/more.csv").write_text("a,b\n")
+        (task / "expectations.yaml").write_text(f"# {text.splitlines()[1]}\ncolumns: {{}}\n")
+        dvc(repo, "add", "-q", "data/toy/raw")
+        dvc(repo, "push", "-q", "data/toy/raw.dvc")
+        git(repo, "add", "-A")
+        git(repo, "commit", "-qm", text.splitlines()[1])
+    return repo
+
+
+@pytest.fixture
+def repo(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "repo"))
+
+
+def fetch(
+    out: Path, repository: Path | str, revision: str, digest: str, *more: str, token: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the step as its image does: no git command, no network needed, home empty."""
+    return subprocess.run(
+        [
+            sys.executable, "-m", "graftline.pipelines.fetch", "--repository", str(repository),
+            "--revision", revision, "--task", "toy", "--digest", digest, "--out-raw", str(out / "raw"),
+            "--out-expectations", str(out / "expectations"), "--executor-output", str(out / "output.json"), *more,
+        ],
+        env={
+            "PATH": "/nonexistent", "HOME": str(out), "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
+            "GRAFTLINE_GIT_TOKEN": token,
+        },
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def digest_here(repo: Path) -> str:
+    return data_digest(repo / "data/toy/raw", repo / "data/toy/expectations.yaml")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def test_an_earlier_revision_arrives_whatever_the_work_tree_holds(repo: Path, out: Path) -> None:
+    before = git(repo, "rev-parse", "HEAD~1")
+    git(repo, "checkout", "-q", before)
+    dvc(repo, "checkout", "-q")
+    digest = digest_here(repo)
+    git(repo, "checkout", "-q", "-")
+    (repo / "data/toy/raw/rows.csv").write_text("an edit")
+    shutil.rmtree(repo / ".dvc/cache")
+    done = fetch(out, repo, before, digest)
+    assert done.returncode == 0, done.stderr
+    assert (out / "raw/rows.csv").read_text() == "a,b\n1,2\n"
+    assert (out / "raw/part/more.csv").read_text() == "a,b\n"
+    assert (out / "expectations").read_text() == "# 1,2\ncolumns: {}\n"
+    artifacts = json.loads((out / "output.json").read_text())["artifacts"]
+    for name in ("raw", "expectations"):
+        (artifact,) = artifacts[name]["artifacts"]
+        assert artifact["uri"] == str(out / name)
+        assert artifact["metadata"]["sha256"] == digest_path(out / name)
+
+
+def test_a_repository_at_an_address_is_cloned(repo: Path, out: Path) -> None:
+    digest, revision = digest_here(repo), git(repo, "rev-parse", "HEAD")
+    done = fetch(out, repo.as_uri(), revision, digest)
+    assert done.returncode == 0, done.stderr
+    assert digest_path(out / "raw") == digest_path(repo / "data/toy/raw")
+
+
+def test_a_folder_as_it_is_needs_no_commit(repo: Path, out: Path) -> None:
+    (repo / "data/toy/raw/rows.csv").write_text("a,b\n9,9\n")
+    shutil.rmtree(repo / ".git")
+    done = fetch(out, repo, WORK_TREE, digest_here(repo))
+    assert done.returncode == 0, done.stderr
+    assert (out / "raw/rows.csv").read_text() == "a,b\n9,9\n"
+
+
+@pytest.mark.parametrize("place", ["data/toy/raw/rows.csv", "data/toy/expectations.yaml"])
+def test_other_content_than_was_asked_for_is_refused_and_leaves_nothing(
+    repo: Path, out: Path, place: str
+) -> None:
+    digest = digest_here(repo)
+    (repo / place).write_text("other: content\n")
+    done = fetch(out, repo, WORK_TREE, digest)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("fetch: data/toy at work-tree: raw data and contract have sha256")
+    assert digest in line
+    assert not list(out.iterdir())
+
+
+def test_a_remote_that_lost_the_data_is_one_line_and_may_be_tried_again(repo: Path, out: Path) -> None:
+    digest = digest_here(repo)
+    git(repo, "rm", "-rq", "data/store")
+    git(repo, "commit", "-qm", "lost")
+    done = fetch(out, repo, git(repo, "rev-parse", "HEAD"), digest)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"fetch: {repo} at ")
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("repository", "revision", "code", "message"),
+    [
+        (None, "0" * 40, 1, "0000000"),
+        ("/no/such/folder", "HEAD", 1, "/no/such/folder"),
+        (None, "empty", 2, "no data/toy"),
+    ],
+)
+def test_what_is_not_there_is_one_line(
+    repo: Path, out: Path, repository: str | None, revision: str, code: int, message: str
+) -> None:
+    git(repo, "checkout", "-q", "--orphan", "empty")
+    git(repo, "rm", "-rqf", "--cached", ".")
+    git(repo, "commit", "-qm", "empty", "--allow-empty")
+    done = fetch(out, repository or repo, revision, "0" * 64)
+    assert done.returncode == code, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert message in line
+
+
+def test_the_token_of_a_private_repository_is_sent_and_never_shown(out: Path) -> None:
+    heard: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.headers["Authorization"])
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Basic")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/team/private.git"
+        done = fetch(out, address, "HEAD", "0" * 64, token="a/secret")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert f"Basic {b64encode(b'x-access-token:a/secret').decode()}" in heard
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"fetch: {address} at HEAD")
+    assert not re.search("a/secret|a%2Fsecret|a%2fsecret", line)
+
+
+def test_of_two_runs_of_one_key_one_stops(repo: Path, out: Path, tmp_path: Path) -> None:
+    store = ["--store", str(tmp_path / "store"), "--run-key", KEY]
+    digest = digest_here(repo)
+    for _ in range(2):  # the same run, tried again on another node
+        assert fetch(out, repo, WORK_TREE, digest, *store, "--run-id", "first").returncode == 0
+    shutil.rmtree(out)
+    out.mkdir()
+    done = fetch(out, repo, WORK_TREE, digest, *store, "--run-id", "second")
+    assert done.returncode == 3
+    assert "the run first does the work" in done.stderr
+    assert not list(out.iterdir())
+
+
+def conclude(tmp_path: Path, status: str, run_id: str = "first", reason: str = "{}") -> str:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "graftline.pipelines.conclude", "--status", status, "--task", "toy",
+            "--store", str(tmp_path / "store"), "--run-key", KEY, "--run-id", run_id,
+            "--version", "retrain-toy-0", "--revision", "a" * 40, "--data-digest", "d" * 64, "--reason", reason,
+        ],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def recorded(tmp_path: Path) -> list[str]:
+    return [key for key in open_store(str(tmp_path / "store")).list("runs/") if "claims" not in key]
+
+
+FAILED = json.dumps({
+    "state": "FAILED", "pipelineTaskName": "exit-handler-1", "error": {"code": 9, "message": "pretrain: no space"}
+})  # fmt: skip
+
+
+def test_a_failed_run_is_recorded_with_its_reason(tmp_path: Path) -> None:
+    reason = {"kind": "schedule", "schedule": "nightly", "slot": "20261123T023000Z"}
+    conclude(tmp_path, FAILED, reason=json.dumps(reason))
+    content = json.loads(open_store(str(tmp_path / "store")).get(f"runs/{KEY}.json").data)
+    assert (content["state"], content["message"]) == ("FAILED", "pretrain: no space")
+    assert content["reason"] == reason
+    assert (content["task"], content["revision"], content["version"]) == ("toy", "a" * 40, "retrain-toy-0")
+
+
+def test_recording_again_changes_nothing_and_another_end_is_another_record(tmp_path: Path) -> None:
+    conclude(tmp_path, FAILED)
+    conclude(tmp_path, FAILED)
+    assert recorded(tmp_path) == [f"runs/{KEY}.json"]
+    conclude(tmp_path, '{"state": "SUCCEEDED"}')
+    assert recorded(tmp_path) == [f"runs/{KEY}.2.json", f"runs/{KEY}.json"]
+
+
+def test_a_run_that_was_told_to_stop_records_nothing(tmp_path: Path) -> None:
+    assert hold(open_store(str(tmp_path / "store")), KEY, "first") is None
+    assert "the run first does the work" in conclude(tmp_path, FAILED, run_id="second")
+    assert recorded(tmp_path) == []
+    conclude(tmp_path, '{"state": "SUCCEEDED"}')
+    assert recorded(tmp_path) == [f"runs/{KEY}.json"]

@@ -1,0 +1,526 @@
+"""Training in a TrainJob: the launcher against a stand-in for the Kubernetes API (kubernetes_server.py; no cluster).
+
+In the tests at the end the pods are real processes: torchrun, the component, and the store between them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+import small
+from kubernetes_server import Backend, Kubelet, Request, serve, write_kubeconfig
+
+from graftline.errors import GraftlineError, InputError
+from graftline.pipelines.trainjob import cluster as cluster_module
+from graftline.pipelines.trainjob.__main__ import read_step
+from graftline.pipelines.trainjob.cluster import Cluster
+from graftline.pipelines.trainjob.follow import Launch
+from graftline.pipelines.trainjob.handover import Handover
+from graftline.pipelines.trainjob.manifest import Job, manifest
+from graftline.profiles import Pod, Retries, load_profiles
+from graftline.records import verify
+from graftline.store import open_store
+
+IMAGE = "registry.example/graftline/train@sha256:" + "1" * 64
+RUN = "0123456789abcdef" * 4
+POD = Pod(nodes=2, retries=Retries(limit=1, preemptions=3, backoff_seconds=7))
+JOB = Job(
+    run=RUN, task="digits", component="pretrain", image=IMAGE, pod=POD,
+    arguments=["--store", "s3://bucket/place", "--", "pretrain"], environment={"GRAFTLINE_RUN": RUN},
+)  # fmt: skip
+
+
+class Launcher:
+    """A launch in a thread of its own, with what it says and how long it wanted to sleep."""
+
+    def __init__(self, url: str, job: Job = JOB) -> None:
+        from kubernetes import client
+
+        configuration = client.Configuration(host=url)
+        configuration.retries = False
+        self.said: list[str] = []
+        self.slept: list[float] = []
+        api = Cluster(client.ApiClient(configuration), "graftline", pause_seconds=0.01)
+
+        def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+            time.sleep(0.02)
+
+        self.launch = Launch(api, job, say=self.said.append, look_seconds=0.5, sleep=sleep)
+        self.code: int | None = None
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.code = self.launch.run()
+        except BaseException as error:  # noqa: BLE001  (shown by `end`)
+            self.error = error
+
+    def end(self) -> int:
+        self._thread.join(60)
+        assert not self._thread.is_alive(), self.said
+        if self.error:
+            raise self.error
+        assert self.code is not None
+        return self.code
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return Backend()
+
+
+@pytest.fixture
+def url(backend: Backend) -> Iterator[str]:
+    with serve(backend) as address:
+        yield address
+
+
+def attempt(backend: Backend, number: int) -> str:
+    """Wait for an attempt's job; return its name."""
+    name = replace(JOB, attempt=number).name
+    backend.wait_for(lambda: name in backend.jobs)
+    return name
+
+
+def test_a_job_is_made_followed_and_done(
+    backend: Backend, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher = Launcher(url)
+    name = attempt(backend, 0)
+    backend.suspend(name)
+    while not any("waits in the queue graftline" in line for line in launcher.said):
+        time.sleep(0.01)
+    backend.start(name)
+    for number in range(5):
+        backend.say(name, f"step {number}")
+    backend.say(name, "of the other node", index=1)
+    backend.end(name, [0, 0])
+    assert launcher.end() == 0
+    assert capsys.readouterr().err.splitlines() == [f"step {number}" for number in range(5)]
+    assert launcher.said[0] == f"trainjob {name}: created, 2 nodes of {IMAGE}"
+    assert f"trainjob {name}: ended" in launcher.said
+
+
+def test_the_log_is_shown_once_over_lost_connections(
+    backend: Backend, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher = Launcher(url)
+    name = attempt(backend, 0)
+    backend.start(name)
+    lines = [f"step {number}" for number in range(40)]
+    for number, line in enumerate(lines):
+        if number % 10 == 5:
+            backend.say(name, "CUT")
+        backend.say(name, line)
+        time.sleep(0.002)
+    backend.wait_for(lambda: sum(request.verb == "log" for request in backend.requests) >= 5)
+    backend.end(name, [0, 0])
+    assert launcher.end() == 0
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_pre_emption_and_a_failure_have_budgets_of_their_own(backend: Backend, url: str) -> None:
+    launcher = Launcher(url)
+    for number, codes in enumerate([[75, 75], [75, 143], [1, 75], [75, 75], [75, 1]]):
+        name = attempt(backend, number)
+        backend.start(name)
+        backend.end(name, codes)
+    assert launcher.end() == 1, "the second failure, of one that may be tried again"
+    annotations = [job["metadata"]["annotations"] for job in backend.created]
+    assert [a["graftline.dev/preemptions"] for a in annotations] == ["0", "1", "2", "2", "3"]
+    assert [a["graftline.dev/failures"] for a in annotations] == ["0", "0", "0", "1", "1"]
+    assert launcher.slept == [7], "before the attempt after a failure; the queue holds the others back"
+    assert "its budget of 1 retries is used up" in launcher.said[-1]
+    assert list(backend.jobs) == [replace(JOB, attempt=4).name], "earlier attempts are deleted"
+
+
+def test_pre_emptions_end_when_their_budget_does(backend: Backend, url: str) -> None:
+    launcher = Launcher(url)
+    for number in range(4):
+        name = attempt(backend, number)
+        backend.start(name)
+        backend.end(name, [75, 75])
+    assert launcher.end() == 75
+    assert "its budget of 3 pre-emptions is used up" in launcher.said[-1]
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_bad_input_and_a_refusal_are_not_tried_again(backend: Backend, url: str, code: int) -> None:
+    launcher = Launcher(url)
+    name = attempt(backend, 0)
+    backend.start(name)
+    backend.end(name, [code, 75])
+    assert launcher.end() == code
+    assert len(backend.created) == 1
+
+
+ENDINGS: dict[str, tuple[list[int], dict[str, Any], int]] = {
+    "too little memory": ([137, 75], {"reason": "OOMKilled"}, 1),
+    "killed with its machine": ([137, 75], {"disrupted": True}, 75),
+    "a bug on a machine that was being taken away": ([1, 75], {"disrupted": True}, 75),
+    "killed by a signal, no more known": ([137, 143], {}, 75),
+    "a crash in native code": ([139, 75], {}, 1),
+}
+
+
+@pytest.mark.parametrize(("codes", "pod", "expected"), ENDINGS.values(), ids=ENDINGS)
+def test_what_counts_as_a_pre_emption(
+    codes: list[int], pod: dict[str, Any], expected: int, backend: Backend, url: str
+) -> None:
+    launcher = Launcher(url, replace(JOB, pod=POD.model_copy(update={"retries": Retries()})))
+    name = attempt(backend, 0)
+    backend.start(name)
+    backend.end(name, codes, **pod)
+    assert launcher.end() == expected
+
+
+def test_a_pod_that_vanished_with_its_machine_is_a_pre_emption_and_a_job_past_its_time_is_none(
+    backend: Backend, url: str
+) -> None:
+    launcher = Launcher(url, replace(JOB, pod=POD.model_copy(update={"retries": Retries(preemptions=1)})))
+    name = attempt(backend, 0)
+    backend.start(name)
+    while not any("2 of 2 nodes run" in line for line in launcher.said):
+        time.sleep(0.01)
+    backend.lose_pod(name, 1)
+    backend.end(name, [143])
+    name = attempt(backend, 1)
+    backend.start(name)
+    backend.end(name, [143, 143], job_reason="DeadlineExceeded")
+    assert launcher.end() == 1
+    assert any("DeadlineExceeded" in line for line in launcher.said)
+
+
+def test_what_a_failed_pod_said_is_shown_though_it_does_not_lead(backend: Backend, url: str) -> None:
+    launcher = Launcher(url, replace(JOB, pod=POD.model_copy(update={"retries": Retries()})))
+    name = attempt(backend, 0)
+    backend.start(name)
+    backend.say(name, "no space left on device", index=1)
+    backend.end(name, [75, 1])
+    assert launcher.end() == 1
+    assert any(line.endswith("-node-0-1-x: no space left on device") for line in launcher.said)
+
+
+def test_a_launcher_that_starts_again_adopts_the_job_that_runs(backend: Backend, url: str) -> None:
+    first = Launcher(url)
+    name = attempt(backend, 0)
+    backend.start(name)
+    backend.end(name, [75, 75])
+    running = attempt(backend, 1)
+    backend.wait_for(lambda: name not in backend.jobs)
+    second = Launcher(url)
+    while not second.said:
+        time.sleep(0.01)
+    backend.start(running)
+    backend.end(running, [0, 0])
+    assert (first.end(), second.end()) == (0, 0)
+    assert second.said[0] == f"trainjob {running}: there already; following it"
+    assert [job["metadata"]["name"] for job in backend.created] == [name, running], "no job twice"
+
+
+def test_a_launcher_that_starts_again_after_the_end_spends_no_new_budget(backend: Backend, url: str) -> None:
+    job = replace(JOB, pod=POD.model_copy(update={"retries": Retries()}))
+    for _ in range(3):
+        launcher = Launcher(url, job)
+        name = attempt(backend, 0)
+        if len(backend.requests) < 20 and not backend.pods:
+            backend.start(name)
+            backend.end(name, [1, 75])
+        assert launcher.end() == 1
+    assert len(backend.created) == 1
+
+
+def test_two_launchers_at_once_make_one_job_an_attempt(backend: Backend, url: str) -> None:
+    launchers = [Launcher(url) for _ in range(4)]
+    for number, codes in enumerate([[75, 75], [1, 75], [0, 0]]):
+        name = attempt(backend, number)
+        while not all(any(name in line for line in launcher.said) for launcher in launchers):
+            time.sleep(0.01)
+        backend.start(name)
+        backend.end(name, codes)
+    assert [launcher.end() for launcher in launchers] == [0] * 4
+    assert len(backend.created) == 3
+
+
+@pytest.mark.parametrize("fault", ["drop", "act-then-drop", 500, 429])
+def test_one_job_is_made_though_every_second_request_goes_wrong(
+    backend: Backend, url: str, fault: object
+) -> None:
+    numbers = iter(range(10**6))
+    backend.fault = lambda request: fault if request.verb != "log" and next(numbers) % 2 == 0 else None
+    launcher = Launcher(url)
+    for number, codes in enumerate([[75, 75], [0, 0]]):
+        name = attempt(backend, number)
+        backend.start(name)
+        backend.end(name, codes)
+    assert launcher.end() == 0
+    assert len(backend.created) == 2
+
+
+def test_a_watch_that_is_too_far_behind_is_begun_anew(backend: Backend, url: str) -> None:
+    gone = iter([True] * 3)
+    backend.fault = lambda request: 410 if request.verb == "watch" and next(gone, False) else None
+    launcher = Launcher(url)
+    name = attempt(backend, 0)
+    backend.wait_for(lambda: sum(request.verb == "watch" for request in backend.requests) > 3)
+    backend.start(name)
+    backend.end(name, [0, 0])
+    assert launcher.end() == 0
+
+
+def test_a_job_that_was_deleted_by_hand_ends_the_launch_and_is_not_made_again(
+    backend: Backend, url: str
+) -> None:
+    launcher = Launcher(url)
+    name = attempt(backend, 0)
+    backend.start(name)
+    backend.remove(name)
+    assert launcher.end() == 1
+    assert any("was deleted, and not by this launcher" in line for line in launcher.said)
+    assert len(backend.created) == 1
+
+
+def test_a_name_that_is_being_deleted_is_waited_for(backend: Backend, url: str) -> None:
+    backend.lingers = True
+    first = Launcher(url)
+    name = attempt(backend, 0)
+    backend.act(
+        Request("DELETE", f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/graftline/trainjobs/{name}", {}),
+        None,
+    )
+    second = Launcher(url)
+    backend.wait_for(lambda: sum(r.method == "POST" for r in backend.requests) >= 2)
+    backend.remove(name)
+    backend.lingers = False
+    backend.wait_for(lambda: len(backend.created) >= 2)
+    backend.start(name)
+    backend.end(name, [0, 0])
+    assert (first.end(), second.end()) in ((1, 0), (0, 0))  # the first may have seen the name vanish
+    assert [job["metadata"]["name"] for job in backend.created] == [name, name]
+
+
+def test_what_the_api_server_refuses_is_one_line(backend: Backend, url: str) -> None:
+    backend.fault = lambda request: 403 if request.method == "POST" else None
+    with pytest.raises(
+        InputError, match="cannot create a TrainJob or its pods: 403 as the test says; see docs"
+    ):
+        Launcher(url).end()
+
+
+def test_an_api_server_that_stays_away_is_one_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "OUTAGE_SECONDS", 0.1)
+    with pytest.raises(GraftlineError, match="has not answered"):
+        Launcher("http://127.0.0.1:9").end()
+
+
+# The manifest
+
+
+@pytest.mark.parametrize("profile", [name for name, p in load_profiles().items() if p.pod])
+def test_each_profiles_job_is_one_that_trainer_takes(profile: str, backend: Backend, url: str) -> None:
+    pod = load_profiles()[profile].pod
+    assert pod
+    job = replace(JOB, pod=pod, processes=max(1, pod.accelerators))
+    Launcher(url, job)
+    backend.wait_for(lambda: backend.created)
+    (made,) = backend.created
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "graftline"
+    assert made["metadata"]["labels"]["graftline.dev/run-key"] == RUN[:16]
+    trainer = made["spec"]["trainer"]
+    assert (trainer["image"], trainer["numNodes"]) == (IMAGE, pod.nodes)
+    assert trainer["resourcesPerNode"]["limits"]["memory"] == f"{pod.memory_gib}Gi"
+    if pod.resource:
+        assert trainer["resourcesPerNode"]["limits"][pod.resource] == str(trainer["numProcPerNode"])
+    (patch,) = made["spec"]["runtimePatches"]
+    (node,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    spec = node["template"]["spec"]["template"]["spec"]
+    assert spec.get("nodeSelector", {}) == pod.node_selector
+    assert [taint["key"] for taint in spec["tolerations"]] == [taint.key for taint in pod.tolerations]
+    assert ("affinity" in spec) == bool(pod.affinity)
+
+
+def test_no_secret_is_in_a_manifest() -> None:
+    """The store's credentials come from the runtime's secret, never through the launcher."""
+    text = json.dumps(manifest(JOB, "graftline"))
+    assert "AWS" not in text and "secret" not in text.lower()
+
+
+def test_names_differ_between_runs_steps_and_attempts_and_fit() -> None:
+    jobs = [JOB, replace(JOB, run="another"), replace(JOB, component="finetune"), JOB.again(preempted=True)]
+    names = {job.name for job in jobs}
+    assert len(names) == 4
+    assert all(len(name) <= 40 for name in names), "JobSet adds to it, and 63 is the limit"
+
+
+# With real pods
+
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """End what a test that failed has left running."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.dataset(tmp_path_factory.getbasetemp())
+
+
+def document(epochs: int) -> str:
+    return json.dumps({"task": small.TASK, "pretrain": small.PARAMS["pretrain"] | {"epochs": epochs}})
+
+
+def start_launcher(
+    url: str, folder: Path, dataset: Path, epochs: int, *more: str, pod: Pod = POD
+) -> subprocess.Popen[str]:
+    """Start the pipeline's step as the pipeline does."""
+    folder.mkdir(exist_ok=True)
+    environment = {
+        "KUBECONFIG": str(write_kubeconfig(folder / "kubeconfig", url)), "GRAFTLINE_RUN": RUN,
+        "GRAFTLINE_CHECKPOINTS": str(folder / "store"),
+    }  # fmt: skip
+    command = [
+        sys.executable, "-m", "graftline.pipelines.trainjob", "--image", IMAGE, "--pod", pod.model_dump_json(),
+        "--", "pretrain", "--params", document(epochs), "--in-dataset", str(dataset),
+        "--out-trunk", str(folder / "trunk"), "--executor-output", str(folder / "executor.json"),
+        "--threads", "1", *more,
+    ]  # fmt: skip
+    STARTED.append(subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True))
+    return STARTED[-1]
+
+
+COMMIT = {"GRAFTLINE_COMMIT": "0" * 40, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def test_a_job_whose_node_is_taken_away_goes_on_and_makes_the_unbroken_output(
+    backend: Backend, url: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes; the second gets SIGTERM; both start again elsewhere, on empty disks."""
+    for name, value in COMMIT.items():
+        monkeypatch.setenv(name, value)
+    small.make("pretrain", json.loads(document(12)), in_dataset=dataset, out_trunk=tmp_path / "alone")
+    launcher = start_launcher(url, tmp_path / "job", dataset, 12, "--checkpoint-seconds", "1e9")
+    kubelet = Kubelet(backend, COMMIT, tmp_path / "disks")
+    name = attempt(backend, 0)
+    steps = tmp_path / "disks"
+
+    def stop_when_training() -> None:
+        while not any(path.stat().st_size for path in steps.rglob("metrics.jsonl")):
+            time.sleep(0.01)
+        kubelet.processes[1].send_signal(signal.SIGTERM)
+
+    watcher = threading.Thread(target=stop_when_training, daemon=True)
+    watcher.start()
+    assert kubelet.run(name) == [75, 75], [pod.lines for pod in backend.pods.values()]
+    shutil.rmtree(steps)
+    name = attempt(backend, 1)
+    kubelet = Kubelet(backend, COMMIT, tmp_path / "disks")
+    assert kubelet.run(name) == [0, 0], [pod.lines for pod in backend.pods.values()]
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 0, said
+    assert "pretrain digits: going on from step " in said
+    record = verify(tmp_path / "job/trunk")
+    assert record.content == verify(tmp_path / "alone").content
+    assert record.environment["processes"] == "2"
+    told = json.loads((tmp_path / "job/executor.json").read_text())["artifacts"]["trunk"]["artifacts"][0]
+    assert told["metadata"]["sha256"] == record.content
+    assert backend.jobs == {}
+    assert open_store(str(tmp_path / "job/store")).list("") == [], "neither checkpoints nor hand-overs"
+
+
+def test_a_launcher_that_is_cancelled_deletes_the_job(
+    backend: Backend, url: str, dataset: Path, tmp_path: Path
+) -> None:
+    launcher = start_launcher(url, tmp_path / "job", dataset, 1)
+    name = attempt(backend, 0)
+    backend.start(name)
+    launcher.send_signal(signal.SIGTERM)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 75, said
+    assert backend.jobs == {} and backend.deleted == [name]
+    assert "cancelled; its pods write a checkpoint and end" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "job/trunk").exists()
+
+
+def test_a_job_that_fails_ends_the_step_with_its_code(
+    backend: Backend, url: str, dataset: Path, tmp_path: Path
+) -> None:
+    """The pods are real; the parameters are ones that the component refuses."""
+    pod = POD.model_copy(update={"nodes": 1})
+    launcher = start_launcher(url, tmp_path / "job", dataset, 0, pod=pod)
+    name = attempt(backend, 0)
+    assert Kubelet(backend, COMMIT, tmp_path / "disks").run(name) == [2]
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 2, said
+    assert "pretrain: epochs 0 leaves a trunk untrained" in said, "what the pod said"
+    assert len(backend.created) == 1
+
+
+def test_an_output_that_was_changed_on_its_way_is_refused(dataset: Path, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    handover = Handover(store, RUN, "pretrain")
+    changed = tmp_path / "changed"
+    shutil.copytree(dataset, changed)
+    name = handover.put_input(changed)
+    assert handover.get_input(name, tmp_path / "arrived").content == verify(dataset).content
+    handover.put_output(changed)
+    record = json.loads((changed / "record.json").read_text())
+    part = next(iter(store.list(f"{handover.prefix}/out.dataset-")))
+    path = tmp_path / "store" / part
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(InputError):
+        handover.get_output("dataset", tmp_path / "output")
+    assert not (tmp_path / "output").exists()
+    assert record
+
+
+def test_a_steps_arguments_are_read_as_the_component_reads_them(tmp_path: Path) -> None:
+    step = read_step(
+        "finetune",
+        ["--params", '{"task": "digits"}', "--in-dataset=a", "--in-trunk", "b", "--out-model", str(tmp_path / "c"),
+         "--threads", "3", "--shard", "--executor-output", "d"],
+    )  # fmt: skip
+    assert (step.task, step.inputs) == ("digits", {"dataset": Path("a"), "trunk": Path("b")})
+    assert (step.out, step.executor_output) == (tmp_path / "c", Path("d"))
+    assert step.rest == ["--params", '{"task": "digits"}', "--threads", "3", "--shard"]
+
+
+@pytest.mark.parametrize("missing", ["GRAFTLINE_RUN", "GRAFTLINE_CHECKPOINTS"])
+def test_without_a_store_or_a_run_nothing_is_started(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from graftline.pipelines.trainjob.__main__ import main
+
+    monkeypatch.setenv("GRAFTLINE_RUN", RUN)
+    monkeypatch.setenv("GRAFTLINE_CHECKPOINTS", "store")
+    monkeypatch.delenv(missing)
+    with pytest.raises(SystemExit) as ended:
+        main(["--image", IMAGE, "--pod", "{}", "--", "pretrain"])
+    assert ended.value.code == 2
+    assert "the engine sets" in capsys.readouterr().err
