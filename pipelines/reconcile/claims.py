@@ -1,0 +1,132 @@
+"""Who does the work of a run: kept in the store, since Kubeflow's API takes no request id.
+
+    runs/intents/<schedule>/<slot>.json   the key that a slot is run under, and when it was last asked for
+    runs/claims/<key>.json                the one run that may do the work of a key
+
+Reconcile writes the intent before it asks the backend for a run. If the answer is lost, the next look at the
+backend tells; if nothing is there GRACE_SECONDS later, the run is asked for again. Should the first request arrive
+after all, there are two runs: each asks `hold` in its first step, and one of them is told to stop. The claim names
+a run by its id, so a run that is tried again on another node still holds it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from graftline.canonical import canonical_json
+from graftline.errors import GraftlineError
+from graftline.store import MissingError, Store
+
+GRACE_SECONDS = 300.0
+"""How long an unanswered request may still take effect: well above the timeouts of proxies, 60 s as a rule."""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A slot of a schedule is to be run, or was."""
+
+    key: str
+    """The run key."""
+    attempt: int
+    """How often the backend was asked, from 1; 0: a schedule of the backend started it."""
+    at: str
+    """When it was last asked; ISO 8601, UTC. Empty if the backend refused: then it may be asked again at once."""
+
+    def age(self, now: datetime) -> float:
+        """Return the seconds since the backend was last asked; infinite if it refused."""
+        return (now - datetime.fromisoformat(self.at)).total_seconds() if self.at else float("inf")
+
+
+def intent_key(schedule: str, slot: str) -> str:
+    return f"runs/intents/{schedule}/{slot}.json"
+
+
+def claim_key(key: str) -> str:
+    return f"runs/claims/{key}.json"
+
+
+def record_key(key: str) -> str:
+    """Return where the record of a run that has ended is stored."""
+    return f"runs/{key}.json"
+
+
+def read_intent(store: Store, schedule: str, slot: str) -> tuple[Intent, str] | None:
+    """Return the intent and its tag, or None."""
+    found = _read(store, intent_key(schedule, slot))
+    return None if found is None else (Intent(**found[0]), found[1])
+
+
+def ask(
+    store: Store, schedule: str, slot: str, key: str, now: datetime, before: tuple[Intent, str] | None
+) -> bool:
+    """Note that the backend is about to be asked for a run; False if another reconcile was quicker.
+
+    Args:
+        store: where intents live.
+        schedule: the schedule's name.
+        slot: the slot's name.
+        key: the run key.
+        now: the time, with a zone.
+        before: what `read_intent` returned: the intent to replace, or None for the first.
+    """
+    attempt = before[0].attempt + 1 if before else 1
+    content = _json(asdict(Intent(key, attempt, now.astimezone(UTC).isoformat())))
+    if before is None:
+        return store.replace(intent_key(schedule, slot), content, None)
+    return store.replace(intent_key(schedule, slot), content, before[1])
+
+
+def refused(store: Store, schedule: str, slot: str) -> None:
+    """Note that the backend refused the run for certain, so that the next reconcile need not wait."""
+    found = read_intent(store, schedule, slot)
+    if found:
+        intent = Intent(found[0].key, found[0].attempt, "")
+        store.replace(intent_key(schedule, slot), _json(asdict(intent)), found[1])
+
+
+def holder(store: Store, key: str) -> str | None:
+    """Return the id of the run that does, or did, the work of `key`; None if none has begun."""
+    found = _read(store, claim_key(key))
+    return None if found is None else str(found[0]["run"])
+
+
+def hold(store: Store, key: str, run: str, *, schedule: str = "", slot: str = "") -> str | None:
+    """Claim the work of `key` for the run with id `run`, as its first step; the same run may ask again.
+
+    Args:
+        store: where claims live.
+        key: the run key.
+        run: the run's id in the backend.
+        schedule: the schedule that started the run, if one did.
+        slot: and its slot, so that no slot runs twice, under two keys, while a schedule is being replaced.
+
+    Returns:
+        None if this run does the work; otherwise a sentence that says who does.
+    """
+    if schedule and slot:
+        store.put_if_absent(intent_key(schedule, slot), _json(asdict(Intent(key, 0, ""))))
+        found = read_intent(store, schedule, slot)
+        if found and found[0].key != key:
+            return f"slot {slot} of schedule {schedule} is run under the key {found[0].key}"
+    if store.put_if_absent(claim_key(key), _json({"run": run})):
+        return None
+    other = holder(store, key)
+    return None if other == run else f"the run {other} does the work of key {key}"
+
+
+def _read(store: Store, key: str) -> tuple[Any, str] | None:
+    try:
+        stored = store.get(key)
+    except MissingError:
+        return None
+    try:
+        return json.loads(stored.data), stored.tag
+    except ValueError:
+        raise GraftlineError(f"{store.url}: {key} is not JSON; it was changed by hand, delete it") from None
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return canonical_json(value) + b"\n"

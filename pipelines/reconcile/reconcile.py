@@ -1,0 +1,101 @@
+"""Look, plan, act, and look again, until a backend matches what a commit wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from graftline.errors import GraftlineError
+from graftline.pipelines.reconcile.desired import Desired, OneRun
+from graftline.pipelines.reconcile.planning import Action, Actual, plan
+
+ROUNDS = 12
+"""A schedule needs 5: upload, create, pause the old, unpause, delete. The rest is for lost answers."""
+
+
+TRIES = 5
+"""Rounds in a row in which every call failed, after which the next reconcile is to try."""
+
+
+class BackendError(GraftlineError):
+    """The backend refused a call, or its answer was lost."""
+
+
+class Backend(Protocol):
+    """Where runs happen."""
+
+    def observe(self, desired: Desired, now: datetime) -> Actual:
+        """Return what is there of what is wanted, and what should not be. Raises BackendError."""
+        ...
+
+    def apply(self, action: Action, now: datetime) -> None:
+        """Carry out one action, or find that it was done already.
+
+        Raises:
+            BackendError: it was refused, or whether it was done is unknown: look again.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one reconcile did."""
+
+    done: tuple[Action, ...]
+    failures: tuple[str, ...]
+    """One line a call that failed, also where a later look showed that it had been carried out."""
+    left: tuple[Action, ...]
+    """What is still to do: nothing, unless calls failed."""
+    unsettled: tuple[OneRun, ...]
+    queued: tuple[OneRun, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Whether what is there is what is wanted, apart from runs that `concurrency` holds back."""
+        return not self.left and not self.unsettled
+
+
+def reconcile(
+    backend: Backend,
+    desire: Callable[[datetime], Desired],
+    clock: Callable[[], datetime],
+    *,
+    on_action: Callable[[Action], None] = lambda action: None,
+    pause: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Make `backend` match what is desired.
+
+    Args:
+        backend: where runs happen.
+        desire: called with the time, returns what should be there.
+        clock: returns the time, with a zone.
+        on_action: called before each action; may raise to stop.
+        pause: called after a round in which every call failed.
+
+    Raises:
+        BackendError: what is there could not be told.
+    """
+    done: list[Action] = []
+    failures: list[str] = []
+    fruitless = 0
+    for _ in range(ROUNDS):
+        now = clock()
+        desired = desire(now)
+        step = plan(desired, backend.observe(desired, now), now)
+        before = len(done)
+        for action in step.actions:
+            on_action(action)
+            try:
+                backend.apply(action, now)
+            except BackendError as error:
+                failures.append(f"{action}: {error}")
+            else:
+                done.append(action)
+        fruitless = 0 if len(done) > before else fruitless + 1
+        if not step.actions or fruitless == TRIES:
+            break
+        if fruitless:
+            pause()
+    return Outcome(tuple(done), tuple(failures), step.actions, step.unsettled, step.queued)

@@ -1,0 +1,246 @@
+"""What one commit says: the schedules, and for each what it runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from graftline.environment import ROOT
+from graftline.errors import InputError
+from graftline.pipelines.reconcile.schedules import Schedule, load_schedules
+
+if TYPE_CHECKING:
+    from graftline.pipelines.images import Images
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a schedule runs at one commit: everything but when and why."""
+
+    task: str
+    pipeline: str
+    """Name of the Kubeflow pipeline."""
+    version: str
+    """Name of its version, by content."""
+    parameters: Mapping[str, str]
+    """Of the pipeline, without those that each run has its own of."""
+    images: Mapping[str, str]
+    data_digest: str
+    revision: str
+    """The commit that last changed the data's pointer, its contract or its remotes: where the data comes from."""
+    spec: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """`pipelineSpec` and `platformSpec`, for a backend that does not have the version yet."""
+
+    def run_key(self, slot: str) -> str:
+        """Return the key of a run of this in `slot`, 64 hex characters."""
+        from graftline.pipelines.runkey import run_key
+
+        return run_key(
+            version=self.version, parameters=self.parameters, data_digest=self.data_digest, images=self.images,
+            slot=slot,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The last commit that changed what a schedule watches."""
+
+    commit: str
+    what: tuple[str, ...]
+    """Which of the watched kinds it changed, sorted."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far the present data is from what the champion learnt from."""
+
+    champion: str
+    """The release that it is compared with, `task@version`."""
+    limit: float
+    """validate.drift_warning of the task."""
+    index: Mapping[str, float | None]
+    """The population stability index by column; None where it cannot be computed."""
+
+    @property
+    def beyond(self) -> dict[str, float | None]:
+        """What has shifted beyond the limit."""
+        return {name: value for name, value in self.index.items() if value is None or value > self.limit}
+
+
+class Repository(Protocol):
+    """What desired.py asks of a commit; the tests have one in memory."""
+
+    @property
+    def commit(self) -> str:
+        """The commit that is looked at, 40 hex characters."""
+        ...
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """By name."""
+        ...
+
+    def work(self, name: str) -> Work:
+        """Return what the schedule of that name runs."""
+        ...
+
+    def changed(self, name: str) -> Changed | None:
+        """Return the last commit that changed what the schedule watches; None if it watches no commits."""
+        ...
+
+    def shift(self, name: str) -> Shift | None:
+        """Return the shift of the data that the schedule's task has now; None if nothing was released yet."""
+        ...
+
+
+class GitRepository:
+    """A checkout; it must hold the whole history, since the commit that changed something is part of a run's key."""
+
+    def __init__(self, root: Path = ROOT, *, local: bool = False, store_url: str = "") -> None:
+        """Look at the commit that is checked out.
+
+        Args:
+            root: the checkout.
+            local: for the local backend, where the code is the checkout itself and not images.
+            store_url: where releases live, and the digests and shifts of data that was read once.
+
+        Raises:
+            InputError: no git repository, a shallow one, or what is checked out differs from the commit.
+        """
+        self.root, self._local, self._store_url = root, local, store_url
+        self._works: dict[str, Work] = {}
+        self.commit = self._git("rev-parse", "--verify", "HEAD")
+        if self._git("rev-parse", "--is-shallow-repository") == "true":
+            raise InputError(
+                root, "a shallow clone: which commit changed something cannot be told",
+                fix="fetch the whole history: `git fetch --unshallow`",
+            )  # fmt: skip
+        watched = ["data", "pipelines", "images.lock", ".dvc/config"]
+        if self._local:
+            watched += ["components", "src", "dvc.yaml"]
+        if changed := self._git("status", "--porcelain", "--untracked-files=no", "--", *watched):
+            raise InputError(
+                root, f"{changed.splitlines()[0].strip()} is not committed",
+                expected="a clean checkout: runs follow commits", fix="commit it, or `git stash`",
+            )  # fmt: skip
+
+    @cached_property
+    def schedules(self) -> Mapping[str, Schedule]:
+        return load_schedules(self.root / "pipelines/schedules.yaml")
+
+    def work(self, name: str) -> Work:
+        if name not in self._works:  # compiling takes a second
+            schedule = self.schedules[name]
+            make = self._local_work if self._local else self._compiled_work
+            self._works[name] = make(name, schedule)
+        return self._works[name]
+
+    def changed(self, name: str) -> Changed | None:
+        schedule = self.schedules[name]
+        watched = sorted(schedule.on_change - {"shift"})
+        if not watched:
+            return None
+        commit = self._last_commit(path for kind in watched for path in self._paths(kind, schedule.task))
+        what = [kind for kind in watched if self._last_commit(self._paths(kind, schedule.task)) == commit]
+        return Changed(commit, tuple(what)) if commit else None
+
+    def shift(self, name: str) -> Shift | None:
+        from graftline.pipelines.reconcile.shift import measure_shift
+
+        return measure_shift(
+            self.schedules[name].task, self.work(name).data_digest, self._store_url, self.root
+        )
+
+    def _paths(self, kind: str, task: str) -> tuple[str, ...]:
+        """Return what a kind of change looks at, relative to the checkout."""
+        if kind == "data":
+            return f"data/{task}/raw.dvc", f"data/{task}/expectations.yaml"
+        if kind == "parameters":
+            return (f"data/{task}/params.yaml",)
+        if self._local:
+            return "components", "src/graftline", "dvc.yaml", "requirements.lock"
+        return "images.lock", "pipelines/retrain.py"  # the compiled file changes with the parameters as well
+
+    def _last_commit(self, paths: Iterable[str]) -> str:
+        # --first-parent: a merge counts where it arrives on this branch, whatever the dates of its commits.
+        order = ["--first-parent", "--diff-merges=first-parent", "--no-patch"]
+        return self._git("log", "-1", *order, "--format=%H", "--", *paths)
+
+    def _compiled_work(self, name: str, schedule: Schedule) -> Work:
+        from graftline.pipelines.compile import compiled
+
+        pipeline = compiled(schedule.task, profiles=profiles_of(schedule), overrides=schedule.set)
+        return Work(
+            task=schedule.task, pipeline=pipeline.pipeline, version=pipeline.version, parameters=pipeline.parameters,
+            images=self._images().model_dump(), data_digest=self._data_digest(schedule.task),
+            revision=self._data_revision(schedule.task), spec=pipeline.spec,
+        )  # fmt: skip
+
+    def _local_work(self, name: str, schedule: Schedule) -> Work:
+        """Return what DVC would run: it decides itself what the code and the parameters mean for each stage."""
+        if schedule.set:
+            raise InputError(
+                f"schedule {name}: set", "the local backend runs the checkout as it is",
+                fix=f"write the values into data/{schedule.task}/params.yaml, or into a task of their own",
+            )  # fmt: skip
+        params = self.root / "data" / schedule.task / "params.yaml"
+        code = self._last_commit(self._paths("code", schedule.task))
+        return Work(
+            task=schedule.task, pipeline="dvc.yaml", version=f"checkout-{code[:12]}",
+            parameters={"params": params.read_text()}, images={},
+            data_digest=self._pointer_digest(schedule.task), revision=self._data_revision(schedule.task),
+        )  # fmt: skip
+
+    def _images(self) -> Images:
+        from graftline.pipelines.images import load_images
+
+        return load_images(self.root / "images.lock")
+
+    def _data_digest(self, task: str) -> str:
+        """Return the digest of raw data and contract; raw data is fetched and read once for each pointer."""
+        from graftline.pipelines.data import task_digest
+        from graftline.store import MissingError, open_store
+
+        store = open_store(self._store_url)
+        key = f"runs/data/{task}/{self._pointer_digest(task)}"
+        try:
+            return store.get(key).data.decode()
+        except MissingError:
+            digest = task_digest(task)
+        store.put_if_absent(key, digest.encode())
+        return digest
+
+    def _pointer_digest(self, task: str) -> str:
+        """Return the digest of what names the data, without the data: DVC compares that itself."""
+        from graftline.digests import sha256_bytes
+
+        files = [self.root / path for path in self._paths("data", task)]
+        return sha256_bytes(
+            json.dumps([path.read_text() if path.exists() else None for path in files]).encode()
+        )
+
+    def _data_revision(self, task: str) -> str:
+        return self._last_commit((*self._paths("data", task), ".dvc/config")) or self.commit
+
+    def _git(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(self.root), *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["git failed"])[0]
+            raise InputError(self.root, reason, expected="a git repository with a commit")
+        return done.stdout.strip()
+
+
+def profiles_of(schedule: Schedule) -> dict[str, str] | None:
+    """Return the pool of each stage that the schedule says one for; None for the defaults."""
+    from graftline.profiles import TRAINING
+
+    if isinstance(schedule.profile, str):
+        return dict.fromkeys(TRAINING, schedule.profile)
+    return schedule.profile

@@ -1,0 +1,80 @@
+"""How far a task's present data has moved from what its champion learnt from, measured before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from graftline.canonical import canonical_json
+from graftline.errors import GraftlineError
+from graftline.pipelines.reconcile.repository import Shift
+from graftline.store import MissingError, Store, open_store
+
+
+def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Shift | None:
+    """Return the shift of the task's data in the checkout; None if nothing was released, or it holds no profile.
+
+    The component `validate` measures it, in a process of its own, and the figures are kept in the store: the same
+    data and champion are compared once.
+
+    Args:
+        task: the folder under data/.
+        data_digest: names the data, for the figures' key.
+        store_url: where releases live.
+        root: the checkout.
+
+    Raises:
+        GraftlineError: the data breaks its contract, so that nothing could be measured.
+    """
+    from graftline.releases.catalogue import champion
+
+    store = open_store(store_url)
+    release = champion(store, task)
+    if release is None:
+        return None
+    key = f"runs/shifts/{task}/{data_digest[:16]}-{release.version}.json"
+    figures = _read(store, key)
+    if figures is None:
+        figures = _validate(task, store_url, root)
+        store.put_if_absent(key, canonical_json(figures) + b"\n")
+    if not figures:
+        return None
+    return Shift(figures["champion"], figures["limit"], figures["index"])
+
+
+def _read(store: Store, key: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(store.get(key).data)
+    except MissingError:
+        return None
+    return found
+
+
+def _validate(task: str, store_url: str, root: Path) -> dict[str, Any]:
+    """Return what validate observed; empty if the champion has nothing to compare with."""
+    from graftline.engines.local import pull_raw
+    from graftline.records import read_execution
+
+    pull_raw(task)
+    folder = root / "data" / task
+    with TemporaryDirectory(prefix="graftline-shift-") as scratch:
+        out = Path(scratch, "dataset")
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "graftline.components.validate",
+                "--params", str(folder / "params.yaml"), "--in-raw", str(folder / "raw"),
+                "--in-expectations", str(folder / "expectations.yaml"), "--out-dataset", str(out),
+                "--store", store_url,
+            ],
+            stdout=sys.stderr, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise GraftlineError(
+                f"data/{task}: its shift could not be measured, validate ended with code {done.returncode}"
+            )
+        found = read_execution(out).get("drift")
+    return found if isinstance(found, dict) else {}

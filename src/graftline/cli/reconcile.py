@@ -1,0 +1,248 @@
+"""`graftline reconcile` and `graftline drift`: schedules and runs that follow git."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graftline.cli.stores import STORE
+
+if TYPE_CHECKING:
+    from graftline.pipelines.reconcile.desired import Desired
+    from graftline.pipelines.reconcile.reconcile import Backend, Outcome
+    from graftline.store import Store
+
+TOKEN = "GRAFTLINE_KFP_TOKEN"  # noqa: S105  (the name of a variable)
+PAUSE_SECONDS = 2.0
+"""Between two tries of calls that failed."""
+TRY_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h."""
+
+
+class Place(StrEnum):
+    """Where runs happen."""
+
+    KUBEFLOW = "kubeflow"
+    LOCAL = "local"
+
+
+BACKEND = typer.Option("--backend", help="Kubeflow Pipelines, or DVC on this machine")
+ENDPOINT = typer.Option("--endpoint", envvar="GRAFTLINE_KFP", metavar="URL", help="of Kubeflow Pipelines")
+JSON = typer.Option("--json", help="print JSON")
+
+
+def reconcile(
+    backend: Annotated[Place, BACKEND] = Place.KUBEFLOW,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the next steps and do nothing")] = False,
+    as_json: Annotated[bool, JSON] = False,
+    endpoint: Annotated[str, ENDPOINT] = "",
+    store: Annotated[str, STORE] = "",
+) -> None:
+    """Make recurring runs and runs match pipelines/schedules.yaml at the commit that is checked out.
+
+    The same again changes nothing more, whenever the last one was stopped. A token for Kubeflow is read from
+    $GRAFTLINE_KFP_TOKEN. Exit codes: 0 all is as declared, 75 a call failed or its outcome is not known yet (run it
+    again), 2 bad input, 1 anything else.
+    """
+    from graftline.pipelines.reconcile.planning import plan
+
+    with _opened(backend, endpoint, store) as scene:
+        if dry_run:
+            now = scene.clock()
+            desired = scene.desire(now)
+            steps = plan(desired, scene.backend.observe(desired, now), now)
+            _print_steps([str(action) for action in steps.actions], as_json)
+            return
+        outcome = scene.reconcile()
+    if outcome is None:
+        typer.echo("another reconcile is at work; nothing done")
+        return
+    _print_outcome(outcome, as_json)
+    if not outcome.settled:
+        raise typer.Exit(TRY_AGAIN)
+
+
+def drift(
+    backend: Annotated[Place, BACKEND] = Place.KUBEFLOW,
+    as_json: Annotated[bool, JSON] = False,
+    endpoint: Annotated[str, ENDPOINT] = "",
+    store: Annotated[str, STORE] = "",
+) -> None:
+    """Print what pipelines/schedules.yaml wants against what is there.
+
+    Exit codes: 0 the same, 1 drift, 2 it could not be told.
+    """
+    from graftline.errors import EXIT_INPUT, GraftlineError
+    from graftline.pipelines.reconcile.drift import exit_code, rows
+
+    try:
+        with _opened(backend, endpoint, store) as scene:
+            now = scene.clock()
+            desired = scene.desire(now)
+            found = rows(desired, scene.backend.observe(desired, now), now)
+    except GraftlineError as error:  # with exit code 1 it would read as drift
+        typer.echo(f"graftline: it could not be told: {error}", err=True)
+        raise typer.Exit(EXIT_INPUT) from None
+    _print_rows(found, as_json)
+    raise typer.Exit(exit_code(found))
+
+
+@dataclass
+class Scene:
+    """One backend, and what the commit wants of it."""
+
+    backend: Backend
+    desire: Callable[[datetime], Desired]
+    clock: Callable[[], datetime]
+    reconcile: Callable[[], Outcome | None]
+
+
+@contextmanager
+def _opened(place: Place, endpoint: str, store_url: str) -> Iterator[Scene]:
+    from graftline.cli.stores import open_given
+
+    if place is Place.LOCAL:
+        yield _local(open_given(store_url))
+    else:
+        with _kubeflow(endpoint, store_url) as scene:
+            yield scene
+
+
+def _local(store: Store) -> Scene:
+    from graftline.durable import exclusive
+    from graftline.errors import InputError
+    from graftline.pipelines.reconcile.desired import desired_locally
+    from graftline.pipelines.reconcile.local import LocalBackend, lock_path, note_slots, slots_since
+    from graftline.pipelines.reconcile.reconcile import reconcile
+    from graftline.pipelines.reconcile.repository import GitRepository
+
+    repository = GitRepository(local=True, store_url=store.url)
+    backend = LocalBackend(store, commit=repository.commit)
+    schedules = repository.schedules
+    last: list[datetime] = []
+
+    def desire(now: datetime) -> Desired:
+        last.append(now)
+        return desired_locally(repository, slots_since(store, schedules, now), now)
+
+    def act() -> Outcome | None:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(lock_path(), what="reconcile"))
+            except InputError:
+                return None
+            note_slots(store, schedules, slots_since(store, schedules, _now()))
+            outcome = reconcile(backend, desire, _now, on_action=_say)
+            if outcome.settled and not outcome.queued:
+                note_slots(store, schedules, dict.fromkeys(schedules, last[-1]))
+            return outcome
+
+    return Scene(backend, desire, _now, act)
+
+
+@contextmanager
+def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
+    import os
+    import time
+    import uuid
+
+    from graftline.errors import InputError
+    from graftline.pipelines.reconcile.desired import desired_on_kubeflow
+    from graftline.pipelines.reconcile.kubeflow import KubeflowBackend, connect
+    from graftline.pipelines.reconcile.lease import Lease
+    from graftline.pipelines.reconcile.reconcile import reconcile
+    from graftline.pipelines.reconcile.repository import GitRepository
+    from graftline.pipelines.settings import load_settings
+    from graftline.store import open_store
+
+    if not endpoint.startswith(("http://", "https://")):
+        raise InputError(
+            "--endpoint", repr(endpoint), expected="http://... or https://...",
+            fix="set $GRAFTLINE_KFP to the address of Kubeflow Pipelines, or use --backend local",
+        )  # fmt: skip
+    settings = load_settings()
+    store = open_store(store_url or settings.store)  # the one that the runs use
+    repository = GitRepository(store_url=store.url)
+
+    def desire(now: datetime) -> Desired:
+        return desired_on_kubeflow(repository, now)
+
+    with connect(endpoint, os.environ.get(TOKEN, "")) as client:
+        backend = KubeflowBackend(client, store, service_account=settings.service_account)
+
+        def act() -> Outcome | None:
+            lease = Lease(store, uuid.uuid4().hex)
+            if not lease.acquire(_now()):
+                return None
+            try:
+                return reconcile(
+                    backend, desire, _now,
+                    on_action=lambda action: lease.check(_now()), pause=lambda: time.sleep(PAUSE_SECONDS),
+                )  # fmt: skip
+            finally:
+                lease.release()
+
+        yield Scene(backend, desire, _now, act)
+
+
+def _now() -> datetime:
+    from datetime import UTC
+
+    return datetime.now(UTC)
+
+
+def _say(action: object) -> None:
+    """Name a run before it starts, which takes its time; what is printed at the end goes elsewhere."""
+    typer.echo(f"graftline: {action}", err=True)
+
+
+def _print_steps(steps: list[str], as_json: bool) -> None:
+    import json
+
+    if as_json:
+        typer.echo(json.dumps({"next": steps}, indent=1))
+    else:
+        typer.echo("\n".join(steps) or "nothing to do")
+
+
+def _print_outcome(outcome: Outcome, as_json: bool) -> None:
+    import json
+
+    done = [str(action) for action in outcome.done]
+    failures, left = list(outcome.failures), [str(action) for action in outcome.left]
+    unsettled, queued = [run.name for run in outcome.unsettled], [run.name for run in outcome.queued]
+    if as_json:
+        lists = {"done": done, "failures": failures, "left": left, "unsettled": unsettled, "queued": queued}
+        typer.echo(json.dumps({"settled": outcome.settled} | lists, indent=1))
+        return
+    for label, lines in (
+        ("done", done), ("failed", failures), ("to do", left), ("not known yet", unsettled), ("waits", queued)
+    ):  # fmt: skip
+        for line in lines:
+            typer.echo(f"{label:14} {line}")
+    if not done and outcome.settled:
+        typer.echo("nothing to do")
+
+
+def _print_rows(found: list[Any], as_json: bool) -> None:
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps([asdict(row) for row in found], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("schedule or run", "desired", "actual", ""):
+        table.add_column(title, overflow="fold")
+    for row in found:
+        table.add_row(row.name, row.desired, row.actual, row.verdict)
+    Console(highlight=False).print(table if found else "no schedules, and nothing there")

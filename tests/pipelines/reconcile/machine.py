@@ -1,0 +1,214 @@
+"""Random histories of a world, for hypothesis: what people, clocks, Kubeflow and two reconciles do to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from kfp_server import ACTIVE, Fault
+from kfp_server_api import models
+from world import TASKS, Process, Tree, Turn, World
+
+from graftline.pipelines.reconcile.schedules import Schedule
+
+NAMES = ("nightly", "hourly", "on-push")
+SCHEDULES = st.builds(
+    Schedule,
+    task=st.sampled_from(TASKS),
+    cron=st.sampled_from(["15 * * * *", "*/20 * * * *", "30 2 * * *", "0 */6 * * 1-5", "0 1 1 * *"]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),
+    profile=st.sampled_from([None, "cpu"]),
+    set=st.sampled_from([{}, {"finetune.epochs": 3}]),
+    on_change=st.sets(st.sampled_from(["data", "parameters", "code"])).map(frozenset),
+    catch_up=st.booleans(),
+    concurrency=st.integers(1, 3),
+    paused=st.sampled_from([False, False, False, True]),
+)
+Edit = Callable[[Tree], dict[str, Any]]
+"""From what a commit holds to what the next one changes."""
+
+
+def _write(name: str, schedule: Schedule) -> Edit:
+    return lambda tree: {"schedules": dict(tree.schedules) | {name: schedule}}
+
+
+def _adjust(name: str, change: dict[str, Any]) -> Edit:
+    def edit(tree: Tree) -> dict[str, Any]:
+        there = dict(tree.schedules)
+        if name in there:
+            there[name] = there[name].model_copy(update=change)
+        return {"schedules": there}
+
+    return edit
+
+
+def _delete(name: str) -> Edit:
+    return lambda tree: {"schedules": {key: value for key, value in tree.schedules.items() if key != name}}
+
+
+def _task(kind: str, task: str, value: int) -> Edit:
+    return lambda tree: {kind: dict(getattr(tree, kind)) | {task: value}}
+
+
+EDITS = st.one_of(
+    st.builds(_write, st.sampled_from(NAMES), SCHEDULES),
+    st.builds(
+        _adjust, st.sampled_from(NAMES),
+        st.sampled_from([
+            {"concurrency": 2}, {"concurrency": 3}, {"paused": True}, {"paused": False}, {"profile": "cpu"},
+        ]),
+    ),
+    st.builds(_delete, st.sampled_from(NAMES)),
+    st.builds(_task, st.sampled_from(["data", "parameters"]), st.sampled_from(TASKS), st.integers(0, 2)),
+    st.builds(lambda code: lambda tree: {"code": code}, st.integers(0, 2)),
+    st.just(lambda tree: {}),
+)  # fmt: skip
+FAULTS = st.sampled_from([
+    Fault("refuse", 409), Fault("refuse", 429), Fault("refuse", 500), Fault("refuse", 503), Fault("act-then-fail", 500),
+    Fault("act-then-fail", 409), Fault("drop"), Fault("act-then-drop"), Fault("late"), Fault("late"),
+])  # fmt: skip
+TURNS = st.one_of(
+    st.builds(Turn, fault=FAULTS, at_change=st.booleans()),
+    st.builds(Turn, crash=st.sampled_from(["before", "after"]), at_change=st.booleans()),
+)
+SPANS = st.sampled_from([timedelta(minutes=1), timedelta(minutes=6), timedelta(hours=1), timedelta(days=1)])
+
+
+class Machine(RuleBasedStateMachine):
+    """Two processes at most reconcile at once, each stopping before every call that it makes."""
+
+    steps: ClassVar[int] = 0
+    world_class: ClassVar[type[World]] = World
+
+    @initialize(schedules=st.dictionaries(st.sampled_from(NAMES), SCHEDULES, min_size=1))
+    def start(self, schedules: dict[str, Schedule]) -> None:
+        self.world = self.world_class()
+        self.world.commit(schedules=schedules)
+        self.world.reconcile(None)
+        self.since_calm = 0
+
+    @rule(edit=EDITS)
+    def someone_commits(self, edit: Edit) -> None:
+        self.world.commit(**edit(self.world.trees[-1]))
+
+    @rule(back=st.integers(1, 4))
+    def revert(self, back: int) -> None:
+        self.world.revert_to(max(0, len(self.world.trees) - 1 - back))
+
+    @rule(span=SPANS)
+    def time_passes(self, span: timedelta) -> None:
+        self.world.pass_time(span)
+
+    @rule()
+    def pods_start(self) -> None:
+        for run in list(self.world.backend.runs.values()):
+            if run.state == "PENDING":
+                self.world.first_step(run.run_id)
+
+    @rule(number=st.integers(0, 9))
+    def a_run_ends(self, number: int) -> None:
+        active = [run for run in self.world.backend.runs.values() if run.state in ACTIVE]
+        if active:
+            run = active[number % len(active)]
+            if run.state == "PENDING":
+                self.world.first_step(run.run_id)
+            self.world.backend.set_state(run.run_id, "SUCCEEDED")
+
+    @precondition(lambda self: len(self.world.processes) < 2)
+    @rule(leased=st.booleans(), changes=st.integers(0, 5), turn=st.one_of(st.none(), TURNS))
+    def begin_reconcile(self, leased: bool, changes: int, turn: Turn | None) -> None:
+        """It makes some changes, and then something may go wrong. Without a lease: it slept past the end of its own."""
+        process = Process(self.world, leased=leased)
+        for _ in range(changes):
+            process.step(Turn(at_change=True))
+        if turn is not None:
+            process.step(turn)
+        if process.alive:
+            self.world.processes.append(process)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(which=st.integers(0, 1), turn=TURNS)
+    def something_goes_wrong(self, which: int, turn: Turn) -> None:
+        self.go_on(which, 1, turn)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(which=st.integers(0, 1), calls=st.integers(1, 12), turn=st.just(Turn(at_change=True)))
+    def go_on(self, which: int, calls: int, turn: Turn) -> None:
+        """One of them makes some calls, and goes on to the next that changes something."""
+        process = self.world.processes[which % len(self.world.processes)]
+        for _ in range(calls - 1):
+            process.step(Turn())
+        process.step(turn)
+        self.world.processes = [one for one in self.world.processes if one.alive]
+
+    @precondition(lambda self: self.world.processes)
+    @rule()
+    def finish(self) -> None:
+        self.world.processes.pop(0).run()
+
+    @rule()
+    def late_requests_arrive(self) -> None:
+        self.world.backend.land()
+
+    @precondition(lambda self: self.world.backend.recurring_runs)
+    @rule(number=st.integers(0, 9), action=st.sampled_from(["pause", "delete", "enable"]))
+    def someone_meddles(self, number: int, action: str) -> None:
+        """A person pauses, unpauses or deletes a recurring run that was made here."""
+        ours = self.world.backend.recurring_runs
+        one = list(ours.values())[number % len(ours)]
+        if one.display_name == "by-hand":
+            return
+        if action == "delete":
+            del ours[one.recurring_run_id]
+        else:
+            one.mode, one.status = ("DISABLE", "DISABLED") if action == "pause" else ("ENABLE", "ENABLED")
+
+    @precondition(lambda self: self.world.backend.versions and self.world.backend.experiments)
+    @rule()
+    def someone_makes_their_own(self) -> None:
+        """A person makes a recurring run, which is none of reconcile's business."""
+        version = next(iter(self.world.backend.versions.values()))
+        made = models.V2beta1RecurringRun(
+            recurring_run_id=self.world.backend._new_id(), display_name="by-hand", status="DISABLED",
+            mode="DISABLE", created_at=self.world.now, experiment_id=next(iter(self.world.backend.experiments)),
+            pipeline_version_reference=models.V2beta1PipelineVersionReference(
+                pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
+            ),
+        )  # fmt: skip
+        self.world.backend.recurring_runs[made.recurring_run_id] = made
+
+    @precondition(lambda self: self.since_calm > 20)
+    @rule()
+    def faults_end(self) -> None:
+        self._converges()
+        self.since_calm = 0
+
+    @invariant()
+    def no_key_twice(self) -> None:
+        type(self).steps += 1
+        if hasattr(self, "world"):
+            self.since_calm += 1
+            self.world.check()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self._converges()
+
+    def _converges(self) -> None:
+        by_hand = self._by_hand()
+        runs = set(self.world.backend.runs)
+        self.world.settle()
+        self.world.check_converged()
+        self.world.check()
+        assert self._by_hand() == by_hand, "a recurring run of someone else was touched"
+        assert runs <= set(self.world.backend.runs), "a past run is gone"
+
+    def _by_hand(self) -> list[tuple[str, str]]:
+        return [
+            (one.recurring_run_id, one.status)
+            for one in self.world.backend.recurring_runs.values()
+            if one.display_name == "by-hand"
+        ]
