@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +46,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if os.environ.get("CI"):
                 pytest.fail(f"CI must run this test, and it needs that {condition}", pytrace=False)
             pytest.skip(f"runs where {condition}")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A git repository with this one's files but the ignored ones, whose own code is what runs in it."""
+    from graftline.environment import ROOT
+
+    copy = tmp_path / "fork"
+    command = ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, check=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if name != "dvc.lock" and (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    package = copy / "build/package/graftline"
+    package.mkdir(parents=True)
+    for part in [*(copy / "src/graftline").iterdir(), copy / "components", copy / "pipelines"]:
+        (package / part.name).symlink_to(part)
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "fork"],
+    ):
+        subprocess.run(["git", "-C", copy, *command], check=True)
+    return copy

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
 from graftline.environment import ROOT
 
@@ -26,29 +24,6 @@ def steps() -> str:
     )
     assert block.rstrip().endswith(".venv/bin/graftline run letters")
     return block.rstrip() + f" {SMALL}\n"
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A git repository with this one's tracked files, whose own code is what runs in it."""
-    copy = tmp_path / "fork"
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, check=True).stdout
-    for name in filter(None, listed.decode().split("\0")):
-        if name != "dvc.lock" and (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
-    (copy / ".venv").symlink_to(ROOT / ".venv")
-    package = copy / "build/package/graftline"
-    package.mkdir(parents=True)
-    for part in [*(copy / "src/graftline").iterdir(), copy / "components", copy / "pipelines"]:
-        (package / part.name).symlink_to(part)
-    for command in (
-        ["init", "-q"],
-        ["add", "-A"],
-        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "fork"],
-    ):
-        subprocess.run(["git", "-C", copy, *command], check=True)
-    return copy
 
 
 def test_the_steps_of_the_readme_release_a_model_of_the_new_task(checkout: Path, tmp_path: Path) -> None:

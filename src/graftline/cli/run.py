@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,13 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="run every stage, even where nothing has changed")
     ] = False,
+    engine: Annotated[
+        Literal["dvc", "docker"],
+        typer.Option(
+            help="dvc: each stage as a process, what has not changed is skipped; "
+            "docker: the Kubeflow pipeline in the images that `make images` built, all stages"
+        ),
+    ] = "dvc",
     store: Annotated[str, STORE] = "",
 ) -> None:
     """Bring a task's release up to date with its data, code and parameters, skipping what has not changed.
@@ -38,14 +45,14 @@ def run(
     import time
 
     from graftline.durable import exclusive
-    from graftline.engines import local
+    from graftline.engines import containers, local
     from graftline.environment import ROOT
     from graftline.errors import EXIT_REFUSED
 
     started = time.perf_counter()
     params = task_parameters(task)
     store_url = _absolute(store) if store else str(ROOT / "store")
-    outputs = local.OUTPUTS / task
+    outputs = (containers if engine == "docker" else local).OUTPUTS / task
     changes = check_changes(params, task, assignments or [])
     with exclusive(outputs, what=f"`graftline run {task}`"):
         if changes:
@@ -54,9 +61,10 @@ def run(
             _console().print(
                 f"data/{task}/raw was another version than raw.dvc names; that one was checked out"
             )
-        stages = _run_stages(task, store_url, force)
+        in_containers = engine == "docker"
+        stages = _run_in_containers(task, store_url) if in_containers else _run_stages(task, store_url, force)
         page = _report(outputs, store_url, stages)
-        _summary(task, stages, time.perf_counter() - started, page)
+        _summary(outputs, stages, time.perf_counter() - started, page)
     if stages[-1].state == REFUSED:
         raise typer.Exit(EXIT_REFUSED)
 
@@ -81,66 +89,33 @@ def task_parameters(task: str) -> Path:
     return ROOT / "data" / task / "params.yaml"
 
 
-def check_changes(path: Path, task: str, assignments: list[str]) -> list[tuple[list[str], Any]]:
-    """Return each assignment's dotted key and value after checking the task's parameters with all of them made.
+def check_changes(path: Path, task: str, assignments: list[str]) -> dict[str, Any]:
+    """Return each assignment's value by its dotted key, after checking the task's parameters with all of them made.
 
     Raises:
         InputError: the file or an assignment is wrong.
     """
+    from graftline.cli.assignments import assign, parse_assignments
     from graftline.cli.schema import check_parameters
     from graftline.params import load_document
 
     document, where = load_document(path)
-    changes = [_assignment(text) for text in assignments]
-    for key, value in changes:
-        _assign(document, key, value)
+    changes = parse_assignments(assignments)
+    assign(document, changes)
     check_parameters(document, where, task)
     return changes
 
 
-def _assignment(text: str) -> tuple[list[str], Any]:
-    """Return the dotted key and the value of `finetune.epochs=3`; the value is read as JSON or YAML."""
-    import json
-
-    from graftline.errors import InputError, nearest
-    from graftline.params import COMPONENTS
-    from graftline.yamlfile import parse_yaml
-
-    key, equals, value = text.partition("=")
-    parts = key.split(".")
-    if not equals or len(parts) < 2 or not all(parts):
-        raise InputError(
-            f"--set {text}", "not an assignment", expected="KEY=VALUE, such as finetune.epochs=3"
-        )
-    if parts[0] not in COMPONENTS:
-        raise InputError(
-            f"--set {text}", f"unknown section '{parts[0]}'{nearest(parts[0], list(COMPONENTS))}",
-            expected="one of " + ", ".join(COMPONENTS),
-        )  # fmt: skip
-    try:
-        return parts, json.loads(value)  # JSON reads 3e-4 as a number, YAML 1.1 as text
-    except json.JSONDecodeError:
-        return parts, parse_yaml(value, where=f"--set {text}")
-
-
-def _assign(document: Any, key: list[str], value: Any) -> None:
-    for part in key[:-1]:
-        if not isinstance(document.get(part), dict):
-            document[part] = {}
-        document = document[part]
-    document[key[-1]] = value
-
-
-def _write_parameters(path: Path, changes: list[tuple[list[str], Any]]) -> None:
+def _write_parameters(path: Path, changes: dict[str, Any]) -> None:
     """Make the changes in the file, comments kept."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
+    from graftline.cli.assignments import assign
     from graftline.durable import write_atomic
 
     text = path.read_text()
     document = parse_yaml_for_update(text, path)
-    for key, value in changes:
-        _assign(document, key, value)
+    assign(document, changes)
     changed = dumps_yaml(document)
     if changed != text:
         write_atomic(path, changed.encode())
@@ -181,6 +156,21 @@ def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
     return local.outcome(task, events)
 
 
+def _run_in_containers(task: str, store_url: str) -> list[StageRun]:
+    """Run every stage in its image; return what became of each. Exits 1 if one failed."""
+    from graftline.engines import containers
+    from graftline.engines.local import StageError
+    from graftline.errors import EXIT_REFUSED
+
+    try:
+        containers.run(task, store_url=store_url)
+    except StageError as error:
+        if error.exit_code != EXIT_REFUSED:
+            _console().print(f"{error}; what it said is above")
+            raise typer.Exit(error.exit_code) from None
+    return containers.outcome(task)
+
+
 def _outdated(receipt_folder: Path, store_url: str) -> str:
     """Return why evaluate and publish must run again although nothing that DVC watches changed; "" if not."""
     from graftline.canonical import read_json
@@ -208,15 +198,14 @@ def _report(outputs: Path, store_url: str, stages: list[StageRun]) -> Path:
     return page
 
 
-def _summary(task: str, stages: list[StageRun], total: float, page: Path) -> None:
+def _summary(outputs: Path, stages: list[StageRun], total: float, page: Path) -> None:
     """Print the stages, the headline metrics, the release and the report's path."""
     from rich.table import Table
 
     from graftline.canonical import read_json
-    from graftline.engines.local import output_folder
 
     console = _console()
-    table = Table(title=f"{task}: {total:.1f} s", title_justify="left", title_style="bold")
+    table = Table(title=f"{outputs.name}: {total:.1f} s", title_justify="left", title_style="bold")
     table.add_column("stage")
     table.add_column("seconds", justify="right")
     table.add_column("what happened")
@@ -228,12 +217,12 @@ def _summary(task: str, stages: list[StageRun], total: float, page: Path) -> Non
         console.print(
             f"outside the components: {total - working:.1f} s, {(total - working) / total:.0%} of the time"
         )
-    for line in headlines(read_json(output_folder(task, "evaluate") / "metrics.json")):
+    for line in headlines(read_json(outputs / "evaluation/metrics.json")):
         console.print(line)
     if stages[-1].state == REFUSED:
         console.print("release   none: the gate refused")
     else:
-        receipt = read_json(output_folder(task, "publish") / "release.json")
+        receipt = read_json(outputs / "release/release.json")
         note = "" if receipt["promoted"] else f", not promoted to {receipt['alias']}"
         console.print(f"release   [bold]{receipt['task']}@{receipt['version']}[/]{note}")
     console.print(f"report    {_shown(page)}", soft_wrap=True)

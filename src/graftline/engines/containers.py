@@ -1,0 +1,234 @@
+"""The container engine: the Kubeflow graph on this machine, by kfp's DockerRunner, in the images that were built here.
+
+Containers run as on a cluster: not as root, with a read-only root file system, no capabilities, limited memory, and no
+network unless the store is one. kfp's runner may lose the log and the exit code of a short container, and takes a lost
+one for 0: a shell in front of each component keeps both, and a run counts as done only when every output is there with
+its record.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graftline.engines.local import StageError, StageRun
+from graftline.environment import ROOT
+from graftline.errors import EXIT_REFUSED, InputError
+from graftline.params import COMPONENTS
+from graftline.records import read_execution, verify
+
+if TYPE_CHECKING:
+    from graftline.pipelines.images import Images
+
+OUTPUTS = ROOT / "build/docker"
+_LOGS = "logs"
+MEMORY = "8g"
+"""Limit of each container."""
+USER = 10001
+"""The images' own user, for a caller who is root."""
+_DATA, _STORE = "/repository", "/store"
+_RUN_LABEL = "graftline.run"
+_KEPT = (
+    """log=$0/${3##*.}; { "$@" 2>&1; echo $? >"$log.status"; } | tee "$log"; exit "$(cat "$log.status")\""""
+)
+"""Started as `sh -c _KEPT FOLDER python -m MODULE ...`: writes log and exit code to FOLDER/<last part of MODULE>."""
+_CREDENTIALS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+
+
+def run(task: str, *, store_url: str) -> None:
+    """Run all stages of `task` in containers; put their outputs into OUTPUTS/<task>, in the place of an earlier run's.
+
+    Args:
+        store_url: where releases live: a folder, or an S3 address, which the containers then reach.
+
+    Raises:
+        InputError: docker or the images are not there, or a parameter is wrong.
+        StageError: a component failed, which it says itself, or the gate refused; then the outputs are kept too.
+    """
+    from graftline.pipelines.compile import component_params
+    from graftline.pipelines.data import WORK_TREE, task_digest
+    from graftline.pipelines.images import BUILT, load_images
+
+    if not BUILT.exists():
+        raise InputError(BUILT.relative_to(ROOT), "no images were built here", fix="make images")
+    images = load_images(BUILT)
+    _check(images)
+    arguments = component_params(task) | {
+        "task": task, "repository": _DATA, "revision": WORK_TREE, "data_digest": task_digest(task),
+        "store": store_url if _remote(store_url) else _STORE,
+    }  # fmt: skip
+    work = OUTPUTS / f".{task}"
+    shutil.rmtree(work, ignore_errors=True)
+    with _umask(0):  # the containers' user writes beside what kfp makes
+        (work / _LOGS).mkdir(parents=True)
+        failed = _execute(_graph(images), arguments, work, _limits(task, store_url, work / _LOGS))
+    whole = [name for name in COMPONENTS if _is_whole(work, name)]
+    stopped = failed or next((name for name in COMPONENTS if name not in whole), "")
+    status = _status(work / _LOGS / stopped) if stopped else 0
+    if status in (0, EXIT_REFUSED):
+        _keep(work, whole, OUTPUTS / task)
+    if status:
+        raise StageError(stopped, status)
+
+
+def outcome(task: str) -> list[StageRun]:
+    """Return what became of each stage of the run whose outputs were kept."""
+    folders = {name: OUTPUTS / task / _output_name(name) for name in COMPONENTS}
+    return [
+        StageRun(name, "ran", read_execution(folder)["seconds"])
+        if folder.exists()
+        else StageRun(name, "refused", None)
+        for name, folder in folders.items()
+    ]
+
+
+def _remote(store_url: str) -> bool:
+    return "://" in store_url
+
+
+def _check(images: Images) -> None:
+    """Raise InputError if docker does not answer or lacks an image."""
+    import docker
+
+    from graftline.pipelines.images import digest, local_tag
+
+    try:
+        client = docker.from_env()
+        for target, image in images.model_dump().items():
+            client.images.get(local_tag(target, digest(image)))
+        client.close()
+    except docker.errors.ImageNotFound:
+        raise InputError("docker", "an image that was built here is gone", fix="make images") from None
+    except docker.errors.DockerException as error:
+        raise InputError("docker", f"does not answer: {error}", fix="start the docker daemon") from None
+
+
+def _graph(images: Images) -> str:
+    """Return the pipeline's IR with the images of this machine, and what each container is told of its image."""
+    import tempfile
+
+    import yaml
+    from kfp.compiler import Compiler
+
+    from graftline.pipelines.images import digest, load_images, local_tag
+    from graftline.pipelines.retrain import retrain
+    from graftline.yamlfile import parse_yaml
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pipeline.yaml")
+        Compiler().compile(retrain, str(path))
+        graph = parse_yaml(path.read_text(), where="pipelines/retrain.py")
+    built = images.model_dump()
+    targets = {image: target for target, image in load_images().model_dump().items()}
+    for executor in graph["deploymentSpec"]["executors"].values():
+        container = executor["container"]
+        target = targets[container["image"]]
+        container["image"] = local_tag(target, digest(built[target]))
+        variables = {"GRAFTLINE_ENGINE": "docker", "GRAFTLINE_IMAGE": digest(built[target])}
+        variables |= {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
+        container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+    return yaml.safe_dump(graph)
+
+
+def _limits(task: str, store_url: str, logs: Path) -> dict[str, Any]:
+    """Return how docker starts each container, and what it allows it."""
+    from docker.types import Mount
+
+    root = os.getuid() == 0
+    mounts = [Mount(f"{_DATA}/data/{task}", str(ROOT / "data" / task), type="bind", read_only=True)]
+    if not _remote(store_url):
+        folder = Path(store_url)
+        folder.mkdir(parents=True, exist_ok=True)
+        if root:
+            _give(folder)
+        mounts.append(Mount(_STORE, str(folder), type="bind"))
+    return {
+        "entrypoint": ["/bin/sh", "-c", _KEPT, str(logs)],
+        "labels": {_RUN_LABEL: str(logs)},
+        "user": f"{USER}:{USER}" if root else f"{os.getuid()}:{os.getgid()}",
+        "read_only": True, "network_mode": "host" if _remote(store_url) else "none", "mem_limit": MEMORY,
+        "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 1024, "shm_size": "1g",
+        "tmpfs": {"/tmp": "size=4g,mode=1777"}, "mounts": mounts,  # noqa: S108
+    }  # fmt: skip
+
+
+def _give(folder: Path) -> None:
+    """Let the containers' user write in a folder of root's."""
+    for path in [folder, *folder.rglob("*")]:
+        os.chown(path, USER, USER)
+
+
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _execute(graph: str, arguments: dict[str, str], root: Path, limits: dict[str, Any]) -> str:
+    """Run the pipeline; return the name of the step at which it failed, or ""."""
+    from kfp import components, local
+
+    local.init(local.DockerRunner(**limits), pipeline_root=str(root), raise_on_error=True)
+    try:
+        components.load_component_from_text(graph)(**arguments)
+    except RuntimeError as error:
+        found = re.search(r"Inner task failed: '?([\w-]+)", str(error))
+        return found[1] if found else "fetch"
+    finally:
+        _stop(limits["labels"])
+    return ""
+
+
+def _stop(labels: dict[str, str]) -> None:
+    """End what an interrupted run has left: kfp does not."""
+    import docker
+
+    client = docker.from_env()
+    for container in client.containers.list(filters={"label": [f"{k}={v}" for k, v in labels.items()]}):
+        container.kill()
+    client.close()
+
+
+def _status(log: Path) -> int:
+    """Return the exit code that a step's shell wrote; print its log again, of which kfp may have lost all."""
+    if not log.exists():
+        return 1
+    print("".join(log.read_text(errors="replace").splitlines(keepends=True)[-5:]), end="", file=sys.stderr)
+    return int(log.with_suffix(".status").read_text() or 1)
+
+
+def _is_whole(root: Path, name: str) -> bool:
+    """Return whether a component's output is there, every byte as its record says."""
+    try:
+        verify(_output(root, name))
+    except (InputError, StopIteration):
+        return False
+    return True
+
+
+def _output(root: Path, name: str) -> Path:
+    """Return where kfp put a component's output. Raises StopIteration if it is not there."""
+    return next(root.glob(f"*/{name}/{_output_name(name)}"))
+
+
+def _output_name(name: str) -> str:
+    return str(import_module(f"graftline.components.{name}").COMPONENT.output)
+
+
+def _keep(work: Path, names: list[str], folder: Path) -> None:
+    """Put the outputs of a run where those of the last one were."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in names:
+        _output(work, name).rename(folder / _output_name(name))
+    shutil.rmtree(work)

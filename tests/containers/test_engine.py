@@ -1,0 +1,139 @@
+"""The Kubeflow pipeline in real containers, and the same run by DVC on the host: one release, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graftline.canonical import read_json
+from graftline.environment import ROOT
+from graftline.pipelines.images import BUILT, Images, digest, load_images
+from graftline.records import read_execution, verify
+
+SMALL = {
+    "mnist": [
+        "pretrain.epochs=2", "finetune.epochs=2", "evaluate.lift_labels=[5]", "evaluate.lift_seeds=2",
+        "evaluate.gate={}",
+    ],
+    "glosses": [
+        *(f"pretrain.trunk.{size}" for size in ("layers=1", "width=32", "heads=1", "hidden=64")),
+        "pretrain.tokenizer.vocabulary=1024", "pretrain.epochs=1", "pretrain.sizes={}", "finetune.epochs=1",
+        "evaluate.lift_labels=[10]", "evaluate.lift_seeds=2", "evaluate.lift_test_rows=1000",
+        "evaluate.budget_labels=null", "evaluate.gate={}",
+    ],
+}  # fmt: skip
+"""Budgets that take a minute."""
+OUTPUTS = {"validate": "dataset", "pretrain": "trunk", "finetune": "model", "evaluate": "evaluation"}
+
+
+def graftline(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTLINE_")}
+    kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return subprocess.run(
+        [sys.executable, "-c", "from graftline.cli import main; main()", *arguments],
+        cwd=checkout, env=kept | {"PYTHONPATH": str(checkout / "build/package")}, capture_output=True, text=True,
+        timeout=900,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def fork(images: Images, checkout: Path) -> Path:
+    """A checkout with the images that were built from this one."""
+    (checkout / BUILT.relative_to(ROOT)).write_bytes(BUILT.read_bytes())
+    return checkout
+
+
+def assignments(task: str) -> list[str]:
+    return [part for value in SMALL[task] for part in ("--set", value)]
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("task", SMALL)
+def test_dvc_and_containers_release_the_same_bytes(fork: Path, tmp_path: Path, task: str) -> None:
+    receipts: dict[str, Any] = {}
+    folders = {"dvc": fork / "outputs" / task, "docker": fork / "build/docker" / task}
+    for engine, folder in folders.items():
+        store = ["--store", str(tmp_path / f"store-{engine}")]
+        done = graftline(fork, "run", task, "--engine", engine, *store, *assignments(task))
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        receipts[engine] = read_json(folder / "release/release.json")
+    assert receipts["dvc"]["digest"] == receipts["docker"]["digest"]
+    for output in OUTPUTS.values():
+        one, two = (verify(folder / output) for folder in folders.values())
+        assert one.content == two.content, output
+        assert one.environment == two.environment, "one determinism tuple"
+    said = {engine: read_execution(folder / "model")["engine"] for engine, folder in folders.items()}
+    assert said == {"dvc": "dvc", "docker": "docker"}
+    built = load_images(BUILT)
+    for component, output in OUTPUTS.items():
+        image = built.train if component in ("pretrain", "finetune", "evaluate") else built.data
+        assert (
+            digest(image).removeprefix("sha256:") in (folders["docker"] / output / "record.json").read_text()
+        )
+    overhead = {name: read_execution(folders["docker"] / name)["seconds"] for name in OUTPUTS.values()}
+    print(json.dumps(overhead))
+
+
+def test_a_stage_that_fails_fails_the_run_and_keeps_the_last_outputs(fork: Path, tmp_path: Path) -> None:
+    kept = fork / "build/docker/mnist/model"
+    kept.mkdir(parents=True)
+    (kept / "weights").write_text("of an earlier run")
+    contract = fork / "data/mnist/expectations.yaml"
+    contract.write_text(contract.read_text().replace("columns:", "colums:"))
+    done = graftline(fork, "run", "mnist", "--engine", "docker", "--store", str(tmp_path / "store"))
+    assert done.returncode == 2
+    assert "colums" in done.stderr
+    assert "validate ended with exit code" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (kept / "weights").read_text() == "of an earlier run"
+    assert not list((fork / "build/docker").glob(".mnist/*/publish/release"))
+
+
+def test_a_refusal_of_the_gate_has_its_exit_code_and_a_report(fork: Path, tmp_path: Path) -> None:
+    floor = [*SMALL["mnist"][:-1], 'evaluate.gate={"min_accuracy": 0.9999}']
+    changes = [part for value in floor for part in ("--set", value)]
+    done = graftline(fork, "run", "mnist", "--engine", "docker", "--store", str(tmp_path / "store"), *changes)
+    assert done.returncode == 3, done.stdout[-4000:]
+    assert "the gate refused" in done.stdout
+    folder = fork / "build/docker/mnist"
+    assert {path.name for path in folder.iterdir()} >= {
+        "dataset",
+        "trunk",
+        "model",
+        "evaluation",
+        "report.html",
+    }
+    assert not (folder / "release").exists()
+
+
+def test_a_lost_exit_code_is_not_taken_for_success(fork: Path, tmp_path: Path) -> None:
+    """kfp's runner reads the exit code of a container that is gone as 0: an output without a record tells."""
+    broken = fork / "sitecustomize.py"
+    broken.write_text(
+        "import kfp.local.docker_task_handler as handler\n"
+        "run = handler.run_docker_container\n"
+        "handler.run_docker_container = lambda **how: run(**how) * 0\n"
+    )
+    contract = fork / "data/mnist/expectations.yaml"
+    contract.write_text("not a contract")
+    program = "import sitecustomize; from graftline.cli import main; main()"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTLINE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program, "run", "mnist", "--engine", "docker", "--store", str(tmp_path / "store")],
+        cwd=fork, env=kept | {"PYTHONPATH": f"{fork}:{fork / 'build/package'}"}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout[-2000:]
+    assert "validate ended with exit code 2" in done.stdout
+
+
+def test_without_images_the_run_says_how_to_build_them(checkout: Path) -> None:
+    done = graftline(checkout, "run", "mnist", "--engine", "docker")
+    assert done.returncode == 2
+    assert "build/images.lock: no images were built here; make images" in done.stderr

@@ -1,0 +1,113 @@
+"""The training container is ended and started on an empty disk: it goes on from the checkpoints in the object store."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import small
+from kills import Case, Unbroken, cases, run_unbroken
+
+from graftline.pipelines.images import Images
+from graftline.records import verify
+from graftline.store import Store, open_store
+from graftline.store.bundles import list_bundles
+
+EVERY_SECONDS = 1.0
+AWS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+
+
+@pytest.fixture(scope="module")
+def case(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    home = tmp_path_factory.getbasetemp()
+    document = {**small.PARAMS, "pretrain": small.PARAMS["pretrain"] | {"epochs": 400}}
+    return cases(small.dataset(home), small.trunk(home), document)["pretrain"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    return run_unbroken(case, tmp_path_factory.mktemp("unbroken") / case.output)
+
+
+@pytest.fixture
+def names() -> Iterator[list[str]]:
+    """Containers to remove, whatever becomes of the test."""
+    used: list[str] = []
+    yield used
+    for name in used:
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
+
+
+def start(images: Images, case: Case, disk: Path, environment: dict[str, str], names: list[str]) -> str:
+    """Start the component in a container with `disk` as all that it may write to; return the container's name."""
+    disk.mkdir()
+    disk.chmod(0o777)
+    inputs = [
+        Path(value)
+        for flag, value in zip(case.arguments, case.arguments[1:], strict=False)
+        if "--in-" in flag
+    ]
+    for folder in inputs:
+        subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    python, *rest = case.command(disk / case.output, EVERY_SECONDS)
+    assert python == sys.executable
+    name = f"graftline-test-{uuid.uuid4().hex[:12]}"
+    names.append(name)
+    options = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=host", f"--volume={disk}:{disk}"]
+    options += [f"--volume={folder}:{folder}:ro" for folder in inputs]
+    options += [f"--env={key}={value}" for key, value in environment.items()]
+    subprocess.run(
+        ["docker", "run", "--detach", f"--name={name}", *options, images.train, "python", *rest],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return name
+
+
+def newest(store: Store, run: str) -> int:
+    prefixes = {key.rpartition("/")[0] for key in store.list(f"checkpoints/{run}/")}
+    return max((int(step) for prefix in prefixes for step in list_bundles(store, prefix)), default=0)
+
+
+def finished(name: str) -> tuple[int, str]:
+    """Wait for a container; return its exit code and what it said."""
+    done = subprocess.run(["docker", "wait", name], capture_output=True, text=True, check=True, timeout=240)
+    log = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=True)
+    return int(done.stdout), log.stdout + log.stderr
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM"])
+def test_a_container_that_is_ended_goes_on_elsewhere_to_the_same_digest(
+    end: str, images: Images, case: Case, unbroken: Unbroken, s3_url: str, tmp_path: Path, names: list[str]
+) -> None:
+    store, run = open_store(s3_url), uuid.uuid4().hex * 2
+    environment = {name: os.environ[name] for name in AWS}
+    environment |= {"GRAFTLINE_RUN": run, "GRAFTLINE_CHECKPOINTS": s3_url}
+    first = start(images, case, tmp_path / "one", environment, names)
+    deadline = time.monotonic() + 120
+    while (seen := newest(store, run)) == 0:
+        assert time.monotonic() < deadline, finished(first)
+        time.sleep(0.1)
+    if end == "SIGTERM":
+        subprocess.run(["docker", "stop", "--time=30", first], check=True, capture_output=True)
+    else:
+        subprocess.run(["docker", "kill", f"--signal={end}", first], check=True, capture_output=True)
+    code, said = finished(first)
+    assert code == (75 if end == "SIGTERM" else 137), said
+    reached = max(int(step) for step in re.findall(rf"(\d+)/{unbroken.steps}\b", said) or ["0"])
+    kept = newest(store, run)
+    assert seen <= kept < unbroken.steps
+    again = start(images, case, tmp_path / "two", environment, names)
+    code, said = finished(again)
+    assert code == 0, said
+    assert f"going on from step {kept} of {unbroken.steps}" in said
+    if end == "SIGTERM":
+        assert kept >= reached, "no step was lost"
+    assert verify(tmp_path / "two" / case.output).content == unbroken.digest
+    assert store.list(f"checkpoints/{run}/") == []
