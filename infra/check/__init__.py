@@ -1,0 +1,1 @@
+"""Checks everything under infra/, the workflows and the Dockerfile offline: `make manifests`."""

@@ -1,0 +1,59 @@
+"""`graftline fetch`: a release's files in a folder, verified; the store's own files stay behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from graftline.releases.publishing import Draft, Publication, publish
+from graftline.store import open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "model.safetensors").write_bytes(bytes(range(256)))
+    (files / "config.json").write_text("{}")
+    draft = Draft(
+        "digits", {path.name: path for path in files.iterdir()}, {"model": b"{}"}, {"accuracy": 0.9}
+    )
+    publish(open_store(str(tmp_path / "store")), draft, Publication("one"))
+    return str(tmp_path / "store")
+
+
+def fetch(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "graftline.cli", "fetch", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_release_is_copied_by_alias(store: str, tmp_path: Path) -> None:
+    out = tmp_path / "models/release"
+    done = fetch("digits@champion", "--out", out, "--store", store)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"digits@1 is in {out} (digest ")
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
+        "model.safetensors", "config.json", "records/model.json",
+    }  # fmt: skip
+    assert (out / "model.safetensors").read_bytes() == bytes(range(256))
+
+
+def test_a_changed_release_is_not_copied(store: str, tmp_path: Path) -> None:
+    (Path(store) / "releases/digits/1/config.json").write_text('{"x": 1}')
+    out = tmp_path / "out"
+    done = fetch("digits@champion", "--out", out, "--store", store)
+    assert done.returncode == 2
+    assert "config.json" in done.stderr and "by the manifest" in done.stderr
+    assert not out.exists()
+
+
+def test_a_folder_that_holds_something_is_refused(store: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine").write_text("mine")
+    done = fetch("digits", "--out", tmp_path / "out", "--store", store)
+    assert done.returncode == 2
+    assert "not empty" in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
