@@ -12,7 +12,7 @@ from bench.figures import Figure, print_figures, write_figures
 from bench.parts import PARTS, Options
 from graftline.environment import ROOT
 
-TEXT = ("mlm", "clm", "finetune", "loss", "checkpoint")
+TEXT = ("mlm", "clm", "finetune", "loss", "time", "checkpoint")
 """Parts of bench.text_parts, which imports torch."""
 
 
@@ -37,9 +37,11 @@ def main() -> None:
         help="for mlm, clm, finetune: of a window (default: %(default)s)",
     )
     parser.add_argument(
-        "--tokens", type=int, default=400_000, help="for loss: to learn from (default: %(default)s)"
+        "--tokens",
+        type=int,
+        help="for loss, time: to learn from (default: 400000 for loss, 2600000 for time)",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="for loss (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="for loss, time (default: %(default)s)")
     arguments = parser.parse_args()
     known = [*PARTS, "text", *TEXT]
     if unknown := sorted(set(arguments.parts) - set(known)):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -34,6 +34,9 @@ from graftline.training.randomness import generator
 from graftline.trunks import write_config
 from graftline.trunks.text import KIND, embedding_ids, save_model
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -42,6 +45,9 @@ class Rates:
     optimizer: Literal["adamw", "muon"] = "adamw"
     rate: float = 2e-3
     matrix_rate: float = 0.02
+    weight_decay: float = 0.05
+    warmup: int = 50
+    """Steps of linear warm-up."""
 
 
 class _After:
@@ -61,9 +67,12 @@ class _After:
         pass
 
 
-def language_model(data: Data, dtype: str, *, seed: int = 0) -> LanguageModel:
-    """Return the objective that fits the shape, around an untrained model."""
-    params = CausalLMParams() if data.params.decodes else MaskedLMParams()
+def language_model(
+    data: Data, dtype: str, *, seed: int = 0, params: MaskedLMParams | CausalLMParams | None = None
+) -> LanguageModel:
+    """Return the objective around an untrained model: by default the one that fits the shape, at its defaults."""
+    if params is None:
+        params = CausalLMParams() if data.params.decodes else MaskedLMParams()
     return build_language_model(data.model(dropout=False, seed=seed), data.tokenizer(), dtype, params)
 
 
@@ -81,9 +90,10 @@ def pretraining_run(
 
     optimizers = build_optimizers(
         objective.named_parameters(), name=rates.optimizer, learning_rate=rates.rate,
-        matrix_rate=rates.matrix_rate, weight_decay=0.05, embeddings=embedding_ids(objective.model),
+        matrix_rate=rates.matrix_rate, weight_decay=rates.weight_decay,
+        embeddings=embedding_ids(objective.model),
     )  # fmt: skip
-    warmup = min(50, total)
+    warmup = min(rates.warmup, total)
     return Run(
         objective, optimizers, loss, total, warmup, watcher=_After(after_step, batches.tokens),
         schedule=lambda step: linear(step, total, warmup), spike_factor=20.0, addends=True,
@@ -110,11 +120,25 @@ def control_run(recipe: Recipe, *, batch: int, steps: int, after_step: AfterStep
 
 def train_at_desk(run: Run, batch: int = BATCH_TOKENS) -> None:
     """Train with metrics file, progress and checkpoints, as a component does."""
+    with desk(batch, "tokens") as written:
+        train(run, written)
+
+
+@contextmanager
+def desk(batch: int, unit: str) -> Iterator[Desk]:
+    """Give a run a place to write to, with `batch` units a step; it goes after the block, and progress is not shown."""
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:
         home = Path(folder)
         checkpoints = Checkpoints(home / "checkpoints", "bench", 60.0)
         with redirect_stderr(io.StringIO()):  # several runs' progress at once helps nobody
-            train(run, Desk("bench", home / "metrics.jsonl", checkpoints, batch, "tokens"))
+            yield Desk("bench", home / "metrics.jsonl", checkpoints, batch, unit)
+
+
+def write_trunk(model: PreTrainedModel, data: Data, folder: Path) -> None:
+    """Write an encoder into `folder` as the component `pretrain` does."""
+    save_model(model, folder)
+    save_tokenizer(data.tokenizer(), folder)
+    write_config(folder, KIND, data.params.model_dump(mode="json"), MaskedLMParams().model_dump(mode="json"))
 
 
 def finetune(data: Data, *, batch: int, dtype: Precision, after_step: AfterStep) -> None:
@@ -127,11 +151,7 @@ def finetune(data: Data, *, batch: int, dtype: Precision, after_step: AfterStep)
     params = FinetuneParams(head=head, batch=batch, epochs=100_000)
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:
         trunk = Path(folder)
-        save_model(data.model(dropout=False), trunk)
-        save_tokenizer(data.tokenizer(), trunk)
-        write_config(
-            trunk, KIND, data.params.model_dump(mode="json"), MaskedLMParams().model_dump(mode="json")
-        )
+        write_trunk(data.model(dropout=False), data, trunk)
         fit(trunk, Examples(labelled, None), params, 0, Schema(TextColumn("text"), "label", classes))
 
 

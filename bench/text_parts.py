@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Literal
 
 from bench.figures import Figure
@@ -33,6 +33,8 @@ BOTH = (1, 2)
 """Numbers of threads."""
 CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints, by default."""
+LOSS_TOKENS, TIME_TOKENS = 400_000, 2_600_000
+"""What each arm of loss and of time learns from; the glosses' epoch has 2.2 million."""
 _MASKED_SHAPES = ("bert 4x256", "modernbert 2x128")
 LEAST = {
     "mlm": {"Trainer": 2.5, "Trainer, bfloat16": 1.5, "Trainer, lines": 6.0},
@@ -47,10 +49,10 @@ class TextOptions:
     rounds: int = 5
     seconds: float = 2.0
     """Of each window."""
-    tokens: int = 400_000
-    """For loss: what each arm learns from."""
+    tokens: int | None = None
+    """For loss and time: what each arm learns from; None for the part's own number."""
     seeds: int = 3
-    """For loss."""
+    """For loss and time."""
 
 
 @cache
@@ -191,17 +193,40 @@ def measure_loss(options: TextOptions) -> list[Figure]:
     """Held-out masked-LM loss after an equal number of tokens: the Trainer's recipes and Graftline's optimizers."""
     from bench.text_loss import ARMS, BASELINES, measure_arms, print_losses
 
-    losses = measure_arms(prepared(), tokens=options.tokens, seeds=options.seeds)
-    print_losses(losses, options.tokens)
-    keep("loss", {"tokens": options.tokens, "losses": losses})
+    tokens = options.tokens or LOSS_TOKENS
+    losses = measure_arms(prepared(), tokens=tokens, seeds=options.seeds)
+    print_losses(losses, tokens)
+    keep("loss", {"tokens": tokens, "losses": losses})
     best = min((sum(losses[name]) / len(losses[name]), name) for name in BASELINES)
-    command = f"python -m bench loss --tokens {options.tokens} --seeds {options.seeds}"
+    command = f"python -m bench loss --tokens {tokens} --seeds {options.seeds}"
     return [
         Figure(
             f"held-out loss above the best Trainer's ({best[1]}): {name}",
             sum(losses[name]) / len(losses[name]) - best[0], "<=", 0.0, "nats", command,
         )
         for name in ARMS if name not in BASELINES
+    ]  # fmt: skip
+
+
+def measure_time(options: TextOptions) -> list[Figure]:
+    """Time to the Trainer's fine-tuned accuracy on task glosses, pretraining and fine-tuning."""
+    from bench.text_task import prepare as prepare_task
+    from bench.text_time import BASELINE, LABELS, TUNED, measure_arms, print_outcomes, share_of_time
+
+    tokens = options.tokens or TIME_TOKENS
+    with TemporaryDirectory(prefix="graftline-bench-") as folder:
+        prepare_task(Path(folder))
+        outcomes = measure_arms(Path(folder), tokens=tokens, seeds=options.seeds)
+    print_outcomes(outcomes, tokens)
+    runs = [asdict(outcome) for outcome in outcomes]
+    keep("time", {"tokens": tokens, "labels": LABELS, "threads": 1, "runs": runs})
+    command = f"python -m bench time --tokens {tokens} --seeds {options.seeds}"
+    return [
+        Figure(
+            f"time to the fine-tuned accuracy, share of the baseline's: {baseline}",
+            share_of_time(outcomes, baseline), "<=", 0.3, "", command,
+        )
+        for baseline in (BASELINE, TUNED)
     ]  # fmt: skip
 
 
@@ -225,5 +250,6 @@ TEXT_PARTS: dict[str, Callable[[TextOptions], list[Figure]]] = {
     "clm": partial(measure_speed, "clm", _causal),
     "finetune": partial(measure_speed, "finetune", _labelled),
     "loss": measure_loss,
+    "time": measure_time,
     "checkpoint": measure_checkpoint,
 }

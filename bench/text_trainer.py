@@ -11,6 +11,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch.utils.data import Dataset
 
 from bench.text_data import LENGTH, Data, grouped
+from graftline.components.finetune.heads.documents import Documents as Labelled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -112,18 +114,33 @@ def _to_length(tokenizer: PreTrainedTokenizerFast, collate: Any) -> Collate:
     return padded
 
 
-def classification(data: Data) -> Recipe:
-    """Return run_glue's recipe: rows in random order, padded to the longest of their batch."""
+def classification(
+    data: Data, labelled: Labelled | None = None, *, trunk: Path | None = None, seed: int = 0
+) -> Recipe:
+    """Return run_glue's recipe: rows in random order, padded to the longest of their batch.
+
+    Args:
+        data: the glosses and the shape.
+        labelled: what to learn from; by default all that `data` has.
+        trunk: a folder with the pretrained model; None for untrained weights of the shape.
+        seed: of the weights that are new.
+    """
     from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
-    labelled = data.labelled()
+    labelled = data.labelled() if labelled is None else labelled
     assert labelled.labels is not None
     rows = [row.numpy() for row in labelled.ids.long().split(labelled.lengths.tolist())]
     examples = Lists(rows, np.array([]), labelled.labels.numpy())
-    config = data.config(dropout=True)
-    config.num_labels = int(labelled.labels.max()) + 1
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(config)
+    classes = int(labelled.labels.max()) + 1
+    torch.manual_seed(seed)
+    if trunk is None:
+        config = data.config(dropout=True)
+        config.num_labels = classes
+        model = AutoModelForSequenceClassification.from_config(config)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            trunk, num_labels=classes, local_files_only=True
+        )
     return Recipe(model, examples, Counting(DataCollatorWithPadding(data.tokenizer()), samples=True))
 
 
