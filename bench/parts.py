@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.clones import clone_of_head, environment_of
+from bench.containers import measure_containers
 from bench.figures import Figure
 from bench.memory import ComponentMemory
 from graftline.environment import ROOT
@@ -38,7 +37,7 @@ class Options:
 def measure_run(options: Options) -> list[Figure]:
     """`graftline run` in a fresh clone, and once more with nothing changed."""
     command = f"graftline run {options.task}  # in a fresh clone; python -m bench run"
-    with _clone() as clone:
+    with clone_of_head() as clone:
         total, peaks = _graftline_run(clone, options.task)
         again, _ = _graftline_run(clone, options.task)
         outputs = clone / "outputs" / options.task
@@ -66,26 +65,11 @@ def _quality(metrics: dict[str, float], command: str) -> list[Figure]:
     return figures
 
 
-@contextmanager
-def _clone() -> Iterator[Path]:
-    """Give a clone of HEAD; it is imported from its own folders and not from the installed checkout."""
-    with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:
-        clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        for name in ("components", "pipelines"):  # the layout that is installed
-            (clone / "src/graftline" / name).symlink_to(f"../../{name}")
-            with (clone / ".git/info/exclude").open("a") as excluded:
-                excluded.write(f"/src/graftline/{name}\n")
-        yield clone
-
-
 def _graftline_run(clone: Path, task: str) -> tuple[float, dict[str, int]]:
     """Return the wall seconds of a run and the peak bytes of its components."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTLINE_")}
-    environment["PYTHONPATH"] = str(clone / "src")
     command = [sys.executable, "-c", "from graftline.cli import main; main()", "run", task]
     started = time.monotonic()
-    process = subprocess.Popen(command, cwd=clone, env=environment)
+    process = subprocess.Popen(command, cwd=clone, env=environment_of(clone))
     with ComponentMemory(process.pid) as memory:
         code = process.wait()
     seconds = time.monotonic() - started
@@ -167,5 +151,5 @@ def _json(path: Path) -> dict[str, Any]:
 
 PARTS = {
     "run": measure_run, "resume": measure_resume, "validate": measure_validate, "startup": measure_startup,
-    "tokenise": measure_tokenising,
+    "tokenise": measure_tokenising, "containers": measure_containers,
 }  # fmt: skip

@@ -51,9 +51,13 @@ def main(arguments: list[str] | None = None) -> None:
         with served(given.wheels) as options:
             for target in TARGETS:
                 build(target, given.base, options, cuda=given.cuda)
-        lock(BUILT, {target: f"graftline/{target}@{image_id(target)}" for target in TARGETS})
+        lock(
+            BUILT,
+            {target: f"graftline/{target}@{image_id(target)}" for target in TARGETS},
+            "of this machine, by id",
+        )
         if given.push:
-            lock(LOCK, {target: push(target, given.push) for target in TARGETS})
+            lock(LOCK, {target: push(target, given.push) for target in TARGETS}, "of a registry, by digest")
     except GraftlineError as error:
         sys.exit(fail("images", error))
     except subprocess.CalledProcessError as error:
@@ -140,9 +144,9 @@ def _inspect(name: str, template: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def lock(path: Path, images: dict[str, str]) -> None:
+def lock(path: Path, images: dict[str, str], which: str) -> None:
     """Write an images.lock."""
-    head = "# Made by tools/images.py: each image by digest. Nothing else names an image.\nimages:\n"
+    head = f"# The images {which}; made by tools/images.py. Nothing else names an image.\nimages:\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, (head + "".join(f"  {target}: {name}\n" for target, name in images.items())).encode())
     print(f"images: wrote {path.relative_to(ROOT)}")

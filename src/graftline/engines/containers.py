@@ -39,7 +39,9 @@ _KEPT = (
     """log=$0/${3##*.}; { "$@" 2>&1; echo $? >"$log.status"; } | tee "$log"; exit "$(cat "$log.status")\""""
 )
 """Started as `sh -c _KEPT FOLDER python -m MODULE ...`: writes log and exit code to FOLDER/<last part of MODULE>."""
-_CREDENTIALS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+_CREDENTIALS = (
+    "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION",
+)  # fmt: skip
 
 
 def run(task: str, *, store_url: str) -> None:
@@ -71,7 +73,8 @@ def run(task: str, *, store_url: str) -> None:
         failed = _execute(_graph(images), arguments, work, _limits(task, store_url, work / _LOGS))
     whole = [name for name in COMPONENTS if _is_whole(work, name)]
     stopped = failed or next((name for name in COMPONENTS if name not in whole), "")
-    status = _status(work / _LOGS / stopped) if stopped else 0
+    # A step that says 0 and leaves no whole output has failed all the same.
+    status = _status(work / _LOGS / stopped) or 1 if stopped else 0
     if status in (0, EXIT_REFUSED):
         _keep(work, whole, OUTPUTS / task)
     if status:
@@ -160,9 +163,9 @@ def _limits(task: str, store_url: str, logs: Path) -> dict[str, Any]:
 
 
 def _give(folder: Path) -> None:
-    """Let the containers' user write in a folder of root's."""
+    """Let the containers' user write in a folder of root's, who may still do so as well."""
     for path in [folder, *folder.rglob("*")]:
-        os.chown(path, USER, USER)
+        os.lchown(path, USER, USER)
 
 
 @contextmanager
@@ -200,11 +203,16 @@ def _stop(labels: dict[str, str]) -> None:
 
 
 def _status(log: Path) -> int:
-    """Return the exit code that a step's shell wrote; print its log again, of which kfp may have lost all."""
-    if not log.exists():
-        return 1
-    print("".join(log.read_text(errors="replace").splitlines(keepends=True)[-5:]), end="", file=sys.stderr)
-    return int(log.with_suffix(".status").read_text() or 1)
+    """Return the exit code that a step's shell wrote; 1 if it was killed, or never started.
+
+    The end of its log is printed again: kfp may have lost all of it.
+    """
+    if log.exists():
+        print(
+            "".join(log.read_text(errors="replace").splitlines(keepends=True)[-5:]), end="", file=sys.stderr
+        )
+    status = log.with_suffix(".status")
+    return int(status.read_text() or 1) if status.exists() else 1
 
 
 def _is_whole(root: Path, name: str) -> bool:
