@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = ROOT / "build/docker"
 _LOGS = "logs"
+_FETCH = "fetch"
 MEMORY = "8g"
 """Limit of each container."""
 USER = 10001
@@ -70,13 +71,12 @@ def run(task: str, *, store_url: str) -> None:
     shutil.rmtree(work, ignore_errors=True)
     with _umask(0):  # the containers' user writes beside what kfp makes
         (work / _LOGS).mkdir(parents=True)
-        failed = _execute(_graph(images), arguments, work, _limits(task, store_url, work / _LOGS))
-    whole = [name for name in COMPONENTS if _is_whole(work, name)]
-    stopped = failed or next((name for name in COMPONENTS if name not in whole), "")
+        said = _execute(_graph(images), arguments, work, _limits(task, store_url, work / _LOGS))
+    stopped = next((step for step in (_FETCH, *COMPONENTS) if not _is_done(work, step)), said)
     # A step that says 0 and leaves no whole output has failed all the same.
     status = _status(work / _LOGS / stopped) or 1 if stopped else 0
     if status in (0, EXIT_REFUSED):
-        _keep(work, whole, OUTPUTS / task)
+        _keep(work, OUTPUTS / task)
     if status:
         raise StageError(stopped, status)
 
@@ -178,15 +178,15 @@ def _umask(mask: int) -> Iterator[None]:
 
 
 def _execute(graph: str, arguments: dict[str, str], root: Path, limits: dict[str, Any]) -> str:
-    """Run the pipeline; return the name of the step at which it failed, or ""."""
+    """Run the pipeline; return the step at which it failed by kfp's words, "the pipeline" if it names none, or ""."""
     from kfp import components, local
 
     local.init(local.DockerRunner(**limits), pipeline_root=str(root), raise_on_error=True)
     try:
         components.load_component_from_text(graph)(**arguments)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: a step has no output, though it ended with 0
         found = re.search(r"Inner task failed: '?([\w-]+)", str(error))
-        return found[1] if found else "fetch"
+        return found[1] if found else "the pipeline"
     finally:
         _stop(limits["labels"])
     return ""
@@ -215,10 +215,14 @@ def _status(log: Path) -> int:
     return int(status.read_text() or 1) if status.exists() else 1
 
 
-def _is_whole(root: Path, name: str) -> bool:
-    """Return whether a component's output is there, every byte as its record says."""
+def _is_done(root: Path, step: str) -> bool:
+    """Return whether a step ended with 0 and its output is there, every byte as its record says."""
+    status = root / _LOGS / f"{step}.status"
+    if not status.exists() or status.read_text().strip() != "0":
+        return False
     try:
-        verify(_output(root, name))
+        if step != _FETCH:
+            verify(_output(root, step))
     except (InputError, StopIteration):
         return False
     return True
@@ -233,10 +237,11 @@ def _output_name(name: str) -> str:
     return str(import_module(f"graftline.components.{name}").COMPONENT.output)
 
 
-def _keep(work: Path, names: list[str], folder: Path) -> None:
+def _keep(work: Path, folder: Path) -> None:
     """Put the outputs of a run where those of the last one were."""
+    done = [name for name in COMPONENTS if _is_done(work, name)]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name in names:
+    for name in done:
         _output(work, name).rename(folder / _output_name(name))
     shutil.rmtree(work)
