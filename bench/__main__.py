@@ -42,6 +42,9 @@ def main() -> None:
         help="for loss, time: to learn from (default: 400000 for loss, 2600000 for time)",
     )
     parser.add_argument("--seeds", type=int, default=3, help="for loss, time (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], help="for mlm, clm, finetune (default: 1 2)"
+    )
     arguments = parser.parse_args()
     known = [*PARTS, "text", *TEXT]
     if unknown := sorted(set(arguments.parts) - set(known)):
@@ -58,7 +61,9 @@ def _measure(part: str, arguments: argparse.Namespace) -> list[Figure]:
         return PARTS[part](Options(arguments.task, arguments.kills, arguments.rows, arguments.megabytes))
     from bench.text_parts import TEXT_PARTS, TextOptions
 
-    options = TextOptions(arguments.rounds, arguments.seconds, arguments.tokens, arguments.seeds)
+    options = TextOptions(
+        arguments.rounds, arguments.seconds, arguments.tokens, arguments.seeds, tuple(arguments.threads)
+    )
     return TEXT_PARTS[part](options)
 
 

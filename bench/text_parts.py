@@ -53,6 +53,8 @@ class TextOptions:
     """For loss and time: what each arm learns from; None for the part's own number."""
     seeds: int = 3
     """For loss and time."""
+    threads: tuple[int, ...] = BOTH
+    """For mlm, clm, finetune."""
 
 
 @cache
@@ -128,10 +130,10 @@ def _dtype() -> Literal["float32", "bfloat16"]:
 
 
 def measure_speed(part: str, contenders: Callable[[], list[Contender]], options: TextOptions) -> list[Figure]:
-    """Measure contenders with one thread and with two; print all, keep all in RESULTS, return what has a target."""
+    """Measure contenders with each number of threads; print all, keep all in RESULTS, return what has a target."""
     found = [
         one
-        for threads in BOTH
+        for threads in options.threads
         for one in measure(
             contenders(), prepared(), threads=threads, rounds=options.rounds, seconds=options.seconds
         )

@@ -140,7 +140,7 @@ def test_a_stage_that_fails_fails_the_run_and_keeps_the_last_outputs(fork: Path,
     contract.write_text(contract.read_text().replace("columns:", "colums:"))
     done = graftline(fork, "run", "mnist", "--engine", "docker", "--store", str(tmp_path / "store"))
     assert done.returncode == 2
-    assert "colums" in done.stderr
+    assert "no mapping 'columns'" in done.stderr
     assert "validate ended with exit code" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert (kept / "weights").read_text() == "of an earlier run"

@@ -94,7 +94,7 @@ def test_what_a_cluster_starts_beside_the_pipeline_starts(images: Images, comman
 def test_dvc_works_where_only_tmp_is_writable(images: Images) -> None:
     """As reconcile uses it: in a clone, to find the digest of a task's data."""
     program = (
-        "git -c safe.directory=* clone -q --no-local /repository /tmp/clone && cd /tmp/clone && "
+        "git config --global safe.directory '*' && git clone -q --no-local /repository /tmp/clone && cd /tmp/clone && "
         "ln -s ../../components ../../pipelines src/graftline/ && "
         "PYTHONPATH=src python -c 'from graftline.pipelines.data import task_digest; print(task_digest(\"mnist\"))'"
     )
