@@ -274,9 +274,8 @@ def test_every_architecture_learns_and_opens_with_transformers_alone(
 def test_a_public_checkpoint_is_fine_tuned_offline(
     home: Path, tmp_path: Path, alone: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """all-MiniLM-L6-v2 (Apache-2.0), as an installed package ships it, tells four kinds of noun apart by 24 labels of each.
-
-    Chance is 0.25.
+    """all-MiniLM-L6-v2 (Apache-2.0), as an installed package ships it, tells four kinds of noun apart
+    by 24 labels of each. Chance is 0.25.
     """
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     dataset, trunk, model = small_text.dataset(home), tmp_path / "trunk", tmp_path / "model"
