@@ -57,7 +57,7 @@ def test_a_misspelled_field_is_an_error_wherever_it_stands(check: Check, root: P
         "volumeMount": (components / "monitoring/exporter.yaml", "volumeMounts:", "volumeMount:"),
         "modelFormats": (components / "serving/service.yaml", "modelFormat:", "modelFormats:"),
         "consolidateAfte": (components / "karpenter/node-pools.yaml", "consolidateAfter:", "consolidateAfte:"),
-        "selfHeals": (root / "infra/argocd/platform.yaml", "selfHeal:", "selfHeals:"),
+        "selfHeals": (root / "infra/argocd/applications/platform.yaml", "selfHeal:", "selfHeals:"),
     }  # fmt: skip
     for path, old, new in planted.values():
         edit(path, old, new)
@@ -95,7 +95,7 @@ def test_a_field_of_a_later_kubernetes_is_an_error_only_before(check: Check, roo
 
 
 def test_an_overlay_that_does_not_build_is_an_error(check: Check, root: Path) -> None:
-    edit(root / "infra/overlays/dev/kustomization.yaml", "- path: settings.yaml", "- path: setting.yaml")
+    edit(root / "infra/overlays/dev/kustomization.yaml", "- path: quota.yaml", "- path: quotas.yaml")
     done = check("--root", root, "--only", "manifests")
     assert done.returncode == 1
     assert errors(done)["kustomize"] == 1
@@ -152,9 +152,8 @@ def test_the_other_checkers_find_planted_errors(check: Check, root: Path) -> Non
     assert "duplication of key" in done.stdout
 
 
+@pytest.mark.terraform
 def test_terraform_that_is_not_formatted_is_an_error(check: Check, root: Path) -> None:
-    if not shutil.which("terraform"):
-        pytest.skip("runs where terraform is installed")
     edit(root / "infra/terraform/gke/outputs.tf", "  description = ", "  description    = ")
     done = check("--root", root, "--only", "terraform")
     assert done.returncode == 1

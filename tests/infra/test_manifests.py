@@ -21,7 +21,10 @@ GPU_OVERLAYS = ("airgapped", "eks-gpu", "gke-gpu")
 
 @pytest.fixture(scope="module")
 def built(check: Check, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
-    """The objects of each overlay, of `hook` and `argocd`; `once` has each different one and the pods inside them."""
+    """The objects of each overlay, of `hook`, `argocd` and its `applications`.
+
+    `once` has each different one, and the pods inside them.
+    """
     out = tmp_path_factory.mktemp("built")
     done = check("--only", "manifests", "--out", out)
     assert done.returncode == 0, done.stdout
@@ -169,25 +172,55 @@ def test_secrets_are_named_and_never_held(built: dict[str, list[Object]]) -> Non
 
 
 def test_what_runs_refer_to_is_never_pruned(built: dict[str, list[Object]]) -> None:
-    application = named(built["argocd"], "Application", "graftline-pipelines")
+    application = named(built["applications"], "Application", "graftline-pipelines")
     policy = application["spec"]["syncPolicy"]
     assert policy["automated"]["prune"] is False and "Prune=false" in policy["syncOptions"]
     assert [source["path"] for source in application["spec"]["sources"]] == [
         "pipelines/compiled",
         "infra/hook",
     ]
-    for application in of(built["argocd"], "Application"):
-        for source in application["spec"].get("sources", [application["spec"].get("source")]):
-            assert (ROOT / source["path"]).is_dir(), source["path"]
-    waves = {
-        value["metadata"]["name"]: int(value["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"])
-        for value in built["argocd"]
-    }
-    assert waves["graftline"] < waves["graftline-platform"] < waves["graftline-pipelines"]
     (hook,) = built["hook"]
     assert hook["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "PostSync"
     (namespace,) = of(built["gke-gpu"], "Namespace")
     assert namespace["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=false"
+
+
+def test_a_root_application_applies_the_platform_and_then_the_pipelines(
+    built: dict[str, list[Object]],
+) -> None:
+    (root,) = of(built["argocd"], "Application")
+    assert root["spec"]["source"]["path"] == "infra/argocd/applications"
+    assert root["spec"]["destination"]["namespace"] == "argocd"
+    children = built["applications"]
+    waves = {
+        child["metadata"]["name"]: int(child["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"])
+        for child in children
+    }
+    assert waves["graftline-platform"] < waves["graftline-pipelines"]
+    project = named(built["argocd"], "AppProject", root["spec"]["project"])["spec"]
+    allowed = project["namespaceResourceWhitelist"]
+    assert allowed == [{"group": "argoproj.io", "kind": "Application"}]
+    assert not project.get("clusterResourceWhitelist")
+    assert [place["namespace"] for place in project["destinations"]] == ["argocd"]
+    assert {child["kind"] for child in children} == {"Application"}
+    for application in [root, *children]:
+        for source in application["spec"].get("sources", [application["spec"].get("source")]):
+            assert (ROOT / source["path"]).is_dir(), source["path"]
+    health = load_yaml(ROOT / "infra/argocd/health.yaml")["data"]
+    assert set(health) == {"resource.customizations.health.argoproj.io_Application"}
+    assert "--patch-file infra/argocd/health.yaml" in (ROOT / "docs/cluster.md").read_text()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_pipelines_wait_for_nothing_that_they_are_needed_for(
+    built: dict[str, list[Object]], overlay: str
+) -> None:
+    """A server without a champion, or a job that reports drift, must not hold up the pipelines' application."""
+    jobs = {value["metadata"]["name"]: value["metadata"] for value in of(built[overlay], "CronJob")}
+    assert set(jobs) == {"graftline-reconcile", "graftline-drift"}
+    servers = [value["metadata"] for value in of(built[overlay], "InferenceService")]
+    for metadata in [*jobs.values(), *servers]:
+        assert metadata["annotations"]["argocd.argoproj.io/ignore-healthcheck"] == "true", metadata["name"]
 
 
 def test_the_project_allows_every_kind_without_a_namespace(built: dict[str, list[Object]]) -> None:
@@ -208,25 +241,94 @@ def taints(listed: list[Object]) -> set[tuple[str, str]]:
     return {(item["key"], item["value"]) for item in listed}
 
 
-@pytest.mark.parametrize("overlay", GPU_OVERLAYS)
-def test_each_profile_has_a_queue_that_can_hold_it(built: dict[str, list[Object]], overlay: str) -> None:
-    profiles = load_yaml(ROOT / "pipelines/profiles.yaml")["profiles"]
+_UNITS = {"": 1.0, "m": 1e-3, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+
+
+def amount(quantity: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)([A-Za-z]*)", quantity).groups()  # type: ignore[union-attr]
+    return float(number) * _UNITS[unit]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_profile_has_a_queue_that_can_hold_its_train_job(
+    built: dict[str, list[Object]], overlay: str
+) -> None:
+    from graftline.pipelines.trainjob.manifest import Job, manifest
+    from graftline.profiles import load_profiles
+
+    profiles = {name: profile.pod for name, profile in load_profiles().items() if profile.pod}
+    if overlay not in GPU_OVERLAYS:
+        profiles = {"cpu": profiles["cpu"]}
     flavors = {flavor["metadata"]["name"]: flavor["spec"] for flavor in of(built[overlay], "ResourceFlavor")}
     assert set(flavors) == set(profiles)
     (group,) = named(built[overlay], "ClusterQueue", "graftline")["spec"]["resourceGroups"]
+    for flavor in group["flavors"]:  # Kueue's webhook wants the same resources in the same order
+        assert [item["name"] for item in flavor["resources"]] == group["coveredResources"], flavor["name"]
     quotas = {
-        flavor["name"]: {item["name"]: item["nominalQuota"] for item in flavor["resources"]}
+        flavor["name"]: {item["name"]: amount(item["nominalQuota"]) for item in flavor["resources"]}
         for flavor in group["flavors"]
     }
-    for name, profile in profiles.items():
-        pod = profile["pod"]
+    hard = named(built[overlay], "ResourceQuota", "graftline")["spec"]["hard"]
+    for name, pod in profiles.items():
         assert flavors[name]["nodeLabels"] == {"graftline.dev/pool": name}
-        assert pod.get("node_selector", flavors[name]["nodeLabels"]) == flavors[name]["nodeLabels"], name
-        assert taints(flavors[name]["nodeTaints"]) == taints(pod["tolerations"]), name
-        nodes = pod.get("nodes", 1)
-        assert pod["cpu"] * nodes <= float(quotas[name]["cpu"]), name
-        assert pod["memory_gib"] * nodes <= float(quotas[name]["memory"].removesuffix("Gi")), name
-        assert pod.get("accelerators", 0) * nodes <= float(quotas[name]["nvidia.com/gpu"]), name
+        assert (pod.node_selector or flavors[name]["nodeLabels"]) == flavors[name]["nodeLabels"], name
+        tolerated = {(toleration.key, toleration.value) for toleration in pod.tolerations}
+        assert taints(flavors[name]["nodeTaints"]) == tolerated, name
+        job = manifest(Job("0" * 64, "mnist", "pretrain", "image", pod, [], {}), "graftline")
+        trainer = job["spec"]["trainer"]
+        for resource, asked in trainer["resourcesPerNode"]["requests"].items():
+            assert resource in quotas[name], f"{name}: Kueue lets in no job that asks for {resource}"
+            wanted = amount(asked) * trainer["numNodes"]
+            assert wanted <= quotas[name][resource], f"{name}: {resource}"
+            assert wanted <= amount(hard[f"requests.{resource}"]), f"{name}: {resource}"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_step_is_ended_for_using_the_disk_that_its_profile_gives(
+    built: dict[str, list[Object]], overlay: str
+) -> None:
+    """A compiled step names the size of /tmp and no ephemeral storage, so a default limit would be its limit."""
+    (limits,) = of(built[overlay], "LimitRange")
+    (container,) = limits["spec"]["limits"]
+    assert "ephemeral-storage" not in container["default"] and "max" not in container
+    assert "ephemeral-storage" in container["defaultRequest"]
+
+
+def test_the_device_plugin_runs_on_every_pool_with_gpus() -> None:
+    from graftline.profiles import load_profiles
+
+    path = "infra/nvidia-device-plugin.yaml"
+    values = load_yaml(ROOT / path)
+    assert values["tolerations"] == [{"operator": "Exists"}], "whatever taints a pool has"
+    required = values["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    (term,) = required["nodeSelectorTerms"]
+    (expression,) = term["matchExpressions"]
+    pools = {name for name, profile in load_profiles().items() if profile.accelerator}
+    assert (expression["key"], set(expression["values"])) == ("graftline.dev/pool", pools)
+    assert f"--values {path}" in (ROOT / "docs/cluster.md").read_text()
+
+
+def test_reconcile_after_a_sync_is_the_reconcile_of_every_ten_minutes(
+    built: dict[str, list[Object]],
+) -> None:
+    (hook,) = pods(built["hook"])
+    for overlay in OVERLAYS:
+        assert dict(pods(built[overlay]))["CronJob/graftline-reconcile"] == hook[1]
+
+
+def test_init_containers_can_run_twice(built: dict[str, list[Object]]) -> None:
+    """A pod whose sandbox is made anew runs them again, with its volumes as they were."""
+    found = [
+        (name, container)
+        for name, pod in pods(built["once"])
+        for container in pod.get("initContainers", [])
+        if container.get("restartPolicy") != "Always"
+    ]
+    assert {container["name"] for _, container in found} == {"checkout", "release"}
+    for name, container in found:
+        script = container["args"][0]
+        (target,) = set(re.findall(r"--out (\S+)|GRAFTLINE_REPOSITORY\" (\S+)", script))
+        assert f"rm -rf {target[0] or target[1]}" in script.splitlines()[0], name
 
 
 def test_karpenter_and_terraform_make_the_pools_of_the_profiles(built: dict[str, list[Object]]) -> None:
@@ -249,7 +351,9 @@ def test_addresses_agree_with_the_pipelines_settings(built: dict[str, list[Objec
     settings = load_yaml(ROOT / "pipelines/settings.yaml")
     text = "".join(path.read_text() for path in (ROOT / "infra").rglob("*.yaml"))
     assert set(re.findall(r"https?://\S+\.git", text)) == {settings["repository"]}
-    for overlay in GPU_OVERLAYS:
+    for (
+        overlay
+    ) in OVERLAYS:  # runs get the store of settings.yaml, and reconcile's releases are those of its runs
         given = named(built[overlay], "ConfigMap", "graftline-settings")["data"]
         assert given["GRAFTLINE_STORE"] == settings["store"]
         assert given["GRAFTLINE_REPOSITORY"] == settings["repository"]
@@ -282,6 +386,44 @@ def test_alerts_ask_for_metrics_that_the_exporter_has(built: dict[str, list[Obje
     asked = "".join(rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"])
     offered = {gauge.name for gauge in collect(str(tmp_path), tmp_path, datetime.now(UTC))}
     assert set(re.findall(r"graftline_\w+_(?:seconds|readable)", asked)) == offered
+
+
+def test_a_missed_schedule_is_told_only_while_its_pods_could_be_seen(built: dict[str, list[Object]]) -> None:
+    """A monthly schedule's pods are long gone when the slot is still its latest. Read only: no Prometheus is asked."""
+    (rules,) = of(built["gke-gpu"], "PrometheusRule")
+    expressions = {
+        rule["alert"]: rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]
+    }
+    missed = expressions["GraftlineScheduleMissed"]
+    (days,) = re.findall(r"> time\(\) - (\d+) \* 86400", missed)
+    (window,) = re.findall(r"\[(\d+)d:5m\]", missed)
+    assert int(days) < int(window)
+
+
+def test_the_documents_secrets_have_the_keys_that_pods_read(built: dict[str, list[Object]]) -> None:
+    text = (ROOT / "docs/cluster.md").read_text()
+    settings = load_yaml(ROOT / "pipelines/settings.yaml")
+    made = {
+        name: set(re.findall(r"--from-literal=(\w+)=", rest))
+        for name, rest in re.findall(r"create secret generic (\S+)((?:.*\\\n)*.*)", text)
+    }
+    compiled = "".join(path.read_text() for path in (ROOT / "pipelines/compiled").glob("*.yaml"))
+    read = re.findall(r"(?s)keyToEnv:(.*?)secretName: (\S+)", compiled)
+    assert {name for _, name in read} == {settings["store_secret"], settings["git_secret"]}
+    for keys, name in read:
+        assert set(re.findall(r"secretKey: (\w+)", keys)) <= made[name], name
+    assert (
+        "/etc/graftline/git/credentials" in str(built["hook"])
+        and "credentials" in made[settings["git_secret"]]
+    )
+
+
+def test_no_output_of_a_job_can_hold_a_secret() -> None:
+    """GitHub drops an output that contains a secret's value; images.lock has the registry's user in its names."""
+    text = (ROOT / ".github/workflows/images.yml").read_text()
+    assert set(re.findall(r"secrets\.(\w+)", text)) == {"REGISTRY_TOKEN"}
+    jobs = load_yaml(ROOT / ".github/workflows/images.yml")["jobs"]
+    assert jobs["build"]["if"] == "vars.REGISTRY != ''" and jobs["propose"]["needs"] == "build"
 
 
 def test_workflows_ask_for_the_least_and_pin_what_they_use() -> None:

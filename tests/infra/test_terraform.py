@@ -13,7 +13,7 @@ import pytest
 
 from graftline.environment import ROOT
 
-pytestmark = pytest.mark.skipif(not shutil.which("terraform"), reason="runs where terraform is installed")
+pytestmark = pytest.mark.terraform
 GIVEN = {
     "gke": {"project": "some-project", "cluster": "graftline", "location": "europe-west4-a"},
     "eks": {"region": "eu-central-1", "cluster": "graftline", "subnet_ids": ["subnet-1"]},

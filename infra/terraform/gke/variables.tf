@@ -51,6 +51,7 @@ variable "pools" {
       spot         = false
       max_nodes    = 4
       zones        = ["europe-west4-a"]
+      disk_size_gb = 300
       accelerator  = { type = "nvidia-a100-80gb", count = 1 }
     }
     gpu-h100x8 = {
@@ -59,7 +60,7 @@ variable "pools" {
       max_nodes    = 1
       zones        = ["europe-west4-b"]
       disk_type    = "pd-ssd"
-      disk_size_gb = 500
+      disk_size_gb = 750
       accelerator  = { type = "nvidia-h100-80gb", count = 8 }
     }
   }
