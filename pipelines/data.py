@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from graftline.canonical import canonical_json
 from graftline.digests import digest_path, sha256_bytes
@@ -15,6 +15,7 @@ from graftline.errors import GraftlineError, InputError
 
 WORK_TREE = "work-tree"
 """In place of a revision: the folder as it is, committed or not."""
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def data_digest(raw: Path, expectations: Path) -> str:
@@ -117,12 +118,28 @@ def _cloned(repository: str, revision: str) -> Iterator[Path]:
 
 
 def _with_token(repository: str) -> str:
-    """Return the address with the token of $GRAFTLINE_GIT_TOKEN in it, for a private repository over https."""
-    token = os.environ.get("GRAFTLINE_GIT_TOKEN", "")
-    scheme, separator, rest = repository.partition("://")
-    if not token or scheme not in ("http", "https") or "@" in rest.partition("/")[0]:
+    """Return the address with the token of $GRAFTLINE_GIT_TOKEN in it, if it is at $GRAFTLINE_GIT_ORIGIN.
+
+    A run names its repository freely: the token of the fork's own must not go elsewhere, nor in the clear.
+    """
+    token, trusted = (os.environ.get(f"GRAFTLINE_GIT_{name}", "") for name in ("TOKEN", "ORIGIN"))
+    if not token or not trusted or origin(repository) != trusted:
         return repository
-    return f"{scheme}{separator}x-access-token:{quote(token, safe='')}@{rest}"
+    scheme, _, rest = repository.partition("://")
+    return f"{scheme}://x-access-token:{quote(token, safe='')}@{rest}"
+
+
+def origin(repository: str) -> str:
+    """Return `https://HOST[:PORT]` of an address that a token may be sent to; "" for any other.
+
+    Plain http is for this machine only. An address with a user in it brings its own credentials.
+    """
+    try:
+        parts = urlsplit(repository)
+    except ValueError:  # such as half an IPv6 address
+        return ""
+    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    return f"{parts.scheme}://{parts.netloc.lower()}" if safe and "@" not in parts.netloc else ""
 
 
 def _read_through_dvc(clone: Path, source: str, target: Path) -> None:

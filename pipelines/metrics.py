@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,6 +25,7 @@ Values = dict[tuple[tuple[str, str], ...], float]
 """A gauge's value by its labels."""
 Reader = Callable[[], Values]
 
+_LOOK_BACK = timedelta(days=366)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -68,8 +69,11 @@ def _or_nothing(what: str, read: Reader) -> tuple[Values, float]:
     try:
         return read(), 1.0
     except (GraftlineError, OSError) as error:
-        print(f"metrics: {what}: {error}", file=sys.stderr, flush=True)
-        return {}, 0.0
+        said = str(error)
+    except Exception as error:  # noqa: BLE001  (whatever it is: the other gauges are still to be told)
+        said = repr(error)
+    print(f"metrics: {what}: {said}", file=sys.stderr, flush=True)
+    return {}, 0.0
 
 
 def champion_times(store_url: str) -> Values:
@@ -89,12 +93,13 @@ def champion_times(store_url: str) -> Values:
 def due_times(checkout: Path, now: datetime) -> Values:
     """Return when each schedule was due last, Unix seconds.
 
-    Only since schedules.yaml last changed: a slot from before a schedule was there was never missed. A paused
-    schedule is never due. Raises GraftlineError, OSError.
+    Only since schedules.yaml last changed: a slot from before a schedule was there was never missed. And only the last
+    366 days: a file that nobody changes would make every answer slower than the one before. A paused schedule is
+    never due. Raises GraftlineError, OSError.
     """
     from graftline.pipelines.reconcile.schedules import load_schedules, slots
 
-    since = _changed(checkout, "pipelines/schedules.yaml")
+    since = max(_changed(checkout, "pipelines/schedules.yaml"), now - _LOOK_BACK)
     values: Values = {}
     for name, schedule in load_schedules(checkout / "pipelines/schedules.yaml").items():
         if schedule.paused:

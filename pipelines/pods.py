@@ -5,15 +5,18 @@
 
 None of it enters a record: the same step on another pool makes the same bytes (within a determinism tuple).
 
-kfp-kubernetes has no way to say `readOnlyRootFilesystem`; the namespace's admission policy does (infra/base). The
-backend itself drops all capabilities, forbids privilege escalation and sets the seccomp profile.
+kfp-kubernetes has no way to say `readOnlyRootFilesystem`; an optional admission policy does
+(infra/components/read-only-root). The backend itself drops all capabilities, forbids privilege escalation and sets
+the seccomp profile.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
+from graftline.pipelines.data import origin
 from graftline.pipelines.images import digest
 from graftline.pipelines.settings import Settings
 from graftline.profiles import TRAINING, Affinity, Pod
@@ -21,11 +24,11 @@ from graftline.profiles import TRAINING, Affinity, Pod
 DISTRIBUTED = ("pretrain", "finetune")
 """The components that torchrun may start as several processes."""
 TASK_LABEL = "graftline.dev/task"
-RUN_LABEL = "graftline.dev/run-key"
-# A label cannot hold a parameter's value. The API server annotates the workflow with the run's name, which ends in
-# the run key (runkey.py), and Argo Workflows replaces its own variables in pod metadata:
-# https://argo-workflows.readthedocs.io/en/latest/variables/
-_RUN_NAME = "{{workflow.annotations.pipelines.kubeflow.org/run_name}}"
+RUN_LABEL = "graftline.dev/run"
+# Kubeflow's API server replaces this by the run's id, a UUID: another for every run, whoever started it, and the same
+# however often a step of it is tried. A label cannot hold a parameter's value, such as that of `run_key`, and a run's
+# name is free text in the UI. https://github.com/kubeflow/pipelines/blob/master/backend/src/common/util/workflow.go
+_RUN_ID = "{{workflow.uid}}"
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _ENDPOINT = "AWS_ENDPOINT_URL"
 
@@ -42,17 +45,15 @@ def apply(task: Any, pod: Pod, launcher: Pod, settings: Settings) -> None:
         launcher: of the profile that such a small pod runs on.
         settings: says how long a run may take.
     """
-    from kfp import kubernetes
-
     if _launched(task, pod):
-        _launch(task, pod)
+        _launch(task, pod, settings)
         _ask(task, launcher)
-        kubernetes.set_timeout(task, settings.deadline_hours * 3600)  # queueing and every attempt
+        _limit(task, launcher, settings.deadline_hours * 3600)  # queueing and every attempt
         return
     if pod.accelerators > 1 and task.name in DISTRIBUTED:
         _spread(task, pod.accelerators)
     _ask(task, pod)
-    kubernetes.set_timeout(task, round(pod.timeout_hours * 3600))
+    _limit(task, pod, round(pod.timeout_hours * 3600))
 
 
 def _launched(task: Any, pod: Pod) -> bool:
@@ -60,13 +61,14 @@ def _launched(task: Any, pod: Pod) -> bool:
     return several or (pod.retries.preemptions > 0 and pod.nodes == 1 and task.name in TRAINING)
 
 
-def _launch(task: Any, pod: Pod) -> None:
+def _launch(task: Any, pod: Pod, settings: Settings) -> None:
     """Have the step start a TrainJob of its own component, and follow it."""
     command, image = task.container_spec.command, task.container_spec.image
     component = command[-1].rpartition(".")[2]
     asked = json.dumps(pod.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     task.container_spec.command = [
-        "python", "-m", "graftline.pipelines.trainjob", "--image", image, "--pod", asked, component,
+        "python", "-m", "graftline.pipelines.trainjob", "--image", image, "--namespace", settings.namespace,
+        "--pod", asked, component,
     ]  # fmt: skip
 
 
@@ -92,11 +94,23 @@ def _ask(task: Any, pod: Pod) -> None:
         _add_affinity(task, affinity)
     kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=f"{pod.shm_gib}Gi")  # noqa: S108
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{pod.tmp_gib}Gi")  # noqa: S108
+
+
+def _limit(task: Any, pod: Pod, timeout_seconds: int) -> None:
+    """Say how long each start may take, and how often and when there is another one.
+
+    Kubeflow's `backoff_max_duration` is Argo's `maxDuration`: it counts from the first start, the time that the pods
+    run included, and ends the last one. So it is given the time that all of them may take.
+    https://argo-workflows.readthedocs.io/en/latest/fields/#backoff
+    """
+    from kfp import kubernetes
+
+    kubernetes.set_timeout(task, timeout_seconds)
     retries = pod.retries
     if retries.limit:
-        task.set_retry(
-            retries.limit, f"{retries.backoff_seconds}s", retries.factor, f"{retries.max_seconds}s"
-        )
+        waits = sum(retries.wait(number) for number in range(1, retries.limit + 1))
+        longest = (retries.limit + 1) * timeout_seconds + math.ceil(waits)
+        task.set_retry(retries.limit, f"{retries.backoff_seconds}s", retries.factor, f"{longest}s")
 
 
 def _add_affinity(task: Any, affinity: Affinity) -> None:
@@ -126,8 +140,10 @@ def secure(task: Any, name: str, settings: Settings) -> None:
         kubernetes.use_secret_as_env(
             task, settings.git_secret, {"token": "GRAFTLINE_GIT_TOKEN"}, optional=True
         )
+        if trusted := origin(settings.repository):
+            task.set_env_variable("GRAFTLINE_GIT_ORIGIN", trusted)
     kubernetes.add_pod_label(task, TASK_LABEL, name)
-    kubernetes.add_pod_label(task, RUN_LABEL, _RUN_NAME)
+    kubernetes.add_pod_label(task, RUN_LABEL, _RUN_ID)
     kubernetes.use_field_path_as_env(task, "GRAFTLINE_RUN", f"metadata.labels['{RUN_LABEL}']")
     task.set_env_variable("GRAFTLINE_ENGINE", "kubeflow")
     task.set_env_variable("GRAFTLINE_IMAGE", digest(task.container_spec.image))

@@ -1,6 +1,7 @@
 """The pipeline's step for training in a job of its own.
 
-    python -m graftline.pipelines.trainjob --image IMAGE --pod JSON -- pretrain --params JSON --in-dataset DIR ...
+    python -m graftline.pipelines.trainjob --image IMAGE --namespace NAME --pod JSON \\
+        -- pretrain --params JSON --in-dataset DIR ...
 
 After `--` stand a component and the arguments that the step would have taken itself. The inputs go to the store, the
 job's pods fetch them, the output comes back the same way and is verified. Exit codes are the component's: 0 done,
@@ -10,20 +11,23 @@ job's pods fetch them, the output comes back the same way and is verified. Exit 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from graftline.component import Component, fail, from_os_error
+from graftline.digests import RECORD, sha256_bytes
 from graftline.durable import exclusive
 from graftline.errors import EXIT_PREEMPTED, GraftlineError, InputError
-from graftline.params import COMPONENTS, load_document, parse, task_name
+from graftline.params import COMPONENTS, load_document, parse, section, task_name
 from graftline.pipelines.images import digest
 from graftline.pipelines.trainjob.cluster import Cluster, connect
 from graftline.pipelines.trainjob.follow import GaveUpError, Launch
@@ -32,6 +36,9 @@ from graftline.pipelines.trainjob.manifest import Job
 from graftline.profiles import Pod
 from graftline.store import open_store
 from graftline.yamlfile import parse_json
+
+if TYPE_CHECKING:
+    from graftline.records import Record
 
 _NAME = "trainjob"
 _PASSED_ON = ("GRAFTLINE_COMMIT",)
@@ -46,6 +53,8 @@ class Step:
     inputs: dict[str, Path]
     out: Path
     executor_output: Path | None
+    document: dict[str, Any]
+    """The parameters."""
     rest: list[str]
 
 
@@ -69,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pod", required=True, metavar="JSON", help="what each pod asks for: `pod` of a profile"
     )
-    parser.add_argument("--namespace", default="graftline", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--namespace", required=True, metavar="NAME", help="of the run, and so of its jobs")
     parser.add_argument(
         "--store", default=os.environ.get("GRAFTLINE_CHECKPOINTS", ""), metavar="URL",
         help="what inputs, checkpoints and output travel by (default: $GRAFTLINE_CHECKPOINTS)",
@@ -77,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--run",
         default=os.environ.get("GRAFTLINE_RUN", ""),
-        metavar="KEY",
-        help="the run's key (default: $GRAFTLINE_RUN)",
+        metavar="NAME",
+        help="what names the run, and no other (default: $GRAFTLINE_RUN)",
     )
     parser.add_argument("component", choices=COMPONENTS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the component")
@@ -94,15 +103,23 @@ def _run(arguments: argparse.Namespace) -> None:
     handover = Handover(open_store(arguments.store), arguments.run, step.component.name)
     with exclusive(step.out, what=step.component.name), _cancelled() as on_cancel:
         job = _job(arguments, pod, step, handover)
-        launch = Launch(Cluster(connect(), arguments.namespace), job)
+        launch = Launch(Cluster(connect(), arguments.namespace), job, handover)
         on_cancel.append(launch)
         code = launch.run()
         if code:
             raise GaveUpError(job.base, code)
         _finish(step, handover)
         on_cancel.clear()
-        launch.clear()
-        handover.clear()
+        for what, clear in (("the job", launch.clear), ("what was handed over", handover.clear)):
+            _tidy(what, clear)
+
+
+def _tidy(what: str, clear: Callable[[], None]) -> None:
+    """Remove what nobody needs any more. That it cannot be done is no failure: the step would train from zero."""
+    try:
+        clear()
+    except (GraftlineError, OSError) as error:
+        print(f"{_NAME}: the output is whole, but {what} stays: {error}", file=sys.stderr, flush=True)
 
 
 def read_step(component: str, arguments: Sequence[str]) -> Step:
@@ -125,14 +142,9 @@ def read_step(component: str, arguments: Sequence[str]) -> Step:
         inputs={name: Path(given[f"in_{name}"]) for name in definition.inputs},
         out=Path(known.out).absolute(),
         executor_output=Path(known.executor_output) if known.executor_output else None,
-        rest=["--params", _as_json(document), *rest],
+        document=document,
+        rest=["--params", json.dumps(document, sort_keys=True), *rest],
     )
-
-
-def _as_json(document: dict[str, object]) -> str:
-    import json
-
-    return json.dumps(document, sort_keys=True)
 
 
 def _job(arguments: argparse.Namespace, pod: Pod, step: Step, handover: Handover) -> Job:
@@ -164,15 +176,33 @@ def _job(arguments: argparse.Namespace, pod: Pod, step: Step, handover: Handover
 def _finish(step: Step, handover: Handover) -> None:
     """Fetch the output, verify it, tell Kubeflow about it."""
     record = handover.get_output(step.component.output, step.out)
-    if (record.task, record.component) != (step.task, step.component.name):
-        raise InputError(
-            step.out, f"a {record.name} of {record.component} for task '{record.task}'",
-            expected=f"one of {step.component.name} for task '{step.task}'",
-        )  # fmt: skip
+    _check_made_by(step, record, handover.prefix)
     if step.executor_output:
         from graftline.executor_output import write_executor_output
 
         write_executor_output(step.executor_output, step.component.output, step.out, record)
+
+
+def _check_made_by(step: Step, record: Record, prefix: str) -> None:
+    """Refuse an output that was made for another task, of other inputs or with other parameters than this step's."""
+    from graftline.cli.schema import parameter_models
+
+    fix = f"delete the TrainJob, and {prefix}/ in the store, then run the step again"
+    if (record.task, record.component) != (step.task, step.component.name):
+        raise InputError(
+            step.out, f"a {record.name} of {record.component} for task '{record.task}'",
+            expected=f"one of {step.component.name} for task '{step.task}'", fix=fix,
+        )  # fmt: skip
+    read = {each["name"]: each.get("annotations", {}).get("record") for each in record.dependencies}
+    for name, folder in step.inputs.items():
+        if read.get(name) != sha256_bytes((folder / RECORD).read_bytes()):
+            raise InputError(step.out, f"made of another {name}", expected=f"of {folder}", fix=fix)
+    models = parameter_models()
+    for name, values in record.parameters.items():
+        if section(step.document, "--params", name, models[name]).model_dump(mode="json") != values:
+            raise InputError(
+                step.out, f"made with other parameters under {name}", expected="those of --params", fix=fix
+            )
 
 
 class _CancelledError(BaseException):

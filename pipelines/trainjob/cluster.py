@@ -23,6 +23,8 @@ OUTAGE_SECONDS = 600.0
 _PAUSE_SECONDS, _LONGEST_PAUSE = 0.5, 15.0
 _TIMEOUT = (5.0, 30.0)
 """Seconds to connect, and between two packets."""
+_QUIET_SECONDS = 60.0
+"""How long a log that is followed may bring nothing: a connection that died without a word looks the same."""
 _POD_JOB = "jobset.sigs.k8s.io/jobset-name"
 
 Result = TypeVar("Result")
@@ -112,8 +114,8 @@ class Cluster:
             time.sleep(max(0.0, min(self._pause, seconds - (time.monotonic() - began))))
 
     def log(self, pod: str, container: str, since_seconds: int | None, *, follow: bool) -> Iterator[str]:
-        """Yield the lines of a container's log, each after its time; ends when the container does, or when the
-        connection breaks."""
+        """Yield the lines of a container's log, each after its time; ends when the container does, when the connection
+        breaks, or when it brings nothing for `_QUIET_SECONDS`."""
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -122,7 +124,7 @@ class Cluster:
         try:
             answer = self._core.read_namespaced_pod_log(
                 pod, self.namespace, container=container, follow=follow, timestamps=True, _preload_content=False,
-                _request_timeout=(_TIMEOUT[0], None if follow else _TIMEOUT[1]), **since,
+                _request_timeout=(_TIMEOUT[0], _QUIET_SECONDS if follow else _TIMEOUT[1]), **since,
             )  # fmt: skip
             for chunk in answer.stream(amt=None):
                 *lines, left = (left + chunk).split(b"\n")

@@ -1,7 +1,8 @@
 """Start a TrainJob, follow it to its end, and start it again as often as its budgets say.
 
 Which attempt a job is, and how many before it were pre-empted or failed, is in its annotations: a launcher that is
-started again finds the job that runs, or the one that has ended, and goes on counting.
+started again finds the job that runs, or the one that has ended, and goes on counting. That someone else deleted the
+job is noted in the hand-over, where nothing else of it is left to find.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError
 from graftline.pipelines.trainjob.cluster import Cluster
+from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import JOB_LABEL, QUEUE, Job, counts, manifest
 
 LOOK_SECONDS = 10.0
@@ -28,6 +30,8 @@ _INDEX = "batch.kubernetes.io/job-completion-index"
 _KILLED = (137, 143)
 """SIGKILL and SIGTERM: no program's own end."""
 _LAST_LINES = 20
+_STOPPED = "stopped"
+"""The note that someone deleted the job while it was followed: it is not made again."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,14 @@ class Launch:
         self,
         cluster: Cluster,
         job: Job,
+        handover: Handover,
         *,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
         look_seconds: float = LOOK_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`job` is the first attempt; the cluster may have it, or a later one."""
-        self._cluster, self._job = cluster, job
+        self._cluster, self._job, self._handover = cluster, job, handover
         self._say, self._look, self._sleep = say, look_seconds, sleep
 
     def run(self) -> int:
@@ -62,9 +67,17 @@ class Launch:
 
         2 and 3 (bad input, a refusal) are not tried again: the same input gives the same.
         """
+        if self._handover.noted(_STOPPED):
+            self._say(
+                f"trainjob {self._job.base}: was deleted by someone, and is not made again; to train again, remove "
+                f"{self._handover.note_key(_STOPPED)} from the store"
+            )
+            return 1
         self._adopt()
         while True:
             ending = self._attempt()
+            if ending is None:
+                continue
             if ending.code == 0:
                 return 0
             self._say(f"trainjob {self._job.name}: {ending.why}")
@@ -84,9 +97,12 @@ class Launch:
     def cancel(self) -> None:
         """Delete every attempt, the one that is just being made too, and wait a while for the pods to end."""
         self._say(f"trainjob {self._job.name}: cancelled; its pods write a checkpoint and end")
-        names = {found["metadata"]["name"] for found in self._attempts()} | {self._job.name}
+        attempts = self._attempts()
+        names = {found["metadata"]["name"] for found in attempts} | {self._job.name}
         for name in sorted(names):
             self._cluster.delete(name)
+        for found in attempts:  # after: a store that is slow must not keep a job running
+            self._note(_cancelled(found))
         end = time.monotonic() + _GONE_SECONDS
         while any(self._cluster.get(name) for name in names) and time.monotonic() < end:
             time.sleep(0.2)
@@ -138,20 +154,20 @@ class Launch:
 
     def _pause(self, ending: Ending) -> None:
         """Wait before the next attempt after a failure; after a pre-emption the queue does the waiting."""
-        retries = self._job.pod.retries
         if ending.code != EXIT_PREEMPTED:
-            factor = retries.factor ** (self._job.failures - 1)
-            self._sleep(min(retries.max_seconds, retries.backoff_seconds * factor))
+            self._sleep(self._job.pod.retries.wait(self._job.failures))
 
-    def _attempt(self) -> Ending:
-        """Follow one attempt to its end."""
+    def _attempt(self) -> Ending | None:
+        """Follow one attempt to its end; return None where another launcher has gone on to the next one."""
         name, said = self._job.name, ""
         logs: dict[str, _Log] = {}
         seen: dict[str, Any] = {}  # each pod as it was last: one that vanishes may have ended before
+        last: dict[str, Any] = {}
         while True:
             job = self._cluster.get(name)
             if job is None:
-                return Ending(1, "it was deleted, and not by this launcher", final=True)
+                return self._gone(last)
+            last = job
             pods = self._cluster.pods(name)
             for pod in pods:
                 seen[pod.metadata.name] = pod
@@ -165,6 +181,34 @@ class Launch:
                     log.finish(_LOG_END_SECONDS)
                 return self._ending(condition, pods, seen)
             self._cluster.wait(job, self._look)
+
+    def _gone(self, last: dict[str, Any]) -> Ending | None:
+        """Return how an attempt ended that was deleted, `last` as it was seen last; None if there is a later one."""
+        later = [job for job in self._attempts() if counts(job)["attempt"] > self._job.attempt]
+        if later:
+            self._job = replace(self._job, **counts(later[-1]))
+            self._say(f"trainjob {self._job.name}: made by another launcher of this step; following it")
+            return None
+        if last and self._noted(_cancelled(last)):
+            return Ending(
+                EXIT_PREEMPTED, "another launcher of this step was cancelled, and deleted it", final=True
+            )
+        self._note(_STOPPED)
+        return Ending(1, "it was deleted, and not by this launcher", final=True)
+
+    def _note(self, what: str) -> None:
+        """Note it for the launchers of this step; what the launch has come to stands without it."""
+        try:
+            self._handover.note(what)
+        except (GraftlineError, OSError) as error:
+            self._say(f"trainjob {self._job.name}: cannot note '{what}': {error}")
+
+    def _noted(self, what: str) -> bool:
+        try:
+            return self._handover.noted(what)
+        except (GraftlineError, OSError) as error:
+            self._say(f"trainjob {self._job.name}: cannot read whether '{what}' is noted: {error}")
+            return False
 
     def _ending(self, condition: dict[str, Any], pods: list[Any], seen: dict[str, Any]) -> Ending:
         """Return how the attempt counts; show what other pods than the leader said before they failed."""
@@ -192,9 +236,9 @@ def judge(condition: dict[str, Any], pods: list[Any], *, vanished: bool = False)
         pods: its pods, each as it was last seen.
         vanished: whether some of them are gone that had not ended.
 
-    A pod that ended by a fault of its own decides: bad input, a refusal, a bug, too little memory. Where all others
-    ended with 75, by a signal or with their machine, the job was pre-empted: processes that lose one of their number
-    end with 75 too.
+    A pod that ended by a fault of its own decides: bad input, a refusal, a bug, too little memory or disk. Where
+    all others ended with 75, by a signal or with their machine, the job was pre-empted: processes that lose one of
+    their number end with 75 too.
     """
     reason = condition.get("reason", "")
     if reason in ("DeadlineExceeded", "TrainingRuntimeNotSupported"):
@@ -209,9 +253,18 @@ def judge(condition: dict[str, Any], pods: list[Any], *, vanished: bool = False)
 
 
 def _fault(pod: Any) -> tuple[int, str] | None:
-    """Return the exit code of a pod that ended by a fault of its own, and in words; None for any other pod."""
+    """Return the exit code of a pod that ended by a fault of its own, and in words; None for any other pod.
+
+    The kubelet evicts a pod for its node's sake with the condition DisruptionTarget, and one that has filled its own
+    volumes or disk without:
+    https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
+    """
+    if _disrupted(pod):
+        return None
+    if pod.status.reason == "Evicted":
+        return 1, f"was evicted for what it used itself: {' '.join((pod.status.message or '').split())}"
     ended = _terminated(pod)
-    if ended is None or _disrupted(pod):
+    if ended is None:
         return None
     if ended.reason == "OOMKilled":
         return 1, "needed more memory than it may have (OOMKilled)"
@@ -236,6 +289,11 @@ def _terminated(pod: Any) -> Any:
         if status.name == _CONTAINER and status.state and status.state.terminated:
             return status.state.terminated
     return None
+
+
+def _cancelled(job: dict[str, Any]) -> str:
+    """Return the note that a launcher deletes a job because it was cancelled itself. By uid: a name may come again."""
+    return f"cancelled.{job['metadata']['uid']}"
 
 
 def _started(pod: Any) -> bool:

@@ -1,7 +1,8 @@
 """Folders between the pipeline's step and the pods of its job, by way of the store: they share no disk.
 
-    handover/<run key>/<component>/in.<input>.<its record's sha256>...    bundles: one an input
-    handover/<run key>/<component>/out.<output>...                        one for the output
+    handover/<run>/<component>/in.<input>.<its record's sha256>...    bundles: one an input
+    handover/<run>/<component>/out.<output>...                        one for the output
+    handover/<run>/<component>/note.<what>                            empty: what its launchers note for each other
 
 Each folder goes as it is, with its record, and is verified by that record where it arrives.
 """
@@ -17,7 +18,7 @@ from graftline.store.bundles import Source, delete_all, get_bundle, list_bundles
 
 
 class Handover:
-    """What one step of one run hands over. Raises InputError for a run's key that is no key of a store."""
+    """What one step of one run hands over. Raises InputError for a run's name that is no key of a store."""
 
     def __init__(self, store: Store, run: str, component: str) -> None:
         self._store = store
@@ -43,6 +44,18 @@ class Handover:
     def get_output(self, output: str, folder: Path) -> Record:
         """Make `folder` from the output of that name. Raises MissingError, InputError."""
         return self._get(f"out.{output}", folder)
+
+    def note(self, what: str) -> None:
+        """Note `what` for every launcher of this step."""
+        self._store.put_if_absent(self.note_key(what), b"")
+
+    def noted(self, what: str) -> bool:
+        """Return whether a launcher of this step has noted `what`."""
+        return self.note_key(what) in self._store.list(self.note_key(what))
+
+    def note_key(self, what: str) -> str:
+        """Return where a note is in the store."""
+        return f"{self.prefix}/note.{what}"
 
     def clear(self) -> None:
         """Remove everything that was handed over, and the checkpoints, which nobody goes on from any more."""

@@ -31,7 +31,7 @@ class Job:
     """One step of one run, to be done by pods of its own."""
 
     run: str
-    """The key of the run."""
+    """$GRAFTLINE_RUN: names this run, and no other."""
     task: str
     component: str
     image: str
@@ -110,10 +110,9 @@ def manifest(job: Job, namespace: str) -> dict[str, Any]:
 
 
 def _labels(job: Job) -> dict[str, str]:
-    short = job.run[:_SHORT] if len(job.run) == 64 else job.run[:63]
     return {
         "graftline.dev/task": job.task,
-        "graftline.dev/run-key": short,
+        "graftline.dev/run": job.run[:63].rstrip("-_."),  # a label's value is no longer, and ends so
         "graftline.dev/component": job.component,
     }
 

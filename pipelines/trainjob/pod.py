@@ -1,6 +1,7 @@
 """What each pod of a TrainJob runs: fetch the inputs, torchrun with the component's entry point, hand the output over.
 
-    python -m graftline.pipelines.trainjob.pod --store URL --run KEY --in dataset=BUNDLE --out trunk -- pretrain ARGS...
+    python -m graftline.pipelines.trainjob.pod --store URL --run NAME --in dataset=BUNDLE --out trunk \\
+        -- pretrain ARGS...
 
 Kubeflow Trainer tells torchrun about the nodes by PET_NNODES, PET_NODE_RANK, PET_NPROC_PER_NODE, PET_MASTER_ADDR and
 PET_MASTER_PORT. torchrun itself ends with 1 whatever happened; this ends with the code of the process that failed
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m graftline.pipelines.trainjob.pod", description=__doc__)
     parser.add_argument("--store", required=True, metavar="URL", help="what the folders travel by")
-    parser.add_argument("--run", required=True, metavar="KEY", help="the run's key")
+    parser.add_argument("--run", required=True, metavar="NAME", help="what names the run")
     parser.add_argument("--in", action="append", default=[], dest="inputs", metavar="NAME=BUNDLE")
     parser.add_argument("--out", required=True, metavar="NAME", help="the output's name")
     parser.add_argument("component")

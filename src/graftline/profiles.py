@@ -40,17 +40,31 @@ class Affinity(Params):
 
 
 class Retries(Params):
-    """How often a failed pod is started again, and how long after."""
+    """How often a pod that ended is started again, and how long after."""
 
     limit: int = Field(default=0, ge=0, le=20)
     """After a failure of its own."""
     preemptions: int = Field(default=0, ge=0, le=100)
-    """After its machine was taken away (exit code 75), on top of `limit`; a stage that trains is then a TrainJob."""
+    """After its machine was taken away (exit code 75), on top of `limit`; a stage that trains is then a TrainJob. Made
+    again at once: the queue holds it back until there is a machine."""
     backoff_seconds: int = Field(default=60, ge=1)
+    """Wait after the first failure."""
     factor: float = Field(default=2.0, ge=1)
     """Each wait is this many times the one before."""
     max_seconds: int = Field(default=3600, ge=1)
-    """Nothing is started again later than this after the first start."""
+    """No wait may be longer; more is refused here, since Kubeflow cannot cap one."""
+
+    def wait(self, failures: int) -> float:
+        """Return the seconds between the failure of that number, from 1, and the next start."""
+        return self.backoff_seconds * self.factor ** (failures - 1)
+
+    @model_validator(mode="after")
+    def _waits_fit(self) -> Retries:
+        if self.limit and (longest := self.wait(self.limit)) > self.max_seconds:
+            raise ValueError(
+                f"the wait before start {self.limit + 1} is {longest:.0f} s, more than max_seconds, {self.max_seconds}"
+            )
+        return self
 
 
 class Pod(Params):

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,8 @@ class Pod:
     exit_code: int | None = None
     reason: str = ""
     disrupted: bool = False
+    evicted: str = ""
+    """The kubelet's message, if it has evicted the pod."""
     lines: list[tuple[float, str]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,9 +86,10 @@ class Pod:
             "imageID": "",
             "state": state,
         }
+        eviction = {"reason": "Evicted", "message": self.evicted} if self.evicted else {}
         return {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name, "labels": labels},
-            "status": {"phase": self.phase, "conditions": conditions, "containerStatuses": [status]},
+            "status": {"phase": self.phase, "conditions": conditions, "containerStatuses": [status], **eviction},
         }  # fmt: skip
 
 
@@ -108,6 +112,7 @@ class Backend:
         self.deleted: list[str] = []
         self.lingers = False
         """Whether a job that is deleted stays, with a deletionTimestamp, until `remove`."""
+        self.closed = False
         self.changed = threading.Condition()
         self._version = 1
         self._validator = _validator()
@@ -210,6 +215,7 @@ class Backend:
             raise Refused(422, f'TrainJob "{name}" is invalid: {"; ".join(errors)}')
         if name in self.jobs:
             raise Refused(409, f'trainjobs.trainer.kubeflow.org "{name}" already exists')
+        body["metadata"]["uid"] = str(uuid.uuid4())
         self.jobs[name] = body
         self.created.append(body)
         return self._touch(body)
@@ -337,6 +343,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                         pod.lines.remove((moment, line))
                         self._chunk(text.encode()[:-2])
                         return
+                    if line == "HANG":  # nothing more comes, and the connection stays
+                        pod.lines.remove((moment, line))
+                        with backend.changed:
+                            backend.changed.wait_for(lambda: backend.closed, 60)
+                        return
                     self._chunk(text.encode())
             if ended or request.query.get("follow", "").lower() != "true":
                 self._chunk()
@@ -359,6 +370,9 @@ def serve(backend: Backend) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
+        with backend.changed:
+            backend.closed = True
+            backend.changed.notify_all()
         server.shutdown()
         server.server_close()
 

@@ -21,7 +21,7 @@ from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.params import COMPONENTS, parse
 from graftline.pipelines import compile as compiling
-from graftline.pipelines import runkey
+from graftline.pipelines import runkey, settings
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.images import Images, load_images
 from graftline.yamlfile import load_yaml
@@ -161,7 +161,8 @@ def test_a_gpu_profile_is_in_the_yaml(a100: dict[str, Any], step: str) -> None:
     )
     assert asked["activeDeadlineSeconds"] == str(48 * 3600)
     assert tasks(a100)[step]["retryPolicy"] == {
-        "maxRetryCount": 2, "backoffDuration": "60s", "backoffFactor": 2.0, "backoffMaxDuration": "3600s",
+        "maxRetryCount": 2, "backoffDuration": "60s", "backoffFactor": 2.0,
+        "backoffMaxDuration": f"{3 * 48 * 3600 + 60 + 120}s",  # from the first start to the end of the last
     }  # fmt: skip
 
 
@@ -173,6 +174,7 @@ def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(
     *start, flag, asked, component = container(version, step)["command"]
     assert start == [
         "python", "-m", "graftline.pipelines.trainjob", "--image", container(version, step)["image"],
+        "--namespace", "graftline",
     ]  # fmt: skip
     assert (flag, component) == ("--pod", step)
     wanted = parse(json.loads(asked), profiles.Pod, where="--pod")
@@ -181,6 +183,13 @@ def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(
     assert {"key": "graftline.dev/spot", "value": "true", "operator": "Equal", "effect": "NoSchedule"} in (
         [each.model_dump() for each in wanted.tolerations]
     )
+
+
+def test_trainjobs_are_made_where_the_runs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = settings.load_settings().model_copy(update={"namespace": "team-a"})
+    monkeypatch.setattr(settings, "load_settings", lambda: elsewhere)
+    command = container(placed(), "pretrain")["command"]
+    assert command[command.index("--namespace") + 1] == "team-a"
 
 
 @pytest.mark.parametrize("step", STEPS)  # the training stages are small pods that follow a TrainJob
@@ -250,12 +259,10 @@ def test_every_pod_is_secured_and_labelled(version: dict[str, Any], step: str) -
     assert asked["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
     assert "/tmp" in {mount["mountPath"] for mount in asked["emptyDirMounts"]}
     assert asked["podMetadata"]["labels"]["graftline.dev/task"] == TASK
-    # Argo Workflows puts the run's name there, which ends in the run key.
-    assert asked["podMetadata"]["labels"]["graftline.dev/run-key"] == (
-        "{{workflow.annotations.pipelines.kubeflow.org/run_name}}"
-    )
+    # The API server puts the run's id there: a person may name a run as they like, and two runs alike.
+    assert asked["podMetadata"]["labels"]["graftline.dev/run"] == "{{workflow.uid}}"
     fields = {each["name"]: each["fieldPath"] for each in asked["fieldPathAsEnv"]}
-    assert fields == {"GRAFTLINE_RUN": "metadata.labels['graftline.dev/run-key']"}
+    assert fields == {"GRAFTLINE_RUN": "metadata.labels['graftline.dev/run']"}
     environment = {each["name"]: each["value"] for each in container(version, step)["env"]}
     assert environment["GRAFTLINE_IMAGE"] == container(version, step)["image"].partition("@")[2]
     assert environment["GRAFTLINE_ENGINE"] == "kubeflow"
@@ -278,6 +285,26 @@ def test_credentials_come_from_the_secret_only(version: dict[str, Any]) -> None:
         assert not [each for each in container(version, step)["env"] if each["name"].startswith("AWS")]
     names = version["spec"]["pipelineSpec"]["root"]["inputDefinitions"]["parameters"]
     assert not [name for name in names if re.search("secret|token|password|credential", name)]
+
+
+def test_the_git_token_is_for_the_host_of_the_settings_only(
+    version: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trusted(version: dict[str, Any], step: str) -> list[str]:
+        return [
+            each["value"]
+            for each in container(version, step)["env"]
+            if each["name"] == "GRAFTLINE_GIT_ORIGIN"
+        ]
+
+    assert {step: trusted(version, step) for step in STEPS} == {
+        step: ["https://git.example.com"] if step == "fetch" else [] for step in STEPS
+    }
+    in_the_clear = settings.load_settings().model_copy(
+        update={"repository": "http://git.example.com/repo.git"}
+    )
+    monkeypatch.setattr(settings, "load_settings", lambda: in_the_clear)
+    assert trusted(placed(), "fetch") == []
 
 
 def test_a_run_has_a_deadline_and_is_cleared_away(version: dict[str, Any]) -> None:
@@ -344,6 +371,7 @@ def test_one_profile_is_for_the_stages_that_train_and_one_step_can_be_named() ->
         ("shm_gib: 26", "must be less"),
         ("nodes: 2", "pod.accelerators * pod.nodes is 2"),
         ("acelerators: 1", "did you mean 'accelerators'?"),
+        ("retries: {limit: 8}", "the wait before start 9 is 7680 s, more than max_seconds, 3600"),
     ],
 )
 def test_a_profile_that_cannot_be_is_refused(tmp_path: Path, change: str, message: str) -> None:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import pytest
 
 from graftline.digests import digest_path
 from graftline.environment import ROOT
-from graftline.pipelines.data import WORK_TREE, data_digest
+from graftline.pipelines.data import WORK_TREE, _with_token, data_digest, origin
 from graftline.pipelines.reconcile.claims import hold
 from graftline.store import open_store
 
@@ -63,7 +65,13 @@ def repo(template: Path, tmp_path: Path) -> Path:
 
 
 def fetch(
-    out: Path, repository: Path | str, revision: str, digest: str, *more: str, token: str = ""
+    out: Path,
+    repository: Path | str,
+    revision: str,
+    digest: str,
+    *more: str,
+    token: str = "",
+    origin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run the step as its image does: no git command, no network needed, home empty."""
     return subprocess.run(
@@ -74,7 +82,7 @@ def fetch(
         ],
         env={
             "PATH": "/nonexistent", "HOME": str(out), "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
-            "GRAFTLINE_GIT_TOKEN": token,
+            "GRAFTLINE_GIT_TOKEN": token, "GRAFTLINE_GIT_ORIGIN": origin,
         },
         capture_output=True, text=True,
     )  # fmt: skip
@@ -170,7 +178,9 @@ def test_what_is_not_there_is_one_line(
     assert message in line
 
 
-def test_the_token_of_a_private_repository_is_sent_and_never_shown(out: Path) -> None:
+@contextmanager
+def private_server() -> Iterator[tuple[str, list[str | None]]]:
+    """Serve git over http on this machine to nobody; give the origin, and the credentials of each request."""
     heard: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -187,17 +197,65 @@ def test_the_token_of_a_private_repository_is_sent_and_never_shown(out: Path) ->
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        address = f"http://127.0.0.1:{server.server_port}/team/private.git"
-        done = fetch(out, address, "HEAD", "0" * 64, token="a/secret")
+        yield f"http://127.0.0.1:{server.server_port}", heard
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_the_token_of_a_private_repository_is_sent_and_never_shown(out: Path) -> None:
+    """Over plain http, since the server is on this machine; `test_a_token_is_for_one_place_over_https` has the rule."""
+    with private_server() as (origin, heard):
+        address = f"{origin}/team/private.git"
+        done = fetch(out, address, "HEAD", "0" * 64, token="a/secret", origin=origin)
     assert f"Basic {b64encode(b'x-access-token:a/secret').decode()}" in heard
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"fetch: {address} at HEAD")
     assert not re.search("a/secret|a%2Fsecret|a%2fsecret", line)
+
+
+def test_a_run_that_names_a_repository_elsewhere_is_not_given_the_token(out: Path) -> None:
+    with private_server() as (origin, heard):
+        for trusted in ("https://git.example.com", origin.replace("127.0.0.1", "localhost"), ""):
+            address = f"{origin}/team/private.git"
+            done = fetch(out, address, "HEAD", "0" * 64, token="a/secret", origin=trusted)
+            assert done.returncode == 1, done.stderr
+    assert heard and set(heard) == {None}
+
+
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [
+        ("https://git.example.com/team/repo.git", True),
+        ("https://GIT.example.com/team/repo.git", True),
+        ("http://git.example.com/team/repo.git", False),
+        ("https://git.example.com.evil.example/team/repo.git", False),
+        ("https://git.example.com@evil.example/team/repo.git", False),
+        ("https://evil.example?@git.example.com/team/repo.git", False),
+        ("https://git.example.com:8443/team/repo.git", False),
+        ("https://user:word@git.example.com/team/repo.git", False),
+        ("ssh://git.example.com/team/repo.git", False),
+        ("https://[git.example.com/team/repo.git", False),
+        ("team/repo.git", False),
+    ],
+)
+def test_a_token_is_for_one_place_over_https(
+    address: str, sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFTLINE_GIT_TOKEN", "secret")
+    monkeypatch.setenv("GRAFTLINE_GIT_ORIGIN", "https://git.example.com")
+    given = _with_token(address)
+    assert ("secret" in given) == sent
+    assert given.replace("x-access-token:secret@", "") == address
+
+
+@pytest.mark.parametrize(
+    "repository", ["http://git.example.com/repo.git", "git@git.example.com:repo.git", "."]
+)
+def test_a_repository_that_is_not_reached_over_https_trusts_no_place_with_the_token(repository: str) -> None:
+    assert origin(repository) == ""
 
 
 def test_of_two_runs_of_one_key_one_stops(repo: Path, out: Path, tmp_path: Path) -> None:

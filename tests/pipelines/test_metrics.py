@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from graftline.pipelines.metrics import collect, due_times, server
+from graftline.pipelines import metrics
+from graftline.pipelines.metrics import Values, collect, due_times, server
+from graftline.pipelines.reconcile import schedules
+from graftline.pipelines.reconcile.schedules import slots
 from graftline.releases.catalogue import champion
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
@@ -83,6 +87,24 @@ def test_a_schedule_was_due_last_at_its_latest_slot_since_it_was_committed(check
     )
 
 
+def test_slots_of_more_than_a_year_ago_are_not_walked(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that nobody changed for ten years: a schedule of each minute has five million slots since."""
+    walked = 0
+
+    def counted(*arguments: Any) -> Iterator[datetime]:
+        nonlocal walked
+        for slot in slots(*arguments):
+            walked += 1
+            yield slot
+
+    monkeypatch.setattr(schedules, "slots", counted)
+    (labels,) = due_times(checkout, COMMITTED + timedelta(days=3650))
+    assert dict(labels)["schedule"] == "nightly"
+    assert 360 <= walked <= 370
+
+
 def test_the_server_answers_in_the_text_format(store: str, checkout: Path) -> None:
     with listening(store, checkout) as connection:
         connection.request("GET", "/metrics")
@@ -119,3 +141,21 @@ def test_what_cannot_be_read_is_a_zero_and_hides_nothing_else(
     alias.write_text("{}")
     values = {gauge.name: gauge.values for gauge in collect(store, checkout, COMMITTED)}
     assert values["graftline_store_readable"] == {(): 0.0}
+
+
+@pytest.mark.parametrize("error", [ValueError("Invalid isoformat string: 'yesterday'"), KeyError("created")])
+def test_no_error_at_all_keeps_the_other_gauges_from_being_told(
+    error: Exception,
+    store: str,
+    checkout: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(store_url: str) -> Values:
+        raise error
+
+    monkeypatch.setattr(metrics, "champion_times", fail)
+    values = {gauge.name: gauge.values for gauge in collect(store, checkout, COMMITTED + timedelta(days=3))}
+    assert values["graftline_store_readable"] == {(): 0.0}
+    assert values["graftline_schedule_due_timestamp_seconds"]
+    assert f"metrics: store: {error!r}" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ import small
 from kubernetes_server import Backend, Kubelet, Request, serve, write_kubeconfig
 
 from graftline.errors import GraftlineError, InputError
+from graftline.pipelines.trainjob import __main__ as step_module
 from graftline.pipelines.trainjob import cluster as cluster_module
 from graftline.pipelines.trainjob.__main__ import read_step
 from graftline.pipelines.trainjob.cluster import Cluster
@@ -34,7 +36,7 @@ from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import Job, manifest
 from graftline.profiles import Pod, Retries, load_profiles
 from graftline.records import verify
-from graftline.store import open_store
+from graftline.store import Store, open_store
 
 IMAGE = "registry.example/graftline/train@sha256:" + "1" * 64
 RUN = "0123456789abcdef" * 4
@@ -47,6 +49,9 @@ JOB = Job(
 
 class Launcher:
     """A launch in a thread of its own, with what it says and how long it wanted to sleep."""
+
+    store = ""
+    """Where all of a test's launchers hand over."""
 
     def __init__(self, url: str, job: Job = JOB) -> None:
         from kubernetes import client
@@ -61,7 +66,8 @@ class Launcher:
             self.slept.append(seconds)
             time.sleep(0.02)
 
-        self.launch = Launch(api, job, say=self.said.append, look_seconds=0.5, sleep=sleep)
+        handover = Handover(open_store(self.store), job.run, job.component)
+        self.launch = Launch(api, job, handover, say=self.said.append, look_seconds=0.5, sleep=sleep)
         self.code: int | None = None
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -88,7 +94,8 @@ def backend() -> Backend:
 
 
 @pytest.fixture
-def url(backend: Backend) -> Iterator[str]:
+def url(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(Launcher, "store", str(tmp_path / "hand-over"))
     with serve(backend) as address:
         yield address
 
@@ -137,6 +144,21 @@ def test_the_log_is_shown_once_over_lost_connections(
     assert capsys.readouterr().err.splitlines() == lines
 
 
+def test_a_log_whose_connection_died_without_a_word_is_read_on_another(
+    backend: Backend, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_QUIET_SECONDS", 0.2)
+    launcher = Launcher(url)
+    name = attempt(backend, 0)
+    backend.start(name)
+    for line in ("before", "HANG", "after"):
+        backend.say(name, line)
+    backend.wait_for(lambda: sum(request.verb == "log" for request in backend.requests) >= 2)
+    backend.end(name, [0, 0])
+    assert launcher.end() == 0
+    assert capsys.readouterr().err.splitlines() == ["before", "after"]
+
+
 def test_a_pre_emption_and_a_failure_have_budgets_of_their_own(backend: Backend, url: str) -> None:
     launcher = Launcher(url)
     for number, codes in enumerate([[75, 75], [75, 143], [1, 75], [75, 75], [75, 1]]):
@@ -174,7 +196,17 @@ def test_bad_input_and_a_refusal_are_not_tried_again(backend: Backend, url: str,
 
 ENDINGS: dict[str, tuple[list[int], dict[str, Any], int]] = {
     "too little memory": ([137, 75], {"reason": "OOMKilled"}, 1),
+    "more than its volume holds": (
+        [137, 75],
+        {"evicted": 'Usage of EmptyDir volume "tmp" exceeds the limit "10Gi". '},
+        1,
+    ),
     "killed with its machine": ([137, 75], {"disrupted": True}, 75),
+    "evicted for its node's sake": (
+        [137, 75],
+        {"disrupted": True, "evicted": "The node was low on memory."},
+        75,
+    ),
     "a bug on a machine that was being taken away": ([1, 75], {"disrupted": True}, 75),
     "killed by a signal, no more known": ([137, 143], {}, 75),
     "a crash in native code": ([139, 75], {}, 1),
@@ -298,6 +330,75 @@ def test_a_job_that_was_deleted_by_hand_ends_the_launch_and_is_not_made_again(
     assert len(backend.created) == 1
 
 
+def test_a_job_that_was_deleted_by_hand_stays_away_when_the_step_is_tried_again(
+    backend: Backend, url: str
+) -> None:
+    """Kubeflow tries the step again after any failure."""
+    first = Launcher(url)
+    name = attempt(backend, 0)
+    backend.start(name)
+    backend.remove(name)
+    assert first.end() == 1
+    second = Launcher(url)
+    assert second.end() == 1
+    assert len(backend.created) == 1
+    note = f"handover/{RUN}/pretrain/note.stopped"
+    assert f"to train again, remove {note} from the store" in second.said[-1]
+    open_store(Launcher.store).delete(note)
+    third = Launcher(url)
+    backend.wait_for(lambda: len(backend.created) == 2)
+    backend.start(name)
+    backend.end(name, [0, 0])
+    assert third.end() == 0
+
+
+def test_a_job_that_a_cancelled_launcher_deleted_is_made_again_when_the_step_is_tried_again(
+    backend: Backend, url: str
+) -> None:
+    """One launcher follows the job; another one of the step, on a machine that ends, is cancelled."""
+    follows, cancelled = Launcher(url), Launcher(url)
+    name = attempt(backend, 0)
+    backend.start(name)
+    while not all(any("2 of 2 nodes run" in line for line in each.said) for each in (follows, cancelled)):
+        time.sleep(0.01)
+    backend.lingers = True  # until its pods have ended
+    canceller = threading.Thread(target=cancelled.launch.cancel, daemon=True)
+    canceller.start()
+    backend.wait_for(lambda: backend.deleted)
+    store = open_store(Launcher.store)
+    while not store.list(f"handover/{RUN}/pretrain/note.cancelled"):
+        time.sleep(0.01)
+    backend.remove(name)
+    canceller.join(60)
+    assert follows.end() == 75
+    again = Launcher(url)
+    backend.wait_for(lambda: len(backend.created) == 2)
+    backend.lingers = False
+    backend.start(name)
+    backend.end(name, [0, 0])
+    assert again.end() == 0
+
+
+def test_a_launcher_that_falls_behind_goes_on_with_the_attempt_that_another_made(
+    backend: Backend, url: str
+) -> None:
+    launcher = Launcher(url)
+    name = attempt(backend, 0)
+    backend.start(name)
+    while not any("2 of 2 nodes run" in line for line in launcher.said):
+        time.sleep(0.01)
+    later = manifest(replace(JOB, attempt=1, preemptions=1), "graftline")
+    path = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/graftline/trainjobs"
+    backend.act(Request("POST", path, {}), later)
+    backend.remove(name)
+    backend.wait_for(
+        lambda: any(request.path.endswith(later["metadata"]["name"]) for request in backend.requests)
+    )
+    backend.start(later["metadata"]["name"])
+    backend.end(later["metadata"]["name"], [0, 0])
+    assert launcher.end() == 0
+
+
 def test_a_name_that_is_being_deleted_is_waited_for(backend: Backend, url: str) -> None:
     backend.lingers = True
     first = Launcher(url)
@@ -343,7 +444,7 @@ def test_each_profiles_job_is_one_that_trainer_takes(profile: str, backend: Back
     backend.wait_for(lambda: backend.created)
     (made,) = backend.created
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "graftline"
-    assert made["metadata"]["labels"]["graftline.dev/run-key"] == RUN[:16]
+    assert made["metadata"]["labels"]["graftline.dev/run"] == RUN[:63]
     trainer = made["spec"]["trainer"]
     assert (trainer["image"], trainer["numNodes"]) == (IMAGE, pod.nodes)
     assert trainer["resourcesPerNode"]["limits"]["memory"] == f"{pod.memory_gib}Gi"
@@ -357,10 +458,32 @@ def test_each_profiles_job_is_one_that_trainer_takes(profile: str, backend: Back
     assert ("affinity" in spec) == bool(pod.affinity)
 
 
-def test_no_secret_is_in_a_manifest() -> None:
-    """The store's credentials come from the runtime's secret, never through the launcher."""
-    text = json.dumps(manifest(JOB, "graftline"))
-    assert "AWS" not in text and "secret" not in text.lower()
+def test_no_secret_is_in_a_manifest(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's credentials are in the launcher's environment; the pods have theirs from the runtime's secret."""
+    given = {
+        "AWS_ACCESS_KEY_ID": "AKIA-not-to-be-seen", "AWS_SECRET_ACCESS_KEY": "not-to-be-seen",
+        "AWS_SESSION_TOKEN": "not-to-be-seen", "GRAFTLINE_GIT_TOKEN": "not-to-be-seen",
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    arguments = [
+        "--image", IMAGE, "--namespace", "graftline", "--pod", "{}", "--store", str(tmp_path / "store"), "--run", RUN,
+        "pretrain", "--params", document(1), "--in-dataset", str(dataset), "--out-trunk", str(tmp_path / "trunk"),
+    ]  # fmt: skip
+    parsed = step_module._parser().parse_args(arguments)
+    step = read_step(parsed.component, parsed.arguments)
+    handover = Handover(open_store(parsed.store), RUN, "pretrain")
+    text = json.dumps(manifest(step_module._job(parsed, Pod(), step, handover), "graftline"))
+    assert "GRAFTLINE_CHECKPOINTS" in text
+    assert not [name for name in (*given, "not-to-be-seen") if name in text]
+
+
+@pytest.mark.parametrize(
+    "run", ["4f2a1c3e-0d6b-4f51-9a57-1c2d3e4f5a6b", "mnist-0123456789abcdef", RUN, "a" * 62 + "-b"]
+)
+def test_the_runs_label_is_valid(run: str) -> None:
+    labels = manifest(replace(JOB, run=run), "graftline")["metadata"]["labels"]
+    assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", labels["graftline.dev/run"])
 
 
 def test_names_differ_between_runs_steps_and_attempts_and_fit() -> None:
@@ -405,7 +528,8 @@ def start_launcher(
         "GRAFTLINE_CHECKPOINTS": str(folder / "store"),
     }  # fmt: skip
     command = [
-        sys.executable, "-m", "graftline.pipelines.trainjob", "--image", IMAGE, "--pod", pod.model_dump_json(),
+        sys.executable, "-m", "graftline.pipelines.trainjob", "--image", IMAGE,
+        "--namespace", "graftline", "--pod", pod.model_dump_json(),
         "--", "pretrain", "--params", document(epochs), "--in-dataset", str(dataset),
         "--out-trunk", str(folder / "trunk"), "--executor-output", str(folder / "executor.json"),
         "--threads", "1", *more,
@@ -490,14 +614,99 @@ def test_an_output_that_was_changed_on_its_way_is_refused(dataset: Path, tmp_pat
     name = handover.put_input(changed)
     assert handover.get_input(name, tmp_path / "arrived").content == verify(dataset).content
     handover.put_output(changed)
-    record = json.loads((changed / "record.json").read_text())
     part = next(iter(store.list(f"{handover.prefix}/out.dataset-")))
     path = tmp_path / "store" / part
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(InputError):
         handover.get_output("dataset", tmp_path / "output")
     assert not (tmp_path / "output").exists()
-    assert record
+
+
+class ReadOnlyStore:
+    """A store with credentials that may not delete."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def delete(self, key: str) -> None:
+        raise InputError(f"store key {key}", "403 AccessDenied")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.fixture(scope="module")
+def trunk(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pods of a job with `document(1)` make."""
+    out = tmp_path_factory.mktemp("made") / "trunk"
+    small.make("pretrain", json.loads(document(1)), in_dataset=dataset, out_trunk=out)
+    return out
+
+
+def finish(
+    backend: Backend,
+    url: str,
+    dataset: Path,
+    trunk: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    epochs: int = 1,
+) -> int:
+    """Run the step in this process, on a job whose pods have handed `trunk` over; return its exit code."""
+    from kubernetes import client
+
+    configuration = client.Configuration(host=url)
+    configuration.retries = False
+    monkeypatch.setattr(
+        step_module, "connect", lambda: client.ApiClient(configuration)
+    )  # the client reads KUBECONFIG once a process
+    store = str(folder / "store")
+    Handover(open_store(store), RUN, "pretrain").put_output(trunk)
+
+    def end_the_job() -> None:
+        name = attempt(backend, 0)
+        backend.start(name)
+        backend.end(name, [0, 0])
+
+    threading.Thread(target=end_the_job, daemon=True).start()
+    try:
+        step_module.main([
+            "--image", IMAGE, "--namespace", "graftline", "--pod", POD.model_dump_json(), "--store", store,
+            "--run", RUN, "pretrain", "--params", document(epochs), "--in-dataset", str(dataset),
+            "--out-trunk", str(folder / "trunk"),
+        ])  # fmt: skip
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_what_cannot_be_removed_afterwards_is_said_and_the_step_has_succeeded(
+    backend: Backend, url: str, dataset: Path, trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A failure would make Kubeflow train again, from zero."""
+    monkeypatch.setattr(step_module, "open_store", lambda url: ReadOnlyStore(open_store(url)))
+    backend.fault = lambda request: 403 if request.method == "DELETE" else None
+    assert finish(backend, url, dataset, trunk, tmp_path, monkeypatch) == 0
+    assert verify(tmp_path / "trunk").sha256 == verify(trunk).sha256
+    said = capsys.readouterr().err
+    assert "the output is whole, but the job stays: namespace graftline: cannot delete" in said
+    assert "the output is whole, but what was handed over stays: store key" in said
+
+
+def test_an_output_of_other_parameters_or_inputs_is_refused(
+    backend: Backend, url: str, dataset: Path, trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Of another run that was given the same name, say."""
+    assert finish(backend, url, dataset, trunk, tmp_path, monkeypatch, epochs=2) == 2
+    assert "made with other parameters under pretrain" in capsys.readouterr().err
+    other = tmp_path / "other"
+    shutil.copytree(dataset, other)
+    (other / "record.json").write_bytes((other / "record.json").read_bytes() + b"\n")
+    step = read_step("pretrain", ["--params", document(1), "--in-dataset", str(other), "--out-trunk", "x"])
+    with pytest.raises(InputError, match="made of another dataset"):
+        step_module._check_made_by(step, verify(trunk), "handover")
 
 
 def test_a_steps_arguments_are_read_as_the_component_reads_them(tmp_path: Path) -> None:
@@ -521,6 +730,6 @@ def test_without_a_store_or_a_run_nothing_is_started(
     monkeypatch.setenv("GRAFTLINE_CHECKPOINTS", "store")
     monkeypatch.delenv(missing)
     with pytest.raises(SystemExit) as ended:
-        main(["--image", IMAGE, "--pod", "{}", "--", "pretrain"])
+        main(["--image", IMAGE, "--namespace", "graftline", "--pod", "{}", "--", "pretrain"])
     assert ended.value.code == 2
     assert "the engine sets" in capsys.readouterr().err

@@ -274,6 +274,32 @@ def test_a_run_starts_though_the_store_does_not_answer(
     assert "no checkpoint is read from the store" in capsys.readouterr().err
 
 
+class KeepingStore:
+    """A store that takes everything and gives nothing up."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def delete(self, key: str) -> None:
+        raise InputError(f"store key {key}", "403 AccessDenied")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_older_checkpoints_that_stay_are_said_once_and_no_failure_of_the_new_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    keeping: Any = KeepingStore(store)
+    go(tmp_path / "disk", keeping, kill_after=7)
+    said = capsys.readouterr().err
+    assert said.count("the store has the checkpoint of step 3; older ones stay there: store key") == 1
+    assert said.count("stay there") == 1
+    assert "is not in the store" not in said and "takes checkpoints again" not in said
+    assert list_bundles(store, PREFIX) == [f"{step:08d}" for step in range(1, 7)]
+
+
 class SlowStore:
     """A store that takes nothing before `gate` is set."""
 

@@ -1,8 +1,8 @@
-"""Checkpoints in the store, under the key of the run: another machine, with an empty disk, goes on from them.
+"""Checkpoints in the store, under the name of the run: another machine, with an empty disk, goes on from them.
 
-    checkpoints/<run key>/<component>/<output>/<identity>/<step>...    a bundle: state, manifest, metrics so far
+    checkpoints/<run>/<component>/<output>/<identity>/<step>...    a bundle: state, manifest, metrics so far
 
-The engine switches them on: GRAFTLINE_RUN is the run's key, GRAFTLINE_CHECKPOINTS the store. They are no parameter and
+The engine switches them on: GRAFTLINE_RUN names the run, GRAFTLINE_CHECKPOINTS the store. They are no parameter and
 never change a result. A checkpoint is on the local disk first; a thread uploads it while training goes on, so the disk
 of a machine that vanishes costs the steps since the newest one that was uploaded. The last two are kept.
 """
@@ -57,7 +57,7 @@ class RemoteCheckpoints:
         self._next: _Upload | None = None
         self._current: _Upload | None = None
         self._thread: threading.Thread | None = None
-        self._closed = self._failing = False
+        self._closed = self._failing = self._untidy = False
         self.newest: int | None = None
         """Steps of the newest checkpoint known to be whole in the store."""
 
@@ -179,7 +179,13 @@ class RemoteCheckpoints:
         if self._failing:
             self._failing = False
             _say(f"the store takes checkpoints again: it has that of step {upload.step}")
-        self._prune()
+        try:
+            self._prune()
+            self._untidy = False
+        except Exception as error:  # noqa: BLE001  (the checkpoint is there; the next one removes the older)
+            if not self._untidy:
+                _say(f"the store has the checkpoint of step {upload.step}; older ones stay there: {error}")
+            self._untidy = True
 
     def _prune(self) -> None:
         """Remove what is older than the last two, parts of uploads that were cut short included.
@@ -213,7 +219,7 @@ def remote_checkpoints(component: str, output: str, identity: str, metrics: Path
         return None
     if not run:
         raise InputError(
-            "GRAFTLINE_RUN", "not set, though GRAFTLINE_CHECKPOINTS is", expected="the key of the run",
+            "GRAFTLINE_RUN", "not set, though GRAFTLINE_CHECKPOINTS is", expected="what names the run",
             fix="set both, or neither",
         )  # fmt: skip
     stage = f"checkpoints/{run}/{component}/{output}"
