@@ -4,23 +4,21 @@
 
 The record is `runs/<run key>.json`. It holds no time, so that a repeat of this step changes nothing; a run that was
 retried by hand and then ended differently has another, `runs/<run key>.2.json`. A run that does not hold the claim of
-its key did no work and writes nothing.
+its key, or whose slot is run under another key, did no work and writes nothing.
 Exit codes: 0 done, 2 bad input, 1 anything else.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import re
 import sys
 from typing import Any
 
-from graftline.canonical import canonical_json
 from graftline.component import fail, from_os_error
 from graftline.errors import GraftlineError, InputError
-from graftline.store import Store, open_store
+from graftline.store import open_store
 from graftline.yamlfile import parse_json
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -42,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _conclude(arguments: argparse.Namespace) -> str:
     """Write the record; return its key, or why there is none."""
-    from graftline.pipelines.reconcile.claims import holder
+    from graftline.pipelines.reconcile.claims import holder, record_end, slot_elsewhere
 
     run_key = arguments.run_key or os.environ.get(
         "GRAFTLINE_RUN", ""
@@ -53,17 +51,12 @@ def _conclude(arguments: argparse.Namespace) -> str:
     other = holder(store, run_key)
     if other and other != arguments.run_id:
         return f"the run {other} does the work of key {run_key}; nothing to record"
-    return record_end(store, run_key, _record(arguments, run_key))
-
-
-def record_end(store: Store, run_key: str, record: dict[str, Any]) -> str:
-    """Put the record of a run's end into the store; return its key there."""
-    content = canonical_json(record)
-    for attempt in itertools.count(1):
-        key = f"runs/{run_key}.json" if attempt == 1 else f"runs/{run_key}.{attempt}.json"
-        if store.put_if_absent(key, content):
-            return key
-    raise AssertionError("unreachable")
+    record = _record(arguments, run_key)
+    reason = record["reason"] if isinstance(record["reason"], dict) else {}
+    schedule, slot = str(reason.get("schedule") or ""), str(reason.get("slot") or "")
+    if schedule and slot and (elsewhere := slot_elsewhere(store, run_key, schedule, slot)):
+        return f"{elsewhere}; nothing to record"
+    return record_end(store, run_key, record)
 
 
 def _parser() -> argparse.ArgumentParser:

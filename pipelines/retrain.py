@@ -4,7 +4,7 @@ Every component is the same entry point that DVC runs. Each gets its parameters 
 only the sections which it reads: the backend's cache compares that string, and a STRUCT turns 10 into 10.0.
 The cache reads no content of artifacts either: validate is given the digest of its data, and pretrain and finetune
 the record's digest of each input, which the component before them returns. None is told the run's key, which would
-make every run's cache its own: it reaches the containers as $GRAFTLINE_RUN (pods.py).
+make every run's cache its own; what names the run reaches the containers as $GRAFTLINE_RUN (pods.py).
 
 There is no dsl.If around `publish`: it checks the gate's decision itself and refuses. A skipped branch is
 silent.

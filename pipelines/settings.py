@@ -22,6 +22,8 @@ class Settings(Params):
     """Where releases live."""
     namespace: str = "graftline"
     """Of the runs."""
+    multi_user: bool = True
+    """Whether Kubeflow Pipelines is a multi-user installation: what is made there lies in `namespace`."""
     service_account: str = "graftline-run"
     """Of the runs' pods."""
     store_secret: str = "graftline-store"  # noqa: S105  (the name of one)
@@ -34,6 +36,11 @@ class Settings(Params):
     """How long a finished run's pods stay in the cluster."""
     deadline_hours: int = Field(default=72, ge=1, le=24 * 365)
     """A run that takes longer is stopped."""
+
+    @property
+    def api_namespace(self) -> str:
+        """The namespace that Kubeflow's API is called with; "" for a standalone installation."""
+        return self.namespace if self.multi_user else ""
 
 
 def load_settings(path: Path = SETTINGS) -> Settings:

@@ -1,18 +1,23 @@
 """Who does the work of a run: kept in the store, since Kubeflow's API takes no request id.
 
-    runs/intents/<schedule>/<slot>.json   the key that a slot is run under, and when it was last asked for
+    runs/intents/<schedule>/<slot>.json   the key that a slot is run under, when it was last asked for, who began it
     runs/claims/<key>.json                the one run that may do the work of a key
+    runs/<key>.json                       how that run ended
 
 Reconcile writes the intent before it asks the backend for a run. If the answer is lost, the next look at the
 backend tells; if nothing is there GRACE_SECONDS later, the run is asked for again. Should the first request arrive
 after all, there are two runs: each asks `hold` in its first step, and one of them is told to stop. The claim names
 a run by its id, so a run that is tried again on another node still holds it.
+
+The intent changes by compare-and-swap alone: from the moment that a run holds its slot, a reconcile that read the
+intent before cannot replace it by another key.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,6 +39,8 @@ class Intent:
     """How often the backend was asked, from 1; 0: a schedule of the backend started it."""
     at: str
     """When it was last asked; ISO 8601, UTC. Empty if the backend refused: then it may be asked again at once."""
+    held: str = ""
+    """Id of the run that began the slot's work; empty if none has."""
 
     def age(self, now: datetime) -> float:
         """Return the seconds since the backend was last asked; infinite if it refused."""
@@ -48,21 +55,35 @@ def claim_key(key: str) -> str:
     return f"runs/claims/{key}.json"
 
 
-def record_key(key: str) -> str:
-    """Return where the record of a run that has ended is stored."""
-    return f"runs/{key}.json"
+def record_key(key: str, attempt: int = 1) -> str:
+    """Return where the record of a run that has ended is stored; another end of the same run is another attempt."""
+    return f"runs/{key}.json" if attempt == 1 else f"runs/{key}.{attempt}.json"
+
+
+def has_record(store: Store, key: str) -> bool:
+    """Return whether a run of `key` has ended."""
+    return read_json(store, record_key(key)) is not None
+
+
+def record_end(store: Store, key: str, record: dict[str, Any]) -> str:
+    """Put the record of a run's end into the store; return where."""
+    for attempt in itertools.count(1):
+        place = record_key(key, attempt)
+        if store.put_if_absent(place, _json(record)):
+            return place
+    raise AssertionError("unreachable")
 
 
 def read_intent(store: Store, schedule: str, slot: str) -> tuple[Intent, str] | None:
     """Return the intent and its tag, or None."""
-    found = _read(store, intent_key(schedule, slot))
+    found = read_json(store, intent_key(schedule, slot))
     return None if found is None else (Intent(**found[0]), found[1])
 
 
 def ask(
     store: Store, schedule: str, slot: str, key: str, now: datetime, before: tuple[Intent, str] | None
 ) -> bool:
-    """Note that the backend is about to be asked for a run; False if another reconcile was quicker.
+    """Note that the backend is about to be asked for a run; False if another reconcile or a run was quicker.
 
     Args:
         store: where intents live.
@@ -72,6 +93,8 @@ def ask(
         now: the time, with a zone.
         before: what `read_intent` returned: the intent to replace, or None for the first.
     """
+    if before and before[0].held:
+        return False
     attempt = before[0].attempt + 1 if before else 1
     content = _json(asdict(Intent(key, attempt, now.astimezone(UTC).isoformat())))
     if before is None:
@@ -83,13 +106,12 @@ def refused(store: Store, schedule: str, slot: str) -> None:
     """Note that the backend refused the run for certain, so that the next reconcile need not wait."""
     found = read_intent(store, schedule, slot)
     if found:
-        intent = Intent(found[0].key, found[0].attempt, "")
-        store.replace(intent_key(schedule, slot), _json(asdict(intent)), found[1])
+        store.replace(intent_key(schedule, slot), _json(asdict(replace(found[0], at=""))), found[1])
 
 
 def holder(store: Store, key: str) -> str | None:
     """Return the id of the run that does, or did, the work of `key`; None if none has begun."""
-    found = _read(store, claim_key(key))
+    found = read_json(store, claim_key(key))
     return None if found is None else str(found[0]["run"])
 
 
@@ -106,18 +128,41 @@ def hold(store: Store, key: str, run: str, *, schedule: str = "", slot: str = ""
     Returns:
         None if this run does the work; otherwise a sentence that says who does.
     """
-    if schedule and slot:
-        store.put_if_absent(intent_key(schedule, slot), _json(asdict(Intent(key, 0, ""))))
-        found = read_intent(store, schedule, slot)
-        if found and found[0].key != key:
-            return f"slot {slot} of schedule {schedule} is run under the key {found[0].key}"
+    if schedule and slot and (other := _hold_slot(store, key, run, schedule, slot)):
+        return other
     if store.put_if_absent(claim_key(key), _json({"run": run})):
         return None
     other = holder(store, key)
     return None if other == run else f"the run {other} does the work of key {key}"
 
 
-def _read(store: Store, key: str) -> tuple[Any, str] | None:
+def slot_elsewhere(store: Store, key: str, schedule: str, slot: str) -> str | None:
+    """Return a sentence that names the key that the slot is run under, if that is another than `key`."""
+    found = read_intent(store, schedule, slot)
+    if found is None or found[0].key == key:
+        return None
+    return f"slot {slot} of schedule {schedule} is run under the key {found[0].key}"
+
+
+def _hold_slot(store: Store, key: str, run: str, schedule: str, slot: str) -> str | None:
+    """Mark the slot's intent as held, so that no reconcile replaces it any more; return who has it otherwise."""
+    while True:
+        found = read_intent(store, schedule, slot)
+        if found and found[0].key != key:
+            return slot_elsewhere(store, key, schedule, slot)
+        if found and found[0].held:
+            return None  # by this run, or by another of its key: the claim decides between them
+        intent, tag = found or (Intent(key, 0, ""), None)
+        if store.replace(intent_key(schedule, slot), _json(asdict(replace(intent, held=run))), tag):
+            return None
+
+
+def read_json(store: Store, key: str) -> tuple[Any, str] | None:
+    """Return what is stored under `key` and its tag, or None.
+
+    Raises:
+        GraftlineError: it is not JSON.
+    """
     try:
         stored = store.get(key)
     except MissingError:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
+from graftline.errors import GraftlineError
 from graftline.pipelines.reconcile.cron import utc_cron
 from graftline.pipelines.reconcile.repository import Repository, Work
 from graftline.pipelines.reconcile.schedules import Schedule, due_slots, slot_name
@@ -94,23 +95,35 @@ class OneRun:
 
 
 @dataclass(frozen=True)
+class Unknown:
+    """A schedule of which it cannot be told what it wants; what is there of it stays as it is."""
+
+    schedule: str
+    reason: str
+    """Such as parameters that are wrong, or data that breaks its contract."""
+
+
+@dataclass(frozen=True)
 class Desired:
     """All that a commit wants at a moment."""
 
     recurring: tuple[Recurring, ...]
     runs: tuple[OneRun, ...]
+    unknown: tuple[Unknown, ...] = ()
+
+
+_Wanted = TypeVar("_Wanted")
 
 
 def desired_on_kubeflow(repository: Repository, now: datetime) -> Desired:
     """Return the recurring runs of all schedules, and the runs of changes of those that are not paused."""
-    recurring = []
-    for name, schedule in sorted(repository.schedules.items()):
-        if (cron := utc_cron(schedule, now)) is not None:
-            work = repository.work(name)
-            recurring.append(
-                Recurring(name, work, cron, schedule.concurrency, schedule.catch_up, schedule.paused)
-            )
-    return Desired(tuple(recurring), _unique(_changes(repository)))
+
+    def want(name: str, schedule: Schedule) -> tuple[Recurring | None, list[OneRun]]:
+        return _recurring(repository, name, schedule, now), _changes(repository, name, schedule)
+
+    wanted, unknown = _each(repository, want)
+    recurring = tuple(one for one, _ in wanted if one is not None)
+    return Desired(recurring, _unique(run for _, runs in wanted for run in runs), unknown)
 
 
 def desired_locally(repository: Repository, since: Mapping[str, datetime], now: datetime) -> Desired:
@@ -121,26 +134,51 @@ def desired_locally(repository: Repository, since: Mapping[str, datetime], now: 
         since: by schedule the moment from which its slots count; a schedule that is new counts from now on.
         now: the time, with a zone.
     """
-    runs = [
-        OneRun(name, repository.work(name), slot_name(slot), _slot_reason(name, slot), schedule.concurrency)
-        for name, schedule in sorted(repository.schedules.items())
-        if not schedule.paused
-        for slot in due_slots(schedule, since.get(name, now), now)
-    ]
-    return Desired((), _unique([*_changes(repository), *runs]))
+
+    def want(name: str, schedule: Schedule) -> tuple[list[OneRun], list[OneRun]]:
+        due = [] if schedule.paused else due_slots(schedule, since.get(name, now), now)
+        return _changes(repository, name, schedule), [
+            OneRun(
+                name, repository.work(name), slot_name(slot), _slot_reason(name, slot), schedule.concurrency
+            )
+            for slot in due
+        ]
+
+    wanted, unknown = _each(repository, want)
+    changes, slots = ([run for both in wanted for run in both[part]] for part in (0, 1))
+    return Desired((), _unique([*changes, *slots]), unknown)
+
+
+def _each(
+    repository: Repository, want: Callable[[str, Schedule], _Wanted]
+) -> tuple[list[_Wanted], tuple[Unknown, ...]]:
+    """Return what each schedule wants, by name, and those that failed to tell: one task stops no other's schedules."""
+    wanted, unknown = [], []
+    for name, schedule in sorted(repository.schedules.items()):
+        try:
+            wanted.append(want(name, schedule))
+        except GraftlineError as error:
+            unknown.append(Unknown(name, str(error)))
+    return wanted, tuple(unknown)
+
+
+def _recurring(repository: Repository, name: str, schedule: Schedule, now: datetime) -> Recurring | None:
+    cron = utc_cron(schedule, now)
+    if cron is None:
+        return None
+    work = repository.work(name)
+    return Recurring(name, work, cron, schedule.concurrency, schedule.catch_up, schedule.paused)
 
 
 def _slot_reason(schedule: str, slot: datetime) -> dict[str, str]:
     return {"kind": "schedule", "schedule": schedule, "slot": slot_name(slot)}
 
 
-def _changes(repository: Repository) -> list[OneRun]:
-    active = {
-        name: schedule for name, schedule in sorted(repository.schedules.items()) if not schedule.paused
-    }
-    runs = [_of_commit(repository, name, schedule) for name, schedule in active.items()]
-    shifts = [_of_shift(repository, name, schedule) for name, schedule in active.items()]
-    return [run for run in [*runs, *shifts] if run is not None]
+def _changes(repository: Repository, name: str, schedule: Schedule) -> list[OneRun]:
+    if schedule.paused:
+        return []
+    runs = (_of_commit(repository, name, schedule), _of_shift(repository, name, schedule))
+    return [run for run in runs if run is not None]
 
 
 def _of_commit(repository: Repository, name: str, schedule: Schedule) -> OneRun | None:

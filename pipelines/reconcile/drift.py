@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from graftline.pipelines.reconcile.desired import Desired, OneRun, Recurring
-from graftline.pipelines.reconcile.planning import Actual, ActualRecurring, Seen, keeper, run_state
+from graftline.pipelines.reconcile.planning import Actual, ActualRecurring, Seen, keeper, plan, run_state
 
 SAME, DRIFT, UNKNOWN = "same", "drift", "unknown"
 
@@ -23,13 +23,17 @@ class Row:
 
 
 def rows(desired: Desired, actual: Actual, now: datetime) -> list[Row]:
-    """Return one row a recurring run, wanted or there, and one a run that is wanted."""
+    """Return one row a recurring run, wanted or there, one a run that is wanted, one a schedule that is not known."""
     wanted = {one.schedule: one for one in desired.recurring}
-    found = []
-    for schedule in sorted(wanted.keys() | {one.schedule for one in actual.recurring}):
+    unknown = {one.schedule for one in desired.unknown}
+    found = [Row(one.schedule, one.reason, "", UNKNOWN) for one in desired.unknown]
+    for schedule in sorted((wanted.keys() | {one.schedule for one in actual.recurring}) - unknown):
         own = [one for one in actual.recurring if one.schedule == schedule]
         found += _recurring_rows(schedule, wanted.get(schedule), own)
-    return found + [_run_row(run, actual.runs.get(run.key, Seen()), now) for run in desired.runs]
+    queued = plan(desired, actual, now).queued
+    return found + [
+        _run_row(run, actual.runs.get(run.key, Seen()), now, queued=run in queued) for run in desired.runs
+    ]
 
 
 def exit_code(found: list[Row]) -> int:
@@ -58,11 +62,12 @@ def _state(enabled: bool) -> str:
     return "enabled" if enabled else "paused"
 
 
-def _run_row(run: OneRun, seen: Seen, now: datetime) -> Row:
-    state = run_state(seen, now)
-    verdict = {"started": SAME, "missing": DRIFT, "unsettled": UNKNOWN}[state]
+def _run_row(run: OneRun, seen: Seen, now: datetime, *, queued: bool) -> Row:
+    state = "queued" if queued else run_state(seen, now)
+    verdict = {"started": SAME, "queued": SAME, "missing": DRIFT, "unsettled": UNKNOWN}[state]
     words = {
         "started": f"run {seen.started[0]}" if seen.started else "",
+        "queued": f"waits: {seen.active} of {run.concurrency} at work",
         "unsettled": "asked for, not seen yet",
     }
     return Row(run.label, f"a run of {run.work.version}", words.get(state, state), verdict)

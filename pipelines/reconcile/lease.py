@@ -6,12 +6,12 @@ that sleeps past the end of its lease, or a clock that is wrong, costs calls and
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
-from graftline.store import MissingError, Store
+from graftline.pipelines.reconcile.claims import read_json
+from graftline.store import Store
 
 KEY = "runs/reconcile-lease.json"
 SECONDS = 600.0
@@ -31,17 +31,12 @@ class Lease:
 
     def acquire(self, now: datetime) -> bool:
         """Take the lease if nobody holds it or the holder's time is over."""
-        try:
-            stored = self._store.get(KEY)
-        except MissingError:
-            count, tag = 0, None
-        else:
-            held = json.loads(stored.data)
-            count, tag = held["count"], stored.tag
-            if held["holder"] and datetime.fromisoformat(held["expires"]) > now:
-                return False
+        found = read_json(self._store, KEY)
+        held, tag = found or ({"holder": "", "count": 0}, None)
+        if held["holder"] and datetime.fromisoformat(held["expires"]) > now:
+            return False
         expires = now + timedelta(seconds=SECONDS)
-        if not self._store.replace(KEY, self._content(self._holder, expires, count + 1), tag):
+        if not self._store.replace(KEY, self._content(self._holder, expires, held["count"] + 1), tag):
             return False
         self._expires = expires
         return True
@@ -53,10 +48,9 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease back, if it is still this holder's."""
-        stored = self._store.get(KEY)
-        held = json.loads(stored.data)
-        if self._expires is not None and held["holder"] == self._holder:
-            self._store.replace(KEY, self._content("", self._expires, held["count"] + 1), stored.tag)
+        found = read_json(self._store, KEY)
+        if found and self._expires is not None and found[0]["holder"] == self._holder:
+            self._store.replace(KEY, self._content("", self._expires, found[0]["count"] + 1), found[1])
 
     def _content(self, holder: str, expires: datetime, count: int) -> bytes:
         # The count makes each content another one: the store compares content (store/__init__.py).

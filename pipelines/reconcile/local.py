@@ -1,15 +1,16 @@
 """This machine as a backend: DVC runs the checkout. A crontab line or a systemd timer calls reconcile (infra/local).
 
 Nothing here recurs by itself, so reconcile starts the slots that are due. One reconcile of a checkout works at a
-time, held by a lock of the operating system that a dead process cannot keep. A run that was killed has no record:
-the next reconcile takes it up again under the same key, and DVC goes on where it was.
+time, held by a lock of the operating system that a dead process cannot keep. A run that was killed, or that found
+somebody else at work on the task, has no record: the next reconcile takes it up again under the same key, and DVC
+goes on where it was.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -27,8 +28,10 @@ from graftline.pipelines.reconcile.desired import Desired, OneRun
 from graftline.pipelines.reconcile.planning import Action, Actual, Seen, Start
 from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.reconcile.schedules import Schedule
-from graftline.store import MissingError, Store
+from graftline.store import Store
 
+ROOM_BYTES = 1 << 30
+"""A run that fails with less room than this on its disk may have failed for that: it is no end of the run."""
 _ENDED = {0: "SUCCEEDED", EXIT_REFUSED: "REFUSED"}
 
 
@@ -49,7 +52,7 @@ class LocalBackend:
         self._id = f"local-{place}"  # the same after a crash: the run is taken up again
 
     def observe(self, desired: Desired, now: datetime) -> Actual:
-        versions = {run.work.version: ("", "") for run in desired.runs}
+        versions = frozenset(run.work.version for run in desired.runs)
         return Actual(versions, (), {run.key: self._seen(run) for run in desired.runs})
 
     def apply(self, action: Action, now: datetime) -> None:
@@ -60,28 +63,26 @@ class LocalBackend:
         if other := claims.hold(self._store, run.key, self._id, schedule=run.schedule, slot=run.slot_file):
             raise BackendError(other)
         status = self._run(run)
-        if (
-            status == EXIT_PREEMPTED or status < 0 or status > 128
-        ):  # stopped by a signal, not by its own doing
+        if status == EXIT_PREEMPTED:
+            raise BackendError(f"it could not go on (exit code {status}); the next reconcile tries again")
+        if status < 0 or status > 128:  # stopped by a signal, not by its own doing
             raise BackendError(f"stopped with exit code {status}; the next reconcile goes on from there")
-        self._store.put_if_absent(
-            claims.record_key(run.key), canonical_json(self._record(run, status)) + b"\n"
-        )
+        if status not in _ENDED and (free := shutil.disk_usage(ROOT).free) < ROOM_BYTES:
+            raise BackendError(
+                f"it failed with exit code {status}, and {ROOT} has {free / 1e6:,.0f} MB left; make room, "
+                "the next reconcile tries again"
+            )
+        claims.record_end(self._store, run.key, self._record(run, status))
 
     def _seen(self, run: OneRun) -> Seen:
         """A run has been started for good only when it has ended: what has no record is taken up again."""
         found = claims.read_intent(self._store, run.schedule, run.slot_file)
         keys = dict.fromkeys([run.key, *([found[0].key] if found else [])])
-        ended = tuple(key for key in keys if self._has_record(key))
-        settled = (replace(found[0], at=""), found[1]) if found else None  # nobody else is at work on it
-        return Seen(settled, ended)
-
-    def _has_record(self, key: str) -> bool:
-        try:
-            self._store.get(claims.record_key(key))
-        except MissingError:
-            return False
-        return True
+        ended = tuple(key for key in keys if claims.has_record(self._store, key))
+        if found is None or found[0].held not in ("", self._id):
+            return Seen(found, ended or ((found[0].held,) if found else ()))
+        settled = replace(found[0], at="", held="")  # nobody else is at work on it
+        return Seen((settled, found[1]), ended)
 
     def _record(self, run: OneRun, status: int) -> dict[str, Any]:
         return {
@@ -106,9 +107,9 @@ def slots_since(store: Store, schedules: Mapping[str, Schedule], now: datetime) 
     """
     found = {}
     for name, schedule in schedules.items():
-        noted = _read(store, name)
-        if noted is not None and noted["times"] == _times(schedule):
-            found[name] = datetime.fromisoformat(noted["since"])
+        noted = claims.read_json(store, _key(name))
+        if noted is not None and noted[0]["times"] == _times(schedule):
+            found[name] = datetime.fromisoformat(noted[0]["since"])
         else:
             found[name] = now
     return found
@@ -118,14 +119,9 @@ def note_slots(store: Store, schedules: Mapping[str, Schedule], since: Mapping[s
     """Note from when the slots of each schedule count at the next reconcile."""
     for name, schedule in schedules.items():
         content = {"times": _times(schedule), "since": since[name].isoformat()}
-        try:
-            stored = store.get(_key(name))
-            before, tag = stored.data, stored.tag
-        except MissingError:
-            before, tag = b"", None
-        data = canonical_json(content) + b"\n"
-        if data != before:
-            store.replace(_key(name), data, tag)
+        before, tag = claims.read_json(store, _key(name)) or (None, None)
+        if content != before:
+            store.replace(_key(name), canonical_json(content) + b"\n", tag)
 
 
 def _times(schedule: Schedule) -> str:
@@ -134,14 +130,6 @@ def _times(schedule: Schedule) -> str:
 
 def _key(name: str) -> str:
     return f"runs/schedules/{name}.json"
-
-
-def _read(store: Store, name: str) -> dict[str, str] | None:
-    try:
-        found: dict[str, str] = json.loads(store.get(_key(name)).data)
-    except MissingError:
-        return None
-    return found
 
 
 def lock_path() -> Path:

@@ -14,7 +14,7 @@ follows from what is there, so a crash between any two leaves nothing to repair 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -54,8 +54,8 @@ class Seen:
 class Actual:
     """All that is there."""
 
-    versions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """By a version's name its pipeline's id and its own."""
+    versions: Collection[str] = frozenset()
+    """Names of versions that are there."""
     recurring: tuple[ActualRecurring, ...] = ()
     runs: Mapping[str, Seen] = field(default_factory=dict)
     """By the key of a run that is wanted."""
@@ -132,7 +132,8 @@ def plan(desired: Desired, actual: Actual, now: datetime) -> Plan:
     """Return what to do next; no actions if what is there is what is wanted, or has to be waited for."""
     actions: list[Action] = _uploads(desired, actual)
     wanted = {recurring.schedule: recurring for recurring in desired.recurring}
-    for schedule in sorted(wanted.keys() | {one.schedule for one in actual.recurring}):
+    unknown = {one.schedule for one in desired.unknown}  # what is there of them stays as it is
+    for schedule in sorted((wanted.keys() | {one.schedule for one in actual.recurring}) - unknown):
         own = [one for one in actual.recurring if one.schedule == schedule]
         actions += _recurring_steps(wanted.get(schedule), own, actual)
     unsettled, queued, starts = [], [], dict[str, int]()

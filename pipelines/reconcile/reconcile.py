@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from graftline.errors import GraftlineError
-from graftline.pipelines.reconcile.desired import Desired, OneRun
-from graftline.pipelines.reconcile.planning import Action, Actual, plan
+from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
+from graftline.pipelines.reconcile.planning import Action, Actual, Plan, plan
 
 ROUNDS = 12
 """A schedule needs 5: upload, create, pause the old, unpause, delete. The rest is for lost answers."""
@@ -50,11 +50,13 @@ class Outcome:
     """What is still to do: nothing, unless calls failed."""
     unsettled: tuple[OneRun, ...]
     queued: tuple[OneRun, ...]
+    unknown: tuple[Unknown, ...] = ()
+    """Schedules of which it could not be told what they want; nothing was done about them."""
 
     @property
     def settled(self) -> bool:
         """Whether what is there is what is wanted, apart from runs that `concurrency` holds back."""
-        return not self.left and not self.unsettled
+        return not self.left and not self.unsettled and not self.unknown
 
 
 def reconcile(
@@ -77,13 +79,17 @@ def reconcile(
     Raises:
         BackendError: what is there could not be told.
     """
+
+    def look() -> tuple[datetime, Desired, Plan]:
+        now = clock()
+        desired = desire(now)
+        return now, desired, plan(desired, backend.observe(desired, now), now)
+
     done: list[Action] = []
     failures: list[str] = []
     fruitless = 0
     for _ in range(ROUNDS):
-        now = clock()
-        desired = desire(now)
-        step = plan(desired, backend.observe(desired, now), now)
+        now, desired, step = look()
         before = len(done)
         for action in step.actions:
             on_action(action)
@@ -98,4 +104,6 @@ def reconcile(
             break
         if fruitless:
             pause()
-    return Outcome(tuple(done), tuple(failures), step.actions, step.unsettled, step.queued)
+    else:
+        _, desired, step = look()  # what the last round did is not left
+    return Outcome(tuple(done), tuple(failures), step.actions, step.unsettled, step.queued, desired.unknown)

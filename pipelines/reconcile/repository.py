@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graftline.environment import ROOT
-from graftline.errors import InputError
+from graftline.errors import GraftlineError, InputError
 from graftline.pipelines.reconcile.schedules import Schedule, load_schedules
 
 if TYPE_CHECKING:
@@ -107,13 +107,20 @@ class GitRepository:
         Args:
             root: the checkout.
             local: for the local backend, where the code is the checkout itself and not images.
-            store_url: where releases live, and the digests and shifts of data that was read once.
+            store_url: where releases live, and the digests and shifts of data that was read once. The runs are told it.
 
         Raises:
-            InputError: no git repository, a shallow one, or what is checked out differs from the commit.
+            InputError: no git repository, a shallow one, what is checked out differs from the commit, or a store that
+                runs on a cluster cannot reach.
         """
+        if not local and not store_url.startswith("s3://"):
+            raise InputError(
+                "--store", f"'{store_url}' is a folder of this machine, and the runs are on a cluster",
+                expected="s3://BUCKET/PREFIX", fix="leave it out to use `store` of pipelines/settings.yaml",
+            )  # fmt: skip
         self.root, self._local, self._store_url = root, local, store_url
         self._works: dict[str, Work] = {}
+        self._not_measured: dict[str, GraftlineError] = {}
         self.commit = self._git("rev-parse", "--verify", "HEAD")
         if self._git("rev-parse", "--is-shallow-repository") == "true":
             raise InputError(
@@ -152,9 +159,15 @@ class GitRepository:
     def shift(self, name: str) -> Shift | None:
         from graftline.pipelines.reconcile.shift import measure_shift
 
-        return measure_shift(
-            self.schedules[name].task, self.work(name).data_digest, self._store_url, self.root
-        )
+        if name in self._not_measured:
+            raise self._not_measured[name]
+        try:
+            return measure_shift(
+                self.schedules[name].task, self.work(name).data_digest, self._store_url, self.root
+            )
+        except GraftlineError as error:
+            self._not_measured[name] = error  # reading the data again would take as long, and fail alike
+            raise
 
     def _paths(self, kind: str, task: str) -> tuple[str, ...]:
         """Return what a kind of change looks at, relative to the checkout."""
@@ -176,7 +189,8 @@ class GitRepository:
 
         pipeline = compiled(schedule.task, profiles=profiles_of(schedule), overrides=schedule.set)
         return Work(
-            task=schedule.task, pipeline=pipeline.pipeline, version=pipeline.version, parameters=pipeline.parameters,
+            task=schedule.task, pipeline=pipeline.pipeline, version=pipeline.version,
+            parameters=pipeline.parameters | {"store": self._store_url},
             images=self._images().model_dump(), data_digest=self._data_digest(schedule.task),
             revision=self._data_revision(schedule.task), spec=pipeline.spec,
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +10,16 @@ from typing import Any
 
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
+from graftline.pipelines.reconcile.claims import read_json
 from graftline.pipelines.reconcile.repository import Shift
-from graftline.store import MissingError, Store, open_store
+from graftline.store import open_store
 
 
 def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Shift | None:
     """Return the shift of the task's data in the checkout; None if nothing was released, or it holds no profile.
 
-    The component `validate` measures it, in a process of its own, and the figures are kept in the store: the same
-    data and champion are compared once.
+    The component `validate` measures it, in a process of its own, and its index is kept in the store: the same data and
+    champion are compared once. The limit is the one that the parameters say now.
 
     Args:
         task: the folder under data/.
@@ -37,25 +37,28 @@ def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Sh
     if release is None:
         return None
     key = f"runs/shifts/{task}/{data_digest[:16]}-{release.version}.json"
-    figures = _read(store, key)
-    if figures is None:
-        figures = _validate(task, store_url, root)
-        store.put_if_absent(key, canonical_json(figures) + b"\n")
-    if not figures:
+    found = read_json(store, key)
+    if found is None:
+        observed = _validate(task, store_url, root)
+        index = observed["index"] if observed else None
+        store.put_if_absent(key, canonical_json({"index": index}) + b"\n")
+    else:
+        index = found[0].get("index")
+    if index is None:
         return None
-    return Shift(figures["champion"], figures["limit"], figures["index"])
+    return Shift(release.name, _limit(root / "data" / task / "params.yaml"), index)
 
 
-def _read(store: Store, key: str) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(store.get(key).data)
-    except MissingError:
-        return None
-    return found
+def _limit(params: Path) -> float:
+    """Return `validate.drift_warning` of a task."""
+    from graftline.components.validate.params import ValidateParams
+    from graftline.params import load_document, section
+
+    return section(*load_document(params), "validate", ValidateParams).drift_warning
 
 
 def _validate(task: str, store_url: str, root: Path) -> dict[str, Any]:
-    """Return what validate observed; empty if the champion has nothing to compare with."""
+    """Return what validate observed of drift; empty if the champion has nothing to compare with."""
     from graftline.engines.local import pull_raw
     from graftline.records import read_execution
 

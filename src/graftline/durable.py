@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from graftline.errors import InputError
+from graftline.errors import BusyError
 
 
 def fsync_directory(folder: Path) -> None:
@@ -68,7 +68,7 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
     """Hold an advisory lock beside `path`; the kernel frees it when the process dies, however it dies.
 
     Raises:
-        InputError: another process holds it.
+        BusyError: another process holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -77,7 +77,7 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(
+        raise BusyError(
             path, f"another run of {what} is writing here", fix="wait for it to end, or give another folder"
         ) from None
     try:

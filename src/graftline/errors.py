@@ -36,7 +36,13 @@ class InputError(GraftlineError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel whole from a worker process: an exception's own way would call it with the message alone."""
-        return partial(InputError, expected=self.expected, fix=self.fix), (self.where, self.found)
+        return partial(type(self), expected=self.expected, fix=self.fix), (self.where, self.found)
+
+
+class BusyError(InputError):
+    """Another process is at work in the same place (exit code 75): the same command succeeds once it has ended."""
+
+    exit_code = EXIT_PREEMPTED
 
 
 class RefusalError(GraftlineError):

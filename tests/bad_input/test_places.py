@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from harness import HANG_SECONDS, TRAINING, Call, Parts, call, put_old_output, run_here, snapshot
 
+from graftline.errors import EXIT_PREEMPTED
 from graftline.records import verify
 
 Refused = Callable[..., Any]
@@ -198,8 +199,8 @@ def test_a_second_run_of_a_stage_is_refused_and_the_first_ends_well(
         first.send_signal(signal.SIGSTOP)  # so that what lies beside the output holds still
         second = training(parts, out, epochs=10)
         message = (f"{out}: another run of pretrain is writing here; wait for it to end",)
-        refused(second, *message, older=(False,))
-        refused(second, *message, process=True, older=(False,))
+        refused(second, *message, code=EXIT_PREEMPTED, older=(False,))
+        refused(second, *message, code=EXIT_PREEMPTED, process=True, older=(False,))
         first.send_signal(signal.SIGCONT)
         assert first.wait(HANG_SECONDS) == 0
     finally:

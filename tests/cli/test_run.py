@@ -21,6 +21,7 @@ from textwrap import dedent
 
 import pytest
 
+from graftline.durable import exclusive
 from graftline.environment import ROOT
 from graftline.params import COMPONENTS
 from graftline.releases.catalogue import Release, champion, list_releases, resolve
@@ -449,9 +450,33 @@ def test_the_local_engine_never_writes_a_pointer(repo: Path) -> None:
 def test_two_runs_of_a_task_at_once_are_refused(repo: Path) -> None:
     with running(repo, "--set", "pretrain.seconds=30"):
         done = graftline(repo, "run", "toy")
-        assert done.returncode == 2
+        assert done.returncode == 75, "nothing is wrong with the input: try again"
         (line,) = done.stderr.splitlines()
         assert "another run" in line
+
+
+def test_a_schedule_without_a_cluster_runs_a_task_and_waits_for_a_run_by_hand(repo: Path) -> None:
+    """`graftline reconcile --backend local` through to the release; a run by hand at the same time costs no slot."""
+    (repo / "pipelines/schedules.yaml").write_text(
+        "schedules:\n  toy:\n    task: toy\n    on_change: [parameters]\n"
+    )
+    (repo / "data/toy/params.yaml").write_text(
+        dedent(TASK).replace("learning_rate: 0.1", "learning_rate: 0.3")
+    )
+    git(repo, "commit", "-qam", "a schedule")
+    reconcile = ("reconcile", "--backend", "local", "--store", str(repo / "store"))
+    with exclusive(repo / "outputs/toy", what="a person"):
+        held = graftline(repo, *reconcile)
+    assert held.returncode == 75
+    assert "another run of `graftline run toy` is writing here" in held.stderr
+    assert releases(repo) == [1]
+    assert not list((repo / "store/runs").glob("*.json"))
+    done = graftline(repo, *reconcile)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert releases(repo) == [1, 2]
+    (record,) = (repo / "store/runs").glob("*.json")
+    assert json.loads(record.read_text())["state"] == "SUCCEEDED"
+    assert graftline(repo, *reconcile).stdout == "nothing to do\n"
 
 
 def test_a_dvc_process_at_work_is_one_clear_line(repo: Path) -> None:
@@ -469,7 +494,7 @@ def test_a_dvc_process_at_work_is_one_clear_line(repo: Path) -> None:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert done.returncode == 2
+    assert done.returncode == 75
     (line,) = done.stderr.splitlines()
     assert "another DVC process is at work" in line
 

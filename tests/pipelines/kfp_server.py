@@ -5,6 +5,8 @@ unknown field or a wrong enumeration is refused as the gRPC gateway refuses it, 
 models. State lives in memory. `tick` does what KFP's controller of scheduled workflows does with recurring runs
 (backend/src/crd/controller/scheduledworkflow in kubeflow/pipelines: no_catchup runs the latest missed slot,
 max_concurrency holds a slot back, `[[ScheduledTime.FORMAT]]` and `[[RunUUID]]` are replaced in parameters).
+With a `namespace` it is a multi-user installation: what the API server's canAccess... functions ask of a call
+(backend/src/apiserver/server there), a namespace or the id of something in one, is asked here.
 
     backend = KfpBackend()
     with serve(backend) as url: ...                  over a socket: kfp.Client(host=url), kfp_server_api
@@ -85,6 +87,8 @@ class KfpBackend:
     """The state of the server, and what its methods do to it."""
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    namespace: str = ""
+    """Of the one user of a multi-user installation: a call that names none is refused. Empty: a standalone one."""
     fault: Callable[[Request], Fault | None] = lambda request: None
     experiments: dict[str, Any] = field(default_factory=dict)
     pipelines: dict[str, Any] = field(default_factory=dict)
@@ -212,6 +216,7 @@ class KfpBackend:
         for method, pattern, act in _ROUTES:
             if method == request.method and (found := pattern.fullmatch(request.path)):
                 try:
+                    self._check_place(request)
                     answer = act(self, request, *map(unquote, found.groups()))
                 except Refused as refused:
                     return refused.status, _error(refused.status, str(refused))
@@ -219,6 +224,22 @@ class KfpBackend:
                     self.log.append(request)
                 return 200, _client.sanitize_for_serialization(answer)
         return 404, _error(404, f"no such method: {request.method} {request.path}")
+
+    def _check_place(self, request: Request) -> None:
+        """Refuse what a multi-user installation refuses: a call that says nothing of a namespace, or another one."""
+        if not self.namespace or not re.fullmatch(
+            "/(experiments|pipelines(/upload|/names/[^/]+)?|runs|recurringruns)", request.path
+        ):
+            return  # the rest names something that lies in a namespace
+        body = request.body if isinstance(request.body, dict) else {}
+        experiment = request.query.get("experiment_id") or body.get("experiment_id")
+        given = request.query.get("namespace") or body.get("namespace")
+        if not given and experiment in self.experiments:
+            given = self.experiments[experiment].namespace
+        if not given:
+            raise Refused(400, "a resource cannot have an empty namespace in multi-user mode")
+        if given != self.namespace:
+            raise Refused(403, f"no access to namespace {given}")
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=next(self._count)))
@@ -525,7 +546,7 @@ _ID = "([^/:]+)"
 _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = [
     (method, re.compile(path), act)
     for method, path, act in (
-        ("GET", "/healthz", lambda b, r: models.V2beta1GetHealthzResponse(multi_user=False)),
+        ("GET", "/healthz", lambda b, r: models.V2beta1GetHealthzResponse(multi_user=bool(b.namespace))),
         ("POST", "/experiments", _create_experiment),
         ("GET", "/experiments", _list(
             models.V2beta1ListExperimentsResponse, "experiments", lambda b, r: _namespaced(r, b.experiments.values())
@@ -619,6 +640,30 @@ class _Response:
 
 
 @contextmanager
+def hearing(status: int = 401, page: bytes = b"") -> Iterator[tuple[str, list[str | None]]]:
+    """Answer everything with a status and an HTML page; give the url, and each request's Authorization as it comes."""
+    heard: list[str | None] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _any(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            heard.append(self.headers["Authorization"])
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        do_GET = do_POST = _any  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _serving(Handler) as url:
+        yield url, heard
+
+
+@contextmanager
 def serve(backend: KfpBackend) -> Iterator[str]:
     """Serve `backend` on a local socket, one request at a time; give its url."""
     lock = threading.Lock()
@@ -669,7 +714,13 @@ def serve(backend: KfpBackend) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with _serving(Handler) as url:
+        yield url
+
+
+@contextmanager
+def _serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

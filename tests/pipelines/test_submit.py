@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 from click.testing import Result
-from kfp_server import Fault, KfpBackend, Request, serve
+from kfp_server import Fault, KfpBackend, Request, hearing, serve
 from kfp_server_api import models
 from typer.testing import CliRunner
 
@@ -23,7 +22,7 @@ from graftline.cli import app
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
 from graftline.pipelines import compile as compiling
-from graftline.pipelines import data
+from graftline.pipelines import data, settings
 from graftline.pipelines.compile import CompiledPipeline, compiled
 
 TASK = "mnist"
@@ -67,11 +66,11 @@ def pipeline() -> CompiledPipeline:
 
 @pytest.fixture
 def server(pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server without anything on it; the checkout stands at HEAD with nothing changed."""
+    """A multi-user server without anything on it; the checkout stands at HEAD with nothing changed."""
     monkeypatch.setattr(data, "committed_revision", lambda task: HEAD)
     monkeypatch.setattr(compiling, "compiled", once_each)
     monkeypatch.delenv("GRAFTLINE_KFP_TOKEN", raising=False)
-    backend = KfpBackend()
+    backend = KfpBackend(namespace="graftline")
     with serve(backend) as url:
         yield Server(backend, url)
 
@@ -80,7 +79,9 @@ def finish(server: Server, steps: dict[str, str], state: str, message: str = "")
     """Let the run that is submitted next pass through `steps` and end in `state`, in the background."""
 
     def act() -> None:
-        while not server.backend.runs:
+        for _ in range(4000):  # a command that fails submits nothing
+            if server.backend.runs:
+                break
             time.sleep(0.005)
         (run_id,) = server.backend.runs
         details = []
@@ -227,7 +228,7 @@ def test_an_answer_that_was_lost_is_settled_by_the_same_command(server: Server, 
 def test_the_token_is_sent_and_never_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     token = "a-secret-token"
     monkeypatch.setenv("GRAFTLINE_KFP_TOKEN", token)
-    with heard() as (url, headers):
+    with hearing() as (url, headers):
         done = CliRunner().invoke(app, ["submit", TASK, "--endpoint", url])
     assert set(headers) == {f"Bearer {token}"}
     assert isinstance(done.exception, GraftlineError)
@@ -235,30 +236,27 @@ def test_the_token_is_sent_and_never_shown(server: Server, monkeypatch: pytest.M
     assert "401" in str(done.exception)
 
 
-class heard:  # noqa: N801  (a context manager)
-    """A server that refuses everything and notes each request's Authorization."""
+@pytest.mark.parametrize("multi_user", [True, False])
+def test_a_multi_user_installation_is_told_the_namespace_and_a_standalone_one_is_not(
+    server: Server, multi_user: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = settings.load_settings().model_copy(update={"multi_user": multi_user})
+    monkeypatch.setattr(settings, "load_settings", lambda: told)
+    assert isinstance(server.submit().exception, GraftlineError) != multi_user
+    server.backend.namespace = ""
+    done = server.submit()
+    assert done.exit_code == 0
+    assert ("was submitted before" in done.output) == multi_user
+    (experiment,) = server.backend.experiments.values()
+    (made,) = server.backend.pipelines.values()
+    assert experiment.namespace == made.namespace == ("graftline" if multi_user else None)
 
-    def __enter__(self) -> tuple[str, list[str | None]]:
-        headers: list[str | None] = []
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                headers.append(self.headers["Authorization"])
-                self.send_response(401)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        return f"http://127.0.0.1:{self._server.server_port}", headers
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+def test_a_login_page_is_no_kubeflow(server: Server) -> None:
+    with hearing(200, b"<html>Log in</html>") as (url, _):
+        done = CliRunner().invoke(app, ["submit", TASK, "--endpoint", url])
+    assert isinstance(done.exception, GraftlineError)
+    assert "an answer that is not Kubeflow's: text/html" in str(done.exception)
 
 
 @pytest.mark.parametrize("endpoint", ["", "kubeflow.example.com"])

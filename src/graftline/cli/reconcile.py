@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from graftline.pipelines.reconcile.reconcile import Backend, Outcome
     from graftline.store import Store
 
-TOKEN = "GRAFTLINE_KFP_TOKEN"  # noqa: S105  (the name of a variable)
 PAUSE_SECONDS = 2.0
 """Between two tries of calls that failed."""
 TRY_AGAIN = 75
@@ -47,8 +46,8 @@ def reconcile(
     """Make recurring runs and runs match pipelines/schedules.yaml at the commit that is checked out.
 
     The same again changes nothing more, whenever the last one was stopped. A token for Kubeflow is read from
-    $GRAFTLINE_KFP_TOKEN. Exit codes: 0 all is as declared, 75 a call failed or its outcome is not known yet (run it
-    again), 2 bad input, 1 anything else.
+    $GRAFTLINE_KFP_TOKEN. Exit codes: 0 all is as declared; 75 run it again: a call failed or its outcome is not known
+    yet, another reconcile is at work, or what a schedule wants could not be told; 2 bad input, 1 anything else.
     """
     from graftline.pipelines.reconcile.planning import plan
 
@@ -57,12 +56,12 @@ def reconcile(
             now = scene.clock()
             desired = scene.desire(now)
             steps = plan(desired, scene.backend.observe(desired, now), now)
-            _print_steps([str(action) for action in steps.actions], as_json)
+            _print_steps([str(action) for action in steps.actions], desired, as_json)
             return
         outcome = scene.reconcile()
     if outcome is None:
         typer.echo("another reconcile is at work; nothing done")
-        return
+        raise typer.Exit(TRY_AGAIN)
     _print_outcome(outcome, as_json)
     if not outcome.settled:
         raise typer.Exit(TRY_AGAIN)
@@ -116,7 +115,7 @@ def _opened(place: Place, endpoint: str, store_url: str) -> Iterator[Scene]:
 
 def _local(store: Store) -> Scene:
     from graftline.durable import exclusive
-    from graftline.errors import InputError
+    from graftline.errors import BusyError
     from graftline.pipelines.reconcile.desired import desired_locally
     from graftline.pipelines.reconcile.local import LocalBackend, lock_path, note_slots, slots_since
     from graftline.pipelines.reconcile.reconcile import reconcile
@@ -135,7 +134,7 @@ def _local(store: Store) -> Scene:
         with ExitStack() as stack:
             try:
                 stack.enter_context(exclusive(lock_path(), what="reconcile"))
-            except InputError:
+            except BusyError:
                 return None
             note_slots(store, schedules, slots_since(store, schedules, _now()))
             outcome = reconcile(backend, desire, _now, on_action=_say)
@@ -148,47 +147,59 @@ def _local(store: Store) -> Scene:
 
 @contextmanager
 def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
-    import os
     import time
     import uuid
 
-    from graftline.errors import InputError
+    from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.reconcile.desired import desired_on_kubeflow
-    from graftline.pipelines.reconcile.kubeflow import KubeflowBackend, connect
+    from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
     from graftline.pipelines.reconcile.lease import Lease
     from graftline.pipelines.reconcile.reconcile import reconcile
     from graftline.pipelines.reconcile.repository import GitRepository
     from graftline.pipelines.settings import load_settings
     from graftline.store import open_store
 
-    if not endpoint.startswith(("http://", "https://")):
-        raise InputError(
-            "--endpoint", repr(endpoint), expected="http://... or https://...",
-            fix="set $GRAFTLINE_KFP to the address of Kubeflow Pipelines, or use --backend local",
-        )  # fmt: skip
+    check_endpoint(endpoint, otherwise=", or use --backend local")
     settings = load_settings()
-    store = open_store(store_url or settings.store)  # the one that the runs use
+    store = open_store(store_url or settings.store)  # runs are told the same one
     repository = GitRepository(store_url=store.url)
 
     def desire(now: datetime) -> Desired:
         return desired_on_kubeflow(repository, now)
 
-    with connect(endpoint, os.environ.get(TOKEN, "")) as client:
-        backend = KubeflowBackend(client, store, service_account=settings.service_account)
+    with connect(endpoint) as client:
+        api = KubeflowApi(client, namespace=settings.api_namespace, service_account=settings.service_account)
+        backend = KubeflowBackend(api, store)
 
         def act() -> Outcome | None:
             lease = Lease(store, uuid.uuid4().hex)
-            if not lease.acquire(_now()):
-                return None
-            try:
-                return reconcile(
-                    backend, desire, _now,
-                    on_action=lambda action: lease.check(_now()), pause=lambda: time.sleep(PAUSE_SECONDS),
-                )  # fmt: skip
-            finally:
-                lease.release()
+            with _ends_in_order():
+                if not lease.acquire(_now()):
+                    return None
+                try:
+                    return reconcile(
+                        backend, desire, _now,
+                        on_action=lambda action: lease.check(_now()), pause=lambda: time.sleep(PAUSE_SECONDS),
+                    )  # fmt: skip
+                finally:
+                    lease.release()
 
         yield Scene(backend, desire, _now, act)
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that a pod that is taken away gives its lease back."""
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _now() -> datetime:
@@ -202,13 +213,15 @@ def _say(action: object) -> None:
     typer.echo(f"graftline: {action}", err=True)
 
 
-def _print_steps(steps: list[str], as_json: bool) -> None:
+def _print_steps(steps: list[str], desired: Desired, as_json: bool) -> None:
     import json
 
+    unknown = [f"{one.schedule}: {one.reason}" for one in desired.unknown]
     if as_json:
-        typer.echo(json.dumps({"next": steps}, indent=1))
-    else:
-        typer.echo("\n".join(steps) or "nothing to do")
+        typer.echo(json.dumps({"next": steps, "unknown": unknown}, indent=1))
+        return
+    for line in [*steps, *(f"cannot tell {line}" for line in unknown)] or ["nothing to do"]:
+        typer.echo(line)
 
 
 def _print_outcome(outcome: Outcome, as_json: bool) -> None:
@@ -217,12 +230,15 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
     done = [str(action) for action in outcome.done]
     failures, left = list(outcome.failures), [str(action) for action in outcome.left]
     unsettled, queued = [run.name for run in outcome.unsettled], [run.name for run in outcome.queued]
+    unknown = [f"{one.schedule}: {one.reason}" for one in outcome.unknown]
     if as_json:
         lists = {"done": done, "failures": failures, "left": left, "unsettled": unsettled, "queued": queued}
+        lists["unknown"] = unknown
         typer.echo(json.dumps({"settled": outcome.settled} | lists, indent=1))
         return
     for label, lines in (
-        ("done", done), ("failed", failures), ("to do", left), ("not known yet", unsettled), ("waits", queued)
+        ("done", done), ("failed", failures), ("to do", left), ("not known yet", unsettled), ("waits", queued),
+        ("cannot tell", unknown),
     ):  # fmt: skip
         for line in lines:
             typer.echo(f"{label:14} {line}")

@@ -40,7 +40,8 @@ def run(
 ) -> None:
     """Bring a task's release up to date with its data, code and parameters, skipping what has not changed.
 
-    Exit codes: 0 done, 2 bad input, 3 the gate refused the release, 130 interrupted, 1 anything else.
+    Exit codes: 0 done, 2 bad input, 3 the gate refused the release, 75 try again (another run is at work here, or this
+    one was stopped), 130 interrupted, 1 anything else.
     """  # fmt: skip
     import time
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from graftline.pipelines.runkey import Run
     from graftline.pipelines.submit import Progress
 
-TOKEN = "GRAFTLINE_KFP_TOKEN"  # noqa: S105  (the name of a variable)
-
 
 def submit(
     task: Annotated[str, typer.Argument(help="the task: a folder under data/")],
@@ -52,31 +50,27 @@ def submit(
     started twice. A token for the server is read from $GRAFTLINE_KFP_TOKEN.
     With --watch: 0 done, 3 the gate refused, 1 the run failed. Without: 0 once it is submitted.
     """
-    import os
     from dataclasses import replace
 
     from graftline.cli.assignments import parse_assignments
-    from graftline.errors import InputError
     from graftline.pipelines.compile import compiled
-    from graftline.pipelines.reconcile.kubeflow import connect
+    from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.settings import load_settings
     from graftline.pipelines.submit import Submission, exit_code
     from graftline.profiles import parse_choices
 
-    if not endpoint.startswith(("http://", "https://")):
-        raise InputError(
-            "--endpoint", repr(endpoint), expected="http://... or https://...",
-            fix="set $GRAFTLINE_KFP to the address of Kubeflow Pipelines",
-        )  # fmt: skip
+    check_endpoint(endpoint)
     pipeline = compiled(
         task, profiles=parse_choices(profiles or []), overrides=parse_assignments(assignments or [])
     )
     if store:
         pipeline = replace(pipeline, parameters=pipeline.parameters | {"store": store})
     run = _plan(pipeline, again)
-    with connect(endpoint, os.environ.get(TOKEN, "")) as client:
-        server = Submission(client, endpoint)
-        submitted = server.submit(pipeline, run, load_settings().service_account)
+    settings = load_settings()
+    with connect(endpoint) as client:
+        api = KubeflowApi(client, namespace=settings.api_namespace, service_account=settings.service_account)
+        server = Submission(api, endpoint)
+        submitted = server.submit(pipeline, run)
         before = f"was submitted before: {submitted.before.lower()}; --again starts another"
         typer.echo(f"run       {run.name}, {before if submitted.before else 'submitted'}")
         typer.echo(f"version   {pipeline.version}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.environment import ROOT
-from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError, InputError
+from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, BusyError, GraftlineError, InputError
 from graftline.params import COMPONENTS
 from graftline.records import read_execution
 
@@ -192,7 +192,7 @@ def _repository(on_event: Callable[[str, str], None] = lambda stage, event: None
         except DvcException as error:
             causes = _causes(error)
             if any(isinstance(cause, LockError) for cause in causes):
-                raise InputError(
+                raise BusyError(
                     ROOT / ".dvc",
                     "another DVC process is at work here",
                     fix="wait for it to end, then run again",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
+from graftline.errors import GraftlineError
+from graftline.pipelines import conclude
 from graftline.pipelines.reconcile import claims
-from graftline.pipelines.reconcile.lease import SECONDS, Lease
+from graftline.pipelines.reconcile.lease import KEY, SECONDS, Lease
 from graftline.store import open_store
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -77,3 +82,59 @@ def test_one_lease_at_a_time_until_it_is_given_back_or_runs_out(tmp_path: Path) 
     assert one.acquire(NOW + timedelta(seconds=SECONDS))
     two.release()  # it is one's now
     assert not two.acquire(NOW + timedelta(seconds=SECONDS))
+
+
+def test_a_slot_that_a_run_has_begun_is_not_asked_for_again(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    claims.ask(store, "nightly", "s", "old", NOW, None)
+    stale = claims.read_intent(store, "nightly", "s")
+    assert claims.hold(store, "old", "run-1", schedule="nightly", slot="s") is None
+    assert not claims.ask(store, "nightly", "s", "new", NOW, stale)
+    assert not claims.ask(store, "nightly", "s", "new", NOW, claims.read_intent(store, "nightly", "s"))
+    claims.refused(store, "nightly", "s")  # the answer to an older request
+    held = claims.read_intent(store, "nightly", "s")
+    assert held is not None
+    assert (held[0].key, held[0].held) == ("old", "run-1")
+    assert claims.hold(store, "new", "run-2", schedule="nightly", slot="s") is not None
+
+
+def test_of_a_run_and_a_reconcile_at_once_one_gets_the_slot(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    for number in range(20):
+        slot, key = f"s{number}", f"old-{number}"
+        claims.ask(store, "nightly", slot, key, NOW, None)
+        seen = claims.read_intent(store, "nightly", slot)
+        with ThreadPoolExecutor(2) as pool:
+            first_step = pool.submit(claims.hold, store, key, "run", schedule="nightly", slot=slot)
+            ask = pool.submit(claims.ask, store, "nightly", slot, "new", NOW, seen)
+        assert (first_step.result() is None) != ask.result()
+
+
+def end(store: Path, key: str, run: str, slot: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a run's last step; return what it says."""
+    reason = json.dumps({"kind": "schedule", "schedule": "nightly", "slot": slot})
+    conclude.main([
+        "--status", '{"state": "FAILED"}', "--task", "toy", "--store", str(store), "--run-key", key,
+        "--run-id", run, "--version", "v", "--revision", "r", "--data-digest", "d", "--reason", reason,
+    ])  # fmt: skip
+    return capsys.readouterr().out
+
+
+def test_a_run_that_was_refused_over_its_slot_records_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(str(tmp_path))
+    assert claims.hold(store, "old", "run-1", schedule="nightly", slot="s") is None
+    assert claims.hold(store, "new", "run-2", schedule="nightly", slot="s") is not None
+    said = end(tmp_path, "new", "run-2", "s", capsys)
+    assert said == "conclude: slot s of schedule nightly is run under the key old; nothing to record\n"
+    assert not claims.has_record(store, "new")
+    assert end(tmp_path, "old", "run-1", "s", capsys) == "conclude: runs/old.json\n"
+    assert claims.has_record(store, "old")
+
+
+def test_a_lease_that_is_no_json_is_named(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.put_if_absent(KEY, b"{")
+    with pytest.raises(GraftlineError, match=f"{KEY} is not JSON; it was changed by hand, delete it"):
+        Lease(store, "one").acquire(NOW)

@@ -6,7 +6,9 @@ The commits are a list in memory (world.py) or a small git repository; Kubeflow 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,16 +18,20 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from kfp_server import Fault, serve
+from kfp_server import Fault, Request, hearing, serve
 from test_kubeflow import HOURLY, ON_PUSH, Wired
 from test_repository import Checkout
 from typer.testing import CliRunner
+from world import ModelRepository
 
 from graftline.cli import app
 from graftline.environment import ROOT
-from graftline.errors import InputError
+from graftline.errors import GraftlineError, InputError
+from graftline.pipelines import settings
 from graftline.pipelines.reconcile import local, repository
 from graftline.pipelines.reconcile.desired import OneRun
+from graftline.pipelines.reconcile.lease import Lease
+from graftline.store import open_store
 from graftline.yamlfile import load_yaml
 
 command = import_module("graftline.cli.reconcile")  # the package names the function alike
@@ -33,12 +39,13 @@ command = import_module("graftline.cli.reconcile")  # the package names the func
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Wired]:
-    """A Kubeflow over HTTP, and a repository of two schedules in front of it."""
+    """A multi-user Kubeflow over HTTP, and a repository of two schedules in front of it."""
     made = Wired(now=datetime.now(UTC).replace(microsecond=0))
     made.commit(schedules={"hourly": HOURLY, "on-push": ON_PUSH})
     monkeypatch.setattr(repository, "GitRepository", lambda **_: made.repository)
     monkeypatch.setattr(command, "_now", lambda: made.now)
     monkeypatch.setattr(command, "PAUSE_SECONDS", 0.0)
+    made.backend.namespace = "graftline"
     with serve(made.backend) as made.url:
         monkeypatch.setenv("GRAFTLINE_KFP", made.url)
         monkeypatch.setenv("GRAFTLINE_STORE", str(tmp_path / "store"))
@@ -66,7 +73,7 @@ def test_drift_reconcile_drift(world: Wired) -> None:
 def test_json_for_programs(world: Wired) -> None:
     done = json.loads(graftline("reconcile", "--json").output)
     assert done["settled"] is True
-    assert done["failures"] == done["left"] == done["unsettled"] == done["queued"] == []
+    assert done["failures"] == done["left"] == done["unsettled"] == done["queued"] == done["unknown"] == []
     found = json.loads(graftline("drift", "--json").output)
     assert {row["verdict"] for row in found} == {"same"}
     assert len(found) == 2
@@ -95,15 +102,114 @@ def test_without_an_endpoint_the_line_says_what_to_do(world: Wired) -> None:
 
 
 def test_a_token_is_sent_and_not_shown(world: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
-    from graftline.pipelines.reconcile.kubeflow import connect
-
     monkeypatch.setenv("GRAFTLINE_KFP_TOKEN", "a-secret")
-    world.backend.fault = lambda request: Fault("refuse", 401)
-    assert "a-secret" not in graftline("drift").output
-    with connect(world.url, "a-secret") as client:
-        headers: dict[str, str] = {}
-        client.update_params_for_auth(headers, [], ["Bearer"])
-    assert headers == {"authorization": "Bearer a-secret"}
+    with hearing(401) as (url, headers):
+        told = graftline("drift", "--endpoint", url)
+        done = graftline("reconcile", "--endpoint", url)
+    assert set(headers) == {"Bearer a-secret"}
+    assert "401" in told.output
+    assert "a-secret" not in told.output + done.output + str(done.exception)
+
+
+def standalone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the settings say that Kubeflow is a standalone installation."""
+    told = settings.load_settings().model_copy(update={"multi_user": False})
+    monkeypatch.setattr(settings, "load_settings", lambda: told)
+
+
+def test_what_is_made_in_a_multi_user_installation_lies_in_the_namespace(world: Wired) -> None:
+    assert graftline("reconcile").exit_code == 0
+    assert graftline("drift").exit_code == 0
+    backend = world.backend
+    made = [*backend.experiments.values(), *backend.pipelines.values(), *backend.recurring_runs.values()]
+    assert {one.namespace for one in made} == {"graftline"}
+    assert len(backend.runs) == 1
+
+
+def test_without_a_namespace_a_multi_user_installation_answers_400(
+    world: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standalone(monkeypatch)
+    result = graftline("drift")
+    assert result.exit_code == 2
+    assert "400 a resource cannot have an empty namespace in multi-user mode" in result.output
+
+
+def test_a_standalone_installation_is_told_no_namespace(
+    world: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standalone(monkeypatch)
+    world.backend.namespace = ""
+    given: list[Any] = []
+
+    def note(request: Request) -> None:
+        given.append(request.query.get("namespace"))
+        given.append(request.body.get("namespace") if isinstance(request.body, dict) else None)
+
+    world.backend.fault = note
+    assert graftline("reconcile").exit_code == 0
+    assert graftline("drift").exit_code == 0
+    assert set(given) == {None}
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        (b"<html>Log in</html>", "text/html; charset=utf-8, not a JSON object"),
+        (b"{}", "pipeline_id is missing"),
+    ],
+)
+def test_a_login_page_is_no_empty_kubeflow(world: Wired, page: bytes, message: str) -> None:
+    with hearing(200, page) as (url, _):
+        told = graftline("drift", "--endpoint", url)
+        done = graftline("reconcile", "--endpoint", url)
+    assert told.exit_code == 2
+    assert f"an answer that is not Kubeflow's: {message}" in told.output
+    assert isinstance(done.exception, GraftlineError)
+
+
+def test_while_another_reconcile_is_at_work_nothing_is_done_and_the_code_is_75(world: Wired) -> None:
+    lease = Lease(open_store(os.environ["GRAFTLINE_STORE"]), "another")
+    assert lease.acquire(world.now)
+    result = graftline("reconcile")
+    assert (result.exit_code, result.output) == (75, "another reconcile is at work; nothing done\n")
+    assert not world.backend.log
+    lease.release()
+    assert graftline("reconcile").exit_code == 0
+
+
+def test_a_reconcile_that_is_told_to_stop_gives_its_lease_back(
+    world: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(request: Request) -> None:
+        if request.changes:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        world.backend.fault = stop
+        assert graftline("reconcile").exit_code == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert Lease(open_store(os.environ["GRAFTLINE_STORE"]), "another").acquire(world.now)
+
+
+def test_a_schedule_that_cannot_be_told_is_named(world: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = ModelRepository.changed
+
+    def broken(repository: ModelRepository, name: str) -> Any:
+        if name == "on-push":
+            raise GraftlineError("data/digits: a toy mistake")
+        return changed(repository, name)
+
+    monkeypatch.setattr(ModelRepository, "changed", broken)
+    assert "cannot tell on-push: data/digits: a toy mistake" in graftline("reconcile", "--dry-run").output
+    result = graftline("reconcile")
+    assert result.exit_code == 75
+    assert "unpause hourly." in result.output
+    assert "cannot tell    on-push: data/digits: a toy mistake" in result.output
+    assert json.loads(graftline("reconcile", "--json").output)["unknown"]
+    assert graftline("drift").exit_code == 2
 
 
 @pytest.fixture
@@ -131,23 +237,24 @@ def test_schedules_work_with_no_cluster(checkout: Checkout) -> None:
 def test_a_second_reconcile_of_a_checkout_ends_at_once(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner: list[str] = []
+    inner: list[tuple[int, str]] = []
 
     def run(one: OneRun, url: str) -> int:
-        inner.append(graftline("reconcile", "--backend", "local").output)
+        result = graftline("reconcile", "--backend", "local")
+        inner.append((result.exit_code, result.output))
         return 0
 
     monkeypatch.setattr(local, "_graftline_run", run)
     graftline("reconcile", "--backend", "local")
-    assert inner == ["another reconcile is at work; nothing done\n"]
+    assert inner == [(75, "another reconcile is at work; nothing done\n")]
 
 
-def test_a_local_run_is_graftline_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command itself, for a task that does not exist: it ends with its own exit code."""
+def test_a_local_run_is_graftline_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The command itself, for a task that does not exist; tests/cli/test_run.py has one that does."""
     checkout = Checkout(tmp_path)
     (run,) = checkout.desire(checkout.now).runs
-    assert run.work.task == "digits"
     assert local._graftline_run(run, str(tmp_path / "store")) == 2
+    assert "data: no task 'digits'" in capfd.readouterr().err
 
 
 def test_the_crontab_and_the_units_call_this_command() -> None:

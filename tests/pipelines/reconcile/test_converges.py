@@ -11,8 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from machine import Machine
 from world import World
 
-from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
-from graftline.pipelines.reconcile.repository import Work
+from graftline.pipelines.kubeflow_api import KubeflowApi, Version
 
 STEPS = int(os.environ.get("GRAFTLINE_RECONCILE_STEPS", "10000"))
 LENGTH = 50
@@ -61,13 +60,13 @@ def test_a_version_that_is_not_pinned_is_found(monkeypatch: pytest.MonkeyPatch) 
     class Mutant(Machine):
         steps = 0
 
-    pinned = KubeflowBackend._reference
+    pinned = KubeflowApi._reference
 
-    def unpinned(backend: KubeflowBackend, work: Work) -> Any:
-        reference = pinned(backend, work)
+    def unpinned(api: KubeflowApi, version: Version) -> Any:
+        reference = pinned(api, version)
         reference.pipeline_version_id = None
         return reference
 
-    monkeypatch.setattr(KubeflowBackend, "_reference", unpinned)
+    monkeypatch.setattr(KubeflowApi, "_reference", unpinned)
     with pytest.raises(AssertionError, match="is not pinned"):
         run_state_machine_as_test(Mutant, settings=histories(50, derandomize=True, phases=[Phase.generate]))

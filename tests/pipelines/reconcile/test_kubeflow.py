@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 from kfp_server import Fault, KfpBackend, Request, serve
-from world import MemoryStore, Process, Turn, World
+from kfp_server_api import models
+from world import MemoryStore, ModelRepository, Process, Turn, World
 
+from graftline.errors import InputError
+from graftline.pipelines.kubeflow_api import KubeflowApi, connect
 from graftline.pipelines.reconcile import claims, planning
-from graftline.pipelines.reconcile.desired import Desired, OneRun, Recurring
+from graftline.pipelines.reconcile import reconcile as reconciling
+from graftline.pipelines.reconcile.desired import Desired, OneRun, Recurring, Unknown
 from graftline.pipelines.reconcile.drift import Row, exit_code, rows
-from graftline.pipelines.reconcile.kubeflow import KubeflowBackend, connect
+from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
 from graftline.pipelines.reconcile.reconcile import BackendError, reconcile
 from graftline.pipelines.reconcile.repository import Work, profiles_of
 from graftline.pipelines.reconcile.schedules import Schedule
@@ -32,7 +36,10 @@ class Wired(World):
         if process is not None:
             return super().kubeflow(store, process)
         self.client = connect(self.url)
-        return KubeflowBackend(self.client.__enter__(), store or self.store, service_account="graftline-run")
+        api = KubeflowApi(
+            self.client.__enter__(), namespace=self.backend.namespace, service_account="graftline-run"
+        )
+        return KubeflowBackend(api, store or self.store)
 
 
 @pytest.fixture
@@ -191,6 +198,40 @@ def test_a_run_that_arrives_late_stops_if_another_was_started_meanwhile(world: W
     assert sorted(run.state for run in world.backend.runs.values()) == ["FAILED", "SUCCEEDED"]
 
 
+def test_a_late_run_that_begins_before_its_slot_is_asked_for_again_keeps_the_slot(
+    world: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit gives the slot another key; the run of the old key arrives just before the intent is replaced."""
+    on_data = ON_PUSH.model_copy(update={"on_change": frozenset({"data"})})
+    world.commit(schedules={"on-data": on_data})
+    world.backend.fault = lambda request: (
+        Fault("late") if request.path == "/runs" and request.changes else None
+    )
+    world.reconcile(None)
+    world.backend.fault = lambda request: None
+    world.pass_time(timedelta(seconds=claims.GRACE_SECONDS + 301))
+    world.commit(code=1)
+    ask = claims.ask
+
+    def just_before(*arguments: Any) -> bool:
+        world.backend.land()
+        for run in list(world.backend.runs.values()):
+            if run.state == "PENDING":
+                world.first_step(run.run_id)
+        return ask(*arguments)
+
+    monkeypatch.setattr(claims, "ask", just_before)
+    world.reconcile(None)
+    world.run_all()
+    world.check()
+    assert len(world.worked) == len(world.backend.runs) == 1
+    monkeypatch.undo()
+    outcome = world.reconcile(None)
+    assert outcome is not None
+    assert outcome.settled
+    assert not outcome.done
+
+
 def test_a_refused_run_is_asked_for_again_at_once(world: Wired) -> None:
     world.commit(schedules={"on-push": ON_PUSH})
     world.backend.fault = lambda request: (
@@ -243,6 +284,8 @@ def test_concurrency_holds_a_run_back_until_another_has_ended(world: Wired) -> N
     assert outcome is not None
     assert len(outcome.queued) == 1
     assert len(world.backend.runs) == 1
+    (row,) = drift(world)
+    assert (row.actual, row.verdict) == ("waits: 1 of 1 at work", "same")
     world.run_all()
     world.reconcile(None)
     assert len(world.backend.runs) == 2
@@ -271,6 +314,64 @@ def test_while_one_reconcile_holds_the_lease_another_does_nothing(world: Wired) 
     assert not world.backend.log
     first.run()
     assert world.plan().actions == ()
+
+
+def test_a_schedule_that_cannot_be_told_is_left_alone_and_stops_no_other(
+    world: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = HOURLY.model_copy(update={"task": "words"})
+    world.commit(schedules={"hourly": HOURLY, "words": words})
+    world.reconcile(None)
+    before = {one.recurring_run_id for one in enabled(world.backend) if one.display_name[:5] == "words"}
+    work = ModelRepository.work
+
+    def broken(repository: ModelRepository, name: str) -> Work:
+        if name == "words":
+            raise InputError("data/words/params.yaml", "a toy mistake")
+        return work(repository, name)
+
+    monkeypatch.setattr(ModelRepository, "work", broken)
+    world.commit(code=1)
+    outcome = world.reconcile(None)
+    assert outcome is not None
+    assert not outcome.settled
+    assert outcome.unknown == (Unknown("words", "data/words/params.yaml: a toy mistake"),)
+    assert before <= {one.recurring_run_id for one in enabled(world.backend)}
+    versions = {version_of(world, one) for one in enabled(world.backend)}
+    assert world.repository.work("hourly").version in versions
+    found = drift(world)
+    assert exit_code(found) == 2
+    assert [(row.name, row.verdict) for row in found if row.verdict != "same"] == [("words", "unknown")]
+    monkeypatch.undo()
+    outcome = world.reconcile(None)
+    assert outcome is not None
+    assert outcome.settled
+
+
+def test_what_the_last_round_did_is_not_left_to_do(world: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new schedule takes three rounds: upload, create, unpause."""
+    monkeypatch.setattr(reconciling, "ROUNDS", 3)
+    world.commit(schedules={"hourly": HOURLY})
+    outcome = world.reconcile(None)
+    assert outcome is not None
+    assert len(outcome.done) == 3
+    assert outcome.settled
+
+
+def test_runs_of_people_that_were_given_nothing_are_no_trouble(world: Wired) -> None:
+    world.commit(schedules={"on-push": ON_PUSH})
+    world.reconcile(None)
+    world.run_all()
+    theirs = models.V2beta1Run(
+        run_id="x", display_name="by hand", state="RUNNING", created_at=world.now,
+        experiment_id=next(iter(world.backend.experiments)),
+    )  # fmt: skip
+    world.commit(code=1)
+    theirs.display_name = next(run.name for run in world.desired().runs)
+    world.backend.runs["x"] = theirs
+    outcome = world.reconcile(None)
+    assert outcome is not None
+    assert [str(action)[:5] for action in outcome.done] == ["uploa", "start"]
 
 
 def drift(world: Wired) -> list[Row]:
@@ -310,7 +411,7 @@ def test_a_plan_is_a_function_of_what_is_there() -> None:
     world.commit(schedules={"hourly": HOURLY})
     desired = world.desired()
     (wanted,) = desired.recurring
-    versions = {wanted.work.version: ("p", "v")}
+    versions = {wanted.work.version}
 
     def there(name: str, identity: str, enabled: bool, minute: int) -> planning.ActualRecurring:
         created = datetime.fromisoformat(f"2026-03-27T12:{minute:02}:00+00:00")

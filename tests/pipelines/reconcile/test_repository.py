@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from graftline.canonical import read_json
 from graftline.durable import write_new
-from graftline.errors import InputError
-from graftline.pipelines.reconcile.desired import Desired, OneRun, desired_locally
+from graftline.engines import local as engine
+from graftline.environment import ROOT
+from graftline.errors import GraftlineError, InputError
+from graftline.pipelines import compile as compiling
+from graftline.pipelines.compile import compiled
+from graftline.pipelines.reconcile import claims, shift
+from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown, desired_locally
 from graftline.pipelines.reconcile.local import LocalBackend, note_slots, slots_since
 from graftline.pipelines.reconcile.reconcile import Outcome, reconcile
 from graftline.pipelines.reconcile.repository import Changed, GitRepository
+from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
 
 SCHEDULES = """
@@ -238,39 +249,131 @@ def test_a_reconcile_that_is_killed_during_a_run_goes_on_with_it(checkout: Check
     assert len(checkout.runs) == 1
 
 
-def test_parameters_of_a_schedule_are_for_clusters(checkout: Checkout) -> None:
-    checkout.change("pipelines/schedules.yaml", SCHEDULES + "    set: {finetune.epochs: 3}\n")
-    with pytest.raises(InputError, match="the local backend runs the checkout as it is"):
-        checkout.reconcile()
-
-
-def shifted(checkout: Checkout, monkeypatch: pytest.MonkeyPatch, figures: dict[str, Any]) -> None:
-    """Let validate observe these figures, and a champion be there. What validate itself measures, its tests show."""
-    from graftline.pipelines.reconcile import shift
-    from graftline.releases import catalogue
-
-    class Champion:
-        version = 3
-
-    monkeypatch.setattr(catalogue, "champion", lambda store, task: Champion())
-    monkeypatch.setattr(shift, "_validate", lambda task, store_url, root: figures)
-
-
-def test_new_data_runs_only_when_it_has_shifted_beyond_the_limit(
+def test_a_run_that_failed_on_a_full_disk_is_tried_again(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watching = SCHEDULES.replace("[data, parameters, code]", "[shift]")
-    checkout.change("pipelines/schedules.yaml", watching)
-    figures = {"champion": "digits@3", "limit": 0.25, "index": {"label": 0.1, "image.mean": 0.2}}
-    shifted(checkout, monkeypatch, figures)
-    checkout.reconcile()
+    usage = type(shutil.disk_usage(checkout.root))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, 10**6))
+    checkout.status = 2
+    outcome = checkout.reconcile()
+    assert not outcome.settled
+    assert "has 1 MB left; make room" in outcome.failures[0]
+    monkeypatch.undo()
+    checkout.status = 0
+    assert checkout.reconcile().settled
+    assert len({run.key for run in checkout.runs}) == 1
+
+
+def test_a_slot_that_a_run_elsewhere_has_begun_is_not_run_here(checkout: Checkout) -> None:
+    (run,) = checkout.desire(checkout.now).runs
+    held = claims.hold(checkout.store, "k", "run-on-a-cluster", schedule=run.schedule, slot=run.slot_file)
+    assert held is None
+    assert checkout.reconcile().settled
     assert not checkout.runs
+
+
+def test_parameters_of_a_schedule_are_for_clusters(checkout: Checkout) -> None:
+    checkout.change("pipelines/schedules.yaml", SCHEDULES + "    set: {finetune.epochs: 3}\n")
+    outcome = checkout.reconcile()
+    assert not outcome.settled
+    assert "the local backend runs the checkout as it is" in outcome.unknown[0].reason
+
+
+def raw_images(folder: Path, brightness: int) -> None:
+    """Write 300 images of 8 by 8 pixels in two classes."""
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 100, (300, 64), dtype=np.uint8) + np.uint8(brightness)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"image": pa.array(list(pixels)), "label": pa.array([row % 2 for row in range(300)])})
+    pq.write_table(table, folder / "images.parquet")
+
+
+IMAGES = """
+columns:
+  image: {type: image, shape: [8, 8]}
+  label: {type: integer, role: label, classes: [0, 1]}
+"""
+
+
+def test_new_data_runs_only_when_it_has_shifted_beyond_the_limit_of_now(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured by the real validate against a champion in the store. DVC brings no data: it lies there already."""
+    monkeypatch.setattr(engine, "pull_raw", lambda task: False)
+    measured: list[str] = []
+    measure = shift._validate
+
+    def counted(task: str, store_url: str, root: Path) -> dict[str, Any]:
+        measured.append(task)
+        return measure(task, store_url, root)
+
+    monkeypatch.setattr(shift, "_validate", counted)
+    checkout.change("data/digits/expectations.yaml", IMAGES)
+    checkout.change("pipelines/schedules.yaml", SCHEDULES.replace("[data, parameters, code]", "[shift]"))
+    raw = checkout.root / "data/digits/raw"
+    raw_images(raw, 0)
+    checkout.reconcile()
+    assert not checkout.runs, "nothing was released yet"
+
+    learnt = checkout.root.with_name("learnt")
+    validate = [
+        sys.executable, "-m", "graftline.components.validate", "--params", '{"task": "digits"}', "--in-raw", raw,
+        "--in-expectations", raw.with_name("expectations.yaml"), "--out-dataset", learnt,
+    ]  # fmt: skip
+    subprocess.run([*validate, "--store", checkout.store.url], check=True)
+    draft = Draft("digits", {"profile.json": learnt / "profile.json"}, {})
+    publish(checkout.store, draft, Publication("0" * 32, fresh=True))
+    checkout.change("data/digits/params.yaml", "task: digits\nvalidate: {drift_warning: 50}\n")
+    raw_images(raw, 60)
     checkout.change("data/digits/raw.dvc", "outs: [{md5: 2, path: raw}]\n")
-    shifted(checkout, monkeypatch, figures | {"index": {"label": 0.31, "image.mean": 0.2}})
+    checkout.reconcile()
+    assert not checkout.runs, "shifted, and not beyond the limit"
+    checkout.change("data/digits/params.yaml", "task: digits\nvalidate: {drift_warning: 0.25}\n")
     checkout.reconcile()
     checkout.reconcile()
     (run,) = checkout.runs
-    record = read_json(Path(checkout.store.url, "runs", f"{run.key}.json"))
-    assert record["reason"]["kind"] == "shift"
-    assert record["reason"]["index"] == {"label": 0.31}
-    assert (record["reason"]["champion"], record["reason"]["limit"]) == ("digits@3", 0.25)
+    assert len(measured) == 1, "once for this data and champion"
+    reason = read_json(Path(checkout.store.url, "runs", f"{run.key}.json"))["reason"]
+    assert (reason["kind"], reason["champion"], reason["limit"]) == ("shift", "digits@1", 0.25)
+    assert "label" not in reason["index"]
+    assert 0.25 < reason["index"]["image.mean"] < 50
+
+
+def test_data_whose_shift_cannot_be_measured_stops_no_other_schedule(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "  other:\n    task: digits\n    on_change: [shift]\n"
+    checkout.change("pipelines/schedules.yaml", SCHEDULES + other)
+    tries: list[str] = []
+
+    def broken(task: str, *_: Any) -> None:
+        tries.append(task)
+        raise GraftlineError("data/digits: its shift could not be measured")
+
+    monkeypatch.setattr(shift, "measure_shift", broken)
+    outcome = checkout.reconcile()
+    assert len(checkout.runs) == 1
+    assert outcome.unknown == (Unknown("other", "data/digits: its shift could not be measured"),)
+    assert not outcome.settled
+    repository = checkout.repository()
+    tries.clear()
+    for _ in range(2):
+        with pytest.raises(GraftlineError):
+            repository.shift("other")
+    assert len(tries) == 1, "reading the data again would fail alike"
+
+
+def test_runs_are_told_the_store_that_reconcile_uses(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "compiled", lambda task, **_: compiled("mnist"))
+    monkeypatch.setattr(GitRepository, "_data_digest", lambda repository, task: "d" * 64)
+    shutil.copy(ROOT / "images.lock", checkout.root)
+    work = GitRepository(checkout.root, store_url="s3://other/place").work("digits")
+    assert work.parameters["store"] == "s3://other/place"
+    assert work.parameters.keys() == compiled("mnist").parameters.keys()
+
+
+def test_a_store_on_this_machine_is_none_for_a_cluster(checkout: Checkout) -> None:
+    with pytest.raises(InputError, match="is a folder of this machine, and the runs are on a cluster"):
+        GitRepository(checkout.root, store_url=checkout.store.url)

@@ -21,6 +21,7 @@ import kfp_server_api
 from kfp_server import ACTIVE, Fault, InProcess, KfpBackend
 
 from graftline.digests import sha256_bytes
+from graftline.pipelines.kubeflow_api import KubeflowApi
 from graftline.pipelines.reconcile import claims, planning
 from graftline.pipelines.reconcile.desired import Desired, desired_on_kubeflow
 from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
@@ -342,7 +343,7 @@ class World:
     def kubeflow(self, store: MemoryStore | None = None, process: Process | None = None) -> KubeflowBackend:
         client = kfp_server_api.ApiClient()
         client.rest_client = Transport(self.backend, process)
-        return KubeflowBackend(client, store or self.store)
+        return KubeflowBackend(KubeflowApi(client), store or self.store)
 
     def desired(self) -> Desired:
         return desired_on_kubeflow(self.repository, self.now)
