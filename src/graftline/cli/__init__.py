@@ -42,7 +42,7 @@ app.command("schema")(schema)
 
 
 def main() -> None:
-    """Run the command and exit: 0 done, 2 bad input, 3 refused by a gate, 75 try again, 130 interrupted, 1 otherwise."""
+    """Run the command and exit: 0 done, 2 bad input, 3 refused, 75 try again, 130 interrupted, 1 otherwise."""
     from graftline.component import fail, from_os_error
 
     try:
