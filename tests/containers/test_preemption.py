@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,14 +23,21 @@ from graftline.store import Store, open_store
 from graftline.store.bundles import list_bundles
 
 EVERY_SECONDS = 1.0
+EPOCHS = 150
+"""Some eight seconds: long enough to be ended between the first checkpoint and the last step."""
 AWS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
 
 
 @pytest.fixture(scope="module")
 def case(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Case:
     home = tmp_path_factory.getbasetemp()
-    document = {**small.PARAMS, "pretrain": small.PARAMS["pretrain"] | {"epochs": 400}}
-    return cases(small.dataset(home), small.trunk(home), document)["pretrain"]
+    made = cases(small.dataset(home), small.trunk(home), small.PARAMS)["pretrain"]
+    flag = made.arguments.index("--params") + 1
+    document = json.loads(made.arguments[flag])
+    document["pretrain"]["epochs"] = EPOCHS
+    return replace(
+        made, arguments=[*made.arguments[:flag], json.dumps(document), *made.arguments[flag + 1 :]]
+    )
 
 
 @pytest.fixture(scope="module")
