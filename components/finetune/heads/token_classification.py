@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import nn
 
-from graftline.components.finetune.answers import Answers
+from graftline.components.finetune.heads.classification import (
+    TextClassification,
+    TextClassificationParams,
+    TextClassifier,
+)
 from graftline.components.finetune.heads.documents import (
     IGNORED,
     Documents,
@@ -24,21 +26,9 @@ from graftline.components.finetune.heads.documents import (
     padded,
     token_positions,
 )
-from graftline.components.finetune.heads.head import Classes, Joint, Model
-from graftline.components.finetune.heads.joint import JointLanguageModel
-from graftline.components.finetune.heads.transformer import (
-    TextHead,
-    TextHeadParams,
-    TextModel,
-    check_labels,
-    label_settings,
-    longest,
-    saved_model,
-    start_model,
-    with_dropout,
-    zero_classifier,
-)
-from graftline.dataset import Schema, read_tagged
+from graftline.components.finetune.heads.head import Classes, Model
+from graftline.components.finetune.heads.transformer import longest
+from graftline.dataset import read_tagged
 from graftline.text.tokenizer import document_marks, load_tokenizer
 
 if TYPE_CHECKING:
@@ -47,12 +37,10 @@ if TYPE_CHECKING:
 _SHOWN_WORDS = 8  # on each side of a word that was mistaken
 
 
-class TokenClassificationParams(TextHeadParams):
+class TokenClassificationParams(TextClassificationParams):
     """Parameters of the head `token_classification`."""
 
     name: Literal["token_classification"] = "token_classification"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each target spread over all classes (Szegedy et al., 2016)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +66,8 @@ class Sentences(Documents):
         return {"row": rows[self.first].numpy(), "word": self.words[self.first].numpy()}
 
 
-class TokenClassifier(TextModel[Sentences]):
+class TokenClassifier(TextClassifier[Sentences]):
     """Sentences to (words, classes) logits."""
-
-    def __init__(self, *parts: Any, smoothing: float) -> None:
-        super().__init__(*parts)
-        self._smoothing = smoothing
 
     def forward(self, sentences: Sentences) -> torch.Tensor:
         logits = self.network(**self.inputs(sentences)).logits
@@ -91,44 +75,33 @@ class TokenClassifier(TextModel[Sentences]):
         chosen: torch.Tensor = logits[asked.to(logits.device)].float()
         return chosen
 
-    def loss(self, examples: Sentences, seed: int, step: int) -> torch.Tensor:
-        """Return the cross entropy of a batch, the mean over its words."""
+    @staticmethod
+    def targets(examples: Sentences) -> torch.Tensor:
         assert examples.tags is not None
-        with self.learning(examples, seed, step):
-            logits = self(examples)
-        targets = examples.tags[examples.first].to(logits.device)
-        return nn.functional.cross_entropy(logits, targets, label_smoothing=self._smoothing)
+        return examples.tags[examples.first]
 
-    def logits(self, sentences: Sentences, *, fast: bool = False) -> torch.Tensor:
-        """Return (words, classes) float32 logits, in the words' order."""
+    def logits(self, examples: Sentences, *, fast: bool = False) -> torch.Tensor:
         self.eval()
-        number = sentences.first.cumsum(0) - 1
-        found = torch.empty(int(sentences.first.sum()), len(self.network.config.id2label or {}))
+        number = examples.first.cumsum(0) - 1
+        found = torch.empty(int(examples.first.sum()), len(self.network.config.id2label or {}))
         with torch.inference_mode(), self.answering(fast=fast):
-            for chosen in by_length(sentences.lengths):
-                tokens = token_positions(sentences.offsets[chosen], sentences.lengths[chosen])
-                found[number[tokens[sentences.first[tokens]]]] = self(sentences.take(chosen)).cpu()
+            for chosen in by_length(examples.lengths):
+                tokens = token_positions(examples.offsets[chosen], examples.lengths[chosen])
+                found[number[tokens[examples.first[tokens]]]] = self(examples.take(chosen)).cpu()
         return found
 
-    def answer(self, examples: Sentences, *, fast: bool = False) -> Answers:
-        assert examples.tags is not None
-        return Answers.of(examples.tags[examples.first].numpy(), self.probabilities(examples, fast=fast))
 
-    def probabilities(self, sentences: Sentences, *, fast: bool = False) -> np.ndarray:
-        """Return (words, classes) float32 probabilities."""
-        return self.logits(sentences, fast=fast).softmax(dim=1).numpy()
-
-    def score(self, examples: Sentences) -> tuple[int, float]:
-        assert examples.tags is not None
-        logits, tags = self.logits(examples, fast=True), examples.tags[examples.first]
-        return int((logits.argmax(dim=1) == tags).sum()), -nn.functional.cross_entropy(logits, tags).item()
-
-
-class TokenClassification(TextHead[Sentences, TokenClassificationParams]):
+class TokenClassification(TextClassification[Sentences, TokenClassificationParams]):
     """Learns one class a word."""
 
-    examples = Sentences
+    examples, classifier = Sentences, TokenClassifier
     plural, unit, amount = "sentences", "word", "sentences"
+
+    @staticmethod
+    def architecture() -> type:
+        from transformers import AutoModelForTokenClassification
+
+        return AutoModelForTokenClassification
 
     def read(self, dataset: Path, split: str, folder: Path) -> Sentences:
         found = read_tagged(dataset, split)
@@ -178,33 +151,6 @@ class TokenClassification(TextHead[Sentences, TokenClassificationParams]):
         examples = self.encode(folder, sentences, np.arange(len(texts)))
         answers = iter(model.probabilities(examples))
         return [{"words": [_tagged(word, next(answers), classes) for word in words]} for words in sentences]
-
-    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TokenClassifier:
-        from transformers import AutoModelForTokenClassification
-
-        check_labels(schema)
-        settings = {**with_dropout(self._params.dropout), **label_settings(schema)}
-        network, new = start_model(AutoModelForTokenClassification, trunk, scratch=scratch, **settings)
-        zero_classifier(network)
-        model = self._model(network, load_tokenizer(trunk), new)
-        if self._params.lora is not None:
-            model.add_adapters(self._params.lora)
-        return model
-
-    def _model(self, *parts: Any) -> TokenClassifier:
-        return TokenClassifier(*parts, self._params, smoothing=self._params.label_smoothing)
-
-    def joint(
-        self, trunk: Path, model: Model[Sentences], unlabelled: Sentences, batch: int, *, scratch: bool
-    ) -> Joint:
-        assert isinstance(model, TokenClassifier)
-        return JointLanguageModel(trunk, model, unlabelled, batch, scratch=scratch)
-
-    def load(self, folder: Path, facts: dict[str, Any]) -> TokenClassifier:
-        from transformers import AutoModelForTokenClassification
-
-        network = saved_model(AutoModelForTokenClassification, folder)
-        return self._model(network, load_tokenizer(folder), frozenset()).eval()
 
 
 def _word_ids(
