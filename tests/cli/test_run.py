@@ -567,3 +567,15 @@ def test_dvcs_own_commands_work_beside_it(repo: Path) -> None:
     shown = dvc(repo, "exp", "show", "--csv")
     assert "0.3" in shown
     assert releases(repo) == [1], "an experiment that stops at evaluate releases nothing"
+
+
+def test_a_lift_names_what_its_counts_are() -> None:
+    from graftline.cli.run import headlines
+
+    metrics = {"lift_50": 0.158, "lift_50_low": 0.133, "lift_50_high": 0.183, "lift_all": 0.01}
+    metrics |= {"lift_all_low": 0.0, "lift_all_high": 0.02}
+    assert headlines(metrics, "sentences") == [
+        "lift      +15.8 points  95% +13.3 to +18.3, at 50 sentences",
+        "lift      +1.0 points  95% +0.0 to +2.0, at all sentences",
+    ]
+    assert headlines(metrics, "labels a class")[1].endswith("at all labels")

@@ -218,7 +218,9 @@ def _summary(outputs: Path, stages: list[StageRun], total: float, page: Path) ->
         console.print(
             f"outside the components: {total - working:.1f} s, {(total - working) / total:.0%} of the time"
         )
-    for line in headlines(read_json(outputs / "evaluation/metrics.json")):
+    lift = outputs / "evaluation/lift.json"
+    amount = read_json(lift)["amount"] if lift.is_file() else ""
+    for line in headlines(read_json(outputs / "evaluation/metrics.json"), amount):
         console.print(line)
     if stages[-1].state == REFUSED:
         console.print("release   none: the gate refused")
@@ -229,15 +231,20 @@ def _summary(outputs: Path, stages: list[StageRun], total: float, page: Path) ->
     console.print(f"report    {_shown(page)}", soft_wrap=True)
 
 
-def headlines(metrics: dict[str, Any]) -> list[str]:
-    """Return one line for each headline among evaluate's metrics that is there."""
+def headlines(metrics: dict[str, Any], amount: str) -> list[str]:
+    """Return one line for each headline among evaluate's metrics that is there.
+
+    Args:
+        metrics: by name.
+        amount: what the lift's counts are, such as `sentences`.
+    """
     from graftline.lift_names import lift_counts
 
     lines = []
     if "accuracy" in metrics:
         lines.append(f"accuracy  {metrics['accuracy']:.4f}{_interval(metrics, 'accuracy', 1, '.4f')}")
     for count in lift_counts(metrics):
-        labels = "all labels" if count == "all" else f"{count} labels a class"
+        labels = f"all {amount.split()[0]}" if count == "all" else f"{count} {amount}"
         gain = (
             f"{100 * metrics[f'lift_{count}']:+.1f} points{_interval(metrics, f'lift_{count}', 100, '+.1f')}"
         )
