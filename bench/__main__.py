@@ -27,6 +27,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=2_000_000, help="for validate (default: %(default)s)")
     parser.add_argument("--megabytes", type=int, default=1000, help="for tokenise (default: %(default)s)")
+    parser.add_argument("--records", type=int, default=1_000_000, help="for lineage (default: %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=5, help="for mlm, clm, finetune, checkpoint (default: %(default)s)"
     )
@@ -58,7 +59,9 @@ def main() -> None:
 
 def _measure(part: str, arguments: argparse.Namespace) -> list[Figure]:
     if part in PARTS:
-        return PARTS[part](Options(arguments.task, arguments.kills, arguments.rows, arguments.megabytes))
+        return PARTS[part](
+            Options(arguments.task, arguments.kills, arguments.rows, arguments.megabytes, arguments.records)
+        )
     from bench.text_parts import TEXT_PARTS, TextOptions
 
     options = TextOptions(

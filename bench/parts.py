@@ -16,6 +16,7 @@ from bench.clones import clone_of_head, environment_of
 from bench.containers import measure_containers
 from bench.figures import Figure
 from bench.memory import ComponentMemory
+from bench.verify import measure_verify
 from graftline.environment import ROOT
 from graftline.params import COMPONENTS
 
@@ -32,6 +33,8 @@ class Options:
     """For validate."""
     megabytes: int = 1000
     """For tokenise."""
+    records: int = 1_000_000
+    """For lineage."""
 
 
 def measure_run(options: Options) -> list[Figure]:
@@ -144,6 +147,29 @@ def measure_tokenising(options: Options) -> list[Figure]:
     return measure_tokenise(options.megabytes)
 
 
+def measure_signing(options: Options) -> list[Figure]:
+    """What signing and recording add to a stage beyond hashing, in new processes: the median of 9."""
+    from bench.signing import measure
+
+    with tempfile.TemporaryDirectory(prefix="graftline-bench-") as work:
+        seconds = measure(Path(work))["all"]
+    return [Figure("signing and recording a stage", seconds, "<=", 0.3, "s", "python -m bench signing")]
+
+
+def measure_rows(_: Options) -> list[Figure]:
+    """Questions to a row index of 100 million rows, and to one of 20,000 datasets."""
+    from bench import rows
+
+    return rows.measure_rows()
+
+
+def measure_questions(options: Options) -> list[Figure]:
+    """trace, impact and making the index anew, with very many records."""
+    from bench.lineage import measure_lineage
+
+    return measure_lineage(options.records)
+
+
 def _json(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(path.read_text())
     return values
@@ -151,5 +177,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 PARTS = {
     "run": measure_run, "resume": measure_resume, "validate": measure_validate, "startup": measure_startup,
-    "tokenise": measure_tokenising, "containers": measure_containers,
+    "tokenise": measure_tokenising, "containers": measure_containers, "signing": measure_signing,
+    "rows": measure_rows, "verify": lambda options: measure_verify(),
+    "lineage": measure_questions,
 }  # fmt: skip

@@ -29,6 +29,10 @@ RUN_LABEL = "graftline.dev/run"
 # however often a step of it is tried. A label cannot hold a parameter's value, such as that of `run_key`, and a run's
 # name is free text in the UI. https://github.com/kubeflow/pipelines/blob/master/backend/src/common/util/workflow.go
 _RUN_ID = "{{workflow.uid}}"
+KEYS = "/var/run/secrets/graftline/keys"
+"""Where the stages, and the pods of their TrainJobs (infra/components/trainer), see the keyring."""
+_UNSIGNED = ("fetch", "conclude")
+"""The steps that write no record: they are not given a key."""
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _ENDPOINT = "AWS_ENDPOINT_URL"
 
@@ -126,7 +130,7 @@ def secure(task: Any, name: str, settings: Settings) -> None:
     Args:
         task: a step of the pipeline (`kfp.dsl.PipelineTask`).
         name: of the task under data/, for the pods' label.
-        settings: names the user and the secret.
+        settings: names the user and the secrets.
     """
     from kfp import kubernetes
 
@@ -136,6 +140,10 @@ def secure(task: Any, name: str, settings: Settings) -> None:
     kubernetes.use_secret_as_env(task, settings.store_secret, {key: key for key in _CREDENTIALS})
     # A store at AWS itself has no endpoint in the secret; a missing key would keep the pod from starting.
     kubernetes.use_secret_as_env(task, settings.store_secret, {_ENDPOINT: _ENDPOINT}, optional=True)
+    if task.name not in _UNSIGNED:
+        # Optional: a pod without it would wait for ever, a stage without a key says so in one line and ends with 2.
+        kubernetes.use_secret_as_volume(task, settings.signing_secret, KEYS, optional=True)
+        task.set_env_variable("GRAFTLINE_KEYS", KEYS)
     if task.name == "fetch":
         kubernetes.use_secret_as_env(
             task, settings.git_secret, {"token": "GRAFTLINE_GIT_TOKEN"}, optional=True

@@ -28,6 +28,8 @@ class Settings(Params):
     """Of the runs' pods."""
     store_secret: str = "graftline-store"  # noqa: S105  (the name of one)
     """Kubernetes secret with the store's credentials."""
+    signing_secret: str = "graftline-signing"  # noqa: S105
+    """Kubernetes secret with the keyring that the stages sign with (docs/cluster.md)."""
     git_secret: str = "graftline-git"  # noqa: S105
     """Kubernetes secret with `token`, to clone a private repository over https; it may be missing."""
     user: int = Field(default=10001, ge=1)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,30 @@ NOT_IN_CI = {"terraform"}
 """What CI does without: Debian has no package of it (docs/cluster.md, "What has been run")."""
 
 
+HOME = pytest.StashKey[str]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _use_own_home(config)
     for name, (condition, _) in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: runs where {condition}")
+
+
+def _use_own_home(config: pytest.Config) -> None:
+    """Sign with keys of this session and keep caches of its own, in subprocesses too: never the user's.
+
+    pytest-xdist's workers share them.
+    """
+    for name in ("GRAFTLINE_KEY", "GRAFTLINE_PUBLIC_KEY", "GRAFTLINE_RUN"):
+        os.environ.pop(name, None)
+    if not hasattr(config, "workerinput"):
+        config.stash[HOME] = home = tempfile.mkdtemp(prefix="graftline-")
+        os.environ |= {"GRAFTLINE_KEYS": f"{home}/keys", "GRAFTLINE_CACHE": f"{home}/cache"}
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if HOME in config.stash:
+        shutil.rmtree(config.stash[HOME], ignore_errors=True)
 
 
 def pytest_sessionstart() -> None:

@@ -1,17 +1,39 @@
-"""Reading records: what is not one is refused in one line."""
+"""Records: what is not one, or not signed by a trusted key, is refused in one line."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from graftline.canonical import canonical_json
-from graftline.digests import RECORD
+from graftline.component import Component, Context, main
+from graftline.digests import (
+    ENVELOPE,
+    EXECUTION,
+    RECORD,
+    FileDigest,
+    digest_files,
+    digest_path,
+    sha256_bytes,
+)
 from graftline.errors import InputError
-from graftline.records import Dependency, Draft, read_record, verify, write_record
+from graftline.records import (
+    Dependency,
+    Draft,
+    check_signature,
+    read_record,
+    verify,
+    write_execution,
+    write_record,
+)
+from graftline.signing import keyring as stored
+from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal
+from graftline.signing.keys import Signer, load_keyring, make_private, read_signer
 
 
 @pytest.fixture
@@ -51,3 +73,170 @@ def test_the_code_is_what_ran_when_the_draft_was_made(folder: Path, monkeypatch:
     monkeypatch.setenv("GRAFTLINE_COMMIT", "b" * 40)  # somebody commits while it trains
     record = write_record(folder, draft)
     assert {"name": "code", "digest": {"gitCommit": "a" * 40}} in record.dependencies
+
+
+def test_the_envelope_signs_exactly_the_records_bytes_and_is_no_part_of_identity(folder: Path) -> None:
+    envelope = open_envelope((folder / ENVELOPE).read_bytes())
+    assert (envelope.payload, envelope.payload_type) == ((folder / RECORD).read_bytes(), STATEMENT_TYPE)
+    assert check_signature(folder) == [load_keyring().signer().keyid]
+    before = verify(folder)
+    (folder / RECORD).unlink()
+    (folder / ENVELOPE).unlink()
+    bare = digest_path(folder)
+    draft = Draft("pretrain", "digits", "trunk", dependencies=[Dependency("dataset", "0" * 64, "1" * 64)])
+    again = write_record(folder, draft, another_signer(folder.parent))
+    write_execution(folder, {"record": again.sha256})
+    assert (again.sha256, again.content) == (before.sha256, bare), "whoever signs it, it is the same record"
+    assert digest_path(folder) == bare
+    assert (folder / EXECUTION).exists()
+
+
+def another_signer(folder: Path) -> Signer:
+    (folder / "another.key").write_bytes(make_private()[0])
+    return read_signer(folder / "another.key")
+
+
+def unsigned(folder: Path) -> None:
+    (folder / ENVELOPE).unlink()
+
+
+def signed_by_another(folder: Path) -> None:
+    sealed = seal((folder / RECORD).read_bytes(), STATEMENT_TYPE, another_signer(folder.parent))
+    (folder / ENVELOPE).write_bytes(sealed)
+
+
+def forged(folder: Path) -> None:
+    value = json.loads((folder / ENVELOPE).read_bytes())
+    theirs = json.loads(seal((folder / RECORD).read_bytes(), STATEMENT_TYPE, another_signer(folder.parent)))
+    value["signatures"][0]["sig"] = theirs["signatures"][0]["sig"]
+    (folder / ENVELOPE).write_bytes(canonical_json(value))
+
+
+def of_another_record(folder: Path) -> None:
+    sealed = seal(b"{}", STATEMENT_TYPE, load_keyring().signer())
+    (folder / ENVELOPE).write_bytes(sealed)
+
+
+def of_another_type(folder: Path) -> None:
+    sealed = seal((folder / RECORD).read_bytes(), "text/plain", load_keyring().signer())
+    (folder / ENVELOPE).write_bytes(sealed)
+
+
+def with_another_record(folder: Path) -> None:
+    statement = json.loads((folder / RECORD).read_bytes())
+    statement["predicate"]["runDetails"]["byproducts"][0]["annotations"]["accuracy"] = 1
+    (folder / RECORD).write_bytes(canonical_json(statement))
+
+
+def revoked(folder: Path) -> None:
+    keyring = load_keyring()
+    stored.rotate(keyring.folder)
+    stored.revoke(keyring.folder, keyring.signer().keyid)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (unsigned, "missing: the record is not signed; expected its signature"),
+        (signed_by_another, "signed by key [0-9a-f]{64}, which is not known here; expected the signature of a key"),
+        (forged, "forged: it is not signed by key [0-9a-f]{64}, which it names"),
+        (of_another_record, "it signs other bytes .*; expected a signature over sha256 [0-9a-f]{64}"),
+        (of_another_type, "it signs other bytes"),
+        (with_another_record, "it signs other bytes"),
+        (revoked, "signed by key [0-9a-f]{64}, which was revoked"),
+    ],
+)  # fmt: skip
+def test_a_record_without_a_trusted_signature_says_in_which_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], line: str
+) -> None:
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
+    out = tmp_path / "trunk"
+    out.mkdir()
+    (out / "content").write_text("content")
+    write_record(out, Draft("pretrain", "digits", "trunk"))
+    verify(out)
+    change(out)
+    with pytest.raises(
+        InputError, match=rf"record\.dsse\.json: {line}.*; .*run the stage that makes it again"
+    ):
+        verify(out)
+
+
+def test_a_record_of_a_retired_key_is_still_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
+    (tmp_path / "trunk").mkdir()
+    write_record(tmp_path / "trunk", Draft("pretrain", "digits", "trunk"))
+    old = load_keyring().signer().keyid
+    stored.rotate(tmp_path / "keys")
+    verify(tmp_path / "trunk")
+    assert check_signature(tmp_path / "trunk") == [old]
+
+
+def test_a_record_of_another_machine_is_verified_once_its_key_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "theirs"))
+    (tmp_path / "trunk").mkdir()
+    write_record(tmp_path / "trunk", Draft("pretrain", "digits", "trunk"))
+    theirs = load_keyring().signer().public
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "ours"))
+    with pytest.raises(InputError, match=f"signed by key {theirs.keyid}, which is not known here"):
+        verify(tmp_path / "trunk")
+    load_keyring().add_trusted(theirs.pem)
+    verify(tmp_path / "trunk")
+
+
+def copy_lines(context: Context) -> None:
+    (context.out / "lines").write_text(
+        "".join(p.read_text() for p in sorted(context.paths["raw"].glob("*.txt")))
+    )
+
+
+COPY = Component("validate", "Copy.", "dataset", lambda: copy_lines, sources=("raw",))
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    (tmp_path / "raw" / "deep").mkdir(parents=True)
+    (tmp_path / "raw" / "a.txt").write_text("a\n")
+    (tmp_path / "raw" / "deep" / "b.txt").write_text("b\n")
+    return [
+        "--params",
+        '{"task": "digits"}',
+        "--in-raw",
+        str(tmp_path / "raw"),
+        "--out-dataset",
+        str(tmp_path / "out"),
+    ]
+
+
+def test_the_record_names_each_file_of_a_folder_from_outside(tmp_path: Path, arguments: list[str]) -> None:
+    main(COPY, arguments)
+    [raw] = [each for each in verify(tmp_path / "out").dependencies if each["name"] == "raw"]
+    files = [FileDigest(**file) for file in raw["annotations"]["files"]]
+    assert [(file.path, file.size) for file in files] == [("a.txt", 2), ("deep/b.txt", 2)]
+    assert files[0].sha256 == sha256_bytes(b"a\n")
+    assert digest_files(files) == digest_path(tmp_path / "raw") == raw["digest"]["sha256"]
+
+
+def test_a_file_from_outside_is_named_by_its_digest(tmp_path: Path, arguments: list[str]) -> None:
+    main(COPY, [*arguments[:3], str(tmp_path / "raw" / "a.txt"), *arguments[4:]])
+    [raw] = [each for each in verify(tmp_path / "out").dependencies if each["name"] == "raw"]
+    assert raw == {"name": "raw", "digest": {"sha256": sha256_bytes(b"a\n")}}
+
+
+def test_without_a_key_nothing_is_done(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container whose secret is missing says so at once, and not after hours of training."""
+    (tmp_path / "keys").write_text("")
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys" / "none"))
+    with pytest.raises(SystemExit) as end:
+        main(replace(COPY, load=pytest.fail), arguments)
+    assert end.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith(
+        f"validate: {tmp_path}/keys/none: not a directory; expected the folder of the signing keys;"
+    )
+    assert line.count("\n") == 1
+    assert not (tmp_path / "out").exists()

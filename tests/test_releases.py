@@ -94,7 +94,7 @@ def test_the_same_publication_releases_once(store: Store, draft: Draft) -> None:
     assert again.release.manifest == first.release.manifest
     assert not again.promoted
     assert [release.version for release in list_releases(store)] == [1, 2]
-    assert len(read_ledger(store)) == 4
+    assert [entry.event for entry in read_ledger(store)] == ["key", *["release", "promote"] * 2]
 
 
 def test_releases_of_the_same_bits_have_equal_digests(store: Store, draft: Draft, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_32_publishers_at_once_make_32_versions_and_one_of_them_is_champion(
     assert [release.version for release in releases if release.aliases] == [promoted]
     entries = read_ledger(store)
     assert sorted(e.version for e in entries if e.event == "release") == list(range(1, 33))
-    assert len(entries) == 33
+    assert len(entries) == 34, "the key, 32 releases, one promotion"
     assert promotions(store) == [promoted]
     fetch(store, resolve(store, "digits"))
 
@@ -278,7 +278,7 @@ def test_rollback_to_an_unknown_version_lists_what_exists(folder: Path, draft: D
     publish_many(store, draft, 2)
     with pytest.raises(InputError, match="no version 7; expected one of the versions 1, 2"):
         rollback(store, "digits", 7)
-    assert len(read_ledger(store)) == 4
+    assert "rollback" not in {entry.event for entry in read_ledger(store)}
 
 
 def test_a_version_without_a_manifest_does_not_exist(folder: Path, draft: Draft) -> None:
@@ -362,8 +362,8 @@ def test_a_changed_manifest_is_refused(
 def test_an_alias_that_the_ledger_does_not_support_is_refused(folder: Path, draft: Draft) -> None:
     store = open_store(str(folder))
     publish_many(store, draft, 2)
-    (folder / "aliases" / "digits" / "champion.json").write_bytes(b'{"entry":4,"version":1}')
-    with pytest.raises(InputError, match="version 1 by entry 4; expected what that entry says"):
+    (folder / "aliases" / "digits" / "champion.json").write_bytes(b'{"entry":5,"version":1}')
+    with pytest.raises(InputError, match="version 1 by entry 5; expected what that entry says"):
         resolve(store, "digits")
     assert rollback(store, "digits", 2)[1] is False
     assert resolve(store, "digits").version == 2

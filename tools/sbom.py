@@ -5,7 +5,6 @@ CycloneDX 1.6 JSON (ECMA-424). It holds nothing but the lock's content: the same
 
 from __future__ import annotations
 
-import re
 import uuid
 from pathlib import Path
 
@@ -15,18 +14,16 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from graftline.digests import sha256_file
-
-_PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
+from graftline.exports.values import pins
 
 
 def sbom(target: str, lock: Path) -> str:
     """Return the SBOM of the image `target` as JSON: its packages, each with its package URL."""
-    pins = [match.groups() for line in lock.read_text().splitlines() if (match := _PIN.match(line))]
     packages = [
         Component(
             name=name, version=version, purl=PackageURL("pypi", None, name, version), bom_ref=f"{name}=={version}"
         )
-        for name, version in pins
+        for name, version in pins(lock.read_bytes())
     ]  # fmt: skip
     digest = sha256_file(lock)
     image = Component(

@@ -14,11 +14,15 @@ from graftline.components.publish.card import model_card
 from graftline.components.publish.chain import check_chain
 from graftline.components.publish.decision import Decision, read_decision
 from graftline.components.publish.params import PublishParams
-from graftline.digests import RECORD, sha256_bytes
+from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.durable import write_atomic
-from graftline.errors import InputError
+from graftline.environment import lock_bytes
+from graftline.errors import GraftlineError, InputError, RefusalError
 from graftline.releases.catalogue import CHAMPION, Release
+from graftline.releases.evidence import Evidence, keep
 from graftline.releases.publishing import Draft, Receipt, open_publication, publish
+from graftline.rows.building import build
+from graftline.signing.keys import load_keyring
 
 if TYPE_CHECKING:
     from graftline.component import Context
@@ -31,7 +35,7 @@ FILES = {
 of its library, such as config.json and tokenizer.json), and the evaluation's pictures."""
 _OF_THE_RUN = ("metrics.json", "metrics.jsonl", "record.json", "execution.json")
 """Files of a model that tell of its training and are no part of it."""
-CARD, RECEIPT = "README.md", "release.json"
+CARD, RECEIPT, ROWS = "README.md", "release.json", "rows.parquet"
 
 
 def run(context: Context) -> None:
@@ -44,8 +48,15 @@ def run(context: Context) -> None:
     params = context.section("publish", PublishParams)
     check_chain(context.records)
     decision = read_decision(context.paths["evaluation"])
-    decision.check(context.task)
-    draft = _draft(context, params, decision)
+    evidence = _evidence(context)
+    try:
+        decision.check(context.task)
+    except RefusalError:
+        _keep_refused(context, evidence)
+        raise
+    draft = _draft(context, params, decision, evidence)
+    # Before the release: one whose rows cannot be found would be missing from an erasure's plan.
+    _index_rows(context)
     receipt = publish(context.store(), draft, open_publication(context.work, draft))
     if not receipt.promoted:
         print(_warning(decision, receipt), file=sys.stderr)
@@ -53,7 +64,28 @@ def run(context: Context) -> None:
     context.draft.metrics = {"version": receipt.release.version, "promoted": int(receipt.promoted)}
 
 
-def _draft(context: Context, params: PublishParams, decision: Decision) -> Draft:
+def _keep_refused(context: Context, evidence: Evidence) -> None:
+    """Store the lineage of what was refused, and its rows' places. A store that fails changes nothing about it."""
+    try:
+        _index_rows(context)
+        keep(context.store(), evidence, load_keyring())
+    except GraftlineError as error:
+        print(
+            f"publish: warning: the records of what was refused are not in the store: {error}",
+            file=sys.stderr,
+        )
+
+
+def _index_rows(context: Context) -> None:
+    """Enter the dataset's rows into the store's row index. A dataset that validate made has a rows.parquet."""
+    dataset = context.records["dataset"]
+    if ROWS in {file.path for file in dataset.files}:
+        build(context.paths["dataset"] / ROWS, context.store(), context.task, dataset.content)
+    else:
+        print(f"publish: warning: the dataset has no {ROWS}: no question finds its rows", file=sys.stderr)
+
+
+def _draft(context: Context, params: PublishParams, decision: Decision, evidence: Evidence) -> Draft:
     sources = _sources(context)
     files = {name: context.paths[of] / name for name, of in sources.items()}
     plots = {path.name: path for path in sorted(context.paths["evaluation"].glob("*.png"))}
@@ -64,8 +96,9 @@ def _draft(context: Context, params: PublishParams, decision: Decision) -> Draft
     card = context.work / CARD
     write_atomic(card, model_card(context.task, params, context.records, metrics, list(plots)).encode())
     draft = Draft(
-        task=context.task, files=files | plots | {CARD: card}, records=_records(context), metrics=metrics,
+        task=context.task, files=files | plots | {CARD: card}, records=evidence.records, metrics=metrics,
         compared_with=decision.champion, alias=params.alias,
+        envelopes=evidence.envelopes, locks=evidence.locks,
     )  # fmt: skip
     _check_unchanged(context, draft, sources | dict.fromkeys(plots, "evaluation"))
     return draft
@@ -102,15 +135,19 @@ def _metrics(path: Path) -> dict[str, float]:
     return metrics
 
 
-def _records(context: Context) -> dict[str, bytes]:
-    """Return the bytes of each input's record, those that were verified."""
-    found = {name: (context.paths[name] / RECORD).read_bytes() for name in context.records}
-    for name, data in found.items():
+def _evidence(context: Context) -> Evidence:
+    """Return each input's record, the bytes that were verified, its envelope, and the lock file if they name ours."""
+    records = {name: (context.paths[name] / RECORD).read_bytes() for name in context.records}
+    for name, data in records.items():
         if sha256_bytes(data) != context.records[name].sha256:
             raise InputError(
                 context.paths[name] / RECORD, "changed while publishing", fix="run publish again"
             )
-    return found
+    envelopes = {name: (context.paths[name] / ENVELOPE).read_bytes() for name in records}
+    lock = lock_bytes()
+    named = {d["digest"].get("sha256") for record in context.records.values() for d in record.dependencies}
+    locks = {digest: lock for digest in named if lock is not None and digest == sha256_bytes(lock)}
+    return Evidence(records, envelopes, locks)
 
 
 def _receipt(receipt: Receipt) -> dict[str, Any]:

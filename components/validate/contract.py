@@ -43,6 +43,20 @@ class NearDuplicates(Params):
     """
 
 
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Erased(Params):
+    """Rows that must not come back; `graftline erase` fills it in."""
+
+    rows: tuple[Hex64, ...] = ()
+    """Digests of rows, as in rows.parquet."""
+
+    subjects: tuple[Hex32, ...] = ()
+    """Keyed hashes of persons' ids, as in rows.parquet."""
+
+
 class _Column(Params):
     role: Literal["feature", "label", "split", "metadata"] = "metadata"
     """feature: what a model sees, and what decides the split; label: to predict; split: the raw data's own
@@ -208,6 +222,12 @@ class Contract(Params):
     near_duplicates: NearDuplicates | None = None
     """Without it, near-duplicates across splits are not searched for."""
 
+    subject: str | None = None
+    """The column with the id of the person that a row is about. It is stored as a keyed hash and never in clear."""
+
+    erased: Erased = Erased()
+    """Rows that go to the quarantine without their values, whatever the raw data brings."""
+
     @property
     def feature(self) -> tuple[str, Image | Text | Tokens]:
         """The name of the one column that a model sees, and its rules."""
@@ -263,6 +283,7 @@ class Contract(Params):
         if len(splits) > 1 or any(column.type != "string" or column.nullable for column in splits):
             raise ValueError("at most one column has 'role: split'; it is a string and not nullable")
         self._check_near_duplicates()
+        self._check_subject()
         return self
 
     def _check_feature(self) -> None:
@@ -312,6 +333,24 @@ class Contract(Params):
         )
         if getattr(near, wanted) is None or getattr(near, other) is not None:
             raise ValueError(f"near_duplicates: give {wanted} for a column of type {self.feature[1].type}")
+
+    def _check_subject(self) -> None:
+        if self.subject is None:
+            return
+        column = self.columns.get(self.subject)
+        if column is None:
+            raise ValueError(
+                f"subject: there is no column '{self.subject}'{nearest(self.subject, list(self.columns))}"
+            )
+        if not isinstance(column, String | Integer) or column.role != "metadata":
+            raise ValueError(
+                f"subject: '{self.subject}' is a column of type string or integer with the role metadata"
+            )
+        bounded = isinstance(column, Integer) and (column.min, column.max) != (None, None)
+        if column.classes is not None or bounded:
+            raise ValueError(
+                f"columns.{self.subject}: a subject has no classes and no bounds: they would tell of ids"
+            )
 
 
 def load_contract(path: Path) -> Contract:

@@ -59,11 +59,12 @@ def _text_bytes(text: str) -> bytes:
 def row_digests(columns: dict[str, pa.Array], contract: Contract) -> tuple[np.ndarray, np.ndarray]:
     """Return two (n, 32) uint8 arrays: sha256 of each row's features, and of its features and other columns.
 
-    Columns are taken in the order of their names, features first.
+    Columns are taken in the order of their names, features first. The subject's is left out: ids are few, and trying
+    them all against a digest of an otherwise known row would tell whose it is.
     """
     import numpy as np
 
-    others = sorted(set(contract.columns) - set(contract.features))
+    others = sorted(set(contract.columns) - set(contract.features) - {contract.subject})
     features = zip(*(cell_bytes(columns[name]) for name in contract.features), strict=True)
     rest: Iterable[tuple[bytes, ...]] = zip(*(cell_bytes(columns[name]) for name in others), strict=True)
     of_features, of_rows = [], []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from graftline.components.validate.columns import output_type
 from graftline.components.validate.contract import Contract
 from graftline.components.validate.identity import SPLIT_NAMES, TEST, UNLABELLED
+from graftline.rows.subjects import HASH_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,7 @@ class Outputs:
         import pyarrow as pa
 
         self._label = None if contract.label is None else contract.label[0]
-        kept = [name for name in contract.columns if name != contract.split]
+        kept = [name for name in contract.columns if name not in (contract.split, contract.subject)]
         fields = [pa.field("row", pa.int64())]
         fields += [pa.field(name, output_type(contract.columns[name])) for name in kept]
         self._labelled = pa.schema(fields)
@@ -81,11 +82,10 @@ class Outputs:
             pa.schema([("row", pa.int64()), ("rule", pa.string()), ("value", pa.string())]),
             ["rule"],
         )
-        self.rows = _File(
-            folder / "rows.parquet",
-            pa.schema([("row", pa.int64()), ("digest", pa.binary(32)), ("split", pa.string())]),
-            ["split"],
-        )
+        index = [("row", pa.int64()), ("digest", pa.binary(32)), ("split", pa.string())]
+        if contract.subject is not None:
+            index.append(("subject", pa.binary(HASH_BYTES)))
+        self.rows = _File(folder / "rows.parquet", pa.schema(index), ["split"])
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +95,12 @@ class Outputs:
             file.close()
 
     def add_rows(
-        self, rows: np.ndarray, columns: dict[str, pa.Array], digests: np.ndarray, splits: np.ndarray
+        self,
+        rows: np.ndarray,
+        columns: dict[str, pa.Array],
+        digests: np.ndarray,
+        splits: np.ndarray,
+        subjects: pa.Array | None,
     ) -> None:
         """Write good rows: to their splits, to the pool unless in test, and to the row index."""
         import numpy as np
@@ -113,7 +118,8 @@ class Outputs:
         raw = pa.py_buffer(np.ascontiguousarray(digests))
         digest = pa.Array.from_buffers(pa.binary(32), len(rows), [None, raw])
         names = pa.array(np.array(SPLIT_NAMES, object)[splits], pa.string())
-        self.rows.add(pa.table({"row": numbers, "digest": digest, "split": names}))
+        index = {"row": numbers, "digest": digest, "split": names}
+        self.rows.add(pa.table(index | ({} if subjects is None else {"subject": subjects})))
 
     def add_failures(self, failures: Sequence[tuple[int, str, str]]) -> None:
         """Write (row, rule, value), a line each."""

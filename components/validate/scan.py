@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graftline.components.validate import identity, leakage, near, profile, report
 from graftline.components.validate.columns import fact_frame, read_columns
 from graftline.components.validate.contract import Contract, Image, Tags
+from graftline.components.validate.erased import Erasures, withheld
 from graftline.components.validate.facts import ColumnBatch, shorten
 from graftline.components.validate.outputs import Outputs
 from graftline.components.validate.params import ValidateParams
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+WITHHELD = "(withheld: a subject's id)"
 NAMED_ROWS = 5
 """How many rows an error names."""
 
@@ -61,10 +63,12 @@ class Validation:
     class_counts: np.ndarray
     """(classes, splits), int64: rows of each class in each split; of tags, words."""
 
-    def __init__(self, contract: Contract, params: ValidateParams, outputs: Outputs) -> None:
+    def __init__(
+        self, contract: Contract, params: ValidateParams, outputs: Outputs, erasures: Erasures
+    ) -> None:
         import numpy as np
 
-        self.contract, self.params, self.outputs = contract, params, outputs
+        self.contract, self.params, self.outputs, self.erasures = contract, params, outputs, erasures
         self.tally, self.index = Tally(), leakage.Index()
         self.profile = profile.Profile(contract)
         self.samples = report.samples_of(contract)
@@ -84,12 +88,21 @@ class Validation:
         frame = fact_frame(batch, columns, self.contract)
         for name in columns:
             self.tally.nulls[name] += int(frame[f"{name}.given"].isna().sum())
-        failures = self.rules.judge(frame)
+        subjects = self.erasures.hashes(columns, batch.rows)
+        erased = self.erasures.of_subjects(subjects, batch.rows)
+        failures = [f for f in self.rules.judge(frame) if not erased[f.index - batch.first_row]]
         lines = [self._line(failure, batch, columns) for failure in failures]
-        good = np.ones(batch.rows, bool)
+        good = ~erased
         good[[failure.index - batch.first_row for failure in failures]] = False
         taken = {name: column.take(good) for name, column in columns.items()}
-        rows = np.arange(batch.first_row, batch.first_row + batch.rows)[good]
+        rows = np.arange(batch.first_row, batch.first_row + batch.rows)
+        lines += withheld(rows[erased])
+        rows = rows[good]
+        if self.erasures.rows and len(rows):
+            again = self.erasures.of_rows(identity.row_digests(taken, self.contract)[1])
+            lines += withheld(rows[again])
+            taken, rows = {name: values.filter(~again) for name, values in taken.items()}, rows[~again]
+        lines.sort()
         if self.unique_judge is not None and len(rows):
             repeated, keep = self._repeated(self.unique_judge, taken, rows)
             lines = sorted(lines + repeated)
@@ -104,7 +117,9 @@ class Validation:
     ) -> tuple[int, str, str]:
         row = int(failure.index)
         rule = self.rules.rules[failure.rule]
-        if rule.shows == "raw":
+        if rule.column.rpartition(".")[0] == self.contract.subject:
+            value = WITHHELD
+        elif rule.shows == "raw":
             value = columns[rule.name.rpartition(".")[0]].as_found(row - batch.first_row)
         else:
             value = show(failure.value)
@@ -124,11 +139,12 @@ class Validation:
         for failure in judge.judge(pd.DataFrame(facts, index=rows)):
             position = int(np.searchsorted(rows, failure.index))
             name = failure.rule.rpartition(".")[0]
-            value = (
-                f"sha256 {sha256_bytes(cells[name][position])}"
-                if isinstance(self.contract.columns[name], Image)
-                else str(taken[name][position].as_py())
-            )
+            if name == self.contract.subject:
+                value = WITHHELD
+            elif isinstance(self.contract.columns[name], Image):
+                value = f"sha256 {sha256_bytes(cells[name][position])}"
+            else:
+                value = str(taken[name][position].as_py())
             lines.append((int(failure.index), failure.rule, shorten(value)))
             keep[position] = False
         return lines, keep
@@ -140,7 +156,8 @@ class Validation:
         labels = self._label_ids(columns)
         splits = self._splits(columns, of_features, labels)
         self._count_classes(columns, labels, splits)
-        self.outputs.add_rows(rows, columns, of_rows, splits)
+        subjects = self.erasures.hashes_of(columns[self.contract.subject]) if self.contract.subject else None
+        self.outputs.add_rows(rows, columns, of_rows, splits, subjects)
         self.profile.add(columns)
         self.samples.add(columns, labels, splits)
         self.index.rows.append(rows)

@@ -12,6 +12,7 @@ from graftline.component import Context
 from graftline.components.validate import report
 from graftline.components.validate.contract import load_contract
 from graftline.components.validate.drift import PROFILE, drift_warnings
+from graftline.components.validate.erased import ERASED, load_erasures
 from graftline.components.validate.outputs import Outputs
 from graftline.components.validate.params import ValidateParams
 from graftline.components.validate.scan import Tally, Validation
@@ -38,7 +39,7 @@ def run(context: Context) -> None:
     return_freed_memory()
     files = raw_files(raw)
     with Outputs(context.out, contract) as outputs:
-        validation = Validation(contract, params, outputs)
+        validation = Validation(contract, params, outputs, load_erasures(context, contract))
         for batch in read_batches(files, list(contract.columns)):
             validation.add(batch)
             _progress(validation.tally)
@@ -113,6 +114,8 @@ def _rule_lines(validation: Validation, checks: TableChecks) -> list[report.Rule
         )
         for rule in by_row
     ]
+    if erased := validation.tally.by_rule[ERASED]:
+        lines.append(report.RuleLine(ERASED, "no row that was erased", "", rows - erased, rows))
     return lines + [
         report.RuleLine(rule.name, rule.text, rule.expectation, None, None) for rule in checks.rules
     ]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from graftline.records import Record
 
 _NAME = "trainjob"
-_PASSED_ON = ("GRAFTLINE_COMMIT",)
+_PASSED_ON = ("GRAFTLINE_COMMIT", "GRAFTLINE_KEYS")
 
 
 @dataclass(frozen=True)

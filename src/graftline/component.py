@@ -175,6 +175,7 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
     from graftline import records
     from graftline.durable import exclusive, output_directory
     from graftline.params import load_document, task_name
+    from graftline.signing.keys import load_keyring
 
     started = time.time()
     given = vars(arguments)
@@ -210,10 +211,11 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
         with TemporaryDirectory() as folder:
             work(Path(folder))
         return
+    signer = load_keyring().signer()  # where there can be none, it is said before hours of work
     with exclusive(out, what=component.name):
         with output_directory(out) as aside:
             context = work(aside)
-            record = records.write_record(aside, context.draft)
+            record = records.write_record(aside, context.draft, signer)
             records.write_execution(aside, _execution(started, record.sha256) | context.observed)
         for clean_up in context.when_whole:
             clean_up()
@@ -221,7 +223,8 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
     if arguments.executor_output:
         from graftline.executor_output import write_executor_output
 
-        write_executor_output(Path(arguments.executor_output), component.output, out, record)
+        store = given.get("store", "")
+        write_executor_output(Path(arguments.executor_output), component.output, out, record, store=store)
 
 
 def _threads(given: int | None) -> int:
@@ -259,7 +262,6 @@ def _check_inputs(task: str, where: str, verified: dict[str, Record]) -> None:
 
 
 def _dependencies(component: Component, paths: dict[str, Path], verified: dict[str, Record]) -> list[Any]:
-    from graftline.digests import digest_path
     from graftline.records import Dependency
 
     for name in component.sources:
@@ -269,8 +271,19 @@ def _dependencies(component: Component, paths: dict[str, Path], verified: dict[s
                 f"{paths[name]} does not exist",
                 fix="fetch it with `dvc pull`, or check the path",
             )
-    outside = [Dependency(name, digest_path(paths[name])) for name in component.sources]
+    outside = [_source(name, paths[name]) for name in component.sources]
     return outside + [Dependency(name, record.content, record.sha256) for name, record in verified.items()]
+
+
+def _source(name: str, path: Path) -> Any:
+    """Return an input from outside by its digest; of a folder, with the digest of each file, where a trace ends."""
+    from graftline.digests import digest_files, list_files, sha256_file
+    from graftline.records import Dependency
+
+    if not path.is_dir():
+        return Dependency(name, sha256_file(path))
+    files = list_files(path)
+    return Dependency(name, digest_files(files), annotations={"files": [file.as_dict() for file in files]})
 
 
 def _execution(started: float, record: str) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from graftline.canonical import canonical_json
 
 # Written beside the content and left out of its digest: the record names the digest, so it cannot be in it;
-# the execution (times, host) does not change what was made.
+# the execution (times, host) does not change what was made, and neither does who signed the record.
 RECORD = "record.json"
+ENVELOPE = "record.dsse.json"
 EXECUTION = "execution.json"
+BESIDE = (RECORD, ENVELOPE, EXECUTION)
 
 
 @dataclass(frozen=True, order=True)
@@ -36,11 +38,11 @@ def sha256_file(path: Path) -> str:
 
 
 def list_files(folder: Path) -> list[FileDigest]:
-    """Return the digest of each file below `folder`, sorted by path, without the record and the execution."""
+    """Return the digest of each file below `folder`, sorted by path, without what is beside the content."""
     return sorted(
         FileDigest(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_file(path))
         for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).as_posix() not in (RECORD, EXECUTION)
+        if path.is_file() and path.relative_to(folder).as_posix() not in BESIDE
     )
 
 

@@ -70,10 +70,16 @@ def running_code() -> str:
     return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
 
 
+def lock_bytes() -> bytes | None:
+    """Return requirements.lock, or None where it is not shipped."""
+    lock = ROOT / "requirements.lock"
+    return lock.read_bytes() if lock.is_file() else None
+
+
 def lock_digest() -> str | None:
     """Return the sha256 of requirements.lock, or None where it is not shipped."""
-    lock = ROOT / "requirements.lock"
-    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None
+    lock = lock_bytes()
+    return None if lock is None else hashlib.sha256(lock).hexdigest()
 
 
 def image_digest() -> str | None:

@@ -7,9 +7,11 @@ component does not exist in kfp's local runner, and its page in the Kubeflow UI 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from graftline.digests import ENVELOPE
 from graftline.durable import write_atomic
 from graftline.records import Record
 
@@ -17,15 +19,33 @@ from graftline.records import Record
 _MOUNTS = {"/gcs/": "gs://", "/minio/": "minio://", "/s3/": "s3://"}
 
 
-def write_executor_output(path: Path, name: str, folder: Path, record: Record) -> None:
-    """Write `path`: the artifact's address, and as metadata its digest, its record's digest and its metrics.
+def write_executor_output(path: Path, name: str, folder: Path, record: Record, *, store: str = "") -> None:
+    """Write `path`: the artifact's address, and as metadata its digest, its record and who signed it, its metrics.
 
-    The record's digest is the output parameter `record` as well: what reads the artifact takes it as a parameter,
-    since the backend's cache compares parameters, and of an artifact only its name.
+    With them go the ids of the keys that signed the record, and the address that the record has in the store from
+    the moment when the run is published. The record's digest is the output parameter `record` as well: what reads the
+    artifact takes it as a parameter, since the backend's cache compares parameters, and of an artifact only its name.
+
+    Args:
+        store: where releases live; $GRAFTLINE_STORE if empty. The address is left out where neither says it.
     """
     metrics = {key: value for key, value in record.metrics.items() if isinstance(value, int | float | str)}
-    metadata = {"sha256": record.content, "record": record.sha256, **metrics}
+    metadata = {**metrics, "sha256": record.content, "record": record.sha256}
+    if signed_by := _signers(folder):
+        metadata["signed_by"] = signed_by
+    if place := store or os.environ.get("GRAFTLINE_STORE"):
+        metadata["record_url"] = f"{place.rstrip('/')}/records/{record.sha256}.json"
     write_outputs(path, {name: (folder, metadata)}, {"record": record.sha256})
+
+
+def _signers(folder: Path) -> str:
+    """Return the ids of the keys in the envelope of the folder's record, joined by commas."""
+    from graftline.signing.envelope import open_envelope
+
+    envelope = folder / ENVELOPE
+    if not envelope.is_file():
+        return ""
+    return ", ".join(keyid for keyid, _ in open_envelope(envelope.read_bytes(), where=envelope).signatures)
 
 
 def write_outputs(

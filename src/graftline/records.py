@@ -2,20 +2,26 @@
 
 A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1) with a SLSA provenance v1 predicate
 (https://slsa.dev/spec/v1.0/provenance) in canonical JSON (RFC 8785). It holds nothing that differs between two
-runs with the same result: times, hosts and paths go into `execution.json` beside it.
+runs with the same result: times, hosts and paths go into `execution.json` beside it, the signature over its bytes
+into `record.dsse.json`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graftline import environment
 from graftline.canonical import canonical_json, read_json
-from graftline.digests import EXECUTION, RECORD, FileDigest, digest_files, list_files, sha256_bytes
+from graftline.digests import ENVELOPE, EXECUTION, RECORD, FileDigest, digest_files, list_files, sha256_bytes
 from graftline.durable import write_new
 from graftline.errors import InputError
+from graftline.signing.envelope import STATEMENT_TYPE, seal
+from graftline.signing.trusted import check_signed
+
+if TYPE_CHECKING:
+    from graftline.signing.keys import Keyring, Signer
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -30,8 +36,8 @@ class Dependency:
     name: str
     sha256: str
     record: str | None = None
-    annotations: dict[str, str] = field(default_factory=dict)
-    """What else to say of it, such as where it is from and its licence."""
+    annotations: dict[str, Any] = field(default_factory=dict)
+    """What else to say of it, such as where it is from, its licence, and the files of a folder."""
 
     def as_descriptor(self) -> dict[str, Any]:
         """Return the in-toto ResourceDescriptor."""
@@ -118,11 +124,20 @@ class Draft:
     """What runs, as it was when the run began: an edit made meanwhile is not what made the output."""
 
 
-def write_record(folder: Path, draft: Draft) -> Record:
-    """Hash `folder` and put its record in it, last. The folder is not visible to readers yet."""
+def write_record(folder: Path, draft: Draft, signer: Signer | None = None) -> Record:
+    """Hash `folder` and put its record in it, last, and signed. The folder is not visible to readers yet.
+
+    Args:
+        signer: by default that of the keyring, which the first use makes. Raises InputError if there can be none.
+    """
+    if signer is None:
+        from graftline.signing.keys import load_keyring
+
+        signer = load_keyring().signer()
     files = list_files(folder)
     statement = _statement(draft, files)
     data = canonical_json(statement)
+    write_new(folder / ENVELOPE, seal(data, STATEMENT_TYPE, signer))
     write_new(folder / RECORD, data)
     return Record(statement, sha256_bytes(data))
 
@@ -210,17 +225,33 @@ def _check_dependencies(dependencies: list[dict[str, Any]]) -> None:
             raise TypeError("a dependency's annotations are no mapping")
 
 
-def verify(folder: Path) -> Record:
-    """Return the record of `folder` after comparing every byte of the folder with it.
+def verify(folder: Path, keyring: Keyring | None = None) -> Record:
+    """Return the record of `folder` after checking its signature and comparing every byte of the folder with it.
 
     Raises:
-        InputError: a file is extra, missing or different, or the record is not one.
+        InputError: a file is extra, missing or different, the record is not one, or no trusted key signed it.
     """
     record = read_record(folder)
+    check_signature(folder, keyring)
     actual = list_files(folder)
     if digest_files(actual) != record.content:
         raise InputError(folder, _difference(record.files, actual), fix="run the stage that makes it again")
     return record
+
+
+def check_signature(folder: Path, keyring: Keyring | None = None) -> list[str]:
+    """Return the ids of the trusted keys that signed the record in `folder`.
+
+    Raises:
+        InputError: it is not signed, by no key that is trusted here, or the signature does not fit: each says so.
+    """
+    if keyring is None:
+        from graftline.signing.keys import load_keyring
+
+        keyring = load_keyring(create=False)
+    path = folder / ENVELOPE
+    envelope = path.read_bytes() if path.is_file() else None
+    return check_signed((folder / RECORD).read_bytes(), STATEMENT_TYPE, envelope, keyring, where=path)
 
 
 def _difference(expected: list[FileDigest], actual: list[FileDigest]) -> str:

@@ -37,7 +37,7 @@ def test_a_release_is_copied_by_alias(store: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"digits@1 is in {out} (digest ")
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
-        "model.safetensors", "config.json", "records/model.json",
+        "model.safetensors", "model.sig", "config.json", "records/model.json",
     }  # fmt: skip
     assert (out / "model.safetensors").read_bytes() == bytes(range(256))
 

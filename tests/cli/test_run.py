@@ -114,7 +114,7 @@ def git(repo: Path, *arguments: str) -> None:
 
 
 def environment(repo: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTLINE_")}
+    kept = {n: v for n, v in os.environ.items() if not n.startswith("GRAFTLINE_") or n == "GRAFTLINE_KEYS"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     return kept | {"PYTHONPATH": str(repo / "src"), "PATH": path, "COLUMNS": "100"}
 

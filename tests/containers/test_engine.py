@@ -43,7 +43,8 @@ main()
 
 
 def environment(checkout: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTLINE_")}
+    signing = ("GRAFTLINE_KEYS",)
+    kept = {n: v for n, v in os.environ.items() if not n.startswith("GRAFTLINE_") or n in signing}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     return kept | {"PYTHONPATH": str(checkout / "build/package"), "PATH": path}
 

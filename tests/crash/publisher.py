@@ -10,6 +10,8 @@ from graftline.component import fail, from_os_error
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import GraftlineError
 from graftline.releases.publishing import Draft, open_publication, publish
+from graftline.signing.envelope import STATEMENT_TYPE, seal
+from graftline.signing.keys import load_keyring
 from graftline.store import open_store
 
 BEFORE = b"the old model"
@@ -21,10 +23,11 @@ CHAMPION = {
 
 
 def draft(files: Path, compared_with: dict[str, object] | None = CHAMPION) -> Draft:
+    record, lock = b'{"of": "the model"}', b"a==1"
     return Draft(
         task="digits", files={path.name: path for path in sorted(files.iterdir())},
-        records={"model": b'{"of": "the model"}'}, metrics={"accuracy": 0.97},
-        compared_with=compared_with,
+        records={"model": record}, metrics={"accuracy": 0.97}, compared_with=compared_with,
+        envelopes={"model": seal(record, STATEMENT_TYPE, load_keyring().signer())}, locks={sha256_bytes(lock): lock},
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from graftline.environment import ROOT
+from graftline.pipelines.pods import KEYS
 from graftline.yamlfile import load_yaml, parse_yaml
 
 Check = Callable[..., subprocess.CompletedProcess[str]]
@@ -416,6 +417,17 @@ def test_the_documents_secrets_have_the_keys_that_pods_read(built: dict[str, lis
         "/etc/graftline/git/credentials" in str(built["hook"])
         and "credentials" in made[settings["git_secret"]]
     )
+
+
+def test_a_train_jobs_pods_see_the_signing_key_where_the_launcher_says() -> None:
+    spec = load_yaml(ROOT / "infra/components/trainer/runtime.yaml")["spec"]["template"]["spec"][
+        "replicatedJobs"
+    ][0]
+    pod = spec["template"]["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if "secret" in each]
+    assert volume["secret"]["secretName"] == load_yaml(ROOT / "pipelines/settings.yaml")["signing_secret"]
+    (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == volume["name"]]
+    assert (mount["mountPath"], mount["readOnly"]) == (KEYS, True)
 
 
 def test_no_output_of_a_job_can_hold_a_secret() -> None:

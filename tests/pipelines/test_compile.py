@@ -287,6 +287,20 @@ def test_credentials_come_from_the_secret_only(version: dict[str, Any]) -> None:
     assert not [name for name in names if re.search("secret|token|password|credential", name)]
 
 
+def test_the_stages_and_no_other_step_have_the_signing_key_as_files(version: dict[str, Any]) -> None:
+    for step in STEPS:
+        volumes = pod(version, step).get("secretAsVolume", [])
+        environment = {each["name"]: each["value"] for each in container(version, step)["env"]}
+        assert "GRAFTLINE_KEY" not in environment
+        if step not in COMPONENTS:
+            assert not volumes
+            assert "GRAFTLINE_KEYS" not in environment
+            continue
+        (volume,) = volumes
+        assert (volume["secretName"], volume["optional"]) == ("graftline-signing", True)
+        assert volume["mountPath"] == environment["GRAFTLINE_KEYS"] == "/var/run/secrets/graftline/keys"
+
+
 def test_the_git_token_is_for_the_host_of_the_settings_only(
     version: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,7 +190,9 @@ def test_a_plan_of_text_counts_tokens_of_all_documents(texts: list[str], text_sa
     assert pretrain.unit == finetune.unit == "documents"
     assert pretrain.tokens is not None
     assert pretrain.tokens == pytest.approx(pretrain.steps * 512, rel=0.3)
-    assert pretrain.examples == pytest.approx(3 * 0.9 * len(texts), rel=0.01)  # a tenth is held out
+    assert pretrain.examples == pytest.approx(
+        3 * 0.9 * len(texts), rel=0.08
+    )  # about a tenth, by digest, is held out
     assert (finetune.steps, evaluate.fits, evaluate.steps) == (7, 4, 4 * 5)
     twice = replace(text_sample, rows=text_sample.rows | {"unlabelled": 2 * len(texts)})
     more = make_plan("pages", TEXT, twice, {}, threads=1, start=3.0, seconds=0.05).rows[0]

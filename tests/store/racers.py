@@ -1,6 +1,7 @@
 """Many processes at one store: imports once, forks, and lets all children go at the same moment.
 
 usage: racers.py put URL PROCESSES KEYS | count URL PROCESSES INCREMENTS | publish URL PROCESSES FOLDER
+       | enter URL PROCESSES FACTS
 Prints one JSON value a child.
 """
 
@@ -13,6 +14,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from graftline.errors import GraftlineError
+from graftline.ledger import Fact, Ledger
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
 
@@ -42,6 +45,24 @@ def release(url: str, child: int, folder: str) -> object:
     draft = Draft("digits", files, {"model": b'{"child": %d}' % child}, {"accuracy": 0.9})
     receipt = publish(open_store(url), draft, Publication(f"child-{child}", fresh=True))
     return [receipt.release.version, receipt.promoted]
+
+
+def enter(url: str, child: int, facts: int) -> object:
+    """Enter so many facts into the ledger, again while the store fails; return the sequence and id of each."""
+    store, entered = open_store(url), []
+    for number in range(facts):
+        fact = Fact("release", "digits", 1 + number, f"{child:064x}", f"child-{child}-{number}")
+        entry = None
+        for _ in range(50):
+            try:
+                entry = Ledger(store).append(lambda _, fact=fact: fact)
+                break
+            except GraftlineError as error:
+                if error.exit_code != 1:
+                    raise
+        assert entry is not None, "the store never served it"
+        entered.append([entry.sequence, entry.id])
+    return entered
 
 
 def race(act: Callable[[int], object], processes: int) -> None:
@@ -83,5 +104,6 @@ if __name__ == "__main__":
         "put": lambda child: put(url, child, int(last)),
         "count": lambda child: count(url, child, int(last)),
         "publish": lambda child: release(url, child, last),
+        "enter": lambda child: enter(url, child, int(last)),
     }
     race(acts[verb], int(processes))

@@ -106,19 +106,29 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     return request.getfixturevalue(f"{request.param}_url")
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 256  # many processes connect at once
+
+
 class Proxy:
     """Passes S3 requests on to `upstream` and makes a fault at some of them.
 
-    `fault(number)` names what happens at the number-th PUT (from 1): "" nothing; "drop-before" and
-    "500-before" instead of passing it on; "drop-after" and "500-after" in place of the answer, once the
-    server performed it;
+    `fault(number)` names what happens at the number-th PUT, or request of `methods` (from 1): "" nothing;
+    "drop-before" and "500-before" instead of passing it on; "drop-after" and "500-after" in place of the
+    answer, once the server performed it;
     "kill-before" and "kill-after" call `kill` there; "down" drops this and every later request of any kind.
     """
 
     def __init__(
-        self, upstream: str, fault: Callable[[int], str], kill: Callable[[], None] = lambda: None
+        self,
+        upstream: str,
+        fault: Callable[[int], str],
+        kill: Callable[[], None] = lambda: None,
+        *,
+        methods: tuple[str, ...] = ("PUT",),
     ) -> None:
         self.fault, self.kill, self.puts, self.down = fault, kill, 0, False
+        self.methods, self.counted, self.faults = methods, 0, 0
         self._host = upstream.removeprefix("http://")
         self._lock = threading.Lock()
         proxy = self
@@ -134,7 +144,7 @@ class Proxy:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Proxy:
@@ -150,9 +160,11 @@ class Proxy:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         action = ""
         with self._lock:
-            if handler.command == "PUT":
-                self.puts += 1
-                action = self.fault(self.puts)
+            self.puts += handler.command == "PUT"
+            if handler.command in self.methods:
+                self.counted += 1
+                action = self.fault(self.counted)
+                self.faults += action != ""
             self.down = self.down or action == "down"
         if self.down or action == "drop-before":
             return

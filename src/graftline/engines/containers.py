@@ -1,9 +1,9 @@
 """The container engine: the Kubeflow graph on this machine, by kfp's DockerRunner, in the images that were built here.
 
 Containers run as on a cluster: not as root, with a read-only root file system, no capabilities, limited memory, and no
-network unless the store is one. kfp's runner may lose the log and the exit code of a short container, and takes a lost
-one for 0: a shell in front of each component keeps both, and a run counts as done only when every output is there with
-its record.
+network unless the store is one; the key that they sign with is mounted for reading. kfp's runner may lose the log and
+the exit code of a short container, and takes a lost one for 0: a shell in front of each component keeps both, and a run
+counts as done only when every output is there with its record.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from graftline.environment import ROOT
 from graftline.errors import EXIT_REFUSED, InputError
 from graftline.params import COMPONENTS
 from graftline.records import read_execution, verify
+from graftline.signing.mounting import keys_for_mounting
 
 if TYPE_CHECKING:
     from graftline.pipelines.images import Images
@@ -34,7 +35,7 @@ MEMORY = "8g"
 """Limit of each container."""
 USER = 10001
 """The images' own user, for a caller who is root."""
-_DATA, _STORE = "/repository", "/store"
+_DATA, _STORE, _KEYS = "/repository", "/store", "/keys"
 _RUN_LABEL = "graftline.run"
 _KEPT = (
     """log=$0/${3##*.}; { "$@" 2>&1; echo $? >"$log.status"; } | tee "$log"; exit "$(cat "$log.status")\""""
@@ -69,9 +70,13 @@ def run(task: str, *, store_url: str) -> None:
     }  # fmt: skip
     work = OUTPUTS / f".{task}"
     shutil.rmtree(work, ignore_errors=True)
-    with _umask(0):  # the containers' user writes beside what kfp makes
+    keys = OUTPUTS / f".{task}.keys"
+    owner = USER if os.getuid() == 0 else None
+    with keys_for_mounting(keys, _KEYS, user=owner) as named, _umask(0):
+        # the containers' user writes beside what kfp makes
         (work / _LOGS).mkdir(parents=True)
-        said = _execute(_graph(images), arguments, work, _limits(task, store_url, work / _LOGS))
+        limits = _limits(task, store_url, work / _LOGS, keys)
+        said = _execute(_graph(images, named), arguments, work, limits)
     stopped = next((step for step in (_FETCH, *COMPONENTS) if not _is_done(work, step)), said)
     # A step that says 0 and leaves no whole output has failed all the same.
     status = _status(work / _LOGS / stopped) or 1 if stopped else 0
@@ -113,8 +118,8 @@ def _check(images: Images) -> None:
         raise InputError("docker", f"does not answer: {error}", fix="start the docker daemon") from None
 
 
-def _graph(images: Images) -> str:
-    """Return the pipeline's IR with the images of this machine, and what each container is told of its image."""
+def _graph(images: Images, keys: dict[str, str]) -> str:
+    """Return the pipeline's IR with the images of this machine, and what each container is told of image and keys."""
     import tempfile
 
     import yaml
@@ -135,17 +140,20 @@ def _graph(images: Images) -> str:
         target = targets[container["image"]]
         container["image"] = local_tag(target, digest(built[target]))
         variables = {"GRAFTLINE_ENGINE": "docker", "GRAFTLINE_IMAGE": digest(built[target])}
-        variables |= {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
+        variables |= keys | {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
         container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
     return yaml.safe_dump(graph)
 
 
-def _limits(task: str, store_url: str, logs: Path) -> dict[str, Any]:
+def _limits(task: str, store_url: str, logs: Path, keys: Path) -> dict[str, Any]:
     """Return how docker starts each container, and what it allows it."""
     from docker.types import Mount
 
     root = os.getuid() == 0
-    mounts = [Mount(f"{_DATA}/data/{task}", str(ROOT / "data" / task), type="bind", read_only=True)]
+    mounts = [
+        Mount(f"{_DATA}/data/{task}", str(ROOT / "data" / task), type="bind", read_only=True),
+        Mount(_KEYS, str(keys), type="bind", read_only=True),
+    ]
     if not _remote(store_url):
         folder = Path(store_url)
         folder.mkdir(parents=True, exist_ok=True)

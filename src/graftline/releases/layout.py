@@ -8,6 +8,7 @@ from typing import Any
 
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError
+from graftline.signing.model import MODEL_SIGNATURE
 from graftline.store import Store, check_key
 
 CLAIM, MANIFEST, RECORDS = "claim.json", "manifest.json", "records/"
@@ -58,7 +59,7 @@ def read_manifest(store: Store, task: str, version: int, *, expected: str | None
         whole = (manifest["task"], manifest["version"]) == (task, version) and isinstance(
             manifest["created"], str
         )
-        content = digest_files([file for file in files if not file.path.startswith(RECORDS)])
+        content = digest_files([file for file in files if is_content(file.path)])
         whole = whole and isinstance(manifest["publication"], str) and manifest["content"] == content
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -70,6 +71,11 @@ def read_manifest(store: Store, task: str, version: int, *, expected: str | None
         )
     checked: dict[str, Any] = manifest
     return checked
+
+
+def is_content(path: str) -> bool:
+    """Return whether a file of a release is part of its content digest: who made and who signed it are not."""
+    return not path.startswith(RECORDS) and path != MODEL_SIGNATURE
 
 
 def manifest_files(manifest: dict[str, Any]) -> list[FileDigest]:

@@ -11,6 +11,8 @@ from graftline.errors import GraftlineError
 from graftline.ledger import Entry, Fact, Ledger
 from graftline.releases.catalogue import CHAMPION, Release, parse_alias, read_release, resolve
 from graftline.releases.layout import check_alias
+from graftline.signing.keys import load_keyring
+from graftline.signing.rotation import open_ledger
 from graftline.store import MissingError, Store
 
 
@@ -32,7 +34,7 @@ def rollback(store: Store, task: str, version: int, alias: str = CHAMPION) -> tu
             return None
         return Fact("rollback", task, version, release.manifest, identity, alias)
 
-    ledger = Ledger(store)
+    ledger = open_ledger(store, load_keyring())
     entry = ledger.append(decide)
     follow(store, ledger, task, alias)
     return resolve(store, f"{task}@{version}"), entry is not None

@@ -1,4 +1,4 @@
-"""Make a release: claim a version, upload, put the manifest last, enter it in the ledger, promote it.
+"""Make a release: claim a version, upload, sign, put the manifest last, enter it in the ledger, promote it.
 
 A publisher that is killed anywhere and run again continues under its publication id and releases once.
 """
@@ -18,8 +18,9 @@ from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, digest_files, sha256_bytes, sha256_file
 from graftline.durable import write_atomic
 from graftline.errors import InputError
-from graftline.ledger import Entry, Fact, Ledger, utc_now
+from graftline.ledger import Entry, Fact, utc_now
 from graftline.releases.catalogue import CHAMPION, Release, pointed_at, read_aliases, read_release
+from graftline.releases.evidence import Evidence, check, keep, put
 from graftline.releases.layout import (
     CLAIM,
     MANIFEST,
@@ -32,6 +33,9 @@ from graftline.releases.layout import (
     release_key,
 )
 from graftline.releases.promotion import follow, promote
+from graftline.signing.keys import Keyring, load_keyring
+from graftline.signing.model import MODEL_SIGNATURE, model_signers, sign_model
+from graftline.signing.rotation import open_ledger
 from graftline.store import MissingError, Store, check_key
 
 
@@ -48,6 +52,10 @@ class Draft:
     compared_with: Mapping[str, Any] | None = None
     """The champion at evaluation: `version` and `digest`, or None if there was none."""
     alias: str = CHAMPION
+    envelopes: Mapping[str, bytes] = field(default_factory=dict)
+    """The signature envelope of each record by the record's name."""
+    locks: Mapping[str, bytes] = field(default_factory=dict)
+    """Each lock file that a record names, by its sha256."""
 
     @cached_property
     def listing(self) -> list[FileDigest]:
@@ -59,6 +67,10 @@ class Draft:
         return sorted(
             FileDigest(check_key(n), p.stat().st_size, sha256_file(p)) for n, p in self.files.items()
         )
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence(self.records, self.envelopes, self.locks)
 
     def record_listing(self) -> list[FileDigest]:
         return sorted(
@@ -116,14 +128,18 @@ def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
     Doing it again with the same publication changes nothing and returns the same release.
 
     Raises:
-        InputError: the publication was used for other content, or a file's name cannot be a key.
+        InputError: the publication was used for other content, a file's name cannot be a key, no trusted key signed
+            a record's envelope, or there is no key to sign with.
+        RefusalError: the store's ledger takes no entries of this machine's key.
     """
+    keyring = load_keyring()
     check_task(draft.task)
     check_alias(draft.alias)
+    check(draft.evidence, keyring)
+    ledger = open_ledger(store, keyring)  # both before a version is taken
     before = pointed_at(store, draft.task, draft.alias)
     version = _claim(store, draft, publication)
-    manifest = _upload(store, draft, publication, version, before)
-    ledger = Ledger(store)
+    manifest = _upload(store, draft, publication, version, before, keyring)
     ledger.append(
         lambda _: Fact("release", draft.task, version, manifest, f"{publication.id}:release:{draft.task}")
     )
@@ -164,24 +180,46 @@ def _claim(store: Store, draft: Draft, publication: Publication) -> int:
 
 
 def _upload(
-    store: Store, draft: Draft, publication: Publication, version: int, before: dict[str, Any] | None
+    store: Store,
+    draft: Draft,
+    publication: Publication,
+    version: int,
+    before: dict[str, Any] | None,
+    keyring: Keyring,
 ) -> str:
-    """Upload files, records and, last, the manifest; return the manifest's sha256."""
+    """Upload files, records, signatures and, last, the manifest; return the manifest's sha256."""
     folder = release_key(draft.task, version)
     known = _own_manifest(store, draft, publication, version)
     if known is None:
         for file in draft.listing:
-            _put(store, f"{folder}/{file.path}", draft.files[file.path])
+            put(store, f"{folder}/{file.path}", draft.files[file.path])
         for name, data in sorted(draft.records.items()):
-            _put(store, f"{folder}/{RECORDS}{name}.json", data)
-            _put(store, f"records/{sha256_bytes(data)}.json", data)
-        manifest = canonical_json(_manifest_value(draft, publication, version, before))
+            put(store, f"{folder}/{RECORDS}{name}.json", data)
+        keep(store, draft.evidence, keyring, signer=keyring.signer().public)
+        signature = _sign(store, draft, version, keyring)
+        manifest = canonical_json(_manifest_value(draft, publication, version, before, signature))
         if store.put_if_absent(f"{folder}/{MANIFEST}", manifest):
             known = manifest
         else:  # another try of this publication was quicker, at another time of day
             known = _own_manifest(store, draft, publication, version)
             assert known is not None
     return sha256_bytes(known)
+
+
+def _sign(store: Store, draft: Draft, version: int, keyring: Keyring) -> FileDigest:
+    """Store the model signature, or check the one that an earlier try stored, elsewhere perhaps: its bytes differ."""
+    name, files = f"{draft.task}@{version}", draft.listing + draft.record_listing()
+    key = f"{release_key(draft.task, version)}/{MODEL_SIGNATURE}"
+    data = sign_model(name, files, keyring.signer())
+    if not store.put_if_absent(key, data):
+        data = store.get(key).data
+        if not model_signers(data, name, files, keyring.public, where=f"{store.url}/{key}"):
+            raise InputError(
+                f"{store.url}/{key}", "not signed by a key that is trusted here",
+                expected=f"the signature of an earlier try to publish {name}",
+                fix="trust the key of the machine that tried (`graftline keys trust`), or publish anew",
+            )  # fmt: skip
+    return FileDigest(MODEL_SIGNATURE, len(data), sha256_bytes(data))
 
 
 def _own_manifest(store: Store, draft: Draft, publication: Publication, version: int) -> bytes | None:
@@ -199,15 +237,8 @@ def _own_manifest(store: Store, draft: Draft, publication: Publication, version:
     return data
 
 
-def _put(store: Store, key: str, content: bytes | Path) -> None:
-    if not store.put_if_absent(key, content):
-        raise InputError(
-            f"{store.url}/{key}", "other bytes are stored there", fix="the store was changed by hand"
-        )
-
-
 def _manifest_value(
-    draft: Draft, publication: Publication, version: int, before: dict[str, Any] | None
+    draft: Draft, publication: Publication, version: int, before: dict[str, Any] | None, signature: FileDigest
 ) -> dict[str, Any]:
     files, records = draft.listing, draft.record_listing()
     return {
@@ -216,8 +247,9 @@ def _manifest_value(
         "created": utc_now(),
         "publication": publication.id,
         "content": digest_files(files),
-        "files": [file.as_dict() for file in sorted(files + records)],
+        "files": [file.as_dict() for file in sorted([*files, *records, signature])],
         "records": {name: sha256_bytes(data) for name, data in draft.records.items()},
+        "locks": sorted(draft.locks),
         "metrics": dict(draft.metrics),
         "compared_with": dict(draft.compared_with) if draft.compared_with else None,
         "champion_when_published": before,

@@ -13,6 +13,7 @@ leaves the store and none collides with the store's own hidden files.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,15 @@ class Stored:
     data: bytes
     tag: str
     """Opaque; `replace` takes it to mean 'only if nothing changed since'."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A key's size in bytes, and a tag that is another one whenever its content is."""
+
+    size: int
+    tag: str
+    """Opaque; of a file its inode and times, so that two equal ones have different tags."""
 
 
 class MissingError(GraftlineError):
@@ -79,6 +89,15 @@ class Store(Protocol):
 
     def download(self, key: str, path: Path) -> None:
         """Write the content of `key` to a new file `path`; its caller verifies it. Raises MissingError."""
+        ...
+
+    def stat(self, key: str) -> Stat:
+        """Return what can be said of `key` without reading it. Raises MissingError."""
+        ...
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Yield the content of `key` in parts of at most 8 MiB. Raises MissingError; InputError if it is replaced
+        meanwhile."""
         ...
 
     def local_path(self, key: str) -> Path | None:

@@ -22,10 +22,13 @@ from pathlib import Path
 from graftline.digests import sha256_bytes
 from graftline.durable import fsync_directory
 from graftline.errors import InputError
-from graftline.store import MissingError, Stored, check_key, check_prefix
+from graftline.store import MissingError, Stat, Stored, check_key, check_prefix
 
 STALE_SECONDS = 3600.0
 """Age at which a file in `.aside` has no living writer: each write to it renews its time."""
+
+PART_BYTES = 256 << 10
+"""What is read at once: it fits into a core's cache, so that hashing it needs no second trip to memory."""
 
 
 class DirectoryStore:
@@ -83,6 +86,18 @@ class DirectoryStore:
         source = self._path(key)
         with self._reported("read", key):
             shutil.copyfile(source, path)
+
+    def stat(self, key: str) -> Stat:
+        path = self._path(key)
+        with self._reported("read", key):
+            found = path.stat()
+        return Stat(found.st_size, f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_ctime_ns}")
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        path = self._path(key)
+        with self._reported("read", key), path.open("rb", buffering=0) as file:
+            while part := file.read(PART_BYTES):
+                yield part
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)

@@ -16,12 +16,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from graftline.errors import GraftlineError, InputError
-from graftline.store import MissingError, Stored, check_key, check_prefix
+from graftline.store import MissingError, Stat, Stored, check_key, check_prefix
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -33,6 +34,8 @@ BACKOFF_SECONDS = 0.2
 """Longest pause after the first failed try; it doubles with each."""
 MAX_OBJECT = 5 << 30
 """The most bytes that one PutObject takes."""
+PART_BYTES = 8 << 20
+"""What one request of a stream asks for."""
 
 _WRITER = "graftline-write"
 _MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -129,6 +132,29 @@ class S3Store:
     def delete(self, key: str) -> None:
         name = self._name(key)
         self._tried("delete", key, lambda: self._client.delete_object(Bucket=self.bucket, Key=name))
+
+    def stat(self, key: str) -> Stat:
+        name = self._name(key)
+
+        def request() -> Stat:
+            answer = self._client.head_object(Bucket=self.bucket, Key=name)
+            return Stat(answer["ContentLength"], answer["ETag"].strip('"'))
+
+        return self._tried("read", key, request)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        name, found = self._name(key), self.stat(key)
+
+        def part(start: int) -> bytes:
+            end = min(start + PART_BYTES, found.size) - 1
+            answer = self._client.get_object(
+                Bucket=self.bucket, Key=name, Range=f"bytes={start}-{end}", IfMatch=found.tag
+            )
+            with closing(answer["Body"]) as body:
+                return body.read()
+
+        for start in range(0, found.size, PART_BYTES):
+            yield self._tried("read", key, partial(part, start))
 
     def local_path(self, key: str) -> Path | None:
         return None

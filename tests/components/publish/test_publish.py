@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from graftline.audit.verify import verify as verify_all
 from graftline.canonical import read_json
 from graftline.component import Component, Context, main
 from graftline.components.publish import COMPONENT
-from graftline.digests import sha256_file
+from graftline.digests import ENVELOPE, RECORD, sha256_bytes, sha256_file
+from graftline.environment import lock_bytes
 from graftline.ledger import read_ledger
 from graftline.records import Dependency, Draft, read_record, verify, write_record
 from graftline.releases.catalogue import champion, list_releases, resolve
 from graftline.releases.fetching import fetch
-from graftline.store import open_store
+from graftline.rows.finding import RowHit, find_row
+from graftline.signing.keys import load_keyring
+from graftline.store import Store, open_store
 
 RULE = {
     "name": "min_accuracy",
@@ -29,6 +37,7 @@ RULE = {
     "comparison": ">=",
     "margin": 0.005,
 }
+DIGESTS = [bytes.fromhex(sha256_bytes(b"a row")), bytes.fromhex(sha256_bytes(b"another row"))]
 PASSED = {"passed": True, "reason": "min_accuracy by 0.005", "rules": [RULE], "champion": None}
 
 
@@ -63,6 +72,14 @@ def evaluate(folder: Path, decision: dict[str, Any], inputs: tuple[Path, ...] | 
     make(folder, "evaluation", "evaluate", files, given, metrics=metrics)
 
 
+def row_table() -> bytes:
+    """Return a rows.parquet as validate writes it, of one row for training and one for the test."""
+    columns = {"row": [0, 1], "digest": pa.array(DIGESTS, pa.binary(32)), "split": ["train", "test"]}
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
 @pytest.fixture
 def outputs(tmp_path: Path) -> Path:
     """The outputs of the four components before publish."""
@@ -71,7 +88,12 @@ def outputs(tmp_path: Path) -> Path:
         folder,
         "dataset",
         "validate",
-        {"schema.json": b"{}", "profile.json": b'{"rows": 10}', "train.parquet": b"rows"},
+        {
+            "schema.json": b"{}",
+            "profile.json": b'{"rows": 10}',
+            "train.parquet": b"rows",
+            "rows.parquet": row_table(),
+        },
         metrics={"rows_train": 8},
     )
     trunk = make(
@@ -127,6 +149,7 @@ def test_a_passed_model_is_released_with_its_files_and_chain(outputs: Path) -> N
         "manifest.json",
         "metrics.json",
         "model.safetensors",
+        "model.sig",
         "profile.json",
         "records/dataset.json",
         "records/evaluation.json",
@@ -138,7 +161,7 @@ def test_a_passed_model_is_released_with_its_files_and_chain(outputs: Path) -> N
     for name in ("dataset", "trunk", "model", "evaluation"):
         record = (outputs / name / "record.json").read_bytes()
         assert (folder / "records" / f"{name}.json").read_bytes() == record
-        assert store.get(f"records/{read_record(outputs / name).sha256}.json").data == record
+        check_kept(store, outputs / name)
     assert read_json(outputs / "release" / "release.json") == {
         "task": "digits",
         "version": 1,
@@ -149,6 +172,48 @@ def test_a_passed_model_is_released_with_its_files_and_chain(outputs: Path) -> N
         "previous_champion": None,
     }
     assert verify(outputs / "release").metrics == {"version": 1, "promoted": 1}
+
+
+def test_the_rows_of_what_was_released_are_found_with_their_splits(outputs: Path) -> None:
+    assert run(outputs) == 0
+    store, dataset = open_store(str(outputs / "store")), read_record(outputs / "dataset").content
+    assert find_row(store, DIGESTS[0]) == [RowHit("digits", dataset, 0, "train")]
+    assert find_row(store, DIGESTS[1]) == [RowHit("digits", dataset, 1, "test")]
+    assert verify_all(store).whole
+
+
+@pytest.mark.parametrize("gone", [[], ["rows/tasks/"], ["rows/tasks/", "index.json"]])
+def test_a_publication_that_was_killed_around_the_row_index_leaves_a_sound_store_and_goes_on(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, gone: list[str]
+) -> None:
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    module = sys.modules["graftline.components.publish.publish"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "publish", kill)
+        assert run(outputs) == 130
+    store = open_store(str(outputs / "store"))
+    for key in store.list("rows/"):  # what a kill still earlier would not have stored
+        if any(part in key for part in gone):
+            store.delete(key)
+    assert list_releases(store) == []
+    assert len(store.list("rows/")) == 3 - len(gone)
+    assert verify_all(store).whole
+    assert run(outputs) == 0
+    assert len(find_row(store, DIGESTS[0])) == 1
+    assert verify_all(store).whole
+
+
+def test_rows_that_were_struck_off_the_index_of_a_release_are_found_missing(outputs: Path) -> None:
+    assert run(outputs) == 0
+    store = open_store(str(outputs / "store"))
+    store.delete("rows/tasks/digits.json")
+    assert not verify_all(store).whole
+    for key in store.list("rows/"):
+        if key.endswith("index.json"):
+            store.delete(key)
+    assert not verify_all(store).whole
 
 
 def test_the_model_card_holds_facts_only_and_is_the_same_each_time(outputs: Path) -> None:
@@ -204,7 +269,56 @@ def test_a_refused_model_is_not_released_and_the_rule_is_named(
     assert run(outputs) == 3
     assert capsys.readouterr().err == f"publish: digits: nothing was released; {line}\n"
     assert not (outputs / "release").exists()
+    store = open_store(str(outputs / "store"))
+    assert not list_releases(store)
+    assert not read_ledger(store)
+    for name in ("dataset", "trunk", "model", "evaluation"):
+        check_kept(store, outputs / name)
+
+
+def check_kept(store: Store, output: Path) -> None:
+    """The record of an output is in the store with its envelope, the signer's key and the lock that it names."""
+    record = (output / RECORD).read_bytes()
+    signer = load_keyring().signer()
+    assert store.get(f"records/{sha256_bytes(record)}.json").data == record
+    envelope = store.get(f"signatures/{sha256_bytes(record)}/{signer.keyid}.json").data
+    assert envelope == (output / ENVELOPE).read_bytes()
+    assert store.get(f"keys/{signer.keyid}.pem").data.decode() == signer.public.pem
+    lock = lock_bytes()
+    assert lock is not None
+    assert store.get(f"locks/{sha256_bytes(lock)}.txt").data == lock
+
+
+def test_a_refusal_stands_when_the_store_fails(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(outputs, PASSED | {"passed": False, "reason": "no"})
+    (outputs / "store").write_text("a file where the folder should be")
+    assert run(outputs) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("publish: warning: the records of what was refused are not in the store: ")
+    assert said[1] == "publish: digits: nothing was released; no"
+
+
+def test_an_input_that_was_signed_by_nobody_we_know_is_refused(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "another"))
+    assert run(outputs) == 2
+    assert "record.dsse.json: signed by key" in (line := capsys.readouterr().err)
+    assert "which is not known here; expected the signature of a key trusted in" in line
     assert not (outputs / "store").exists()
+
+
+def test_a_signature_that_changed_after_it_was_verified_is_refused(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load() -> Callable[[Context], None]:  # the inputs are verified by now
+        (outputs / "evaluation" / ENVELOPE).write_bytes((outputs / "model" / ENVELOPE).read_bytes())
+        return COMPONENT.load()
+
+    assert run(outputs, replace(COMPONENT, load=load)) == 2
+    assert "the envelope of evaluation: it signs other bytes" in capsys.readouterr().err
+    kept = open_store(str(outputs / "store")).list("")
+    assert {key.split("/")[0] for key in kept} == {"rows"}, "nothing that would vouch for it"
 
 
 @pytest.mark.parametrize(
@@ -319,4 +433,4 @@ def test_a_retry_under_the_same_run_key_releases_once(outputs: Path, monkeypatch
     assert read_json(outputs / "release" / "release.json") == first
     store = open_store(str(outputs / "store"))
     assert len(list_releases(store)) == 1
-    assert len(read_ledger(store)) == 2
+    assert [entry.event for entry in read_ledger(store)] == ["key", "release", "promote"]

@@ -13,7 +13,7 @@ from world import World
 
 from graftline.pipelines.kubeflow_api import KubeflowApi, Version
 
-STEPS = int(os.environ.get("GRAFTLINE_RECONCILE_STEPS", "10000"))
+STEPS = int(os.environ.get("GRAFTLINE_RECONCILE_STEPS", "2500"))
 LENGTH = 50
 """Most steps of one history; hypothesis makes some 40 on average."""
 

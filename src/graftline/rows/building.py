@@ -1,0 +1,132 @@
+"""Add a dataset to the row index, and merge a task's small segments into larger ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from graftline.canonical import canonical_json
+from graftline.digests import sha256_bytes
+from graftline.errors import InputError
+from graftline.releases.layout import check_task
+from graftline.rows.finding import indexed
+from graftline.rows.segments import (
+    SPLITS,
+    Kind,
+    Segment,
+    change_list,
+    delete_segment,
+    read_list,
+    shards_of,
+    store_segment,
+)
+from graftline.rows.shards import DIGEST_BYTES, Sorter
+from graftline.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MERGED = 16
+"""How many segments of one level become one of the next; a segment has at most 256 datasets: a byte says which."""
+MERGED_ROWS = 50_000_000
+"""Segments with more entries together stay apart: publish should not spend minutes on them."""
+_BATCH = 500_000
+
+
+def build(rows_parquet: Path, store: Store, task: str, dataset: str) -> None:
+    """Add a dataset's rows, and its subjects if it has any, to the store's index. Doing it again changes nothing.
+
+    Memory is bounded; the temporary folder holds 21 bytes a row meanwhile.
+
+    Args:
+        rows_parquet: the dataset's rows.parquet.
+        dataset: the dataset's content digest, hex.
+
+    Raises:
+        InputError: the file is not as validate writes it, or other bytes are stored where the index should be.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    check_task(task)
+    try:
+        columns = pq.read_schema(rows_parquet).names
+        for kind, column in (("rows", "digest"), ("subjects", "subject")):
+            if column in columns and dataset not in indexed(store, kind, task):  # type: ignore[arg-type]
+                _build(rows_parquet, store, kind, column, task, dataset)  # type: ignore[arg-type]
+    except (pa.ArrowException, KeyError) as error:
+        raise InputError(rows_parquet, f"not a row index ({error})", fix="run validate again") from None
+
+
+def _build(rows_parquet: Path, store: Store, kind: Kind, column: str, task: str, dataset: str) -> None:
+    with TemporaryDirectory(prefix="graftline-rows-") as folder:
+        sorter = Sorter(Path(folder))
+        for digests, rows, splits in _batches(rows_parquet, column):
+            sorter.add(digests, rows, splits)
+        segment = store_segment(store, kind, task, dataset, (dataset,), sorter)
+    change_list(store, kind, task, lambda known: known if _covered(known, dataset) else [*known, segment])
+    _merge(store, kind, task)
+
+
+def _batches(path: Path, column: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield digests, (n, 16) uint8, row numbers and split numbers, of the rows with a digest."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    names = pa.array(SPLITS)
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(_BATCH, columns=["row", column, "split"], use_threads=False):
+            kept = batch.filter(batch.column(column).is_valid())
+            values = kept.column(column)
+            flat = np.frombuffer(b"".join(values.to_pylist()), np.uint8)
+            splits = pc.index_in(kept.column("split"), names)
+            if splits.null_count:
+                raise InputError(path, "a split of another name", expected=", ".join(SPLITS))
+            yield (
+                flat.reshape(len(values), -1)[:, :DIGEST_BYTES] if len(values) else flat.reshape(0, DIGEST_BYTES),
+                kept.column("row").to_numpy(),
+                splits.to_numpy().astype(np.uint32),
+            )  # fmt: skip
+
+
+def _covered(segments: Sequence[Segment], dataset: str) -> bool:
+    return any(dataset in segment.datasets for segment in segments)
+
+
+def _merge(store: Store, kind: Kind, task: str) -> None:
+    """Make one segment of MERGED segments of a level, while there are so many."""
+    while chosen := _to_merge(read_list(store, kind, task)[0]):
+        datasets = tuple(dataset for segment in chosen for dataset in segment.datasets)
+        name = sha256_bytes(canonical_json(list(datasets)))
+        with TemporaryDirectory(prefix="graftline-rows-") as folder:
+            sorter = Sorter(Path(folder))
+            first = 0
+            for segment in chosen:
+                for shard, data in shards_of(store, kind, segment):
+                    sorter.add_shard(shard, data, segment.layout, first)
+                first += len(segment.datasets)
+            merged = store_segment(store, kind, task, name, datasets, sorter)
+        gone = set(chosen)
+
+        def swap(known: list[Segment], gone: set[Segment] = gone, merged: Segment = merged) -> list[Segment]:
+            if not gone <= set(known):  # another publisher was quicker, or rows were erased meanwhile
+                return known
+            return [segment for segment in known if segment not in gone] + [merged]
+
+        change_list(store, kind, task, swap)
+        if merged not in read_list(store, kind, task)[0]:
+            return
+        for segment in chosen:
+            delete_segment(store, kind, segment.name)
+
+
+def _to_merge(segments: Sequence[Segment]) -> list[Segment]:
+    for level in (1, MERGED):
+        same = [segment for segment in segments if len(segment.datasets) == level][:MERGED]
+        if len(same) == MERGED and sum(segment.rows for segment in same) <= MERGED_ROWS:
+            return same
+    return []

@@ -1,0 +1,76 @@
+"""Find a row or a person in every dataset that the row index covers."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from graftline.errors import InputError
+from graftline.rows.segments import (
+    READERS,
+    SPLITS,
+    Kind,
+    Segment,
+    read_index,
+    read_list,
+    read_lists,
+    read_shard,
+)
+from graftline.rows.shards import DIGEST_BYTES, search
+from graftline.store import MissingError, Store
+
+
+@dataclass(frozen=True, order=True)
+class RowHit:
+    """One place of a row: the task and content digest of a dataset, the raw data's row number, the split."""
+
+    task: str
+    dataset: str
+    row: int
+    split: str
+
+
+def find_row(store: Store, digest: bytes) -> list[RowHit]:
+    """Return every place of the row with this sha256 (32 bytes), sorted. Raises InputError if the index is damaged."""
+    return find(store, "rows", digest)
+
+
+def find_subject(store: Store, subject: str) -> list[RowHit]:
+    """Return every place of the rows of the person with this id, sorted. Raises InputError (no key, damaged index)."""
+    from graftline.rows.subjects import hash_subject, load_key
+
+    return find(store, "subjects", hash_subject(subject, load_key(create=False)))
+
+
+def find(store: Store, kind: Kind, digest: bytes) -> list[RowHit]:
+    """Return every place of a row's digest, or of a subject's keyed hash."""
+    if len(digest) < DIGEST_BYTES:
+        raise InputError("digest", f"{len(digest)} bytes", expected=f"at least {DIGEST_BYTES}")
+    with ThreadPoolExecutor(READERS) as pool:
+        for _ in range(3):  # segments may be merged while they are read
+            segments = [(task, s) for task, found in read_lists(store, kind, pool).items() for s in found]
+            try:
+                found = pool.map(
+                    lambda of: _search(store, kind, of[0], of[1], digest[:DIGEST_BYTES]), segments
+                )
+                return sorted(hit for hits in found for hit in hits)
+            except MissingError as error:
+                missing = error
+        raise InputError(f"{store.url}/{missing.key}", "missing", fix="rebuild the row index") from None
+
+
+def indexed(store: Store, kind: Kind, task: str) -> set[str]:
+    """Return the content digests of the task's datasets that the index covers: of others it says nothing."""
+    return {dataset for segment in read_list(store, kind, task)[0] for dataset in segment.datasets}
+
+
+def _search(store: Store, kind: Kind, task: str, segment: Segment, digest: bytes) -> list[RowHit]:
+    name = segment.layout.shard_of(digest)
+    expected = read_index(store, kind, segment).get(name)
+    if expected is None:
+        return []
+    data = read_shard(store, kind, segment, name, expected)
+    return [
+        RowHit(task, segment.datasets[of], row, SPLITS[split])
+        for of, row, split in search(data, segment.layout, digest)
+    ]

@@ -1,0 +1,1 @@
+"""Keys, signatures and the envelopes that carry them."""
