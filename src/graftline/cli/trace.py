@@ -1,0 +1,174 @@
+"""`graftline trace`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graftline.cli.index import OUTPUTS, open_for_questions
+from graftline.cli.stores import STORE
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from graftline.index import IndexedRecord, Input
+    from graftline.lineage.trace import Trace
+
+_FIGURES = 6
+"""Metrics that the tree shows of a step; `--json` has all."""
+_RAW_FILES = 20
+"""Raw files that the tree names."""
+
+
+def trace(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="task, task@alias, task@version, digest or folder")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON object instead of a tree")] = False,
+    parameters: Annotated[
+        bool, typer.Option("--parameters", help="show every parameter of each step")
+    ] = False,
+    store: Annotated[str, STORE] = "",
+    outputs: Annotated[list[Path] | None, OUTPUTS] = None,
+) -> None:
+    """Show what made a model: every step, its inputs to the raw files, code, image, parameters, metrics, trigger."""
+    from graftline.lineage.trace import trace as trace_model
+
+    with open_for_questions(store, outputs) as index:
+        found = trace_model(index, model)
+    if as_json:
+        import json
+
+        print(json.dumps(as_dict(found), indent=2))
+        return
+    from graftline.cli.shown import terminal
+
+    terminal().print(_tree(found, parameters))
+
+
+def as_dict(found: Trace) -> dict[str, Any]:
+    """Return a trace as JSON values."""
+    from dataclasses import asdict
+
+    value = asdict(found)
+    for step in value["steps"]:
+        step |= {
+            "keyids": value["keyids"][step["sha256"]],
+            "execution": value["executions"].get(step["sha256"], {}),
+        }
+    del value["keyids"], value["executions"]
+    return value | {"commits": list(found.commits)}
+
+
+def _tree(found: Trace, parameters: bool) -> Tree:
+    from rich.tree import Tree
+
+    tree = Tree(_heading(found), guide_style="dim")
+    for line in _triggers(found):
+        tree.add(line)
+    for record in found.steps:
+        _add_step(tree, found, record, parameters)
+    if found.missing:
+        branch = tree.add(_line("missing from the store", "bold red"))
+        for missing in found.missing:
+            branch.add(_line(f"record {missing}"))
+    return tree
+
+
+def _heading(found: Trace) -> Any:
+    release = found.release
+    if release is None:
+        return _line(found.subject, "bold")
+    named = f" ({', '.join(release.aliases)})" if release.aliases else ""
+    return _line(
+        f"{release.reference}{named}  content {release.content[:12]}  made {release.created}", "bold"
+    )
+
+
+def _triggers(found: Trace) -> list[Any]:
+    """Return who and what: the ledger's entries and the run."""
+    lines = []
+    for entry in found.history:
+        what = entry.event + (f" {entry.alias}" if entry.alias else "")
+        lines.append(_line(f"{what} by {entry.actor} at {entry.at} (ledger entry {entry.sequence})"))
+    if found.run is not None:
+        reason = ", ".join(f"{name} {value}" for name, value in found.run.reason.items())
+        lines.append(_line(f"run {found.run.key}: {found.run.state}; {reason or 'no reason given'}"))
+    elif found.release is not None and found.release.run:
+        lines.append(_line(f"run {found.release.run}: the store has no record of its end"))
+    return lines
+
+
+def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool) -> None:
+    step = tree.add(
+        _line(f"{record.name}  {record.content[:12]}  by {record.component} for {record.task}", "bold cyan")
+    )
+    step.add(_line(f"record {record.sha256[:12]}, {_signed(found.keyids.get(record.sha256, ()))}"))
+    step.add(_line(_code(record)))
+    if execution := found.executions.get(record.sha256):
+        step.add(_line(_execution(execution)))
+    if record.environment:
+        step.add(_line(", ".join(f"{name} {value}" for name, value in record.environment.items())))
+    for given in record.inputs:
+        _add_input(step, found, given)
+    if record.metrics:
+        shown = list(record.metrics.items())
+        more = f" and {len(shown) - _FIGURES} more" if len(shown) > _FIGURES else ""
+        step.add(
+            _line(", ".join(f"{name} {_figure(value)}" for name, value in shown[:_FIGURES]) + more, "green")
+        )
+    if parameters:
+        import json
+
+        step.add(_line(json.dumps(record.parameters), "dim", limit=20_000))
+
+
+def _add_input(step: Tree, found: Trace, given: Input) -> None:
+    notes = ", ".join(f"{name} {value}" for name, value in given.annotations.items())
+    if given.sha256 in found.compared and given.name == "champion":
+        releases = ", ".join(found.compared[given.sha256]) or "a release that the store lacks"
+        step.add(_line(f"compared with {releases}  {given.sha256[:12]}", "dim"))
+        return
+    origin = f", record {given.record[:12]}" if given.record else ", from outside"
+    branch = step.add(_line(f"from {given.name}  {given.sha256[:12]}{origin}{'; ' + notes if notes else ''}"))
+    for file in given.files[:_RAW_FILES]:
+        branch.add(_line(f"{file.path}  {file.size:,} bytes  {file.sha256[:12]}", "yellow"))
+    if len(given.files) > _RAW_FILES:
+        branch.add(_line(f"and {len(given.files) - _RAW_FILES} more files (--json lists them)", "yellow"))
+
+
+def _code(record: IndexedRecord) -> str:
+    commit = f"commit {record.commit[:12]}" if record.commit else "no commit"
+    dirty = f" with changes {record.dirty[:12]}" if record.dirty else ""
+    image = f", image {record.image[:12]}" if record.image else ""
+    return commit + dirty + image + (f", lock {record.lock[:12]}" if record.lock else "")
+
+
+def _execution(execution: dict[str, Any]) -> str:
+    from datetime import UTC, datetime
+
+    try:
+        at = f"{datetime.fromtimestamp(execution['started'], UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"ran {at} for {execution['seconds']:.0f} s on {execution['host']} ({execution['engine']})"
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return "ran; its execution.json says nothing that can be read"
+
+
+def _signed(keyids: tuple[str, ...]) -> str:
+    return (
+        f"signed by {', '.join(key[:12] for key in keyids)} (not checked here)"
+        if keyids
+        else "no signature stored"
+    )
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _line(text: str, style: str = "", limit: int = 400) -> Any:
+    from graftline.cli.shown import cell
+
+    return cell(text, style, limit)

@@ -1,0 +1,258 @@
+"""What the index takes from the objects of a store. Anything may be in them: what is not as expected is refused."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import orjson
+
+from graftline.errors import InputError
+from graftline.index.rows import IndexedRun
+from graftline.records import PREDICATE, STATEMENT
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_RUN = re.compile(r"(?P<run>.+)-[0-9a-f]{16}")
+_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?==([A-Za-z0-9][A-Za-z0-9.!+_-]*)")
+_PATH, _DIGEST, _SIZE = itemgetter("path"), itemgetter("sha256"), itemgetter("size")
+MAX_OBJECT = 64 << 20
+"""The most bytes of one record or manifest that the index parses."""
+
+Listing = tuple[tuple[str, ...], bytes, bytes]
+"""The names of files, their sha256 one after another, their sizes of 8 bytes one after another."""
+NO_FILES: Listing = ((), b"", b"")
+
+
+class RefusedError(Exception):
+    """The object is not what its place says; the message says why."""
+
+
+ParsedInput = tuple[str, str, str | None, bytes | None, Listing | None]
+"""Name, sha256 of the content, record of what made it, annotations as JSON, files."""
+Setting = tuple[str | None, str | None, str | None, str | None, bytes]
+"""Commit, sha256 of the dirty difference, lock, image, environment as JSON."""
+ParsedRecord = tuple[tuple[str, str, str], str, Setting, bytes, bytes, list[ParsedInput], Listing]
+"""Kind (component, task, name of the output), sha256 of the content, setting, parameters and metrics as JSON, inputs,
+files. A tuple, and digests that only `check_sha256` will look at: there may be a million."""
+
+
+def parse_record(data: bytes) -> ParsedRecord:
+    """Return what the index keeps of a record. Raises RefusedError."""
+    statement = _json(data)
+    try:
+        if statement["_type"] != STATEMENT or statement["predicateType"] != PREDICATE:
+            raise RefusedError("an unknown type of statement")
+        predicate, (subject, *_) = statement["predicate"], statement["subject"]
+        definition = predicate["buildDefinition"]
+        external = definition["externalParameters"]
+        products = {
+            product["name"]: product["annotations"] for product in predicate["runDetails"]["byproducts"]
+        }
+        code, inputs = _dependencies(definition["resolvedDependencies"])
+        return (
+            (external["component"], external["task"], subject["name"]), subject["digest"]["sha256"],
+            (*code, _mapping(products.get("environment", {}))),
+            _mapping(external["parameters"]), _mapping(products.get("metrics", {})), inputs,
+            _listing(products["files"]["files"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError) as error:
+        raise RefusedError(f"not a record ({type(error).__name__}: {str(error)[:80]})") from None
+
+
+_Code = tuple[str | None, str | None, str | None, str | None]
+
+
+def _dependencies(descriptors: Any) -> tuple[_Code, list[ParsedInput]]:
+    commit = dirty = lock = image = None
+    inputs: list[ParsedInput] = []
+    for descriptor in descriptors:
+        name, digest = descriptor["name"], descriptor["digest"]
+        if name == "code":
+            commit = digest["gitCommit"]
+            if "annotations" in descriptor:
+                dirty = descriptor["annotations"].get("dirty")
+        elif name == "requirements.lock":
+            lock = digest["sha256"]
+        elif name == "image":
+            image = digest["sha256"]
+        elif "annotations" in descriptor:
+            inputs.append(_annotated(name, digest["sha256"], descriptor["annotations"]))
+        else:
+            inputs.append((name, digest["sha256"], None, None, None))
+    return (commit, dirty, lock, image), inputs
+
+
+def _annotated(name: str, content: str, annotations: dict[str, Any]) -> ParsedInput:
+    record = annotations.pop("record", None)
+    if not annotations:
+        return name, content, record, None, None
+    files = annotations.pop("files", None)
+    rest = orjson.dumps(annotations) if annotations else None
+    return name, content, record, rest, None if files is None else _listing(files)
+
+
+def check_record(record: ParsedRecord) -> None:
+    """Raises RefusedError for a name or digest that is none; the index's writer checks each when it is new to it."""
+    kind, content, setting, _, _, inputs, (names, _, _) = record
+    for text in (
+        *kind,
+        *names,
+        *(item[0] for item in inputs),
+        *(n for item in inputs for n in (item[4] or NO_FILES)[0]),
+    ):
+        check_text(text)
+    for digest in (
+        content,
+        *(item[1] for item in inputs),
+        *(item[2] for item in inputs if item[2] is not None),
+    ):
+        check_sha256(digest)
+    check_setting(setting)
+
+
+def check_setting(setting: Setting) -> None:
+    """Raises RefusedError for a commit or digest that is none."""
+    commit, dirty, lock, image, _ = setting
+    if commit is not None and (type(commit) is not str or _COMMIT.fullmatch(commit) is None):
+        raise RefusedError("a commit that is not hexadecimal")
+    for digest in (dirty, lock, image):
+        if digest is not None:
+            check_sha256(digest)
+
+
+@dataclass(slots=True)
+class ParsedRelease:
+    task: str
+    version: int
+    content: str
+    created: str
+    publication: str
+    metrics: bytes
+    records: dict[str, str]
+    files: Listing
+
+
+def parse_manifest(data: bytes, task: str, version: int) -> ParsedRelease:
+    """Return what the index keeps of a release's manifest. Raises RefusedError."""
+    value = _json(data)
+    try:
+        if value["task"] != task or value["version"] != version or type(value["version"]) is not int:
+            raise RefusedError("the manifest of another release")
+        records = dict(value["records"])
+        for name, sha256 in records.items():
+            check_text(name)
+            check_sha256(sha256)
+        return ParsedRelease(
+            task, version, check_sha256(value["content"]), check_text(value["created"]),
+            check_text(value["publication"]), _mapping(value["metrics"]), records,
+            _listing([file for file in value["files"] if not file["path"].startswith("records/")]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RefusedError(f"not a manifest ({type(error).__name__}: {str(error)[:80]})") from None
+
+
+ParsedEntry = tuple[int, str, str, int, str | None, str, str, str | None]
+"""Sequence, event, task, version, alias, time, actor, key id."""
+
+
+def parse_entry(data: bytes, sequence: int) -> ParsedEntry:
+    """Return what the index keeps of a ledger entry. Raises RefusedError."""
+    value = _json(data)
+    try:
+        if value["sequence"] != sequence:
+            raise RefusedError(f"says that it is entry {str(value['sequence'])[:20]}")
+        version, alias, key = value["version"], value["alias"], value.get("key")
+        if type(version) is not int or not 0 <= version < 2**53:
+            raise RefusedError("a version that is no number")
+        return (
+            sequence, check_text(value["event"]), check_text(value["task"]), version,
+            None if alias is None else check_text(alias), check_text(value["at"]), check_text(value["actor"]),
+            None if key is None else check_text(key),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RefusedError(f"not a ledger entry ({type(error).__name__}: {str(error)[:80]})") from None
+
+
+def parse_run(data: bytes, key: str) -> IndexedRun:
+    """Return what the record of a run's end says. Raises InputError."""
+    try:
+        value = _json(data)
+        reason = value.get("reason")
+        return IndexedRun(
+            key, check_text(value["task"]), check_text(value["state"]), check_text(value["revision"]),
+            dict(reason) if type(reason) is dict else {},
+        )  # fmt: skip
+    except (RefusedError, KeyError) as error:
+        raise InputError(f"runs/{key}.json", f"not the record of a run ({error})") from None
+
+
+def parse_lock(data: bytes) -> dict[str, str]:
+    """Return the pinned version of each package, by its PEP 503 name."""
+    found = {}
+    for line in data.decode(errors="replace").splitlines():
+        if match := _PIN.match(line.strip()):
+            found[package_name(match[1])] = match[2]
+    return found
+
+
+def package_name(name: str) -> str:
+    """Return the one spelling that equal names share (https://peps.python.org/pep-0503/#normalized-names)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def run_key(publication: str) -> str | None:
+    """Return the key of the run that a publication id was made from (releases.publishing.open_publication)."""
+    match = _RUN.fullmatch(publication)
+    return match["run"] if match else None
+
+
+def is_sha256(text: str) -> bool:
+    return _SHA256.fullmatch(text) is not None
+
+
+def _json(data: bytes) -> Any:
+    """Parse JSON. orjson takes less than half the time of Python's own, and refuses lone surrogates."""
+    if len(data) > MAX_OBJECT:
+        raise RefusedError(f"{len(data)} bytes, at most {MAX_OBJECT} are parsed")
+    try:
+        value = orjson.loads(data)
+    except ValueError as error:
+        raise RefusedError(f"not JSON ({str(error)[:80]})") from None
+    if type(value) is not dict:
+        raise RefusedError("not a JSON object")
+    return value
+
+
+def check_sha256(text: Any) -> str:
+    """Return `text`. Raises RefusedError if it is no sha256 in hex."""
+    if type(text) is not str or _SHA256.fullmatch(text) is None:
+        raise RefusedError("a digest that is not a sha256")
+    return text
+
+
+def check_text(value: Any) -> str:
+    """Return `value`. Raises RefusedError if it is no string."""
+    if type(value) is not str:
+        raise RefusedError(f"a {type(value).__name__} where a string is expected")
+    return value
+
+
+def _mapping(value: Any) -> bytes:
+    if type(value) is not dict:
+        raise RefusedError(f"a {type(value).__name__} where a mapping is expected")
+    return orjson.dumps(value)
+
+
+def _listing(files: Any) -> Listing:
+    paths, digests = tuple(map(_PATH, files)), list(map(_DIGEST, files))
+    sizes = array("Q", map(_SIZE, files))
+    packed = bytes.fromhex("".join(digests))  # takes blanks: hence the lengths
+    if len(packed) != 32 * len(paths) or (
+        digests and not min(map(len, digests)) == 64 == max(map(len, digests))
+    ):
+        raise RefusedError("a file's digest that is not a sha256")
+    return paths, packed, sizes.tobytes()
