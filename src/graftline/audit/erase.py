@@ -1,0 +1,182 @@
+"""Erase a row or a person: remove the content, keep it from coming back, mark every model, leave a signed receipt.
+
+The order is what makes it safe to be killed anywhere. The plan is stored first, for what is removed cannot be looked up
+any more. Then the rows are blocked, so that no run brings them back meanwhile. Then they are removed: from the raw
+data, from DVC's cache and remote, from outputs and hand-overs, from the row index. The receipt follows, then the
+ledger's entries that name it, and the plan is deleted last. Each part does nothing the second time.
+docs/decisions/erase.md says what is not covered.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graftline.audit import erase_dvc
+from graftline.audit.erase_plan import Plan, index_targets, make_plan, plan_key, receipt_key
+from graftline.audit.erase_raw import Target, find_rows, rewrite
+from graftline.canonical import canonical_json
+from graftline.digests import sha256_bytes
+from graftline.errors import GraftlineError
+from graftline.ledger import Fact
+from graftline.rows.blocklist import block, block_in_contract
+from graftline.rows.erasing import remove, shard_now
+from graftline.store import MissingError, Store
+from graftline.times import utc_now
+
+if TYPE_CHECKING:
+    from graftline.components.validate.contract import Contract
+
+__all__ = ["Plan", "Target", "erase", "make_plan"]
+
+PAYLOAD_TYPE = "application/vnd.graftline.erasure+json"
+
+
+def erase(
+    store: Store,
+    root: Path,
+    plan: Plan,
+    wanted: Target,
+    contracts: Mapping[str, Contract],
+    *,
+    on_event: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Carry out a plan, a new one or one that was begun; return the receipt.
+
+    Raises:
+        InputError: something was changed meanwhile, or a part of the store is damaged: run the same command again.
+        RefusalError: the ledger does not take entries of this machine's key.
+    """
+    on_event("storing the plan")
+    if not store.put_if_absent(plan_key(plan.id), canonical_json(asdict(plan))):
+        raise GraftlineError(
+            f"{store.url}/{plan_key(plan.id)}: another erasure of this is under way; run it again"
+        )
+    on_event("blocking what is erased from coming back")
+    _block(store, root, plan)
+    for task in plan.tasks:
+        if task in contracts:
+            on_event(f"taking rows out of data/{task}/raw")
+            _rewrite_raw(root, task, contracts[task], wanted, plan)
+    on_event(f"deleting {len(plan.objects)} objects from DVC's cache and remote")
+    notes = _delete_objects(root, plan)
+    for name in plan.outputs:
+        on_event(f"deleting {name}")
+        _delete_output(root, name)
+    on_event(f"deleting {len(plan.bundles)} hand-overs")
+    for key in plan.bundles:
+        store.delete(key)
+    on_event("taking the rows out of the row index")
+    _clean_index(store, plan)
+    on_event("writing the receipt")
+    digest, receipt = _store_receipt(store, plan, notes)
+    for fact in facts(plan, digest):
+        on_event(f"entering {fact.task}@{fact.version} into the ledger")
+        _enter(store, fact)
+    store.delete(plan_key(plan.id))
+    return receipt
+
+
+def _block(store: Store, root: Path, plan: Plan) -> None:
+    subjects = plan.target if plan.kind == "subject" else []
+    for task in plan.tasks:
+        block(store, task, plan.digests, subjects)
+        contract = root / "data" / task / "expectations.yaml"
+        if contract.is_file():
+            block_in_contract(contract, plan.digests, subjects)
+
+
+def _rewrite_raw(root: Path, task: str, contract: Contract, wanted: Target, plan: Plan) -> None:
+    folder = root / "data" / task / "raw"
+    names = sorted(
+        {str(file["file"]) for file in plan.raw if file["task"] == task and file["version"] is None}
+    )
+    for name in names:
+        path = folder / name
+        (folder / f".{name}.erasing").unlink(missing_ok=True)  # of a run that was killed
+        if path.is_file() and (found := find_rows(path, contract, wanted)).positions:
+            rewrite(path, found.positions)
+    if names and (root / f"data/{task}/raw.dvc").is_file():
+        erase_dvc.add_raw(root, task)
+
+
+def _delete_objects(root: Path, plan: Plan) -> list[str]:
+    """Delete the objects; return what to do about those that git's history still holds."""
+    with erase_dvc.places(root) as found:
+        for place in found:
+            for oid in plan.objects:
+                place.delete(oid)
+        in_git = next((place for place in found if place.in_git), None)
+    if in_git is None or not plan.objects:
+        return []
+    folder = Path(str(in_git.odb.path)).relative_to(root.resolve())
+    paths = " ".join(f"--path {folder}/{oid[:2]}/{oid[2:]}" for oid in plan.objects)
+    return [
+        f"the DVC remote {folder} is kept in git, whose history still holds the deleted files: commit the deletion, "
+        f"then `git filter-repo --invert-paths {paths}`, push with --force to every remote, and have every clone made "
+        "anew"
+    ]
+
+
+def _delete_output(root: Path, name: str) -> None:
+    path = (root / name).resolve()
+    if not path.is_relative_to((root / "outputs").resolve()) or path == (root / "outputs").resolve():
+        raise GraftlineError(f"the plan names {name}, which is not in outputs/; nothing there was deleted")
+    work = path.with_name(f".{path.name}.work")
+    for folder in (path, work):
+        shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
+
+
+def _clean_index(store: Store, plan: Plan) -> None:
+    for kind, values in index_targets(plan):
+        for value in values:
+            remove(store, kind, bytes.fromhex(value))
+
+
+def _store_receipt(store: Store, plan: Plan, notes: list[str]) -> tuple[str, dict[str, Any]]:
+    """Store the signed receipt, unless an earlier try has; return its sha256 and content."""
+    import json
+
+    from graftline.signing.envelope import open_envelope, seal
+    from graftline.signing.keys import load_keyring
+
+    key = receipt_key(plan.id)
+    try:
+        data = store.get(key).data
+    except MissingError:
+        shards = [
+            {"place": place, "before": before, "after": shard_now(store, place)}
+            for place, before in sorted(plan.shards.items())
+        ]
+        value = asdict(plan) | {
+            "shards": shards, "finished": utc_now(), "not_covered": [*notes, *plan.not_covered],
+            "objects_of_store": [
+                *plan.bundles, *(f"{place}-{before[:16]}.bin" for place, before in sorted(plan.shards.items())),
+            ],
+        }  # fmt: skip
+        data = seal(canonical_json(value), PAYLOAD_TYPE, load_keyring().signer())
+        store.put_if_absent(key, data)
+        data = store.get(key).data
+    receipt: dict[str, Any] = json.loads(open_envelope(data, where=f"{store.url}/{key}").payload)
+    return sha256_bytes(data), receipt
+
+
+def facts(plan: Plan, receipt: str) -> list[Fact]:
+    """Return the ledger's entries: one for each release that was made with the rows; else one for each task."""
+    detail = {"receipt": receipt_key(plan.id), "kind": plan.kind}
+    of = [(release["task"], release["version"]) for release in plan.releases]
+    of = of or [(task, 0) for task in plan.tasks] or [("", 0)]
+    return [
+        Fact("erase", task, version, receipt, f"{plan.id}:erase:{task}@{version}", detail=detail)
+        for task, version in of
+    ]
+
+
+def _enter(store: Store, fact: Fact) -> None:
+    from graftline.signing.keys import load_keyring
+    from graftline.signing.rotation import open_ledger
+
+    open_ledger(store, load_keyring()).append(lambda _: fact)

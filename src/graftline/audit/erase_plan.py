@@ -1,0 +1,264 @@
+"""What an erasure will touch. The plan is stored before anything is removed: one that was killed goes on by it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from graftline.audit import erase_dvc
+from graftline.audit.erase_raw import Found, Target, find_rows
+from graftline.canonical import canonical_json
+from graftline.digests import sha256_bytes
+from graftline.errors import InputError
+from graftline.rows.erasing import digests_at, shards_with
+from graftline.rows.finding import find
+from graftline.rows.segments import Kind
+from graftline.rows.shards import DIGEST_BYTES
+from graftline.store import MissingError, Store
+from graftline.times import utc_now
+
+if TYPE_CHECKING:
+    from graftline.audit.erase_dvc import Place
+    from graftline.components.validate.contract import Contract
+    from graftline.index import Index, IndexedRecord
+
+DERIVED = (".png", ".html", "mistakes.json", "predictions.parquet")
+"""Endings of files made from a dataset that may show its rows."""
+_ID = re.compile(r"[0-9a-f]{16}-[0-9]+")
+
+
+@dataclass
+class Plan:
+    """Everything that an erasure removes or marks; no value of a row and no id of a person is in it."""
+
+    id: str
+    kind: str
+    """`row` or `subject`."""
+    target: list[str]
+    """In hex: the row's digest (of a row without a label each that it may have), or the person's keyed hash."""
+    at: str = field(default_factory=utc_now)
+    hits: list[dict[str, Any]] = field(default_factory=list)
+    """Each place in the row index: task, dataset, row, split."""
+    digests: list[str] = field(default_factory=list)
+    """Of the rows, in hex."""
+    entries: list[str] = field(default_factory=list)
+    """The same as far as the row index holds it, 16 bytes, of rows that are in no raw data here any more too."""
+    raw: list[dict[str, Any]] = field(default_factory=list)
+    """Raw files with such rows: task, version (DVC's md5; None for the work tree), file, md5, rows."""
+    objects: list[str] = field(default_factory=list)
+    """DVC's md5 of each object to delete from the cache and the remote."""
+    outputs: list[str] = field(default_factory=list)
+    """Folders of the work tree to delete."""
+    bundles: list[str] = field(default_factory=list)
+    """Keys of the store to delete: what runs on a cluster handed over."""
+    shards: dict[str, str] = field(default_factory=dict)
+    """The sha256 of each shard of the row index with such rows, by its place."""
+    datasets: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    """Content digests of trunks and models made from them."""
+    releases: list[dict[str, Any]] = field(default_factory=list)
+    """Task, version, manifest and aliases."""
+    tasks: list[str] = field(default_factory=list)
+    retrain: list[str] = field(default_factory=list)
+    """Commands."""
+    not_covered: list[str] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.hits or self.raw)
+
+
+def plan_key(identity: str) -> str:
+    return f"erased/plans/{identity}.json"
+
+
+def receipt_key(identity: str) -> str:
+    return f"erasures/{identity}.json"
+
+
+def identity_of(store: Store, kind: str, target: list[str]) -> str:
+    """Return the id of the erasure under way for this target, or of the next one."""
+    stem = sha256_bytes(canonical_json([kind, target]))[:16]
+    if plans := store.list(f"erased/plans/{stem}-"):
+        return plans[-1].rpartition("/")[2].removesuffix(".json")
+    return f"{stem}-{len(store.list(f'erasures/{stem}-')) + 1}"
+
+
+def stored_plan(store: Store, identity: str) -> Plan | None:
+    """Return the plan of an erasure that has not ended; None if there is none. Raises InputError if it is damaged."""
+    try:
+        data = store.get(plan_key(identity)).data
+    except MissingError:
+        return None
+    try:
+        plan = Plan(**json.loads(data))
+        if not _ID.fullmatch(plan.id) or plan.id != identity:
+            raise ValueError("another id")
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{store.url}/{plan_key(identity)}", f"not a plan ({error})", fix="delete it and begin again"
+        ) from None
+    return plan
+
+
+def make_plan(
+    store: Store, root: Path, kind: str, target: list[str], wanted: Target, contracts: Mapping[str, Contract]
+) -> Plan:
+    """Return what erasing `wanted` touches. Nothing is changed.
+
+    Args:
+        root: the checkout whose data, outputs and DVC cache are looked at.
+        contracts: of the tasks there.
+    """
+    from graftline.index import open_index
+
+    plan = Plan(identity_of(store, kind, target), kind, target)
+    digests = [bytes.fromhex(value) for value in target]
+    index_kind: Kind = "rows" if kind == "row" else "subjects"
+    hits = sorted({hit for digest in digests for hit in find(store, index_kind, digest)})
+    plan.hits = [asdict(hit) for hit in hits]
+    plan.entries = sorted(digest.hex() for digest in digests_at(store, hits)) if kind == "subject" else []
+    with erase_dvc.places(root) as found:
+        for task, contract in contracts.items():
+            _plan_raw(plan, root, task, contract, wanted, found)
+        if kind == "row":
+            plan.digests = sorted({*plan.digests, *(target if hits else [])})
+        with open_index(store) as index:
+            descendants = _plan_lineage(plan, index)
+            _plan_copies(plan, root, index, descendants, found)
+    _plan_store(plan, store, {record.sha256 for record in descendants})
+    _plan_rest(plan, root, contracts)
+    return plan
+
+
+def _plan_raw(
+    plan: Plan, root: Path, task: str, contract: Contract, wanted: Target, found: list[Place]
+) -> None:
+    """Look through the work tree's raw data and through every version that DVC still holds."""
+    from graftline.tables import SUFFIXES
+
+    known: dict[str, Found] = {}
+    folder = root / "data" / task / "raw"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.suffix in SUFFIXES and not path.name.startswith("."):
+            _note(plan, task, None, path.name, None, find_rows(path, contract, wanted))
+    for version in erase_dvc.raw_versions(root, task):
+        files = erase_dvc.files_of(found, version)
+        if files is None:
+            plan.not_covered.append(
+                f"raw version {version} of {task}: neither the DVC cache nor the remote holds its listing"
+            )
+        for name, oid in sorted((files or {}).items()):
+            if oid not in known and Path(name).suffix in SUFFIXES:
+                _scan(plan, task, name, oid, contract, wanted, found, known)
+            if oid in known:
+                _note(plan, task, version, name, oid, known[oid])
+
+
+def _scan(
+    plan: Plan, task: str, name: str, oid: str, contract: Contract, wanted: Target, found: list[Place],
+    known: dict[str, Found],
+) -> None:  # fmt: skip
+    place = next((place for place in found if place.has(oid)), None)
+    if place is None:
+        return
+    with TemporaryDirectory(prefix="graftline-erase-") as folder:
+        copy = Path(folder) / f"raw{Path(name).suffix}"
+        place.read(oid, copy)
+        try:
+            known[oid] = find_rows(copy, contract, wanted)
+        except InputError as error:
+            reason = str(error.found)[:120]
+            plan.not_covered.append(
+                f"{name} (md5 {oid}) of an old raw version of {task}: today's contract does not read it ({reason})"
+            )
+
+
+def _note(plan: Plan, task: str, version: str | None, name: str, oid: str | None, found: Found) -> None:
+    if found.positions:
+        plan.raw.append(
+            {"task": task, "version": version, "file": name, "md5": oid, "rows": len(found.positions)}
+        )
+        plan.digests = sorted({*plan.digests, *found.digests})
+        if oid is not None and oid not in plan.objects:
+            plan.objects.append(oid)
+
+
+def _plan_lineage(plan: Plan, index: Index) -> list[IndexedRecord]:
+    """Note datasets, trunks, models and releases; return the records of all of them."""
+    plan.datasets = sorted({hit["dataset"] for hit in plan.hits})
+    of_datasets = [sha for content in plan.datasets for sha in index.records_with_content(content)]
+    reached = index.reached(of_datasets) if of_datasets else None
+    records = index.records(index.descendants(of_datasets)) if of_datasets else []
+    plan.models = sorted({record.content for record in records if record.name in ("trunk", "model")})
+    plan.releases = [
+        {"task": r.task, "version": r.version, "manifest": r.manifest, "aliases": list(r.aliases)}
+        for r in (reached.releases if reached else [])
+    ]
+    return records
+
+
+def _plan_copies(
+    plan: Plan, root: Path, index: Index, records: list[IndexedRecord], found: list[Place]
+) -> None:
+    """Note what lies in outputs/ and in DVC's cache of the datasets and of what shows their rows."""
+    contents = {record.content for record in records}
+    for path in sorted((root / "outputs").glob("*/*/record.json")):
+        try:
+            content = json.loads(path.read_bytes())["subject"][0]["digest"]["sha256"]
+        except (ValueError, KeyError, IndexError, TypeError):
+            continue
+        if content in contents:
+            plan.outputs.append(path.parent.relative_to(root).as_posix())
+    tasks = sorted({hit["task"] for hit in plan.hits})
+    pages = [root / "outputs" / task / "report.html" for task in tasks]
+    plan.outputs += [page.relative_to(root).as_posix() for page in pages if page.is_file()]
+    wanted = {
+        file.sha256: file.size
+        for record in records
+        for file in record.files
+        if record.name == "dataset" or file.path.endswith(DERIVED)
+    }
+    plan.objects += [oid for oid in erase_dvc.find_content(found, wanted) if oid not in plan.objects]
+
+
+def _plan_store(plan: Plan, store: Store, records: set[str]) -> None:
+    keys = store.list("handover/")
+    plan.bundles = [key for key in keys if any(sha in key for sha in records)]
+    for kind, values in index_targets(plan):
+        for value in values:
+            plan.shards |= shards_with(store, kind, bytes.fromhex(value))
+
+
+def index_targets(plan: Plan) -> list[tuple[Kind, list[str]]]:
+    """Return what is taken out of the row index, in hex."""
+    known = {digest[: 2 * DIGEST_BYTES] for digest in plan.digests}
+    return [
+        ("rows", sorted(known | set(plan.entries))),
+        ("subjects", plan.target if plan.kind == "subject" else []),
+    ]
+
+
+def _plan_rest(plan: Plan, root: Path, contracts: Mapping[str, Contract]) -> None:
+    """Note what to train again, and what no command here can reach."""
+    touched = {hit["task"] for hit in plan.hits} | {file["task"] for file in plan.raw}
+    plan.tasks = sorted(touched)
+    later = {release["task"] for release in plan.releases} - touched
+    plan.retrain = [f"graftline run {task}" for task in [*sorted(touched), *sorted(later)]]
+    plan.not_covered += [
+        f"task {task} has no folder in this checkout: run this command in its repository"
+        for task in sorted(touched - set(contracts))
+    ]
+    if plan.releases:
+        plan.not_covered.append(
+            "weights of the releases named here were made with the erased rows, and their pictures of mistakes may "
+            "show one; to withdraw a release, roll its aliases back and delete its folder in the store"
+        )
+    plan.not_covered.append(
+        "other clones, other machines' DVC caches, backups, older versions in a bucket with versioning"
+    )

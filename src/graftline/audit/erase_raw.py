@@ -1,0 +1,171 @@
+"""Raw tables without some rows: find them, and write the file again with every other byte as it was."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graftline.audit.raw_row import good_rows
+from graftline.durable import fsync_directory
+from graftline.errors import InputError
+
+if TYPE_CHECKING:
+    from graftline.components.validate.contract import Contract
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be erased."""
+
+    rows: frozenset[bytes] = frozenset()
+    """Digests, 32 bytes each."""
+    subject: bytes | None = None
+    """The keyed hash of a person's id, 16 bytes."""
+    key: bytes = b""
+    """Of that hash."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Rows of one raw file."""
+
+    positions: tuple[int, ...]
+    """Numbers of the rows in the file, from 0, as validate counts them."""
+    digests: tuple[str, ...]
+    """Their digests in hex; of a row that breaks the contract there is none."""
+
+
+def find_rows(path: Path, contract: Contract, target: Target) -> Found:
+    """Return the rows of a Parquet, CSV or JSON lines file that are the target.
+
+    Raises:
+        InputError: the file cannot be read under the contract.
+    """
+    import numpy as np
+
+    from graftline.components.validate.columns import read_columns
+    from graftline.components.validate.identity import row_digests
+    from graftline.tables import read_batches
+
+    positions: list[int] = []
+    digests: list[str] = []
+    for batch in read_batches([path], list(contract.columns)):
+        columns = read_columns(batch, contract)
+        of_subject = _of_subject(columns, contract, target, batch.rows)
+        if not of_subject.any() and not target.rows:
+            continue
+        good = good_rows(batch, columns, contract)
+        wanted = good if target.rows else good & of_subject
+        taken = {name: column.take(wanted) for name, column in columns.items()}
+        of_rows = np.full(batch.rows, None, object)
+        if wanted.any():
+            of_rows[wanted] = [digest.tobytes() for digest in row_digests(taken, contract)[1]]
+        for place in range(batch.rows):
+            if of_subject[place] or of_rows[place] in target.rows:
+                positions.append(batch.first_row + place)
+                digests += [of_rows[place].hex()] if of_rows[place] else []
+    return Found(tuple(positions), tuple(digests))
+
+
+def _of_subject(columns: Any, contract: Contract, target: Target, count: int) -> Any:
+    import numpy as np
+
+    from graftline.components.validate.erased import Erasures
+
+    if target.subject is None or contract.subject is None:
+        return np.zeros(count, bool)
+    erasures = Erasures(contract.subject, target.key, frozenset(), frozenset({target.subject}))
+    return erasures.of_subjects(erasures.hashes(columns, count), count)
+
+
+def rewrite(path: Path, positions: Collection[int]) -> None:
+    """Write the file without these rows, aside and then in place; a file that would have none left is removed."""
+    gone = frozenset(positions)
+    aside = path.with_name(f".{path.name}.erasing")
+    left = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}[path.suffix](path, aside, gone)
+    if left:
+        aside.rename(path)
+    else:
+        aside.unlink()
+        path.unlink()
+    fsync_directory(path.parent)
+
+
+def _parquet(path: Path, aside: Path, gone: frozenset[int]) -> int:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = left = 0
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        codec = file.metadata.row_group(0).column(0).compression if file.metadata.num_row_groups else "NONE"
+        with pq.ParquetWriter(
+            aside, file.schema_arrow, compression=codec.lower(), write_page_checksum=True
+        ) as out:
+            for group in range(file.metadata.num_row_groups):
+                for batch in file.iter_batches(10_000, row_groups=[group], use_threads=False):
+                    keep = np.array([first + place not in gone for place in range(batch.num_rows)], bool)
+                    first += batch.num_rows
+                    left += int(keep.sum())
+                    out.write_batch(batch.filter(pa.array(keep)))
+    _flush(aside)
+    return left
+
+
+def _csv(path: Path, aside: Path, gone: frozenset[int]) -> int:
+    """Copy the lines of each kept row as they are: a quoted value may hold line breaks."""
+    from graftline.tables import MAX_LINE
+
+    waiting: list[bytes] = []
+
+    def lines(raw: Any) -> Iterator[str]:
+        for number, line in enumerate(raw):
+            waiting.append(line)
+            yield line.decode().removeprefix("\ufeff" if number == 0 else "")
+
+    csv.field_size_limit(MAX_LINE)
+    left, number = 0, -1  # the header is no row
+    with path.open("rb") as raw, aside.open("wb") as out:
+        for row in csv.reader(lines(raw), strict=True):
+            if row and number in gone:
+                waiting.clear()
+            elif row and number >= 0:
+                left += 1
+            out.writelines(waiting)
+            waiting.clear()
+            number += bool(row)
+        out.writelines(waiting)
+    _flush(aside)
+    return left
+
+
+def _jsonl(path: Path, aside: Path, gone: frozenset[int]) -> int:
+    left = number = 0
+    with path.open("rb") as raw, aside.open("wb") as out:
+        for line in raw:
+            if not line.strip():
+                out.write(line)
+                continue
+            if number not in gone:
+                out.write(line)
+                left += 1
+            number += 1
+    _flush(aside)
+    return left
+
+
+def _flush(path: Path) -> None:
+    import os
+
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def check_suffixes(files: Sequence[Path]) -> None:
+    """Raise InputError for a file of which rows cannot be taken out."""
+    for path in files:
+        if path.suffix not in (".parquet", ".csv", ".jsonl"):
+            raise InputError(path, f"a file of type '{path.suffix}'", expected="Parquet, CSV or JSON lines")

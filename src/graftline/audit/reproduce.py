@@ -1,0 +1,117 @@
+"""Make a release again and compare: identical bits, within the metrics' intervals, or diverged, and where first.
+
+Every step runs in a clean checkout of the commit that its record names, with the recorded parameters, on the recorded
+number of threads, from the raw data of the recorded digest, and from what the steps before it made here. Within one
+determinism tuple and one set of packages equal inputs give equal bits, so there any difference is a divergence; on
+another machine the figures may differ within the intervals that the release itself gives. docs/decisions/reproduce.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from graftline.audit.reproduce_conditions import conditions
+from graftline.audit.reproduce_steps import run_steps, same_sources
+from graftline.audit.reproduction import STEPS, Reproduction, Work, compare_metrics
+from graftline.digests import sha256_bytes
+from graftline.errors import InputError
+from graftline.records import Record
+from graftline.releases.catalogue import Release, resolve
+from graftline.releases.fetching import fetch
+from graftline.releases.layout import RECORDS, read_manifest, release_key
+from graftline.store import MissingError, Store
+
+
+def reproduce(
+    store: Store,
+    reference: str,
+    folder: Path,
+    *,
+    anyway: bool = False,
+    on_event: Callable[[str], None] = lambda line: None,
+) -> Reproduction:
+    """Make the release again in `folder`, an empty one; return the verdict.
+
+    Args:
+        anyway: go on although code, packages or machine are not those recorded; the verdict says which are not.
+        on_event: called with a line about what is done next.
+
+    Raises:
+        InputError: there is no such release, its records are damaged, or this repository lacks a commit.
+        GraftlineError: a step was stopped.
+    """
+    release = resolve(store, reference)
+    read = _read_records(store, release)
+    work = Work(store, release, folder, on_event, read, Reproduction(release.name, release.manifest))
+    result = work.result
+    on_event("checking out the recorded commits")
+    result.conditions = conditions(work)
+    if result.conditions and not anyway:
+        result.reasons = ["not reproducible exactly here", *result.conditions]
+        return result
+    if same_sources(work) and run_steps(work):
+        _judge(work)
+    return result
+
+
+def _read_records(store: Store, release: Release) -> dict[str, Record]:
+    """Return the release's records, each compared with the manifest. Raises InputError."""
+    manifest = read_manifest(store, release.task, release.version, expected=release.manifest)
+    found = {}
+    for name in STEPS:
+        key = f"{release_key(release.task, release.version)}/{RECORDS}{name}.json"
+        if name not in manifest["records"]:
+            raise InputError(
+                release.name, f"it has no record of its {name}", fix="nothing says how to make it"
+            )
+        try:
+            data = store.get(key).data
+        except MissingError:
+            raise InputError(f"{store.url}/{key}", "missing", fix="`graftline verify` says more") from None
+        if sha256_bytes(data) != manifest["records"][name]:
+            raise InputError(
+                f"{store.url}/{key}", f"sha256 {sha256_bytes(data)}", expected=manifest["records"][name],
+                fix="the release was changed: `graftline verify` says more",
+            )  # fmt: skip
+        found[name] = _parsed(data, f"{store.url}/{key}")
+    return found
+
+
+def _parsed(data: bytes, where: str) -> Record:
+    try:
+        record = Record(json.loads(data), sha256_bytes(data))
+        _ = (
+            record.component,
+            record.parameters,
+            record.dependencies,
+            record.files,
+            record.metrics,
+            record.content,
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(where, f"not a record ({error!r})", fix="`graftline verify` says more") from None
+    return record
+
+
+def _judge(work: Work) -> None:
+    result = work.result
+    if result.first is None:
+        result.verdict = "identical"
+        return
+    released = _metrics(fetch(work.store, work.release) / "metrics.json")
+    found = _metrics(work.outputs["evaluation"] / "metrics.json")
+    result.metrics = compare_metrics(released, found)
+    outside = [metric.name for metric in result.metrics if not metric.within]
+    within = bool(result.metrics) and not outside
+    result.verdict = "within intervals" if within else "diverged"
+    result.reasons.append(f"{result.first} is the first that differs; what is otherwise here may explain it")
+    if outside:
+        result.reasons.append("outside the released interval: " + ", ".join(outside))
+    if not result.metrics:
+        result.reasons.append("the release gives no interval for any metric")
+
+
+def _metrics(path: Path) -> dict[str, float]:
+    return dict(json.loads(path.read_bytes()))

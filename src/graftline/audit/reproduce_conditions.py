@@ -1,0 +1,50 @@
+"""What of code, packages and machine is otherwise here than when a release was made."""
+
+from __future__ import annotations
+
+from graftline.audit import checkouts
+from graftline.audit.checkouts import Code
+from graftline.audit.reproduction import STEPS, Work
+from graftline.records import Record
+
+
+def conditions(work: Work) -> list[str]:
+    """Return what of code, packages and machine is not as recorded."""
+    found: list[str] = []
+    for output, record in work.records.items():
+        code = Code.of(record)
+        made = f"{STEPS[output]} ran"
+        if code.dirty is not None and not checkouts.has_changes_at_hand(code):
+            found.append(
+                f"{made} with uncommitted changes (sha256 {code.dirty[:12]}) that are not at hand: commit only"
+            )
+        if code.image is not None:
+            found.append(f"{made} in the image sha256:{code.image[:12]}, here it runs without one")
+        found += [f"{made} otherwise: {line}" for line in _packages(work, output, code)]
+        found += [f"{made} on {line}" for line in _machine(record)]
+    return list(dict.fromkeys(found))
+
+
+def _packages(work: Work, output: str, code: Code) -> list[str]:
+    checkout = work.checkout(output)
+    if code.lock is None:
+        return ["its record names no requirements.lock"]
+    lock = checkouts.lock_at_hand(checkout, code.lock, work.store)
+    if lock is None:
+        return [f"its requirements.lock (sha256 {code.lock[:12]}) is neither in the commit nor in the store"]
+    different = checkouts.package_differences(lock)
+    return different[:5] + ([f"{len(different) - 5} more packages differ"] if len(different) > 5 else [])
+
+
+def _machine(record: Record) -> list[str]:
+    """Return the parts of the determinism tuple that cannot be had here; the number of threads can."""
+    if not record.environment:
+        return []
+    from graftline.environment import determinism
+
+    here = determinism(1)
+    return [
+        f"{name} {record.environment[name]}, here is {here[name]}"
+        for name in ("torch", "isa")
+        if record.environment.get(name, here[name]) != here[name]
+    ]

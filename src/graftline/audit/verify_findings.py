@@ -1,0 +1,57 @@
+"""What verify finds, and the verdict over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal[
+    "tampered", "missing", "erased", "unsigned", "unknown key", "expired key", "revoked key", "unexpected"
+]
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One thing that is not as its writers signed it."""
+
+    place: str
+    """The store key, or what outside the store it was compared with."""
+    kind: Kind
+    """`erased` is no fault: a signed receipt in the ledger says that it was removed."""
+    expected: str = ""
+    actual: str = ""
+    step: str = ""
+    """The output of the step that it is of, such as `trunk`; empty if it is of none."""
+    file: str = ""
+    """The file's path in its release or output."""
+    row: str = ""
+    """Of the row index, whose rows: how their digests begin."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification came to."""
+
+    store: str
+    scope: str
+    """`all`, or the release."""
+    findings: tuple[Finding, ...]
+    objects: int
+    """How many objects were read or hashed."""
+    bytes: int
+    """Their size together."""
+    resumed: int
+    """How many were hashed before, in a run that was interrupted."""
+    sampled_out: int
+    """How many were not read, by `--sample`."""
+    form_only: int
+    """How many working notes (claims of runs, leases, ...) carry no signature, so that only their form was checked."""
+    seed: str
+    """What the sample was chosen by; empty without one."""
+    anchors: tuple[str, ...]
+    """What from outside the store vouches for its ledger."""
+    seconds: float
+
+    @property
+    def whole(self) -> bool:
+        return all(finding.kind == "erased" for finding in self.findings)

@@ -1,0 +1,94 @@
+"""`graftline evidence MODEL -o FILE.zip`: all that an outsider needs to check where a model came from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from graftline.cli.stores import STORE, open_given
+from graftline.errors import InputError
+
+if TYPE_CHECKING:
+    from graftline.audit.evidence import Written
+    from graftline.ledger.checkpoint import Checkpoint
+
+
+def evidence(
+    model: Annotated[str, typer.Argument(help="task@version or task@alias, such as mnist@champion")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.zip", help="where to write it")],
+    with_model: Annotated[
+        bool, typer.Option("--with-model", help="put the model's own bytes in too; else only their digests")
+    ] = False,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="TEXT|FILE",
+            help="one that was kept: prove that the ledger only grew since",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print what was written as a JSON object")] = False,
+    store: Annotated[str, STORE] = "",
+) -> None:
+    """Write one file with records, proofs, model card and data sheet, and a verifier that needs no Graftline."""
+    from graftline.audit.evidence import write_evidence
+    from graftline.environment import ROOT
+    from graftline.releases.catalogue import resolve
+    from graftline.signing.keys import load_keyring
+
+    if out.is_dir():
+        raise InputError(
+            "-o", f"{out} is a folder", expected="a file", fix="give a name such as evidence.zip"
+        )
+    opened = open_given(store)
+    written = write_evidence(
+        opened, resolve(opened, model), out, load_keyring().signer(), checkout=ROOT, with_model=with_model,
+        kept=[_read_checkpoint(given) for given in checkpoint or []], progress=_progress,
+    )  # fmt: skip
+    if as_json:
+        points = {point["point"]: point["coverage"] for point in written.index["annex_iv"]}
+        value = {
+            "path": str(written.path), "sha256": written.sha256, "verifier": written.verifier, "key": written.key,
+            "ledger": written.index["ledger"], "annex_iv": points,
+        }  # fmt: skip
+        print(json.dumps(value, indent=2))
+    else:
+        _tell(written)
+
+
+def _read_checkpoint(given: str) -> Checkpoint:
+    """Return the checkpoint that is given as text, or in a file."""
+    from graftline.ledger.checkpoint import ORIGIN, parse_checkpoint
+
+    if given.startswith(ORIGIN):
+        return parse_checkpoint(given, where="--checkpoint")
+    return parse_checkpoint(Path(given).read_text(encoding="utf-8", errors="replace"), where=given)
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"evidence: {line}", file=sys.stderr, flush=True)
+
+
+def _tell(written: Written) -> None:
+    """Print what the outsider must get by another way than the file: fingerprints."""
+    from rich.table import Table
+
+    from graftline.cli.shown import cell, terminal
+
+    counted = Counter(point["coverage"] for point in written.index["annex_iv"])
+    rows = {
+        "file": written.path, "sha256": written.sha256, "verify.py, sha256": written.verifier,
+        "the ledger's first key": written.index["ledger"]["first_key"], "signed by key": written.key,
+        "Annex IV": ", ".join(f"{count} points {name}" for name, count in counted.items()),
+    }  # fmt: skip
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, cell(value))
+    terminal().print(table)
+    print(f"Check it anywhere: python verify.py {written.path.name} --key {written.key}")

@@ -1,0 +1,95 @@
+"""`graftline reproduce MODEL`: make a release again and compare bit by bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from graftline.cli.stores import STORE, open_given
+
+if TYPE_CHECKING:
+    from graftline.audit.reproduction import Reproduction
+
+EXIT_DIVERGED = 1
+
+
+def reproduce(
+    model: Annotated[str, typer.Argument(help="task@version or task@alias, such as mnist@champion")],
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="go on although code, packages or machine are not those recorded; the verdict names each difference",
+        ),
+    ] = False,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="DIR", help="a new folder for what is made; it is kept")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="write the signed verdict (a DSSE envelope) there"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print the signed verdict instead of a table")
+    ] = False,
+    store: Annotated[str, STORE] = "",
+) -> None:
+    """Make a release again in a clean checkout of its commit, and say whether the bits are the same.
+
+    Exit codes: 0 identical, or within the released intervals on another machine; 1 diverged; 2 it cannot be done here,
+    and why.
+    """
+    import sys
+    import tempfile
+
+    from graftline.audit.reproduce import reproduce as make_again
+    from graftline.durable import write_atomic
+    from graftline.errors import EXIT_INPUT, InputError
+
+    if keep is not None and keep.exists():
+        raise InputError("--keep", f"{keep} exists", expected="a new folder")
+    with tempfile.TemporaryDirectory(prefix="graftline-reproduce-") as temporary:
+        folder = keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def say(line: str) -> None:
+            print(f"reproduce: {line}", file=sys.stderr, flush=True)
+
+        result = make_again(open_given(store), model, folder.resolve(), anyway=anyway, on_event=say)
+        sealed = result.sealed()
+        if out is not None:
+            write_atomic(out, sealed + b"\n")
+        print(sealed.decode()) if as_json else _show(result)
+    if result.verdict == "diverged":
+        raise typer.Exit(EXIT_DIVERGED)
+    if result.verdict == "impossible":
+        raise typer.Exit(EXIT_INPUT)
+
+
+def _show(result: Reproduction) -> None:
+    from rich.table import Table
+
+    from graftline.cli.shown import cell, terminal
+
+    console = terminal()
+    if result.steps:
+        table = Table("step", "recorded", "made again", "", "seconds", box=None, pad_edge=False)
+        for step in result.steps:
+            found = step.found[:12] if step.found else "not at hand"
+            same = "identical" if step.same else "different: " + (", ".join(step.differing) or "content")
+            seconds = f"{step.seconds:.1f}" if step.seconds else ""
+            table.add_row(step.name, cell(step.recorded[:12]), found, cell(same), seconds)
+        console.print(table)
+    for metric in result.metrics:
+        where = "within" if metric.within else "OUTSIDE"
+        console.print(
+            cell(f"{metric.name}: {metric.found:.4f}, {where} {metric.low:.4f} to {metric.high:.4f}")
+        )
+    for line in result.reasons if result.verdict == "impossible" else [*result.reasons, *result.conditions]:
+        console.print(cell(line, limit=1000))
+    if result.verdict == "impossible" and result.conditions:
+        console.print("--anyway goes on, and the verdict names these differences")
+    at = f", first at {result.first}" if result.first else ""
+    console.print(f"[bold]{result.release}: {result.verdict}{at}[/]")
