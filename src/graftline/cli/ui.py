@@ -1,0 +1,101 @@
+"""`graftline ui`: look at models, releases and their lineage in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from graftline.cli.stores import STORE, open_given
+
+if TYPE_CHECKING:
+    from graftline.ui.server import Server
+    from graftline.ui.site import Site
+
+
+def ui(
+    store: Annotated[str, STORE] = "",
+    port: Annotated[int, typer.Option("--port", help="0 for any that is free")] = 8765,
+    host: Annotated[
+        str, typer.Option("--host", help="where to listen; anything but this machine shows the store to others")
+    ] = "127.0.0.1",
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="DIR", help="write the pages as files instead of serving")
+    ] = None,
+    newest: Annotated[
+        int, typer.Option("--newest", metavar="N", min=1, help="releases of a task that are listed and exported")
+    ] = 200,
+    outputs: Annotated[
+        Path | None, typer.Option("--outputs", metavar="DIR", help="of runs on this machine, for their reports")
+    ] = None,
+) -> None:  # fmt: skip
+    """Serve pages over the store's index: models, releases, lineage, what changed, what data reached. Read-only."""
+    site = _site(store, outputs, newest)
+    if export is not None:
+        _export(site, export)
+        return
+    from graftline.index import open_index
+    from graftline.ui.server import Server
+
+    with _progress("indexing") as advance:
+        open_index(site.store, progress=advance).close()
+    with Server(site, host, port) as server:
+        _serve(server)
+
+
+def _site(store: str, outputs: Path | None, newest: int) -> Site:
+    from graftline.environment import ROOT
+    from graftline.index import open_index
+    from graftline.ui.site import Site
+
+    opened = open_given(store)
+    folder = outputs or ROOT / "outputs"
+    return Site(
+        opened, lambda: open_index(opened), folders=(folder,) if folder.is_dir() else (), repository=ROOT,
+        newest=newest,
+    )  # fmt: skip
+
+
+def _serve(server: Server) -> None:
+    """Serve until Ctrl-C or SIGTERM, which both end it in order."""
+    import signal
+    import sys
+    from threading import Thread
+
+    def stop(*_: object) -> None:
+        Thread(target=server.shutdown).start()  # from this thread it would wait for itself
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    if server.is_open:
+        print("other machines can reach this server and read the store through it", file=sys.stderr)
+    print(f"{server.site.store.url} on {server.url}  (Ctrl-C ends it)", flush=True)
+    server.serve_forever(poll_interval=0.2)
+    print("stopped")
+
+
+def _export(site: Site, out: Path) -> None:
+    from graftline.index import open_index
+    from graftline.ui.export import export
+
+    with _progress("indexing") as advance:
+        open_index(site.store, progress=advance).close()
+    with _progress("writing pages") as advance:
+        count = export(site, out, advance)
+    print(f"{count} pages of {site.store.url} in {out}: open {out / 'index.html'}")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows how many of how many are done, on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        line = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(line, completed=done, total=of)

@@ -1,0 +1,1 @@
+"""Pages over the index, served on this machine or written as a static site."""
