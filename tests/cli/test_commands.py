@@ -24,7 +24,7 @@ def graftline(*arguments: str) -> subprocess.CompletedProcess[str]:
 def commands() -> list[str]:
     from graftline.cli import app
 
-    return [str(command.name) for command in app.registered_commands]
+    return [str(command.name) for command in [*app.registered_commands, *app.registered_groups]]
 
 
 def test_the_commands_are_these() -> None:
@@ -42,6 +42,18 @@ def test_the_commands_are_these() -> None:
         "reconcile",
         "drift",
         "fetch",
+        "trace",
+        "impact",
+        "verify",
+        "diff",
+        "reproduce",
+        "erase",
+        "evidence",
+        "export",
+        "index",
+        "ui",
+        "keys",
+        "ledger",
     }
 
 

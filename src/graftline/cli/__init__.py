@@ -6,17 +6,28 @@ import sys
 
 import typer
 
+from graftline.cli import keys, ledger
 from graftline.cli.compile import compile_pipeline
+from graftline.cli.diff import diff
 from graftline.cli.embed import embed
+from graftline.cli.erase import erase
+from graftline.cli.evidence import evidence
+from graftline.cli.export import export
 from graftline.cli.fetch import fetch
+from graftline.cli.impact import impact
 from graftline.cli.import_data import import_data
+from graftline.cli.index import index
 from graftline.cli.plan import plan
 from graftline.cli.predict import predict
 from graftline.cli.reconcile import drift, reconcile
 from graftline.cli.releases import releases, rollback
+from graftline.cli.reproduce import reproduce
 from graftline.cli.run import run
 from graftline.cli.schema import schema
 from graftline.cli.submit import submit
+from graftline.cli.trace import trace
+from graftline.cli.ui import ui
+from graftline.cli.verify import verify
 from graftline.errors import GraftlineError
 
 app = typer.Typer(
@@ -39,6 +50,10 @@ app.command("submit")(submit)
 app.command("reconcile")(reconcile)
 app.command("drift")(drift)
 app.command("schema")(schema)
+for question in (trace, impact, verify, diff, reproduce, erase, evidence, export, index, ui):
+    app.command(question.__name__, rich_help_panel="Lineage and audit")(question)
+app.add_typer(keys.app, name="keys", rich_help_panel="Lineage and audit")
+app.add_typer(ledger.app, name="ledger", rich_help_panel="Lineage and audit")
 
 
 def main() -> None:
