@@ -78,11 +78,11 @@ def _or_nothing(what: str, read: Reader) -> tuple[Values, float]:
 
 def champion_times(store_url: str) -> Values:
     """Return when each task's champion was released, Unix seconds. Raises GraftlineError, OSError."""
-    from graftline.releases.catalogue import champion, read_aliases
+    from graftline.releases.catalogue import champion, list_releases
     from graftline.store import open_store
 
     store = open_store(store_url or str(ROOT / "store"))
-    tasks = sorted(task for task, alias in read_aliases(store, None) if alias == "champion")
+    tasks = sorted({release.task for release in list_releases(store)})
     found = {task: release for task in tasks if (release := champion(store, task))}
     return {
         (("task", task),): datetime.fromisoformat(release.created).timestamp()

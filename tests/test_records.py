@@ -134,9 +134,38 @@ def revoked(folder: Path) -> None:
     stored.revoke(keyring.folder, keyring.signer().keyid)
 
 
+def added_to(folder: Path, keyid: str, signature: str) -> None:
+    value = json.loads((folder / ENVELOPE).read_bytes())
+    value["signatures"].append({"keyid": keyid, "sig": signature})
+    (folder / ENVELOPE).write_bytes(canonical_json(value))
+
+
+def with_a_made_up_signer(folder: Path) -> None:
+    added_to(folder, "a" * 64, "AAAA")
+
+
+def with_a_signature_by_another(folder: Path) -> None:
+    other = another_signer(folder.parent)
+    sealed = json.loads(seal((folder / RECORD).read_bytes(), STATEMENT_TYPE, other))
+    added_to(folder, other.keyid, sealed["signatures"][0]["sig"])
+
+
+def with_a_forged_second_signature(folder: Path) -> None:
+    added_to(folder, load_keyring().signer().keyid, "AAAA")
+
+
+def signed_twice(folder: Path) -> None:
+    signature = json.loads((folder / ENVELOPE).read_bytes())["signatures"][0]
+    added_to(folder, signature["keyid"], signature["sig"])
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
+        (with_a_made_up_signer, "signed by key a{64}, which is not known here"),
+        (with_a_signature_by_another, "signed by key [0-9a-f]{64}, which is not known here"),
+        (with_a_forged_second_signature, "forged: it is not signed by key [0-9a-f]{64}, which it names"),
+        (signed_twice, "signed 2 times, twice by one key"),
         (unsigned, "missing: the record is not signed; expected its signature"),
         (signed_by_another, "signed by key [0-9a-f]{64}, which is not known here; expected the signature of a key"),
         (forged, "forged: it is not signed by key [0-9a-f]{64}, which it names"),

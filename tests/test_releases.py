@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,17 @@ from servers import moto_endpoint, moto_url, real_url, store_url
 from graftline.canonical import canonical_json
 from graftline.cli.releases import releases as releases_command
 from graftline.cli.releases import rollback as rollback_command
+from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError
 from graftline.ledger import Fact, Ledger, read_ledger
+from graftline.ledger.checkpoint import make_checkpoint, remember
 from graftline.releases.catalogue import Release, champion, list_releases, resolve
 from graftline.releases.fetching import fetch
+from graftline.releases.layout import read_manifest
 from graftline.releases.promotion import rollback
 from graftline.releases.publishing import Draft, Publication, Receipt, open_publication, publish
+from graftline.signing.keys import load_keyring, make_private, read_signer
+from graftline.signing.model import sign_model
 from graftline.store import Store, open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
@@ -169,23 +175,29 @@ def test_rollback_is_recorded_and_deletes_nothing(store: Store, draft: Draft) ->
 def test_a_publish_after_a_rollback_promotes_again_but_its_retry_does_not(store: Store, draft: Draft) -> None:
     publish_many(store, draft, 2)
     rollback(store, "digits", 1)
-    receipt = publish_next(store, draft, "later")
+    later = measured_against(draft, champion(store, "digits"))
+    receipt = publish(store, later, Publication("later"))
     assert receipt.promoted
     assert receipt.previous_champion is not None
     assert receipt.previous_champion.version == 1
     rollback(store, "digits", 1)
-    assert not publish(store, draft, Publication("later")).promoted
+    assert not publish(store, later, Publication("later")).promoted
     assert resolve(store, "digits").version == 1
 
 
-def test_a_lagging_alias_is_repaired_by_the_next_writer(store: Store, draft: Draft) -> None:
+def test_an_alias_that_lags_misleads_nobody_and_is_repaired_by_the_next_writer(
+    store: Store, draft: Draft
+) -> None:
     publish_many(store, draft, 2)
     entered = resolve(store, "digits@1")
     # A rollback that was killed after its entry and before the alias.
     Ledger(store).append(lambda _: Fact("rollback", "digits", 1, entered.manifest, "killed", "champion"))
-    assert resolve(store, "digits").version == 2
-    assert rollback(store, "digits", 1)[1] is False
+    behind = store.get("aliases/digits/champion.json").data
+    assert json.loads(behind)["version"] == 2
     assert resolve(store, "digits").version == 1
+    assert [release.aliases for release in list_releases(store)] == [("champion",), ()]
+    assert rollback(store, "digits", 1)[1] is False
+    assert json.loads(store.get("aliases/digits/champion.json").data) == {"version": 1, "entry": 6}
 
 
 def test_a_model_replaces_only_the_champion_that_it_was_compared_with(store: Store, draft: Draft) -> None:
@@ -193,11 +205,7 @@ def test_a_model_replaces_only_the_champion_that_it_was_compared_with(store: Sto
     slow, better = measured_against(draft, one), measured_against(draft, one)
     two = publish(store, better, Publication("better")).release
     receipt = publish(store, slow, Publication("slow"))
-    assert (receipt.release.version, receipt.promoted, receipt.current) == (
-        3,
-        False,
-        replace(two, aliases=()),
-    )
+    assert (receipt.release.version, receipt.promoted, receipt.current) == (3, False, two)
     assert resolve(store, "digits") == two
     assert publish(store, slow, Publication("slow")) == receipt, "trying again does not help"
     assert publish(store, measured_against(draft, two), Publication("compared")).promoted
@@ -353,10 +361,194 @@ def test_a_changed_manifest_is_refused(
     release = publish(store, draft, Publication("one")).release
     path = folder / "releases" / "digits" / "1" / "manifest.json"
     path.write_bytes(canonical_json(json.loads(path.read_bytes()) | change))
-    with pytest.raises(InputError, match="expected " + release.manifest):
-        fetch(store, release)
+    for read in (
+        lambda: fetch(store, release),
+        lambda: list_releases(store),
+        lambda: resolve(store, "digits"),
+    ):
+        with pytest.raises(InputError, match="expected " + release.manifest):
+            read()
     with pytest.raises(InputError, match=line):
+        read_manifest(store, "digits", 1)
+
+
+# What somebody can write who has the store and no key
+
+
+def planted_entry(store: Store, **values: object) -> bytes:
+    """Return a next entry that says what the last one says but for `values`, with that one's signature."""
+    last = read_ledger(store)[-1]
+    previous, root = sha256_bytes(last.data), Ledger(store).tree.root().hex()
+    return replace(last, sequence=last.sequence + 1, previous=previous, root=root, **values).data  # type: ignore[arg-type]
+
+
+def test_an_entry_that_nobody_signed_makes_no_champion(folder: Path, draft: Draft) -> None:
+    store = open_store(str(folder))
+    publish_many(store, draft, 2)
+    one = resolve(store, "digits@1")
+    store.put_if_absent("ledger/00000006.json", planted_entry(store, version=1, digest=one.manifest))
+    (folder / "aliases" / "digits" / "champion.json").write_bytes(b'{"entry":6,"version":1}')
+    for read in (
+        lambda: resolve(store, "digits"),
+        lambda: champion(store, "digits"),
+        lambda: list_releases(store),
+    ):
+        with pytest.raises(InputError, match=r"00000006.json: its signature is not one of key"):
+            read()
+
+
+def test_a_manifest_that_is_not_the_entered_one_is_not_read(
+    folder: Path, draft: Draft, tmp_path: Path
+) -> None:
+    """It agrees with itself and with its files; only the ledger knows that it was another."""
+    store, elsewhere = open_store(str(folder)), open_store(str(tmp_path / "elsewhere"))
+    entered = publish(store, draft, Publication("one")).release.manifest
+    (tmp_path / "files" / "README.md").write_text("# theirs\n")
+    theirs = publish(elsewhere, replace(draft), Publication("one")).release
+    shutil.rmtree(folder / "releases")
+    shutil.copytree(tmp_path / "elsewhere" / "releases", folder / "releases")
+    for read in (
+        lambda: resolve(store, "digits"), lambda: resolve(store, "digits@1"), lambda: list_releases(store),
+        lambda: publish(store, measured_against(draft, theirs), Publication("two")),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=f"sha256 {theirs.manifest}; expected {entered}"):
+            read()
+
+
+def test_what_the_ledger_has_no_entry_of_is_not_released(folder: Path, draft: Draft) -> None:
+    """A publisher that was killed before its entry leaves the same, and completes it when it runs again."""
+    store = open_store(str(folder))
+    publish_many(store, draft, 1)
+    publish(store, draft, Publication("killed"))
+    for path in sorted((folder / "ledger").iterdir())[3:]:
+        path.unlink()
+    assert [release.version for release in list_releases(store)] == [1]
+    with pytest.raises(
+        InputError, match=r"version 2 is not in the ledger.*; expected one of the versions 1 "
+    ):
+        resolve(store, "digits@2")
+    with pytest.raises(InputError, match="version 2 is not in the ledger"):
+        rollback(store, "digits", 2)
+    assert publish(store, draft, Publication("killed")).release.version == 2
+    assert [release.version for release in list_releases(store)] == [1, 2]
+
+
+def test_an_alias_to_other_bits_than_were_released_is_refused(folder: Path, draft: Draft) -> None:
+    store = open_store(str(folder))
+    publish_many(store, draft, 2)
+    other = resolve(store, "digits@1").manifest
+    Ledger(store).append(lambda _: Fact("promote", "digits", 2, other, "swapped", "champion"))
+    with pytest.raises(
+        InputError, match=rf"00000006.json: champion at manifest {other}; expected \w+, released as"
+    ):
+        resolve(store, "digits")
+
+
+def test_a_store_without_its_alias_objects_is_read_by_its_ledger(folder: Path, draft: Draft) -> None:
+    store = open_store(str(folder))
+    publish_many(store, draft, 2)
+    (folder / "aliases" / "digits" / "champion.json").unlink()
+    assert resolve(store, "digits").version == 2
+
+
+def test_a_reader_who_remembers_the_ledger_refuses_one_that_was_cut_or_made_anew(
+    folder: Path, draft: Draft, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
+    store = open_store(str(folder))
+    publish_many(store, draft, 2)
+    remember(store.identity, make_checkpoint(Ledger(store)))
+    resolve(store, "digits")
+    (folder / "ledger" / "00000005.json").unlink()
+    with pytest.raises(InputError, match=r"4 entries; the rest was cut off.*delete .*/seen/"):
+        resolve(store, "digits")
+    shutil.rmtree(folder)
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "theirs"))
+    publish_many(store, draft, 3)
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
+    with pytest.raises(InputError, match="another ledger"):
         list_releases(store)
+
+
+def planted(store: Store, draft: Draft, **values: object) -> None:
+    """Put a manifest under the claim of publication "one", which names `values`, and end there: no entry of it."""
+    publish(store, draft, Publication("one"))
+    folder = Path(store.url)
+    path = folder / "releases" / "digits" / "1" / "manifest.json"
+    path.write_bytes(canonical_json(json.loads(path.read_bytes()) | values))
+    shutil.rmtree(folder / "ledger")
+    shutil.rmtree(folder / "aliases")
+
+
+def test_a_manifest_that_another_wrote_is_not_entered(folder: Path, draft: Draft) -> None:
+    """Who sees the claim knows the publication's id, and is quicker."""
+    store = open_store(str(folder))
+    backdoor = FileDigest("hook.bin", 3, sha256_bytes(b"own"))
+    files = sorted([*draft.listing, backdoor])
+    listed = [file.as_dict() for file in sorted([*files, *draft.record_listing()])]
+    kept = canonical_json(
+        {"publication": "one", "payload": digest_files(draft.listing + draft.record_listing())}
+    )
+    store.put_if_absent("releases/digits/1/claim.json", kept)
+    store.put_if_absent("releases/digits/1/hook.bin", b"own")
+    forged = {
+        "task": "digits", "version": 1, "created": "2026-01-01T00:00:00Z", "publication": "one",
+        "content": digest_files(files), "files": listed, "records": {}, "locks": [], "metrics": {"accuracy": 1.0},
+        "compared_with": None, "champion_when_published": None,
+    }  # fmt: skip
+    store.put_if_absent("releases/digits/1/manifest.json", canonical_json(forged))
+    with pytest.raises(InputError, match=r"model.sig: missing, and the manifest is there"):
+        publish(store, draft, Publication("one"))
+    signature = sign_model("digits@1", draft.listing + draft.record_listing(), load_keyring().signer())
+    store.put_if_absent("releases/digits/1/model.sig", signature)  # as the try that was overtaken stored it
+    with pytest.raises(
+        InputError, match=r"manifest.json: other content, files, metrics, records; expected what one"
+    ):
+        publish(store, draft, Publication("one"))
+    assert read_ledger(store) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"metrics": {"accuracy": 0.99}}, {"compared_with": {"version": 1, "digest": "0" * 64}}, {"locks": ["0" * 64]},
+        {"records": {"model": "0" * 64}}, {"records": {}}, {"note": "more"},
+    ],
+)  # fmt: skip
+def test_each_thing_that_a_manifest_says_must_be_the_drafts(
+    folder: Path, draft: Draft, values: dict[str, object]
+) -> None:
+    store = open_store(str(folder))
+    planted(store, draft, **values)
+    with pytest.raises(
+        InputError, match=f"manifest.json: other {next(iter(values))}; expected what one publishes"
+    ):
+        publish(store, draft, Publication("one"))
+    assert read_ledger(store) == []
+
+
+def test_a_manifest_with_another_ones_model_signature_is_not_entered(
+    folder: Path, draft: Draft, tmp_path: Path
+) -> None:
+    store = open_store(str(folder))
+    (tmp_path / "another.key").write_bytes(make_private()[0])
+    theirs = sign_model(
+        "digits@1", draft.listing + draft.record_listing(), read_signer(tmp_path / "another.key")
+    )
+    listed = sorted(
+        [*draft.listing, *draft.record_listing(), FileDigest("model.sig", len(theirs), sha256_bytes(theirs))]
+    )
+    planted(store, draft, files=[file.as_dict() for file in listed])
+    (folder / "releases" / "digits" / "1" / "model.sig").write_bytes(theirs)
+    with pytest.raises(InputError, match=r"model.sig: not signed by a key that is trusted here"):
+        publish(store, draft, Publication("one"))
+    assert read_ledger(store) == []
+
+
+def test_a_try_that_was_killed_before_its_entry_is_completed(folder: Path, draft: Draft) -> None:
+    store = open_store(str(folder))
+    planted(store, draft)
+    assert publish(store, draft, Publication("one")).promoted
 
 
 def test_an_alias_that_the_ledger_does_not_support_is_refused(folder: Path, draft: Draft) -> None:

@@ -167,8 +167,8 @@ def test_components_do_not_import_one_another(component: str) -> None:
 
 
 def test_the_library_does_not_import_components() -> None:
-    """Commands, plans, reports and audits sit above the components; what components share lies below them."""
-    above = {"audit", "cli", "plan", "report"}
+    """Commands, engines, plans, reports, audits sit above the components; what components share lies below them."""
+    above = {"audit", "cli", "engines", "plan", "report"}
     for path in (ROOT / "src/graftline").rglob("*.py"):
         if path.relative_to(ROOT / "src/graftline").parts[0] not in above:
             names = {

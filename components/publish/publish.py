@@ -21,8 +21,11 @@ from graftline.errors import GraftlineError, InputError, RefusalError
 from graftline.releases.catalogue import CHAMPION, Release
 from graftline.releases.evidence import Evidence, keep
 from graftline.releases.publishing import Draft, Receipt, open_publication, publish
+from graftline.rows.blocklist import check_key, count_blocked, has_subjects, read_blocklist
 from graftline.rows.building import build
+from graftline.rows.subjects import load_key
 from graftline.signing.keys import load_keyring
+from graftline.signing.rotation import open_ledger
 
 if TYPE_CHECKING:
     from graftline.component import Context
@@ -55,6 +58,7 @@ def run(context: Context) -> None:
         _keep_refused(context, evidence)
         raise
     draft = _draft(context, params, decision, evidence)
+    _check_store(context)
     # Before the release: one whose rows cannot be found would be missing from an erasure's plan.
     _index_rows(context)
     receipt = publish(context.store(), draft, open_publication(context.work, draft))
@@ -67,6 +71,7 @@ def run(context: Context) -> None:
 def _keep_refused(context: Context, evidence: Evidence) -> None:
     """Store the lineage of what was refused, and its rows' places. A store that fails changes nothing about it."""
     try:
+        _check_store(context)
         _index_rows(context)
         keep(context.store(), evidence, load_keyring())
     except GraftlineError as error:
@@ -74,6 +79,29 @@ def _keep_refused(context: Context, evidence: Evidence) -> None:
             f"publish: warning: the records of what was refused are not in the store: {error}",
             file=sys.stderr,
         )
+
+
+def _check_store(context: Context) -> None:
+    """Return if the store may take rows from here, of a model that is released or refused.
+
+    Raises:
+        InputError: a row of the dataset was erased since validate made it, and must not come back.
+        RefusalError: the store's ledger does not trust this machine, which therefore must not sign the index either.
+    """
+    _refuse_erased(context)
+    open_ledger(context.store(), load_keyring())
+
+
+def _refuse_erased(context: Context) -> None:
+    rows = context.paths["dataset"] / ROWS
+    blocklist = read_blocklist(context.store(), context.task)
+    if blocklist.subjects and has_subjects(rows):
+        check_key(blocklist, load_key(create=False))
+    if rows.is_file() and (count := count_blocked(rows, blocklist)):
+        raise InputError(
+            rows, f"{count} rows that were erased", expected="a dataset made since `graftline erase`",
+            fix=f"make it anew: graftline run {context.task} --force",
+        )  # fmt: skip
 
 
 def _index_rows(context: Context) -> None:

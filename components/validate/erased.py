@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from graftline.components.validate.contract import Contract
 from graftline.components.validate.facts import ColumnBatch
-from graftline.rows.blocklist import read_blocklist
+from graftline.rows.blocklist import Blocklist, check_key, read_blocklist
 from graftline.rows.subjects import HASH_BYTES, hash_subject, load_key
 
 if TYPE_CHECKING:
@@ -69,14 +69,26 @@ def withheld(rows: np.ndarray) -> list[tuple[int, str, str]]:
     return [(int(row), ERASED, "") for row in rows]
 
 
+def subjects_key(contract: Contract, blocked: Blocklist) -> bytes:
+    """Return the key of a task with a subject; make one, unless persons were erased: a new one would let them in.
+
+    Raises:
+        InputError: there is none and none can be made, or it is not the one that persons were erased with.
+    """
+    key = load_key(create=not (contract.erased.subjects or blocked.subjects))
+    check_key(blocked, key)
+    return key
+
+
 def load_erasures(context: Context, contract: Contract) -> Erasures:
     """Return what the contract and the store say is to be kept out.
 
     Raises:
-        InputError: the contract names a subject, and there is no key for its hash and none can be made.
+        InputError: the contract names a subject, and there is no key for its hash and none can be made, or it is not
+            the one that persons were erased with.
     """
     blocked = read_blocklist(context.store(), context.task)
-    key = load_key(create=True) if contract.subject is not None else b""
+    key = subjects_key(contract, blocked) if contract.subject is not None else b""
     rows = {bytes.fromhex(digest) for digest in (*contract.erased.rows, *blocked.rows)}
     subjects = {bytes.fromhex(value) for value in (*contract.erased.subjects, *blocked.subjects)}
     return Erasures(contract.subject, key, frozenset(rows), frozenset(subjects))

@@ -13,7 +13,7 @@ from typing import Any
 
 from graftline.digests import ENVELOPE
 from graftline.durable import write_atomic
-from graftline.records import Record
+from graftline.records import Record, check_signature
 
 # The launcher mounts object stores under these folders and wants their addresses back.
 _MOUNTS = {"/gcs/": "gs://", "/minio/": "minio://", "/s3/": "s3://"}
@@ -28,6 +28,9 @@ def write_executor_output(path: Path, name: str, folder: Path, record: Record, *
 
     Args:
         store: where releases live; $GRAFTLINE_STORE if empty. The address is left out where neither says it.
+
+    Raises:
+        InputError: the record's envelope is not sound, or a signature in it is of no key that is trusted here.
     """
     metrics = {key: value for key, value in record.metrics.items() if isinstance(value, int | float | str)}
     metadata = {**metrics, "sha256": record.content, "record": record.sha256}
@@ -39,13 +42,8 @@ def write_executor_output(path: Path, name: str, folder: Path, record: Record, *
 
 
 def _signers(folder: Path) -> str:
-    """Return the ids of the keys in the envelope of the folder's record, joined by commas."""
-    from graftline.signing.envelope import open_envelope
-
-    envelope = folder / ENVELOPE
-    if not envelope.is_file():
-        return ""
-    return ", ".join(keyid for keyid, _ in open_envelope(envelope.read_bytes(), where=envelope).signatures)
+    """Return the ids of the keys that signed the folder's record, verified, joined by commas; empty if none did."""
+    return ", ".join(check_signature(folder)) if (folder / ENVELOPE).is_file() else ""
 
 
 def write_outputs(

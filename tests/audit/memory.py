@@ -13,7 +13,7 @@ class MemoryStore:
     """What verify reads of a store. `content` is its keys and bytes."""
 
     def __init__(self, url: str, content: dict[str, bytes]) -> None:
-        self.url, self.content = url, content
+        self.url, self.identity, self.content = url, url, content
 
     @classmethod
     def of(cls, store: Store) -> MemoryStore:
@@ -29,7 +29,7 @@ class MemoryStore:
         return sorted(key for key in self.content if key.startswith(prefix))
 
     def stat(self, key: str) -> Stat:
-        return Stat(len(self.get(key).data), "")
+        return Stat(len(self.get(key).data), self.get(key).tag)
 
     def stream(self, key: str) -> Iterator[bytes]:
         yield self.get(key).data

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from graftline.audit.evidence_annex import POINTS, index
 from graftline.audit.evidence_page import page
 from graftline.canonical import canonical_json
 from graftline.cli.evidence import evidence as command
-from graftline.digests import sha256_bytes
+from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError
 from graftline.ledger import Fact, Ledger, key_event
 from graftline.ledger.checkpoint import make_checkpoint
@@ -271,6 +272,26 @@ def test_a_change_is_found_even_if_a_trusted_key_signed_the_list_anew(
     assert any(line in problem for problem in found), found
 
 
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_lone_raw_file_is_held_against_the_digest_that_the_record_names(made: Path, folder: bool) -> None:
+    """Raw data of one file has that file's digest, or that of the folder that holds nothing else."""
+    evidence = evidence_verifier.verify(made)[1]
+    (record,) = [r for r in evidence.records.values() if raw_of(r)]
+    raw, one = raw_of(record)[0], FileDigest("part-1.parquet", 5, "a" * 64)
+    raw["annotations"]["files"] = [one.as_dict()]
+    raw["digest"]["sha256"] = digest_files([one]) if folder else one.sha256
+    assert list(evidence_verifier.check_chain(evidence)) == []
+    raw["annotations"]["files"][0]["sha256"] = "b" * 64
+    assert [line.partition(": ")[2] for line in evidence_verifier.check_chain(evidence)] == [
+        "its list of raw files does not give their digest"
+    ]
+
+
+def raw_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    dependencies = record["predicate"]["buildDefinition"]["resolvedDependencies"]
+    return [one for one in dependencies if one["name"] == "raw"]
+
+
 def test_a_list_signed_by_another_key_is_found(made: Path, tmp_path: Path, forger: Signer) -> None:
     members = relisted(members_of(made), forger)
     found = problems(write(tmp_path / "forged.zip", members))
@@ -435,7 +456,7 @@ def test_a_release_that_the_ledger_does_not_know_gets_no_evidence(tmp_path: Path
     manifest.write_bytes(manifest.read_bytes().replace(b"0.97", b"0.99"))
     with pytest.raises(InputError, match="the store was changed"):
         collect(store, found, load_keyring().signer(), checkout=tmp_path)
-    with pytest.raises(InputError, match="what the ledger released as digits@1"):
+    with pytest.raises(InputError, match=r"manifest.json: sha256 .* expected"):
         collect(store, resolve(store, "digits"), load_keyring().signer(), checkout=tmp_path)
 
 

@@ -15,13 +15,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from toy_repository import add_raw, command, git, make_repository, run_components
 
-from graftline import environment
+from graftline import environment, records
 from graftline.audit import checkouts
 from graftline.audit.reproduce import reproduce as make_again
 from graftline.audit.reproduction import PAYLOAD_TYPE, compare_metrics
+from graftline.audit.verify import Options, verify
 from graftline.canonical import canonical_json
-from graftline.digests import sha256_bytes
-from graftline.signing.envelope import open_envelope, signers
+from graftline.digests import RECORD
+from graftline.records import write_record
+from graftline.releases.layout import is_content
+from graftline.releases.publishing import Draft, Publication, publish
+from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal, signers
 from graftline.signing.keys import load_keyring
 from graftline.store import open_store
 
@@ -50,7 +54,8 @@ def reproduce(repo: Path, *, anyway: bool = False) -> dict[str, Any]:
     """Return the verdict, of which the signature was checked. The components run in processes of their own."""
     folder = repo.parent / f"made-{len(list(repo.parent.iterdir()))}"
     folder.mkdir()
-    return opened(make_again(open_store(str(repo / "store")), "toy@1", folder, anyway=anyway).sealed())
+    last = max(path.name for path in (repo / "store/releases/toy").iterdir())
+    return opened(make_again(open_store(str(repo / "store")), f"toy@{last}", folder, anyway=anyway).sealed())
 
 
 def opened(sealed: bytes) -> dict[str, Any]:
@@ -61,18 +66,24 @@ def opened(sealed: bytes) -> dict[str, Any]:
 
 
 def change_record(repo: Path, name: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change a record of the release as someone would who can also change the manifest."""
+    """Release it again with a changed record, as someone would who may publish."""
+    store, signer = open_store(str(repo / "store")), load_keyring().signer()
     folder = repo / "store/releases/toy/1"
-    statement = json.loads((folder / f"records/{name}.json").read_bytes())
-    change(statement["predicate"]["buildDefinition"])
-    data = canonical_json(statement)
-    (folder / f"records/{name}.json").write_bytes(data)
     manifest = json.loads((folder / "manifest.json").read_bytes())
-    manifest["records"][name] = sha256_bytes(data)
-    for file in manifest["files"]:
-        if file["path"] == f"records/{name}.json":
-            file |= {"size": len(data), "sha256": sha256_bytes(data)}
-    (folder / "manifest.json").write_bytes(canonical_json(manifest))
+    records = {of: (folder / f"records/{of}.json").read_bytes() for of in manifest["records"]}
+    statement = json.loads(records[name])
+    change(statement["predicate"]["buildDefinition"])
+    records[name] = canonical_json(statement)
+    draft = Draft(
+        "toy", {path: folder / path for path in content(manifest)}, records, manifest["metrics"],
+        envelopes={of: seal(data, STATEMENT_TYPE, signer) for of, data in records.items()},
+        locks={digest: (repo / f"store/locks/{digest}.txt").read_bytes() for digest in manifest["locks"]},
+    )  # fmt: skip
+    publish(store, draft, Publication("changed"))
+
+
+def content(manifest: dict[str, Any]) -> list[str]:
+    return [file["path"] for file in manifest["files"] if is_content(file["path"])]
 
 
 def name_commit(repo: Path, record: str) -> None:
@@ -155,9 +166,81 @@ def test_a_commit_that_is_not_here_is_said(repo: Path) -> None:
         code["digest"]["gitCommit"] = "12" * 20
 
     change_record(repo, "dataset", change)
-    done = command(repo, "reproduce", "toy@1")
+    done = command(repo, "reproduce", "toy@2")
     assert done.returncode == 2
     assert "not in the repository" in done.stderr
+
+
+def test_a_release_that_was_changed_is_not_sound_and_nothing_of_it_runs(repo: Path) -> None:
+    """Somebody with the store's password changes the weights, or a record and all that names it."""
+    for path, said in (
+        ("model.safetensors", "tampered: releases/toy/1/model.safetensors: found sha256"),
+        ("records/model.json", "tampered: releases/toy/1/records/model.json"),
+        ("manifest.json", "tampered: releases/toy/1/manifest.json"),
+    ):
+        changed = repo / "store/releases/toy/1" / path
+        before = changed.read_bytes()
+        changed.write_bytes(before + b" ")
+        verdict = reproduce(repo)
+        assert (verdict["verdict"], verdict["steps"], verdict["commits"]) == ("not sound", [], []), verdict
+        assert any(line.startswith(said) for line in verdict["reasons"]), verdict["reasons"]
+        changed.write_bytes(before)
+    (repo / "store/releases/toy/1/model.safetensors").write_bytes(b"other")
+    done = command(repo, "reproduce", "toy@champion")
+    assert done.returncode == 1 and "running again" not in done.stderr
+    assert "toy@1: not sound" in done.stdout and "releases/toy/1/model.safetensors" in done.stdout
+
+
+def test_a_file_that_none_of_the_steps_made_is_not_sound(repo: Path) -> None:
+    """Whoever may publish adds a record of an own step, and its output: no step that is run again compares it."""
+    store, folder = open_store(str(repo / "store")), repo / "store/releases/toy/1"
+    planted = repo.parent / "planted"
+    planted.mkdir()
+    (planted / "model.pkl").write_bytes(b"runs on whoever loads it")
+    write_record(planted, records.Draft("finetune", "toy", "planted", {}))
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    read = {of: (folder / f"records/{of}.json").read_bytes() for of in manifest["records"]}
+    read["planted"] = (planted / RECORD).read_bytes()
+    signer = load_keyring().signer()
+    draft = Draft(
+        "toy", {path: folder / path for path in content(manifest)} | {"model.pkl": planted / "model.pkl"}, read,
+        manifest["metrics"], envelopes={of: seal(data, STATEMENT_TYPE, signer) for of, data in read.items()},
+        locks={digest: (repo / f"store/locks/{digest}.txt").read_bytes() for digest in manifest["locks"]},
+    )  # fmt: skip
+    publish(store, draft, Publication("planted"))
+    assert verify(store, "toy@2").whole, "it is what its writer signed"
+    verdict = reproduce(repo)
+    assert (verdict["verdict"], verdict["steps"]) == ("not sound", []), verdict
+    assert any(line.startswith("model.pkl (sha256 ") for line in verdict["reasons"])
+
+
+class VerifiedError(Exception):
+    """The release was found sound; what is made again does not matter here."""
+
+
+def test_a_machine_that_does_not_know_the_ledgers_key_is_told_it(repo: Path) -> None:
+    first = json.loads((repo / "store/ledger/00000001.json").read_bytes())["key"]
+    done = command(repo, "reproduce", "toy@1", "--key", "0" * 64)
+    assert (done.returncode, f"unknown key: ledger/00000001.json: found key {first}" in done.stdout) == (
+        1,
+        True,
+    )
+    shutil.rmtree(repo.parent / "keys")
+    assert reproduce(repo)["verdict"] == "not sound"
+
+    def stop(line: str) -> None:
+        if line.startswith("checking out"):
+            raise VerifiedError
+
+    shutil.rmtree(repo.parent / "keys")
+    with pytest.raises(VerifiedError):
+        make_again(
+            open_store(str(repo / "store")),
+            "toy",
+            repo.parent,
+            options=Options(first_key=first),
+            on_event=stop,
+        )
 
 
 def test_a_metric_is_within_its_released_interval_or_not() -> None:

@@ -591,8 +591,6 @@ def test_a_publication_that_was_killed_at_any_write_and_ran_again_raises_no_alar
 
 
 def test_stores_of_every_shape_raise_no_alarm(alone: Path, world: World) -> None:
-    empty = open_store(str(alone / "empty"))
-    assert look(empty).findings == ()
     store = open_store(str(alone / "store"))
     publisher = Publisher(alone / "work", store)
     refused = publisher.draft("digits", "refused")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from graftline.audit.verify_hashing import State, hash_all
 from graftline.cli.verify import verify as verify_command
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
-from graftline.ledger import Fact, key_event
+from graftline.ledger import Fact, Ledger, key_event
+from graftline.ledger.checkpoint import make_checkpoint, remember
 from graftline.releases.catalogue import resolve
 from graftline.signing import keyring
 from graftline.signing.keys import keys_folder, load_keyring
-from graftline.store import Store, open_store
+from graftline.store import Store, Stored, open_store
 from graftline.store import s3 as s3_store
 
 __all__ = ["moto_endpoint", "moto_url"]
@@ -71,6 +73,20 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def faults(verdict: Verdict) -> list[tuple[str, str]]:
     return [(finding.kind, finding.place) for finding in verdict.findings if finding.kind != "erased"]
+
+
+def test_what_this_machine_remembers_of_the_ledger_vouches_for_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command `ledger checkpoint` makes it remember; it carries no signature, lying beside the keys."""
+    shutil.copytree(keys_folder(), tmp_path / "keys")
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
+    store = open_store(str(folder))
+    remember(store.identity, make_checkpoint(Ledger(store)))
+    code, said = run("--store", str(folder))
+    assert (code, "the last checkpoint seen here" in said) == (0, True)
+    sorted((folder / "ledger").iterdir())[-1].unlink()
+    assert run("--store", str(folder))[0] == 1
 
 
 def test_a_whole_store_gives_one_line_and_the_code_0(folder: Path) -> None:
@@ -118,7 +134,12 @@ def test_one_release_is_verified_with_all_that_it_came_from_and_nothing_else(fol
         (("--sample", "2"), "expected a fraction above 0 and at most 1"),
         (("--key", "xyz"), "expected at least the first 16 hexadecimal digits"),
         (("--checkpoint", "no file"), "expected a checkpoint's text, or a file that holds one"),
-        (("nothing@1",), "task 'nothing': no release"),
+        (("nothing@1",), "task 'nothing': no release in"),
+        (("nothing@1",), "which has digits, letters"),
+        (("digits@7",), "task 'digits': no version 7; expected one of the versions 1 (champion), 2"),
+        (("digits@none",), "task 'digits': no alias 'none'"),
+        (("digits@../1",), "expected task@version or task@alias"),
+        (("..",), "expected a name of lower-case letters"),
         (("digits", "--all"), "expected one or the other"),
     ],
 )
@@ -126,6 +147,122 @@ def test_what_cannot_be_told_gives_the_code_2(folder: Path, arguments: tuple[str
     given = arguments if "--store" in arguments else (*arguments, "--store", str(folder))
     code, said = run(*given)
     assert (code, line in said) == (2, True), said
+
+
+def test_a_store_that_is_gone_is_not_whole(folder: Path) -> None:
+    """Neither an empty folder, nor a mistyped one, nor one without its ledger of which no machine knows."""
+    for name in ("empty", "empty/records"):
+        (folder.parent / name).mkdir()
+    for arguments in ((), ("--json",), ("--all",), ("--sample", "0.5")):
+        code, said = run(*arguments, "--store", str(folder.parent / "empty"))
+        assert (code, "nothing there to verify" in said) == (2, True), said
+    assert run("digits@1", "--store", str(folder.parent / "empty"))[0] == 2
+    assert run("--key", "0" * 16, "--store", str(folder.parent / "empty"))[0] == 1, "there should be one"
+    shutil.rmtree(folder / "ledger")
+    assert run("--store", str(folder))[0] == 1, "what is left has nobody who vouches for it"
+
+
+NAMED = "releases/digits/2/manifest.json"
+POINTING = "aliases/digits/champion.json"
+
+
+def change_manifest(folder: Path) -> None:
+    (folder / NAMED).write_bytes((folder / NAMED).read_bytes().replace(b'"accuracy":0.9', b'"accuracy":0.99'))
+
+
+def point_elsewhere(folder: Path) -> None:
+    (folder / POINTING).write_bytes((folder / POINTING).read_bytes().replace(b'"version":1', b'"version":2'))
+
+
+def damage_last_entry(folder: Path) -> None:
+    last = sorted((folder / "ledger").iterdir())[-1]
+    last.write_bytes(last.read_bytes().replace(b'"version":1', b'"version":2'))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "kind", "place"),
+    [
+        ("digits@2", change_manifest, "tampered", NAMED),
+        ("digits@2", lambda folder: (folder / NAMED).write_bytes(b"{"), "tampered", NAMED),
+        ("digits@2", lambda folder: (folder / NAMED).unlink(), "missing", NAMED),
+        ("digits", point_elsewhere, "tampered", POINTING),
+        ("digits@champion", lambda folder: (folder / POINTING).write_bytes(b"x"), "tampered", POINTING),
+        ("digits", lambda folder: (folder / POINTING).unlink(), "missing", POINTING),
+        ("digits@planted", lambda folder: (folder / "aliases/digits/planted.json").write_bytes(b"x"), "unexpected",
+         "aliases/digits/planted.json"),
+        ("digits", damage_last_entry, "tampered", None),
+        ("digits@2", damage_last_entry, "tampered", None),
+    ],
+)  # fmt: skip
+def test_a_change_of_what_names_the_release_is_reported_and_ends_no_question(
+    folder: Path, name: str, change: Callable[[Path], object], kind: str, place: str | None
+) -> None:
+    place = place or f"ledger/{max(path.name for path in (folder / 'ledger').iterdir())}"
+    change(folder)
+    code, said = run(name, "--json", "--store", str(folder))
+    assert code == 1, said
+    assert (kind, place) in [(finding["kind"], finding["place"]) for finding in json.loads(said)["findings"]]
+    assert run(name, "--store", str(folder))[0] == 1
+
+
+def test_an_alias_is_what_the_ledger_said_last_not_what_its_file_says(folder: Path) -> None:
+    point_elsewhere(folder)
+    (folder / "releases/digits/1/model.safetensors").write_bytes(b"other")
+    verdict = verify(open_store(str(folder)), "digits")
+    assert verdict.scope == "digits@1"
+    assert faults(verdict) == [("tampered", POINTING), ("tampered", "releases/digits/1/model.safetensors")]
+
+
+class Busy(MemoryStore):
+    """A store to which somebody writes the first few times that an object is read whose key begins so."""
+
+    def __init__(
+        self, content: dict[str, bytes], begins: str, write: Callable[[Store], object], times: int
+    ) -> None:
+        super().__init__(f"memory {uuid.uuid4()}", content)  # each one's ledger grows in its own way
+        self.begins, self.write, self.left = begins, write, times
+
+    def get(self, key: str) -> Stored:
+        if key.startswith(self.begins) and self.left:
+            begins, self.begins, self.left = self.begins, "nothing", self.left - 1
+            self.write(self)
+            self.begins = begins
+        return super().get(key)
+
+
+@pytest.mark.parametrize("begins", ["ledger/", "aliases/", "rows/"])
+def test_a_release_that_comes_while_the_store_is_read_is_no_tampering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: str
+) -> None:
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
+    monkeypatch.setenv("GRAFTLINE_CACHE", str(tmp_path / "cache"))
+    publisher = Publisher(tmp_path / "work", MemoryStore("memory", {}))
+    publisher.release("digits", "one")
+    content = MemoryStore.of(publisher.store).content
+
+    def publish(store: Store) -> None:
+        publisher.store = store
+        publisher.release("digits", f"more {publisher.made}")
+
+    store = Busy(content, begins, publish, 2)
+    assert verify(store, None, Options(readers=1, keep_state=False)).findings == ()
+    assert store.left == 0
+
+
+def test_a_store_that_is_written_to_all_the_time_gets_a_verdict(folder: Path) -> None:
+    count = iter(range(1000))
+
+    def note(store: Store) -> None:
+        store.put_if_absent(f"runs/n{next(count)}.json", b"{}\n")
+
+    store = Busy(MemoryStore.of(open_store(str(folder))).content, "aliases/", note, 1000)
+    store.content["releases/digits/1/model.safetensors"] = b"other"
+    hashed = []
+    options = Options(readers=1, keep_state=False, progress=lambda done, of: hashed.append(done))
+    assert ("tampered", "releases/digits/1/model.safetensors") in faults(verify(store, None, options))
+    assert 1 < store.left < 1000
+    files = [key for key in store.content if key.startswith("releases/")]
+    assert len(hashed) < 2 * len(files), "what was hashed and is as it should be is not hashed again"
 
 
 def test_a_store_out_of_reach_gives_the_code_2(monkeypatch: pytest.MonkeyPatch) -> None:

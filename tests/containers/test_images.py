@@ -53,7 +53,7 @@ def test_an_image_holds_no_secret_and_no_data(images: Images, target: str) -> No
     found = start(getattr(images, target), "find", "/opt/graftline", "-type", "f", "-not", "-name", "*.pyc")
     kinds = {line.rsplit(".", 1)[-1] for line in found.stdout.split()}
     assert found.returncode == 0
-    assert "py" in kinds and kinds <= {"py", "lock", "yaml", "j2"}
+    assert "py" in kinds and kinds <= {"py", "lock", "yaml", "j2", "js", "css", "svg"}
     history = subprocess.run(
         ["docker", "history", "--no-trunc", getattr(images, target)],
         capture_output=True,

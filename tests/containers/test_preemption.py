@@ -19,10 +19,14 @@ from kills import Case, Unbroken, cases, desk_folder, run_unbroken
 
 from graftline.pipelines.images import Images
 from graftline.records import verify
+from graftline.signing.mounting import keys_for_mounting
 from graftline.store import Store, open_store
 from graftline.store.bundles import list_bundles
 
 EVERY_SECONDS = 1.0
+KEYS = "/run/graftline-keys"
+USER = 10001
+"""The images'."""
 EPOCHS = 150
 """Some eight seconds: long enough to be ended between the first checkpoint and the last step."""
 AWS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
@@ -45,6 +49,14 @@ def unbroken(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
     return run_unbroken(case, tmp_path_factory.mktemp("unbroken") / case.output)
 
 
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The folder of keys to mount, and the environment that names it in a container."""
+    folder = tmp_path_factory.mktemp("keys") / "mounted"
+    with keys_for_mounting(folder, KEYS, user=USER) as environment:
+        yield folder, environment
+
+
 @pytest.fixture
 def names() -> Iterator[list[str]]:
     """Containers to remove, whatever becomes of the test."""
@@ -54,7 +66,14 @@ def names() -> Iterator[list[str]]:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
 
-def start(images: Images, case: Case, disk: Path, environment: dict[str, str], names: list[str]) -> str:
+def start(
+    images: Images,
+    case: Case,
+    disk: Path,
+    environment: dict[str, str],
+    keys: tuple[Path, dict[str, str]],
+    names: list[str],
+) -> str:
     """Start the component in a container with `disk` as all that it may write to; return the container's name."""
     disk.mkdir()
     disk.chmod(0o777)
@@ -71,7 +90,8 @@ def start(images: Images, case: Case, disk: Path, environment: dict[str, str], n
     names.append(name)
     options = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=host", f"--volume={disk}:{disk}"]
     options += [f"--volume={folder}:{folder}:ro" for folder in inputs]
-    options += [f"--env={key}={value}" for key, value in environment.items()]
+    options += [f"--volume={keys[0]}:{KEYS}:ro"]
+    options += [f"--env={key}={value}" for key, value in (environment | keys[1]).items()]
     subprocess.run(
         ["docker", "run", "--detach", f"--name={name}", *options, images.train, "python", *rest],
         check=True, capture_output=True,
@@ -93,12 +113,19 @@ def finished(name: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM"])
 def test_a_container_that_is_ended_goes_on_elsewhere_to_the_same_digest(
-    end: str, images: Images, case: Case, unbroken: Unbroken, s3_url: str, tmp_path: Path, names: list[str]
+    end: str,
+    images: Images,
+    case: Case,
+    unbroken: Unbroken,
+    s3_url: str,
+    tmp_path: Path,
+    keys: tuple[Path, dict[str, str]],
+    names: list[str],
 ) -> None:
     store, run = open_store(s3_url), uuid.uuid4().hex * 2
     environment = {name: os.environ[name] for name in AWS}
     environment |= {"GRAFTLINE_RUN": run, "GRAFTLINE_CHECKPOINTS": s3_url}
-    first = start(images, case, tmp_path / "one", environment, names)
+    first = start(images, case, tmp_path / "one", environment, keys, names)
     deadline = time.monotonic() + 120
     while (seen := newest(store, run)) == 0:
         assert time.monotonic() < deadline, finished(first)
@@ -119,7 +146,7 @@ def test_a_container_that_is_ended_goes_on_elsewhere_to_the_same_digest(
         assert kept == int(reached), "no step was lost"
     else:
         assert kept >= on_disk[0], "all but the newest checkpoint, which may have been on its way"
-    again = start(images, case, tmp_path / "two", environment, names)
+    again = start(images, case, tmp_path / "two", environment, keys, names)
     code, said = finished(again)
     assert code == 0, said
     assert f"going on from step {kept} of {unbroken.steps}" in said

@@ -10,6 +10,9 @@ from google.protobuf.json_format import ParseDict
 from kfp.pipeline_spec import pipeline_spec_pb2
 from made import make_step
 
+from graftline.canonical import canonical_json
+from graftline.digests import ENVELOPE
+from graftline.errors import InputError
 from graftline.executor_output import write_executor_output
 from graftline.signing.keys import load_keyring
 
@@ -39,3 +42,17 @@ def test_digests_signer_and_link_of_the_record_are_metadata(
     assert metadata.get("record_url") == (expected and expected.format(record.sha256))
     assert metadata["loss"] == 0.25 and "curve" not in metadata
     assert value["parameterValues"] == {"record": record.sha256}
+
+
+def test_a_signer_that_did_not_sign_is_not_shown(tmp_path: Path) -> None:
+    record = make_step(tmp_path / "trunk", {"model.safetensors": b"x"}, component="pretrain")
+    envelope = tmp_path / "trunk" / ENVELOPE
+    value = json.loads(envelope.read_bytes())
+    value["signatures"].append({"keyid": "a" * 64, "sig": "AAAA"})
+    envelope.write_bytes(canonical_json(value))
+    with pytest.raises(InputError, match=r"record\.dsse\.json: signed by key a{64}, which is not known here"):
+        write_executor_output(tmp_path / "output.json", "trunk", tmp_path / "trunk", record)
+    assert not (tmp_path / "output.json").exists()
+    envelope.unlink()
+    write_executor_output(tmp_path / "output.json", "trunk", tmp_path / "trunk", record)
+    assert "signed_by" not in (tmp_path / "output.json").read_text()

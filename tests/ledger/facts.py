@@ -59,7 +59,7 @@ def rewrite(store: Store, signer: Signer, change: Callable[[list[Fact]], list[Fa
     ledger._store, ledger._chain, ledger._signer = store, Chain(store.url), None
     from graftline.ledger.cache import Cache
 
-    ledger._cache = Cache(store.url)
+    ledger._cache = Cache(store)
     for one in change(old):
         ledger.append(lambda _, one=one: one, signer=signer)
 

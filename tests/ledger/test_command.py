@@ -131,3 +131,17 @@ def test_a_proof_holds_by_the_rfcs_algorithm_and_names_a_checkpoint(
     assert not (tmp_path / "an auditor's").exists()
     for name in ("digits@9", "digits", "digits@champion"):
         assert isinstance(run(store, "prove", name).exception, InputError)
+
+
+@pytest.mark.parametrize("name", ["never made", "empty"])
+def test_a_store_that_is_gone_ends_with_2(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    for arguments in ((), ("--json",)):
+        done = CliRunner().invoke(app, ["verify", *arguments, "--store", str(tmp_path / name)])
+        assert isinstance(done.exception, InputError) and done.exception.exit_code == 2
+        assert "nothing there to verify" in str(done.exception) and done.stdout == ""
+    own = load_keyring().signer().keyid
+    done = CliRunner().invoke(app, ["verify", "--key", own, "--store", str(tmp_path / name)])
+    assert done.exit_code == 1 and "it is empty" in done.stdout, (
+        "something from outside says that there was one"
+    )

@@ -13,6 +13,8 @@ from facts import changed, fact, new_signer, path_of, release, resigned
 
 from graftline.errors import InputError
 from graftline.ledger import START, BrokenLedgerError, Fact, Ledger, read_entry, read_ledger
+from graftline.ledger.cache import Cache
+from graftline.ledger.checkpoint import make_checkpoint, remember, seen
 from graftline.ledger.merkle import Tree
 from graftline.signing.keys import load_keyring
 from graftline.store import MissingError, Store, open_store
@@ -265,11 +267,56 @@ def test_a_ledger_that_was_cut_or_exchanged_is_not_continued(tmp_path: Path) -> 
     assert len(Ledger(store).entries) == 32
 
 
-def test_a_store_that_was_made_anew_begins_anew(tmp_path: Path) -> None:
+def test_an_emptied_ledger_is_not_begun_anew_before_its_cache_is_deleted(tmp_path: Path) -> None:
     store = long_ledger(str(tmp_path / "store"))
     shutil.rmtree(tmp_path / "store")
+    with pytest.raises(
+        BrokenLedgerError, match=r"00000032.json: missing; .*if it is meant to be another, delete"
+    ):
+        release(store, 1)
+    assert store.list("ledger/") == []
+    cache_file(tmp_path).unlink()
     release(store, 1)
     assert len(read_ledger(store)) == len(Ledger(store).entries) == 2
+
+
+class Listing(Counting):
+    """A store whose listing was taken while others appended: `left_out` was stored after its place was passed."""
+
+    def __init__(self, store: Store, left_out: str) -> None:
+        super().__init__(store)
+        self.left_out = left_out
+
+    def list(self, prefix: str) -> list[str]:
+        return [key for key in self.store.list(prefix) if key != self.left_out]
+
+
+def test_an_entry_that_a_listing_left_out_is_asked_for(store: Store) -> None:
+    for sequence in (1, 3):
+        listing = Listing(store, f"ledger/{sequence:08d}.json")
+        assert [entry.sequence for entry in read_ledger(listing)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["00000003.json.bak", "zzz", "99999999.json", "00000000.json"])
+def test_another_key_among_the_entries_is_named(store: Store, name: str) -> None:
+    store.put_if_absent(f"ledger/{name}", b"{}")
+    with pytest.raises(BrokenLedgerError, match=rf"missing, and ledger/{name} is there"):
+        read_ledger(store)
+
+
+def test_equal_buckets_of_two_servers_are_two_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto_url: str
+) -> None:
+    one = long_ledger(moto_url)
+    remember(one.identity, make_checkpoint(Ledger(one)))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    two = open_store(moto_url)
+    assert (one.url, Cache(one).path) == (two.url, cache_file(tmp_path))
+    assert Cache(two).path != Cache(one).path
+    assert Cache(two).read().entries == []
+    assert seen(one.identity) and not seen(two.identity)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    assert open_store("s3://bucket/prefix").identity == "s3://bucket/prefix"
 
 
 def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

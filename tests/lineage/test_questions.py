@@ -26,7 +26,7 @@ from graftline.cli.trace import trace as trace_command
 from graftline.components.validate.contract import load_contract
 from graftline.digests import digest_path, sha256_bytes, sha256_file
 from graftline.errors import InputError
-from graftline.index import open_index
+from graftline.index import Index, open_index
 from graftline.lineage import impact
 from graftline.lineage.trace import trace
 from graftline.rows.building import build
@@ -177,6 +177,13 @@ def test_what_code_and_its_surroundings_reached(store: Store, shop: Workshop) ->
             (impact.of_image, "e" * 64, "nothing in"), (impact.of_package, "torch==1", "no lock"),
             (impact.of_package, "-", "not a package"), (impact.of_digest, "d" * 64, "nothing in"),
             (impact.of_digest, "no-such-file", "neither a file"),
+            *((impact.of_image, name, "no digest; expected 8 to 64 hex digits") for name in (
+                "foo:latest", "sha256:xyz", "registry/train@sha256:" + "g" * 64, "", "a" * 7, "a" * 65,
+            )),
+            *((impact.of_commit, name, "not a commit; expected at least 7 hex digits") for name in (
+                "foo:latest", "sha256:xyz", "", "a" * 6, "a" * 65,
+            )),
+            (Index.match, "sha256:xyz", "8 to 64 hex digits"),
         ):  # fmt: skip
             with pytest.raises(InputError, match=said):
                 ask(index, what)
@@ -290,6 +297,10 @@ def test_the_commands_print_a_tree_tables_and_json(tmp_path: Path, shop: Worksho
         ["impact", "deadbeef"],
         ["impact"],
         ["impact", "x", "--commit", "1234567"],
+        ["impact", "--image", "foo:latest"],
+        ["impact", "--image", "sha256:xyz"],
+        ["impact", "--commit", "foo:latest"],
+        ["impact", "--commit", "sha256:xyz"],
     ):
         with pytest.raises(InputError) as error:
             run(*wrong, *at)

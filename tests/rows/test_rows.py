@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +18,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "store"))
 
 from servers import moto_endpoint, moto_url, real_url, store_url
 
+from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.rows import building, shards
+from graftline.rows import building, erasing, finding, shards
+from graftline.rows.blocklist import block
 from graftline.rows.building import build
 from graftline.rows.erasing import remove
 from graftline.rows.finding import RowHit, find_row, find_subject, indexed
-from graftline.rows.segments import SPLITS, read_index, read_list
-from graftline.rows.subjects import hash_subject, key_path, load_key
+from graftline.rows.segments import SPLITS, Segment, change_list, read_index, read_list
+from graftline.rows.subjects import check_value, hash_subject, key_path, load_key
+from graftline.signing.envelope import open_envelope
 from graftline.store import Store, open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
@@ -185,6 +190,143 @@ def test_a_removal_does_not_sign_what_someone_changed(folder_store: Store, tmp_p
         remove(folder_store, "rows", digest_of(5))
 
 
+def ready_to_merge(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Segment]:
+    """Store four segments that the next publisher merges; return them."""
+    for version in range(4):
+        build(rows_parquet(folder / "rows.parquet", range(20)), store, "digits", dataset_of(version))
+    monkeypatch.setattr(building, "MERGED", 4)
+    return read_list(store, "rows", "digits")[0]
+
+
+def stored_digests(store: Store, number: int) -> list[str]:
+    """Return the keys of all shards, listed or not, that hold the row."""
+    keys = [key for key in store.list("rows/") if key.endswith(".bin")]
+    return [key for key in keys if digest_of(number)[:16] in store.get(key).data]
+
+
+@pytest.mark.parametrize("looked_before", [False, True])
+def test_a_merge_that_runs_beside_a_removal_does_not_undo_it(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_before: bool
+) -> None:
+    chosen = ready_to_merge(folder_store, tmp_path, monkeypatch)
+    merged = building._merged(folder_store, "rows", "digits", chosen)
+    change_list, swaps = erasing.change_list, []
+
+    def swap_first(*arguments: Any) -> Any:  # the indices are replaced, the list is not
+        if not swaps:
+            with monkeypatch.context() as patch:
+                if looked_before:  # the merge compared the indices just before they were replaced
+                    patch.setattr(building, "_unchanged", lambda *_: True)
+                swaps.append(building._swap(folder_store, "rows", "digits", chosen, merged))
+        return change_list(*arguments)
+
+    monkeypatch.setattr(erasing, "change_list", swap_first)
+    remove(folder_store, "rows", digest_of(5))
+    assert swaps == [looked_before]
+    assert find_row(folder_store, digest_of(5)) == []
+    assert len(find_row(folder_store, digest_of(6))) == 4
+    assert stored_digests(folder_store, 5) == []
+
+
+def test_a_merge_that_was_killed_before_an_erasure_stops_no_later_publisher(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ready_to_merge(folder_store, tmp_path, monkeypatch)
+    merged = building._merged(folder_store, "rows", "digits", chosen)  # killed before the swap
+    remove(folder_store, "rows", digest_of(5))
+    assert stored_digests(folder_store, 5) == []
+    build(rows_parquet(tmp_path / "rows.parquet", range(20)), folder_store, "digits", dataset_of(9))
+    found = read_list(folder_store, "rows", "digits")[0]
+    assert sorted(len(segment.datasets) for segment in found) == [1, 4]
+    assert merged.name not in {segment.name for segment in found}
+    assert len(find_row(folder_store, digest_of(6))) == 5
+    assert {key.split("/")[1] for key in folder_store.list("rows/")} == {"tasks", *(s.name for s in found)}
+
+
+def test_a_merge_that_lost_its_swap_leaves_nothing(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ready_to_merge(folder_store, tmp_path, monkeypatch)
+    merged = building._merged(folder_store, "rows", "digits", chosen)
+    before = folder_store.list(f"rows/{merged.name}/")
+    remove(
+        folder_store, "rows", digest_of(30)
+    )  # of no row: nothing changes, and what may yet be listed stays
+    assert folder_store.list(f"rows/{merged.name}/") == before != []
+    change_list(folder_store, "rows", "digits", lambda known: known[1:])  # as by another publisher
+    assert not building._swap(folder_store, "rows", "digits", chosen, merged)
+    assert folder_store.list(f"rows/{merged.name}/") == []
+
+
+@pytest.mark.parametrize("by", ["an erasure", "the next merge"])
+def test_what_a_killed_publisher_left_of_merged_segments_is_deleted(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    chosen = ready_to_merge(folder_store, tmp_path, monkeypatch)
+    merged = building._merged(folder_store, "rows", "digits", chosen)
+    assert building._swap(folder_store, "rows", "digits", chosen, merged)  # killed before it deletes these
+    assert len(stored_digests(folder_store, 5)) == 5
+    if by == "an erasure":
+        remove(folder_store, "rows", digest_of(5))
+        assert stored_digests(folder_store, 5) == []
+    else:
+        for version in range(4, 8):
+            build(
+                rows_parquet(tmp_path / "r.parquet", range(20)), folder_store, "digits", dataset_of(version)
+            )
+        assert len(stored_digests(folder_store, 5)) == 2
+    assert len(find_row(folder_store, digest_of(6))) == (4 if by == "an erasure" else 8)
+
+
+def test_an_erasure_reaches_shards_that_a_killed_publisher_has_not_even_indexed(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(rows_parquet(tmp_path / "rows.parquet", range(20)), folder_store, "digits", dataset_of(1))
+    folder_store.delete("rows/tasks/digits.json")
+    folder_store.delete(f"rows/{dataset_of(1)}/index.json")
+    assert stored_digests(folder_store, 5) != []
+    remove(folder_store, "rows", digest_of(5))
+    assert stored_digests(folder_store, 5) == []
+
+
+def name_an_unsigned_index(store: Store, segment: Segment) -> None:
+    """Let the task's list name an index of the same content that nobody has signed."""
+    key = f"rows/{segment.name}/index.json"
+    data = replace(open_envelope(store.get(key).data), signatures=()).data
+    Path(store.url, key).write_bytes(data)
+    other = replace(segment, index=sha256_bytes(data))
+    change_list(store, "rows", "digits", lambda known: [other if s == segment else s for s in known])
+
+
+def test_an_index_that_nobody_signed_is_not_signed_by_a_removal_or_a_merge(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ready_to_merge(folder_store, tmp_path, monkeypatch)[0]
+    name_an_unsigned_index(folder_store, first)
+    with pytest.raises(InputError, match=r"index\.json: signed by key none"):
+        remove(folder_store, "rows", digest_of(5))
+    build(rows_parquet(tmp_path / "rows.parquet", range(20)), folder_store, "digits", dataset_of(9))
+    assert [len(s.datasets) for s in read_list(folder_store, "rows", "digits")[0]] == [1] * 5
+    assert "stay apart" in capsys.readouterr().err
+
+
+def test_a_question_beside_a_removal_is_asked_again(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(rows_parquet(tmp_path / "rows.parquet", range(20)), folder_store, "digits", dataset_of(1))
+    read_lists, lists = finding.read_lists, []
+
+    def erase_after(*arguments: Any) -> Any:
+        lists.append(read_lists(*arguments))
+        if len(lists) == 1:
+            remove(folder_store, "rows", digest_of(5))
+        return lists[-1]
+
+    monkeypatch.setattr(finding, "read_lists", erase_after)
+    assert len(find_row(folder_store, digest_of(6))) == 1
+    assert len(lists) == 2
+
+
 @pytest.mark.parametrize("name", ["all-", "index.json"])
 def test_a_changed_index_is_refused(folder_store: Store, tmp_path: Path, name: str) -> None:
     build(rows_parquet(tmp_path / "rows.parquet", range(100)), folder_store, "digits", dataset_of(1))
@@ -219,6 +361,20 @@ def test_the_subjects_key_is_made_once_and_for_this_user_only() -> None:
     assert load_key(create=True) == first
     assert len(first) == 32
     assert key_path().stat().st_mode & 0o777 == 0o600
+
+
+def test_with_another_key_than_persons_were_erased_with_nobody_is_looked_up(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = load_key(create=True)
+    block(folder_store, "digits", [], [hash_subject("someone", key).hex()], key=key)
+    assert find_subject(folder_store, "someone") == []
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "another"))
+    other = load_key(create=True)
+    with pytest.raises(InputError, match=check_value(key)):
+        find_subject(folder_store, "someone")
+    with pytest.raises(InputError, match="another key for subjects"):
+        block(folder_store, "digits", [], [hash_subject("another", other).hex()], key=other)
 
 
 def test_without_the_key_a_person_cannot_be_looked_up(folder_store: Store) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, sha256_bytes
 from graftline.errors import InputError, RefusalError
-from graftline.ledger import read_ledger
+from graftline.ledger import key_event, read_ledger
 from graftline.releases.catalogue import list_releases, resolve
 from graftline.releases.fetching import fetch
 from graftline.releases.publishing import Draft, Publication, publish
@@ -175,6 +176,44 @@ def test_records_without_a_trusted_signature_take_no_version(tmp_path: Path, dra
     with pytest.raises(InputError, match=r"the envelope of model: signed by key .* which is not known here"):
         publish(open_store(str(tmp_path / "store")), theirs, Publication("one"))
     assert not (tmp_path / "store").exists()
+
+
+def revoked_by_another_machine(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Release from a machine of its own, which revokes this one's key and then trusts a new one; return the first."""
+    ours = load_keyring().signer()
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "admin"))
+    admin = load_keyring().signer()
+    key_event(store, "trust", admin.public, signer=ours)
+    key_event(store, "revoke", ours.public)
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "third"))
+    third = load_keyring()
+    third.add_trusted(ours.public.pem)
+    key_event(store, "trust", third.signer().public, signer=admin)
+    return ours.keyid
+
+
+def test_a_record_by_a_key_that_the_ledger_revoked_is_not_published(
+    store: Store, draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine that publishes trusts that key still: nobody told it."""
+    publish(store, draft, Publication("one"))
+    revoked = revoked_by_another_machine(store, monkeypatch, tmp_path)
+    line = rf"of model: signed by key {revoked}, which was revoked by ledger/00000005.json; .*run the stage"
+    with pytest.raises(InputError, match=line):
+        publish(store, draft, Publication("two"))
+    assert not store.list("releases/digits/2/")
+    again = replace(draft, envelopes={"model": seal(RECORD, STATEMENT_TYPE, load_keyring().signer())})
+    assert publish(store, again, Publication("two")).release.version == 2
+
+
+def test_a_model_signature_by_a_key_that_the_ledger_revoked_is_not_continued(
+    store: Store, draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, draft, Publication("one"))
+    revoked_by_another_machine(store, monkeypatch, tmp_path)
+    unsigned = replace(draft, envelopes={})
+    with pytest.raises(InputError, match=r"model.sig: not signed by a key that is trusted here"):
+        publish(store, unsigned, Publication("one"))
 
 
 def test_the_old_key_brings_the_new_one_into_the_ledger_of_each_store(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from graftline.engines import containers
+from graftline.rows.subjects import KEY_FILE, load_key
 from graftline.signing import keyring as stored
 from graftline.signing.keys import load_keyring, make_private
 from graftline.signing.mounting import keys_for_mounting
@@ -46,6 +50,25 @@ def test_the_folder_holds_the_key_that_signs_and_no_other_private_one(keys: Path
         assert inside(named, tmp_path / "mount", "/keys") == [new, old, new]
         assert "PRIVATE" not in str(named)
     assert not (tmp_path / "mount").exists()
+
+
+def test_the_subjects_key_is_mounted_and_made_before_for_a_task_that_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "ROOT", tmp_path)
+    columns: dict[str, dict[str, Any]] = {
+        "text": {"type": "text"}, "label": {"type": "integer", "role": "label", "classes": [0, 1]},
+        "person": {"type": "string"},
+    }  # fmt: skip
+    for task, more in (("plain", {}), ("persons", {"subject": "person"})):
+        (tmp_path / "data" / task).mkdir(parents=True)
+        (tmp_path / "data" / task / "expectations.yaml").write_text(json.dumps({"columns": columns} | more))
+        containers._make_subjects_key(task, str(tmp_path / "store"))
+        with keys_for_mounting(tmp_path / "mount", "/keys"):
+            assert (tmp_path / "mount" / KEY_FILE).exists() == (task == "persons")
+            if task == "persons":
+                assert (tmp_path / "mount" / KEY_FILE).read_bytes() == load_key(create=False)
+                assert stat.S_IMODE((tmp_path / "mount" / KEY_FILE).stat().st_mode) == 0o600
 
 
 def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:

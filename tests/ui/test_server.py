@@ -86,6 +86,17 @@ def test_a_foreign_page_cannot_start_work_or_read_beyond_the_site(plain: Shown) 
         assert response.status in (400, 404, 414) and b"root:" not in body and b"def " not in body
 
 
+@pytest.mark.parametrize("address", ["http://[", "http://[::1", "http://]/index.html"])
+def test_what_is_no_address_is_answered_with_400(
+    plain: Shown, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(plain.url).port or 0), timeout=20) as connection:
+        connection.sendall(f"GET {address} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 "), answer[:200]
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_port_in_use_is_one_clear_line(plain: Shown) -> None:
     port = urlsplit(plain.url).port
     assert port

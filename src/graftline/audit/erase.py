@@ -1,10 +1,10 @@
 """Erase a row or a person: remove the content, keep it from coming back, mark every model, leave a signed receipt.
 
-The order is what makes it safe to be killed anywhere. The plan is stored first, for what is removed cannot be looked up
-any more. Then the rows are blocked, so that no run brings them back meanwhile. Then they are removed: from the raw
-data, from DVC's cache and remote, from outputs and hand-overs, from the row index. The receipt follows, then the
-ledger's entries that name it, and the plan is deleted last. Each part does nothing the second time.
-docs/decisions/erase.md says what is not covered.
+The order is what makes it safe to be killed anywhere. The ledger is opened first: where it would refuse the entry,
+nothing is touched. The plan is stored next, signed, for what is removed cannot be looked up any more. Then the rows
+are blocked, so that no run brings them back meanwhile. Then they are removed: from the raw data, from DVC's cache and
+remote, from outputs and hand-overs, from the row index. The receipt follows, then the ledger's entries that name it,
+and the plan is deleted last. Each part does nothing the second time. docs/decisions/erase.md says what is not covered.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from graftline.audit import erase_dvc
 from graftline.audit.erase_plan import Plan, index_targets, make_plan, plan_key, receipt_key
 from graftline.audit.erase_raw import Target, find_rows, rewrite
+from graftline.audit.erase_stored import store_plan
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
-from graftline.errors import GraftlineError
+from graftline.errors import GraftlineError, InputError
 from graftline.ledger import Fact
 from graftline.rows.blocklist import block, block_in_contract
 from graftline.rows.erasing import remove, shard_now
@@ -29,6 +30,7 @@ from graftline.times import utc_now
 
 if TYPE_CHECKING:
     from graftline.components.validate.contract import Contract
+    from graftline.ledger import Ledger
 
 __all__ = ["Plan", "Target", "erase", "make_plan"]
 
@@ -50,13 +52,32 @@ def erase(
         InputError: something was changed meanwhile, or a part of the store is damaged: run the same command again.
         RefusalError: the ledger does not take entries of this machine's key.
     """
+    from graftline.signing.keys import load_keyring
+    from graftline.signing.rotation import open_ledger
+
+    ledger = open_ledger(store, load_keyring())
     on_event("storing the plan")
-    if not store.put_if_absent(plan_key(plan.id), canonical_json(asdict(plan))):
-        raise GraftlineError(
-            f"{store.url}/{plan_key(plan.id)}: another erasure of this is under way; run it again"
-        )
+    store_plan(store, plan)
     on_event("blocking what is erased from coming back")
-    _block(store, root, plan)
+    _block(store, root, plan, wanted)
+    known = _stored_receipt(store, plan)
+    if known is None:  # else everything was removed, and this was killed later
+        notes = _remove(store, root, plan, wanted, contracts, on_event)
+        on_event("writing the receipt")
+        known = _store_receipt(store, plan, notes)
+    digest, receipt = known
+    for fact in facts(plan, digest):
+        on_event(f"entering {fact.task}@{fact.version} into the ledger")
+        _enter(ledger, fact)
+    store.delete(plan_key(plan.id))
+    return receipt
+
+
+def _remove(
+    store: Store, root: Path, plan: Plan, wanted: Target, contracts: Mapping[str, Contract],
+    on_event: Callable[[str], None],
+) -> list[str]:  # fmt: skip
+    """Remove everything that the plan names; return what is left to do by hand."""
     for task in plan.tasks:
         if task in contracts:
             on_event(f"taking rows out of data/{task}/raw")
@@ -71,19 +92,13 @@ def erase(
         store.delete(key)
     on_event("taking the rows out of the row index")
     _clean_index(store, plan)
-    on_event("writing the receipt")
-    digest, receipt = _store_receipt(store, plan, notes)
-    for fact in facts(plan, digest):
-        on_event(f"entering {fact.task}@{fact.version} into the ledger")
-        _enter(store, fact)
-    store.delete(plan_key(plan.id))
-    return receipt
+    return notes
 
 
-def _block(store: Store, root: Path, plan: Plan) -> None:
+def _block(store: Store, root: Path, plan: Plan, wanted: Target) -> None:
     subjects = plan.target if plan.kind == "subject" else []
     for task in plan.tasks:
-        block(store, task, plan.digests, subjects)
+        block(store, task, plan.digests, subjects, key=wanted.key if subjects else None)
         contract = root / "data" / task / "expectations.yaml"
         if contract.is_file():
             block_in_contract(contract, plan.digests, subjects)
@@ -132,35 +147,54 @@ def _delete_output(root: Path, name: str) -> None:
 
 def _clean_index(store: Store, plan: Plan) -> None:
     for kind, values in index_targets(plan):
-        for value in values:
-            remove(store, kind, bytes.fromhex(value))
+        remove(store, kind, *map(bytes.fromhex, values))
 
 
 def _store_receipt(store: Store, plan: Plan, notes: list[str]) -> tuple[str, dict[str, Any]]:
-    """Store the signed receipt, unless an earlier try has; return its sha256 and content."""
+    """Store the signed receipt; return its sha256 and content."""
+    from graftline.signing.envelope import seal
+    from graftline.signing.keys import load_keyring
+
+    shards = [
+        {"place": place, "before": before, "after": shard_now(store, place)}
+        for place, before in sorted(plan.shards.items())
+    ]
+    value = asdict(plan) | {
+        "shards": shards, "finished": utc_now(), "not_covered": [*notes, *plan.not_covered],
+        "objects_of_store": [
+            *plan.bundles, *(f"{place}-{before[:16]}.bin" for place, before in sorted(plan.shards.items())),
+        ],
+    }  # fmt: skip
+    data = seal(canonical_json(value), PAYLOAD_TYPE, load_keyring().signer())
+    store.put_if_absent(receipt_key(plan.id), data)
+    stored = _stored_receipt(store, plan)  # of another process, if it was quicker
+    assert stored is not None
+    return stored
+
+
+def _stored_receipt(store: Store, plan: Plan) -> tuple[str, dict[str, Any]] | None:
+    """Return the sha256 and content of the plan's receipt; None if there is none yet.
+
+    Raises:
+        InputError: no key that is trusted here signed it, or it is another erasure's.
+    """
     import json
 
-    from graftline.signing.envelope import open_envelope, seal
+    from graftline.signing.envelope import open_envelope
     from graftline.signing.keys import load_keyring
+    from graftline.signing.trusted import check_signed
 
     key = receipt_key(plan.id)
     try:
         data = store.get(key).data
     except MissingError:
-        shards = [
-            {"place": place, "before": before, "after": shard_now(store, place)}
-            for place, before in sorted(plan.shards.items())
-        ]
-        value = asdict(plan) | {
-            "shards": shards, "finished": utc_now(), "not_covered": [*notes, *plan.not_covered],
-            "objects_of_store": [
-                *plan.bundles, *(f"{place}-{before[:16]}.bin" for place, before in sorted(plan.shards.items())),
-            ],
-        }  # fmt: skip
-        data = seal(canonical_json(value), PAYLOAD_TYPE, load_keyring().signer())
-        store.put_if_absent(key, data)
-        data = store.get(key).data
-    receipt: dict[str, Any] = json.loads(open_envelope(data, where=f"{store.url}/{key}").payload)
+        return None
+    where, fix = f"{store.url}/{key}", "delete it, then run the same command again"
+    payload = open_envelope(data, where=where).payload
+    check_signed(payload, PAYLOAD_TYPE, data, load_keyring(), where=where, fix=fix)
+    receipt: dict[str, Any] = json.loads(payload)
+    if receipt.get("id") != plan.id:
+        raise InputError(where, f"the receipt of {str(receipt.get('id'))[:80]}", fix=fix)
     return sha256_bytes(data), receipt
 
 
@@ -175,8 +209,5 @@ def facts(plan: Plan, receipt: str) -> list[Fact]:
     ]
 
 
-def _enter(store: Store, fact: Fact) -> None:
-    from graftline.signing.keys import load_keyring
-    from graftline.signing.rotation import open_ledger
-
-    open_ledger(store, load_keyring()).append(lambda _: fact)
+def _enter(ledger: Ledger, fact: Fact) -> None:
+    ledger.append(lambda _: fact)

@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,9 @@ from graftline.digests import sha256_file
 from graftline.errors import GraftlineError
 
 _OID = re.compile(rb"md5: ([0-9a-f]{32}(?:\.dir)?)$", re.MULTILINE)
+_LOCKED = re.compile(
+    rb"path: outputs/([^/\s]+)/\S+\n(?: +hash: md5\n)? +md5: ([0-9a-f]{32}\.dir)$", re.MULTILINE
+)
 _FILE = re.compile(r"[0-9a-f]{32}")
 
 
@@ -75,6 +78,16 @@ def raw_versions(root: Path, task: str) -> list[str]:
     commits = _git(root, "log", "--all", "--format=%H", "--", pointer).split()
     texts += [_git(root, "show", f"{commit.decode()}:{pointer}") for commit in commits]
     return list(dict.fromkeys(match.decode() for text in texts for match in _OID.findall(text)))
+
+
+def locked_outputs(root: Path, tasks: Iterable[str]) -> list[str]:
+    """Return the md5 of each output of the tasks that dvc.lock names, as it is here and in git's history."""
+    texts = [(root / "dvc.lock").read_bytes()] if (root / "dvc.lock").is_file() else []
+    commits = _git(root, "log", "--all", "--format=%H", "--", "dvc.lock").split()
+    texts += [_git(root, "show", f"{commit.decode()}:dvc.lock") for commit in commits]
+    wanted = set(tasks)
+    found = {match[2].decode(): match[1].decode() for text in texts for match in _LOCKED.finditer(text)}
+    return [oid for oid, task in found.items() if task in wanted]
 
 
 def files_of(found: list[Place], oid: str) -> dict[str, str] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,25 +9,22 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from graftline.audit import erase_dvc
+from graftline.audit.erase_copies import plan_copies, plan_lineage
 from graftline.audit.erase_raw import Found, Target, find_rows
 from graftline.canonical import canonical_json
-from graftline.digests import sha256_bytes
+from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError
+from graftline.rows.blocklist import check_all
 from graftline.rows.erasing import digests_at, shards_with
 from graftline.rows.finding import find
 from graftline.rows.segments import Kind
 from graftline.rows.shards import DIGEST_BYTES
-from graftline.store import MissingError, Store
+from graftline.store import Store
 from graftline.times import utc_now
 
 if TYPE_CHECKING:
     from graftline.audit.erase_dvc import Place
     from graftline.components.validate.contract import Contract
-    from graftline.index import Index, IndexedRecord
-
-DERIVED = (".png", ".html", "mistakes.json", "predictions.parquet")
-"""Endings of files made from a dataset that may show its rows."""
-_ID = re.compile(r"[0-9a-f]{16}-[0-9]+")
 
 
 @dataclass
@@ -49,11 +44,11 @@ class Plan:
     entries: list[str] = field(default_factory=list)
     """The same as far as the row index holds it, 16 bytes, of rows that are in no raw data here any more too."""
     raw: list[dict[str, Any]] = field(default_factory=list)
-    """Raw files with such rows: task, version (DVC's md5; None for the work tree), file, md5, rows."""
+    """Raw files with such rows: task, version (DVC's md5; None for the work tree), file, md5, sha256, rows."""
     objects: list[str] = field(default_factory=list)
     """DVC's md5 of each object to delete from the cache and the remote."""
     outputs: list[str] = field(default_factory=list)
-    """Folders of the work tree to delete."""
+    """Folders and files of the work tree to delete."""
     bundles: list[str] = field(default_factory=list)
     """Keys of the store to delete: what runs on a cluster handed over."""
     shards: dict[str, str] = field(default_factory=dict)
@@ -89,23 +84,6 @@ def identity_of(store: Store, kind: str, target: list[str]) -> str:
     return f"{stem}-{len(store.list(f'erasures/{stem}-')) + 1}"
 
 
-def stored_plan(store: Store, identity: str) -> Plan | None:
-    """Return the plan of an erasure that has not ended; None if there is none. Raises InputError if it is damaged."""
-    try:
-        data = store.get(plan_key(identity)).data
-    except MissingError:
-        return None
-    try:
-        plan = Plan(**json.loads(data))
-        if not _ID.fullmatch(plan.id) or plan.id != identity:
-            raise ValueError("another id")
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{store.url}/{plan_key(identity)}", f"not a plan ({error})", fix="delete it and begin again"
-        ) from None
-    return plan
-
-
 def make_plan(
     store: Store, root: Path, kind: str, target: list[str], wanted: Target, contracts: Mapping[str, Contract]
 ) -> Plan:
@@ -114,9 +92,14 @@ def make_plan(
     Args:
         root: the checkout whose data, outputs and DVC cache are looked at.
         contracts: of the tasks there.
+
+    Raises:
+        InputError: the key of the person's hash is not the one that persons were erased with before.
     """
     from graftline.index import open_index
 
+    if wanted.subject is not None:
+        check_all(store, wanted.key)
     plan = Plan(identity_of(store, kind, target), kind, target)
     digests = [bytes.fromhex(value) for value in target]
     index_kind: Kind = "rows" if kind == "row" else "subjects"
@@ -128,10 +111,11 @@ def make_plan(
             _plan_raw(plan, root, task, contract, wanted, found)
         if kind == "row":
             plan.digests = sorted({*plan.digests, *(target if hits else [])})
-        with open_index(store) as index:
-            descendants = _plan_lineage(plan, index)
-            _plan_copies(plan, root, index, descendants, found)
-    _plan_store(plan, store, {record.sha256 for record in descendants})
+        # Every key is looked at, for no ledger entry leads to the records of a run that was refused.
+        with open_index(store, folders=(root / "outputs",), full=True) as index:
+            records = plan_lineage(plan, index)
+        plan_copies(plan, root, records, found)
+    _plan_store(plan, store, {record.sha256 for record in records})
     _plan_rest(plan, root, contracts)
     return plan
 
@@ -142,11 +126,12 @@ def _plan_raw(
     """Look through the work tree's raw data and through every version that DVC still holds."""
     from graftline.tables import SUFFIXES
 
-    known: dict[str, Found] = {}
+    known: dict[str, tuple[Found, str]] = {}
     folder = root / "data" / task / "raw"
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.suffix in SUFFIXES and not path.name.startswith("."):
-            _note(plan, task, None, path.name, None, find_rows(path, contract, wanted))
+            rows = find_rows(path, contract, wanted)
+            _note(plan, task, None, path.name, None, (rows, sha256_file(path) if rows.positions else ""))
     for version in erase_dvc.raw_versions(root, task):
         files = erase_dvc.files_of(found, version)
         if files is None:
@@ -162,16 +147,21 @@ def _plan_raw(
 
 def _scan(
     plan: Plan, task: str, name: str, oid: str, contract: Contract, wanted: Target, found: list[Place],
-    known: dict[str, Found],
+    known: dict[str, tuple[Found, str]],
 ) -> None:  # fmt: skip
+    """Look for the rows in a file of an old version; note its sha256 too."""
     place = next((place for place in found if place.has(oid)), None)
     if place is None:
+        missing = (
+            f"{name} (md5 {oid}) of a raw version of {task}: neither the DVC cache nor the remote holds it"
+        )
+        plan.not_covered += [] if missing in plan.not_covered else [missing]
         return
     with TemporaryDirectory(prefix="graftline-erase-") as folder:
         copy = Path(folder) / f"raw{Path(name).suffix}"
         place.read(oid, copy)
         try:
-            known[oid] = find_rows(copy, contract, wanted)
+            known[oid] = find_rows(copy, contract, wanted), sha256_file(copy)
         except InputError as error:
             reason = str(error.found)[:120]
             plan.not_covered.append(
@@ -179,52 +169,18 @@ def _scan(
             )
 
 
-def _note(plan: Plan, task: str, version: str | None, name: str, oid: str | None, found: Found) -> None:
+def _note(
+    plan: Plan, task: str, version: str | None, name: str, oid: str | None, scanned: tuple[Found, str]
+) -> None:
+    found, sha256 = scanned
     if found.positions:
         plan.raw.append(
-            {"task": task, "version": version, "file": name, "md5": oid, "rows": len(found.positions)}
-        )
+            {"task": task, "version": version, "file": name, "md5": oid, "sha256": sha256,
+             "rows": len(found.positions)}
+        )  # fmt: skip
         plan.digests = sorted({*plan.digests, *found.digests})
         if oid is not None and oid not in plan.objects:
             plan.objects.append(oid)
-
-
-def _plan_lineage(plan: Plan, index: Index) -> list[IndexedRecord]:
-    """Note datasets, trunks, models and releases; return the records of all of them."""
-    plan.datasets = sorted({hit["dataset"] for hit in plan.hits})
-    of_datasets = [sha for content in plan.datasets for sha in index.records_with_content(content)]
-    reached = index.reached(of_datasets) if of_datasets else None
-    records = index.records(index.descendants(of_datasets)) if of_datasets else []
-    plan.models = sorted({record.content for record in records if record.name in ("trunk", "model")})
-    plan.releases = [
-        {"task": r.task, "version": r.version, "manifest": r.manifest, "aliases": list(r.aliases)}
-        for r in (reached.releases if reached else [])
-    ]
-    return records
-
-
-def _plan_copies(
-    plan: Plan, root: Path, index: Index, records: list[IndexedRecord], found: list[Place]
-) -> None:
-    """Note what lies in outputs/ and in DVC's cache of the datasets and of what shows their rows."""
-    contents = {record.content for record in records}
-    for path in sorted((root / "outputs").glob("*/*/record.json")):
-        try:
-            content = json.loads(path.read_bytes())["subject"][0]["digest"]["sha256"]
-        except (ValueError, KeyError, IndexError, TypeError):
-            continue
-        if content in contents:
-            plan.outputs.append(path.parent.relative_to(root).as_posix())
-    tasks = sorted({hit["task"] for hit in plan.hits})
-    pages = [root / "outputs" / task / "report.html" for task in tasks]
-    plan.outputs += [page.relative_to(root).as_posix() for page in pages if page.is_file()]
-    wanted = {
-        file.sha256: file.size
-        for record in records
-        for file in record.files
-        if record.name == "dataset" or file.path.endswith(DERIVED)
-    }
-    plan.objects += [oid for oid in erase_dvc.find_content(found, wanted) if oid not in plan.objects]
 
 
 def _plan_store(plan: Plan, store: Store, records: set[str]) -> None:
@@ -260,5 +216,9 @@ def _plan_rest(plan: Plan, root: Path, contracts: Mapping[str, Contract]) -> Non
             "show one; to withdraw a release, roll its aliases back and delete its folder in the store"
         )
     plan.not_covered.append(
-        "other clones, other machines' DVC caches, backups, older versions in a bucket with versioning"
+        "outputs in the DVC remote that neither the cache here nor a dvc.lock here or in git's history names"
+    )
+    plan.not_covered.append(
+        "other clones, other machines' DVC caches, other DVC remotes, backups, older versions in a bucket with "
+        "versioning"
     )

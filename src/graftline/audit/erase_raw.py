@@ -1,16 +1,19 @@
-"""Raw tables without some rows: find them, and write the file again with every other byte as it was."""
+"""Raw tables without some rows: find them, and write the file again with every other row as it was.
+
+Of CSV and JSON lines each other byte stays. A Parquet file is encoded anew: the same values, schema and compression,
+in other bytes.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.audit.raw_row import good_rows
 from graftline.durable import fsync_directory
-from graftline.errors import InputError
 
 if TYPE_CHECKING:
     from graftline.components.validate.contract import Contract
@@ -101,10 +104,8 @@ def _parquet(path: Path, aside: Path, gone: frozenset[int]) -> int:
 
     first = left = 0
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        codec = file.metadata.row_group(0).column(0).compression if file.metadata.num_row_groups else "NONE"
-        with pq.ParquetWriter(
-            aside, file.schema_arrow, compression=codec.lower(), write_page_checksum=True
-        ) as out:
+        codec = _compression(file.metadata)
+        with pq.ParquetWriter(aside, file.schema_arrow, compression=codec, write_page_checksum=True) as out:
             for group in range(file.metadata.num_row_groups):
                 for batch in file.iter_batches(10_000, row_groups=[group], use_threads=False):
                     keep = np.array([first + place not in gone for place in range(batch.num_rows)], bool)
@@ -113,6 +114,14 @@ def _parquet(path: Path, aside: Path, gone: frozenset[int]) -> int:
                     out.write_batch(batch.filter(pa.array(keep)))
     _flush(aside)
     return left
+
+
+def _compression(metadata: Any) -> str:
+    """Return the codec of a Parquet file's first column, as pyarrow's writer names it: not always as it reads it."""
+    if not (metadata.num_row_groups and metadata.num_columns):
+        return "none"
+    codec = str(metadata.row_group(0).column(0).compression).lower()
+    return {"uncompressed": "none", "lz4_raw": "lz4", "lz4_hadoop": "lz4"}.get(codec, codec)
 
 
 def _csv(path: Path, aside: Path, gone: frozenset[int]) -> int:
@@ -162,10 +171,3 @@ def _flush(path: Path) -> None:
 
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def check_suffixes(files: Sequence[Path]) -> None:
-    """Raise InputError for a file of which rows cannot be taken out."""
-    for path in files:
-        if path.suffix not in (".parquet", ".csv", ".jsonl"):
-            raise InputError(path, f"a file of type '{path.suffix}'", expected="Parquet, CSV or JSON lines")

@@ -349,10 +349,7 @@ def check_chain(evidence: Evidence) -> Iterator[str]:
                     yield f"records/{digest}.json: names another {given['name']} than record {before} made"
             elif given["name"] == "raw":
                 raw += 1
-                if (
-                    len(notes.get("files", ())) > 1
-                    and _digest_of(notes["files"]) != given["digest"]["sha256"]
-                ):
+                if "files" in notes and given["digest"]["sha256"] not in _digests_of(notes["files"]):
                     yield f"records/{digest}.json: its list of raw files does not give their digest"
     if not raw:
         yield "the chain does not reach raw data"

@@ -9,19 +9,24 @@ another machine the figures may differ within the intervals that the release its
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from graftline.audit.reproduce_conditions import conditions
 from graftline.audit.reproduce_steps import run_steps, same_sources
 from graftline.audit.reproduction import STEPS, Reproduction, Work, compare_metrics
+from graftline.audit.verify import Options, verify
+from graftline.audit.verify_releases import CARD
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.records import Record
 from graftline.releases.catalogue import Release, resolve
 from graftline.releases.fetching import fetch
-from graftline.releases.layout import RECORDS, read_manifest, release_key
+from graftline.releases.layout import RECORDS, is_content, manifest_files, read_manifest, release_key
 from graftline.store import MissingError, Store
+
+_SHOWN = 20
+"""Lines about a release that is not sound."""
 
 
 def reproduce(
@@ -30,20 +35,28 @@ def reproduce(
     folder: Path,
     *,
     anyway: bool = False,
+    options: Options | None = None,
     on_event: Callable[[str], None] = lambda line: None,
 ) -> Reproduction:
     """Make the release again in `folder`, an empty one; return the verdict.
 
     Args:
         anyway: go on although code, packages or machine are not those recorded; the verdict says which are not.
+        options: how to verify the release beforehand: equal bits prove nothing about one that nobody vouches for.
         on_event: called with a line about what is done next.
 
     Raises:
-        InputError: there is no such release, its records are damaged, or this repository lacks a commit.
-        GraftlineError: a step was stopped.
+        InputError: there is no such release, it lacks a record, or this repository lacks a commit.
+        GraftlineError: a step was stopped, or the store cannot be read.
     """
-    release = resolve(store, reference)
+    on_event("verifying the release and all that it came from")
+    name, wrong = _verify(store, reference, options or Options(keep_state=False))
+    if wrong:
+        return _not_sound(name, wrong)
+    release = resolve(store, name)
     read = _read_records(store, release)
+    if unmade := _unmade(store, release, read):
+        return _not_sound(name, unmade)
     work = Work(store, release, folder, on_event, read, Reproduction(release.name, release.manifest))
     result = work.result
     on_event("checking out the recorded commits")
@@ -54,6 +67,35 @@ def reproduce(
     if same_sources(work) and run_steps(work):
         _judge(work)
     return result
+
+
+def _verify(store: Store, reference: str, options: Options) -> tuple[str, list[str]]:
+    """Return the release's name with its version, and what of it or behind it is not as its writers signed it."""
+    found = verify(store, reference, options)
+    faults = [finding for finding in found.findings if finding.kind != "erased"]
+    lines = [f"{f.kind}: {f.place}: found {f.actual or 'nothing'}; expected {f.expected}" for f in faults]
+    more = (
+        [f"and {len(lines) - _SHOWN} more: `graftline verify {found.scope}`"] if len(lines) > _SHOWN else []
+    )
+    return found.scope, lines[:_SHOWN] + more
+
+
+def _unmade(store: Store, release: Release, read: Mapping[str, Record]) -> list[str]:
+    """Return a line for each file of the release that none of the steps made that are run again: not compared, it
+    could be anything."""
+    made = {file for record in read.values() for file in record.files}
+    manifest = read_manifest(store, release.task, release.version, expected=release.manifest)
+    files = [file for file in manifest_files(manifest) if is_content(file.path) and file.path != CARD]
+    return [
+        f"{file.path} (sha256 {file.sha256}) is no output of {', '.join(STEPS.values())}"
+        for file in files
+        if file not in made
+    ]
+
+
+def _not_sound(name: str, reasons: list[str]) -> Reproduction:
+    said = "the release is not as it was signed, or holds what no step made: nothing was run"
+    return Reproduction(name, "", "not sound", [said, *reasons])
 
 
 def _read_records(store: Store, release: Release) -> dict[str, Record]:

@@ -163,7 +163,7 @@ def _store_as_it_was(work: Work) -> str:
     champion = manifest.get("compared_with")
     if not champion:
         return address
-    release = read_release(work.store, work.release.task, int(champion["version"]), {})
+    release = read_release(work.store, work.release.task, int(champion["version"]))
     folder, checkout = fetch(work.store, release), work.checkout("evaluation")
     done = subprocess.run(
         [sys.executable, "-c", _PUBLISH, release.task, str(release.version), str(folder), address],

@@ -18,7 +18,8 @@ from graftline.times import utc_now
 PAYLOAD_TYPE = "application/vnd.graftline.reproduction+json"
 STEPS = {"dataset": "validate", "trunk": "pretrain", "model": "finetune", "evaluation": "evaluate"}
 """Each output in the order in which they are made, and the component that makes it."""
-Verdict = Literal["identical", "within intervals", "diverged", "impossible"]
+Verdict = Literal["identical", "within intervals", "diverged", "not sound", "impossible"]
+"""Not sound: the release is not as its writers signed it, or holds what none of its steps made."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Reproduction:
 
     release: str
     manifest: str
-    """The sha256 of the release's manifest."""
+    """The sha256 of the release's manifest; empty if the verdict is `not sound`, for then nothing vouches for one."""
     verdict: Verdict = "impossible"
     reasons: list[str] = field(default_factory=list)
     """Why it is so, in a line each."""

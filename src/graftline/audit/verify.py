@@ -18,6 +18,7 @@ from graftline.audit.verify_findings import Finding, Verdict
 from graftline.audit.verify_hashing import Hashed, Progress, State, hash_all, hashers_of
 from graftline.audit.verify_inventory import Inventory
 from graftline.audit.verify_ledger import LedgerState, verify_aliases, verify_ledger
+from graftline.audit.verify_naming import UNTOLD, find_named, parse_name
 from graftline.audit.verify_others import bundle_parts, verify_bundles, verify_keys, verify_notes
 from graftline.audit.verify_records import Records, verify_records
 from graftline.audit.verify_releases import (
@@ -59,34 +60,61 @@ class Options:
     progress: Progress = lambda done, of: None
 
 
-def verify(store: Store, release: Reference | None = None, options: Options | None = None) -> Verdict:
+_PASSES = 5
+"""How often a store is looked at that others write to. Its files are hashed once."""
+
+
+def verify(store: Store, release: Reference | str | None = None, options: Options | None = None) -> Verdict:
     """Return what is not as it should be in a store, or in one release and all that it came from.
 
+    What is found while others write may come from looking at one thing before and at another after: then it is looked
+    at again.
+
+    Args:
+        store: which.
+        release: it, or its name (`task@version`, `task@alias` or `task`), of which the ledger says what it means.
+        options: how.
+
     Raises:
+        InputError: neither the ledger nor the store has a release of that name.
         GraftlineError: the store cannot be read, so that nothing can be said.
     """
-    return _Verification(store, release, options or Options()).run()
+    options = options or Options()
+    name = release if release is None or isinstance(release, str) else release.name
+    began, hashed = time.monotonic(), dict[str, Hashed | None]()
+    for left in reversed(range(_PASSES)):
+        verification = _Verification(store, name, options, began, hashed)
+        verdict = verification.run()
+        if verdict.whole or not left or not verification.inventory.has_changed():
+            break
+        wrong = {finding.place for finding in verdict.findings}
+        hashed = {k: found for k, found in verification.hashed.items() if found and k not in wrong}
+    return verdict
 
 
 class _Verification:
     """One verification, in the order in which one thing vouches for the next."""
 
-    def __init__(self, store: Store, release: Reference | None, options: Options) -> None:
-        self._store, self._options = store, options
-        self._only = (release.task, release.version) if release else None
-        self._scope = release.name if release else "all"
-        self._began = time.monotonic()
-        self._inventory = Inventory(store, options.readers)
+    def __init__(
+        self, store: Store, name: str | None, options: Options, began: float, hashed: dict[str, Hashed | None]
+    ) -> None:
+        if name is not None:
+            parse_name(name)  # before anything is read
+        self._store, self._name, self._options, self._began = store, name, options, began
+        self._only: tuple[str, int] | None = None
+        self.inventory = Inventory(store, options.readers)
+        self.hashed = hashed
+        """What was hashed, by an earlier pass or by this one."""
         self._findings: list[Finding] = []
-        self._hashed: dict[str, Hashed | None] = {}
 
     def run(self) -> Verdict:
-        inventory, options = self._inventory, self._options
+        inventory, options = self.inventory, self._options
         ledger = verify_ledger(
             inventory, load_keyring(create=False),
             checkpoints=options.checkpoints, first_key=options.first_key,
         )  # fmt: skip
         self._findings += ledger.findings
+        self._only = find_named(inventory, ledger, self._name) if self._name is not None else None
         erased = verify_erasures(inventory, ledger, self._only)
         self._findings += erased.findings
         releases, wrong = verify_manifests(inventory, ledger, self._only)
@@ -108,32 +136,32 @@ class _Verification:
     def _verify_records(self, ledger: LedgerState, releases: Releases) -> Records:
         released = releases.first_places()
         named = [digest for release in releases.found for digest in release.records.values()]
-        stored = [match[1] for match in self._inventory.of["record"]]
-        signed = list(self._inventory.signatures)
+        stored = [match[1] for match in self.inventory.of["record"]]
+        signed = list(self.inventory.signatures)
         wanted = named if self._only else [*named, *stored, *signed]
         for digest in named:  # also where no entry vouches for the release
             released.setdefault(digest, ledger.last)
         records, wrong = verify_records(
-            self._inventory, ledger, wanted, released=released, follow=self._only is not None
+            self.inventory, ledger, wanted, released=released, follow=self._only is not None
         )
         self._findings += wrong
         return records
 
     def _verify_signers(self, ledger: LedgerState, releases: Releases, records: Records) -> set[str]:
         """Return the ids of the keys that signed what was read."""
-        signatures = self._inventory.signatures
+        signatures = self.inventory.signatures
         signers = {keyid for digest in records.steps for keyid in signatures.get(digest, ())}
-        for by, wrong in verify_model_signatures(self._inventory, ledger, releases):
+        for by, wrong in verify_model_signatures(self.inventory, ledger, releases):
             signers |= by
             self._findings += [wrong] if wrong else []
         return {keyid for keyid in signers if ledger.public(keyid) is not None}
 
     def _verify_rows(self, ledger: LedgerState, records: Records) -> RowIndexes:
         recorded = frozenset(step.content for step in records.steps.values() if step.name == "dataset")
-        return verify_rows(self._inventory, ledger, recorded, only=self._only is not None)
+        return verify_rows(self.inventory, ledger, recorded, only=self._only is not None)
 
     def _unexpected(self) -> Iterator[Finding]:
-        for key in self._inventory.unexpected:
+        for key in self.inventory.unexpected:
             yield Finding(key, "unexpected", "a kind of object that Graftline stores", "there")
         for name in _hidden(self._store):
             yield Finding(name, "unexpected", "no hidden file", "there")
@@ -141,19 +169,20 @@ class _Verification:
     def _hash(self, releases: Releases, records: Records, rows: RowIndexes) -> int:
         """Hash what is large, and compare it; return how many objects the sample leaves out."""
         files = {f"{r.folder}/{path}": r for r in releases.found for path in r.files}
-        by_name = bundle_parts(self._inventory) if self._only is None else {}
+        by_name = bundle_parts(self.inventory) if self._only is None else {}
         by_name |= {key: sha for key, (sha, _) in rows.shards.items()}
         by_name |= {
-            m[0]: m[1] for m in self._inventory.of["lock"] if self._only is None or _named(records, m[1])
+            m[0]: m[1] for m in self.inventory.of["lock"] if self._only is None or _named(records, m[1])
         }
-        wanted = [key for key in [*files, *by_name] if key in self._inventory.keys]
+        wanted = [key for key in [*files, *by_name] if key in self.inventory.keys]
         chosen = [key for key in wanted if self._chosen(key)]
+        self.hashed = {key: self.hashed[key] for key in chosen if key in self.hashed}
         state = State.of(self._store.url, resume=self._options.resume) if self._options.keep_state else None
         done = False
         try:
-            self._hashed = hash_all(
+            self.hashed |= hash_all(
                 self._store,
-                chosen,
+                [key for key in chosen if key not in self.hashed],
                 self._options.readers or hashers_of(self._store),
                 state,
                 self._options.progress,
@@ -163,13 +192,13 @@ class _Verification:
             if state:
                 state.close(done=done)
         for release in releases.found:
-            self._findings += verify_files(release, self._hashed, records)
+            self._findings += verify_files(release, self.hashed, records)
         self._findings += self._compare(by_name, rows)
         return len(wanted) - len(chosen)
 
     def _compare(self, by_name: dict[str, str], rows: RowIndexes) -> Iterator[Finding]:
         for key, expected in by_name.items():
-            found = self._hashed.get(key)
+            found = self.hashed.get(key)
             if found is not None and found.sha256 != expected:
                 row = rows.shards[key][1] if key in rows.shards else ""
                 yield Finding(key, "tampered", f"sha256 {expected}", f"sha256 {found.sha256}", row=row)
@@ -181,19 +210,24 @@ class _Verification:
         return drawn < self._options.sample
 
     def _form_only(self) -> int:
-        return 0 if self._only else len(self._inventory.of["run"]) + len(self._inventory.of["plan"])
+        return 0 if self._only else len(self.inventory.of["run"]) + len(self.inventory.of["plan"])
 
     def _verdict(self, ledger: LedgerState, erased: Erased, left_out: int) -> Verdict:
-        hashed = [found for found in self._hashed.values() if found]
+        hashed = [found for found in self.hashed.values() if found]
         findings = dict.fromkeys(erased.apply(finding) for finding in self._findings)
         return Verdict(
-            store=self._store.url, scope=self._scope, findings=tuple(sorted(findings)),
-            objects=len(self._inventory.keys) - left_out if self._only is None else len(hashed) + ledger.last,
+            store=self._store.url, scope=self._scope(), findings=tuple(sorted(findings)),
+            objects=len(self.inventory.keys) - left_out if self._only is None else len(hashed) + ledger.last,
             bytes=sum(found.size for found in hashed), resumed=sum(found.resumed for found in hashed),
             sampled_out=left_out, form_only=self._form_only(),
             seed=self._options.seed if self._options.sample is not None else "", anchors=tuple(ledger.anchors),
-            seconds=time.monotonic() - self._began,
+            entries=ledger.last, seconds=time.monotonic() - self._began,
         )  # fmt: skip
+
+    def _scope(self) -> str:
+        if self._only is None:
+            return "all"
+        return f"{self._only[0]}@{self._only[1]}" if self._only[1] != UNTOLD else str(self._name)
 
 
 def _named(records: Records, lock: str) -> bool:

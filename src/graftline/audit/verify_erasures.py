@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graftline.audit.verify_ledger import LedgerState
 
 PAYLOAD_TYPE = "application/vnd.graftline.erasure+json"
+PLAN_TYPE = "application/vnd.graftline.erasure-plan+json"
 
 
 @dataclass
@@ -59,8 +60,8 @@ def verify_erasures(inventory: Inventory, ledger: LedgerState, only: tuple[str, 
         value, wrong = read_sealed(ledger, key, data or b"", PAYLOAD_TYPE)
         erased.findings += [wrong] if wrong else _note(erased, inventory, key, value, only)
     if only is None:
-        erased.findings += _verify_blocklists(inventory, erased)
-        erased.findings += _verify_plans(inventory)
+        erased.findings += _verify_blocklists(inventory, ledger, erased)
+        erased.findings += _verify_plans(inventory, ledger)
     return erased
 
 
@@ -87,9 +88,9 @@ def _note(
         yield Finding(key, "erased", actual=f"removed from what {of} was made of", row=f"{rows} erased")
 
 
-def _verify_blocklists(inventory: Inventory, erased: Erased) -> Iterator[Finding]:
+def _verify_blocklists(inventory: Inventory, ledger: LedgerState, erased: Erased) -> Iterator[Finding]:
     """Yield the lists of what must not come back that lack something, or hold what no receipt and no plan says."""
-    planned = _planned(inventory)
+    planned = _planned(inventory, ledger)
     found = {match[1]: match[0] for match in inventory.of["blocklist"]}
     for task in sorted(erased.blocked.keys() - found.keys()):
         yield Finding(
@@ -113,31 +114,30 @@ def _verify_blocklists(inventory: Inventory, erased: Erased) -> Iterator[Finding
 def _listed(data: bytes) -> set[str] | None:
     try:
         value = json.loads(data)
-        found = Blocklist(tuple(value["rows"]), tuple(value["subjects"]))
-        same = canonical_json({"rows": list(found.rows), "subjects": list(found.subjects)}) == data
+        found = Blocklist(tuple(value["rows"]), tuple(value["subjects"]), value.get("key"))
+        same = canonical_json(found.as_dict()) == data
         return {*found.rows, *found.subjects} if same else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _planned(inventory: Inventory) -> set[str]:
+def _planned(inventory: Inventory, ledger: LedgerState) -> set[str]:
     """Return what erasures that are under way name: it is blocked before anything is removed."""
     found: set[str] = set()
-    for _, data in inventory.read_all([match[0] for match in inventory.of["plan"]]):
+    for key, data in inventory.read_all([match[0] for match in inventory.of["plan"]]):
+        value, wrong = read_sealed(ledger, key, data or b"", PLAN_TYPE)
         try:
-            value = json.loads(data or b"")
-            found.update(map(str, [*value["digests"], *value["target"]]))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            found.update(() if wrong else map(str, [*value["digests"], *value["target"]]))
+        except (KeyError, TypeError):
             continue
     return found
 
 
-def _verify_plans(inventory: Inventory) -> Iterator[Finding]:
+def _verify_plans(inventory: Inventory, ledger: LedgerState) -> Iterator[Finding]:
+    """Yield the plans that nobody known signed, or that are none: an erasure would carry out what they say."""
     for key, data in inventory.read_all([match[0] for match in inventory.of["plan"]]):
-        try:
-            value = json.loads(data or b"")
-            whole = canonical_json(value) == data and key == f"erased/plans/{value['id']}.json"
-        except (ValueError, KeyError, TypeError, RecursionError):
-            whole = False
-        if not whole:
-            yield Finding(key, "tampered", "the plan of an erasure", f"{(data or b'')[:80]!r}")
+        value, wrong = read_sealed(ledger, key, data or b"", PLAN_TYPE)
+        if wrong:
+            yield wrong
+        elif not isinstance(value, dict) or key != f"erased/plans/{value.get('id')}.json":
+            yield Finding(key, "tampered", "the plan of an erasure", f"{str(value)[:80]!r}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from graftline.errors import InputError
+
 Kind = Literal[
     "tampered", "missing", "erased", "unsigned", "unknown key", "expired key", "revoked key", "unexpected"
 ]
@@ -50,8 +52,18 @@ class Verdict:
     """What the sample was chosen by; empty without one."""
     anchors: tuple[str, ...]
     """What from outside the store vouches for its ledger."""
+    entries: int
+    """How many entries the ledger has, bad ones among them."""
     seconds: float
 
     @property
     def whole(self) -> bool:
         return all(finding.kind == "erased" for finding in self.findings)
+
+    def check_there(self) -> None:
+        """Raise InputError if nothing was found because nothing is there: a store that is gone is not whole."""
+        if self.whole and not self.entries:
+            raise InputError(
+                self.store, "nothing there to verify: its ledger has no entry",
+                expected="a store with releases", fix="is it the right one? What was erased leaves its ledger",
+            )  # fmt: skip

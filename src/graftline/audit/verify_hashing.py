@@ -98,11 +98,10 @@ def hash_all(
         state: of an earlier run and of this one.
         progress: called after each part of each object.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        stats = dict(zip(keys, pool.map(lambda key: _stat(store, key), keys), strict=True))
+    listed = dict(stats(store, keys, workers))
     # The largest first: at the end no core works alone for long.
-    there = sorted((key for key in keys if stats[key]), key=lambda key: (-_size(stats[key]), key))
-    total, done, lock, stop = sum(_size(stats[key]) for key in there), 0, threading.Lock(), threading.Event()
+    there = sorted((key for key in keys if listed[key]), key=lambda key: (-_size(listed[key]), key))
+    total, done, lock, stop = sum(_size(listed[key]) for key in there), 0, threading.Lock(), threading.Event()
 
     def tell(count: int) -> None:
         nonlocal done
@@ -113,7 +112,7 @@ def hash_all(
             progress(done, total)
 
     def work(key: str) -> tuple[str, Hashed | None]:
-        stat = stats[key]
+        stat = listed[key]
         assert stat is not None
         if state and (known := state.get(key, stat)):
             tell(stat.size)
@@ -126,7 +125,7 @@ def hash_all(
             state.put(key, stat, found.sha256)
         return key, found
 
-    found: dict[str, Hashed | None] = {key: None for key in keys if not stats[key]}
+    found: dict[str, Hashed | None] = {key: None for key in keys if not listed[key]}
     with ThreadPoolExecutor(workers) as pool:
         try:
             found.update(_bounded(pool, work, there))
@@ -153,6 +152,14 @@ def read_all(store: Store, keys: Sequence[str], readers: int) -> Iterator[tuple[
     with ThreadPoolExecutor(readers) as pool:
         while part := list(islice(rest, _WAITING)):
             yield from zip(part, pool.map(read, part), strict=True)
+
+
+def stats(store: Store, keys: Sequence[str], readers: int) -> list[tuple[str, Stat | None]]:
+    """Return each key with its size and tag, so many asked for at once; None where there is none."""
+    if readers == 1 or not keys:
+        return [(key, _stat(store, key)) for key in keys]
+    with ThreadPoolExecutor(readers) as pool:
+        return list(zip(keys, pool.map(lambda key: _stat(store, key), keys), strict=True))
 
 
 def _bounded(

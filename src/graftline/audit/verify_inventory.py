@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from graftline.audit.verify_hashing import read_all, readers_of
+from graftline.audit.verify_hashing import read_all, readers_of, stats
 
 if TYPE_CHECKING:
     from graftline.store import Store
@@ -30,6 +30,8 @@ KINDS = {
     "bundle": re.compile(rf"(?:checkpoints|handover)/(?:{_NAME}/)+{_NAME}"),
 }
 """Patterns of the keys of each kind. A key is of at most one."""
+_REPLACED = re.compile(r"aliases/.+|erased/[^/]+\.json|(?:rows|subjects)/tasks/[^/]+\.json")
+"""What writers replace. All else is written once."""
 
 
 class Inventory:
@@ -39,6 +41,7 @@ class Inventory:
         """List the store; `readers` is how many objects are read at once (by default as its kind bears)."""
         self.store, self.readers = store, readers or readers_of(store)
         self.keys = frozenset(store.list(""))
+        self._tags = self._read_tags()
         self.of: defaultdict[str, list[re.Match[str]]] = defaultdict(list)
         """Each key of a kind, as its pattern's match."""
         self.unexpected: list[str] = []
@@ -52,6 +55,14 @@ class Inventory:
     def read_all(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         """Yield the content of small objects in the order of `keys`; None where there is none."""
         return read_all(self.store, keys, self.readers)
+
+    def has_changed(self) -> bool:
+        """Return whether somebody wrote to the store since it was listed."""
+        return frozenset(self.store.list("")) != self.keys or self._read_tags() != self._tags
+
+    def _read_tags(self) -> dict[str, str]:
+        keys = [key for key in self.keys if _REPLACED.fullmatch(key)]
+        return {key: stat.tag for key, stat in stats(self.store, keys, self.readers) if stat is not None}
 
     def _add(self, key: str) -> None:
         match = next((m for pattern in KINDS.values() if (m := pattern.fullmatch(key))), None)

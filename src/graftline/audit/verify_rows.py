@@ -13,7 +13,7 @@ from graftline.audit.verify_records import read_sealed
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.rows.segments import KINDS, PAYLOAD_TYPE, Kind, Segment, read_list
+from graftline.rows.segments import KINDS, PAYLOAD_TYPE, Kind, Segment, merged_name, read_list
 from graftline.rows.shards import WHOLE
 from graftline.store import MissingError
 
@@ -135,8 +135,8 @@ def _verify_segment(
         return False
     said = {"kind": kind, "task": task, "datasets": list(segment.datasets), "rows": segment.rows,
             "digits": segment.digits, "width": segment.layout.width}  # fmt: skip
-    signed = {name: part for name, part in value.items() if name != "shards"}
-    if signed != said or digest != segment.index:
+    signed = {name: part for name, part in value.items() if name not in ("shards", "made_of")}
+    if signed != said or not _fits(value, kind, segment.name) or digest != segment.index:
         place = list_key if _fits(value, kind, segment.name) else place
         found.findings.append(
             Finding(place, "tampered", f"{segment.index}: {said}"[:300], f"{digest}: {signed}"[:300])
@@ -157,7 +157,12 @@ def _fits(value: dict[str, Any], kind: Kind, name: str) -> bool:
     datasets = value.get("datasets")
     if value.get("kind") != kind or not isinstance(datasets, list) or not datasets:
         return False
-    return name == (datasets[0] if len(datasets) == 1 else sha256_bytes(canonical_json(datasets)))
+    if len(datasets) == 1:
+        return bool(name == datasets[0])
+    made_of = value.get("made_of")
+    if isinstance(made_of, list):
+        return name == merged_name(datasets, made_of)
+    return name == sha256_bytes(canonical_json(datasets))  # as earlier versions named it
 
 
 def _read_index(

@@ -29,9 +29,6 @@ def erase(
             help="a row: a JSON object of its columns; or a PNG or text file, what a model sees",
         ),
     ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", help="look at this task only (default: all in data/)")
-    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="print the plan, or with --yes the receipt, as JSON")
@@ -48,7 +45,8 @@ def erase(
     from dataclasses import asdict
 
     from graftline.audit.erase import erase as carry_out
-    from graftline.audit.erase_plan import identity_of, make_plan, stored_plan
+    from graftline.audit.erase_plan import make_plan
+    from graftline.audit.erase_stored import stored_plan
     from graftline.audit.raw_row import task_contracts
     from graftline.environment import ROOT
     from graftline.errors import InputError
@@ -56,9 +54,9 @@ def erase(
     if (subject is None) == (row is None):
         raise InputError("graftline erase", "--subject and --row", expected="one of them")
     opened = open_given(store)
-    contracts = task_contracts(ROOT, [task] if task else None)
+    contracts = task_contracts(ROOT)
     kind, target, wanted = _wanted(subject, row, contracts)
-    known = stored_plan(opened, identity_of(opened, kind, target))
+    known = stored_plan(opened, kind, target)
     plan = known or make_plan(opened, ROOT, kind, target, wanted, contracts)
     if plan.empty:
         print(

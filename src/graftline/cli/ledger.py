@@ -62,7 +62,7 @@ def checkpoint(as_json: Annotated[bool, JSON] = False, store: Annotated[str, STO
 
     opened = open_given(store)
     made = make_checkpoint(Ledger(opened))
-    remember(opened.url, made)
+    remember(opened.identity, made)
     if as_json:
         value = {"origin": made.origin, "size": made.size, "root": made.root.hex(), "line": made.line}
         print(json.dumps(value | {"note": made.note}, indent=2))
@@ -114,6 +114,11 @@ def verify(
         raise  # which ends with 2 as well
     except GraftlineError as error:
         raise InputError("the ledger cannot be verified", str(error)) from None
+    if not verdict.problems and not verdict.chain.entries:
+        raise InputError(
+            opened.url, "nothing there to verify: its ledger has no entry", expected="a store with releases",
+            fix="is it the right one?",
+        )  # fmt: skip
     remember_verified(verdict)
     _print_verdict(verdict, as_json)
     if verdict.status != "ok":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from graftline.audit.reproduction import Reproduction
 
 EXIT_DIVERGED = 1
+"""Also of a release that is not sound."""
 
 
 def reproduce(
@@ -31,6 +32,13 @@ def reproduce(
         Path | None,
         typer.Option("--out", metavar="FILE", help="write the signed verdict (a DSSE envelope) there"),
     ] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option("--checkpoint", metavar="TEXT|FILE", help="of the ledger, one that was kept elsewhere"),
+    ] = None,
+    key: Annotated[
+        str, typer.Option("--key", metavar="FINGERPRINT", help="the key that the ledger must begin with")
+    ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="print the signed verdict instead of a table")
     ] = False,
@@ -38,13 +46,15 @@ def reproduce(
 ) -> None:
     """Make a release again in a clean checkout of its commit, and say whether the bits are the same.
 
-    Exit codes: 0 identical, or within the released intervals on another machine; 1 diverged; 2 it cannot be done here,
-    and why.
+    The release and all that it came from are verified first. Exit codes: 0 identical, or within the released intervals
+    on another machine; 1 diverged, or the release is not sound; 2 it cannot be done here, and why.
     """
     import sys
     import tempfile
+    from dataclasses import replace
 
     from graftline.audit.reproduce import reproduce as make_again
+    from graftline.cli.verify import verify_options
     from graftline.durable import write_atomic
     from graftline.errors import EXIT_INPUT, InputError
 
@@ -57,12 +67,15 @@ def reproduce(
         def say(line: str) -> None:
             print(f"reproduce: {line}", file=sys.stderr, flush=True)
 
-        result = make_again(open_given(store), model, folder.resolve(), anyway=anyway, on_event=say)
+        options = replace(verify_options(checkpoint or [], key), keep_state=False)
+        result = make_again(
+            open_given(store), model, folder.resolve(), anyway=anyway, options=options, on_event=say
+        )
         sealed = result.sealed()
         if out is not None:
             write_atomic(out, sealed + b"\n")
         print(sealed.decode()) if as_json else _show(result)
-    if result.verdict == "diverged":
+    if result.verdict in ("diverged", "not sound"):
         raise typer.Exit(EXIT_DIVERGED)
     if result.verdict == "impossible":
         raise typer.Exit(EXIT_INPUT)

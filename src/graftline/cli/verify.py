@@ -55,11 +55,14 @@ def verify(
     from graftline.errors import GraftlineError, InputError
 
     try:
-        found = _verify(model, everything, _options(sample, seed, checkpoint or [], key, resume), store)
+        found = _verify(
+            model, everything, verify_options(checkpoint or [], key, sample, seed, resume=resume), store
+        )
     except GraftlineError as error:  # the store did not answer: that says nothing about what it holds
         raise error if isinstance(error, InputError) else _untold(error) from None
     except OSError as error:
         raise _untold(from_os_error(error)) from None
+    found.check_there()
     if as_json:
         print(json.dumps(asdict(found) | {"whole": found.whole}, indent=2))
     else:
@@ -77,17 +80,19 @@ def _untold(error: Exception) -> Exception:
 def _verify(model: str | None, everything: bool, options: Options, store: str) -> Verdict:
     from graftline.audit.verify import verify as verify_store
     from graftline.errors import InputError
-    from graftline.releases.catalogue import resolve
 
     if model and everything:
         raise InputError("--all", f"and the release {model}", expected="one or the other")
     opened = open_given(store)
     if opened.local_path("ledger") is not None and not Path(opened.url).is_dir():
         raise InputError(opened.url, "no such store", expected="a directory or s3://bucket/prefix")
-    return verify_store(opened, resolve(opened, model) if model else None, options)
+    return verify_store(opened, model or None, options)
 
 
-def _options(sample: float | None, seed: str, checkpoints: list[str], key: str, resume: bool) -> Options:
+def verify_options(
+    checkpoints: list[str], key: str, sample: float | None = None, seed: str = "", *, resume: bool = False
+) -> Options:
+    """Return how to verify, as a command was told. Raises InputError."""
     import re
 
     from graftline.audit.verify import Options
@@ -141,6 +146,7 @@ class _Progress:
         if done == total:
             self._bar.show(done >> 20)
             self._bar.close()
+            self._bar = None
         elif self._bar.due():
             self._bar.show(done >> 20)
 

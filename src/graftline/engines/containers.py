@@ -68,6 +68,7 @@ def run(task: str, *, store_url: str) -> None:
         "task": task, "repository": _DATA, "revision": WORK_TREE, "data_digest": task_digest(task),
         "store": store_url if _remote(store_url) else _STORE,
     }  # fmt: skip
+    _make_subjects_key(task, store_url)
     work = OUTPUTS / f".{task}"
     shutil.rmtree(work, ignore_errors=True)
     keys = OUTPUTS / f".{task}.keys"
@@ -95,6 +96,22 @@ def outcome(task: str) -> list[StageRun]:
         else StageRun(name, "refused", None)
         for name, folder in folders.items()
     ]
+
+
+def _make_subjects_key(task: str, store_url: str) -> None:
+    """Have the key for persons' ids ready to be mounted if the task has some: validate cannot make it in there.
+
+    Raises:
+        InputError: it cannot be made, or is not the one that persons were erased with.
+    """
+    from graftline.components.validate.contract import load_contract
+    from graftline.components.validate.erased import subjects_key
+    from graftline.rows.blocklist import read_blocklist
+    from graftline.store import open_store
+
+    contract = load_contract(ROOT / "data" / task / "expectations.yaml")
+    if contract.subject is not None:
+        subjects_key(contract, read_blocklist(open_store(store_url), task))
 
 
 def _remote(store_url: str) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from graftline.errors import InputError
 from graftline.index import files
 from graftline.index.rows import Kind, Match
 from graftline.index.selecting import Query
 
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
 _OBJECTS: tuple[tuple[Kind, str], ...] = (
     ("record", "SELECT 1 FROM records WHERE id = ?"),
     ("content", "SELECT 1 FROM records WHERE content = ? LIMIT 1"),
@@ -18,7 +21,13 @@ _SETTINGS: tuple[tuple[Kind, str], ...] = (("image", "image"), ("lock", "lock"),
 
 
 def match(query: Query, digest: str) -> list[Match]:
-    """Return what the digest (8 to 64 hex digits, lower case) names: each kind and whole digest once."""
+    """Return what the digest (8 to 64 hex digits, lower case) names: each kind and whole digest once.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise InputError(f"digest '{digest[:80]}'", "not one", expected="8 to 64 hex digits of a sha256")
     found = _objects(query, digest)
     found += [Match("release", blob.hex()) for (blob,) in _between(query, "manifest", "releases", digest)]
     found += [Match("file", sha256) for sha256 in sorted(files.matching(query, digest))]

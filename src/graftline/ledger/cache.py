@@ -1,4 +1,5 @@
-"""The entries that this machine has verified, kept beside the store: `$GRAFTLINE_CACHE/ledger/<sha256 of url>.log`.
+"""The entries that this machine has verified, kept beside the store: `$GRAFTLINE_CACHE/ledger/<sha256 of its
+identity>.log`.
 
 A line is the root over all entries up to this one, a space, and the entry. The file only grows; what does not agree
 with itself is dropped and read from the store again. Verifying a ledger never looks here.
@@ -13,17 +14,18 @@ from pathlib import Path
 from graftline.digests import sha256_bytes
 from graftline.ledger.chain import Chain
 from graftline.ledger.entries import BrokenLedgerError
+from graftline.store import Store
 
 STEP = 32
 """Entries that are worth a write: a short ledger is read from the store each time."""
 
 
 class Cache:
-    """The verified start of the ledger of the store at `url`. A cache that cannot be written is none."""
+    """The verified start of a store's ledger. A cache that cannot be written is none."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.path = cache_folder() / "ledger" / f"{sha256_bytes(url.encode())}.log"
+    def __init__(self, store: Store) -> None:
+        self.url = store.url
+        self.path = cache_folder() / "ledger" / f"{sha256_bytes(store.identity.encode())}.log"
         self._entries, self._bytes = 0, 0
         """How much of the file is known here."""
 

@@ -19,7 +19,9 @@ class Chain:
         self.trust = Trust()
         self._previous = START
         self._by_id: dict[str, Entry] = {}
-        self._aliases: dict[tuple[str, str], Entry] = {}
+        self._releases: dict[tuple[str, int], Entry] = {}
+        self.aliases: dict[tuple[str, str], Entry] = {}
+        """The entry that decides where each alias points, by task and alias."""
 
     @property
     def previous(self) -> str:
@@ -28,7 +30,11 @@ class Chain:
 
     def current(self, task: str, alias: str) -> Entry | None:
         """Return the entry that decides where `alias` of `task` points."""
-        return self._aliases.get((task, alias))
+        return self.aliases.get((task, alias))
+
+    def released(self, task: str, version: int) -> Entry | None:
+        """Return the entry by which a version was released: the first, which no later one can change."""
+        return self._releases.get((task, version))
 
     def find(self, identity: str) -> Entry | None:
         """Return the first entry with this id."""
@@ -67,7 +73,9 @@ class Chain:
         self._previous = sha256_bytes(entry.data)
         self._by_id.setdefault(entry.id, entry)
         if entry.alias is not None:
-            self._aliases[entry.task, entry.alias] = entry
+            self.aliases[entry.task, entry.alias] = entry
+        if entry.event == "release":
+            self._releases.setdefault((entry.task, entry.version), entry)
 
     def _broken(self, found: str, expected: str) -> BrokenLedgerError:
         return broken(self.url, entry_key(len(self.entries) + 1), found, expected=expected)

@@ -161,13 +161,34 @@ def check_head(checkpoint: Checkpoint, chain: Chain | Ledger, *, where: object =
         )  # fmt: skip
 
 
-def seen(url: str) -> Checkpoint | None:
-    """Return the last head of the store's ledger that was remembered here; it has no signature.
+def check_seen(chain: Chain, store: str) -> None:
+    """Raise BrokenLedgerError unless the ledger begins with what was remembered here, if anything was.
+
+    Args:
+        store: the store's identity.
 
     Raises:
         InputError: the file that remembers it cannot be read.
     """
-    path = seen_path(url)
+    try:
+        path = seen_path(store)
+    except InputError:  # a user without a home has no keys, and remembers nothing
+        return
+    if last := seen(store):
+        try:
+            check_head(last, chain, where=f"what was seen here before ({path})")
+        except BrokenLedgerError as error:
+            fix = f"the ledger was changed: restore it; if it is meant to be another, delete {path}"
+            raise BrokenLedgerError(error.where, error.found, expected=error.expected, fix=fix) from None
+
+
+def seen(store: str) -> Checkpoint | None:
+    """Return the last head of the ledger of the store of this identity that was remembered; it has no signature.
+
+    Raises:
+        InputError: the file that remembers it cannot be read.
+    """
+    path = seen_path(store)
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
@@ -181,22 +202,22 @@ def seen(url: str) -> Checkpoint | None:
     )
 
 
-def remember(url: str, checkpoint: Checkpoint) -> None:
+def remember(store: str, checkpoint: Checkpoint) -> None:
     """Keep a head that was verified, unless a later one of the same ledger is kept already.
 
     It needs no signature: whoever can change it here can change the keys beside it.
     """
-    known = seen(url)
+    known = seen(store)
     if known is None or known.origin != checkpoint.origin or known.size < checkpoint.size:
         with contextlib.suppress(OSError):  # keys that are mounted read-only
-            write_atomic(seen_path(url), checkpoint.text.encode())
+            write_atomic(seen_path(store), checkpoint.text.encode())
 
 
-def seen_path(url: str) -> Path:
-    """Return where the last checkpoint of a store is remembered: beside the keys, not beside the store."""
+def seen_path(store: str) -> Path:
+    """Return where the last head of the store of this identity is remembered: beside the keys, not beside the store."""
     from graftline.signing.keys import keys_folder
 
-    return keys_folder() / "seen" / f"{sha256_bytes(url.encode())}.txt"
+    return keys_folder() / "seen" / f"{sha256_bytes(store.encode())}.txt"
 
 
 def _broken(where: object, chain: Chain | Ledger, found: str, expected: str) -> BrokenLedgerError:

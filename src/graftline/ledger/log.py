@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from graftline.errors import InputError, RefusalError
 from graftline.ledger.cache import Cache
 from graftline.ledger.chain import Chain
+from graftline.ledger.checkpoint import check_seen
 from graftline.ledger.entries import Entry, Fact, broken, entry_key, parse_entry
 from graftline.ledger.merkle import Tree
 from graftline.ledger.trust import Action, Trust, key_fact
@@ -43,7 +44,7 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._signer: Signer | None = None
-        self._cache = Cache(store.url)
+        self._cache = Cache(store)
         self._chain = self._cache.read()
         if self._chain.entries:
             self._confirm()
@@ -52,6 +53,7 @@ class Ledger:
         else:
             self._chain = read_chain(store)
             self._cache.extend(self._chain)
+        check_seen(self._chain, store.identity)
 
     @property
     def entries(self) -> list[Entry]:
@@ -71,6 +73,19 @@ class Ledger:
     @property
     def url(self) -> str:
         return self._store.url
+
+    @property
+    def aliases(self) -> dict[tuple[str, str], Entry]:
+        """The entry that decides where each alias points, by task and alias."""
+        return self._chain.aliases
+
+    def at(self, sequence: int) -> Entry | None:
+        """Return the entry of this number; None if there is none."""
+        return self.entries[sequence - 1] if 1 <= sequence <= len(self.entries) else None
+
+    def released(self, task: str, version: int) -> Entry | None:
+        """Return the entry by which a version was released; None if it was not."""
+        return self._chain.released(task, version)
 
     def current(self, task: str, alias: str) -> Entry | None:
         """Return the entry that decides where `alias` of `task` points."""
@@ -149,17 +164,14 @@ class Ledger:
     def _confirm(self) -> None:
         """Raise BrokenLedgerError unless the store has the last entry that was verified before.
 
-        It carries the root of all before it. A ledger without any entry is a new one.
+        It carries the root of all before it. A ledger without any entry is one that was cut off at its start.
         """
         last = self.entries[-1]
-        found = _get_all(self._store, [last.sequence, 1])
-        if found == [None, None]:
-            self._cache.forget()
-            self._chain = Chain(self._store.url)
-        elif found[0] != last.data:
+        found = _get(self._store, last.sequence)
+        if found != last.data:
             raise broken(
                 self._store.url, entry_key(last.sequence),
-                "missing" if found[0] is None else "other than what this machine has verified",
+                "missing" if found is None else "other than what this machine has verified",
                 expected=f"the entry of {last.at}",
                 fix=f"the ledger was changed: restore it; if it is meant to be another, delete {self._cache.path}",
             )  # fmt: skip
@@ -205,17 +217,29 @@ def read_chain(store: Store, *, progress: Callable[[int, int], None] = lambda do
         BrokenLedgerError: an entry is missing, or is not what its writer signed; or another key is among them.
     """
     chain = Chain(store.url)
-    keys = store.list("ledger/")
-    for sequence, key in enumerate(keys, start=1):
-        if key != entry_key(sequence):
-            raise broken(store.url, entry_key(sequence), f"missing, and {key} is there")
-    for sequence, data in enumerate(_all(store, len(keys)), start=1):
+    count = _count(store)
+    for sequence, data in enumerate(_all(store, count), start=1):
         if data is None:
             raise broken(store.url, entry_key(sequence), "missing, and it was listed")
         chain.add(data)
-        if sequence % 256 == 0 or sequence == len(keys):
-            progress(sequence, len(keys))
+        if sequence % 256 == 0 or sequence == count:
+            progress(sequence, count)
     return chain
+
+
+def _count(store: Store) -> int:
+    """Return how many entries there are. Raises BrokenLedgerError if one of them is missing, or another key is there.
+
+    A listing made while others append may have a later entry and not the one before: it is asked for by itself.
+    """
+    count = 0
+    for key in store.list("ledger/"):
+        while entry_key(count + 1) < key and _get(store, count + 1) is not None:
+            count += 1
+        if key != entry_key(count + 1):
+            raise broken(store.url, entry_key(count + 1), f"missing, and {key} is there")
+        count += 1
+    return count
 
 
 def read_entry(store: Store, sequence: int) -> Entry:

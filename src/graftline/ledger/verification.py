@@ -36,6 +36,8 @@ class Verdict:
 
     chain: Chain
     """As far as it could be verified; empty if its entries do not hold together."""
+    store: str
+    """The store's identity."""
     problems: list[str] = field(default_factory=list)
     """Each place with what is wrong there."""
     anchors: list[str] = field(default_factory=list)
@@ -65,13 +67,13 @@ def verify_ledger(
         GraftlineError: the store cannot be read, so that nothing can be said.
     """
     try:
-        verdict = Verdict(read_chain(store, progress=progress))
+        verdict = Verdict(read_chain(store, progress=progress), store.identity)
     except BrokenLedgerError as error:
-        return Verdict(Chain(store.url), [str(error)])
+        return Verdict(Chain(store.url), store.identity, [str(error)])
     for name, checkpoint in (checkpoints or {}).items():
         _compare(verdict, checkpoint, f"checkpoint {name}", check_checkpoint)
-    if last := seen(store.url):
-        _compare(verdict, last, f"what was seen here before ({seen_path(store.url)})", check_head)
+    if last := seen(store.identity):
+        _compare(verdict, last, f"what was seen here before ({seen_path(store.identity)})", check_head)
     _compare_keys(verdict, first_key)
     return verdict
 
@@ -79,7 +81,7 @@ def verify_ledger(
 def remember_verified(verdict: Verdict) -> None:
     """Compare the ledger from now on with what it is now, if something vouches for that."""
     if verdict.status == "ok" and verdict.chain.entries:
-        remember(verdict.chain.url, head_of(verdict.chain))
+        remember(verdict.store, head_of(verdict.chain))
 
 
 def _compare(verdict: Verdict, checkpoint: Checkpoint, name: str, check: Callable[..., None]) -> None:

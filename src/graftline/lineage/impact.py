@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LIMIT = 20
 """Records of each kind, and releases, that are listed unless more are asked for. The counts are complete."""
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _PACKAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]*))?")
 
@@ -77,7 +78,7 @@ def of_digest(index: Index, digest: str, *, limit: int | None = LIMIT, subject: 
         InputError: nothing has it, or several do.
     """
     digest = digest.lower().removeprefix("sha256:")
-    if not re.fullmatch("[0-9a-f]{8,64}", digest):
+    if not _DIGEST.fullmatch(digest):
         raise InputError(
             f"'{subject or digest}'", "neither a file here nor a digest",
             expected="a path, or at least 8 hex digits of a sha256",
@@ -140,8 +141,15 @@ def of_commit(index: Index, commit: str, *, limit: int | None = LIMIT) -> Impact
 
 
 def of_image(index: Index, image: str, *, limit: int | None = LIMIT) -> Impact:
-    """Return what was made in a container image, by its digest. Raises InputError if nothing was."""
-    match = one_match(index, image.lower().rpartition("@")[2].removeprefix("sha256:"), ("image",))
+    """Return what was made in a container image, by its digest. Raises InputError if it is none, or nothing was."""
+    digest = image.lower().rpartition("@")[2].removeprefix("sha256:")
+    if not _DIGEST.fullmatch(digest):
+        raise InputError(
+            f"image '{image}'",
+            "no digest",
+            expected="8 to 64 hex digits of its sha256: a tag can mean any image",
+        )
+    match = one_match(index, digest, ("image",))
     return _impact(index, image, (match,), index.records_of_image(match.sha256), limit)
 
 

@@ -1,16 +1,18 @@
-"""What is released: list releases, find one by version or alias."""
+"""What is released: list releases, find one by version or alias.
+
+The ledger says it, after every entry was verified. What lies in the store without an entry there is not released.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.ledger import read_entry
+from graftline.ledger import Entry, Ledger
+from graftline.ledger.entries import entry_key
 from graftline.releases.layout import ALIAS, MANIFEST, VERSION_KEY, check_task, read_manifest, release_key
 from graftline.store import MissingError, Store
 
@@ -41,13 +43,22 @@ class Release:
 
 
 def list_releases(store: Store, task: str | None = None) -> list[Release]:
-    """Return the releases of `task`, or of all, oldest first. Raises InputError for a damaged manifest."""
+    """Return the releases of `task`, or of all, oldest first.
+
+    One that its publisher has not entered in the ledger yet is not among them, nor one whose folder was deleted.
+
+    Raises:
+        InputError: a manifest or an entry of the ledger was changed.
+    """
     if task is not None:
         check_task(task)
     keys = store.list(f"releases/{task}/" if task else "releases/")
     found = [match for key in keys if (match := VERSION_KEY.fullmatch(key)) and match[3] == "manifest"]
-    aliases = read_aliases(store, task)
-    releases = [read_release(store, match[1], int(match[2]), aliases) for match in found]
+    if not found:
+        return []
+    ledger = Ledger(store)
+    entries = [entry for match in found if (entry := ledger.released(match[1], int(match[2])))]
+    releases = [_release(store, ledger, entry) for entry in entries]
     return sorted(releases, key=lambda r: (r.version,) if task else (r.created, r.task, r.version))
 
 
@@ -55,79 +66,111 @@ def resolve(store: Store, reference: str) -> Release:
     """Return the release that `task@version`, `task@alias` or `task` (its champion) names.
 
     Raises:
-        InputError: there is none; the line lists what there is. Or its manifest or alias was changed.
+        InputError: there is none; the line lists what there is. Or its manifest, alias or ledger was changed.
     """
     task, at, selector = reference.partition("@")
     check_task(task)
     selector = selector if at else CHAMPION
     if _VERSION.fullmatch(selector):
-        version = int(selector)
-    elif ALIAS.fullmatch(selector):
-        pointed = alias_version(store, task, selector)
-        if pointed is None:
-            raise _no_release(store, task, f"no alias '{selector}'")
-        version = pointed
-    else:
+        return _find(store, Ledger(store), task, int(selector))
+    if not ALIAS.fullmatch(selector):
         raise InputError(f"release '{reference}'", f"'{selector}'", expected="task@version or task@alias")
-    try:
-        return read_release(store, task, version, read_aliases(store, task))
-    except MissingError:
-        raise _no_release(store, task, f"no version {version}") from None
+    ledger, entry = _decided(store, task, selector)
+    if entry is None:
+        raise _no_release(store, task, f"no alias '{selector}'")
+    return _find(store, ledger, task, entry.version)
 
 
 def champion(store: Store, task: str) -> Release | None:
     """Return the release that `task@champion` names, or None if nothing was promoted yet."""
-    return None if alias_version(store, task, CHAMPION) is None else resolve(store, task)
+    ledger, entry = _decided(store, task, CHAMPION)
+    return None if entry is None else _find(store, ledger, task, entry.version)
 
 
-def read_release(store: Store, task: str, version: int, aliases: Mapping[tuple[str, str], int]) -> Release:
-    key = f"{release_key(task, version)}/{MANIFEST}"
-    digest = sha256_bytes(store.get(key).data)
-    manifest = read_manifest(store, task, version, expected=digest)
+def read_release(store: Store, task: str, version: int, ledger: Ledger | None = None) -> Release:
+    """Return a release by its number.
+
+    Args:
+        ledger: the store's, if it was read already.
+
+    Raises:
+        MissingError: there is none, or the ledger has no entry of it.
+        InputError: its manifest is not the one that was entered.
+    """
+    ledger = ledger or Ledger(store)
+    entry = ledger.released(task, version)
+    if entry is None:
+        raise MissingError(f"{store.url}: the ledger", f"{task}@{version}")
+    return _release(store, ledger, entry)
+
+
+def _release(store: Store, ledger: Ledger, entry: Entry) -> Release:
+    """Return the release of an entry. Raises MissingError, InputError."""
+    task, version = entry.task, entry.version
+    manifest = read_manifest(store, task, version, expected=entry.digest)
+    aliases = (name for (of, name), at in ledger.aliases.items() if (of, at.version) == (task, version))
     return Release(
         task=task, version=version, path=f"{store.url}/{release_key(task, version)}", digest=manifest["content"],
-        created=manifest["created"], manifest=digest,
-        aliases=tuple(sorted(name for (of, name), to in aliases.items() if (of, to) == (task, version))),
+        created=manifest["created"], manifest=entry.digest, aliases=tuple(sorted(aliases)),
     )  # fmt: skip
 
 
-def pointed_at(store: Store, task: str, alias: str) -> dict[str, Any] | None:
-    """Return version and content digest of where an alias points."""
-    version = alias_version(store, task, alias)
-    return (
-        None
-        if version is None
-        else {"version": version, "digest": read_release(store, task, version, {}).digest}
-    )
+def _find(store: Store, ledger: Ledger, task: str, version: int) -> Release:
+    """Return a release. Raises InputError that lists which there are if it is none of them."""
+    try:
+        return read_release(store, task, version, ledger)
+    except MissingError:
+        pass
+    manifest = f"{release_key(task, version)}/{MANIFEST}"
+    if ledger.released(task, version) is None and manifest in store.list(manifest):
+        raise _no_release(
+            store, task, f"version {version} is not in the ledger: it is not published to its end"
+        )
+    raise _no_release(store, task, f"no version {version}")
 
 
-def read_aliases(store: Store, task: str | None) -> dict[tuple[str, str], int]:
-    """Return the version that each (task, alias) points at."""
-    found = {}
-    for key in store.list(f"aliases/{task}/" if task else "aliases/"):
-        _, of, name = key.split("/")
-        found[of, name.removesuffix(".json")] = parse_alias(store, key, store.get(key).data)["version"]
-    return found
+def pointed_at(store: Store, task: str, alias: str, ledger: Ledger | None = None) -> dict[str, Any] | None:
+    """Return version and content digest of where an alias points, by the ledger, if it was read already."""
+    ledger, entry = _decided(store, task, alias, ledger)
+    if entry is None:
+        return None
+    return {"version": entry.version, "digest": read_release(store, task, entry.version, ledger).digest}
 
 
-def alias_version(store: Store, task: str, alias: str) -> int | None:
-    """Return the version that an alias points at, after comparing it with the ledger entry that it names."""
+def _decided(
+    store: Store, task: str, alias: str, ledger: Ledger | None = None
+) -> tuple[Ledger, Entry | None]:
+    """Return the verified ledger, and the entry in it that decides where an alias points.
+
+    The alias object may be behind the ledger, or not made yet: its writer was killed, or is about to. It must not say
+    what no entry of the alias says. It is read before the ledger, which then has the entry that it names.
+
+    Raises:
+        InputError: the alias was changed by hand, or points at other than what was released under that version.
+    """
     key = f"aliases/{task}/{alias}.json"
     try:
-        value = parse_alias(store, key, store.get(key).data)
+        said = parse_alias(store, key, store.get(key).data)
     except MissingError:
-        return None
-    try:
-        entry = read_entry(store, value["entry"])
-    except MissingError:
-        entry = None
-    if entry is None or (entry.task, entry.alias, entry.version) != (task, alias, value["version"]):
+        said = None
+    if ledger is None or (said and ledger.at(said["entry"]) is None):
+        ledger = Ledger(store)
+    entry = ledger.current(task, alias)
+    named = ledger.at(said["entry"]) if said else None
+    if said and (named is None or (named.task, named.alias, named.version) != (task, alias, said["version"])):
         raise InputError(
-            f"{store.url}/{key}", f"version {value['version']} by entry {value['entry']}",
+            f"{store.url}/{key}", f"version {said['version']} by entry {said['entry']}",
             expected="what that entry says",
             fix="the alias was changed by hand: set it with `graftline rollback`",
         )  # fmt: skip
-    return value["version"]
+    released = entry and ledger.released(task, entry.version)
+    if entry and (released is None or released.digest != entry.digest):
+        raise InputError(
+            f"{store.url}/{entry_key(entry.sequence)}", f"{alias} at manifest {entry.digest}",
+            expected=f"{released.digest if released else 'none'}, released as {task}@{entry.version}",
+            fix="set the alias with `graftline rollback`",
+        )  # fmt: skip
+    return ledger, entry
 
 
 def parse_alias(store: Store, key: str, data: bytes) -> dict[str, int]:

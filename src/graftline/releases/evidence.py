@@ -14,9 +14,11 @@ from pathlib import Path
 
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
+from graftline.ledger import Ledger
+from graftline.ledger.entries import entry_key
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope
 from graftline.signing.keys import Keyring, PublicKey
-from graftline.signing.trusted import check_signed
+from graftline.signing.trusted import AGAIN, check_signed
 from graftline.store import Store
 
 CHANGED = "the store was changed by hand"
@@ -45,6 +47,23 @@ def check(evidence: Evidence, keyring: Keyring) -> dict[str, list[str]]:
         )
         for name, envelope in sorted(evidence.envelopes.items())
     }
+
+
+def check_revoked(signed: Mapping[str, list[str]], ledger: Ledger) -> None:
+    """Raise InputError if the store's ledger has revoked a key that signed a record.
+
+    Args:
+        signed: what `check` returned.
+    """
+    for name, keyids in sorted(signed.items()):
+        for keyid in keyids:
+            if ledger.trust.state(keyid) == "revoked":
+                sequence, _ = ledger.trust.since(keyid)[-1]
+                raise InputError(
+                    f"the envelope of {name}", f"signed by key {keyid}, which was revoked by {entry_key(sequence)}",
+                    expected=f"the signature of a key that is not revoked in {ledger.url}",
+                    fix=f"{AGAIN}, and `graftline keys revoke` that key here too",
+                )  # fmt: skip
 
 
 def keep(store: Store, evidence: Evidence, keyring: Keyring, *, signer: PublicKey | None = None) -> None:

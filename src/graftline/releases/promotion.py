@@ -9,8 +9,8 @@ from typing import Any
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
 from graftline.ledger import Entry, Fact, Ledger
-from graftline.releases.catalogue import CHAMPION, Release, parse_alias, read_release, resolve
-from graftline.releases.layout import check_alias
+from graftline.releases.catalogue import CHAMPION, Release, parse_alias, resolve
+from graftline.releases.layout import check_alias, read_manifest
 from graftline.signing.keys import load_keyring
 from graftline.signing.rotation import open_ledger
 from graftline.store import MissingError, Store
@@ -64,10 +64,10 @@ def promote(
 
 
 def _named(store: Store, entry: Entry | None) -> tuple[int, str] | None:
-    """Return version and content digest of the release that an entry points at."""
-    return (
-        None if entry is None else (entry.version, read_release(store, entry.task, entry.version, {}).digest)
-    )
+    """Return version and content digest of the release that an entry points at, by the manifest that it names."""
+    if entry is None:
+        return None
+    return entry.version, read_manifest(store, entry.task, entry.version, expected=entry.digest)["content"]
 
 
 def _version_and_digest(release: Mapping[str, Any] | None) -> tuple[int, str] | None:

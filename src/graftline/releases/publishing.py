@@ -18,9 +18,9 @@ from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, digest_files, sha256_bytes, sha256_file
 from graftline.durable import write_atomic
 from graftline.errors import InputError
-from graftline.ledger import Entry, Fact, utc_now
-from graftline.releases.catalogue import CHAMPION, Release, pointed_at, read_aliases, read_release
-from graftline.releases.evidence import Evidence, check, keep, put
+from graftline.ledger import Entry, Fact, Ledger, utc_now
+from graftline.releases.catalogue import CHAMPION, Release, pointed_at, read_release
+from graftline.releases.evidence import Evidence, check, check_revoked, keep, put
 from graftline.releases.layout import (
     CLAIM,
     MANIFEST,
@@ -33,10 +33,12 @@ from graftline.releases.layout import (
     release_key,
 )
 from graftline.releases.promotion import follow, promote
-from graftline.signing.keys import Keyring, load_keyring
+from graftline.signing.keys import Keyring, PublicKey, Signer, load_keyring
 from graftline.signing.model import MODEL_SIGNATURE, model_signers, sign_model
 from graftline.signing.rotation import open_ledger
 from graftline.store import MissingError, Store, check_key
+
+_CHANGED = "the store was changed, or an earlier try was of other content: publish anew, under another id"
 
 
 @dataclass(frozen=True)
@@ -128,18 +130,20 @@ def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
     Doing it again with the same publication changes nothing and returns the same release.
 
     Raises:
-        InputError: the publication was used for other content, a file's name cannot be a key, no trusted key signed
-            a record's envelope, or there is no key to sign with.
+        InputError: the publication was used for other content, or what an earlier try stored of it was changed; a
+            file's name cannot be a key; no trusted key signed a record's envelope, or one that the ledger has revoked;
+            or there is no key to sign with.
         RefusalError: the store's ledger takes no entries of this machine's key.
     """
     keyring = load_keyring()
     check_task(draft.task)
     check_alias(draft.alias)
-    check(draft.evidence, keyring)
-    ledger = open_ledger(store, keyring)  # both before a version is taken
-    before = pointed_at(store, draft.task, draft.alias)
+    signed = check(draft.evidence, keyring)
+    ledger = open_ledger(store, keyring)
+    check_revoked(signed, ledger)  # all before a version is taken
+    before = pointed_at(store, draft.task, draft.alias, ledger)
     version = _claim(store, draft, publication)
-    manifest = _upload(store, draft, publication, version, before, keyring)
+    manifest = _upload(store, draft, publication, version, before, keyring, ledger)
     ledger.append(
         lambda _: Fact("release", draft.task, version, manifest, f"{publication.id}:release:{draft.task}")
     )
@@ -148,14 +152,14 @@ def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
     previous = promote(store, ledger, fact, draft.compared_with)
     current = follow(store, ledger, draft.task, draft.alias)
     return Receipt(
-        release=read_release(store, draft.task, version, read_aliases(store, draft.task)), alias=draft.alias,
+        release=read_release(store, draft.task, version, ledger), alias=draft.alias,
         promoted=current is not None and current.version == version,
-        current=_release_of(store, current), previous_champion=_release_of(store, previous),
+        current=_release_of(store, ledger, current), previous_champion=_release_of(store, ledger, previous),
     )  # fmt: skip
 
 
-def _release_of(store: Store, entry: Entry | None) -> Release | None:
-    return None if entry is None else read_release(store, entry.task, entry.version, {})
+def _release_of(store: Store, ledger: Ledger, entry: Entry | None) -> Release | None:
+    return None if entry is None else read_release(store, entry.task, entry.version, ledger)
 
 
 def _claim(store: Store, draft: Draft, publication: Publication) -> int:
@@ -186,54 +190,86 @@ def _upload(
     version: int,
     before: dict[str, Any] | None,
     keyring: Keyring,
+    ledger: Ledger,
 ) -> str:
     """Upload files, records, signatures and, last, the manifest; return the manifest's sha256."""
     folder = release_key(draft.task, version)
-    known = _own_manifest(store, draft, publication, version)
+    trusted = {k: v for k, v in keyring.public.items() if ledger.trust.state(k) != "revoked"}
+    known = _own_manifest(store, draft, publication, version, trusted)
     if known is None:
         for file in draft.listing:
             put(store, f"{folder}/{file.path}", draft.files[file.path])
         for name, data in sorted(draft.records.items()):
             put(store, f"{folder}/{RECORDS}{name}.json", data)
         keep(store, draft.evidence, keyring, signer=keyring.signer().public)
-        signature = _sign(store, draft, version, keyring)
+        signature = _sign(store, draft, version, keyring.signer(), trusted)
         manifest = canonical_json(_manifest_value(draft, publication, version, before, signature))
         if store.put_if_absent(f"{folder}/{MANIFEST}", manifest):
             known = manifest
         else:  # another try of this publication was quicker, at another time of day
-            known = _own_manifest(store, draft, publication, version)
+            known = _own_manifest(store, draft, publication, version, trusted)
             assert known is not None
     return sha256_bytes(known)
 
 
-def _sign(store: Store, draft: Draft, version: int, keyring: Keyring) -> FileDigest:
+def _sign(
+    store: Store, draft: Draft, version: int, signer: Signer, trusted: Mapping[str, PublicKey]
+) -> FileDigest:
     """Store the model signature, or check the one that an earlier try stored, elsewhere perhaps: its bytes differ."""
     name, files = f"{draft.task}@{version}", draft.listing + draft.record_listing()
-    key = f"{release_key(draft.task, version)}/{MODEL_SIGNATURE}"
-    data = sign_model(name, files, keyring.signer())
-    if not store.put_if_absent(key, data):
-        data = store.get(key).data
-        if not model_signers(data, name, files, keyring.public, where=f"{store.url}/{key}"):
-            raise InputError(
-                f"{store.url}/{key}", "not signed by a key that is trusted here",
-                expected=f"the signature of an earlier try to publish {name}",
-                fix="trust the key of the machine that tried (`graftline keys trust`), or publish anew",
-            )  # fmt: skip
+    data = sign_model(name, files, signer)
+    if not store.put_if_absent(f"{release_key(draft.task, version)}/{MODEL_SIGNATURE}", data):
+        return _stored_signature(store, draft, version, trusted)
     return FileDigest(MODEL_SIGNATURE, len(data), sha256_bytes(data))
 
 
-def _own_manifest(store: Store, draft: Draft, publication: Publication, version: int) -> bytes | None:
-    """Return the manifest that an earlier try stored. Raises InputError if it is not this publication's."""
+def _stored_signature(
+    store: Store, draft: Draft, version: int, trusted: Mapping[str, PublicKey]
+) -> FileDigest:
+    """Return the model signature in the store. Raises InputError unless a trusted key signed the draft's files."""
+    key, name = f"{release_key(draft.task, version)}/{MODEL_SIGNATURE}", f"{draft.task}@{version}"
+    where, files = f"{store.url}/{key}", draft.listing + draft.record_listing()
+    try:
+        data = store.get(key).data
+    except MissingError:
+        raise InputError(where, "missing, and the manifest is there", fix=_CHANGED) from None
+    if not model_signers(data, name, files, trusted, where=where):
+        raise InputError(
+            where, "not signed by a key that is trusted here",
+            expected=f"the signature of an earlier try to publish {name}",
+            fix="trust the key of the machine that tried (`graftline keys trust`), or publish anew",
+        )  # fmt: skip
+    return FileDigest(MODEL_SIGNATURE, len(data), sha256_bytes(data))
+
+
+def _own_manifest(
+    store: Store, draft: Draft, publication: Publication, version: int, trusted: Mapping[str, PublicKey]
+) -> bytes | None:
+    """Return the manifest that an earlier try stored, if there is one.
+
+    The claim is no secret: anybody who can write to the store can have put a manifest under it. It must say what this
+    try would say, but for the time and the champion of that time, and list a model signature by a trusted key.
+
+    Raises:
+        InputError: it is another publication's, or says something else.
+    """
     key = f"{release_key(draft.task, version)}/{MANIFEST}"
     try:
         data = store.get(key).data
     except MissingError:
         return None
-    if (
-        read_manifest(store, draft.task, version, expected=sha256_bytes(data))["publication"]
-        != publication.id
-    ):
+    found = read_manifest(store, draft.task, version, expected=sha256_bytes(data))
+    if found["publication"] != publication.id:
         raise InputError(f"{store.url}/{key}", "another publication's", expected=f"that of {publication.id}")
+    signature = _stored_signature(store, draft, version, trusted)
+    before = found.get("champion_when_published")
+    expected = _manifest_value(draft, publication, version, before, signature) | {"created": found["created"]}
+    other = [n for n in sorted(expected | found) if (n in found, found.get(n)) != (True, expected.get(n))]
+    if other:
+        raise InputError(
+            f"{store.url}/{key}", f"other {', '.join(other)}", fix=_CHANGED,
+            expected=f"what {publication.id} publishes",
+        )  # fmt: skip
     return data
 
 

@@ -11,13 +11,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from graftline.canonical import canonical_json
 from graftline.durable import write_atomic
 from graftline.errors import InputError
+from graftline.rows.subjects import check_value, key_path
 from graftline.store import MissingError, Store
 
+_BATCH = 500_000
 _ROW, _SUBJECT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
+_CHECK = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,17 @@ class Blocklist:
 
     rows: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
+    key: str | None = None
+    """The check value of the subjects' key; None without subjects, and in lists that earlier versions wrote."""
 
-    def union(self, rows: Iterable[str], subjects: Iterable[str]) -> Blocklist:
-        return Blocklist(tuple(sorted({*self.rows, *rows})), tuple(sorted({*self.subjects, *subjects})))
+    def union(self, rows: Iterable[str], subjects: Iterable[str], key: str | None = None) -> Blocklist:
+        return Blocklist(
+            tuple(sorted({*self.rows, *rows})), tuple(sorted({*self.subjects, *subjects})), self.key or key
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the list as stored."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def read_blocklist(store: Store, task: str) -> Blocklist:
@@ -36,13 +48,66 @@ def read_blocklist(store: Store, task: str) -> Blocklist:
     return _read(store, task)[0]
 
 
-def block(store: Store, task: str, rows: Iterable[str], subjects: Iterable[str]) -> None:
-    """Add to the store's list, by compare-and-swap. Doing it again changes nothing."""
+def block(
+    store: Store, task: str, rows: Iterable[str], subjects: Iterable[str], *, key: bytes | None = None
+) -> None:
+    """Add to the store's list, by compare-and-swap. Doing it again changes nothing.
+
+    Args:
+        key: of the subjects' hashes. Raises InputError if it is not that of those in the list.
+    """
     while True:
         known, tag = _read(store, task)
-        more = known.union(rows, subjects)
-        if more == known or store.replace(_key(task), canonical_json(asdict(more)), tag):
+        if key:
+            check_key(known, key)
+        more = known.union(rows, subjects, check_value(key) if key else None)
+        if more == known or store.replace(_key(task), canonical_json(more.as_dict()), tag):
             return
+
+
+def check_key(blocklist: Blocklist, key: bytes) -> None:
+    """Raise InputError if the list's subjects were hashed with another key: none of them would be recognized."""
+    if blocklist.subjects and blocklist.key not in (None, found := check_value(key)):
+        raise InputError(
+            key_path(), f"another key for subjects (check value {found})",
+            expected=f"the one that persons were erased with (check value {blocklist.key})",
+            fix="copy that file here from the machine that erased, or mount it (docs/cluster.md)",
+        )  # fmt: skip
+
+
+def check_all(store: Store, key: bytes) -> None:
+    """Raise InputError if persons were erased from any task with another key: this one finds nobody."""
+    for name in store.list("erased/"):
+        if name.count("/") == 1:
+            check_key(read_blocklist(store, name.removeprefix("erased/").removesuffix(".json")), key)
+
+
+def has_subjects(rows_parquet: Path) -> bool:
+    """Return whether a dataset has a rows.parquet that says whose its rows are."""
+    import pyarrow.parquet as pq
+
+    return rows_parquet.is_file() and "subject" in pq.read_schema(rows_parquet).names
+
+
+def count_blocked(rows_parquet: Path, blocklist: Blocklist) -> int:
+    """Return how many rows of a dataset's rows.parquet are on the list, by themselves or by their subject."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    listed = {"digest": blocklist.rows, "subject": blocklist.subjects}
+    count = 0
+    with pq.ParquetFile(rows_parquet, pre_buffer=False) as file:
+        columns = [name for name, values in listed.items() if values and name in file.schema_arrow.names]
+        if not columns:
+            return 0
+        for batch in file.iter_batches(_BATCH, columns=columns):
+            found = pa.array([False] * batch.num_rows)
+            for name in columns:
+                values = pa.array([bytes.fromhex(value) for value in listed[name]], batch.column(name).type)
+                found = pc.or_(found, pc.is_in(batch.column(name), values))
+            count += found.true_count
+    return count
 
 
 def block_in_contract(path: Path, rows: Iterable[str], subjects: Iterable[str]) -> bool:
@@ -56,7 +121,11 @@ def block_in_contract(path: Path, rows: Iterable[str], subjects: Iterable[str]) 
     more = known.union(rows, subjects)
     if (set(more.rows), set(more.subjects)) == (set(known.rows), set(known.subjects)):
         return False
-    document["erased"] = {name: list(values) for name, values in asdict(more).items() if values}
+    document["erased"] = {
+        name: list(values)
+        for name, values in {"rows": more.rows, "subjects": more.subjects}.items()
+        if values
+    }
     write_atomic(path, dumps_yaml(document).encode())
     return True
 
@@ -68,9 +137,10 @@ def _read(store: Store, task: str) -> tuple[Blocklist, str | None]:
         return Blocklist(), None
     try:
         value = json.loads(stored.data)
-        found = Blocklist(tuple(value["rows"]), tuple(value["subjects"]))
+        found = Blocklist(tuple(value["rows"]), tuple(value["subjects"]), value.get("key"))
         whole = all(map(_ROW.fullmatch, found.rows)) and all(map(_SUBJECT.fullmatch, found.subjects))
-    except (ValueError, KeyError, TypeError) as error:
+        whole = whole and (found.key is None or _CHECK.fullmatch(found.key) is not None)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(store, task, repr(error)) from None
     if not whole:
         raise _damaged(store, task, "not digests")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.releases.layout import check_task
@@ -17,13 +17,18 @@ from graftline.rows.segments import (
     Kind,
     Segment,
     change_list,
+    damaged,
     delete_segment,
+    delete_superseded,
+    index_key,
+    merged_name,
     read_list,
-    shards_of,
+    read_shard,
+    read_signed,
     store_segment,
 )
 from graftline.rows.shards import DIGEST_BYTES, Sorter
-from graftline.store import Store
+from graftline.store import MissingError, Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +62,11 @@ def build(rows_parquet: Path, store: Store, task: str, dataset: str) -> None:
             if column in columns and dataset not in indexed(store, kind, task):  # type: ignore[arg-type]
                 _build(rows_parquet, store, kind, column, task, dataset)  # type: ignore[arg-type]
     except (pa.ArrowException, KeyError) as error:
-        raise InputError(rows_parquet, f"not a row index ({error})", fix="run validate again") from None
+        raise InputError(
+            rows_parquet,
+            f"not a row index ({error})",
+            fix=f"make the dataset anew: graftline run {task} --force",
+        ) from None
 
 
 def _build(rows_parquet: Path, store: Store, kind: Kind, column: str, task: str, dataset: str) -> None:
@@ -66,7 +75,17 @@ def _build(rows_parquet: Path, store: Store, kind: Kind, column: str, task: str,
         for digests, rows, splits in _batches(rows_parquet, column):
             sorter.add(digests, rows, splits)
         segment = store_segment(store, kind, task, dataset, (dataset,), sorter)
-    change_list(store, kind, task, lambda known: known if _covered(known, dataset) else [*known, segment])
+    now = change_list(
+        store, kind, task, lambda known: known if _covered(known, dataset) else [*known, segment]
+    )
+    if all(other.name != segment.name for other in now):  # another publisher has merged the same already
+        delete_segment(store, kind, segment.name)
+    elif not store.list(index_key(kind, segment.name)):
+        change_list(store, kind, task, lambda known: [other for other in known if other.name != segment.name])
+        raise InputError(
+            f"{store.url}/{index_key(kind, segment.name)}", "an erasure has removed it meanwhile",
+            fix=f"make the dataset anew: graftline run {task} --force",
+        )  # fmt: skip
     _merge(store, kind, task)
 
 
@@ -98,30 +117,67 @@ def _covered(segments: Sequence[Segment], dataset: str) -> bool:
 
 
 def _merge(store: Store, kind: Kind, task: str) -> None:
-    """Make one segment of MERGED segments of a level, while there are so many."""
+    """Make one segment of MERGED segments of a level, while there are so many; it may give up."""
+    if _to_merge(read_list(store, kind, task)[0]):
+        delete_superseded(store, kind, task)
     while chosen := _to_merge(read_list(store, kind, task)[0]):
-        datasets = tuple(dataset for segment in chosen for dataset in segment.datasets)
-        name = sha256_bytes(canonical_json(list(datasets)))
-        with TemporaryDirectory(prefix="graftline-rows-") as folder:
-            sorter = Sorter(Path(folder))
-            first = 0
-            for segment in chosen:
-                for shard, data in shards_of(store, kind, segment):
-                    sorter.add_shard(shard, data, segment.layout, first)
-                first += len(segment.datasets)
-            merged = store_segment(store, kind, task, name, datasets, sorter)
-        gone = set(chosen)
-
-        def swap(known: list[Segment], gone: set[Segment] = gone, merged: Segment = merged) -> list[Segment]:
-            if not gone <= set(known):  # another publisher was quicker, or rows were erased meanwhile
-                return known
-            return [segment for segment in known if segment not in gone] + [merged]
-
-        change_list(store, kind, task, swap)
-        if merged not in read_list(store, kind, task)[0]:
+        try:
+            merged = _merged(store, kind, task, chosen)
+        except MissingError:  # another publisher was quicker
+            return
+        except InputError as error:
+            print(f"warning: segments of the row index stay apart: {error}", file=sys.stderr)
+            return
+        if not _swap(store, kind, task, chosen, merged):
             return
         for segment in chosen:
             delete_segment(store, kind, segment.name)
+
+
+def _merged(store: Store, kind: Kind, task: str, chosen: Sequence[Segment]) -> Segment:
+    """Store the segment that the chosen ones make; each must be signed, for the new one will be."""
+    datasets = tuple(dataset for segment in chosen for dataset in segment.datasets)
+    made_of = [segment.index for segment in chosen]
+    with TemporaryDirectory(prefix="graftline-rows-") as folder:
+        sorter, first = Sorter(Path(folder)), 0
+        for segment in chosen:
+            data = store.get(index_key(kind, segment.name)).data
+            if sha256_bytes(data) != segment.index:
+                raise damaged(
+                    store, index_key(kind, segment.name), "changed meanwhile", expected=segment.index
+                )
+            for name, sha256 in sorted(read_signed(store, kind, task, segment, data)["shards"].items()):
+                shard = read_shard(store, kind, segment, name, sha256)
+                sorter.add_shard(name, shard, segment.layout, first)
+            first += len(segment.datasets)
+        return store_segment(store, kind, task, merged_name(datasets, made_of), datasets, sorter, made_of)
+
+
+def _swap(store: Store, kind: Kind, task: str, chosen: Sequence[Segment], merged: Segment) -> bool:
+    """Put the merged segment into the list in place of the chosen ones; delete it if that can never be.
+
+    An erasure replaces a segment's index before the list: so both must be as they were when the rows were read.
+    """
+    gone = set(chosen)
+
+    def change(known: list[Segment]) -> list[Segment]:
+        if not gone <= set(known) or not _unchanged(store, kind, chosen):
+            return known
+        return [segment for segment in known if segment not in gone] + [merged]
+
+    now = change_list(store, kind, task, change)
+    if any(segment.name == merged.name for segment in now):
+        return True
+    if not gone <= set(now):  # else another publisher may be about to list the same
+        delete_segment(store, kind, merged.name)
+    return False
+
+
+def _unchanged(store: Store, kind: Kind, segments: Sequence[Segment]) -> bool:
+    try:
+        return all(sha256_bytes(store.get(index_key(kind, s.name)).data) == s.index for s in segments)
+    except MissingError:
+        return False
 
 
 def _to_merge(segments: Sequence[Segment]) -> list[Segment]:

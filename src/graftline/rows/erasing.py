@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import time
+from base64 import b64decode
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.rows.finding import RowHit
 from graftline.rows.segments import (
     READERS,
+    DamagedError,
     Kind,
     Segment,
     change_list,
+    damaged,
+    delete_segment,
+    delete_superseded,
+    index_key,
     read_index,
     read_list,
     read_lists,
     read_shard,
+    read_signed,
     seal_index,
     shard_key,
     shards_of,
+    unlisted,
 )
-from graftline.rows.shards import DIGEST_BYTES, decode, search, without
+from graftline.rows.shards import DIGEST_BYTES, WHOLE, decode, search, without
 from graftline.store import MissingError, Store
+
+_WAITS = (0.0, 0.05, 0.2, 0.5)
+"""Seconds before each try."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +46,44 @@ class Rewritten:
     """A shard out of which entries were taken."""
 
     key: str
+    """Of the old shard."""
+    name: str
+    """The shard's."""
     before: str
     """sha256, hex."""
     after: str
     entries: int
 
 
-def remove(store: Store, kind: Kind, digest: bytes) -> list[Rewritten]:
-    """Overwrite the entries of `digest` in every segment; return the shards that were changed.
+def remove(store: Store, kind: Kind, *digests: bytes) -> list[Rewritten]:
+    """Overwrite the entries of these digests in every segment; return the shards that were changed.
 
     The other entries of a shard stay as they are. A shard is stored before the index that names it, and the task's
-    list last, so that doing it again after a crash ends in the same state.
+    list last, so that doing it again after a crash ends in the same state. A merge that runs meanwhile may list what
+    it has read before: so it is done again until no shard holds one. What killed publishers left goes, too.
+
+    Raises:
+        InputError: an index is damaged or not signed by a key trusted here, or others keep changing it.
     """
-    with ThreadPoolExecutor(READERS) as pool:
-        lists = read_lists(store, kind, pool)
-    return [
-        change
-        for task, segments in lists.items()
-        for segment in segments
-        for change in _remove(store, kind, task, segment, digest[:DIGEST_BYTES])
-    ]
+    wanted = [digest[:DIGEST_BYTES] for digest in digests]
+    changes: list[Rewritten] = []
+    last = InputError(f"{store.url}/{kind}", "it keeps changing", fix="run the same command again")
+    for wait in _WAITS:
+        time.sleep(wait)
+        try:
+            with ThreadPoolExecutor(READERS) as pool:
+                lists = read_lists(store, kind, pool)
+            for task, segments in lists.items():
+                for segment in segments:
+                    changes += _remove(store, kind, task, segment, wanted)
+            if not any(shards_with(store, kind, digest) for digest in wanted):
+                _delete_unlisted(store, kind, wanted)
+                return changes
+        except MissingError as error:
+            last = damaged(store, error.key, "missing")
+        except DamagedError as error:
+            last = error
+    raise last
 
 
 def shards_with(store: Store, kind: Kind, digest: bytes) -> dict[str, str]:
@@ -104,42 +136,99 @@ def shard_now(store: Store, place: str) -> str | None:
     return shards.get(name)
 
 
-def _remove(store: Store, kind: Kind, task: str, segment: Segment, digest: bytes) -> list[Rewritten]:
-    """Store the new shard, then the index that names it, then the list; delete the old shard last."""
-    name, index_key = segment.layout.shard_of(digest), f"{kind}/{segment.name}/index.json"
-    index = store.get(index_key)
-    shards = read_index(store, kind, _as_stored(segment, index.data))
-    if name not in shards:
-        return []
-    before, changes, sealed = shards[name], [], index.data
-    old = read_shard(store, kind, segment, name, before)
-    data, count = without(old, segment.layout, digest)
-    after = sha256_bytes(data)
-    if count:
-        store.put_if_absent(shard_key(kind, segment.name, name, after), data)
-        sealed = seal_index(kind, task, segment, shards | {name: after})
-        if not store.replace(index_key, sealed, index.tag):
-            raise InputError(
-                f"{store.url}/{index_key}", "changed meanwhile", fix="run the same command again"
-            )
-        changes = [Rewritten(shard_key(kind, segment.name, name, before), before, after, count)]
-    changed = replace(segment, index=sha256_bytes(sealed))
-    change_list(store, kind, task, lambda known: [changed if s.name == segment.name else s for s in known])
-    for key in store.list(f"{kind}/{segment.name}/{name}-"):
-        if key != shard_key(kind, segment.name, name, after):
-            store.delete(key)
+def _remove(
+    store: Store, kind: Kind, task: str, segment: Segment, digests: Sequence[bytes]
+) -> list[Rewritten]:
+    """Store the new shards, then the index that names them, then the list; delete the old shards last."""
+    key = index_key(kind, segment.name)
+    index = store.get(key)
+    value = read_signed(store, kind, task, segment, index.data)
+    changes = _new_shards(store, kind, segment, value["shards"], digests)
+    if changes:
+        shards = value["shards"] | {change.name: change.after for change in changes}
+        if not store.replace(key, seal_index(value | {"shards": shards}), index.tag):
+            _forget(store, kind, segment, changes)
+            raise damaged(store, key, "changed meanwhile", fix="run the same command again")
+    change_list(store, kind, task, partial(_as_stored, store, kind, task, segment.name))
+    _delete_old(store, kind, segment, digests)
     return changes
 
 
-def _as_stored(segment: Segment, data: bytes) -> Segment:
-    """Return the segment with the index that is stored: a removal that was killed has not told the list yet.
+def _new_shards(
+    store: Store, kind: Kind, segment: Segment, shards: Mapping[str, str], digests: Sequence[bytes]
+) -> list[Rewritten]:
+    """Store each shard that holds one of the digests without them; return which these are."""
+    changes = []
+    by_shard: defaultdict[str, list[bytes]] = defaultdict(list)
+    for digest in digests:
+        by_shard[segment.layout.shard_of(digest)].append(digest)
+    for name in sorted(by_shard.keys() & shards.keys()):
+        data, entries = read_shard(store, kind, segment, name, shards[name]), 0
+        for digest in by_shard[name]:
+            data, count = without(data, segment.layout, digest)
+            entries += count
+        if entries:
+            after = sha256_bytes(data)
+            store.put_if_absent(shard_key(kind, segment.name, name, after), data)
+            key = shard_key(kind, segment.name, name, shards[name])
+            changes.append(Rewritten(key, name, shards[name], after, entries))
+    return changes
 
-    Raises:
-        InputError: it is another than the list says, and none of the keys trusted here has signed it.
-    """
-    from graftline.signing.envelope import open_envelope, signers
-    from graftline.signing.keys import load_keyring
 
-    if sha256_bytes(data) == segment.index or signers(open_envelope(data), load_keyring().public):
+def _forget(store: Store, kind: Kind, segment: Segment, changes: Sequence[Rewritten]) -> None:
+    """Delete shards that no index will name: that of their segment was changed, or deleted, meanwhile."""
+    try:
+        data = store.get(index_key(kind, segment.name)).data
+    except MissingError:
+        data = b""
+    for change in changes:
+        if change.after.encode() not in b64decode(json.loads(data)["payload"] if data else b""):
+            store.delete(shard_key(kind, segment.name, change.name, change.after))
+
+
+def _as_stored(store: Store, kind: Kind, task: str, name: str, known: list[Segment]) -> list[Segment]:
+    """Return the list with the segment's index that is stored: a removal that was killed has not told the list."""
+
+    def now(segment: Segment) -> Segment:
+        data = store.get(index_key(kind, name)).data
+        read_signed(store, kind, task, segment, data)
         return replace(segment, index=sha256_bytes(data))
-    return segment
+
+    return [now(segment) if segment.name == name else segment for segment in known]
+
+
+def _delete_old(store: Store, kind: Kind, segment: Segment, digests: Sequence[bytes]) -> None:
+    """Delete the segment's shards that hold one of the digests: none that the index names does."""
+    for key in store.list(f"{kind}/{segment.name}/"):
+        name = key.rpartition("/")[2].partition("-")[0]
+        of = [digest for digest in digests if segment.layout.shard_of(digest) == name]
+        if of and any(search(data, segment.layout, digest) for data in _content(store, key) for digest in of):
+            store.delete(key)
+
+
+def _delete_unlisted(store: Store, kind: Kind, digests: Sequence[bytes]) -> None:
+    """Delete what killed publishers left, as far as it is over or holds one of the digests.
+
+    No merge that still runs will list such a one: what it was made of has changed. A publisher that still runs looks
+    whether its segment is there after it has listed it.
+    """
+    delete_superseded(store, kind)
+    for name, keys in unlisted(store, kind).items():
+        shards = [key for key in keys if key.endswith(".bin")]
+        if any(_may_hold(key, data, digests) for key in shards for data in _content(store, key)):
+            delete_segment(store, kind, name)
+
+
+def _may_hold(key: str, data: bytes, digests: Sequence[bytes]) -> bool:
+    """Return whether a shard of unknown layout holds a digest: its name gives at most the first 4 bytes."""
+    prefix = key.rpartition("/")[2].partition("-")[0]
+    start = "" if prefix == WHOLE else prefix
+    return any(d.hex().startswith(start) and d[len(start) // 2 :] in data for d in digests)
+
+
+def _content(store: Store, key: str) -> list[bytes]:
+    """Return the content of a file; nothing of one that was deleted meanwhile."""
+    try:
+        return [store.get(key).data]
+    except MissingError:
+        return []

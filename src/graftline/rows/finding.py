@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,8 +10,10 @@ from graftline.errors import InputError
 from graftline.rows.segments import (
     READERS,
     SPLITS,
+    DamagedError,
     Kind,
     Segment,
+    damaged,
     read_index,
     read_list,
     read_lists,
@@ -18,6 +21,9 @@ from graftline.rows.segments import (
 )
 from graftline.rows.shards import DIGEST_BYTES, search
 from graftline.store import MissingError, Store
+
+_WAITS = (0.0, 0.05, 0.2)
+"""Seconds before each try: an erasure replaces a segment's index shortly before the list that names it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -37,9 +43,12 @@ def find_row(store: Store, digest: bytes) -> list[RowHit]:
 
 def find_subject(store: Store, subject: str) -> list[RowHit]:
     """Return every place of the rows of the person with this id, sorted. Raises InputError (no key, damaged index)."""
+    from graftline.rows.blocklist import check_all
     from graftline.rows.subjects import hash_subject, load_key
 
-    return find(store, "subjects", hash_subject(subject, load_key(create=False)))
+    key = load_key(create=False)
+    check_all(store, key)
+    return find(store, "subjects", hash_subject(subject, key))
 
 
 def find(store: Store, kind: Kind, digest: bytes) -> list[RowHit]:
@@ -47,7 +56,8 @@ def find(store: Store, kind: Kind, digest: bytes) -> list[RowHit]:
     if len(digest) < DIGEST_BYTES:
         raise InputError("digest", f"{len(digest)} bytes", expected=f"at least {DIGEST_BYTES}")
     with ThreadPoolExecutor(READERS) as pool:
-        for _ in range(3):  # segments may be merged while they are read
+        for wait in _WAITS:  # segments may be merged, or rows erased from them, while they are read
+            time.sleep(wait)
             segments = [(task, s) for task, found in read_lists(store, kind, pool).items() for s in found]
             try:
                 found = pool.map(
@@ -55,8 +65,10 @@ def find(store: Store, kind: Kind, digest: bytes) -> list[RowHit]:
                 )
                 return sorted(hit for hits in found for hit in hits)
             except MissingError as error:
-                missing = error
-        raise InputError(f"{store.url}/{missing.key}", "missing", fix="rebuild the row index") from None
+                last: InputError = damaged(store, error.key, "missing")
+            except DamagedError as error:
+                last = error
+        raise last from None
 
 
 def indexed(store: Store, kind: Kind, task: str) -> set[str]:

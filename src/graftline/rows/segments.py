@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
+from graftline.releases.layout import check_task
 from graftline.rows.shards import Layout, Sorter
 from graftline.store import MissingError, Store
 
@@ -23,7 +24,12 @@ SPLITS = ("train", "val", "test", "unlabelled")
 PAYLOAD_TYPE = "application/vnd.graftline.row-index+json"
 READERS = 32
 """Concurrent reads from the store."""
+_REPAIR = "run an erasure that was stopped again, or restore the file from a copy of the store"
 _Item = TypeVar("_Item")
+
+
+class DamagedError(InputError):
+    """The row index contradicts itself: someone changed it, or an erasure is changing it just now."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,45 @@ def read_lists(store: Store, kind: Kind, pool: ThreadPoolExecutor) -> dict[str, 
 
 def read_index(store: Store, kind: Kind, segment: Segment) -> dict[str, str]:
     """Return the sha256 of each shard by its name, after comparing index.json with the task's list."""
-    key = f"{kind}/{segment.name}/index.json"
+    key = index_key(kind, segment.name)
     data = store.get(key).data
     if sha256_bytes(data) != segment.index:
         raise damaged(store, key, f"sha256 {sha256_bytes(data)}", expected=segment.index)
+    # The envelope as such is verify's: the list names these very bytes, and a question reads thousands of them.
+    return _shards_in(store, key, segment, _payload(data))
+
+
+def read_signed(store: Store, kind: Kind, task: str, segment: Segment, data: bytes) -> dict[str, Any]:
+    """Return what an index says, from its bytes, as something new may be signed from it: whatever the list says.
+
+    Raises:
+        InputError: it is of another segment, or no key trusted here has signed it as an index.
+    """
+    from graftline.signing.envelope import open_envelope
+    from graftline.signing.keys import load_keyring
+    from graftline.signing.trusted import check_signed
+
+    key = index_key(kind, segment.name)
+    payload = open_envelope(data, where=f"{store.url}/{key}").payload
+    check_signed(payload, PAYLOAD_TYPE, data, load_keyring(), where=f"{store.url}/{key}", fix=_REPAIR)
+    value: dict[str, Any] = json.loads(payload)
+    _shards_in(store, key, segment, value)
+    if (value.get("kind"), value.get("task")) != (kind, task):
+        raise damaged(
+            store, key, f"an index of {value.get('kind')} of {value.get('task')}", expected=f"of {task}"
+        )
+    return value
+
+
+def _payload(data: bytes) -> Any:
     try:
-        # The envelope as such is verify's: the list names these very bytes, and a question reads thousands of them.
-        value = json.loads(b64decode(json.loads(data)["payload"]))
+        return json.loads(b64decode(json.loads(data)["payload"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _shards_in(store: Store, key: str, segment: Segment, value: Any) -> dict[str, str]:
+    try:
         if tuple(value["datasets"]) != segment.datasets or value["digits"] != segment.digits:
             raise ValueError("it contradicts the task's list")
         return {str(name): str(digest) for name, digest in value["shards"].items()}
@@ -87,6 +125,14 @@ def read_index(store: Store, kind: Kind, segment: Segment) -> dict[str, str]:
 def shards_of(store: Store, kind: Kind, segment: Segment) -> Iterator[tuple[str, bytes]]:
     for name, expected in sorted(read_index(store, kind, segment).items()):
         yield name, read_shard(store, kind, segment, name, expected)
+
+
+def merged_name(datasets: Sequence[str], made_of: Sequence[str]) -> str:
+    """Return the name of a segment made of others, whose indices have these sha256.
+
+    Those of an erasure before and after it differ, so that what a merge left that was killed is in nobody's way.
+    """
+    return sha256_bytes(canonical_json({"datasets": list(datasets), "made_of": list(made_of)}))
 
 
 def read_shard(store: Store, kind: Kind, segment: Segment, name: str, expected: str) -> bytes:
@@ -100,9 +146,14 @@ def read_shard(store: Store, kind: Kind, segment: Segment, name: str, expected: 
 
 
 def store_segment(
-    store: Store, kind: Kind, task: str, name: str, datasets: tuple[str, ...], sorter: Sorter
-) -> Segment:
-    """Store the shards, then index.json."""
+    store: Store, kind: Kind, task: str, name: str, datasets: tuple[str, ...], sorter: Sorter,
+    made_of: Sequence[str] = (),
+) -> Segment:  # fmt: skip
+    """Store the shards, then index.json.
+
+    Args:
+        made_of: the sha256 of the indices of the segments that it is made of, if it is.
+    """
     layout = Layout.of(sorter.rows, several=len(datasets) > 1)
     shards: dict[str, str] = {}
 
@@ -117,40 +168,48 @@ def store_segment(
         for group in _grouped(sorter.shards(layout), READERS):
             shards.update(pool.map(put, group))
     draft = Segment(name, datasets, "", sorter.rows, layout.digits)
-    key = f"{kind}/{name}/index.json"
-    sealed = seal_index(kind, task, draft, shards)
-    if not store.put_if_absent(
-        key, sealed
-    ):  # signatures differ from try to try: the one that is there stands
+    key = index_key(kind, name)
+    value = {
+        "kind": kind, "task": task, "datasets": list(datasets), "rows": draft.rows, "digits": draft.digits,
+        "width": layout.width, "shards": shards,
+    } | ({"made_of": list(made_of)} if made_of else {})  # fmt: skip
+    sealed = seal_index(value)
+    if not store.put_if_absent(key, sealed):  # signatures may differ: the one that is there stands
         sealed = store.get(key).data
-    segment = replace(draft, index=sha256_bytes(sealed))
-    if read_index(store, kind, segment) != shards:
-        raise damaged(store, key, "another index is stored there")
-    return segment
+        there = read_signed(store, kind, task, draft, sealed)
+        if there != value:
+            _delete_unnamed(store, kind, name, there["shards"])
+            raise damaged(store, key, "another index is stored there", fix="run the same command again")
+    return replace(draft, index=sha256_bytes(sealed))
 
 
-def seal_index(kind: Kind, task: str, segment: Segment, shards: dict[str, str]) -> bytes:
+def _delete_unnamed(store: Store, kind: Kind, name: str, shards: Mapping[str, str]) -> None:
+    """Delete what an index does not name: another process has stored it, and rows were erased from it since."""
+    kept = {index_key(kind, name), *(shard_key(kind, name, part, digest) for part, digest in shards.items())}
+    for key in store.list(f"{kind}/{name}/"):
+        if key not in kept:
+            store.delete(key)
+
+
+def seal_index(value: Mapping[str, Any]) -> bytes:
     from graftline.signing.envelope import seal
     from graftline.signing.keys import load_keyring
 
-    value = {
-        "kind": kind, "task": task, "datasets": list(segment.datasets), "rows": segment.rows,
-        "digits": segment.digits, "width": segment.layout.width, "shards": shards,
-    }  # fmt: skip
     return seal(canonical_json(value), PAYLOAD_TYPE, load_keyring().signer())
 
 
 def change_list(
     store: Store, kind: Kind, task: str, change: Callable[[list[Segment]], list[Segment]]
-) -> None:
+) -> list[Segment]:
+    """Change a task's list by compare-and-swap; return what it then is."""
     while True:
         known, tag = read_list(store, kind, task)
         changed = change(known)
         if changed == known:
-            return
+            return known
         data = canonical_json([asdict(segment) for segment in changed])
         if store.replace(_list_key(kind, task), data, tag):
-            return
+            return changed
 
 
 def delete_segment(store: Store, kind: Kind, name: str) -> None:
@@ -158,17 +217,52 @@ def delete_segment(store: Store, kind: Kind, name: str) -> None:
         store.delete(key)
 
 
+def unlisted(store: Store, kind: Kind) -> dict[str, list[str]]:
+    """Return the keys of each segment that no task's list names."""
+    found: dict[str, list[str]] = {}
+    for key in store.list(f"{kind}/"):
+        if not key.startswith(f"{kind}/tasks/") and key.count("/") == 2:
+            found.setdefault(key.split("/")[1], []).append(key)
+    with ThreadPoolExecutor(
+        READERS
+    ) as pool:  # after the keys: what is listed meanwhile is not taken for unlisted
+        listed = {segment.name for known in read_lists(store, kind, pool).values() for segment in known}
+    return {name: keys for name, keys in found.items() if name not in listed}
+
+
+def delete_superseded(store: Store, kind: Kind, task: str | None = None) -> None:
+    """Delete a task's (or every task's) unlisted segments that never will be listed: their publishers were killed.
+
+    All data sets of such a one are covered, and it was made of other segments than are listed now: its publisher's
+    swap of the list fails from then on, since no index ever returns.
+    """
+    for name in unlisted(store, kind):
+        try:
+            value = _payload(store.get(index_key(kind, name)).data)
+        except MissingError:
+            continue
+        try:
+            of, datasets, made_of = value["task"], set(value["datasets"]), set(value.get("made_of") or ())
+            check_task(of)
+            listed = read_list(store, kind, of)[0]
+        except (KeyError, TypeError, AttributeError, InputError):
+            continue  # verify says so
+        over = datasets <= {dataset for segment in listed for dataset in segment.datasets}
+        waits = made_of and made_of <= {segment.index for segment in listed}
+        if over and not waits and task in (None, of) and name not in {segment.name for segment in listed}:
+            delete_segment(store, kind, name)
+
+
 def shard_key(kind: Kind, segment: str, name: str, digest: str) -> str:
     return f"{kind}/{segment}/{name}-{digest[:16]}.bin"
 
 
-def damaged(store: Store, key: str, found: str, *, expected: str = "") -> InputError:
-    return InputError(
-        f"{store.url}/{key}",
-        found,
-        expected=expected,
-        fix="delete rows/ and subjects/ and build the index again",
-    )
+def index_key(kind: Kind, segment: str) -> str:
+    return f"{kind}/{segment}/index.json"
+
+
+def damaged(store: Store, key: str, found: str, *, expected: str = "", fix: str = "") -> DamagedError:
+    return DamagedError(f"{store.url}/{key}", found, expected=expected, fix=fix or _REPAIR)
 
 
 def _list_key(kind: Kind, task: str) -> str:

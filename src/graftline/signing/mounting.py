@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from graftline.rows.subjects import KEY_FILE, key_path
 from graftline.signing.keyring import KEYRING
 from graftline.signing.keys import Keyring, keys_folder, load_keyring
 from graftline.signing.services import is_address
@@ -17,7 +18,7 @@ _GIVEN, _PUBLIC = "given.key", "given.pem"
 
 @contextmanager
 def keys_for_mounting(folder: Path, mounted: str, *, user: int | None = None) -> Iterator[dict[str, str]]:
-    """Make `folder` hold the keyring and the one private key that signs; give the environment that names them.
+    """Make `folder` hold what signs and the subjects' key; give the environment that names them.
 
     It is gone when the block ends. A run that is killed leaves it; the next one replaces it.
 
@@ -47,6 +48,8 @@ def _fill(folder: Path, mounted: str, keyring: Keyring) -> dict[str, str]:
     environment = {"GRAFTLINE_KEYS": mounted}
     if keyring.known:
         _write(folder / KEYRING, (keys_folder() / KEYRING).read_bytes())
+    if key_path().is_file():  # validate hashes persons' ids with it
+        _write(folder / KEY_FILE, key_path().read_bytes())
     given = os.environ.get("GRAFTLINE_KEY", "")
     if given and is_address(given):
         _write(folder / _PUBLIC, keyring.signer().public.pem.encode())

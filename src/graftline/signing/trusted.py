@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,9 @@ def check_signed(
     where: Path | str,
     fix: str = AGAIN,
 ) -> list[str]:
-    """Return the ids of the trusted keys whose signature over `payload` is in `envelope`.
+    """Return the ids of the keys that signed `envelope`, a signature over `payload`; all of them are trusted.
+
+    One signature that is not sound spoils the others: the envelope is shown as what its signers said.
 
     Args:
         payload: the bytes that must have been signed.
@@ -33,8 +37,8 @@ def check_signed(
         fix: what to do about one that is missing or not sound.
 
     Raises:
-        InputError: unsigned; over other bytes; by no known key; by one that was revoked; or forged: it names a trusted
-            key, whose signature it is not.
+        InputError: unsigned; over other bytes; by a key that is not known, or was revoked; twice by one key; or forged:
+            it names a trusted key, whose signature it is not.
     """
     if envelope is None:
         raise InputError(where, "missing: the record is not signed", expected="its signature", fix=fix)
@@ -44,14 +48,25 @@ def check_signed(
             where, f"it signs other bytes (sha256 {sha256_bytes(opened.payload)})",
             expected=f"a signature over sha256 {sha256_bytes(payload)}", fix=fix,
         )  # fmt: skip
-    found = signers(opened, keyring.public)
-    if not found:
-        raise _untrusted(opened, keyring, where, fix)
+    found = [
+        keyid
+        for signature in opened.signatures
+        for keyid in signers(replace(opened, signatures=(signature,)), keyring.public)
+    ]
+    if not found or len(found) < len(opened.signatures):
+        raise _untrusted(opened, found, keyring, where, fix)
+    if len(set(found)) < len(found):
+        raise InputError(
+            where, f"signed {len(found)} times, twice by one key", expected="one signature of each", fix=fix
+        )
     return found
 
 
-def _untrusted(envelope: Envelope, keyring: Keyring, where: Path | str, fix: str) -> InputError:
-    named = [keyid for keyid, _ in envelope.signatures]
+def _untrusted(
+    envelope: Envelope, trusted: list[str], keyring: Keyring, where: Path | str, fix: str
+) -> InputError:
+    """Return what is wrong with the signatures besides the trusted ones."""
+    named = list(Counter(keyid for keyid, _ in envelope.signatures) - Counter(trusted))
     states = {keyid: keyring.state(keyid) for keyid in named}
     expected = f"the signature of a key trusted in {keyring.folder}"
     forged = [keyid for keyid, state in states.items() if state in ("valid", "retired")]

@@ -59,6 +59,9 @@ class Store(Protocol):
 
     url: str
     """An absolute path, or `s3://bucket/prefix`; no credentials in it, no slash at its end."""
+    identity: str
+    """What tells it from every other store: the url, and the server unless that is Amazon's, where buckets are one's
+    own everywhere. What this machine remembers of a store is kept by it."""
 
     def get(self, key: str) -> Stored:
         """Return the content of `key`. Raises MissingError."""

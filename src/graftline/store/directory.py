@@ -36,7 +36,7 @@ class DirectoryStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
-        self.url = str(self.root)
+        self.url = self.identity = str(self.root)
         self._aside = self.root / ".aside"
         self._swept = False
 

@@ -74,6 +74,8 @@ class S3Store:
         self._endpoint = (
             f"{endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]}"  # a user name is not shown
         )
+        amazon = (endpoint.hostname or "").endswith(".amazonaws.com")
+        self.identity = self.url if amazon else f"{self.url} at {self._endpoint}"
 
     @classmethod
     def from_url(cls, url: str) -> S3Store:

@@ -112,7 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
             return _plain(421, "this server does not answer to that host name\n")
         if len(self.path) > _LONGEST:
             return _plain(414, "the address is too long\n")
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:  # such as http://[
+            return _plain(400, "that is no address\n")
         query = dict(parse_qsl(parts.query, max_num_fields=20)) if parts.query.count("&") < 20 else {}
         if query and self.headers.get("Sec-Fetch-Site") in _FOREIGN:
             return _plain(403, "a page of another site may not ask this\n")

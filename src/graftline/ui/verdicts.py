@@ -52,7 +52,7 @@ def of_release(ask: Ask, release: IndexedRelease, records: list[str]) -> Shown:
 
 def whole_store(ask: Ask) -> View:
     """Return the page of the whole store's verdict."""
-    shown = Shown(ask.verdict, ask.verdict.findings) if ask.verdict else _asked(ask, None)
+    shown = _shown(ask.verdict) if ask.verdict else _asked(ask, None)
     return View("verify.html.j2", "Verify", "verify", [("Verify", "verify.html")], {"check": shown})
 
 
@@ -65,14 +65,19 @@ def verify_store(store: Store, progress: Callable[[int, int], None]) -> Verdict:
 
 def _asked(ask: Ask, reference: str | None) -> Shown:
     from graftline.audit.verify import Options, verify
-    from graftline.releases.catalogue import resolve
 
     if not ask.served or ask.query.get("verify") != "1":
         return Shown(None)
     try:
         with _ONE_AT_A_TIME:
-            release = resolve(ask.store, reference) if reference else None
-            verdict = verify(ask.store, release, Options(keep_state=False))
+            return _shown(verify(ask.store, reference, Options(keep_state=False)))
+    except GraftlineError as error:
+        return Shown(None, trouble=str(error))
+
+
+def _shown(verdict: Verdict) -> Shown:
+    try:
+        verdict.check_there()
     except GraftlineError as error:
         return Shown(None, trouble=str(error))
     return Shown(verdict, verdict.findings)

@@ -21,11 +21,13 @@ from graftline.component import Component, Context, main
 from graftline.components.publish import COMPONENT
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes, sha256_file
 from graftline.environment import lock_bytes
-from graftline.ledger import read_ledger
+from graftline.ledger import Fact, Ledger, read_ledger
 from graftline.records import Dependency, Draft, read_record, verify, write_record
 from graftline.releases.catalogue import champion, list_releases, resolve
 from graftline.releases.fetching import fetch
+from graftline.rows.blocklist import block
 from graftline.rows.finding import RowHit, find_row
+from graftline.rows.subjects import hash_subject, load_key
 from graftline.signing.keys import load_keyring
 from graftline.store import Store, open_store
 
@@ -180,6 +182,61 @@ def test_the_rows_of_what_was_released_are_found_with_their_splits(outputs: Path
     assert find_row(store, DIGESTS[0]) == [RowHit("digits", dataset, 0, "train")]
     assert find_row(store, DIGESTS[1]) == [RowHit("digits", dataset, 1, "test")]
     assert verify_all(store).whole
+
+
+def test_a_row_that_was_erased_meanwhile_does_not_come_back(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(str(outputs / "store"))
+    block(store, "digits", [DIGESTS[1].hex()], [])
+    assert run(outputs) == 2
+    assert "1 rows that were erased" in capsys.readouterr().err
+    assert not store.list("releases/") and not store.list("rows/")
+
+
+def test_rows_that_were_erased_do_not_come_back_by_a_refused_model(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(str(outputs / "store"))
+    block(store, "digits", [DIGESTS[1].hex()], [])
+    evaluate(outputs, PASSED | {"passed": False, "reason": "no"})
+    assert run(outputs) == 3
+    assert "1 rows that were erased" in capsys.readouterr().err
+    assert not store.list("rows/") and not store.list("records/")
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_machine_that_the_ledger_does_not_trust_writes_no_row_index(
+    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: bool
+) -> None:
+    store = open_store(str(outputs / "store"))
+    with monkeypatch.context() as patch:
+        patch.setenv("GRAFTLINE_KEYS", str(tmp_path / "theirs"))
+        Ledger(store).append(lambda _: Fact("release", "other", 1, "0" * 64, "theirs"))
+    evaluate(outputs, PASSED | {"passed": passed, "reason": "no"})
+    assert run(outputs) == 3
+    assert not store.list("rows/") and not store.list("records/")
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_a_dataset_is_refused_whose_persons_cannot_be_compared_with_those_erased(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], other: bool
+) -> None:
+    columns = {"row": [0], "digest": pa.array(DIGESTS[:1], pa.binary(32)), "split": ["train"]}
+    columns["subject"] = pa.array([hash_subject("ada", load_key(create=True))], pa.binary(16))
+    dataset = outputs / "dataset"
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    files = {"schema.json": b"{}", "profile.json": b'{"rows": 10}', "rows.parquet": file.getvalue()}
+    make(outputs, "dataset", "validate", files)
+    make(outputs, "trunk", "pretrain", {"trunk.safetensors": b"trunk"}, (dataset,))
+    model = {"model.safetensors": b"weights", "head.json": b"{}"}
+    make(outputs, "model", "finetune", model, (dataset, outputs / "trunk"))
+    evaluate(outputs, PASSED)
+    key = b"k" * 32 if other else load_key(create=False)
+    block(open_store(str(outputs / "store")), "digits", [], [hash_subject("bob", key).hex()], key=key)
+    assert run(outputs) == (2 if other else 0)
+    assert ("another key for subjects" in capsys.readouterr().err) == other
 
 
 @pytest.mark.parametrize("gone", [[], ["rows/tasks/"], ["rows/tasks/", "index.json"]])

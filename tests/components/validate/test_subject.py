@@ -18,7 +18,7 @@ from graftline.components.validate.columns import fact_frame, read_columns
 from graftline.components.validate.contract import load_contract
 from graftline.components.validate.suite import Judge, row_rules
 from graftline.rows.blocklist import block
-from graftline.rows.subjects import hash_subject, load_key
+from graftline.rows.subjects import hash_subject, key_path, load_key
 from graftline.store import open_store
 from graftline.tables import read_batches
 
@@ -110,6 +110,27 @@ def test_rows_of_an_erased_person_go_to_the_quarantine_without_values_bad_ones_t
     lines = [line for line in done.table("quarantine").to_pylist() if line["row"] % 50 == 3]
     assert lines == [{"row": row, "rule": "erased", "value": ""} for row in range(3, 200, 50)]
     assert not [line for line in done.table("rows").to_pylist() if line["row"] % 50 == 3]
+
+
+@pytest.mark.parametrize("key", ["none", "another"])
+@pytest.mark.parametrize("where", ["contract", "store"])
+def test_an_erased_person_does_not_come_back_by_a_new_key(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, key: str
+) -> None:
+    erased_with = load_key(create=True)
+    hashed = hash_subject("patient-003", erased_with).hex()
+    block(open_store(str(tmp_path / "store")), "digits", [], [hashed], key=erased_with)
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "another"))
+    if key == "another":
+        load_key(create=True)
+    if where == "contract":
+        open_store(str(tmp_path / "store")).delete("erased/digits.json")
+        if key == "another":
+            pytest.skip("the contract says nothing of the key")
+    done = run(**({"erased": {"subjects": [hashed]}} if where == "contract" else {}))
+    assert done.code == 2
+    assert ("no key for subjects" if key == "none" else "another key for subjects") in done.error
+    assert key_path().exists() == (key == "another")
 
 
 @pytest.mark.parametrize("where", ["contract", "store"])
