@@ -109,7 +109,10 @@ def _make_subjects_key(task: str, store_url: str) -> None:
     from graftline.rows.blocklist import read_blocklist
     from graftline.store import open_store
 
-    contract = load_contract(ROOT / "data" / task / "expectations.yaml")
+    try:
+        contract = load_contract(ROOT / "data" / task / "expectations.yaml")
+    except InputError:
+        return  # validate says what is wrong with it, and its log is kept
     if contract.subject is not None:
         subjects_key(contract, read_blocklist(open_store(store_url), task))
 
