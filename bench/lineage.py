@@ -71,7 +71,7 @@ def _questions(index: Index, command: str) -> list[Figure]:
 def _sample(index: Index, count: int) -> tuple[list[str], list[str], list[str]]:
     """Return references of random releases; digests of a raw file, the raw data, the data set, the trunk or the
     model of each; and the digests of the raw files that several tasks share, which reached most."""
-    chance = random.Random(0)  # noqa: S311
+    chance = random.Random(0)  # noqa: S311  (the same sample each time)
     newest = [index.releases(task, limit=1)[0] for task in index.tasks()]
     some = (chance.choice(newest) for _ in range(count))
     releases = [index.resolve(f"{one.task}@{chance.randint(1, one.version)}") for one in some]

@@ -96,7 +96,7 @@ def _ask(task: Any, pod: Pod) -> None:
         kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
     for affinity in pod.affinity:
         _add_affinity(task, affinity)
-    kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=f"{pod.shm_gib}Gi")  # noqa: S108
+    kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=f"{pod.shm_gib}Gi")  # noqa: S108  (a mount)
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{pod.tmp_gib}Gi")  # noqa: S108
 
 

@@ -716,7 +716,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if key is not None and not _SHA256.fullmatch(key):
             raise UnusableError(f"--key {given.key}: expected 64 hex digits")
-        import cryptography  # noqa: F401
+        import cryptography  # noqa: F401  (is it there?)
 
         kept = given.checkpoint
         if kept and not kept.startswith(ORIGIN):

@@ -186,7 +186,7 @@ def _limits(task: str, store_url: str, logs: Path, keys: Path) -> dict[str, Any]
         "user": f"{USER}:{USER}" if root else f"{os.getuid()}:{os.getgid()}",
         "read_only": True, "network_mode": "host" if _remote(store_url) else "none", "mem_limit": MEMORY,
         "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 1024, "shm_size": "1g",
-        "tmpfs": {"/tmp": "size=4g,mode=1777"}, "mounts": mounts,  # noqa: S108
+        "tmpfs": {"/tmp": "size=4g,mode=1777"}, "mounts": mounts,  # noqa: S108  (in the container)
     }  # fmt: skip
 
 

@@ -59,9 +59,9 @@ def send(found: Iterable[dict[str, Any]], url: str) -> int:
         headers["Authorization"] = f"Bearer {key}"
     count = 0
     for count, event in enumerate(found, start=1):
-        request = urllib.request.Request(url, canonical_json(event), headers, method="POST")  # noqa: S310
+        request = urllib.request.Request(url, canonical_json(event), headers, method="POST")  # noqa: S310  (http and https only)
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310  (http and https only)
                 answer.read()
         except urllib.error.HTTPError as error:
             said = error.read(300).decode("utf-8", "replace").strip()

@@ -45,14 +45,14 @@ class Index:
     def counts(self) -> dict[str, int]:
         """Return how many records, releases, ledger entries and problems there are."""
         return {
-            name: self._all(f"SELECT count(*) FROM {name}")[0][0]  # noqa: S608
+            name: self._all(f"SELECT count(*) FROM {name}")[0][0]  # noqa: S608  (names of ours)
             for name in ("records", "releases", "ledger", "problems")
         }
 
     def tasks(self) -> list[str]:
         """Return the tasks with a record or release, sorted."""
         released = "SELECT text FROM names WHERE id IN (SELECT DISTINCT task FROM releases)"
-        return [task for (task,) in self._all(f"SELECT task FROM kinds UNION {released} ORDER BY 1")]  # noqa: S608
+        return [task for (task,) in self._all(f"SELECT task FROM kinds UNION {released} ORDER BY 1")]  # noqa: S608  (names of ours)
 
     def releases(
         self, task: str | None = None, *, limit: int | None = None, offset: int = 0
@@ -61,12 +61,12 @@ class Index:
         where = "WHERE task = (SELECT id FROM names WHERE text = ?) ORDER BY version DESC"
         order = where if task is not None else _BY_TIME
         values = ([] if task is None else [task]) + [-1 if limit is None else limit, offset]
-        return self._releases(self._all(f"SELECT id FROM releases {order} LIMIT ? OFFSET ?", values))  # noqa: S608
+        return self._releases(self._all(f"SELECT id FROM releases {order} LIMIT ? OFFSET ?", values))  # noqa: S608  (names of ours)
 
     def release(self, task: str, version: int) -> IndexedRelease | None:
         """Return one release; None if there is none."""
         where = "WHERE task = (SELECT id FROM names WHERE text = ?) AND version = ?"
-        found = self._releases(self._all(f"SELECT id FROM releases {where}", (task, version)))  # noqa: S608
+        found = self._releases(self._all(f"SELECT id FROM releases {where}", (task, version)))  # noqa: S608  (names of ours)
         return found[0] if found else None
 
     def resolve(self, reference: str) -> IndexedRelease:
@@ -221,7 +221,7 @@ class Index:
 
     def _of_setting(self, condition: str, values: Sequence[str]) -> list[str]:
         query = f"""SELECT o.sha256 FROM settings s JOIN records r ON r.setting = s.id
-            JOIN objects o ON o.id = r.id WHERE {condition} ORDER BY 1"""  # noqa: S608
+            JOIN objects o ON o.id = r.id WHERE {condition} ORDER BY 1"""  # noqa: S608  (names of ours)
         return [blob.hex() for (blob,) in self._all(query, values)]
 
     def locks_with(self, package: str, version: str | None = None) -> list[str]:
@@ -281,7 +281,7 @@ class Index:
         wanted, found = [bytes.fromhex(sha256) for sha256 in dict.fromkeys(sha256s)], list[int]()
         for at in range(0, len(wanted), _AT_ONCE):
             some = wanted[at : at + _AT_ONCE]
-            query = f"SELECT id FROM objects WHERE sha256 IN ({', '.join('?' * len(some))})"  # noqa: S608
+            query = f"SELECT id FROM objects WHERE sha256 IN ({', '.join('?' * len(some))})"  # noqa: S608  (names of ours)
             found += [number for (number,) in self._all(query, some)]
         return found
 
