@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graftline.cli.anchors import CHECKPOINT, KEY
 from graftline.cli.stores import STORE, open_given
 
 if TYPE_CHECKING:
@@ -32,13 +33,8 @@ def reproduce(
         Path | None,
         typer.Option("--out", metavar="FILE", help="write the signed verdict (a DSSE envelope) there"),
     ] = None,
-    checkpoint: Annotated[
-        list[str] | None,
-        typer.Option("--checkpoint", metavar="TEXT|FILE", help="of the ledger, one that was kept elsewhere"),
-    ] = None,
-    key: Annotated[
-        str, typer.Option("--key", metavar="FINGERPRINT", help="the key that the ledger must begin with")
-    ] = "",
+    checkpoint: Annotated[list[str] | None, CHECKPOINT] = None,
+    key: Annotated[str, KEY] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="print the signed verdict instead of a table")
     ] = False,

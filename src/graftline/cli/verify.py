@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graftline.cli.anchors import CHECKPOINT, KEY
 from graftline.cli.shown import cell, plain, terminal
 from graftline.cli.stores import STORE, open_given
 
@@ -29,15 +30,8 @@ def verify(
     seed: Annotated[
         str, typer.Option("--seed", help="which ones; printed, so that they can be read again")
     ] = "",
-    checkpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--checkpoint", metavar="TEXT|FILE", help="what `graftline ledger checkpoint` printed once"
-        ),
-    ] = None,
-    key: Annotated[
-        str, typer.Option("--key", metavar="FINGERPRINT", help="the key that the ledger must begin with")
-    ] = "",
+    checkpoint: Annotated[list[str] | None, CHECKPOINT] = None,
+    key: Annotated[str, KEY] = "",
     resume: Annotated[
         bool, typer.Option("--resume", help="do not hash again what an interrupted run has")
     ] = False,
