@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 import sys
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,29 +30,28 @@ class Pack:
                 if count % 200_000 == 0:
                     print(f"made {count:,} objects", file=sys.stderr, flush=True)
         self.bytes = at
-        self._keys: dict[str, list[str]] = {}
+        self._at: dict[str, dict[str, int]] = {}
         self._spans: dict[str, np.ndarray[Any, Any]] = {}
         for group, rows in places.items():
             rows.sort()
-            self._keys[group] = [key for key, _, _ in rows]
+            self._at[group] = {key: number for number, (key, _, _) in enumerate(rows)}
             self._spans[group] = np.array([(start, length) for _, start, length in rows], np.int64)
             rows.clear()
         self._path = path
         self._open()
 
     def _open(self) -> None:
-        self._file = self._path.open("rb")
-        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file = self._path.open("rb", buffering=0)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_file", "_map")}
+        return {name: value for name, value in vars(self).items() if name != "_file"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open()
 
     def keys(self, group: Group) -> list[str]:
-        return list(self._keys.get(group, []))
+        return list(self._at.get(group, ()))
 
     def read(self, keys: Iterable[str]) -> Iterator[Read]:
         for key in keys:
@@ -62,9 +60,8 @@ class Pack:
     def get(self, key: str) -> bytes | None:
         """Return the bytes under `key`, or None."""
         group = key.partition("/")[0]
-        keys = self._keys.get(group, [])
-        at = bisect_left(keys, key)
-        if at == len(keys) or keys[at] != key:
+        at = self._at.get(group, {}).get(key)
+        if at is None:
             return None
         start, length = self._spans[group][at].tolist()
-        return self._map[start : start + length]
+        return os.pread(self._file.fileno(), length, start)

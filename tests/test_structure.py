@@ -194,6 +194,8 @@ def test_components_and_pipelines_have_one_spelling() -> None:
 
 
 UNSAFE_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+BETWEEN_OWN_PROCESSES = {ROOT / "src/graftline/index/reading.py": {"marshal"}}
+"""What a pool would pickle through its pipe: written and read back within one call, in a private folder."""
 UNSAFE_CALLS = {
     "torch.load", "torch.hub.load", "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load",
     "pandas.read_pickle", "pd.read_pickle",
@@ -209,6 +211,7 @@ def dotted(node: ast.AST) -> str:
 def test_nothing_is_unpickled_and_yaml_is_read_in_one_place() -> None:
     for path in SHIPPED:
         unsafe = {name for name in imported(path) if name.split(".")[0] in UNSAFE_IMPORTS}
+        unsafe -= BETWEEN_OWN_PROCESSES.get(path, set())
         assert not unsafe, f"{path}: imports {sorted(unsafe)}"
         if path == ROOT / "src/graftline/yamlfile.py":  # the one reader: a safe loader, with limits
             continue

@@ -13,8 +13,8 @@ from pathlib import Path
 from graftline.digests import RECORD, sha256_bytes
 from graftline.index.chunks import Chunk, parse_chunk
 from graftline.index.parsing import RefusedError, is_sha256, parse_entry, parse_manifest, parse_record
-from graftline.index.reading import chunks
-from graftline.index.schema import INDEXES, TABLES, VERSION
+from graftline.index.reading import parsed
+from graftline.index.schema import TABLES, VERSION
 from graftline.index.sources import KEYS, Group, Source, read_file
 from graftline.index.writing import Writer
 
@@ -27,13 +27,10 @@ def build(db: sqlite3.Connection, source: Source, progress: Progress | None = No
     db.execute("BEGIN")
     keys = {group: source.keys(group) for group in KEYS}
     writer = Writer(db, fresh=True)
-    writer.reserve([bytes.fromhex(_digest_in(key)) for key in keys["records"]])
-    with _without_collection():
-        last = _add_all(writer, source, keys, progress)
+    with _without_collection(), parsed(source, keys) as found:
+        writer.reserve([bytes.fromhex(key[8:72]) for key in keys["records"]])
+        last = _add_all(writer, found, _count(keys), progress)
         writer.finish()
-    db.execute("COMMIT")
-    db.executescript(INDEXES)
-    db.execute("BEGIN")
     set_meta(db, "version", str(VERSION))
     set_meta(db, "ledger", last)
     db.execute("COMMIT")
@@ -51,10 +48,14 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _add_all(writer: Writer, source: Source, keys: dict[Group, list[str]], progress: Progress | None) -> str:
+def _add_all(
+    writer: Writer, found: Iterable[tuple[Group, Chunk, int]], total: int, progress: Progress | None
+) -> str:
     """Add objects; return the last ledger entry's place and digest, as `behind` compares them."""
-    last, done, total = "", 0, sum(map(len, keys.values()))
-    for chunk, count in chunks(source, keys):
+    last, done = "", 0
+    for group, chunk, count in found:
+        if group != "records":
+            writer.finish_records()
         writer.add(chunk)
         last = chunk.last or last
         done += count
@@ -85,8 +86,13 @@ def look(db: sqlite3.Connection, source: Source, progress: Progress | None = Non
     new: dict[Group, list[str]] = {
         "records": new_records, "releases": new_releases, "ledger": entries, "locks": new_locks,
     }  # fmt: skip
-    set_meta(db, "ledger", _add_all(writer, source, new, progress) or known)
+    with parsed(source, new) as found:
+        set_meta(db, "ledger", _add_all(writer, found, _count(new), progress) or known)
     writer.finish()
+
+
+def _count(keys: dict[Group, list[str]]) -> int:
+    return sum(map(len, keys.values()))
 
 
 _LOST = """

@@ -27,7 +27,7 @@ _WAIT_SECONDS = 60.0
 _MAPPED = 2**31 - 65536
 """Bytes of the database, at most, that are read in place; SQLite's own limit."""
 _FILLING = ("page_size = 16384", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE",
-            "cache_size = -300000", "temp_store = MEMORY", "threads = 2")  # fmt: skip
+            "cache_size = -300000", "temp_store = MEMORY")  # fmt: skip
 """For a database that nobody sees yet: if its making is broken off, it is thrown away."""
 
 

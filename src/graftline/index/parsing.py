@@ -251,8 +251,6 @@ def _listing(files: Any) -> Listing:
     paths, digests = tuple(map(_PATH, files)), list(map(_DIGEST, files))
     sizes = array("Q", map(_SIZE, files))
     packed = bytes.fromhex("".join(digests))  # takes blanks: hence the lengths
-    if len(packed) != 32 * len(paths) or (
-        digests and not min(map(len, digests)) == 64 == max(map(len, digests))
-    ):
+    if len(packed) != 32 * len(paths) or set(map(len, digests)) - {64}:
         raise RefusedError("a file's digest that is not a sha256")
     return paths, packed, sizes.tobytes()

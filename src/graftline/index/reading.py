@@ -1,14 +1,20 @@
-"""Read and parse the objects of a store in chunks: by a process of their own where there are very many."""
+"""Read and parse the objects of a store in chunks: where there are very many, by other processes beside this one."""
 
 from __future__ import annotations
 
 import gc
+import marshal
 import os
 import signal
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graftline.index.chunks import Chunk, parse_chunk
 from graftline.index.sources import Group, Source
@@ -20,53 +26,83 @@ CHUNK = 1000
 """Objects: what many of them share is then looked up once for all of these."""
 MANY = 30_000
 """Objects from which another process saves more than its start costs."""
-_AHEAD = 8
-"""Chunks that a process may be ahead of the writer."""
+_AHEAD = 200
+"""Chunks that a process may be ahead of the writer, which stops now and then to make an index."""
 _WORKERS = 3
 """At most: the writer takes about as long as one of them."""
 
 _source: Source | None = None
-"""In a worker: where it reads."""
+_folder = ""
+"""In a worker: where it reads, and where it leaves what it has parsed."""
 
 
-def chunks(source: Source, keys: dict[Group, list[str]]) -> Iterator[tuple[Chunk, int]]:
-    """Give all objects, group by group and in order, and with each chunk how many keys it is for."""
+@dataclass(slots=True)
+class _Job:
+    group: Group
+    keys: list[str]
+    future: Future[str]
+    chunk: Chunk | None = None
+    """Parsed by this process."""
+
+
+@contextmanager
+def parsed(source: Source, keys: dict[Group, list[str]]) -> Iterator[Iterator[tuple[Group, Chunk, int]]]:
+    """Begin to parse all objects, and give them group by group and in order: a chunk, and for how many keys it is."""
     jobs = [
         (group, names[at : at + CHUNK]) for group, names in keys.items() for at in range(0, len(names), CHUNK)
     ]
     workers = min(_WORKERS, len(os.sched_getaffinity(0)) - 1)
     if sum(map(len, keys.values())) < MANY or workers < 1 or not source.shareable:
-        for group, names in jobs:
-            yield parse_chunk(source, group, names), len(names)
+        yield ((group, parse_chunk(source, group, names), len(names)) for group, names in jobs)
         return
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(source,)) as pool:
-        waiting: deque[tuple[Future[tuple[Any, ...]], int]] = deque()
+    with (
+        tempfile.TemporaryDirectory(prefix="graftline-index-") as folder,
+        ProcessPoolExecutor(workers, context, initializer=_start, initargs=(source, folder)) as pool,
+    ):
+        left = (_Job(group, names, pool.submit(_parsed, group, names)) for group, names in jobs)
+        waiting = deque(islice(left, _AHEAD * workers))  # the workers start while the caller still prepares
         try:
-            for group, names in jobs:
-                waiting.append((pool.submit(_parsed, group, names), len(names)))
-                if len(waiting) >= _AHEAD * workers:
-                    yield _next(waiting)
-            while waiting:
-                yield _next(waiting)
+            yield _in_order(source, waiting, left)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _next(waiting: deque[tuple[Future[tuple[Any, ...]], int]]) -> tuple[Chunk, int]:
-    future, count = waiting.popleft()
-    return Chunk.of_tuple(future.result()), count
+def _in_order(
+    source: Source, waiting: deque[_Job], left: Iterator[_Job]
+) -> Iterator[tuple[Group, Chunk, int]]:
+    while waiting:
+        yield _next(source, waiting)
+        waiting.extend(islice(left, 1))
 
 
-def _start(source: Source) -> None:
-    global _source
+def _next(source: Source, waiting: deque[_Job]) -> tuple[Group, Chunk, int]:
+    """Take the first job's chunk. While a worker is still at it, parse jobs that no worker has begun."""
+    first = waiting.popleft()
+    while first.chunk is None and not first.future.done():
+        idle = next((job for job in reversed(waiting) if job.chunk is None and job.future.cancel()), None)
+        if idle is None:
+            break
+        idle.chunk = parse_chunk(source, idle.group, idle.keys)
+    return first.group, first.chunk or _received(first.future.result()), len(first.keys)
+
+
+def _received(path: str) -> Chunk:
+    file = Path(path)
+    chunk = Chunk.of_tuple(marshal.loads(file.read_bytes()))  # noqa: S302  (our own process wrote it, just now)
+    file.unlink()
+    return chunk
+
+
+def _start(source: Source, folder: str) -> None:
+    global _source, _folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the parent ends it
     threading.Thread(target=_die_with_parent, daemon=True).start()
     gc.disable()  # nothing here refers to itself
-    _source = source
+    _source, _folder = source, folder
 
 
 def _die_with_parent() -> None:
@@ -78,6 +114,13 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _parsed(group: Group, keys: list[str]) -> tuple[Any, ...]:
+def _parsed(group: Group, keys: list[str]) -> str:
+    """Parse objects and write the chunk to a file of its own; return its path.
+
+    Not through the pool's pipe: it holds 64 KiB, a chunk has over a megabyte, and the thread that empties it waits for
+    the writer at each piece, so that the worker stands idle more than half of the time.
+    """
     assert _source is not None
-    return parse_chunk(_source, group, keys).as_tuple()
+    path = f"{_folder}/{group}-{keys[0].replace('/', '-')}"
+    Path(path).write_bytes(marshal.dumps(parse_chunk(_source, group, keys).as_tuple(), 2))
+    return path

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.index.chunks import Chunk
 from graftline.index.parsing import ParsedEntry, Setting
+from graftline.index.schema import OTHER_INDEXES, RECORD_INDEXES
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Numbers = np.ndarray[Any, Any]
 
 BATCH = 4000
 """Rows of records, releases and entries between two flushes."""
@@ -33,10 +36,11 @@ class Writer:
         }  # fmt: skip
         self._listed: list[tuple[int, bytes]] = []
         """Holder and packed files (selecting.unpacked) whose place in the file index is still to be written."""
-        self._heads: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
+        self._heads: list[tuple[Numbers, Numbers]] = []
         self._releases = 0
         self._aliases: dict[tuple[int, int], tuple[int, int]] = {}
         self._pending = 0
+        self._finished_records = False
 
     def reserve(self, digests: list[bytes]) -> None:
         """Give the records of a fresh index their ids in the order in which they will be added."""
@@ -96,14 +100,16 @@ class Writer:
         return self._db.execute("SELECT 1 FROM records WHERE id = ?", (number,)).fetchone() is not None
 
     def _add_releases(self, chunk: Chunk, names: list[int], texts: list[int]) -> None:
-        rows, parts, get = self._rows["releases"], self._rows["parts"], self._object
+        rows, parts = self._rows["releases"], self._rows["parts"]
+        known, ids = self._objects.get, self._object
         for manifest, task, version, content, at, metrics, run, form, files, named in chunk.releases:
             number = self._next_release()
             rows.append((
-                number, names[task], version, manifest, get(content), at, metrics, run, texts[form], files,
+                number, names[task], version, manifest, known(content) or ids(content), at, metrics, run,
+                texts[form], files,
             ))  # fmt: skip
             self._listed.append((-number, files))
-            parts += [(get(record), number, names[name]) for name, record in named]
+            parts += [(known(record) or ids(record), number, names[name]) for name, record in named]
         self._tick(len(chunk.releases))
 
     def add_entry(self, entry: ParsedEntry) -> None:
@@ -140,11 +146,29 @@ class Writer:
         self._listed.clear()
         self._pending = 0
 
+    def finish_records(self) -> None:
+        """Make the indexes of a fresh database that no later row changes; a second call does nothing."""
+        if self._fresh and not self._finished_records:
+            self._finished_records = True
+            self.flush()
+            for statement in RECORD_INDEXES:
+                self._db.execute(statement)
+
     def finish(self) -> None:
-        """Flush, and write the pages of the file index."""
+        """Flush; of a fresh database, write the pages of the file index and make the indexes."""
+        self.finish_records()
         self.flush()
-        if self._heads:
-            self._write_pages()
+        if not self._fresh:
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as pool:  # numpy sorts while SQLite does
+            pages = pool.submit(_sorted_heads, self._heads) if self._heads else None
+            for statement in OTHER_INDEXES:
+                self._db.execute(statement)
+            if pages is not None:
+                self._write_pages(*pages.result())
+        self._heads.clear()
 
     def _tick(self, count: int) -> None:
         self._pending += count
@@ -226,17 +250,19 @@ class Writer:
         shifted = (heads.astype(np.uint64) ^ np.uint64(OFFSET)).view(np.int64)
         self._heads.append((shifted, np.repeat(holders, counts)))
 
-    def _write_pages(self) -> None:
-        import numpy as np
-
-        heads = np.concatenate([part for part, _ in self._heads])
-        holders = np.concatenate([part for _, part in self._heads])
-        self._heads.clear()
-        order = np.argsort(heads, kind="stable")
-        heads, holders = heads[order], holders[order]
+    def _write_pages(self, heads: Numbers, holders: Numbers) -> None:
         rows = (
             (number, int(part[0]), int(part[-1]), part.tobytes(), holders[start : start + PAGE].tobytes())
             for number, start in enumerate(range(0, len(heads), PAGE))
             for part in [heads[start : start + PAGE]]
         )
         self._db.executemany("INSERT INTO file_pages VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def _sorted_heads(parts: list[tuple[Numbers, Numbers]]) -> tuple[Numbers, Numbers]:
+    """Return the beginnings of digests in order, and the holder of each."""
+    import numpy as np
+
+    heads = np.concatenate([part for part, _ in parts])
+    order = np.argsort(heads)
+    return heads[order], np.concatenate([part for _, part in parts])[order]
