@@ -22,11 +22,11 @@ from graftline.index.sources import Group, Source
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-CHUNK = 1000
+CHUNK = 4000
 """Objects: what many of them share is then looked up once for all of these."""
 MANY = 30_000
 """Objects from which another process saves more than its start costs."""
-_AHEAD = 200
+_AHEAD = 50
 """Chunks that a process may be ahead of the writer, which stops now and then to make an index."""
 _WORKERS = 3
 """At most: the writer takes about as long as one of them."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,7 +37,6 @@ class Runs:
         return iter(self.stretches)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -100,11 +100,16 @@ def _no_mask(*_: Any, **__: Any) -> None:
     return None
 
 
+@cache
 def register() -> None:
-    """Make `attn_implementation="graftline_packed"` known to transformers."""
+    """Make `attn_implementation="graftline_packed"` known to transformers.
+
+    torch.compile leaves the function alone. It is told so here: that loads the compiler, for half a second or more,
+    which whoever only reads parameters would wait for.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    AttentionInterface.register(NAME, packed_attention)
+    AttentionInterface.register(NAME, torch.compiler.disable(packed_attention))
     AttentionMaskInterface.register(NAME, _no_mask)
 
 
