@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from graftline.dataset import Feature, ImageColumn, Schema, TextColumn, TokensColumn
 from graftline.errors import InputError, nearest
 from graftline.params import Params, parse
+from graftline.rows.blocklist import Blocklist
 from graftline.yamlfile import load_yaml
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -43,6 +44,7 @@ class NearDuplicates(Params):
     """
 
 
+Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -55,6 +57,12 @@ class Erased(Params):
 
     subjects: tuple[Hex32, ...] = ()
     """Keyed hashes of persons' ids, as in rows.parquet."""
+
+    key: Hex16 | None = None
+    """The check value of the subjects' key: with another key nobody would be recognized."""
+
+    def as_blocklist(self) -> Blocklist:
+        return Blocklist(self.rows, self.subjects, self.key)
 
 
 class _Column(Params):

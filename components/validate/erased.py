@@ -75,8 +75,10 @@ def subjects_key(contract: Contract, blocked: Blocklist) -> bytes:
     Raises:
         InputError: there is none and none can be made, or it is not the one that persons were erased with.
     """
-    key = load_key(create=not (contract.erased.subjects or blocked.subjects))
-    check_key(blocked, key)
+    listed = contract.erased.as_blocklist()
+    key = load_key(create=not (listed.subjects or blocked.subjects))
+    for known in (listed, blocked):
+        check_key(known, key)
     return key
 
 

@@ -97,11 +97,12 @@ def _remove(
 
 def _block(store: Store, root: Path, plan: Plan, wanted: Target) -> None:
     subjects = plan.target if plan.kind == "subject" else []
+    key = wanted.key if subjects else None
     for task in plan.tasks:
-        block(store, task, plan.digests, subjects, key=wanted.key if subjects else None)
+        block(store, task, plan.digests, subjects, key=key)
         contract = root / "data" / task / "expectations.yaml"
         if contract.is_file():
-            block_in_contract(contract, plan.digests, subjects)
+            block_in_contract(contract, plan.digests, subjects, key=key)
 
 
 def _rewrite_raw(root: Path, task: str, contract: Contract, wanted: Target, plan: Plan) -> None:

@@ -14,7 +14,7 @@ from graftline.audit.erase_raw import Found, Target, find_rows
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError
-from graftline.rows.blocklist import check_all
+from graftline.rows.blocklist import check_all, check_key
 from graftline.rows.erasing import digests_at, shards_with
 from graftline.rows.finding import find
 from graftline.rows.segments import Kind
@@ -100,6 +100,8 @@ def make_plan(
 
     if wanted.subject is not None:
         check_all(store, wanted.key)
+        for contract in contracts.values():
+            check_key(contract.erased.as_blocklist(), wanted.key)
     plan = Plan(identity_of(store, kind, target), kind, target)
     digests = [bytes.fromhex(value) for value in target]
     index_kind: Kind = "rows" if kind == "row" else "subjects"

@@ -110,21 +110,29 @@ def count_blocked(rows_parquet: Path, blocklist: Blocklist) -> int:
     return count
 
 
-def block_in_contract(path: Path, rows: Iterable[str], subjects: Iterable[str]) -> bool:
-    """Add to `erased` of a contract's YAML file, comments kept; return whether it changed."""
+def block_in_contract(
+    path: Path, rows: Iterable[str], subjects: Iterable[str], *, key: bytes | None = None
+) -> bool:
+    """Add to `erased` of a contract's YAML file, comments kept; return whether it changed.
+
+    Args:
+        key: of the subjects' hashes. Raises InputError if it is not that of those in the list.
+    """
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
     text = path.read_text()
     document = parse_yaml_for_update(text, path)
     listed = document.get("erased") or {}
-    known = Blocklist(tuple(listed.get("rows", ())), tuple(listed.get("subjects", ())))
-    more = known.union(rows, subjects)
-    if (set(more.rows), set(more.subjects)) == (set(known.rows), set(known.subjects)):
+    known = Blocklist(tuple(listed.get("rows", ())), tuple(listed.get("subjects", ())), listed.get("key"))
+    if key:
+        check_key(known, key)
+    more = known.union(rows, subjects, check_value(key) if key else None)
+    if more == known.union((), ()):
         return False
     document["erased"] = {
-        name: list(values)
-        for name, values in {"rows": more.rows, "subjects": more.subjects}.items()
-        if values
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in more.as_dict().items()
+        if value
     }
     write_atomic(path, dumps_yaml(document).encode())
     return True
