@@ -14,7 +14,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from graftline.digests import sha256_file
-from graftline.exports.values import pins
+from graftline.locks import pins
 
 
 def sbom(target: str, lock: Path) -> str:
@@ -23,7 +23,7 @@ def sbom(target: str, lock: Path) -> str:
         Component(
             name=name, version=version, purl=PackageURL("pypi", None, name, version), bom_ref=f"{name}=={version}"
         )
-        for name, version in pins(lock.read_bytes())
+        for name, version, _ in pins(lock.read_bytes())
     ]  # fmt: skip
     digest = sha256_file(lock)
     image = Component(

@@ -15,7 +15,7 @@ from graftline.components.evaluate.predict import Predictions, predict
 from graftline.components.evaluate.quality import Quality, assess
 from graftline.components.finetune.params import FinetuneParams
 from graftline.dataset import ImageColumn, Schema, read_schema
-from graftline.records import Dependency
+from graftline.records import COMPARED, Dependency
 from graftline.training.randomness import seed_everything
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _compare(context: Context, params: EvaluateParams, predictions: Predictions)
         seed=params.seed,
     )
     if comparison:
-        context.draft.dependencies.append(Dependency("champion", comparison.digest))
+        context.draft.dependencies.append(Dependency(COMPARED, comparison.digest))
     return comparison
 
 

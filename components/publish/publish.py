@@ -18,8 +18,9 @@ from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.durable import write_atomic
 from graftline.environment import lock_bytes
 from graftline.errors import GraftlineError, InputError, RefusalError
-from graftline.releases.catalogue import CHAMPION, Release
+from graftline.releases.catalogue import Release
 from graftline.releases.evidence import Evidence, keep
+from graftline.releases.layout import CHAMPION
 from graftline.releases.publishing import Draft, Receipt, open_publication, publish
 from graftline.rows.blocklist import check_key, count_blocked, has_subjects, read_blocklist
 from graftline.rows.building import build

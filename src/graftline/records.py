@@ -27,6 +27,8 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://graftline.dev/component/v1"
 BUILDER = "https://graftline.dev/builder/v1"
+COMPARED = "champion"
+"""The input that an evaluation was only compared with: nothing of it went into the output."""
 
 
 @dataclass(frozen=True)

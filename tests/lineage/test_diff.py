@@ -18,7 +18,7 @@ from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.lineage.diff import Cause, Change, compare
 from graftline.lineage.diff_chain import Chain, read_chain, step_of
-from graftline.lineage.diff_code import changed_files, read_packages
+from graftline.lineage.diff_code import changed_files
 from graftline.lineage.diff_rows import compare_rows
 from graftline.records import Dependency, Draft, Record, write_record
 from graftline.releases.publishing import Draft as Release
@@ -173,11 +173,6 @@ def test_changed_packages_are_named_and_explain_the_environments_version(runs: A
         Change("rich", None, "3"),
         Change("torch", "2.13", "2.14"),
     )
-
-
-def test_a_lock_is_read_as_its_pins() -> None:
-    lock = b"# made by a tool\nTorch==2.13.0\n    # via x\nruamel.yaml[jinja2]==0.1 ; python_version < '4'\n-r x\n"
-    assert read_packages(lock) == {"torch": "2.13.0", "ruamel-yaml": "0.1"}
 
 
 def git(repository: Path, *arguments: str) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 from graftline.digests import digest_path, sha256_bytes
 from graftline.environment import ROOT, code_revision
 from graftline.errors import GraftlineError, InputError
+from graftline.locks import pins
 from graftline.records import Record
 from graftline.store import MissingError, Store
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
-_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;#]+)\s*(?:;\s*([^#\\]+?))?\s*\\?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def package_differences(lock: bytes) -> list[str]:
     from packaging.markers import InvalidMarker, Marker
 
     found = []
-    for name, pinned, marker in _PIN.findall(lock.decode(errors="replace")):
+    for name, pinned, marker in pins(lock):
         try:
             if marker and not Marker(marker).evaluate():
                 continue

@@ -18,7 +18,7 @@ from graftline.audit.verify_findings import Finding, Verdict
 from graftline.audit.verify_hashing import Hashed, Progress, State, hash_all, hashers_of
 from graftline.audit.verify_inventory import Inventory
 from graftline.audit.verify_ledger import LedgerState, verify_aliases, verify_ledger
-from graftline.audit.verify_naming import UNTOLD, find_named, parse_name
+from graftline.audit.verify_naming import UNTOLD, find_named
 from graftline.audit.verify_others import bundle_parts, verify_bundles, verify_keys, verify_notes
 from graftline.audit.verify_records import Records, verify_records
 from graftline.audit.verify_releases import (
@@ -29,6 +29,7 @@ from graftline.audit.verify_releases import (
 )
 from graftline.audit.verify_rows import RowIndexes, verify_rows
 from graftline.digests import sha256_bytes
+from graftline.releases.layout import parse_reference
 from graftline.signing.keys import load_keyring
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class _Verification:
         self, store: Store, name: str | None, options: Options, began: float, hashed: dict[str, Hashed | None]
     ) -> None:
         if name is not None:
-            parse_name(name)  # before anything is read
+            parse_reference(name)  # before anything is read
         self._store, self._name, self._options, self._began = store, name, options, began
         self._only: tuple[str, int] | None = None
         self.inventory = Inventory(store, options.readers)

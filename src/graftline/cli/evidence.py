@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graftline.cli.anchors import read_checkpoints
 from graftline.cli.stores import STORE, open_given
 from graftline.errors import InputError
 
 if TYPE_CHECKING:
     from graftline.audit.evidence import Written
-    from graftline.ledger.checkpoint import Checkpoint
 
 
 def evidence(
@@ -48,7 +48,7 @@ def evidence(
     opened = open_given(store)
     written = write_evidence(
         opened, resolve(opened, model), out, load_keyring().signer(), checkout=ROOT, with_model=with_model,
-        kept=[_read_checkpoint(given) for given in checkpoint or []], progress=_progress,
+        kept=list(read_checkpoints(checkpoint or []).values()), progress=_progress,
     )  # fmt: skip
     if as_json:
         points = {point["point"]: point["coverage"] for point in written.index["annex_iv"]}
@@ -59,15 +59,6 @@ def evidence(
         print(json.dumps(value, indent=2))
     else:
         _tell(written)
-
-
-def _read_checkpoint(given: str) -> Checkpoint:
-    """Return the checkpoint that is given as text, or in a file."""
-    from graftline.ledger.checkpoint import ORIGIN, parse_checkpoint
-
-    if given.startswith(ORIGIN):
-        return parse_checkpoint(given, where="--checkpoint")
-    return parse_checkpoint(Path(given).read_text(encoding="utf-8", errors="replace"), where=given)
 
 
 def _progress(line: str) -> None:

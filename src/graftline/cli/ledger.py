@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graftline.cli.anchors import read_checkpoints
 from graftline.cli.stores import STORE, open_given
 from graftline.errors import InputError
 
 if TYPE_CHECKING:
-    from graftline.ledger.checkpoint import Checkpoint
     from graftline.ledger.entries import Entry
     from graftline.ledger.log import Ledger
     from graftline.ledger.verification import Verdict
@@ -106,7 +105,7 @@ def verify(
     from graftline.ledger.verification import remember_verified, verify_ledger
 
     opened = open_given(store)
-    kept, first_key = _read_checkpoints(checkpoint or []), _fingerprint(key)
+    kept, first_key = read_checkpoints(checkpoint or []), _fingerprint(key)
     try:
         with _counting() as progress:
             verdict = verify_ledger(opened, checkpoints=kept, first_key=first_key, progress=progress)
@@ -160,25 +159,6 @@ def _note(ledger: Ledger) -> str | None:
         return make_checkpoint(ledger, load_keyring(create=False).signer()).note
     except (InputError, RefusalError):
         return None
-
-
-def _read_checkpoints(given: list[str]) -> dict[str, Checkpoint]:
-    """Return each checkpoint by what to call it: it is given as text, or as the file that holds it."""
-    from graftline.ledger.checkpoint import ORIGIN, parse_checkpoint
-
-    found = {}
-    for number, text in enumerate(given, start=1):
-        name = f"--checkpoint {number}" if text.startswith(ORIGIN) else text
-        if not text.startswith(ORIGIN):
-            try:
-                text = Path(text).read_text(encoding="utf-8")
-            except (OSError, ValueError):
-                raise InputError(
-                    "--checkpoint", f"'{text[:80]}', neither a checkpoint nor a file that can be read",
-                    expected="what `graftline ledger checkpoint` printed, or a file with it",
-                ) from None  # fmt: skip
-        found[name] = parse_checkpoint(text, where=name)
-    return found
 
 
 def _fingerprint(key: str | None) -> str | None:

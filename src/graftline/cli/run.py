@@ -175,7 +175,8 @@ def _run_in_containers(task: str, store_url: str) -> list[StageRun]:
 def _outdated(receipt_folder: Path, store_url: str) -> str:
     """Return why evaluate and publish must run again although nothing that DVC watches changed; "" if not."""
     from graftline.canonical import read_json
-    from graftline.releases.catalogue import CHAMPION, list_releases
+    from graftline.releases.catalogue import list_releases
+    from graftline.releases.layout import CHAMPION
     from graftline.store import open_store
 
     receipt = read_json(receipt_folder / "release.json")

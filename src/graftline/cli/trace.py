@@ -126,8 +126,10 @@ def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool)
 
 
 def _add_input(step: Tree, found: Trace, given: Input) -> None:
+    from graftline.records import COMPARED
+
     notes = ", ".join(f"{name} {value}" for name, value in given.annotations.items())
-    if given.sha256 in found.compared and given.name == "champion":
+    if given.sha256 in found.compared and given.name == COMPARED:
         releases = ", ".join(found.compared[given.sha256]) or "a release that the store lacks"
         step.add(_line(f"compared with {releases}  {given.sha256[:12]}", "dim"))
         return

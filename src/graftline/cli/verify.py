@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from graftline.cli.anchors import CHECKPOINT, KEY
-from graftline.cli.shown import cell, plain, terminal
+from graftline.cli.anchors import CHECKPOINT, KEY, read_checkpoints
+from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
 
 if TYPE_CHECKING:
     from graftline.audit.verify import Finding, Options, Verdict
-    from graftline.ledger.checkpoint import Checkpoint
 
 _SHOWN = 200
 
@@ -98,24 +97,9 @@ def verify_options(
         raise InputError(
             "--key", repr(key), expected="at least the first 16 hexadecimal digits of a key's id"
         )
-    kept = {f"--checkpoint {number}": _checkpoint(text) for number, text in enumerate(checkpoints, start=1)}
-    bar = _Progress()
+    kept, bar = read_checkpoints(checkpoints), _Progress()
     options = Options(kept, key or None, sample, resume=resume, progress=bar)
     return options if not seed else Options(kept, key or None, sample, seed, resume=resume, progress=bar)
-
-
-def _checkpoint(given: str) -> Checkpoint:
-    from graftline.errors import InputError
-    from graftline.ledger.checkpoint import parse_checkpoint
-
-    if given.startswith("graftline.dev/"):
-        return parse_checkpoint(given, where="--checkpoint")
-    try:
-        return parse_checkpoint(Path(given).read_text(encoding="utf-8"), where=given)
-    except (OSError, UnicodeDecodeError):
-        raise InputError(
-            "--checkpoint", f"'{plain(given, 80)}'", expected="a checkpoint's text, or a file that holds one"
-        ) from None
 
 
 class _Progress:

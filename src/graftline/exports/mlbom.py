@@ -9,7 +9,8 @@ from typing import Any
 
 from graftline import __version__
 from graftline.exports.facts import CODE, IMAGE, LOCK, Facts, Step
-from graftline.exports.values import intervals, package_url, parameters, pins, raw_files, uuid_of
+from graftline.exports.values import intervals, package_url, parameters, raw_files, uuid_of
+from graftline.locks import pins
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODELS = ("trunk", "model")
@@ -176,7 +177,7 @@ def _packages(lock: bytes | None) -> list[dict[str, Any]]:
             "type": "library", "bom-ref": package_url(name, version), "name": name, "version": version,
             "purl": package_url(name, version),
         }
-        for name, version in dict.fromkeys(pins(lock or b""))
+        for name, version in dict.fromkeys((pin.name, pin.version) for pin in pins(lock or b""))
     ]  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +12,6 @@ from graftline.exports.facts import Step
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://graftline.dev/exports/v1")
 """Of the UUIDs that some standards want: the same record has the same one in every export."""
-_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")
 _LOW, _HIGH = "_low", "_high"
 
 
@@ -53,12 +51,6 @@ def intervals(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, tuple[fl
             continue
         bounds = values.get(name + _LOW), values.get(name + _HIGH)
         yield name, value, None if bounds[0] is None or bounds[1] is None else (bounds[0], bounds[1])
-
-
-def pins(lock: bytes) -> list[tuple[str, str]]:
-    """Return name and version of each package that a lock pins, in the lock's order."""
-    lines = lock.decode("utf-8", "replace").splitlines()
-    return [(found[1], found[2]) for line in lines if (found := _PIN.match(line))]
 
 
 def package_url(name: str, version: str) -> str:

@@ -22,11 +22,11 @@ from graftline.index.parsing import (
     check_setting,
     check_text,
     parse_entry,
-    parse_lock,
     parse_manifest,
     parse_record,
 )
 from graftline.index.sources import KEYS, Group, Source
+from graftline.locks import versions
 
 InputRow = tuple[int, bytes, bytes | None, str | None, int | None, bytes | None]
 """Name, content, record of what made it, annotations as JSON, layout, files."""
@@ -176,4 +176,4 @@ def _entry(chunk: Chunk, key: str, data: bytes) -> None:
 def _lock(chunk: Chunk, key: str, data: bytes) -> None:
     if sha256_bytes(data) != key[6:70]:
         raise RefusedError("not what it is named after")
-    chunk.locks.append((key[6:70], parse_lock(data)))
+    chunk.locks.append((key[6:70], versions(data)))

@@ -17,7 +17,6 @@ from graftline.records import PREDICATE, STATEMENT
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _RUN = re.compile(r"(?P<run>.+)-[0-9a-f]{16}")
-_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?==([A-Za-z0-9][A-Za-z0-9.!+_-]*)")
 _PATH, _DIGEST, _SIZE = itemgetter("path"), itemgetter("sha256"), itemgetter("size")
 MAX_OBJECT = 64 << 20
 """The most bytes of one record or manifest that the index parses."""
@@ -188,20 +187,6 @@ def parse_run(data: bytes, key: str) -> IndexedRun:
         )  # fmt: skip
     except (RefusedError, KeyError) as error:
         raise InputError(f"runs/{key}.json", f"not the record of a run ({error})") from None
-
-
-def parse_lock(data: bytes) -> dict[str, str]:
-    """Return the pinned version of each package, by its PEP 503 name."""
-    found = {}
-    for line in data.decode(errors="replace").splitlines():
-        if match := _PIN.match(line.strip()):
-            found[package_name(match[1])] = match[2]
-    return found
-
-
-def package_name(name: str) -> str:
-    """Return the one spelling that equal names share (https://peps.python.org/pep-0503/#normalized-names)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def run_key(publication: str) -> str | None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from graftline.errors import BusyError, InputError, nearest
 from graftline.index import files, matching, reaching
-from graftline.index.parsing import package_name
 from graftline.index.rows import (
     AliasChange,
     FileHolder,
@@ -21,6 +20,8 @@ from graftline.index.rows import (
     Reached,
 )
 from graftline.index.selecting import records_by_id, releases_by_id
+from graftline.locks import package_name
+from graftline.releases.layout import CHAMPION
 from graftline.store import MissingError, Store
 
 _HISTORY = """
@@ -80,7 +81,7 @@ class Index:
         if selector.isascii() and selector.isdecimal() and len(selector) < 16:
             version: int | None = int(selector)
         else:
-            version = aliases.get(selector or "champion")
+            version = aliases.get(selector or CHAMPION)
         found = None if version is None else self.release(task, version)
         if found is None:
             raise self._no_release(task, selector, aliases)
@@ -93,7 +94,7 @@ class Index:
             return InputError(f"task '{task}'", f"no release in {self.store.url}{close}")
         named = "".join(f", {name} is {version}" for name, version in sorted(aliases.items()))
         return InputError(
-            f"task '{task}'", f"no release '{selector or 'champion'}'",
+            f"task '{task}'", f"no release '{selector or CHAMPION}'",
             expected=f"one of the versions up to {have[0]}{named}",
         )  # fmt: skip
 

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 
 from graftline.index.rows import IndexedRecord, Reached
 from graftline.index.selecting import Query, records_by_id, releases_by_id
+from graftline.records import COMPARED
 
 # CROSS JOIN: the tables in this order. There are no statistics, since gathering them would take longer than the index.
-COMPARED = "champion"
-"""The input that an output was only compared with: it was not made from it."""
-
 # An input that names a record leads to that record alone. One that names none, such as a base checkpoint that is an
 # earlier output, leads to every record of its content.
 _UP = """

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.lineage.diff_chain import CHAMPION, LOCK, Chain, Step, read_chain
+from graftline.lineage.diff_chain import LOCK, Chain, Step, read_chain
 from graftline.lineage.diff_code import changed_files, packages_of, runs_in_a_step
 from graftline.lineage.diff_metrics import MetricChange, metric_changes
+from graftline.records import COMPARED
 
 if TYPE_CHECKING:
     from graftline.store import Store
@@ -169,7 +170,7 @@ class _Walk:
         """Yield inputs that no step made: raw data, the contract, a corpus, a base checkpoint."""
         for name in dict.fromkeys([*a.inputs, *b.inputs]):
             one, two = a.inputs.get(name), b.inputs.get(name)
-            if name == CHAMPION or any(given and given.record for given in (one, two)):
+            if name == COMPARED or any(given and given.record for given in (one, two)):
                 continue
             if (one and one.sha256) == (two and two.sha256):
                 continue

@@ -16,7 +16,7 @@ from graftline.store import MissingError
 if TYPE_CHECKING:
     from graftline.store import Store
 
-CODE, LOCK, IMAGE, CHAMPION = "code", "requirements.lock", "image", "champion"
+CODE, LOCK, IMAGE = "code", "requirements.lock", "image"
 """Dependencies that are no data: what ran, and the release that it was compared with."""
 ROOTSTOCK = "rootstock"
 """The checkpoint that pretraining began with."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graftline.digests import sha256_bytes
+from graftline.locks import versions
 from graftline.store import MissingError
 
 if TYPE_CHECKING:
     from graftline.store import Store
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;#\\]+)", re.MULTILINE)
 _RUNNING = ("src/graftline/", "components/")
 
 
@@ -55,10 +55,4 @@ def packages_of(store: Store, digest: str) -> dict[str, str] | None:
         data = store.get(f"locks/{digest}.txt").data
     except MissingError:
         return None
-    return read_packages(data) if sha256_bytes(data) == digest else None
-
-
-def read_packages(lock: bytes) -> dict[str, str]:
-    """Return the version of each package of a lock; names as PEP 503 normalises them."""
-    found = _PIN.findall(lock.decode(errors="replace"))
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+    return versions(data) if sha256_bytes(data) == digest else None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from graftline.digests import digest_files, list_files, sha256_file
 from graftline.errors import InputError
 from graftline.index import FileHolder, Index, Match, Reached
-from graftline.index.reaching import COMPARED
 from graftline.lineage.trace import one_match
+from graftline.records import COMPARED
 
 if TYPE_CHECKING:
     from graftline.rows.finding import RowHit

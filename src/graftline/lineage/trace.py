@@ -10,9 +10,10 @@ from typing import Any
 from graftline.digests import RECORD, sha256_bytes
 from graftline.errors import InputError
 from graftline.index import AliasChange, Index, IndexedRecord, IndexedRelease, IndexedRun, Match
-from graftline.index.reaching import COMPARED, in_order
+from graftline.index.reaching import in_order
 from graftline.index.selecting import as_indexed
 from graftline.index.sources import read_file
+from graftline.records import COMPARED
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
 _SHOWN = 5

@@ -6,18 +6,22 @@ The ledger says it, after every entry was verified. What lies in the store witho
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from graftline.errors import InputError
 from graftline.ledger import Entry, Ledger
 from graftline.ledger.entries import entry_key
-from graftline.releases.layout import ALIAS, MANIFEST, VERSION_KEY, check_task, read_manifest, release_key
+from graftline.releases.layout import (
+    CHAMPION,
+    MANIFEST,
+    VERSION_KEY,
+    check_task,
+    parse_reference,
+    read_manifest,
+    release_key,
+)
 from graftline.store import MissingError, Store
-
-CHAMPION = "champion"
-_VERSION = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,9 @@ def resolve(store: Store, reference: str) -> Release:
     Raises:
         InputError: there is none; the line lists what there is. Or its manifest, alias or ledger was changed.
     """
-    task, at, selector = reference.partition("@")
-    check_task(task)
-    selector = selector if at else CHAMPION
-    if _VERSION.fullmatch(selector):
-        return _find(store, Ledger(store), task, int(selector))
-    if not ALIAS.fullmatch(selector):
-        raise InputError(f"release '{reference}'", f"'{selector}'", expected="task@version or task@alias")
+    task, selector = parse_reference(reference)
+    if isinstance(selector, int):
+        return _find(store, Ledger(store), task, selector)
     ledger, entry = _decided(store, task, selector)
     if entry is None:
         raise _no_release(store, task, f"no alias '{selector}'")

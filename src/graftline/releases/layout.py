@@ -12,10 +12,25 @@ from graftline.signing.model import MODEL_SIGNATURE
 from graftline.store import Store, check_key
 
 CLAIM, MANIFEST, RECORDS = "claim.json", "manifest.json", "records/"
+CHAMPION = "champion"
+"""The alias that a name without one means."""
 ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 VERSION_KEY = re.compile(r"releases/([^/]+)/([1-9][0-9]*)/(claim|manifest)\.json")
+_NUMBER = re.compile(r"[0-9]{1,15}")
 _TASK = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def parse_reference(reference: str) -> tuple[str, int | str]:
+    """Return task and version, or task and alias, of `task@version`, `task@alias` or `task`. Raises InputError."""
+    task, at, selector = reference.partition("@")
+    check_task(task)
+    selector = selector if at else CHAMPION
+    if _NUMBER.fullmatch(selector):
+        return task, int(selector)
+    if not ALIAS.fullmatch(selector):
+        raise InputError(f"release '{reference}'", f"'{selector}'", expected="task@version or task@alias")
+    return task, selector
 
 
 def release_key(task: str, version: int) -> str:

@@ -19,9 +19,10 @@ from graftline.digests import FileDigest, digest_files, sha256_bytes, sha256_fil
 from graftline.durable import write_atomic
 from graftline.errors import InputError
 from graftline.ledger import Entry, Fact, Ledger, utc_now
-from graftline.releases.catalogue import CHAMPION, Release, pointed_at, read_release
+from graftline.releases.catalogue import Release, pointed_at, read_release
 from graftline.releases.evidence import Evidence, check, check_revoked, keep, put
 from graftline.releases.layout import (
+    CHAMPION,
     CLAIM,
     MANIFEST,
     RECORDS,

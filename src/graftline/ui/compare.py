@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from graftline.releases.catalogue import CHAMPION
+from graftline.releases.layout import CHAMPION
 from graftline.ui.addresses import diff_page
 from graftline.ui.views import Ask, NoPageError, View
 

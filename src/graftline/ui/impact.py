@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graftline.errors import InputError
+from graftline.records import COMPARED
 from graftline.ui.addresses import impact_page
-from graftline.ui.nodes import COMPARED
 from graftline.ui.views import Ask, NoPageError, View
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from graftline.releases.catalogue import CHAMPION
+from graftline.releases.layout import CHAMPION
 from graftline.ui.addresses import release_page, task_page
 from graftline.ui.charts import Chart, Sample, draw, natural, sparkline, with_interval, without_interval
 from graftline.ui.values import finite, moment, number

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from graftline.records import COMPARED
 from graftline.ui.addresses import impact_page, record_page, release_page
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ MOST = 2000
 """Nodes on one page."""
 DECADE = 20
 """Versions in a group of groups, once there are more than that."""
-COMPARED = "champion"
-"""The name of an input that was measured against, and is no part of what was made."""
 
 
 @dataclass
