@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.figures import Figure
-from graftline.audit.verify_hashing import hash_all, hashers_of
+from graftline.audit.verify.hashing import hash_all, hashers_of
 from graftline.store import Store, open_store
 
 BUFFER = 256 << 10

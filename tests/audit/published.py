@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graftline.audit.erase import Plan, Target, erase
+from graftline.audit.erase.erasing import Plan, Target, erase
 from graftline.canonical import canonical_json
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.ledger import Ledger, key_event

@@ -19,13 +19,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from graftline import environment
-from graftline.audit.erase import PAYLOAD_TYPE, Target, erase
-from graftline.audit.erase_dvc import add_raw
-from graftline.audit.erase_plan import Plan, identity_of, make_plan, plan_key, receipt_key
-from graftline.audit.erase_raw import find_rows, rewrite
-from graftline.audit.erase_stored import PLAN_TYPE, store_plan, stored_plan
+from graftline.audit.erase.dvc_content import add_raw
+from graftline.audit.erase.erasing import PAYLOAD_TYPE, Target, erase
+from graftline.audit.erase.plan import Plan, identity_of, make_plan, plan_key, receipt_key
+from graftline.audit.erase.raw import find_rows, rewrite
+from graftline.audit.erase.stored import PLAN_TYPE, store_plan, stored_plan
 from graftline.audit.raw_row import digests_of, task_contracts
-from graftline.audit.verify import verify
+from graftline.audit.verify.verifying import verify
 from graftline.canonical import canonical_json
 from graftline.cli.erase import erase as erase_command
 from graftline.component import main

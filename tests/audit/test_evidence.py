@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 from made import LOCK, LOCK_DIGEST, RAW, release
 from servers import moto_endpoint, moto_url
 
-from graftline.audit import evidence_verifier
-from graftline.audit.evidence import VERIFIER, Evidence, _write_zip, collect, write_evidence
-from graftline.audit.evidence_annex import POINTS, index
-from graftline.audit.evidence_page import page
+from graftline.audit.evidence import verifier
+from graftline.audit.evidence.annex import POINTS, index
+from graftline.audit.evidence.page import page
+from graftline.audit.evidence.writing import VERIFIER, Evidence, _write_zip, collect, write_evidence
 from graftline.canonical import canonical_json
 from graftline.cli.evidence import evidence as command
 from graftline.digests import FileDigest, digest_files, sha256_bytes
@@ -88,7 +88,7 @@ def write(path: Path, members: Members) -> Path:
 
 
 def problems(path: Path, key: str | None = None) -> list[str]:
-    checks, _ = evidence_verifier.verify(path, key)
+    checks, _ = verifier.verify(path, key)
     return [problem for check in checks for problem in check.problems]
 
 
@@ -175,7 +175,7 @@ def test_a_member_that_is_missing_renamed_or_there_twice_is_found(made: Path, tm
         rest = {other: data for other, data in members.items() if other != name}
         path = write(tmp_path / "changed.zip", rest)
         if name == "files.json":
-            with pytest.raises(evidence_verifier.UnusableError, match=r"files\.json is missing"):
+            with pytest.raises(verifier.UnusableError, match=r"files\.json is missing"):
                 problems(path)
         else:
             assert problems(path), f"{name} is missing and nothing was found"
@@ -198,7 +198,7 @@ def test_any_changed_byte_of_the_zip_file_itself_is_found_or_changes_no_member(
         path.write_bytes(changed)
         try:
             found = bool(problems(path))
-        except evidence_verifier.UnusableError:
+        except verifier.UnusableError:
             found = True
         assert found or members_of(path) == members
 
@@ -275,14 +275,14 @@ def test_a_change_is_found_even_if_a_trusted_key_signed_the_list_anew(
 @pytest.mark.parametrize("folder", [True, False])
 def test_a_lone_raw_file_is_held_against_the_digest_that_the_record_names(made: Path, folder: bool) -> None:
     """Raw data of one file has that file's digest, or that of the folder that holds nothing else."""
-    evidence = evidence_verifier.verify(made)[1]
+    evidence = verifier.verify(made)[1]
     (record,) = [r for r in evidence.records.values() if raw_of(r)]
     raw, one = raw_of(record)[0], FileDigest("part-1.parquet", 5, "a" * 64)
     raw["annotations"]["files"] = [one.as_dict()]
     raw["digest"]["sha256"] = digest_files([one]) if folder else one.sha256
-    assert list(evidence_verifier.check_chain(evidence)) == []
+    assert list(verifier.check_chain(evidence)) == []
     raw["annotations"]["files"][0]["sha256"] = "b" * 64
-    assert [line.partition(": ")[2] for line in evidence_verifier.check_chain(evidence)] == [
+    assert [line.partition(": ")[2] for line in verifier.check_chain(evidence)] == [
         "its list of raw files does not give their digest"
     ]
 
@@ -315,12 +315,12 @@ def test_evidence_made_anew_with_another_key_holds_only_until_the_key_is_given(
     release(other, tmp_path / "run")
     forged = make(other, tmp_path, "forged.zip")
     assert problems(forged) == []
-    assert evidence_verifier.main([str(forged), "--key", forger.keyid]) == 0
+    assert verifier.main([str(forged), "--key", forger.keyid]) == 0
     known = json.loads(members_of(made)["index.json"])["ledger"]["first_key"]
     assert problems(forged, known) == [
         f"{known} neither began the ledger nor signed the checkpoint; {forger.keyid} did"
     ]
-    assert evidence_verifier.main([str(forged), "--key", known]) == 1
+    assert verifier.main([str(forged), "--key", known]) == 1
 
 
 def test_the_same_release_and_ledger_give_the_same_bytes(
@@ -371,8 +371,8 @@ def test_without_the_model_its_bytes_are_there_by_digest_and_can_be_compared(
     (listed,) = json.loads(members["index.json"])["by_digest_only"]
     assert (listed["path"], listed["sha256"]) == ("model.safetensors", sha256_bytes(b"model"))
     folder = Path(store.url) / "releases" / "digits" / "1"
-    assert evidence_verifier.main([str(path), "--release", str(folder)]) == 0
-    assert evidence_verifier.main([str(path), "--release", str(tmp_path)]) == 1
+    assert verifier.main([str(path), "--release", str(folder)]) == 0
+    assert verifier.main([str(path), "--release", str(tmp_path)]) == 1
     assert "model.safetensors: missing" in capsys.readouterr().out
 
 
@@ -401,7 +401,7 @@ def test_a_kept_checkpoint_shows_that_the_ledger_only_grew(tmp_path: Path) -> No
     command("digits@1", path, checkpoint=[kept.line], store=store.url)
     assert kept.size < Ledger(store).tree.size
     for given in (kept.line, str(tmp_path / "kept.txt"), now):
-        assert evidence_verifier.main([str(path), "--checkpoint", given]) == 0
+        assert verifier.main([str(path), "--checkpoint", given]) == 0
     other = open_store(str(tmp_path / "other"))
     release(other, tmp_path / "three")
     rewritten = replace(kept, root=bytes(32))
@@ -421,7 +421,7 @@ def test_a_kept_checkpoint_shows_that_the_ledger_only_grew(tmp_path: Path) -> No
 
 
 def checked(path: Path, checkpoint: str) -> str:
-    checks, _ = evidence_verifier.verify(path, checkpoint=checkpoint)
+    checks, _ = verifier.verify(path, checkpoint=checkpoint)
     return "; ".join(problem for check in checks for problem in check.problems)
 
 

@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_repository import add_raw, command, git, make_repository, run_components
 
 from graftline import environment, records
-from graftline.audit import checkouts
-from graftline.audit.reproduce import reproduce as make_again
-from graftline.audit.reproduction import PAYLOAD_TYPE, compare_metrics
-from graftline.audit.verify import Options, verify
+from graftline.audit.reproduce import checkouts
+from graftline.audit.reproduce.reproducing import reproduce as make_again
+from graftline.audit.reproduce.verdict import PAYLOAD_TYPE, compare_metrics
+from graftline.audit.verify.verifying import Options, verify
 from graftline.canonical import canonical_json
 from graftline.digests import RECORD
 from graftline.records import write_record

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from memory import MemoryStore
 from published import Publisher, fill, new_signer, rotate
 
-from graftline.audit.verify import Finding, Options, Verdict, verify
-from graftline.audit.verify_inventory import KINDS
+from graftline.audit.verify.inventory import KINDS
+from graftline.audit.verify.verifying import Finding, Options, Verdict, verify
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, sha256_bytes
 from graftline.ledger import Entry, Fact

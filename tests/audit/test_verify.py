@@ -21,8 +21,8 @@ from memory import MemoryStore
 from published import Publisher, fill, new_signer
 from servers import moto_endpoint, moto_url
 
-from graftline.audit.verify import Options, Verdict, verify
-from graftline.audit.verify_hashing import State, hash_all
+from graftline.audit.verify.hashing import State, hash_all
+from graftline.audit.verify.verifying import Options, Verdict, verify
 from graftline.cli.verify import verify as verify_command
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
@@ -133,7 +133,7 @@ def test_one_release_is_verified_with_all_that_it_came_from_and_nothing_else(fol
         (("--store", "/nowhere/at/all"), "no such store"),
         (("--sample", "2"), "expected a fraction above 0 and at most 1"),
         (("--key", "xyz"), "expected at least the first 16 hexadecimal digits"),
-        (("--checkpoint", "no file"), "expected a checkpoint's text, or a file that holds one"),
+        (("--checkpoint", "no file"), "neither a checkpoint nor a file that can be read"),
         (("nothing@1",), "task 'nothing': no release in"),
         (("nothing@1",), "which has digits, letters"),
         (("digits@7",), "task 'digits': no version 7; expected one of the versions 1 (champion), 2"),

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
-from graftline.audit import erase_dvc
+from graftline.audit.erase import dvc_content
 from graftline.environment import ROOT
 from graftline.params import COMPONENTS
 
@@ -118,7 +118,7 @@ def make_repository(repo: Path, toys: tuple[str, ...], expectations: str) -> Non
 
 def add_raw(repo: Path) -> None:
     """Make the raw folder a version of the task's data, and commit."""
-    erase_dvc.add_raw(repo, "toy")
+    dvc_content.add_raw(repo, "toy")
     git(repo, "add", "-A")
     git(repo, "commit", "-qm", "raw data")
 

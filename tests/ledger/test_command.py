@@ -10,10 +10,11 @@ import pytest
 from facts import changed, fact, new_signer, path_of, release, rewrite
 from typer.testing import CliRunner, Result
 
+from graftline.cli.anchors import read_checkpoints
 from graftline.cli.ledger import app
 from graftline.errors import InputError
 from graftline.ledger import Ledger
-from graftline.ledger.checkpoint import parse_checkpoint, seen_path
+from graftline.ledger.checkpoint import ORIGIN, parse_checkpoint, seen_path
 from graftline.ledger.merkle import leaf_hash, verify_inclusion
 from graftline.signing.keys import load_keyring
 from graftline.store import Store
@@ -46,6 +47,15 @@ def test_names_in_entries_do_not_reach_the_terminal_as_commands(store: Store) ->
     Ledger(store).append(lambda _: fact("x", 4, "[red]\x1b[2J\u202e"))
     assert "\x1b" not in run(store).stdout
     assert "[red]" in run(store).stdout
+
+
+def test_a_kept_checkpoint_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    for given in ("no file", str(tmp_path), str(tmp_path / "bytes")):
+        with pytest.raises(InputError, match="neither a checkpoint nor a file that can be read"):
+            read_checkpoints([given])
+    with pytest.raises(InputError, match="--checkpoint 1"):
+        read_checkpoints([f"{ORIGIN}and so on"])
 
 
 def test_a_checkpoint_is_one_line_and_verifies_later(store: Store, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from graftline.cli.stores import STORE, open_given
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from graftline.audit.erase import Plan, Target
+    from graftline.audit.erase.erasing import Plan, Target
     from graftline.components.validate.contract import Contract
 
 
@@ -44,9 +44,9 @@ def erase(
     import sys
     from dataclasses import asdict
 
-    from graftline.audit.erase import erase as carry_out
-    from graftline.audit.erase_plan import make_plan
-    from graftline.audit.erase_stored import stored_plan
+    from graftline.audit.erase.erasing import erase as carry_out
+    from graftline.audit.erase.plan import make_plan
+    from graftline.audit.erase.stored import stored_plan
     from graftline.audit.raw_row import task_contracts
     from graftline.environment import ROOT
     from graftline.errors import InputError
@@ -83,7 +83,7 @@ def erase(
 def _wanted(
     subject: str | None, row: Path | None, contracts: Mapping[str, Contract]
 ) -> tuple[str, list[str], Target]:
-    from graftline.audit.erase import Target
+    from graftline.audit.erase.erasing import Target
     from graftline.audit.raw_row import digests_by_task
     from graftline.rows.subjects import hash_subject, load_key
 

@@ -15,7 +15,7 @@ from graftline.cli.stores import STORE, open_given
 from graftline.errors import InputError
 
 if TYPE_CHECKING:
-    from graftline.audit.evidence import Written
+    from graftline.audit.evidence.writing import Written
 
 
 def evidence(
@@ -36,7 +36,7 @@ def evidence(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """Write one file with records, proofs, model card and data sheet, and a verifier that needs no Graftline."""
-    from graftline.audit.evidence import write_evidence
+    from graftline.audit.evidence.writing import write_evidence
     from graftline.environment import ROOT
     from graftline.releases.catalogue import resolve
     from graftline.signing.keys import load_keyring

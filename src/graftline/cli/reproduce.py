@@ -11,7 +11,7 @@ from graftline.cli.anchors import CHECKPOINT, KEY
 from graftline.cli.stores import STORE, open_given
 
 if TYPE_CHECKING:
-    from graftline.audit.reproduction import Reproduction
+    from graftline.audit.reproduce.verdict import Reproduction
 
 EXIT_DIVERGED = 1
 """Also of a release that is not sound."""
@@ -49,7 +49,7 @@ def reproduce(
     import tempfile
     from dataclasses import replace
 
-    from graftline.audit.reproduce import reproduce as make_again
+    from graftline.audit.reproduce.reproducing import reproduce as make_again
     from graftline.cli.verify import verify_options
     from graftline.durable import write_atomic
     from graftline.errors import EXIT_INPUT, InputError

@@ -12,7 +12,7 @@ from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
 
 if TYPE_CHECKING:
-    from graftline.audit.verify import Finding, Options, Verdict
+    from graftline.audit.verify.verifying import Finding, Options, Verdict
 
 _SHOWN = 200
 
@@ -71,7 +71,7 @@ def _untold(error: Exception) -> Exception:
 
 
 def _verify(model: str | None, everything: bool, options: Options, store: str) -> Verdict:
-    from graftline.audit.verify import verify as verify_store
+    from graftline.audit.verify.verifying import verify as verify_store
     from graftline.errors import InputError
 
     if model and everything:
@@ -88,7 +88,7 @@ def verify_options(
     """Return how to verify, as a command was told. Raises InputError."""
     import re
 
-    from graftline.audit.verify import Options
+    from graftline.audit.verify.verifying import Options
     from graftline.errors import InputError
 
     if sample is not None and not 0 < sample <= 1:

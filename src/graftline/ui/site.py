@@ -31,7 +31,7 @@ from graftline.ui.views import Ask, File, NoPageError, View
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from graftline.audit.verify import Verdict
+    from graftline.audit.verify.verifying import Verdict
     from graftline.index import Index, IndexedRelease
     from graftline.store import Store
 

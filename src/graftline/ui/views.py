@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graftline.audit.verify import Verdict
+    from graftline.audit.verify.verifying import Verdict
     from graftline.index import Index
     from graftline.store import Store
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graftline.audit.verify import verify as verify_all
+from graftline.audit.verify.verifying import verify as verify_all
 from graftline.canonical import read_json
 from graftline.component import Component, Context, main
 from graftline.components.publish import COMPONENT

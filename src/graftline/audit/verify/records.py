@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit.verify_findings import Finding
-from graftline.audit.verify_ledger import kind_of
+from graftline.audit.verify.findings import Finding
+from graftline.audit.verify.ledger import kind_of
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError
 from graftline.records import PREDICATE, STATEMENT
 from graftline.signing.envelope import STATEMENT_TYPE, Envelope, open_envelope, pae
 
 if TYPE_CHECKING:
-    from graftline.audit.verify_inventory import Inventory
-    from graftline.audit.verify_ledger import LedgerState
+    from graftline.audit.verify.inventory import Inventory
+    from graftline.audit.verify.ledger import LedgerState
 
 LOCK = "requirements.lock"
 

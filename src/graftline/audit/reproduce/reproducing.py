@@ -12,11 +12,11 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from graftline.audit.reproduce_conditions import conditions
-from graftline.audit.reproduce_steps import run_steps, same_sources
-from graftline.audit.reproduction import STEPS, Reproduction, Work, compare_metrics
-from graftline.audit.verify import Options, verify
-from graftline.audit.verify_releases import CARD
+from graftline.audit.reproduce.conditions import conditions
+from graftline.audit.reproduce.steps import run_steps, same_sources
+from graftline.audit.reproduce.verdict import STEPS, Reproduction, Work, compare_metrics
+from graftline.audit.verify.releases import CARD
+from graftline.audit.verify.verifying import Options, verify
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.records import Record

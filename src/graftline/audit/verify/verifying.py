@@ -13,21 +13,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from graftline.audit.verify_erasures import Erased, verify_erasures
-from graftline.audit.verify_findings import Finding, Verdict
-from graftline.audit.verify_hashing import Hashed, Progress, State, hash_all, hashers_of
-from graftline.audit.verify_inventory import Inventory
-from graftline.audit.verify_ledger import LedgerState, verify_aliases, verify_ledger
-from graftline.audit.verify_naming import UNTOLD, find_named
-from graftline.audit.verify_others import bundle_parts, verify_bundles, verify_keys, verify_notes
-from graftline.audit.verify_records import Records, verify_records
-from graftline.audit.verify_releases import (
+from graftline.audit.verify.erasures import Erased, verify_erasures
+from graftline.audit.verify.findings import Finding, Verdict
+from graftline.audit.verify.hashing import Hashed, Progress, State, hash_all, hashers_of
+from graftline.audit.verify.inventory import Inventory
+from graftline.audit.verify.ledger import LedgerState, verify_aliases, verify_ledger
+from graftline.audit.verify.naming import UNTOLD, find_named
+from graftline.audit.verify.others import bundle_parts, verify_bundles, verify_keys, verify_notes
+from graftline.audit.verify.records import Records, verify_records
+from graftline.audit.verify.releases import (
     Releases,
     verify_files,
     verify_manifests,
     verify_model_signatures,
 )
-from graftline.audit.verify_rows import RowIndexes, verify_rows
+from graftline.audit.verify.rows import RowIndexes, verify_rows
 from graftline.digests import sha256_bytes
 from graftline.releases.layout import parse_reference
 from graftline.signing.keys import load_keyring

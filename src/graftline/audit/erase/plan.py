@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit import erase_dvc
-from graftline.audit.erase_copies import plan_copies, plan_lineage
-from graftline.audit.erase_raw import Found, Target, find_rows
+from graftline.audit.erase import dvc_content
+from graftline.audit.erase.copies import plan_copies, plan_lineage
+from graftline.audit.erase.raw import Found, Target, find_rows
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError
@@ -23,7 +23,7 @@ from graftline.store import Store
 from graftline.times import utc_now
 
 if TYPE_CHECKING:
-    from graftline.audit.erase_dvc import Place
+    from graftline.audit.erase.dvc_content import Place
     from graftline.components.validate.contract import Contract
 
 
@@ -108,7 +108,7 @@ def make_plan(
     hits = sorted({hit for digest in digests for hit in find(store, index_kind, digest)})
     plan.hits = [asdict(hit) for hit in hits]
     plan.entries = sorted(digest.hex() for digest in digests_at(store, hits)) if kind == "subject" else []
-    with erase_dvc.places(root) as found:
+    with dvc_content.places(root) as found:
         for task, contract in contracts.items():
             _plan_raw(plan, root, task, contract, wanted, found)
         if kind == "row":
@@ -134,8 +134,8 @@ def _plan_raw(
         if path.suffix in SUFFIXES and not path.name.startswith("."):
             rows = find_rows(path, contract, wanted)
             _note(plan, task, None, path.name, None, (rows, sha256_file(path) if rows.positions else ""))
-    for version in erase_dvc.raw_versions(root, task):
-        files = erase_dvc.files_of(found, version)
+    for version in dvc_content.raw_versions(root, task):
+        files = dvc_content.files_of(found, version)
         if files is None:
             plan.not_covered.append(
                 f"raw version {version} of {task}: neither the DVC cache nor the remote holds its listing"

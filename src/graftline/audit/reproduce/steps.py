@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from graftline import records
-from graftline.audit import checkouts
-from graftline.audit.reproduction import STEPS, Step, Work
+from graftline.audit.reproduce import checkouts
+from graftline.audit.reproduce.verdict import STEPS, Step, Work
 from graftline.digests import sha256_file
 from graftline.errors import EXIT_PREEMPTED, GraftlineError
 from graftline.records import Record

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graftline.audit import checkouts
-from graftline.audit.checkouts import Code
-from graftline.audit.reproduction import STEPS, Work
+from graftline.audit.reproduce import checkouts
+from graftline.audit.reproduce.checkouts import Code
+from graftline.audit.reproduce.verdict import STEPS, Work
 from graftline.records import Record
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
-from graftline.audit.erase_plan import Plan, identity_of, plan_key
+from graftline.audit.erase.plan import Plan, identity_of, plan_key
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError, InputError
 from graftline.params import TASK_NAME

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from graftline.audit import checkouts
-from graftline.audit.checkouts import Checkout, Code
+from graftline.audit.reproduce import checkouts
+from graftline.audit.reproduce.checkouts import Checkout, Code
 from graftline.canonical import canonical_json
 from graftline.records import Record
 from graftline.releases.catalogue import Release

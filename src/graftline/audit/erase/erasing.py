@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit import erase_dvc
-from graftline.audit.erase_plan import Plan, index_targets, make_plan, plan_key, receipt_key
-from graftline.audit.erase_raw import Target, find_rows, rewrite
-from graftline.audit.erase_stored import store_plan
+from graftline.audit.erase import dvc_content
+from graftline.audit.erase.plan import Plan, index_targets, make_plan, plan_key, receipt_key
+from graftline.audit.erase.raw import Target, find_rows, rewrite
+from graftline.audit.erase.stored import store_plan
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
@@ -116,12 +116,12 @@ def _rewrite_raw(root: Path, task: str, contract: Contract, wanted: Target, plan
         if path.is_file() and (found := find_rows(path, contract, wanted)).positions:
             rewrite(path, found.positions)
     if names and (root / f"data/{task}/raw.dvc").is_file():
-        erase_dvc.add_raw(root, task)
+        dvc_content.add_raw(root, task)
 
 
 def _delete_objects(root: Path, plan: Plan) -> list[str]:
     """Delete the objects; return what to do about those that git's history still holds."""
-    with erase_dvc.places(root) as found:
+    with dvc_content.places(root) as found:
         for place in found:
             for oid in plan.objects:
                 place.delete(oid)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from graftline.audit.verify_hashing import read_all, readers_of, stats
+from graftline.audit.verify.hashing import read_all, readers_of, stats
 
 if TYPE_CHECKING:
     from graftline.store import Store

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit.verify_findings import Finding
-from graftline.audit.verify_hashing import Hashed
-from graftline.audit.verify_ledger import kind_of
+from graftline.audit.verify.findings import Finding
+from graftline.audit.verify.hashing import Hashed
+from graftline.audit.verify.ledger import kind_of
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError
@@ -17,9 +17,9 @@ from graftline.releases.layout import CLAIM, MANIFEST, RECORDS, is_content, mani
 from graftline.signing.model import MODEL_SIGNATURE, model_signers
 
 if TYPE_CHECKING:
-    from graftline.audit.verify_inventory import Inventory
-    from graftline.audit.verify_ledger import LedgerState
-    from graftline.audit.verify_records import Records
+    from graftline.audit.verify.inventory import Inventory
+    from graftline.audit.verify.ledger import LedgerState
+    from graftline.audit.verify.records import Records
     from graftline.ledger import Entry
 
 CARD = "README.md"

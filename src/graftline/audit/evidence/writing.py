@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit import evidence_annex
-from graftline.audit.evidence_ledger import LedgerPart, ledger_part
-from graftline.audit.evidence_page import page
+from graftline.audit.evidence import annex
+from graftline.audit.evidence.ledger import LedgerPart, ledger_part
+from graftline.audit.evidence.page import page
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, sha256_bytes, sha256_file
 from graftline.durable import fsync_directory
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 FORMAT = "https://graftline.dev/evidence/v1"
 LIST_TYPE = "application/vnd.graftline.evidence+json"
 LIST, LIST_SIGNATURE, INDEX, PAGE = "files.json", "files.dsse.json", "index.json", "index.html"
-VERIFIER = Path(__file__).with_name("evidence_verifier.py")
+VERIFIER = Path(__file__).with_name("verifier.py")
 _WEIGHTS = (".safetensors", ".onnx", ".bin", ".gguf", ".pt")
 _LARGEST = 8 << 20
 """Bytes of a release's file above which it counts as the model's own bytes."""
@@ -213,8 +213,8 @@ def _index(
         },
         "ledger": {"size": ledger.size, "first_key": ledger.first_key, "checkpoint_key": ledger.checkpoint_key},
         "datasheet": sheet.source if sheet else None, "with_model": with_model,
-        "metrics": _measured(facts), "annex_source": evidence_annex.SOURCE,
-        "annex_iv": evidence_annex.index([*members, *(f"release/{file.path}" for file in inside)]),
+        "metrics": _measured(facts), "annex_source": annex.SOURCE,
+        "annex_iv": annex.index([*members, *(f"release/{file.path}" for file in inside)]),
         "files": [file.as_dict() for file in _listed(members)],
         "by_digest_only": [] if with_model else [file.as_dict() for file in weights],
     }  # fmt: skip

@@ -11,13 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from graftline.audit import erase_dvc
+from graftline.audit.erase import dvc_content
 from graftline.digests import BESIDE, RECORD, sha256_file
 from graftline.rows.finding import indexed
 
 if TYPE_CHECKING:
-    from graftline.audit.erase_dvc import Place
-    from graftline.audit.erase_plan import Plan
+    from graftline.audit.erase.dvc_content import Place
+    from graftline.audit.erase.plan import Plan
     from graftline.index import Index, IndexedRecord
     from graftline.rows.segments import Kind
 
@@ -94,7 +94,7 @@ def plan_copies(plan: Plan, root: Path, records: list[IndexedRecord], found: lis
         for file in record.files
         if _shows(record.name, file.path)
     }
-    oids = [*erase_dvc.find_content(found, wanted), *_locked(root, tasks, records, found)]
+    oids = [*dvc_content.find_content(found, wanted), *_locked(root, tasks, records, found)]
     plan.objects = list(dict.fromkeys([*plan.objects, *oids]))
 
 
@@ -111,8 +111,8 @@ def _locked(root: Path, tasks: list[str], records: list[IndexedRecord], found: l
     """
     names = {record.sha256: record.name for record in records}
     oids: list[str] = []
-    for oid in erase_dvc.locked_outputs(root, tasks):
-        files = erase_dvc.files_of(found, oid) or {}
+    for oid in dvc_content.locked_outputs(root, tasks):
+        files = dvc_content.files_of(found, oid) or {}
         place = next((place for place in found if RECORD in files and place.has(files[RECORD])), None)
         if place is None:
             continue

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from graftline.audit.verify_findings import Finding, Kind
+from graftline.audit.verify.findings import Finding, Kind
 from graftline.canonical import canonical_json
 from graftline.errors import InputError
 from graftline.ledger.chain import Chain
@@ -18,7 +18,7 @@ from graftline.ledger.entries import BrokenLedgerError, Entry, entry_key, parse_
 from graftline.signing.keys import Keyring, PublicKey
 
 if TYPE_CHECKING:
-    from graftline.audit.verify_inventory import Inventory
+    from graftline.audit.verify.inventory import Inventory
     from graftline.signing.keys import State
 
 _OF_STATE: dict[str, Kind] = {"unknown": "unknown key", "retired": "expired key", "revoked": "revoked key"}

@@ -1,0 +1,1 @@
+"""Has anything in a store changed since it was signed: one file for each kind of object."""
