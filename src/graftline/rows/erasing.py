@@ -15,7 +15,6 @@ from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.rows.finding import RowHit
 from graftline.rows.segments import (
-    READERS,
     DamagedError,
     Kind,
     Segment,
@@ -29,6 +28,7 @@ from graftline.rows.segments import (
     read_lists,
     read_shard,
     read_signed,
+    readers_of,
     seal_index,
     shard_key,
     shards_of,
@@ -71,7 +71,7 @@ def remove(store: Store, kind: Kind, *digests: bytes) -> list[Rewritten]:
     for wait in _WAITS:
         time.sleep(wait)
         try:
-            with ThreadPoolExecutor(READERS) as pool:
+            with ThreadPoolExecutor(readers_of(store)) as pool:
                 lists = read_lists(store, kind, pool)
             for task, segments in lists.items():
                 for segment in segments:
@@ -89,7 +89,7 @@ def remove(store: Store, kind: Kind, *digests: bytes) -> list[Rewritten]:
 def shards_with(store: Store, kind: Kind, digest: bytes) -> dict[str, str]:
     """Return the sha256 of each shard that holds an entry of `digest`, by its place: `rows/<segment>/<hex>`."""
     digest, found = digest[:DIGEST_BYTES], {}
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(readers_of(store)) as pool:
         lists = read_lists(store, kind, pool)
     for segment in (segment for segments in lists.values() for segment in segments):
         name = segment.layout.shard_of(digest)

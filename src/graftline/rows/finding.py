@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from graftline.errors import InputError
 from graftline.rows.segments import (
-    READERS,
     SPLITS,
     DamagedError,
     Kind,
@@ -18,6 +17,7 @@ from graftline.rows.segments import (
     read_list,
     read_lists,
     read_shard,
+    readers_of,
 )
 from graftline.rows.shards import DIGEST_BYTES, search
 from graftline.store import MissingError, Store
@@ -55,7 +55,7 @@ def find(store: Store, kind: Kind, digest: bytes) -> list[RowHit]:
     """Return every place of a row's digest, or of a subject's keyed hash."""
     if len(digest) < DIGEST_BYTES:
         raise InputError("digest", f"{len(digest)} bytes", expected=f"at least {DIGEST_BYTES}")
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(readers_of(store)) as pool:
         for wait in _WAITS:  # segments may be merged, or rows erased from them, while they are read
             time.sleep(wait)
             segments = [(task, s) for task, found in read_lists(store, kind, pool).items() for s in found]

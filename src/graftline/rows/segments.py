@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
+from graftline.environment import cpu_count
 from graftline.errors import InputError
 from graftline.releases.layout import check_task
 from graftline.rows.shards import Layout, Sorter
@@ -22,8 +23,7 @@ KINDS: tuple[Kind, ...] = ("rows", "subjects")
 SPLITS = ("train", "val", "test", "unlabelled")
 """In the order of validate's split numbers: an entry holds the number."""
 PAYLOAD_TYPE = "application/vnd.graftline.row-index+json"
-READERS = 32
-"""Concurrent reads from the store."""
+_REMOTE_READERS = 32
 _REPAIR = "run an erasure that was stopped again, or restore the file from a copy of the store"
 _Item = TypeVar("_Item")
 
@@ -48,6 +48,11 @@ class Segment:
     @property
     def layout(self) -> Layout:
         return Layout(self.digits, several=len(self.datasets) > 1)
+
+
+def readers_of(store: Store) -> int:
+    """Return how many objects to read or write at once: on a directory, more threads wait for one another only."""
+    return _REMOTE_READERS if store.local_path("rows") is None else cpu_count()
 
 
 def read_list(store: Store, kind: Kind, task: str) -> tuple[list[Segment], str | None]:
@@ -164,8 +169,8 @@ def store_segment(
             raise damaged(store, key, "other bytes are stored there")
         return shard[0], digest
 
-    with ThreadPoolExecutor(READERS) as pool:
-        for group in _grouped(sorter.shards(layout), READERS):
+    with ThreadPoolExecutor(readers_of(store)) as pool:
+        for group in _grouped(sorter.shards(layout), _REMOTE_READERS):
             shards.update(pool.map(put, group))
     draft = Segment(name, datasets, "", sorter.rows, layout.digits)
     key = index_key(kind, name)
@@ -223,9 +228,8 @@ def unlisted(store: Store, kind: Kind) -> dict[str, list[str]]:
     for key in store.list(f"{kind}/"):
         if not key.startswith(f"{kind}/tasks/") and key.count("/") == 2:
             found.setdefault(key.split("/")[1], []).append(key)
-    with ThreadPoolExecutor(
-        READERS
-    ) as pool:  # after the keys: what is listed meanwhile is not taken for unlisted
+    with ThreadPoolExecutor(readers_of(store)) as pool:
+        # After the keys: what is listed meanwhile is not taken for unlisted.
         listed = {segment.name for known in read_lists(store, kind, pool).values() for segment in known}
     return {name: keys for name, keys in found.items() if name not in listed}
 
