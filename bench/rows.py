@@ -11,7 +11,8 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ import pyarrow.parquet as pq
 
 from bench.figures import Figure
 from graftline.rows.building import build
-from graftline.rows.finding import RowHit, find_row
+from graftline.rows.finding import find_row
 from graftline.rows.segments import SPLITS
-from graftline.store import open_store
+from graftline.store import Store, open_store
 
 COMMAND = "python -m bench rows"
 CHUNK = 1_000_000
@@ -57,7 +58,7 @@ def measure_large(count: int) -> list[Figure]:
         store = open_store(str(folder / "store"))
         seconds = _timed(lambda: build(folder / "rows.parquet", store, "large", "0" * 64))
         size = sum(path.stat().st_size for path in (folder / "store").rglob("*") if path.is_file())
-        times = [_timed(lambda digest=digest: _found(find_row(store, digest))) for digest in asked]  # type: ignore[misc]
+        times = [_timed(partial(_ask, store, digest)) for digest in asked]
     return [
         *_question(f"question about one of {count:,} rows", times),
         Figure(f"index of {count:,} rows", size / count, "<=", 20, "bytes a row", COMMAND),
@@ -79,7 +80,7 @@ def measure_many(tasks: int, versions: int, size: int = 500) -> list[Figure]:
                 build(folder / "rows.parquet", store, f"task-{task}", f"{task:032x}{version:032x}")
             asked.append(digests[320 * (versions - 1) :][:32])
         step = max(1, tasks // 20)
-        times = [_timed(lambda digest=digest: _found(find_row(store, digest))) for digest in asked[::step]]  # type: ignore[misc]
+        times = [_timed(partial(_ask, store, digest)) for digest in asked[::step]]
     return _question(f"question about a row in {tasks} tasks of {versions} datasets", times)
 
 
@@ -87,7 +88,7 @@ def write_rows(path: Path, count: int) -> list[bytes]:
     """Write `count` random digests; return QUESTIONS of them."""
     generator, asked = np.random.default_rng(0), []
 
-    def chunks() -> object:
+    def chunks() -> Iterator[tuple[bytes, int]]:
         for first in range(0, count, CHUNK):
             raw = generator.bytes(32 * min(CHUNK, count - first))
             asked.append(raw[:32])
@@ -97,10 +98,10 @@ def write_rows(path: Path, count: int) -> list[bytes]:
     return [digest for digest in asked for _ in range(max(1, QUESTIONS // len(asked)))][:QUESTIONS]
 
 
-def _write(path: Path, chunks: object) -> None:
+def _write(path: Path, chunks: Iterable[tuple[bytes, int]]) -> None:
     schema = pa.schema([("row", pa.int64()), ("digest", pa.binary(32)), ("split", pa.string())])
     with pq.ParquetWriter(path, schema, use_dictionary=["split"], compression="none") as writer:
-        for raw, first in chunks:  # type: ignore[attr-defined]
+        for raw, first in chunks:
             count = len(raw) // 32
             digests = pa.Array.from_buffers(pa.binary(32), count, [None, pa.py_buffer(raw)])
             splits = pa.array(np.array(SPLITS, object)[np.arange(count) % 3], pa.string())
@@ -109,8 +110,8 @@ def _write(path: Path, chunks: object) -> None:
             )
 
 
-def _found(hits: list[RowHit]) -> None:
-    assert hits, "the index lacks a row"
+def _ask(store: Store, digest: bytes) -> None:
+    assert find_row(store, digest), "the index lacks a row"
 
 
 def _question(what: str, seconds: list[float]) -> list[Figure]:

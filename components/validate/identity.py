@@ -73,7 +73,11 @@ def row_digests(columns: dict[str, pa.Array], contract: Contract) -> tuple[np.nd
         of_features.append(sha.digest())
         sha.update(b"".join(other))
         of_rows.append(sha.digest())
-    return tuple(np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32) for found in (of_features, of_rows))  # type: ignore[return-value]
+
+    def as_array(digests: list[bytes]) -> np.ndarray:
+        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+
+    return as_array(of_features), as_array(of_rows)
 
 
 def split_by_digest(digests: np.ndarray, test_fraction: float, val_fraction: float) -> np.ndarray:
