@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,7 +131,9 @@ class Shop:
             task, parts, START + timedelta(days=day, seconds=self._random.randrange(86400))
         )
 
-    def _step(self, task: _Task, component: str, output: str, inputs: list[str]) -> Iterator[Object]:
+    def _step(
+        self, task: _Task, component: str, output: str, inputs: list[str]
+    ) -> Generator[Object, None, Made]:
         """Give the output's record; return what was made (as a generator's return value)."""
         files = {
             name: _sha(f"{task.name}/{output}/{name}".encode()) if name in _LASTING else self._digest()

@@ -84,8 +84,8 @@ def _graftline_run(clone: Path, task: str) -> tuple[float, dict[str, int]]:
 def measure_resume(options: Options) -> list[Figure]:
     """pretrain and finetune killed with SIGKILL at random moments, each run then finished by a second process."""
     sys.path[:0] = [str(ROOT / "tests" / name) for name in ("crash", "training")]
-    import kills
-    import small
+    import kills  # type: ignore[import-not-found]  # modules of the tests, on the path only now
+    import small  # type: ignore[import-not-found]
 
     figures = []
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:

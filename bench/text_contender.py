@@ -20,8 +20,8 @@ from graftline.training.randomness import seed_everything
 def run(contender: Contender, folder: Path, threads: int, after_step: AfterStep, *, steps: int) -> None:
     """Train as `contender` says; `after_step` ends it by ending the process, or it ends after `steps` steps."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(threads)
     if contender.keeps_memory:
         keep_freed_memory()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -66,7 +66,8 @@ def _prepare_labelled(folder: Path) -> None:
     texts = table["text"].take(rows).to_pylist()
     tokenizer = load_tokenizer(folder / "wordpiece/tokenizer")
     ids = tokenizer(texts, truncation=True, max_length=LENGTH)["input_ids"]
-    np.savez(folder / "labelled.npz", **documents_of(ids, rows, labels[rows]))
+    arrays: dict[str, Any] = documents_of(ids, rows, labels[rows])
+    np.savez(folder / "labelled.npz", **arrays)
 
 
 @dataclass(frozen=True)
