@@ -24,8 +24,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-deps -r requirements.lock
-	@$(BIN)/python -c 'import torch' 2>/dev/null || { echo "pip found the CUDA build of torch: installing CUDA's libraries (3 GB)" >&2; \
-		$(BIN)/pip install --quiet --no-deps -r components/train-cuda.lock && $(BIN)/python -c 'import torch'; }
+	@if [ "$$(uname)" = Linux ] && grep -q '^Requires-Dist: nvidia' .venv/lib/python3.11/site-packages/torch-*/METADATA; then \
+		echo "pip found the CUDA build of torch: installing CUDA's libraries (3 GB)" >&2; \
+		$(BIN)/pip install --quiet --no-deps -r components/train-cuda.lock; fi
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -69,7 +70,7 @@ lock: ## resolve pyproject.toml into requirements.lock and the images' parts of 
 
 BASE ?= graftline-base:bookworm
 
-wheels: setup ## gather the images' packages in WHEELS, for machines without a network
+wheels: setup ## gather the images' packages: make wheels WHEELS=folder [CUDA=1]
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(WHEELS) -r components/train$(if $(CUDA),-cuda).lock
 
 # A network is needed for the packages only; WHEELS=folder has them.

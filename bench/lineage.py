@@ -1,15 +1,15 @@
 """trace, impact and the index at a million records: how fast they answer, and how fast the index is made.
 
-The store's objects lie in one packed file, in memory where there is /dev/shm, which the index is built from: a million
-files would measure the disk. The
-ledger's end lies in a folder besides, since each question looks there first. Answers are complete in their counts, and
-list the first `graftline.lineage.impact.LIMIT` of each kind.
+The store's objects lie in one packed file, in memory where /dev/shm has room, which the index is built from: a million
+files would measure the disk. The ledger's end lies in a folder besides, since each question looks there first. Answers
+are complete in their counts, and list the first `graftline.lineage.impact.LIMIT` of each kind.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,11 +29,13 @@ from graftline.store import open_store
 
 QUESTIONS = 500
 MEMORY = Path("/dev/shm")  # noqa: S108  (a folder of our own is made in it)
+PACKED_BYTES = 5000
+"""At most, of the packed file for each record."""
 
 
 def measure_lineage(records: int) -> list[Figure]:
     """Build the index of `records` records, then ask about a random sample of models and digests."""
-    with _folder() as folder, _folder(MEMORY if MEMORY.is_dir() else None) as packed:
+    with _folder() as folder, _folder(_memory(records)) as packed:
         os.environ["GRAFTLINE_CACHE"] = str(folder / "cache")
         pack = Pack(packed / "objects", Shop(records).objects())
         last = pack.keys("ledger")[-1]
@@ -54,6 +56,12 @@ def measure_lineage(records: int) -> list[Figure]:
             Figure(f"graftline {name}, new process", _command(name, what, store.url), "<", 0.7, "s", command)
             for name, what in asked.items()
         ]
+
+
+def _memory(records: int) -> Path | None:
+    """Return a folder in memory, if there is room in it."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > records * PACKED_BYTES
+    return MEMORY if roomy else None
 
 
 @contextmanager

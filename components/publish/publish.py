@@ -97,7 +97,7 @@ def _refuse_erased(context: Context) -> None:
     rows = context.paths["dataset"] / ROWS
     blocklist = read_blocklist(context.store(), context.task)
     if blocklist.subjects and has_subjects(rows):
-        check_key(blocklist, load_key(create=False))
+        check_key(blocklist, load_key(create=False), "the store's list")
     if rows.is_file() and (count := count_blocked(rows, blocklist)):
         raise InputError(
             rows, f"{count} rows that were erased", expected="a dataset made since `graftline erase`",

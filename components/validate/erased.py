@@ -77,8 +77,8 @@ def subjects_key(contract: Contract, blocked: Blocklist) -> bytes:
     """
     listed = contract.erased.as_blocklist()
     key = load_key(create=not (listed.subjects or blocked.subjects))
-    for known in (listed, blocked):
-        check_key(known, key)
+    check_key(listed, key, "the contract's `erased`")
+    check_key(blocked, key, "the store's list")
     return key
 
 

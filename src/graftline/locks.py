@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 _PIN = re.compile(
     r"\s*(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==\s*(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)"
-    r"(?:\s*;\s*(?P<marker>[^#\\]*[^#\\\s]))?"
+    r"(?=[\s;#\\]|$)(?:\s*;(?P<marker>[^#\\]*))?"
 )
 
 
@@ -24,7 +24,8 @@ class Pin(NamedTuple):
 def pins(lock: bytes) -> list[Pin]:
     """Return the packages that a lock pins, in the lock's order."""
     lines = lock.decode(errors="replace").splitlines()
-    return [Pin(**match.groupdict()) for line in lines if (match := _PIN.match(line))]
+    found = filter(None, map(_PIN.match, lines))
+    return [Pin(match["name"], match["version"], (match["marker"] or "").strip() or None) for match in found]
 
 
 def versions(lock: bytes) -> dict[str, str]:

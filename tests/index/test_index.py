@@ -275,8 +275,9 @@ open_index(open_store(sys.argv[1]), rebuild=True, progress=lambda *_: os.kill(os
     assert [path.name[0] for path in folder.iterdir()].count(".") == 0
 
 
+@pytest.mark.parametrize("helps", [False, True], ids=["all by workers", "with the writer's help"])
 def test_very_many_records_are_read_by_processes_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helps: bool
 ) -> None:
     write_store(tmp_path / "store", 60)
     store = open_store(str(tmp_path / "store"))
@@ -285,7 +286,49 @@ def test_very_many_records_are_read_by_processes_of_their_own(
     monkeypatch.setattr(reading, "MANY", 0)
     monkeypatch.setattr(reading, "CHUNK", 7)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    parsed_here: list[str] = []
+    plain = reading.parse_chunk
+    monkeypatch.setattr(reading, "parse_chunk", lambda s, g, k: parsed_here.append(g) or plain(s, g, k))  # type: ignore[func-returns-value]
+    if not helps:
+        monkeypatch.setattr(reading, "_begin", lambda folder, job: False)
     assert fresh_answers(store) == alone
+    assert bool(parsed_here) == helps, "workers take longer to start than the writer to parse"
+    assert not list(index_path(store).parent.glob(".parts*"))
+
+
+KILLED_WORKER = """
+import os, signal, sys, time
+from multiprocessing import parent_process
+from pathlib import Path
+from graftline.errors import GraftlineError
+from graftline.index import reading
+
+class Dying:
+    shareable = True
+    def read(self, keys):
+        time.sleep(0.05)
+        if parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return iter(())
+
+if __name__ == "__main__":
+    os.sched_getaffinity = lambda _: {0, 1, 2}
+    keys = {"records": [f"records/{number:064x}.json" for number in range(60 * reading.CHUNK)]}
+    try:
+        with reading.parsed(Dying(), keys, Path(sys.argv[1])) as found:
+            print(sum(1 for _ in found))
+    except GraftlineError as error:
+        print(error)
+"""
+
+
+def test_a_killed_worker_ends_the_rebuild_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "dying.py").write_text(KILLED_WORKER)
+    command = [sys.executable, str(tmp_path / "dying.py"), str(tmp_path / "parts")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("a process that read the store for the index was killed")
+    assert not (tmp_path / "parts").exists()
 
 
 def test_processes_that_open_it_at_once_all_get_it_whole(tmp_path: Path) -> None:

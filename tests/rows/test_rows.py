@@ -21,7 +21,7 @@ from servers import moto_endpoint, moto_url, real_url, store_url
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.rows import building, erasing, finding, shards
-from graftline.rows.blocklist import block
+from graftline.rows.blocklist import Blocklist, block
 from graftline.rows.building import build
 from graftline.rows.erasing import remove
 from graftline.rows.finding import RowHit, find_row, find_subject, indexed
@@ -380,3 +380,10 @@ def test_with_another_key_than_persons_were_erased_with_nobody_is_looked_up(
 def test_without_the_key_a_person_cannot_be_looked_up(folder_store: Store) -> None:
     with pytest.raises(InputError, match="no key for subjects"):
         find_subject(folder_store, "someone")
+
+
+def test_a_lists_key_is_that_of_its_subjects() -> None:
+    """A key without subjects vouches for nobody; of subjects without a key nobody knows whose hash they are."""
+    assert Blocklist(key="a" * 16).union((), ["1" * 32], "b" * 16).key == "b" * 16
+    assert Blocklist(subjects=("2" * 32,)).union((), ["1" * 32], "b" * 16).key is None
+    assert Blocklist(subjects=("2" * 32,), key="a" * 16).union(["3" * 64], ()).key == "a" * 16

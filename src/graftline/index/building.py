@@ -21,13 +21,13 @@ from graftline.index.writing import Writer
 Progress = Callable[[int, int], None]
 
 
-def build(db: sqlite3.Connection, source: Source, progress: Progress | None = None) -> None:
-    """Fill an empty database from `source`, within one transaction."""
+def build(db: sqlite3.Connection, source: Source, parts: Path, progress: Progress | None = None) -> None:
+    """Fill an empty database from `source`, within one transaction. `parts` is a folder for work in progress."""
     db.executescript(TABLES)
     db.execute("BEGIN")
     keys = {group: source.keys(group) for group in KEYS}
     writer = Writer(db, fresh=True)
-    with _without_collection(), parsed(source, keys) as found:
+    with _without_collection(), parsed(source, keys, parts) as found:
         writer.reserve([bytes.fromhex(key[8:72]) for key in keys["records"]])
         last = _add_all(writer, found, _count(keys), progress)
         writer.finish()
@@ -64,7 +64,7 @@ def _add_all(
     return last
 
 
-def look(db: sqlite3.Connection, source: Source, progress: Progress | None = None) -> None:
+def look(db: sqlite3.Connection, source: Source, parts: Path, progress: Progress | None = None) -> None:
     """Take in every key that is new and drop what is gone; within the caller's transaction.
 
     An object that was changed in place is not read again: its name says what it held.
@@ -86,7 +86,7 @@ def look(db: sqlite3.Connection, source: Source, progress: Progress | None = Non
     new: dict[Group, list[str]] = {
         "records": new_records, "releases": new_releases, "ledger": entries, "locks": new_locks,
     }  # fmt: skip
-    with parsed(source, new) as found:
+    with parsed(source, new, parts) as found:
         set_meta(db, "ledger", _add_all(writer, found, _count(new), progress) or known)
     writer.finish()
 

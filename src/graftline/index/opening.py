@@ -65,6 +65,7 @@ class _Opening:
     ) -> None:
         self._source, self._folders, self._progress = source, folders, progress
         self._path = index_path(store, folders)
+        self._parts = self._path.with_name(f".parts-{self._path.name}")
         self._watched = store.local_path("records")
         self._path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -109,7 +110,7 @@ class _Opening:
         state = building.behind(db, self._source)
         full = full or state == "changed" or self._is_shaken(db, watched)
         if full or (state == "grown" and not building.follow(db, self._source)):
-            building.look(db, self._source, self._progress)
+            building.look(db, self._source, self._parts, self._progress)
         building.sync_folders(db, self._folders)
         building.set_meta(db, "watched", watched)
 
@@ -143,7 +144,7 @@ class _Opening:
             with closing(sqlite3.connect(aside, isolation_level=None)) as db:
                 for pragma in _FILLING:
                     db.execute(f"PRAGMA {pragma}")
-                building.build(db, self._source, self._progress)
+                building.build(db, self._source, self._parts, self._progress)
                 db.execute("BEGIN")
                 building.sync_folders(db, self._folders)
                 building.set_meta(db, "watched", watched)

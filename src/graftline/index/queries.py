@@ -21,7 +21,7 @@ from graftline.index.rows import (
 )
 from graftline.index.selecting import records_by_id, releases_by_id
 from graftline.locks import package_name
-from graftline.releases.layout import CHAMPION
+from graftline.releases.layout import parse_reference
 from graftline.store import MissingError, Store
 
 _HISTORY = """
@@ -76,25 +76,22 @@ class Index:
         Raises:
             InputError: there is none; the line lists what there is.
         """
-        task, _, selector = reference.partition("@")
+        task, selector = parse_reference(reference)
         aliases = {alias: version for (_, alias), version in self.aliases(task).items()}
-        if selector.isascii() and selector.isdecimal() and len(selector) < 16:
-            version: int | None = int(selector)
-        else:
-            version = aliases.get(selector or CHAMPION)
+        version = selector if isinstance(selector, int) else aliases.get(selector)
         found = None if version is None else self.release(task, version)
         if found is None:
             raise self._no_release(task, selector, aliases)
         return found
 
-    def _no_release(self, task: str, selector: str, aliases: dict[str, int]) -> InputError:
+    def _no_release(self, task: str, selector: int | str, aliases: dict[str, int]) -> InputError:
         have = [release.version for release in self.releases(task, limit=1)]
         if not have:
             close = nearest(task, self.tasks())
             return InputError(f"task '{task}'", f"no release in {self.store.url}{close}")
         named = "".join(f", {name} is {version}" for name, version in sorted(aliases.items()))
         return InputError(
-            f"task '{task}'", f"no release '{selector or CHAMPION}'",
+            f"task '{task}'", f"no release '{selector}'",
             expected=f"one of the versions up to {have[0]}{named}",
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from graftline.store import Store
 
 CODE, LOCK, IMAGE = "code", "requirements.lock", "image"
-"""Dependencies that are no data: what ran, and the release that it was compared with."""
+"""Dependencies that are no data: what ran."""
 ROOTSTOCK = "rootstock"
 """The checkpoint that pretraining began with."""
 

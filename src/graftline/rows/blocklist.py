@@ -34,9 +34,14 @@ class Blocklist:
     """The check value of the subjects' key; None without subjects, and in lists that earlier versions wrote."""
 
     def union(self, rows: Iterable[str], subjects: Iterable[str], key: str | None = None) -> Blocklist:
+        """Return this list and more; `key` is the check value of the new subjects'.
+
+        Of subjects that an earlier version listed without a key, none is claimed.
+        """
         return Blocklist(
-            tuple(sorted({*self.rows, *rows})), tuple(sorted({*self.subjects, *subjects})), self.key or key
-        )
+            tuple(sorted({*self.rows, *rows})), tuple(sorted({*self.subjects, *subjects})),
+            self.key if self.subjects else key,
+        )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Return the list as stored."""
@@ -59,18 +64,21 @@ def block(
     while True:
         known, tag = _read(store, task)
         if key:
-            check_key(known, key)
+            check_key(known, key, f"{store.url}/{_key(task)}")
         more = known.union(rows, subjects, check_value(key) if key else None)
         if more == known or store.replace(_key(task), canonical_json(more.as_dict()), tag):
             return
 
 
-def check_key(blocklist: Blocklist, key: bytes) -> None:
-    """Raise InputError if the list's subjects were hashed with another key: none of them would be recognized."""
+def check_key(blocklist: Blocklist, key: bytes, where: object) -> None:
+    """Raise InputError if the list's subjects were hashed with another key: none of them would be recognized.
+
+    `where` names the list in the error.
+    """
     if blocklist.subjects and blocklist.key not in (None, found := check_value(key)):
         raise InputError(
             key_path(), f"another key for subjects (check value {found})",
-            expected=f"the one that persons were erased with (check value {blocklist.key})",
+            expected=f"the one that persons were erased with (check value {blocklist.key} in {where})",
             fix="copy that file here from the machine that erased, or mount it (docs/cluster.md)",
         )  # fmt: skip
 
@@ -79,7 +87,8 @@ def check_all(store: Store, key: bytes) -> None:
     """Raise InputError if persons were erased from any task with another key: this one finds nobody."""
     for name in store.list("erased/"):
         if name.count("/") == 1:
-            check_key(read_blocklist(store, name.removeprefix("erased/").removesuffix(".json")), key)
+            task = name.removeprefix("erased/").removesuffix(".json")
+            check_key(read_blocklist(store, task), key, f"{store.url}/{name}")
 
 
 def has_subjects(rows_parquet: Path) -> bool:
@@ -125,7 +134,7 @@ def block_in_contract(
     listed = document.get("erased") or {}
     known = Blocklist(tuple(listed.get("rows", ())), tuple(listed.get("subjects", ())), listed.get("key"))
     if key:
-        check_key(known, key)
+        check_key(known, key, path)
     more = known.union(rows, subjects, check_value(key) if key else None)
     if more == known.union((), ()):
         return False

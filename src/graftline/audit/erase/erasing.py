@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.audit.erase import dvc_content
-from graftline.audit.erase.plan import Plan, index_targets, make_plan, plan_key, receipt_key
+from graftline.audit.erase.plan import (
+    Plan,
+    check_subjects_key,
+    index_targets,
+    make_plan,
+    plan_key,
+    receipt_key,
+)
 from graftline.audit.erase.raw import Target, find_rows, rewrite
 from graftline.audit.erase.stored import store_plan
 from graftline.canonical import canonical_json
@@ -49,12 +56,15 @@ def erase(
     """Carry out a plan, a new one or one that was begun; return the receipt.
 
     Raises:
-        InputError: something was changed meanwhile, or a part of the store is damaged: run the same command again.
+        InputError: a list of what is kept out was made with another key; or something was changed meanwhile, or a part
+            of the store is damaged: run the same command again.
         RefusalError: the ledger does not take entries of this machine's key.
     """
     from graftline.signing.keys import load_keyring
     from graftline.signing.rotation import open_ledger
 
+    if wanted.subject is not None:  # also of a plan that was begun: lists may have come since
+        check_subjects_key(store, contracts, wanted.key)
     ledger = open_ledger(store, load_keyring())
     on_event("storing the plan")
     store_plan(store, plan)

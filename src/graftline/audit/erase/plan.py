@@ -84,6 +84,13 @@ def identity_of(store: Store, kind: str, target: list[str]) -> str:
     return f"{stem}-{len(store.list(f'erasures/{stem}-')) + 1}"
 
 
+def check_subjects_key(store: Store, contracts: Mapping[str, Contract], key: bytes) -> None:
+    """Raise InputError if a list of the store's or of a contract's was made with another key."""
+    check_all(store, key)
+    for task, contract in contracts.items():
+        check_key(contract.erased.as_blocklist(), key, f"data/{task}/expectations.yaml")
+
+
 def make_plan(
     store: Store, root: Path, kind: str, target: list[str], wanted: Target, contracts: Mapping[str, Contract]
 ) -> Plan:
@@ -99,9 +106,7 @@ def make_plan(
     from graftline.index import open_index
 
     if wanted.subject is not None:
-        check_all(store, wanted.key)
-        for contract in contracts.values():
-            check_key(contract.erased.as_blocklist(), wanted.key)
+        check_subjects_key(store, contracts, wanted.key)
     plan = Plan(identity_of(store, kind, target), kind, target)
     digests = [bytes.fromhex(value) for value in target]
     index_kind: Kind = "rows" if kind == "row" else "subjects"
