@@ -67,13 +67,19 @@ def decide(gate: Gate, metrics: dict[str, float], champion: Comparison | None) -
     }
 
 
+def _labels(floor: tuple[str, float]) -> tuple[bool, int]:
+    """Sort by the number of labels, `all` last."""
+    return (False, int(floor[0])) if floor[0].isdecimal() else (True, 0)
+
+
 def _floors(gate: Gate, metrics: dict[str, float]) -> list[Rule]:
+    lifts = sorted(gate.min_lift.items(), key=_labels)
     declared = [
         ("min_accuracy", "accuracy", gate.min_accuracy, ">="),
         ("max_ece", "ece", gate.max_ece, "<="),
         ("min_class_recall", "min_class_recall", gate.min_class_recall, ">="),
         ("max_perplexity", "perplexity", gate.max_perplexity, "<="),
-        *((f"min_lift.{name}", f"lift_{name}", floor, ">=") for name, floor in gate.min_lift.items()),
+        *((f"min_lift.{name}", f"lift_{name}", floor, ">=") for name, floor in lifts),
     ]
     return [
         Rule(

@@ -78,7 +78,7 @@ def section(document: dict[str, Any], where: str, component: str, model: type[Mo
     """Return `component`'s parameters from a document, with defaults filled in. Raises InputError."""
     where = f"{where}: {component}"
     given = document.get(component)
-    values = parse({} if given is None else given, model, where=where)
+    values = parse({} if given is None else _in_order(given), model, where=where)
     try:
         canonical_json(values.model_dump(mode="json"))
     except ValueError as error:  # such as an integer beyond 2**53
@@ -86,6 +86,17 @@ def section(document: dict[str, Any], where: str, component: str, model: type[Mo
             where, f"a value that no record can hold ({error})", fix="give a smaller number"
         ) from None
     return values
+
+
+def _in_order(value: Any) -> Any:
+    """Return the value with the keys of its mappings sorted, as the record will hold it.
+
+    Else what a component makes could depend on the order in a file, which no record tells: made again from the record,
+    it would be something else.
+    """
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value, key=str)}
+    return [_in_order(item) for item in value] if isinstance(value, list) else value
 
 
 def parse(values: object, model: type[Model], *, where: str) -> Model:

@@ -72,6 +72,14 @@ def test_rules_that_are_null_are_neither_checked_nor_listed() -> None:
     assert decision["champion"] == {"version": 3, "digest": "ab" * 32}
 
 
+def test_the_rules_of_the_lift_are_in_the_order_of_their_labels() -> None:
+    """Not in that of the parameters' keys, which a file and a record have in different orders."""
+    metrics = {**METRICS, "lift_5": 0.1, "lift_10": 0.1, "lift_all": 0.1}
+    for keys in (("5", "10", "all"), ("all", "10", "5")):
+        decision = decide(Gate(min_lift=dict.fromkeys(keys, 0.05)), metrics, None)
+        assert [rule["name"] for rule in decision["rules"]] == ["min_lift.5", "min_lift.10", "min_lift.all"]
+
+
 def test_without_a_champion_the_decision_says_so() -> None:
     decision = decide(Gate(min_accuracy=0.9), METRICS, None)
     assert decision["passed"]
