@@ -85,7 +85,7 @@ def measure_resume(options: Options) -> list[Figure]:
     """pretrain and finetune killed with SIGKILL at random moments, each run then finished by a second process."""
     sys.path[:0] = [str(ROOT / "tests" / name) for name in ("crash", "training")]
     import kills  # type: ignore[import-not-found]  # modules of the tests, on the path only now
-    import small  # type: ignore[import-not-found]
+    import small  # type: ignore[import-not-found]  # the same
 
     figures = []
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:

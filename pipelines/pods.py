@@ -97,7 +97,7 @@ def _ask(task: Any, pod: Pod) -> None:
     for affinity in pod.affinity:
         _add_affinity(task, affinity)
     kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=f"{pod.shm_gib}Gi")  # noqa: S108  (a mount)
-    kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{pod.tmp_gib}Gi")  # noqa: S108
+    kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{pod.tmp_gib}Gi")  # noqa: S108  (a mount)
 
 
 def _limit(task: Any, pod: Pod, timeout_seconds: int) -> None:

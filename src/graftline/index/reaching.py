@@ -62,7 +62,7 @@ def reached(query: Query, ids: list[int], limit: int | None) -> Reached:
     """Return what was made from the records: complete counts, and of the rest at most `limit` of each kind."""
     query("CREATE TEMP TABLE IF NOT EXISTS reached (id INTEGER PRIMARY KEY)", ())
     query("DELETE FROM temp.reached", ())
-    query(f"INSERT INTO temp.reached {_DOWN} SELECT id FROM down", (json.dumps(ids), _compared(query)))  # noqa: S608
+    query(f"INSERT INTO temp.reached {_DOWN} SELECT id FROM down", (json.dumps(ids), _compared(query)))  # noqa: S608  (a query of ours)
     counts = query(
         """SELECT k.name, k.task, k.id, count(*) FROM temp.reached d CROSS JOIN records r ON r.id = d.id
         CROSS JOIN kinds k ON k.id = r.kind GROUP BY k.id ORDER BY 1, 2""", (),
