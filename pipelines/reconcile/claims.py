@@ -16,14 +16,12 @@ intent before cannot replace it by another key.
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from graftline.canonical import canonical_json
-from graftline.errors import GraftlineError
-from graftline.store import MissingError, Store
+from graftline.store import Store
+from graftline.store.documents import json_bytes, read_json
 
 GRACE_SECONDS = 300.0
 """How long an unanswered request may still take effect: well above the timeouts of proxies, 60 s as a rule."""
@@ -69,7 +67,7 @@ def record_end(store: Store, key: str, record: dict[str, Any]) -> str:
     """Put the record of a run's end into the store; return where."""
     for attempt in itertools.count(1):
         place = record_key(key, attempt)
-        if store.put_if_absent(place, _json(record)):
+        if store.put_if_absent(place, json_bytes(record)):
             return place
     raise AssertionError("unreachable")
 
@@ -96,7 +94,7 @@ def ask(
     if before and before[0].held:
         return False
     attempt = before[0].attempt + 1 if before else 1
-    content = _json(asdict(Intent(key, attempt, now.astimezone(UTC).isoformat())))
+    content = json_bytes(asdict(Intent(key, attempt, now.astimezone(UTC).isoformat())))
     if before is None:
         return store.replace(intent_key(schedule, slot), content, None)
     return store.replace(intent_key(schedule, slot), content, before[1])
@@ -106,7 +104,7 @@ def refused(store: Store, schedule: str, slot: str) -> None:
     """Note that the backend refused the run for certain, so that the next reconcile need not wait."""
     found = read_intent(store, schedule, slot)
     if found:
-        store.replace(intent_key(schedule, slot), _json(asdict(replace(found[0], at=""))), found[1])
+        store.replace(intent_key(schedule, slot), json_bytes(asdict(replace(found[0], at=""))), found[1])
 
 
 def holder(store: Store, key: str) -> str | None:
@@ -130,7 +128,7 @@ def hold(store: Store, key: str, run: str, *, schedule: str = "", slot: str = ""
     """
     if schedule and slot and (other := _hold_slot(store, key, run, schedule, slot)):
         return other
-    if store.put_if_absent(claim_key(key), _json({"run": run})):
+    if store.put_if_absent(claim_key(key), json_bytes({"run": run})):
         return None
     other = holder(store, key)
     return None if other == run else f"the run {other} does the work of key {key}"
@@ -153,25 +151,5 @@ def _hold_slot(store: Store, key: str, run: str, schedule: str, slot: str) -> st
         if found and found[0].held:
             return None  # by this run, or by another of its key: the claim decides between them
         intent, tag = found or (Intent(key, 0, ""), None)
-        if store.replace(intent_key(schedule, slot), _json(asdict(replace(intent, held=run))), tag):
+        if store.replace(intent_key(schedule, slot), json_bytes(asdict(replace(intent, held=run))), tag):
             return None
-
-
-def read_json(store: Store, key: str) -> tuple[Any, str] | None:
-    """Return what is stored under `key` and its tag, or None.
-
-    Raises:
-        GraftlineError: it is not JSON.
-    """
-    try:
-        stored = store.get(key)
-    except MissingError:
-        return None
-    try:
-        return json.loads(stored.data), stored.tag
-    except ValueError:
-        raise GraftlineError(f"{store.url}: {key} is not JSON; it was changed by hand, delete it") from None
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return canonical_json(value) + b"\n"

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
-from graftline.pipelines.reconcile.claims import read_json
 from graftline.store import Store
+from graftline.store.documents import read_json
 
 KEY = "runs/reconcile-lease.json"
 SECONDS = 600.0

@@ -10,9 +10,9 @@ from typing import Any
 
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
-from graftline.pipelines.reconcile.claims import read_json
 from graftline.pipelines.reconcile.repository import Shift
 from graftline.store import open_store
+from graftline.store.documents import read_json
 
 
 def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Shift | None:
