@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from graftline.store import Store
-from graftline.store.documents import json_bytes, read_json
+from graftline.store.documents import json_bytes, stored_json
 
 GRACE_SECONDS = 300.0
 """How long an unanswered request may still take effect: well above the timeouts of proxies, 60 s as a rule."""
@@ -60,7 +60,7 @@ def record_key(key: str, attempt: int = 1) -> str:
 
 def has_record(store: Store, key: str) -> bool:
     """Return whether a run of `key` has ended."""
-    return read_json(store, record_key(key)) is not None
+    return stored_json(store, record_key(key)) is not None
 
 
 def record_end(store: Store, key: str, record: dict[str, Any]) -> str:
@@ -74,7 +74,7 @@ def record_end(store: Store, key: str, record: dict[str, Any]) -> str:
 
 def read_intent(store: Store, schedule: str, slot: str) -> tuple[Intent, str] | None:
     """Return the intent and its tag, or None."""
-    found = read_json(store, intent_key(schedule, slot))
+    found = stored_json(store, intent_key(schedule, slot))
     return None if found is None else (Intent(**found[0]), found[1])
 
 
@@ -109,7 +109,7 @@ def refused(store: Store, schedule: str, slot: str) -> None:
 
 def holder(store: Store, key: str) -> str | None:
     """Return the id of the run that does, or did, the work of `key`; None if none has begun."""
-    found = read_json(store, claim_key(key))
+    found = stored_json(store, claim_key(key))
     return None if found is None else str(found[0]["run"])
 
 

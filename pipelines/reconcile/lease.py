@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
 from graftline.store import Store
-from graftline.store.documents import read_json
+from graftline.store.documents import stored_json
 
 KEY = "runs/reconcile-lease.json"
 SECONDS = 600.0
@@ -31,7 +31,7 @@ class Lease:
 
     def acquire(self, now: datetime) -> bool:
         """Take the lease if nobody holds it or the holder's time is over."""
-        found = read_json(self._store, KEY)
+        found = stored_json(self._store, KEY)
         held, tag = found or ({"holder": "", "count": 0}, None)
         if held["holder"] and datetime.fromisoformat(held["expires"]) > now:
             return False
@@ -48,7 +48,7 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease back, if it is still this holder's."""
-        found = read_json(self._store, KEY)
+        found = stored_json(self._store, KEY)
         if found and self._expires is not None and found[0]["holder"] == self._holder:
             self._store.replace(KEY, self._content("", self._expires, found[0]["count"] + 1), found[1])
 

@@ -29,7 +29,7 @@ from graftline.pipelines.reconcile.planning import Action, Actual, Seen, Start
 from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.reconcile.schedules import Schedule
 from graftline.store import Store
-from graftline.store.documents import read_json
+from graftline.store.documents import stored_json
 
 ROOM_BYTES = 1 << 30
 """A run that fails with less room than this on its disk may have failed for that: it is no end of the run."""
@@ -108,7 +108,7 @@ def slots_since(store: Store, schedules: Mapping[str, Schedule], now: datetime) 
     """
     found = {}
     for name, schedule in schedules.items():
-        noted = read_json(store, _key(name))
+        noted = stored_json(store, _key(name))
         if noted is not None and noted[0]["times"] == _times(schedule):
             found[name] = datetime.fromisoformat(noted[0]["since"])
         else:
@@ -120,7 +120,7 @@ def note_slots(store: Store, schedules: Mapping[str, Schedule], since: Mapping[s
     """Note from when the slots of each schedule count at the next reconcile."""
     for name, schedule in schedules.items():
         content = {"times": _times(schedule), "since": since[name].isoformat()}
-        before, tag = read_json(store, _key(name)) or (None, None)
+        before, tag = stored_json(store, _key(name)) or (None, None)
         if content != before:
             store.replace(_key(name), canonical_json(content) + b"\n", tag)
 

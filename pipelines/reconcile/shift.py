@@ -12,7 +12,7 @@ from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
 from graftline.pipelines.reconcile.repository import Shift
 from graftline.store import open_store
-from graftline.store.documents import read_json
+from graftline.store.documents import stored_json
 
 
 def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Shift | None:
@@ -37,7 +37,7 @@ def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Sh
     if release is None:
         return None
     key = f"runs/shifts/{task}/{data_digest[:16]}-{release.version}.json"
-    found = read_json(store, key)
+    found = stored_json(store, key)
     if found is None:
         observed = _validate(task, store_url, root)
         index = observed["index"] if observed else None

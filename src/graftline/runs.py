@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from graftline.errors import EXIT_REFUSED, GraftlineError
 from graftline.store import Store
-from graftline.store.documents import json_bytes, read_json
+from graftline.store.documents import json_bytes, stored_json
 
 State = Literal["SUCCEEDED", "FAILED", "REFUSED", "CANCELED", "OVERDUE", "LOST"]
 """How a run ended. REFUSED: a gate or a claim said no; CANCELED: a person ended it; OVERDUE: it took longer than it
@@ -109,7 +109,7 @@ def begin(store: Store, start: Start) -> None:
 
 def begun(store: Store, run: str) -> Start | None:
     """Return what is known of a run that has begun and has no end yet."""
-    found = read_json(store, _open_key(run))
+    found = stored_json(store, _open_key(run))
     return None if found is None else _start(found[0], _open_key(run))
 
 
@@ -143,7 +143,9 @@ def add_attempt(store: Store, attempt: Attempt) -> Attempt:
 def attempts(store: Store, run: str, step: str = "") -> list[Attempt]:
     """Return what the steps of a run said, in the order in which they ended; of one step if it is named."""
     prefix = f"{_step_prefix(run)}{step}." if step else _step_prefix(run)
-    found = [_attempt(document[0], key) for key in store.list(prefix) if (document := read_json(store, key))]
+    found = [
+        _attempt(document[0], key) for key in store.list(prefix) if (document := stored_json(store, key))
+    ]
     return sorted(found, key=lambda one: (one.ended, one.number))
 
 
@@ -162,7 +164,7 @@ def ends(store: Store, run: str) -> list[End]:
     """Return the ends of a run, the last one last; empty for one that has not ended."""
     found: list[End] = []
     for number in itertools.count(1):
-        document = read_json(store, _end_key(run, number))
+        document = stored_json(store, _end_key(run, number))
         if document is None:
             return found
         found.append(_end(document[0], _end_key(run, number)))

@@ -10,7 +10,7 @@ from graftline.errors import GraftlineError
 from graftline.store import MissingError, Store
 
 
-def read_json(store: Store, key: str) -> tuple[Any, str] | None:
+def stored_json(store: Store, key: str) -> tuple[Any, str] | None:
     """Return what is stored under `key` and its tag, or None.
 
     Raises:
