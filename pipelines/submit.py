@@ -88,7 +88,7 @@ class Submission:
         store: str,
         *,
         deadline: timedelta,
-        why: Callable[[str], str | None],
+        waits_for: Callable[[str], str | None],
     ) -> None:
         """Use an API.
 
@@ -97,10 +97,10 @@ class Submission:
             endpoint: links are made of it.
             store: that the runs write to; if it cannot be read from here, their logs are.
             deadline: after which a run is stopped.
-            why: returns what a run by that id waits for; see waiting.py.
+            waits_for: returns why the pods of a run by that id do not start; see workflow.py.
         """
         self._api, self._endpoint, self._store_url = api, endpoint.rstrip("/"), store
-        self._deadline, self._why = deadline, why
+        self._deadline, self._waits_for = deadline, waits_for
 
     def submit(self, pipeline: CompiledPipeline, run: Run) -> Submitted:
         """Start `run`, unless one of its key is there already.
@@ -175,7 +175,7 @@ class Submission:
 
     def _asked(self, progress: Progress) -> Progress:
         """Ask the cluster what a run waits for, and the store whether it has ended: of a ghost only that knows."""
-        waits = self._why(progress.run)
+        waits = self._waits_for(progress.run)
         if waits is None and not progress.pending:
             waits = ""
         return replace(progress, waits=waits, end=self._closed(progress.run))

@@ -481,9 +481,9 @@ def test_a_pod_that_does_not_start_is_explained(
     (line,) = {line.strip() for line in done.output.splitlines() if "waits: " in line}
     assert line == (
         "waits: validate-driver(0): exceeded quota: runs; "
-        'pod-1: CreateContainerConfigError: secret "graftline-store" not found; '
         "waits in the queue: couldn't assign flavors to pod set node: insufficient unused quota for "
-        "ephemeral-storage in flavor cpu, 8Gi more needed"
+        "ephemeral-storage in flavor cpu, 8Gi more needed; "
+        'pod-1: CreateContainerConfigError: secret "graftline-store" not found'
     )
 
 

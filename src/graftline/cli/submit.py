@@ -59,7 +59,7 @@ def submit(
     from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.settings import load_settings
     from graftline.pipelines.submit import Submission
-    from graftline.pipelines.waiting import why
+    from graftline.pipelines.workflow import waits_for
     from graftline.profiles import parse_choices
 
     check_endpoint(endpoint)
@@ -74,8 +74,8 @@ def submit(
         api = KubeflowApi(client, namespace=settings.api_namespace, service_account=settings.service_account)
         api.check_version()
         server = Submission(
-            api, endpoint, pipeline.parameters["store"], why=lambda run_id: why(settings.namespace, run_id),
-            deadline=timedelta(hours=settings.deadline_hours),
+            api, endpoint, pipeline.parameters["store"], deadline=timedelta(hours=settings.deadline_hours),
+            waits_for=lambda run_id: waits_for(settings.namespace, run_id),
         )  # fmt: skip
         submitted = server.submit(pipeline, run)
         before = f"was submitted before: {submitted.before.lower()}; --again starts another"
