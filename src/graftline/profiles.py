@@ -14,8 +14,9 @@ from graftline.params import COMPONENTS, Params, parse
 from graftline.yamlfile import load_yaml
 
 PROFILES = ROOT / "pipelines/profiles.yaml"
-STEPS = ("fetch", *COMPONENTS, "conclude")
-"""What a run on a cluster consists of: the five stages, what brings the data, what records the end."""
+STEPS = ("claim", "fetch", *COMPONENTS, "conclude")
+"""What a run on a cluster consists of: who does the work, what brings the data, the five stages, what records the
+end."""
 TRAINING = ("pretrain", "finetune", "evaluate")
 """The stages that one name of a profile is about: the others need no accelerator."""
 
@@ -57,6 +58,11 @@ class Retries(Params):
     def wait(self, failures: int) -> float:
         """Return the seconds between the failure of that number, from 1, and the next start."""
         return self.backoff_seconds * self.factor ** (failures - 1)
+
+    def longest(self, seconds: float) -> float:
+        """Return the seconds that all tries and the waits between them may take, of at most so many each."""
+        waits = sum(self.wait(number) for number in range(1, self.limit + 1))
+        return (self.limit + 1) * seconds + waits
 
     @model_validator(mode="after")
     def _waits_fit(self) -> Retries:
