@@ -23,7 +23,8 @@ RUN_ID = "{{workflow.uid}}"
 """Kubeflow's API server replaces this by the run's id, in labels: another for every run, whoever started it, and the
 same however often a step of it is tried. A label cannot hold a parameter's value, and a run's name is free text.
 https://github.com/kubeflow/pipelines/blob/master/backend/src/common/util/workflow.go"""
-_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\[\[[A-Za-z.]+\]\]")
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\[\[(ScheduledTime|CurrentTime|Index|RunUUID)\b.*?\]\]")
+"""The second kind are the macros of recurring runs, which the present back end leaves as they are."""
 _IN_ARGUMENTS = re.compile(
     r"\{\{\$(\.inputs\.parameters\['[^']+'\]|\.(inputs|outputs)\.artifacts\['[^']+'\]\.(uri|path)"
     r"|\.outputs\.parameters\['[^']+'\]\.output_file)?\}\}"

@@ -23,7 +23,7 @@ from graftline.pipelines.images import digest
 from graftline.pipelines.launcher import RUN_ID
 from graftline.pipelines.settings import Settings
 from graftline.pipelines.step import PLAN, Plan
-from graftline.profiles import TRAINING, Affinity, Pod
+from graftline.profiles import TRAINING, Affinity, Pod, Requests
 
 DISTRIBUTED = ("pretrain", "finetune")
 """The components that torchrun may start as several processes."""
@@ -33,6 +33,9 @@ KEYS = "/var/run/secrets/graftline/keys"
 """Where the stages, and the pods of their TrainJobs (infra/components/trainer), see the keyring."""
 _UNSIGNED = ("claim", "fetch", "conclude")
 """The steps that write no record: they are not given a key."""
+_SLIGHT = ("claim", "conclude")
+"""The steps that ask for a corner of any node: conclude's pod must leave Pending within some 10 s of a cancel, or no
+end is recorded."""
 _MARGIN_SECONDS = 600
 """So that the step itself, which says why, is first to find that a try takes too long."""
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -52,18 +55,20 @@ def apply(task: Any, pod: Pod, launcher: Pod, settings: Settings) -> None:
         settings: says how long a run may take.
     """
     plan = Plan(retries=pod.retries, timeout_seconds=pod.timeout_hours * 3600)
+    slight = task.name in _SLIGHT
     if _launched(task, pod):
         asked = json.dumps(pod.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         image = task.container_spec.image
         plan = Plan(trainjob=("--image", image, "--namespace", settings.namespace, "--pod", asked))
-        pod, longest = launcher, settings.deadline_hours * 3600.0  # queueing and every attempt
+        pod, slight = launcher, True
+        longest = settings.deadline_hours * 3600.0  # queueing and every attempt
     else:
         if task.name in TRAINING:
             plan = plan.model_copy(update={"checkpoint_seconds": settings.checkpoint_seconds})
         if pod.accelerators > 1 and task.name in DISTRIBUTED:
             plan = plan.model_copy(update={"processes": pod.accelerators})
         longest = pod.retries.longest(pod.timeout_hours * 3600) + _MARGIN_SECONDS
-    _ask(task, pod)
+    _ask(task, pod, slight)
     task.set_env_variable(PLAN, plan.model_dump_json(exclude_defaults=True))
     # The pod may take as long as all tries in it. Argo is asked for no retry of its own (`set_retry`): the back end's
     # default, OnError with a limit of 2, makes a lost pod again and leaves an exit code alone. A strategy of the
@@ -77,9 +82,12 @@ def _launched(task: Any, pod: Pod) -> bool:
     return several or (pod.retries.preemptions > 0 and pod.nodes == 1 and task.name in TRAINING)
 
 
-def _ask(task: Any, pod: Pod) -> None:
-    task.set_cpu_request(f"{pod.cpu:g}").set_cpu_limit(f"{pod.cpu:g}")
-    task.set_memory_request(f"{pod.memory_gib}Gi").set_memory_limit(f"{pod.memory_gib}Gi")
+def _ask(task: Any, pod: Pod, slight: bool) -> None:
+    asked = pod.requested
+    if slight:
+        asked = Requests(cpu=min(asked.cpu, 0.2), memory_gib=min(asked.memory_gib, 0.5))
+    task.set_cpu_request(f"{asked.cpu:g}").set_cpu_limit(f"{pod.cpu:g}")
+    task.set_memory_request(_mebibytes(asked.memory_gib)).set_memory_limit(f"{pod.memory_gib}Gi")
     if pod.resource:
         task.set_accelerator_type(pod.resource).set_accelerator_limit(pod.accelerators)
     for key, value in sorted(pod.node_selector.items()):
@@ -90,6 +98,10 @@ def _ask(task: Any, pod: Pod) -> None:
         _add_affinity(task, affinity)
     kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=f"{pod.shm_gib}Gi")  # noqa: S108  (a mount)
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{pod.tmp_gib}Gi")  # noqa: S108  (a mount)
+
+
+def _mebibytes(gib: float) -> str:
+    return f"{gib:g}Gi" if gib == int(gib) else f"{round(gib * 1024)}Mi"
 
 
 def _add_affinity(task: Any, affinity: Affinity) -> None:

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -125,7 +126,7 @@ class Step:
         if plan.processes > 1:
             self._environment |= {"PET_STANDALONE": "1", "PET_NPROC_PER_NODE": str(plan.processes)}
         self._round: int | None = None
-        self._asked = threading.Event()
+        self._asked = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -134,19 +135,23 @@ class Step:
         Raises:
             InputError: this user may not use the store.
         """
-        signal.signal(signal.SIGTERM, self._terminate)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._terminate)
         said = self._said()
         if over := self._over(said):
             _say(over.line or f"{self.name}: has failed before, with exit code {over.code}")
             return _exit_code(over.code)
         while True:
             said.append(self._keep(self._try()))
-            if said[-1].code in (0, EXIT_PREEMPTED) or self._asked.is_set() or self._over(said):
+            if said[-1].code in (0, EXIT_PREEMPTED) or self._asked or self._over(said):
                 return _exit_code(said[-1].code)
             wait = self._plan.retries.wait(_failures(said))
             _say(f"{self.name}: tried again in {wait:g} s")
-            if self._asked.wait(wait):
-                return EXIT_PREEMPTED
+            until = time.monotonic() + wait
+            while time.monotonic() < until:
+                time.sleep(0.2)
+                if self._asked:
+                    return EXIT_PREEMPTED
 
     def _said(self) -> list[runs.Attempt]:
         """Return what the step said before in this round."""
@@ -200,7 +205,7 @@ class Step:
         assert process.stdout and process.stderr
         shown = [_Shown(process.stdout, 1, self.name), _Shown(process.stderr, 2, self.name)]
         self._process = process
-        if self._asked.is_set():
+        if self._asked:
             process.terminate()
         late = ""
         try:
@@ -223,7 +228,7 @@ class Step:
         code = status if status >= 0 else 128 - status
         if late:
             code, line = 1, late
-        elif self._asked.is_set() and code not in (0, *_FINAL):
+        elif self._asked and code not in (0, *_FINAL):
             code = EXIT_PREEMPTED
         elif status == -signal.SIGKILL:
             line = f"{self.name}: killed; as a rule it needed more memory than `memory_gib` of its profile"
@@ -235,7 +240,7 @@ class Step:
         return code, line
 
     def _terminate(self, number: int, _: FrameType | None) -> None:
-        self._asked.set()
+        self._asked = True
         if self._process:
             self._process.send_signal(number)
 
