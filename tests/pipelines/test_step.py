@@ -382,3 +382,15 @@ def test_a_stage_with_a_job_of_its_own_is_launched() -> None:
     assert started[1:] == [
         "-m", "graftline.pipelines.trainjob", "--image", "i", "evaluate", "--params", "{}", "--store", "s3://bucket/a",
     ]  # fmt: skip
+
+
+def test_several_processes_end_with_the_code_of_the_one_that_failed_first(bench: Bench) -> None:
+    """torchrun's own command ends with 1 whatever happened, and a refusal would be tried again."""
+    started = command("pretrain", read_executor_input(json.dumps(bench.given())), Plan(processes=2))
+    assert started[3] == "graftline.components.pretrain"
+    (bench.home / "toy.py").write_text(
+        "import os, sys, time\nos.environ['RANK'] == '1' or sys.exit(3)\ntime.sleep(60)\n"
+    )
+    environment = {"PET_STANDALONE": "1", "PET_NPROC_PER_NODE": "2", "PYTHONPATH": str(bench.home)}
+    done = subprocess.run([*started[:3], "toy"], env=bench.environment | environment, capture_output=True)
+    assert done.returncode == 3, done.stderr
