@@ -25,11 +25,10 @@ from graftline.component import fail, from_os_error
 from graftline.errors import GraftlineError, InputError
 from graftline.pipelines import ending, workflow
 from graftline.pipelines.claim import add_start, start
-from graftline.pipelines.pods import RUN_LABEL
 from graftline.pipelines.reconcile.claims import holder, slot_elsewhere
-from graftline.pipelines.trainjob.cluster import Cluster, connect
+from graftline.pipelines.trainjob.cluster import Cluster, connect, delete_jobs
+from graftline.pipelines.trainjob.handover import sweep
 from graftline.store import Store, open_store
-from graftline.store.bundles import delete_all
 from graftline.yamlfile import parse_json
 
 if TYPE_CHECKING:
@@ -105,9 +104,8 @@ def _cluster() -> tuple[ApiClient | None, str]:
 def _sweep(jobs: Cluster, store: Store, run: str) -> None:
     """Delete the run's TrainJobs and what was handed over to them; reconcile does what this cannot."""
     try:
-        for job in jobs.find(f"{RUN_LABEL}={run}"):
-            jobs.delete(job["metadata"]["name"])
-        delete_all(store, f"handover/{run}")
+        delete_jobs(jobs, run)
+        sweep(store, run)
     except GraftlineError as error:
         print(f"conclude: what the run left is not all gone: {error}", file=sys.stderr)
 

@@ -22,13 +22,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import FrameType
 from typing import IO, Any
 
 from graftline import runs
-from graftline.component import fail
+from graftline.component import exits
 from graftline.digests import RECORD
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError, InputError
 from graftline.executor_output import add_run
@@ -74,13 +75,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("name", choices=STEPS)
     parser.add_argument("--executor-input", required=True, metavar="JSON", help="what the launcher knows")
     arguments = parser.parse_args(argv)
-    try:
+    with exits(arguments.name):
         given = read_executor_input(arguments.executor_input)
         plan = parse(parse_json(os.environ.get(PLAN) or "{}", where=PLAN), Plan, where=PLAN)
-        code = Step(arguments.name, given, plan).run()
-    except GraftlineError as error:
-        code = fail(arguments.name, error)
-    sys.exit(code)
+        sys.exit(Step(arguments.name, given, plan).run())
 
 
 def command(name: str, given: ExecutorInput, plan: Plan) -> list[str]:
@@ -114,11 +112,9 @@ class Step:
         self.name, self._given, self._plan = name, given, plan
         self._run = os.environ.get("GRAFTLINE_RUN", "")
         store = str(given.parameters.get("store") or "")
-        for what, value in (("GRAFTLINE_RUN", self._run), ("the parameter `store`", store)):
-            if not value:
-                raise InputError(
-                    what, "not given", fix="the engine says which run this is, and where its store is"
-                )
+        if not self._run or not store:
+            what = "the parameter `store`" if self._run else "GRAFTLINE_RUN"
+            raise InputError(what, "not given", fix="the engine names the run and its store")
         self._store: Store = open_store(store)
         self._environment = os.environ | {"GRAFTLINE_STORE": store}
         if plan.trainjob or plan.checkpoint_seconds is not None:
@@ -126,7 +122,7 @@ class Step:
         if plan.processes > 1:
             self._environment |= {"PET_STANDALONE": "1", "PET_NPROC_PER_NODE": str(plan.processes)}
         self._round: int | None = None
-        self._asked = self._late = False
+        self._asked, self._late = threading.Event(), False
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -139,18 +135,18 @@ class Step:
             signal.signal(number, self._terminate)
         said = self._said()
         if over := self._over(said):
-            _say(over.line or f"{self.name}: has failed before, with exit code {over.code}")
+            _say(over.line)
             return _exit_code(over.code)
         while True:
             said.append(self._keep(self._try()))
-            if said[-1].code in (0, EXIT_PREEMPTED) or self._asked or self._over(said):
+            if said[-1].code in (0, EXIT_PREEMPTED) or self._asked.is_set() or self._over(said):
                 return _exit_code(said[-1].code)
             wait = self._plan.retries.wait(_failures(said))
             _say(f"{self.name}: tried again in {wait:g} s")
             until = time.monotonic() + wait
             while time.monotonic() < until:
                 time.sleep(0.2)
-                if self._asked:
+                if self._asked.is_set():
                     return EXIT_PREEMPTED
 
     def _said(self) -> list[runs.Attempt]:
@@ -158,9 +154,10 @@ class Step:
         try:
             said = runs.attempts(self._store, self._run, self.name)
             self._round = self._find_round()
-        except InputError:
-            raise
-        except GraftlineError as error:  # a store that is away for a while is no reason not to work
+        except GraftlineError as error:
+            if isinstance(error, InputError):
+                raise
+            # a store that is away for a while is no reason not to work
             _say(f"{self.name}: what it said before is not known: {error}")
             return []
         return [attempt for attempt in said if attempt.round == self._round]
@@ -205,7 +202,7 @@ class Step:
         assert process.stdout and process.stderr
         shown = [_Shown(process.stdout, 1, self.name), _Shown(process.stderr, 2, self.name)]
         self._process = process
-        if self._asked:
+        if self._asked.is_set():
             process.terminate()
         limit = threading.Timer(self._plan.timeout_seconds or threading.TIMEOUT_MAX, self._stop, (process,))
         limit.daemon = True
@@ -213,8 +210,10 @@ class Step:
         code = process.wait()  # without a time limit: with one it would notice the end up to 50 ms late
         limit.cancel()
         self._process = None
+        with suppress(OSError):  # what it left behind would be in the way of the next try
+            os.killpg(process.pid, signal.SIGKILL)
         for each in shown:
-            each.thread.join(5)  # a process that it left behind may hold the pipe
+            each.thread.join(1)
         return self._judge(code, shown[1].line)
 
     def _stop(self, process: subprocess.Popen[bytes]) -> None:
@@ -231,20 +230,22 @@ class Step:
         code = status if status >= 0 else 128 - status
         if self._late:
             limit = f"{self._plan.timeout_seconds:g} s, the `timeout_hours` of its profile"
-            code, line, self._late = 1, f"{self.name}: took longer than {limit}", False
-        elif self._asked and code not in (0, *_FINAL):
-            code = EXIT_PREEMPTED
+            code, why, self._late = 1, f"took longer than {limit}", False
+        elif self._asked.is_set() and code not in (0, *_FINAL):
+            code, why = EXIT_PREEMPTED, "" if line else "told to end by SIGTERM"
         elif status == -signal.SIGKILL:
-            line = f"{self.name}: killed; as a rule it needed more memory than `memory_gib` of its profile"
-        elif status < 0:
-            line = f"{self.name}: ended by {signal.Signals(-status).name}; {line or 'it said nothing'}"
+            why = "killed; as a rule it needed more memory than `memory_gib` of its profile"
+        elif code and not (line and status > 0):
+            why = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit code {code}"
         else:
-            return code, line if code else ""
-        _say(line)
-        return code, line
+            why = ""
+        if why:
+            line = f"{self.name}: {why}"
+            _say(line)
+        return code, line if code else ""
 
     def _terminate(self, number: int, _: FrameType | None) -> None:
-        self._asked = True
+        self._asked.set()
         if self._process:
             self._process.send_signal(number)
 
@@ -325,7 +326,7 @@ def _source(metadata: Mapping[str, Any]) -> runs.Source:
 
 
 def _failures(said: Sequence[runs.Attempt]) -> int:
-    return sum(attempt.code not in (0, EXIT_PREEMPTED, *_FINAL) for attempt in said)
+    return sum(_exit_code(attempt.code) == 1 for attempt in said)
 
 
 def _exit_code(code: int) -> int:
