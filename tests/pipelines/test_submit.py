@@ -400,7 +400,7 @@ def test_of_two_submits_at_once_both_follow_the_one_that_holds_the_claim(server:
     thread.join()
     winner, loser = server.backend.runs
     assert done.exit_code == 0, done.output
-    assert f"id        {loser}" in done.output
+    assert f"runs/details/{loser}" in done.output
     assert (
         f"claim: the run {winner} does the work of key {server.key(winner)}; this one stops (exit code 3)"
         in done.output
@@ -411,7 +411,7 @@ def test_of_two_submits_at_once_both_follow_the_one_that_holds_the_claim(server:
     server.backend.runs = {loser: server.backend.runs[loser], winner: server.backend.runs[winner]}
     again = server.submit()
     assert "was submitted before: succeeded" in again.output
-    assert f"id        {winner}" in again.output
+    assert f"runs/details/{winner}" in again.output
 
 
 def test_of_two_uploads_at_once_the_slower_goes_on_with_what_is_there(server: Server) -> None:
