@@ -26,6 +26,8 @@ from graftline.pipelines.kubeflow_api import KubeflowApi, NotFoundError, Refused
 from graftline.pipelines.reconcile.claims import holder
 from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.runkey import Run
+from graftline.pipelines.settings import Settings
+from graftline.pipelines.workflow import waits_for
 from graftline.profiles import STEPS
 from graftline.store import Store, open_store
 
@@ -81,26 +83,10 @@ class Submitted:
 class Submission:
     """One server's experiment, for runs that people start."""
 
-    def __init__(
-        self,
-        api: KubeflowApi,
-        endpoint: str,
-        store: str,
-        *,
-        deadline: timedelta,
-        waits_for: Callable[[str], str | None],
-    ) -> None:
-        """Use an API.
-
-        Args:
-            api: of Kubeflow Pipelines.
-            endpoint: links are made of it.
-            store: that the runs write to; if it cannot be read from here, their logs are.
-            deadline: after which a run is stopped.
-            waits_for: returns why the pods of a run by that id do not start; see workflow.py.
-        """
+    def __init__(self, api: KubeflowApi, endpoint: str, store: str, settings: Settings) -> None:
+        """Use an API; links are made of its `endpoint`. Where `store` cannot be read from here, runs' logs are."""
         self._api, self._endpoint, self._store_url = api, endpoint.rstrip("/"), store
-        self._deadline, self._waits_for = deadline, waits_for
+        self._namespace, self._deadline = settings.namespace, timedelta(hours=settings.deadline_hours)
 
     def submit(self, pipeline: CompiledPipeline, run: Run) -> Submitted:
         """Start `run`, unless one of its key is there already.
@@ -175,7 +161,7 @@ class Submission:
 
     def _asked(self, progress: Progress) -> Progress:
         """Ask the cluster what a run waits for, and the store whether it has ended: of a ghost only that knows."""
-        waits = self._waits_for(progress.run)
+        waits = waits_for(self._namespace, progress.run)
         if waits is None and not progress.pending:
             waits = ""
         return replace(progress, waits=waits, end=self._closed(progress.run))
@@ -193,20 +179,15 @@ class Submission:
         failed = [step for step, state in steps.items() if state == "failed"]
         said = dict(before.said)
         if over or set(failed) - set(said):
-            said |= self._said(run_id, run, failed)
+            said |= self._words(run_id)
+            logs = {step: self._read_log(run_id, run, step) for step in failed if step not in said}
+            said |= {step: found for step, found in logs.items() if found}
         end = self._end(run_id, run, said) if over else None
         pending = any(task.state == "PENDING" for task in _tasks(run))
         return Progress(run_id, steps, said, pending, end=end)
 
-    def _said(self, run_id: str, run: Any, failed: list[str]) -> dict[str, runs.Attempt]:
-        """Return what steps said last, by step; of those that failed what their log says, if they left no word."""
-        said = self._words(run_id)
-        for step in failed:
-            if step not in said and (found := self._read_log(run_id, run, step)):
-                said[step] = found
-        return said
-
     def _words(self, run_id: str) -> dict[str, runs.Attempt]:
+        """Return what steps said last, by step."""
         words = self._read(lambda store: runs.attempts(store, run_id)) or []
         last = max((word.round for word in words), default=0)
         return {word.step: word for word in words if word.round == last}

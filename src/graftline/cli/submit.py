@@ -52,14 +52,12 @@ def submit(
     Without: 0 once it is submitted.
     """
     from dataclasses import replace
-    from datetime import timedelta
 
     from graftline.cli.assignments import parse_assignments
     from graftline.pipelines.compile import compiled
     from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.settings import load_settings
     from graftline.pipelines.submit import Submission
-    from graftline.pipelines.workflow import waits_for
     from graftline.profiles import parse_choices
 
     check_endpoint(endpoint)
@@ -73,10 +71,7 @@ def submit(
     with connect(endpoint) as client:
         api = KubeflowApi(client, namespace=settings.api_namespace, service_account=settings.service_account)
         api.check_version()
-        server = Submission(
-            api, endpoint, pipeline.parameters["store"], deadline=timedelta(hours=settings.deadline_hours),
-            waits_for=lambda run_id: waits_for(settings.namespace, run_id),
-        )  # fmt: skip
+        server = Submission(api, endpoint, pipeline.parameters["store"], settings)
         submitted = server.submit(pipeline, run)
         before = f"was submitted before: {submitted.before.lower()}; --again starts another"
         typer.echo(f"run       {run.name}, {before if submitted.before else 'submitted'}")
