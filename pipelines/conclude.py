@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_FROM_OUTSIDE = (
-    "ended from outside: cancelled, overdue, or a pod was lost; its Workflow, which says so, cannot be read"
-)
+_NO_WORD = "a step failed and left no word; its Workflow, which may say why, cannot be read"
+_FROM_OUTSIDE = "cancelled, overdue, or without one of its pods: its Workflow, which says so, cannot be read"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -78,7 +77,7 @@ def _close(store: Store, this: runs.Start, told: str, found: dict[str, Any] | No
         engine, why = workflow.engine_state(found, told, datetime.now(UTC)), workflow.failures(found)
     else:
         engine = "SUCCEEDED" if told == "COMPLETE" else "FAILED"
-        why = {"": _FROM_OUTSIDE} if told == "RUNNING" else {}
+        why = {"": _FROM_OUTSIDE if told == "RUNNING" else _NO_WORD}
     before = runs.ends(store, this.run)  # a repeat of this step has no open run any more
     begun = runs.begun(store, this.run) or (before[-1].start if before else this)
     end = ending.close(store, begun, engine, why)

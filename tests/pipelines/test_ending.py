@@ -230,7 +230,7 @@ def test_where_the_workflow_may_not_be_read_the_words_decide(cluster: Cluster) -
     runs.add_attempt(cluster.store, said("publish", 3, REFUSED))
     cluster.conclude("FAILED")
     assert [(end.state, end.step) for end in cluster.ends] == [("FAILED", ""), ("REFUSED", "publish")]
-    assert cluster.ends[0].line.startswith("ended from outside: cancelled, overdue, or a pod was lost")
+    assert cluster.ends[0].line.startswith("cancelled, overdue, or without one of its pods: ")
 
 
 def test_concluding_again_changes_nothing_and_a_retried_run_has_another_end(cluster: Cluster) -> None:

@@ -99,15 +99,19 @@ class Server:
         """Do something with the last run once there are so many, in the background."""
 
         def wait() -> None:
-            for _ in range(4000):  # a command that fails submits nothing
-                if len(self.backend.runs) >= runs:
-                    break
-                time.sleep(0.005)
+            wait_for(lambda: len(self.backend.runs) >= runs)
             act(next(reversed(self.backend.runs)))
 
         thread = threading.Thread(target=wait, daemon=True)
         thread.start()
         return thread
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return once it holds, and after half a minute in any case: a command that fails submits nothing."""
+    end = time.monotonic() + 30
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 @cache
@@ -201,7 +205,9 @@ def test_watching_shows_each_step_and_ends_with_the_run(server: Server) -> None:
     def act(run_id: str) -> None:
         server.backend.set_steps(run_id, {"claim": "SUCCEEDED", "fetch": "CACHED", "validate": "RUNNING"})
         server.backend.set_state(run_id, "RUNNING")
-        time.sleep(0.1)
+        looks: list[Request] = []
+        server.backend.fault = lambda request: looks.append(request)
+        wait_for(lambda: len(looks) > 1)
         done = dict.fromkeys(("pretrain", "publish", "conclude"), "SUCCEEDED")
         server.backend.set_steps(
             run_id, {"claim": "SUCCEEDED", "fetch": "CACHED", "validate": "SUCCEEDED", **done}
@@ -468,7 +474,7 @@ def test_a_pod_that_does_not_start_is_explained(
         kubernetes.put(workload)
         server.backend.set_steps(run_id, {"fetch": "PENDING"})
         server.backend.set_state(run_id, "RUNNING")
-        time.sleep(0.5)
+        wait_for(lambda: len(kubernetes.requests) > 5)
         server.backend.set_state(run_id, "FAILED")
 
     monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
@@ -491,16 +497,17 @@ def test_who_may_not_look_is_told_where_to_look(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K10"""
+    kubernetes = Backend(fault=lambda request: 403)
 
     def act(run_id: str) -> None:
         server.backend.set_steps(run_id, {"fetch": "PENDING"})
         server.backend.set_state(run_id, "RUNNING")
-        time.sleep(0.3)
+        wait_for(lambda: len(kubernetes.requests) > 5)
         server.backend.set_state(run_id, "FAILED")
 
     monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
     thread = server.later(act)
-    with serve_kubernetes(Backend(fault=lambda request: 403)) as url:
+    with serve_kubernetes(kubernetes) as url:
         path = write_kubeconfig(tmp_path / "kubeconfig", url)
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
         done = server.submit("--watch")
