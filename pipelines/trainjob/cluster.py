@@ -101,12 +101,11 @@ class Cluster:
             *self._where, name, propagation_policy="Foreground", _request_timeout=_TIMEOUT),
             refused=404)  # fmt: skip
 
-    def delete_at_once(self, name: str) -> None:
-        """Ask once for a TrainJob to be deleted: this process may have 0.2 seconds to live."""
+    def at_once(self, verb: str, name: str, **options: str) -> None:
+        """Ask once to "get" or "delete" a TrainJob, without an answer: this process may have 0.2 seconds to live."""
         with suppress(Exception):  # whatever it is: `delete` follows, if there is time
-            self._jobs.delete_namespaced_custom_object(
-                *self._where, name, propagation_policy="Foreground", _request_timeout=_AT_ONCE
-            )
+            call = getattr(self._jobs, f"{verb}_namespaced_custom_object")
+            call(*self._where, name, _request_timeout=_AT_ONCE, **options)
 
     def why_waiting(self, job: dict[str, Any]) -> str:
         """Return what Kueue's Workload of a TrainJob says of why it waits; "" if nothing, or if it may not be read."""
