@@ -31,7 +31,7 @@ MAX_LINE = 2000
 """Characters of a step's line that are kept: it may quote a log."""
 
 
-Document = TypeVar("Document", "Start", "Source", "Attempt")
+Document = TypeVar("Document", "Start", "Source", "Attempt", "End")
 
 
 @dataclass(frozen=True)
@@ -215,19 +215,26 @@ def _attempt(value: Any, key: str) -> Attempt:
 
 
 def _end(value: Any, key: str) -> End:
-    start, own = (
-        _start(value, key),
-        {name: value.get(name, "") for name in ("state", "step", "line", "ended")},
-    )
+    start = _start(value, key)
+    own = {name: value.get(name, "") for name in ("state", "step", "line", "ended")}
     if own["state"] not in STATES:
         raise GraftlineError(f"{key}: state {own['state']!r} is none of {', '.join(STATES)}")
-    return End(start, **own)
+    return _read(End, own | {"start": start}, key)
+
+
+_FORMS: dict[str, type] = {"str": str, "State": str, "int": int, "Start": Start}
+"""The type of a field by its annotation; of every other one it is a mapping."""
 
 
 def _read(kind: type[Document], value: Any, key: str) -> Document:
     """Make a dataclass of a document, whatever a later version has added to it."""
     try:
-        return kind(**{each.name: value[each.name] for each in fields(kind) if each.name in value})
+        given = {each.name: value[each.name] for each in fields(kind) if each.name in value}
+        for each in fields(kind):
+            form = _FORMS.get(str(each.type), dict)
+            if each.name in given and type(given[each.name]) is not form:
+                raise TypeError(f"{each.name} is no {form.__name__}")
+        return kind(**given)
     except TypeError as error:
         what = kind.__name__.lower()
         raise GraftlineError(f"{key}: not the {what} of a run ({error}); it was changed by hand") from None
