@@ -34,7 +34,16 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    ["run.log", "notes/today.md", "dvc.lock", "docs/c.md", "tests/test_new.py", "data/store/files/md5/00/1"],
+    [
+        "run.log",
+        "notes/today.md",
+        "dvc.lock",
+        "docs/c.md",
+        "tests/test_new.py",
+        "data/store/files/md5/00/1",
+        "images.lock",
+        "pipelines/compiled/a.yaml",
+    ],
 )
 def test_what_is_no_code_is_no_change(checkout: Path, name: str) -> None:
     """K29: `make run | tee run.log` in the checkout made every record say that the code had changed."""

@@ -15,12 +15,10 @@ from graftline.errors import GraftlineError
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout that this code runs from (an editable install), or a folder without `.git` in an image."""
 
-# What decides a result besides its inputs. Notes, logs, tests and the engine's state (dvc.lock) are no part of it;
-# data/store holds raw data, which records name by digest.
-_CODE = (
-    "src", "components", "pipelines", "data", ":!data/store", "dvc.yaml", "pyproject.toml", "requirements.lock",
-    "images.lock",
-)  # fmt: skip
+# What decides a result besides its inputs, and so what an image is made of. Notes, logs, tests and the engine's state
+# (dvc.lock) are no part of it; of data/store, which holds raw data, and of images records name the digest.
+_CODE = ("src", "components", "pipelines", ":!pipelines/compiled", "data", ":!data/store", "dvc.yaml",
+         "requirements.lock")  # fmt: skip
 
 
 def code_revision() -> dict[str, str]:
