@@ -62,8 +62,13 @@ def make(
     return out
 
 
-def evaluate(folder: Path, decision: dict[str, Any], inputs: tuple[Path, ...] | None = None) -> None:
-    metrics = {"accuracy": 0.975, "ece": 0.01}
+def evaluate(
+    folder: Path,
+    decision: dict[str, Any],
+    inputs: tuple[Path, ...] | None = None,
+    more: dict[str, float] | None = None,
+) -> None:
+    metrics = {"accuracy": 0.975, "ece": 0.01} | (more or {})
     files = {
         "metrics.json": json.dumps(metrics).encode(),
         "decision.json": json.dumps(decision).encode(),
@@ -172,6 +177,7 @@ def test_a_passed_model_is_released_with_its_files_and_chain(outputs: Path) -> N
         "promoted": True,
         "manifest": sha256_file(folder / "manifest.json"),
         "previous_champion": None,
+        "equal": False,
     }
     assert verify(outputs / "release").metrics == {"version": 1, "promoted": 1}
 
@@ -275,8 +281,10 @@ def test_rows_that_were_struck_off_the_index_of_a_release_are_found_missing(outp
 
 def test_the_model_card_holds_facts_only_and_is_the_same_each_time(outputs: Path) -> None:
     assert run(outputs, licence="Apache-2.0", intended_use="Reads single digits.") == 0
+    one = resolve(open_store(str(outputs / "store")), "digits")
+    (outputs / "store").rename(outputs / "another")
     assert run(outputs, licence="Apache-2.0", intended_use="Reads single digits.") == 0
-    one, two = list_releases(open_store(str(outputs / "store")))
+    two = resolve(open_store(str(outputs / "store")), "digits")
     assert one.digest == two.digest
     card = Path(two.path, "README.md").read_text()
     for fact in (
@@ -443,6 +451,7 @@ def test_a_model_that_was_not_compared_with_the_champion_is_released_but_not_pro
 ) -> None:
     assert run(outputs) == 0
     assert capsys.readouterr().err == ""
+    remake(outputs, b"other weights")
     assert run(outputs) == 0
     warning = capsys.readouterr().err
     standing = resolve(open_store(str(outputs / "store")), "digits")
@@ -455,8 +464,117 @@ def test_a_model_that_was_not_compared_with_the_champion_is_released_but_not_pro
     assert standing.version == 1
     evaluate(outputs, PASSED | {"champion": {"version": 1, "digest": standing.digest}})
     assert run(outputs) == 0
-    assert capsys.readouterr().err == ""
-    assert resolve(open_store(str(outputs / "store")), "digits").version == 3
+    assert capsys.readouterr().err == "publish: equal to digits@2: no new version was made\n"
+    assert resolve(open_store(str(outputs / "store")), "digits").version == 2
+
+
+def remake(outputs: Path, weights: bytes) -> None:
+    """Make the model, and its evaluation, of other weights."""
+    inputs = (outputs / "dataset", outputs / "trunk")
+    files = {"model.safetensors": weights, "head.json": b"{}", "tokenizer.json": b"{}", "metrics.jsonl": b""}
+    make(outputs, "model", "finetune", files, inputs, parameters={"finetune": {"learning_rate": 0.001}})
+    evaluate(outputs, PASSED)
+
+
+def compared(outputs: Path, **metrics: float) -> dict[str, Any]:
+    """Evaluate against the champion of now, as a run does; return that release's version and digest."""
+    found = champion(open_store(str(outputs / "store")), "digits")
+    assert found is not None
+    against = {"version": found.version, "digest": found.digest}
+    evaluate(outputs, PASSED | {"champion": against}, more={"champion_accuracy": 0.9, **metrics})
+    return against
+
+
+def test_a_run_that_makes_the_same_again_makes_no_version_and_says_which_it_equals(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """K36: the second run of the same work is compared with what the first released, so its evaluation differs."""
+    assert run(outputs) == 0
+    against = compared(outputs)
+    assert run(outputs) == 0
+    assert capsys.readouterr().err == "publish: equal to digits@1: no new version was made\n"
+    store = open_store(str(outputs / "store"))
+    assert [release.version for release in list_releases(store)] == [1]
+    assert [entry.event for entry in read_ledger(store)] == ["key", "release", "promote"]
+    receipt = read_json(outputs / "release" / "release.json")
+    assert (receipt["version"], receipt["equal"], receipt["promoted"]) == (1, True, True)
+    assert (receipt["digest"], receipt["manifest"]) == (against["digest"], resolve(store, "digits").manifest)
+    check_kept(store, outputs / "evaluation")
+    assert verify_all(store).whole
+
+
+@pytest.mark.parametrize(
+    ("what", "parameters"),
+    [
+        ("accuracy", {}),
+        ("licence", {"licence": "MIT"}),
+        ("use", {"intended_use": "Reads letters."}),
+        ("weights", {}),
+    ],
+)
+def test_a_release_that_says_or_is_anything_else_is_a_version_of_its_own(
+    outputs: Path, what: str, parameters: dict[str, str]
+) -> None:
+    assert run(outputs) == 0
+    if what == "weights":
+        remake(outputs, b"other weights")
+    compared(outputs, **({"accuracy": 0.976} if what == "accuracy" else {}))
+    assert run(outputs, **parameters) == 0
+    assert resolve(open_store(str(outputs / "store")), "digits").version == 2
+
+
+def test_one_that_equals_an_earlier_release_moves_the_alias_back_to_it(outputs: Path) -> None:
+    """As after a revert: the version of then is the champion again, and the ledger says so."""
+    assert run(outputs) == 0
+    remake(outputs, b"other weights")
+    compared(outputs)
+    assert run(outputs) == 0
+    remake(outputs, b"weights")
+    compared(outputs)
+    assert run(outputs) == 0
+    store = open_store(str(outputs / "store"))
+    said = [(entry.event, entry.version) for entry in read_ledger(store)]
+    assert said == [
+        ("key", 0), ("release", 1), ("promote", 1), ("release", 2), ("promote", 2), ("promote", 1),
+    ]  # fmt: skip
+    receipt = read_json(outputs / "release" / "release.json")
+    assert (receipt["version"], receipt["equal"], receipt["previous_champion"]["version"]) == (1, True, 2)
+    assert resolve(store, "digits").version == 1 and verify_all(store).whole
+    assert run(outputs) == 0, "and once more"
+    assert len(read_ledger(store)) == len(said)
+
+
+def test_one_that_equals_a_release_whose_files_are_gone_is_released(outputs: Path) -> None:
+    assert run(outputs) == 0
+    store = open_store(str(outputs / "store"))
+    store.delete("releases/digits/1/model.safetensors")
+    compared(outputs)
+    assert run(outputs) == 0
+    assert resolve(store, "digits").version == 2
+
+
+def test_a_killed_publication_is_finished_although_an_equal_release_came_meanwhile(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a version, so a reader may have seen its number: it gets what it began."""
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("GRAFTLINE_RUN", "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["graftline.releases.publishing"], "_upload", kill)
+        assert run(outputs) == 130
+    monkeypatch.setenv("GRAFTLINE_RUN", "other")
+    assert run(outputs) == 0
+    monkeypatch.setenv("GRAFTLINE_RUN", "killed")
+    for _ in range(2):
+        assert run(outputs) == 0
+        receipt = read_json(outputs / "release" / "release.json")
+        assert (receipt["version"], receipt["equal"]) == (1, False)
+    store = open_store(str(outputs / "store"))
+    assert sorted(release.version for release in list_releases(store)) == [1, 2]
+    assert verify_all(store).whole
 
 
 @pytest.mark.parametrize(
