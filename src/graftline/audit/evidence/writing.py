@@ -6,6 +6,7 @@ files.json files.dsse.json   path, size and sha256 of every other file; the sign
 release/                     manifest, model card, metrics, plots, model signature; the weights only if asked for
 records/ signatures/ keys/   every record from the release to the raw data, its envelopes, the public keys
 ledger/                      entries, inclusion proofs, the checkpoint that they lead to
+maker.pem                    the public key of whoever made the file, if the ledger does not know it
 locks/ datasheet.md metrics.json exports/
 
 The same release, ledger and key give the same bytes: no time is written, files are stored uncompressed in the order
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 FORMAT = "https://graftline.dev/evidence/v1"
 LIST_TYPE = "application/vnd.graftline.evidence+json"
 LIST, LIST_SIGNATURE, INDEX, PAGE = "files.json", "files.dsse.json", "index.json", "index.html"
+MAKER = "maker.pem"
 VERIFIER = Path(__file__).with_name("verifier.py")
 _WEIGHTS = (".safetensors", ".onnx", ".bin", ".gguf", ".pt")
 _LARGEST = 8 << 20
@@ -78,6 +80,8 @@ class Written:
     """The sha256 of verify.py."""
     key: str
     """The id of the key that signed list and checkpoint."""
+    is_known: bool
+    """Whether the ledger knows that key."""
     index: Mapping[str, Any]
 
 
@@ -88,7 +92,8 @@ def write_evidence(
     """Write the evidence of `release` to `out`, aside and then renamed.
 
     Args:
-        signer: signs the list and the checkpoint; the ledger must trust its key.
+        signer: signs the list and the checkpoint. If the ledger does not know its key, the file says so: it is made
+            by someone who may read the store, and nothing is written to it.
         checkout: where the data sheet is looked for.
         with_model: whether the model's own bytes go in too.
         kept: earlier checkpoints of the ledger, from which it is to be proved that it only grew.
@@ -96,7 +101,7 @@ def write_evidence(
 
     Raises:
         InputError: something of the release is missing, changed or not signed by a key that the ledger trusts.
-        RefusalError: the ledger does not trust the signer's key.
+        RefusalError: the ledger trusts the signer's key no more: it was retired or revoked.
     """
     progress(f"collecting {release.name}")
     evidence = collect(store, release, signer, checkout=checkout, with_model=with_model, kept=kept)
@@ -109,7 +114,8 @@ def write_evidence(
     finally:
         aside.unlink(missing_ok=True)
     fsync_directory(out.parent)
-    return Written(out, digest, sha256_bytes(evidence.members["verify.py"]), signer.keyid, evidence.index)
+    verifier, is_known = sha256_bytes(evidence.members["verify.py"]), MAKER not in evidence.members
+    return Written(out, digest, verifier, signer.keyid, is_known, evidence.index)
 
 
 def collect(
@@ -122,6 +128,8 @@ def collect(
     sheet = read_datasheet(facts, checkout)
     members = _records(facts, ledger) | dict(ledger.files) | _exports(facts, sheet)
     members |= {f"keys/{keyid}.pem": key.pem.encode() for keyid, key in ledger.keys.items()}
+    if ledger.maker is not None:
+        members[MAKER] = ledger.maker.pem.encode()
     members["release/manifest.json"] = facts.manifest_data
     weights = tuple(file for file in facts.files if file.path.endswith(_WEIGHTS) or file.size > _LARGEST)
     for file in facts.files:
@@ -211,7 +219,10 @@ def _index(
         "release": {
             "name": release.name, "created": release.created, "content": release.digest, "manifest": release.manifest,
         },
-        "ledger": {"size": ledger.size, "first_key": ledger.first_key, "checkpoint_key": ledger.checkpoint_key},
+        "ledger": {
+            "size": ledger.size, "first_key": ledger.first_key, "checkpoint_key": ledger.checkpoint_key,
+            "knows_checkpoint_key": ledger.maker is None,
+        },
         "datasheet": sheet.source if sheet else None, "with_model": with_model,
         "metrics": _measured(facts), "annex_source": annex.SOURCE,
         "annex_iv": annex.index([*members, *(f"release/{file.path}" for file in inside)]),
