@@ -33,6 +33,8 @@ from graftline.ledger import Fact, Ledger, key_event
 from graftline.ledger.checkpoint import make_checkpoint
 from graftline.releases.catalogue import resolve
 from graftline.releases.promotion import rollback
+from graftline.releases.publishing import Publication
+from graftline.runs import Attempt, End, Start, add_attempt, conclude
 from graftline.signing.envelope import seal
 from graftline.signing.keyring import rotate
 from graftline.signing.keys import PublicKey, Signer, load_keyring
@@ -322,6 +324,23 @@ def test_evidence_made_anew_with_another_key_holds_only_until_the_key_is_given(
         f"{known} neither began the ledger nor signed the checkpoint; {forger.keyid} did"
     ]
     assert verifier.main([str(forged), "--key", known]) == 1
+
+
+def test_the_evidence_of_a_clusters_release_tells_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    monkeypatch.setattr("made.Publication", lambda _: Publication(f"5a6bdf78-41d3-{'a' * 16}"))
+    release(store, tmp_path / "run")
+    assert "run.json" not in members_of(make(store, tmp_path)), "nothing is known of it"
+    start = Start("5a6bdf78-41d3", "k" * 64, "digits", reason={"kind": "person", "who": "ada"})
+    moment = "2026-11-28T23:10:00Z"
+    add_attempt(store, Attempt(start.run, "publish", 0, "", moment, moment, pod="publish-pod"))
+    conclude(store, End(start, "SUCCEEDED", ended=moment))
+    path = make(store, tmp_path)
+    told = json.loads(members_of(path)["run.json"])
+    assert (told["start"]["reason"]["who"], told["attempts"][0]["pod"]) == ("ada", "publish-pod")
+    assert problems(path) == []
 
 
 class ReadOnly(DirectoryStore):

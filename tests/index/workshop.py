@@ -91,7 +91,13 @@ class Workshop:
         (folder / f"{output}.bin").write_text(f"{output} {name}")
         (folder / "config.json").write_text("{}")
         draft = Draft(
-            component, task, output, {component: {"seed": 0}}, inputs, dict(metrics), code=self.code or self._code()
+            component,
+            task,
+            output,
+            {component: {"seed": 0}},
+            inputs,
+            dict(metrics),
+            code=self.code or self._code(),
         )
         self.made[name] = write_record(folder, draft)
         return folder

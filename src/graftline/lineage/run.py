@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -80,7 +80,7 @@ def read_run(store: Store, run: str) -> Run:
         found = replace(found, cached=_cached(found), makers=_makers(found.attempts))
         others = sorted({source.run for source in found.cached.values()})
         made = [attempt for other in others for attempt in runs.attempts(store, other)]
-        found = replace(found, makers=_makers(made) | found.makers)
+        found = replace(found, makers=_makers([*made, *found.attempts]))
     except GraftlineError as error:
         trouble.append(str(error))
     return replace(found, trouble="; ".join(trouble))
@@ -91,7 +91,7 @@ def _cached(run: Run) -> dict[str, Source]:
     return {name: source for name, source in given.items() if source.run and source.run != run.id}
 
 
-def _makers(attempts: tuple[Attempt, ...] | list[Attempt]) -> dict[str, Attempt]:
+def _makers(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
     return {attempt.record: attempt for attempt in attempts if attempt.record and not attempt.code}
 
 

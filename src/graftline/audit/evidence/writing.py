@@ -8,6 +8,7 @@ records/ signatures/ keys/   every record from the release to the raw data, its 
 ledger/                      entries, inclusion proofs, the checkpoint that they lead to
 maker.pem                    the public key of whoever made the file, if the ledger does not know it
 locks/ datasheet.md metrics.json exports/
+run.json                     of a cluster's release: why the run was started, its steps, how it ended; unsigned notes
 
 The same release, ledger and key give the same bytes: no time is written, files are stored uncompressed in the order
 of their paths, and a local key signs deterministically (RFC 6979).
@@ -36,6 +37,8 @@ from graftline.exports import croissant, mlbom, prov, slsa
 from graftline.exports.datasheet import Datasheet, read_datasheet
 from graftline.exports.facts import Facts, read_facts
 from graftline.exports.values import intervals
+from graftline.index.parsing import run_id
+from graftline.lineage.run import read_run
 from graftline.releases.catalogue import Release
 from graftline.releases.layout import release_key
 from graftline.signing.envelope import open_envelope, seal, signers
@@ -137,7 +140,7 @@ def collect(
             members[f"release/{file.path}"] = data
     if sheet:
         members["datasheet.md"] = sheet.text.encode()
-    members |= _locks(store, facts)
+    members |= _locks(store, facts) | _run(store, facts)
     members["metrics.json"] = _json(_measured(facts))
     members["verify.py"] = VERIFIER.read_bytes()
     index = _index(facts, ledger, members, sheet, weights, with_model)
@@ -199,6 +202,13 @@ def _locks(store: Store, facts: Facts) -> dict[str, bytes]:
                 raise InputError(f"{store.url}/{key}", f"sha256 {sha256_bytes(data)}", expected=digest)
             found[key] = data
     return found
+
+
+def _run(store: Store, facts: Facts) -> dict[str, bytes]:
+    """Return what the store knows of the run that published the release, if a run did."""
+    run = run_id(facts.manifest["publication"])
+    found = read_run(store, run) if run else None
+    return {"run.json": _json(found.as_dict())} if found and (found.start or found.attempts) else {}
 
 
 def _measured(facts: Facts) -> list[dict[str, Any]]:
