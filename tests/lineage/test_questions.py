@@ -118,7 +118,7 @@ def clustered(store: Store, shop: Workshop) -> None:
     ):  # fmt: skip
         moments = (f"2026-11-28T{at}:00Z", f"2026-11-28T{at}:42Z")
         attempt = Attempt(run, step, code, "no room" if code else "", *moments, record=record, inputs=inputs)
-        place = {"pod": f"{step}-pod", "node": "gpu-7", "image": f"sha256:{IMAGE}"}
+        place = {"pod": f"{step}-pod", "node": "gpu-7", "image": f"registry.example.org/train@sha256:{IMAGE}"}
         add_attempt(store, replace(attempt, **place))
 
 
@@ -137,16 +137,18 @@ def test_a_trace_tells_of_the_clusters_run(store_url: str, shop: Workshop) -> No
 
     conclude(store, End(start, "FAILED", "finetune", "no room", "2026-11-28T23:11:00Z"))
     begin_again(store, RUN)
+    tree = run("trace", "digits@1", *at)
+    assert f"run {RUN}: at work" in tree and "before it was tried again: FAILED" in tree
     conclude(store, End(start, "SUCCEEDED", ended="2026-11-28T23:41:00Z"))
     tree = run("trace", "digits@1", *at)
     for said in (
         f"run {RUN}: SUCCEEDED at 2026-11-28T23:41:00Z",
-        "before it was tried again: FAILED; finetune: no room",
+        "before it was tried again: FAILED at 2026-11-28T23:11:00Z; finetune: no room",
         "finetune 1: exit code 1, 42 s, pod finetune-pod, node gpu-7, image aaaaaaaaaaaa: no room",
         "finetune 2: exit code 0, 42 s",
         "trunk from the cache: run earlier made it",
-        "ran 2026-11-28T22:10:00Z, for 42 s (pod pretrain-pod, node gpu-7, image aaaaaaaaaaaa), in run earlier",
-        "ran 2026-11-28T23:30:00Z, for 42 s (pod evaluate-pod",
+        "ran 2026-11-28T22:10:00Z for 42 s, pod pretrain-pod, node gpu-7, image aaaaaaaaaaaa, in run earlier",
+        "ran 2026-11-28T23:30:00Z for 42 s, pod evaluate-pod",
     ):
         assert said in tree
     value = json.loads(run("trace", "digits@1", "--json", *at))["run"]

@@ -104,7 +104,7 @@ def _triggers(found: Trace) -> list[Any]:
 
 
 def _add_run(tree: Tree, run: Run) -> None:
-    from graftline.lineage.run import place, seconds
+    from graftline.lineage.run import account, told
 
     branch = tree.add(_line(f"run {run.id}: {run.state}", "bold"))
     if run.start is not None:
@@ -112,13 +112,13 @@ def _add_run(tree: Tree, run: Run) -> None:
         facts = {"commit": start.revision[:12], "pipeline": start.version, "key": start.key[:12]}
         known = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
         branch.add(_line(f"started by {run.reason or 'somebody who gave no reason'}; {known}"))
-    for end in run.ends[:-1]:
-        branch.add(_line(f"before it was tried again: {end.state}; {': '.join((end.step, end.line))}"))
+    for end in run.earlier:
+        branch.add(_line(f"before it was tried again: {told(end)}"))
     for attempt in run.attempts:
-        took = seconds(attempt)
-        told = [f"exit code {attempt.code}", "" if took is None else f"{took:.0f} s", place(attempt)]
         said = f": {attempt.line}" if attempt.line else ""
-        branch.add(_line(f"{attempt.step} {attempt.number}: {', '.join(filter(None, told))}{said}"))
+        branch.add(
+            _line(f"{attempt.step} {attempt.number}: exit code {attempt.code}, {account(attempt)}{said}")
+        )
     for name, source in run.cached.items():
         branch.add(_line(f"{name} from the cache: run {source.run} made it, record {source.record[:12]}"))
     if run.trouble and run.ends:
@@ -176,12 +176,10 @@ def _code(record: IndexedRecord) -> str:
 
 def _made(attempt: Attempt, run: Run) -> str:
     """Return when and where the step ran on a cluster."""
-    from graftline.lineage.run import place, seconds
+    from graftline.lineage.run import account
 
-    took = seconds(attempt)
     other = "" if attempt.run == run.id else f", in run {attempt.run}"
-    where = ", ".join(filter(None, (f"ran {attempt.started}", "" if took is None else f"for {took:.0f} s")))
-    return f"{where} ({place(attempt) or 'nobody said where'}){other}"
+    return f"ran {attempt.started} for {account(attempt)}{other}"
 
 
 def _execution(execution: dict[str, Any]) -> str:

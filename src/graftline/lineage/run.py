@@ -37,15 +37,18 @@ class Run:
     """What of this could not be read, and why; empty if all could."""
 
     @property
+    def earlier(self) -> tuple[End, ...]:
+        """The ends after which it was tried again."""
+        return self.ends if self.at_work else self.ends[:-1]
+
+    @property
     def state(self) -> str:
         """How it ended, in one line; or that it did not."""
         if self.at_work:
             return AT_WORK
         if not self.ends:
             return self.trouble or NO_END
-        end = self.ends[-1]
-        decided = ": ".join(filter(None, (end.step, end.line)))
-        return end.state + (f" at {end.ended}" if end.ended else "") + (f"; {decided}" if decided else "")
+        return told(self.ends[-1])
 
     @property
     def reason(self) -> str:
@@ -95,6 +98,12 @@ def _makers(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
     return {attempt.record: attempt for attempt in attempts if attempt.record and not attempt.code}
 
 
+def told(end: End) -> str:
+    """Return how a run ended, in one line."""
+    decided = end.line if not end.step or end.line.startswith(f"{end.step}: ") else f"{end.step}: {end.line}"
+    return end.state + (f" at {end.ended}" if end.ended else "") + (f"; {decided}" if decided else "")
+
+
 def seconds(attempt: Attempt) -> float | None:
     """Return how long an attempt took; None if its times are none."""
     try:
@@ -104,7 +113,9 @@ def seconds(attempt: Attempt) -> float | None:
     return taken.total_seconds()
 
 
-def place(attempt: Attempt) -> str:
-    """Return where an attempt ran, as far as it is known: pod, node, image."""
-    parts = {"pod": attempt.pod, "node": attempt.node, "image": attempt.image.removeprefix("sha256:")[:12]}
-    return ", ".join(f"{name} {value}" for name, value in parts.items() if value)
+def account(attempt: Attempt) -> str:
+    """Return how long an attempt took and where it ran, as far as it is known: pod, node, image."""
+    took, image = seconds(attempt), attempt.image.rpartition("sha256:")[2]
+    parts = {"pod": attempt.pod, "node": attempt.node, "image": image[:12]}
+    known = [f"{name} {value}" for name, value in parts.items() if value]
+    return ", ".join(["an unknown time" if took is None else f"{took:.0f} s", *known])
