@@ -95,6 +95,11 @@ def test_a_document_of_a_later_version_is_read_and_one_changed_by_hand_is_named(
         ),
         ([said("validate", 2, 2, "bad row")], "FAILED", ("FAILED", "validate", "bad row")),
         ([said("pretrain", 1, 2, "x"), said("pretrain", 0, 3)], "SUCCEEDED", ("SUCCEEDED", "", "")),
+        (
+            [said("pretrain", 0, 3), said("publish", 0, 4, "equal")],
+            "SUCCEEDED",
+            ("SUCCEEDED", "publish", "equal"),
+        ),
         ([said("pretrain", 75, 3, "pre-empted")], "CANCELED", ("CANCELED", "pretrain", "pre-empted")),
         ([], "LOST", ("LOST", "", "")),
         (

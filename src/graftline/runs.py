@@ -71,7 +71,7 @@ class Attempt:
     code: int
     """Exit code: 0 done, 2 bad input, 3 refused, 75 pre-empted, 1 or above 128 anything else."""
     line: str
-    """The one line that says why; "" for a step that is done."""
+    """The one line that says why; of a step that is done mostly "", of publish what is to be known of the release."""
     started: str
     """ISO 8601, UTC."""
     ended: str
@@ -180,8 +180,12 @@ def decide(said: Sequence[Attempt], engine: State, order: Iterable[str]) -> tupl
         order: of the steps in the graph: of several that failed the first one decides.
     """
     last = {attempt.step: attempt for attempt in said}
-    failed = next((last[step] for step in order if step in last and last[step].code), None)
-    if engine == "SUCCEEDED" or failed is None:
+    ended = [last[step] for step in order if step in last]
+    if engine == "SUCCEEDED":  # publish says so if it made no new version
+        told = next((attempt for attempt in ended if not attempt.code and attempt.line), None)
+        return (engine, told.step, told.line) if told else (engine, "", "")
+    failed = next((attempt for attempt in ended if attempt.code), None)
+    if failed is None:
         return engine, "", ""
     if engine in ("CANCELED", "OVERDUE"):
         return engine, failed.step, failed.line

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from graftline import runs
 from graftline.audit.verify.verifying import verify as verify_all
 from graftline.canonical import read_json
 from graftline.component import Component, Context, main
 from graftline.components.publish import COMPONENT
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes, sha256_file
 from graftline.environment import lock_bytes
+from graftline.index import open_index
 from graftline.ledger import Fact, Ledger, read_ledger
+from graftline.profiles import STEPS
 from graftline.records import Dependency, Draft, read_record, verify, write_record
 from graftline.releases.catalogue import champion, list_releases, resolve
 from graftline.releases.fetching import fetch
@@ -501,6 +506,43 @@ def test_a_run_that_makes_the_same_again_makes_no_version_and_says_which_it_equa
     assert (receipt["digest"], receipt["manifest"]) == (against["digest"], resolve(store, "digits").manifest)
     check_kept(store, outputs / "evaluation")
     assert verify_all(store).whole
+
+
+def run_on_cluster(outputs: Path, name: str) -> runs.Attempt:
+    """Run the step as a cluster's container does; return its word."""
+    inputs = {
+        of: {"artifacts": [{"uri": str(outputs / of), "metadata": {}}]}
+        for of in ("dataset", "trunk", "model", "evaluation")
+    }
+    given = {
+        "inputs": {
+            "parameterValues": {"params": '{"task": "digits"}', "store": str(outputs / "store")}, "artifacts": inputs,
+        },
+        "outputs": {
+            "artifacts": {"release": {"artifacts": [{"uri": str(outputs / "release")}]}},
+            "outputFile": str(outputs / "output.json"),
+        },
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "graftline.pipelines.step", "publish", "--executor-input", json.dumps(given)],
+        env=os.environ | {"GRAFTLINE_RUN": name}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (word,) = runs.attempts(open_store(str(outputs / "store")), name, "publish")
+    return word
+
+
+def test_a_cluster_run_that_makes_the_same_again_says_so_in_its_word_and_its_end(outputs: Path) -> None:
+    """K36, K28: the run's end names the release; the release's id of its run is that of the first."""
+    first = run_on_cluster(outputs, "5a6bdf78-0000-4000-8000-000000000000")
+    compared(outputs)
+    second = run_on_cluster(outputs, "11111111-0000-4000-8000-000000000000")
+    said = "publish: equal to digits@1: no new version was made"
+    assert (first.line, second.line) == ("", said)
+    assert runs.decide([second], "SUCCEEDED", STEPS) == ("SUCCEEDED", "publish", said)
+    with open_index(open_store(str(outputs / "store"))) as index:
+        (release,) = index.releases("digits")
+        assert release.run == first.run
 
 
 @pytest.mark.parametrize(
