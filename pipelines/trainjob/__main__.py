@@ -64,15 +64,14 @@ def main(argv: list[str] | None = None) -> None:
     """Run the step and exit with its code."""
     outlive_readers()
     try:
-        code = _run(_parser().parse_args(argv))
+        if code := _run(_parser().parse_args(argv)):
+            sys.exit(code)
     except GraftlineError as error:
         sys.exit(fail(_NAME, error))
     except OSError as error:
         sys.exit(fail(_NAME, from_os_error(error)))
     except KeyboardInterrupt:
         sys.exit(130)
-    if code:
-        sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,8 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
         job = _job(arguments, pod, step, handover)
         launch = Launch(Cluster(connect(), arguments.namespace), job, handover)
         on_cancel.append(launch)
-        code = launch.run()
-        if code:
+        if code := launch.run():
             return code  # the job's own lines have said why
         _finish(step, handover)
         on_cancel.clear()
@@ -110,9 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
             handover.clear()
             launch.clear()
         except (GraftlineError, OSError) as error:  # no failure: the step would train from zero
-            print(
-                f"{_NAME}: the output is whole, but not all that it needed is gone: {error}", file=sys.stderr
-            )
+            print(f"{_NAME}: the output is whole, but what it needed is not gone: {error}", file=sys.stderr)
     return 0
 
 

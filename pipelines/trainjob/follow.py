@@ -27,7 +27,6 @@ _LOG_END_SECONDS = 20.0
 _GONE_SECONDS = 25.0
 """How long a launcher that is cancelled waits for the pods: less than the 30 s that it has itself."""
 _CONTAINER = "node"
-_LEADER = "0"
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _KILLED, _TOLD_TO_END = 137, (EXIT_PREEMPTED, 143)
 _MACHINE_LOST = ("ContainerStatusUnknown", "Unknown")
@@ -165,13 +164,12 @@ class Launch:
         """Return whether a budget has an attempt left for this ending, and say if not."""
         if ending.final or ending.code in (EXIT_INPUT, EXIT_REFUSED):
             return False
-        retries = self._job.pod.retries
-        preempted = ending.code == EXIT_PREEMPTED
-        spent = self._job.preemptions if preempted else self._job.failures
-        budget = retries.preemptions if preempted else retries.limit
+        job, retries = self._job, self._job.pod.retries
+        what, spent, budget = "retries", job.failures, retries.limit
+        if ending.code == EXIT_PREEMPTED:
+            what, spent, budget = "pre-emptions", job.preemptions, retries.preemptions
         if spent < budget:
             return True
-        what = "pre-emptions" if preempted else "retries"
         self._say(
             f"trainjob {self._job.name}: its budget of {budget} {what} is used up; to begin a new one, delete the "
             f"TrainJob {self._job.name} in namespace {self._cluster.namespace}"
@@ -313,17 +311,15 @@ def _cancelled(uid: str) -> str:
 
 
 def _leads(pod: Any) -> bool:
-    return ((pod.metadata.labels or {}).get(_INDEX) or _LEADER) == _LEADER
-
-
-def _condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    conditions = job.get("status", {}).get("conditions", [])
-    return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
+    return (pod.metadata.labels or {}).get(_INDEX, "0") == "0"
 
 
 def _end(job: dict[str, Any]) -> dict[str, Any] | None:
     """Return the condition that says that the job has ended, or None."""
-    return _condition(job, "Complete") or _condition(job, "Failed")
+    conditions = job.get("status", {}).get("conditions", [])
+    return next(
+        (c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None
+    )
 
 
 class _Log:
@@ -357,8 +353,8 @@ class _Log:
         """Show the lines that are new, until the connection ends."""
         passed = 0
         for line in self._cluster.log(self._pod, _CONTAINER, since, follow=not self._ending.is_set()):
-            moment, _, text = line.partition(" ")
-            moment = _fixed_width(moment)
+            moment, _, text = line.partition("Z ")
+            moment = f"{moment if '.' in moment else moment + '.':0<29}"  # nine digits of a second: later sorts later
             self._read = time.monotonic()
             if moment == self._last:
                 passed += 1
@@ -370,9 +366,3 @@ class _Log:
                 self._last, self._at_last, passed = moment, 0, 1
             self._at_last = max(self._at_last, passed)
             print(text, file=sys.stderr, flush=True)
-
-
-def _fixed_width(moment: str) -> str:
-    """Return an RFC 3339 time in UTC with nine digits of a second, so that later ones sort later."""
-    seconds, _, fraction = moment.removesuffix("Z").partition(".")
-    return f"{seconds}.{fraction:0<9}"

@@ -124,14 +124,15 @@ def _labels(job: Job) -> dict[str, str]:
 
 
 def _resources(pod: Pod) -> dict[str, Any]:
-    asked = {
-        "cpu": f"{round(pod.cpu * 1000)}m",
-        "memory": f"{pod.memory_gib}Gi",
-        "ephemeral-storage": f"{pod.tmp_gib}Gi",
-    }
+    both = {"ephemeral-storage": f"{pod.tmp_gib}Gi"}
     if pod.resource:
-        asked[pod.resource] = str(pod.accelerators)
-    return {"requests": asked, "limits": asked}
+        both[pod.resource] = str(pod.accelerators)
+    sure = pod.requested
+    return {
+        "requests": both
+        | {"cpu": f"{round(sure.cpu * 1000)}m", "memory": f"{sure.memory_gib:g}Gi"},
+        "limits": both | {"cpu": f"{round(pod.cpu * 1000)}m", "memory": f"{pod.memory_gib}Gi"},
+    }
 
 
 def _pod_patch(job: Job) -> dict[str, Any]:

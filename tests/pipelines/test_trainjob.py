@@ -838,7 +838,7 @@ def test_what_cannot_be_removed_afterwards_is_said_and_the_step_has_succeeded(
     backend.fault = lambda request: 403 if request.method == "DELETE" else None
     assert finish(backend, url, dataset, trunk, tmp_path, monkeypatch) == 0
     assert verify(tmp_path / "trunk").sha256 == verify(trunk).sha256
-    assert "the output is whole, but not all that it needed is gone: store key" in capsys.readouterr().err
+    assert "the output is whole, but what it needed is not gone: store key" in capsys.readouterr().err
 
 
 def test_an_output_of_other_parameters_or_inputs_is_refused(
