@@ -114,7 +114,8 @@ class Launch:
         self.stop()
         if self._reaper.is_alive():
             self._reaper.join(_GONE_SECONDS)
-        self._note(_cancelled(self._uid or "none"))
+        if self._uid:
+            self._note(_cancelled(self._uid))
         self._say(f"trainjob {self._job.name}: cancelled; its pods write a checkpoint and end")
         attempts = self._attempts()
         names = {found["metadata"]["name"] for found in attempts} | {self._job.name}

@@ -129,8 +129,7 @@ def _resources(pod: Pod) -> dict[str, Any]:
         both[pod.resource] = str(pod.accelerators)
     sure = pod.requested
     return {
-        "requests": both
-        | {"cpu": f"{round(sure.cpu * 1000)}m", "memory": f"{sure.memory_gib:g}Gi"},
+        "requests": both | {"cpu": f"{round(sure.cpu * 1000)}m", "memory": f"{sure.memory_gib:g}Gi"},
         "limits": both | {"cpu": f"{round(pod.cpu * 1000)}m", "memory": f"{pod.memory_gib}Gi"},
     }
 
