@@ -242,7 +242,7 @@ class Step:
         if why:
             line = f"{self.name}: {why}"
             _say(line)
-        return code, line if code else ""
+        return code, line if code or line.startswith("publish: ") else ""  # which release it equals
 
     def _terminate(self, number: int, _: FrameType | None) -> None:
         self._asked.set()

@@ -263,6 +263,21 @@ def test_what_a_run_has_no_use_for_is_forgotten(spec: dict[str, Any], tmp_path: 
     assert cached(run(spec, tmp_path)[0]) == CACHED[:-1]
 
 
+def test_an_output_that_was_never_made_fails_the_step_that_needs_it(
+    spec: dict[str, Any], tmp_path: Path
+) -> None:
+    started = []
+
+    def start(pod: Pod) -> int:
+        started.append(pod.step)
+        return 0
+
+    backend = Backend(spec, tmp_path, start)
+    assert backend.run(GIVEN) == "FAILED"
+    assert started == ["claim", "fetch", "conclude"]
+    assert backend.executions["validate"].state == "FAILED"
+
+
 def test_parameters_are_checked(spec: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown: epochs"):
         Backend(spec, tmp_path, Pods().start).run(GIVEN | {"epochs": "1"})

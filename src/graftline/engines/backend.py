@@ -158,7 +158,11 @@ class Backend:
             ):
                 continue
             component = self._pipeline["components"][task["componentRef"]["name"]]
-            values, artifacts = self._inputs(name, task, component, given, done)
+            try:
+                values, artifacts = self._inputs(name, task, component, given, done)
+            except KeyError:  # an output that its step did not make: the driver or the launcher fails
+                done[name] = self.executions[name] = Execution(name, "FAILED")
+                continue
             if "dag" in component:
                 state, _ = self._dag(component["dag"], values)
                 done[name] = Execution(name, state)
@@ -173,7 +177,7 @@ class Backend:
         self, name: str, task: Mapping[str, Any], component: Mapping[str, Any], given: Mapping[str, Any],
         done: Mapping[str, Execution],
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:  # fmt: skip
-        """Return a task's parameters and artifacts, as the driver resolves them."""
+        """Return a task's parameters and artifacts, as the driver resolves them. Raises KeyError: one is not there."""
         declared = component.get("inputDefinitions", {}).get("parameters", {})
         values = {key: each["defaultValue"] for key, each in declared.items() if "defaultValue" in each}
         for key, source in task.get("inputs", {}).get("parameters", {}).items():
@@ -193,6 +197,8 @@ class Backend:
         for key, source in task.get("inputs", {}).get("artifacts", {}).items():
             output = source["taskOutputArtifact"]
             artifacts[key] = done[output["producerTask"]].artifacts[output["outputArtifactKey"]]
+            if not self.path(artifacts[key]["uri"]).exists():
+                raise KeyError(key)
         return values, artifacts
 
     def _known(self, task: str) -> dict[str, str]:

@@ -20,14 +20,16 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graftline import runs
 from graftline.digests import RECORD
 from graftline.engines.backend import DONE, Backend, Pod
 from graftline.engines.local import StageError, StageRun
 from graftline.environment import ROOT
-from graftline.errors import EXIT_REFUSED, InputError
+from graftline.errors import EXIT_REFUSED, GraftlineError, InputError
 from graftline.params import COMPONENTS
 from graftline.records import read_execution, verify
 from graftline.signing.mounting import keys_for_mounting
+from graftline.store import Store, open_store
 
 if TYPE_CHECKING:
     import docker
@@ -40,6 +42,8 @@ MEMORY = "8g"
 USER = 10001
 """The images' own user, for a caller who is root."""
 _DATA, _STORE, _LAUNCHER = "/repository", "/store", "/kfp-launcher/launch"
+_TAKEN_AWAY = 137
+"""SIGKILL of the container as a whole: for want of memory, the kernel kills the step in it, and the launcher says 1."""
 _STATES = "states.json"
 """In the outputs: the state of each stage, and the run."""
 _CREDENTIALS = (
@@ -62,6 +66,7 @@ def run(task: str, *, store_url: str, on_step: Callable[[str, str], None] = lamb
     """
     from graftline.pipelines.compile import compiled
     from graftline.pipelines.data import WORK_TREE, task_digest
+    from graftline.pipelines.ending import close
     from graftline.pipelines.pods import KEYS
 
     pipeline = compiled(task)
@@ -75,14 +80,22 @@ def run(task: str, *, store_url: str, on_step: Callable[[str, str], None] = lamb
     owner = USER if os.getuid() == 0 else None
     with keys_for_mounting(OUTPUTS / f".{task}.keys", KEYS, user=owner) as keys:
         machine = Machine(task, store_url, OUTPUTS / f".{task}.keys", keys)
-        backend = Backend(placed(pipeline.spec, images), work, machine.start, on_step=on_step, whole=_whole)
+
+        def start(pod: Pod) -> int | None:
+            # A stopped run is closed here: its exit handler would know no more than that it did not succeed.
+            return 1 if backend.cancelled.is_set() else machine.start(pod)
+
+        backend = Backend(placed(pipeline.spec, images), work, start, on_step=on_step, whole=_whole)
         try:
             backend.run(parameters)
         finally:
             machine.close(backend.id)
+    store = open_store(store_url)
     if backend.cancelled.is_set():
+        if begun := runs.begun(store, backend.id):
+            close(store, begun, "CANCELED")
         raise KeyboardInterrupt
-    stopped, status = _stopped(backend, store_url)
+    stopped, status = _stopped(backend, store)
     if status in (0, EXIT_REFUSED):
         _keep(backend, work, OUTPUTS / task)
     if stopped:
@@ -182,20 +195,25 @@ class Machine:
             self._mounts[Path(store_url)] = (_STORE, False)
 
     def start(self, pod: Pod) -> int | None:
-        """Run a pod's container, showing what it says; return its exit code, None if somebody removed it.
+        """Run a pod's container, showing what it says; return its exit code, None if it was taken away.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; the container was signalled and has ended.
+            GraftlineError: docker does not start it.
         """
         import docker
 
-        container = self._create(pod)
         try:
+            container = self._create(pod)
             container.start()
+        except docker.errors.DockerException as error:
+            raise GraftlineError(f"docker: {pod.step} cannot be started: {error}") from None
+        try:
             for line in container.logs(stream=True, follow=True):
                 sys.stderr.write(line.decode(errors="replace"))
                 sys.stderr.flush()
-            return int(container.wait()["StatusCode"])
+            code = int(container.wait()["StatusCode"])
+            return None if code == _TAKEN_AWAY else code
         except docker.errors.NotFound:
             return None
         except KeyboardInterrupt:
@@ -270,7 +288,6 @@ def _make_subjects_key(task: str, store_url: str) -> None:
     from graftline.components.validate.contract import load_contract
     from graftline.components.validate.erased import subjects_key
     from graftline.rows.blocklist import read_blocklist
-    from graftline.store import open_store
 
     try:
         contract = load_contract(ROOT / "data" / task / "expectations.yaml")
@@ -284,19 +301,16 @@ def _remote(store_url: str) -> bool:
     return "://" in store_url
 
 
-def _stopped(backend: Backend, store_url: str) -> tuple[str, int]:
+def _stopped(backend: Backend, store: Store) -> tuple[str, int]:
     """Return the step at which a run stopped and its exit code by its own word; "" and 0 if it did all.
 
     The back end knows no code but its launcher's 1. A step that says 0 and leaves no whole output has failed all the
     same.
     """
-    from graftline import runs
-    from graftline.store import open_store
-
     for name in ("claim", "fetch", *COMPONENTS):
         execution = backend.executions.get(name)
         if execution is None or execution.state not in DONE:
-            said = runs.attempts(open_store(store_url), backend.id, name)
+            said = runs.attempts(store, backend.id, name)
             return name, (said[-1].code if said else 0) or 1
         if name in COMPONENTS:
             try:
