@@ -145,13 +145,12 @@ def conclude(
     return _step("conclude", IMAGES.data)
 
 
-def pipeline(name: str, place: Place | None = None, config: dsl.PipelineConfig | None = None) -> Any:
+def pipeline(name: str, place: Place, config: dsl.PipelineConfig | None = None) -> Any:
     """Return the graph as a Kubeflow pipeline.
 
     Args:
         name: of the Kubeflow pipeline.
-        place: what a cluster needs to know of each step; with it, the run claims its key and its end is recorded,
-            however it ends. None draws `fetch` and the five stages only, for kfp's local runner.
+        place: what a cluster needs to know of each step.
         config: how long a run may take and is kept.
     """
 
@@ -199,9 +198,6 @@ def pipeline(name: str, place: Place | None = None, config: dsl.PipelineConfig |
         data = {
             "repository": repository, "revision": revision, "task": task, "digest": data_digest, "store": store,
         }  # fmt: skip
-        if place is None:
-            _stages(data, params, lambda step, task: None)
-            return
         run = {
             "task": task, "store": store, "run_key": run_key, "version": version, "revision": revision,
             "data_digest": data_digest, "reason": reason,
@@ -248,7 +244,3 @@ def _stages(data: dict[str, Any], params: dict[str, Any], place: Place) -> dsl.P
     for step, task in zip(("fetch", *params), steps, strict=True):
         place(step, task)
     return raw
-
-
-retrain = pipeline("retrain")
-"""The graph for kfp's local runner: no exit handler, nothing about pods."""

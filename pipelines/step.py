@@ -126,7 +126,7 @@ class Step:
         if plan.processes > 1:
             self._environment |= {"PET_STANDALONE": "1", "PET_NPROC_PER_NODE": str(plan.processes)}
         self._round: int | None = None
-        self._asked = self._late = False
+        self._asked, self._late = threading.Event(), False
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -143,14 +143,14 @@ class Step:
             return _exit_code(over.code)
         while True:
             said.append(self._keep(self._try()))
-            if said[-1].code in (0, EXIT_PREEMPTED) or self._asked or self._over(said):
+            if said[-1].code in (0, EXIT_PREEMPTED) or self._asked.is_set() or self._over(said):
                 return _exit_code(said[-1].code)
             wait = self._plan.retries.wait(_failures(said))
             _say(f"{self.name}: tried again in {wait:g} s")
             until = time.monotonic() + wait
             while time.monotonic() < until:
                 time.sleep(0.2)
-                if self._asked:
+                if self._asked.is_set():
                     return EXIT_PREEMPTED
 
     def _said(self) -> list[runs.Attempt]:
@@ -205,7 +205,7 @@ class Step:
         assert process.stdout and process.stderr
         shown = [_Shown(process.stdout, 1, self.name), _Shown(process.stderr, 2, self.name)]
         self._process = process
-        if self._asked:
+        if self._asked.is_set():
             process.terminate()
         limit = threading.Timer(self._plan.timeout_seconds or threading.TIMEOUT_MAX, self._stop, (process,))
         limit.daemon = True
@@ -232,7 +232,7 @@ class Step:
         if self._late:
             limit = f"{self._plan.timeout_seconds:g} s, the `timeout_hours` of its profile"
             code, line, self._late = 1, f"{self.name}: took longer than {limit}", False
-        elif self._asked and code not in (0, *_FINAL):
+        elif self._asked.is_set() and code not in (0, *_FINAL):
             code = EXIT_PREEMPTED
         elif status == -signal.SIGKILL:
             line = f"{self.name}: killed; as a rule it needed more memory than `memory_gib` of its profile"
@@ -244,7 +244,7 @@ class Step:
         return code, line
 
     def _terminate(self, number: int, _: FrameType | None) -> None:
-        self._asked = True
+        self._asked.set()
         if self._process:
             self._process.send_signal(number)
 

@@ -1,7 +1,7 @@
 """Tell Kubeflow Pipelines about an output: the executor output file of a container component.
 
 Format: ExecutorOutput of kfp-pipeline-spec (`pipeline_spec.proto`). Without it, an artifact of a container
-component does not exist in kfp's local runner, and its page in the Kubeflow UI is empty.
+component has no metadata, and its page in the Kubeflow UI is empty.
 """
 
 from __future__ import annotations

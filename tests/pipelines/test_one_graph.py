@@ -240,24 +240,6 @@ def test_results_that_depend_on_the_store_are_not_taken_from_a_cache(dvc_graph: 
     assert {name for name, stage in dvc_graph.items() if stage.keeps_no_result} == {"evaluate", "publish"}
 
 
-def test_kfps_local_runner_gets_the_same_stages(pipeline_spec: dict[str, Any], tasks: dict[str, Any]) -> None:
-    """The graph without an exit handler: the same commands, edges and caching, and nothing about pods."""
-    from google.protobuf.json_format import MessageToDict
-
-    from graftline.pipelines.retrain import retrain
-
-    plain = MessageToDict(retrain.pipeline_spec)
-    assert sorted([*plain["root"]["dag"]["tasks"], "claim"]) == sorted(tasks)
-    for name, task in plain["root"]["dag"]["tasks"].items():
-        guarded = json.loads(json.dumps(tasks[name]).replace("pipelinechannel--", ""))
-        assert task["inputs"] == guarded["inputs"]
-        assert task.get("cachingOptions") == guarded.get("cachingOptions")
-        here = plain["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
-        there = pipeline_spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
-        assert {key: there[key] for key in here} == here
-    assert not MessageToDict(retrain.platform_spec)
-
-
 def test_every_image_is_named_in_one_place(pipeline_spec: dict[str, Any]) -> None:
     from graftline.pipelines.images import load_images
 
