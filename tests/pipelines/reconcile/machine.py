@@ -13,7 +13,6 @@ from world import TASKS, Process, Tree, Turn, World
 
 from graftline.pipelines.reconcile.schedules import Schedule
 
-
 def _sound(cron: str | None, on_change: frozenset[str], catch_up: bool, **_: Any) -> dict[str, Any]:
     """Mend what no schedule may be, and catch up on no more than a few slots a day."""
     return {
@@ -26,7 +25,9 @@ NAMES = ("nightly", "hourly", "on-push")
 SCHEDULES = st.builds(
     lambda **given: Schedule(**given | _sound(**given)),
     task=st.sampled_from(TASKS),
-    cron=st.sampled_from(["15 * * * *", "*/20 * * * *", "30 2 * * *", "0 */6 * * 1-5", "0 1 1 * *", None]),
+    cron=st.sampled_from([
+        "15 * * * *", "*/20 * * * *", "30 2 * * *", "0 */6 * * 1-5", "0 1 1 * *", None
+    ]),
     zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),
     profile=st.sampled_from([None, "cpu"]),
     set=st.sampled_from([{}, {"finetune.epochs": 3}]),

@@ -346,13 +346,7 @@ class World:
             self.backend.set_state(run_id, "FAILED")
             return
         begun = runs.Start(
-            run_id,
-            given["run_key"],
-            given["task"],
-            given["version"],
-            given["revision"],
-            given["data_digest"],
-            reason,
+            run_id, given["run_key"], given["task"], given["version"], given["revision"], given["data_digest"], reason
         )
         runs.begin(self.store, begun)
         self.backend.set_state(run_id, "RUNNING")
@@ -414,9 +408,7 @@ class World:
             return
         if self.backend.runs[run_id].state == "PENDING":
             self._count(self.backend.runs[run_id])
-        self.backend._answer(
-            Request("POST", f"/runs/{run_id}:terminate", {}, None, f"Bearer {self.backend.token}")
-        )
+        self.backend._answer(Request("POST", f"/runs/{run_id}:terminate", {}, None, f"Bearer {self.backend.token}"))
         self.backend.log.clear()
 
     def run_all(self) -> None:
@@ -459,9 +451,7 @@ class World:
             return self.ghosts(asked)
 
         api = KubeflowApi(client, namespace=self.backend.namespace, service_account="graftline-run")
-        return KubeflowBackend(
-            api, store, ghosts=ghosts, manifests=self.repository.manifests, clean=self.cleaned.append
-        )
+        return KubeflowBackend(api, store, ghosts=ghosts, manifests=self.repository.manifests, clean=self.cleaned.append)
 
     def desired(self) -> Desired:
         return Agenda(self.repository, self.store).desired(self.now)
