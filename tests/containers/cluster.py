@@ -45,7 +45,12 @@ class Cluster:
         self._digest = task_digest(TASK)
 
     def run(self, *, plan: dict[str, Any] | None = None, **changes: Any) -> Run:
-        """Start a run and wait for its end; `changes` are parameters of the task (`pretrain__epochs`)."""
+        """Start a run and wait for its end.
+
+        Args:
+            plan: options of `placed`.
+            changes: parameters of the task (`pretrain__epochs`).
+        """
         run = self.start(plan=plan, **changes)
         run.thread.join()
         return run
@@ -67,7 +72,7 @@ class Run:
 
     def __init__(self, cluster: Cluster, plan: dict[str, Any] | None, parameters: dict[str, str]) -> None:
         self._cluster = cluster
-        self._spec = placed(committed(), built_images(), plan)
+        self._spec = placed(committed(), built_images(), **(plan or {}))
         self.state: State | None = None
         self.codes: dict[str, list[int | None]] = {}
         """What each step's containers ended with."""

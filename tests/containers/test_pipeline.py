@@ -19,7 +19,7 @@ from graftline.records import verify
 from graftline.runs import begun, ends
 
 OUTPUTS = {"validate": "dataset", "pretrain": "trunk", "finetune": "model", "evaluate": "evaluation"}
-RETRIES = {"limit": 2, "backoff_seconds": 1}
+RETRY = {"retries": {"limit": 2, "backoff_seconds": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_another_head_skips_pretraining(first: Run, cluster: Cluster) -> None:
 
 def test_a_refusal_is_3_in_the_steps_word_and_1_to_the_back_end(first: Run, cluster: Cluster) -> None:
     """K4."""
-    run = cluster.run(plan={"retries": RETRIES}, evaluate__gate={"min_accuracy": 0.9999})
+    run = cluster.run(plan=RETRY, evaluate__gate={"min_accuracy": 0.9999})
     assert run.state == "FAILED"
     assert run.codes["publish"] == [1]
     [said] = run.said("publish")
@@ -99,7 +99,7 @@ def test_a_refusal_is_3_in_the_steps_word_and_1_to_the_back_end(first: Run, clus
 
 def test_bad_data_ends_with_2_and_is_not_tried_again(cluster: Cluster) -> None:
     """K6: whatever retries there are."""
-    with running(cluster.start(plan={"retries": RETRIES}, given={"data_digest": "0" * 64})) as run:
+    with running(cluster.start(plan=RETRY, given={"data_digest": "0" * 64})) as run:
         run.thread.join()
     assert run.state == "FAILED"
     assert run.codes["fetch"] == [1]
@@ -119,7 +119,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 
 def test_a_step_that_fails_once_is_tried_again_in_its_container(first: Run, cluster: Cluster) -> None:
-    with running(cluster.start(plan={"retries": RETRIES}, pretrain__epochs=1)) as run:
+    with running(cluster.start(plan=RETRY, pretrain__epochs=1)) as run:
         run.wait_for("pretrain", "pretrain mnist: ")
         name = container_of(run)
         subprocess.run(["docker", "exec", name, "python", "-c", KILL], check=True, capture_output=True)

@@ -136,13 +136,17 @@ def built_images() -> Images:
     return images
 
 
-def placed(spec: Mapping[str, Any], images: Images, plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def placed(
+    spec: Mapping[str, Any], images: Images, *, retries: Mapping[str, Any] | None = None,
+    checkpoint_seconds: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return a compiled pipeline for this machine: the images that were built here, each step in its own container.
 
     Args:
         spec: `pipelineSpec` and `platformSpec`, with the images of images.lock.
         images: what takes their place.
-        plan: what each step is told of its tries (pipelines/step.py); nothing by default: one try.
+        retries: what each step is told of its tries, as in profiles.yaml; one try by default.
+        checkpoint_seconds: between checkpoints; as on a cluster by default (settings.yaml).
     """
     from graftline.pipelines.images import digest, load_images, local_tag
     from graftline.pipelines.settings import load_settings
@@ -155,9 +159,9 @@ def placed(spec: Mapping[str, Any], images: Images, plan: Mapping[str, Any] | No
         container = executor["container"]
         target = targets[container["image"]]
         container["image"] = local_tag(target, digest(built[target]))
-        told = dict(plan or {})
+        told: dict[str, Any] = {"retries": retries} if retries else {}
         if label.removeprefix("exec-") in TRAINING:
-            told.setdefault("checkpoint_seconds", load_settings().checkpoint_seconds)
+            told["checkpoint_seconds"] = checkpoint_seconds or load_settings().checkpoint_seconds
         variables = {each["name"]: each["value"] for each in container["env"]} | {
             PLAN: json.dumps(told), "GRAFTLINE_ENGINE": "docker", "GRAFTLINE_IMAGE": digest(built[target]),
         }  # fmt: skip
