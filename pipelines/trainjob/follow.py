@@ -3,6 +3,8 @@
 Which attempt a job is, and how many before it were pre-empted or failed, is in its annotations: a launcher that is
 started again finds the job that runs, or the one that has ended, and goes on counting. That someone else deleted the
 job is noted in the hand-over, where nothing else of it is left to find.
+
+A launcher that is cancelled has 0.2 to 0.5 s to live and nobody at stderr: it deletes first, then notes, then speaks.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ _LOG_END_SECONDS = 20.0
 _GONE_SECONDS = 25.0
 """How long a launcher that is cancelled waits for the pods: less than the 30 s that it has itself."""
 _CONTAINER = "node"
-_LEADER = "0"
 _INDEX = "batch.kubernetes.io/job-completion-index"
-_KILLED = (137, 143)
-"""SIGKILL and SIGTERM: no program's own end."""
+_KILLED, _TOLD_TO_END = 137, (EXIT_PREEMPTED, 143)
+_MACHINE_LOST = ("ContainerStatusUnknown", "Unknown")
+"""Reasons with which the kubelet reports a container that its node's restart has ended."""
 _LAST_LINES = 20
 _STOPPED = "stopped"
 """The note that someone deleted the job while it was followed: it is not made again."""
@@ -60,13 +62,21 @@ class Launch:
     ) -> None:
         """`job` is the first attempt; the cluster may have it, or a later one."""
         self._cluster, self._job, self._handover = cluster, job, handover
-        self._say, self._look, self._sleep = say, look_seconds, sleep
+        self._say, self._look, self._warm, self._sleep = say, look_seconds, handover.heartbeat.pause, sleep
+        self._uid = ""
+        self._stopping = threading.Event()
+        self._reaper = threading.Thread(target=self._stand_by, name="reaper", daemon=True)
 
     def run(self) -> int:
         """Bring the job to its end; return 0, or the exit code of the last attempt.
 
         2 and 3 (bad input, a refusal) are not tried again: the same input gives the same.
         """
+        self._reaper.start()
+        with self._handover.heartbeat.beating():
+            return self._run()
+
+    def _run(self) -> int:
         if self._handover.noted(_STOPPED):
             self._say(
                 f"trainjob {self._job.base}: was deleted by someone, and is not made again; to train again, remove "
@@ -85,7 +95,8 @@ class Launch:
                 return ending.code
             before = self._job
             self._job = before.again(preempted=ending.code == EXIT_PREEMPTED)
-            self._pause(ending)
+            if ending.code != EXIT_PREEMPTED:  # after a pre-emption the queue does the waiting
+                self._sleep(self._job.pod.retries.wait(self._job.failures))
             self._create()
             self._cluster.delete(before.name)
 
@@ -94,18 +105,33 @@ class Launch:
         for found in self._attempts():
             self._cluster.delete(found["metadata"]["name"])
 
+    def stop(self) -> None:
+        """Have the job deleted at once; for a signal handler: it takes no lock that its thread may hold."""
+        self._stopping.set()
+
     def cancel(self) -> None:
         """Delete every attempt, the one that is just being made too, and wait a while for the pods to end."""
+        self.stop()
+        if self._reaper.is_alive():
+            self._reaper.join(_GONE_SECONDS)
+        if self._uid:
+            self._note(_cancelled(self._uid))
         self._say(f"trainjob {self._job.name}: cancelled; its pods write a checkpoint and end")
         attempts = self._attempts()
         names = {found["metadata"]["name"] for found in attempts} | {self._job.name}
         for name in sorted(names):
             self._cluster.delete(name)
-        for found in attempts:  # after: a store that is slow must not keep a job running
-            self._note(_cancelled(found))
+        for found in attempts:
+            self._note(_cancelled(found["metadata"]["uid"]))
         end = time.monotonic() + _GONE_SECONDS
         while any(self._cluster.get(name) for name in names) and time.monotonic() < end:
             time.sleep(0.2)
+
+    def _stand_by(self) -> None:
+        """Wait for `stop`, with a warm connection to the API server, and delete the job: its name is known."""
+        while not self._stopping.wait(self._warm):
+            self._cluster.at_once("get", self._job.name)
+        self._cluster.at_once("delete", self._job.name, propagation_policy="Foreground")
 
     def _attempts(self) -> list[dict[str, Any]]:
         """Return the attempts that the cluster has and is not about to delete, the newest last."""
@@ -139,23 +165,17 @@ class Launch:
         """Return whether a budget has an attempt left for this ending, and say if not."""
         if ending.final or ending.code in (EXIT_INPUT, EXIT_REFUSED):
             return False
-        retries = self._job.pod.retries
-        preempted = ending.code == EXIT_PREEMPTED
-        spent = self._job.preemptions if preempted else self._job.failures
-        budget = retries.preemptions if preempted else retries.limit
+        job, retries = self._job, self._job.pod.retries
+        what, spent, budget = "retries", job.failures, retries.limit
+        if ending.code == EXIT_PREEMPTED:
+            what, spent, budget = "pre-emptions", job.preemptions, retries.preemptions
         if spent < budget:
             return True
-        what = "pre-emptions" if preempted else "retries"
         self._say(
             f"trainjob {self._job.name}: its budget of {budget} {what} is used up; to begin a new one, delete the "
             f"TrainJob {self._job.name} in namespace {self._cluster.namespace}"
         )
         return False
-
-    def _pause(self, ending: Ending) -> None:
-        """Wait before the next attempt after a failure; after a pre-emption the queue does the waiting."""
-        if ending.code != EXIT_PREEMPTED:
-            self._sleep(self._job.pod.retries.wait(self._job.failures))
 
     def _attempt(self) -> Ending | None:
         """Follow one attempt to its end; return None where another launcher has gone on to the next one."""
@@ -167,13 +187,13 @@ class Launch:
             job = self._cluster.get(name)
             if job is None:
                 return self._gone(last)
-            last = job
+            last, self._uid = job, job["metadata"].get("uid", "")
             pods = self._cluster.pods(name)
             for pod in pods:
                 seen[pod.metadata.name] = pod
-                if _leads(pod) and _started(pod) and pod.metadata.name not in logs:
+                if _leads(pod) and pod.status.phase != "Pending" and pod.metadata.name not in logs:
                     logs[pod.metadata.name] = _Log(self._cluster, pod.metadata.name)
-            if (now := _state(job, pods, self._job.pod.nodes)) != said:
+            if (now := self._state(job, pods)) != said:
                 said = now
                 self._say(f"trainjob {name}: {now}")
             if (condition := _end(job)) is not None:
@@ -189,7 +209,7 @@ class Launch:
             self._job = replace(self._job, **counts(later[-1]))
             self._say(f"trainjob {self._job.name}: made by another launcher of this step; following it")
             return None
-        if last and self._noted(_cancelled(last)):
+        if last and self._handover.noted(_cancelled(self._uid)):
             return Ending(
                 EXIT_PREEMPTED, "another launcher of this step was cancelled, and deleted it", final=True
             )
@@ -203,12 +223,14 @@ class Launch:
         except (GraftlineError, OSError) as error:
             self._say(f"trainjob {self._job.name}: cannot note '{what}': {error}")
 
-    def _noted(self, what: str) -> bool:
-        try:
-            return self._handover.noted(what)
-        except (GraftlineError, OSError) as error:
-            self._say(f"trainjob {self._job.name}: cannot read whether '{what}' is noted: {error}")
-            return False
+    def _state(self, job: dict[str, Any], pods: list[Any]) -> str:
+        if _end(job):
+            return "ended"
+        if job["spec"].get("suspend"):  # by Kueue, six seconds before its condition says so
+            why = self._cluster.why_waiting(job)
+            return f"waits in the queue {QUEUE}" + (f": {why}" if why else "")
+        running = sum(pod.status.phase == "Running" for pod in pods)
+        return f"{running} of {self._job.pod.nodes} nodes run"
 
     def _ending(self, condition: dict[str, Any], pods: list[Any], seen: dict[str, Any]) -> Ending:
         """Return how the attempt counts; show what other pods than the leader said before they failed."""
@@ -218,36 +240,31 @@ class Launch:
         vanished = any(_terminated(pod) is None for name, pod in seen.items() if name not in present)
         for pod in pods:
             if not _leads(pod) and _fault(pod):
-                self._show_last_lines(pod.metadata.name)
+                for line in list(self._cluster.log(pod.metadata.name, _CONTAINER, None, follow=False))[
+                    -_LAST_LINES:
+                ]:
+                    self._say(f"{pod.metadata.name}: {line.partition(' ')[2]}")
         return judge(condition, list(seen.values()), vanished=vanished)
-
-    def _show_last_lines(self, pod: str) -> None:
-        """Show how the log of a pod that does not lead ends: it may say what the leader's cannot know."""
-        lines = list(self._cluster.log(pod, _CONTAINER, None, follow=False))
-        for line in lines[-_LAST_LINES:]:
-            self._say(f"{pod}: {line.partition(' ')[2]}")
 
 
 def judge(condition: dict[str, Any], pods: list[Any], *, vanished: bool = False) -> Ending:
-    """Return how a failed attempt counts.
+    """Return how an attempt counts that has this condition `Failed`, and these pods, each as it was last seen;
+    `vanished`: some of them are gone that had not ended.
 
-    Args:
-        condition: the job's condition `Failed`.
-        pods: its pods, each as it was last seen.
-        vanished: whether some of them are gone that had not ended.
-
-    A pod that ended by a fault of its own decides: bad input, a refusal, a bug, too little memory or disk. Where
-    all others ended with 75, by a signal or with their machine, the job was pre-empted: processes that lose one of
-    their number end with 75 too.
+    A pod that ended by a fault of its own decides: bad input, a refusal, a bug, too little memory or disk, SIGKILL
+    though nothing took the pod away. Where all others were told to end or went with their machine, the job was
+    pre-empted: processes that lose one of their number end with 75 too.
     """
     reason = condition.get("reason", "")
     if reason in ("DeadlineExceeded", "TrainingRuntimeNotSupported"):
-        return Ending(1, f"{reason}: {condition.get('message', '')}")
+        limit = ", timeout_hours of its profile, which each attempt has anew" if reason[0] == "D" else ""
+        return Ending(1, f"{reason}: {condition.get('message', '')}{limit}")
     faults = [(pod.metadata.name, *fault) for pod in pods if (fault := _fault(pod))]
     if faults:
         name, code, why = min(faults, key=lambda fault: fault[1] not in (EXIT_INPUT, EXIT_REFUSED))
         return Ending(code if code in (EXIT_INPUT, EXIT_REFUSED) else 1, f"pod {name} {why}")
-    if vanished or not pods or any(_taken_away(pod) for pod in pods):
+    ended = [_terminated(pod) for pod in pods if not _disrupted(pod)]
+    if vanished or len(ended) < len(pods) or not pods or any(end and end.exit_code for end in ended):
         return Ending(EXIT_PREEMPTED, "pre-empted")
     return Ending(1, f"failed ({reason}): {condition.get('message', '')}")
 
@@ -268,14 +285,12 @@ def _fault(pod: Any) -> tuple[int, str] | None:
         return None
     if ended.reason == "OOMKilled":
         return 1, "needed more memory than it may have (OOMKilled)"
-    if ended.exit_code in (0, EXIT_PREEMPTED, *_KILLED):
+    if ended.exit_code in (0, *_TOLD_TO_END) or ended.reason in _MACHINE_LOST:
         return None
+    if ended.exit_code == _KILLED:  # after its grace period, or by who knows whom
+        taken = pod.metadata.deletion_timestamp
+        return None if taken else (_KILLED, "was killed (SIGKILL), and nothing took it away")
     return ended.exit_code, f"ended with exit code {ended.exit_code}"
-
-
-def _taken_away(pod: Any) -> bool:
-    ended = _terminated(pod)
-    return _disrupted(pod) or (ended is not None and ended.exit_code in (EXIT_PREEMPTED, *_KILLED))
 
 
 def _disrupted(pod: Any) -> bool:
@@ -291,36 +306,21 @@ def _terminated(pod: Any) -> Any:
     return None
 
 
-def _cancelled(job: dict[str, Any]) -> str:
-    """Return the note that a launcher deletes a job because it was cancelled itself. By uid: a name may come again."""
-    return f"cancelled.{job['metadata']['uid']}"
-
-
-def _started(pod: Any) -> bool:
-    return pod.status.phase in ("Running", "Succeeded", "Failed")
+def _cancelled(uid: str) -> str:
+    """Return the note of a launcher that deletes a job because it was cancelled; by uid: a name may come again."""
+    return f"cancelled.{uid}"
 
 
 def _leads(pod: Any) -> bool:
-    return ((pod.metadata.labels or {}).get(_INDEX) or _LEADER) == _LEADER
-
-
-def _condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    conditions = job.get("status", {}).get("conditions", [])
-    return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
+    return (pod.metadata.labels or {}).get(_INDEX, "0") == "0"
 
 
 def _end(job: dict[str, Any]) -> dict[str, Any] | None:
     """Return the condition that says that the job has ended, or None."""
-    return _condition(job, "Complete") or _condition(job, "Failed")
-
-
-def _state(job: dict[str, Any], pods: list[Any], nodes: int) -> str:
-    if _end(job):
-        return "ended"
-    if job["spec"].get("suspend") or _condition(job, "Suspended"):
-        return f"waits in the queue {QUEUE}"
-    running = sum(pod.status.phase == "Running" for pod in pods)
-    return f"{running} of {nodes} nodes run"
+    conditions = job.get("status", {}).get("conditions", [])
+    return next(
+        (c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None
+    )
 
 
 class _Log:
@@ -354,8 +354,8 @@ class _Log:
         """Show the lines that are new, until the connection ends."""
         passed = 0
         for line in self._cluster.log(self._pod, _CONTAINER, since, follow=not self._ending.is_set()):
-            moment, _, text = line.partition(" ")
-            moment = _fixed_width(moment)
+            moment, _, text = line.partition("Z ")
+            moment = f"{moment if '.' in moment else moment + '.':0<29}"  # nine digits of a second: later sorts later
             self._read = time.monotonic()
             if moment == self._last:
                 passed += 1
@@ -367,17 +367,3 @@ class _Log:
                 self._last, self._at_last, passed = moment, 0, 1
             self._at_last = max(self._at_last, passed)
             print(text, file=sys.stderr, flush=True)
-
-
-def _fixed_width(moment: str) -> str:
-    """Return an RFC 3339 time in UTC with nine digits of a second, so that later ones sort later."""
-    seconds, _, fraction = moment.removesuffix("Z").partition(".")
-    return f"{seconds}.{fraction:0<9}"
-
-
-class GaveUpError(GraftlineError):
-    """The job did not succeed; its own lines have said why."""
-
-    def __init__(self, name: str, code: int) -> None:
-        super().__init__(f"the job {name} ended with exit code {code}")
-        self.exit_code = code

@@ -16,6 +16,7 @@ from graftline.profiles import Affinity, Pod
 API = "trainer.kubeflow.org/v1alpha1"
 RUNTIME = "graftline-torch"
 QUEUE = "graftline"
+RUN_LABEL = "graftline.dev/run"
 JOB_LABEL = "graftline.dev/job"
 """Which step of which run: the same for every attempt at it."""
 ATTEMPT, PREEMPTIONS, FAILURES = (f"graftline.dev/{name}" for name in ("attempt", "preemptions", "failures"))
@@ -109,23 +110,28 @@ def manifest(job: Job, namespace: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def run_label(run: str) -> str:
+    """Return a run's id as the value of a label, which is no longer than this and ends so."""
+    return run[:63].rstrip("-_.")
+
+
 def _labels(job: Job) -> dict[str, str]:
     return {
         "graftline.dev/task": job.task,
-        "graftline.dev/run": job.run[:63].rstrip("-_."),  # a label's value is no longer, and ends so
+        RUN_LABEL: run_label(job.run),
         "graftline.dev/component": job.component,
     }
 
 
 def _resources(pod: Pod) -> dict[str, Any]:
-    asked = {
-        "cpu": f"{round(pod.cpu * 1000)}m",
-        "memory": f"{pod.memory_gib}Gi",
-        "ephemeral-storage": f"{pod.tmp_gib}Gi",
-    }
+    both = {"ephemeral-storage": f"{pod.tmp_gib}Gi"}
     if pod.resource:
-        asked[pod.resource] = str(pod.accelerators)
-    return {"requests": asked, "limits": asked}
+        both[pod.resource] = str(pod.accelerators)
+    sure = pod.requested
+    return {
+        "requests": both | {"cpu": f"{round(sure.cpu * 1000)}m", "memory": f"{sure.memory_gib:g}Gi"},
+        "limits": both | {"cpu": f"{round(pod.cpu * 1000)}m", "memory": f"{pod.memory_gib}Gi"},
+    }
 
 
 def _pod_patch(job: Job) -> dict[str, Any]:
@@ -151,20 +157,16 @@ def _on_nodes(pod_patch: dict[str, Any]) -> dict[str, Any]:
 
 def _node_affinity(wishes: Sequence[Affinity]) -> dict[str, Any]:
     """Return what kfp-kubernetes makes of the same wishes: those with a weight preferred, the others required."""
-    preferred, required = [], []
+    terms: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for wish in wishes:
-        expression: dict[str, Any] = {"key": wish.key, "operator": wish.operator}
-        if wish.values:
-            expression["values"] = list(wish.values)
-        if wish.weight is None:
-            required.append(expression)
-        else:
-            preferred.append({"weight": wish.weight, "preference": {"matchExpressions": [expression]}})
+        values = {"values": list(wish.values)} if wish.values else {}
+        expression = {"key": wish.key, "operator": wish.operator, **values}
+        weighed = {"weight": wish.weight, "preference": {"matchExpressions": [expression]}}
+        terms[wish.weight is None].append(expression if wish.weight is None else weighed)
     affinity: dict[str, Any] = {}
-    if preferred:
-        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = preferred
-    if required:
-        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {
-            "nodeSelectorTerms": [{"matchExpressions": required}]
-        }
+    if terms[False]:
+        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = terms[False]
+    if terms[True]:
+        required = {"nodeSelectorTerms": [{"matchExpressions": terms[True]}]}
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = required
     return affinity

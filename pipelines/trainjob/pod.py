@@ -6,6 +6,8 @@
 Kubeflow Trainer tells torchrun about the nodes by PET_NNODES, PET_NODE_RANK, PET_NPROC_PER_NODE, PET_MASTER_ADDR and
 PET_MASTER_PORT. torchrun itself ends with 1 whatever happened; this ends with the code of the process that failed
 first, so that a pre-emption (75) is told from a bug.
+
+A job must not outlive its run: it listens to its launcher's heartbeat (training/heartbeat.py).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from graftline.component import fail, from_os_error
@@ -21,13 +24,14 @@ from graftline.digests import RECORD
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError
 from graftline.pipelines.trainjob.handover import Handover
 from graftline.store import open_store
-from graftline.training.preemption import ends_at_once
+from graftline.training.preemption import ends_at_once, outlive_readers
 
 _NAME = "trainjob"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Do this pod's part of a job and exit with the code of the component."""
+    outlive_readers()
     try:
         with ends_at_once(_NAME):
             sys.exit(_run(_parser().parse_args(argv)))
@@ -50,12 +54,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     handover = Handover(open_store(arguments.store), arguments.run, arguments.component)
+    threading.Thread(target=handover.heartbeat.listen, args=(_NAME,), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="graftline-") as home:
         out = Path(home, arguments.out)
         folders = [f"--out-{arguments.out}", str(out)]
         for given in arguments.inputs:
             name, _, bundle = given.partition("=")
-            handover.get_input(bundle, Path(home, "in", name))
+            handover.get(bundle, Path(home, "in", name))
             folders += [f"--in-{name}", str(Path(home, "in", name))]
         code = torchrun(f"graftline.components.{arguments.component}", [*arguments.arguments, *folders])
         if code == 0 and (out / RECORD).exists():  # on the leader's machine only
@@ -72,18 +77,16 @@ def torchrun(module: str, arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
+    code = 0
     try:
-        try:
-            run(parse_args(["--module", module, *arguments]))
-            code = 0
-        except ChildFailedError as error:
-            code = _exit_code(error.get_first_failure()[1].exitcode)
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # torchrun's handler is still there: nothing is left to stop
+        run(parse_args(["--module", module, *arguments]))
+    except ChildFailedError as error:
+        code = _exit_code(error.get_first_failure()[1].exitcode)
     except SignalException:  # torchrun has passed it on and waited: the leader has written its checkpoint
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        return EXIT_PREEMPTED
+        code = EXIT_PREEMPTED
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # torchrun's handler is still there: nothing is left to stop
     return code
 
 

@@ -13,7 +13,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.errors import GraftlineError, InputError, PreemptedError
 from graftline.training.distributed import world
-from graftline.training.preemption import ends_at_once
+from graftline.training.preemption import ends_at_once, outlive_readers
 
 if TYPE_CHECKING:
     from graftline.params import Model
@@ -93,6 +94,7 @@ class Context:
 
 def main(component: Component, argv: list[str] | None = None) -> None:
     """Run `component` with command-line arguments and exit with its code."""
+    outlive_readers()
     arguments = _parser(component).parse_args(argv)
     try:
         with ends_at_once(component.name):
@@ -105,6 +107,17 @@ def main(component: Component, argv: list[str] | None = None) -> None:
         sys.exit(fail(component.name, from_os_error(error)))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextmanager
+def exits(name: str) -> Iterator[None]:
+    """Within, an error ends the process: with its one line, which begins with `name`, and its exit code."""
+    try:
+        yield
+    except GraftlineError as error:
+        sys.exit(fail(name, error))
+    except OSError as error:
+        sys.exit(fail(name, from_os_error(error)))
 
 
 def fail(name: str, error: GraftlineError) -> int:

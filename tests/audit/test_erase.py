@@ -200,7 +200,7 @@ def plan_for(repo: Path, target: Target) -> Plan:
 def everywhere(repo: Path, secret: str = SECRET) -> list[str]:
     """Return the files outside .git in which a secret stands, in clear or in a table."""
     found = []
-    for folder in ("data", "outputs", ".dvc", "store"):
+    for folder in ("data", "outputs", "build", ".dvc", "store"):
         for path in (repo / folder).rglob("*"):
             if path.is_file() and secret in _text(path):
                 found.append(path.relative_to(repo).as_posix())
@@ -465,6 +465,12 @@ def add_eve(repo: Path) -> None:
     (repo / "outputs/toy/.model.work").mkdir()
     (repo / "outputs/toy/.model.work/left").write_text(EVE)
     (repo / "outputs/toy/report.html").write_text(EVE)
+    for folder in (
+        "build/docker/toy",
+        "build/docker/.toy/artifacts",
+    ):  # of runs in containers, and their cache
+        (repo / folder).mkdir(parents=True)
+        (repo / folder / "raw").write_text(EVE)
 
 
 @pytest.mark.parametrize("published", [True, False])
@@ -479,7 +485,7 @@ def test_a_person_with_nothing_but_quarantined_rows_is_erased_from_outputs_and_c
     for path in (outputs / "dataset").iterdir():
         keep(repo / ".dvc/cache", path.read_bytes())
     found = everywhere(repo, EVE)
-    assert {name.split("/")[0] for name in found} == {"data", "outputs", ".dvc"}
+    assert {name.split("/")[0] for name in found} == {"data", "outputs", "build", ".dvc"}
     receipt = json.loads(command(repo, "--subject", "eve", "--yes", "--json").stdout)
     assert everywhere(repo, EVE) == []
     assert receipt["datasets"] == [dataset.content]

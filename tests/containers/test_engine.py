@@ -1,4 +1,4 @@
-"""The Kubeflow pipeline in real containers, and the same run by DVC on the host: one release, byte for byte."""
+"""`graftline run --engine docker` beside `graftline run`: one release, byte for byte; limits, failures, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -108,14 +108,14 @@ def test_containers_may_do_little_and_end_with_the_run(fork: Path, tmp_path: Pat
     process = subprocess.Popen(
         command, cwd=fork, env=environment(fork), stdout=subprocess.DEVNULL, start_new_session=True
     )
-    label = f"label=graftline.run={fork / 'build/docker/.mnist/logs'}"
+    label = "label=graftline.dev/task=mnist"
     try:
         facts = None
         while facts is None:
             assert process.poll() is None, "it ended before a container trained"
             for name in docker("ps", "--quiet", "--filter", label).split():
                 (known,) = json.loads(docker("inspect", name) or "[null]")
-                facts = known if known and "graftline.components.pretrain" in known["Args"] else facts
+                facts = known if known and "pretrain" in known["Args"] else facts
             time.sleep(0.2)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=60) == 130
@@ -142,10 +142,9 @@ def test_a_stage_that_fails_fails_the_run_and_keeps_the_last_outputs(fork: Path,
     done = graftline(fork, "run", "mnist", "--engine", "docker", "--store", str(tmp_path / "store"))
     assert done.returncode == 2
     assert "no mapping 'columns'" in done.stderr
-    assert "validate ended with exit code" in done.stdout
+    assert "validate ended with exit code 2" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert (kept / "weights").read_text() == "of an earlier run"
-    assert not list((fork / "build/docker").glob(".mnist/*/publish/release"))
 
 
 def test_a_refusal_of_the_gate_has_its_exit_code_and_a_report(fork: Path, tmp_path: Path) -> None:
@@ -165,14 +164,10 @@ def test_a_refusal_of_the_gate_has_its_exit_code_and_a_report(fork: Path, tmp_pa
     assert not (folder / "release").exists()
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_a_step_without_a_whole_output_fails_the_run_whatever_it_said(
-    fork: Path, tmp_path: Path, code: int
-) -> None:
-    """kfp reads the exit code of a container that is gone as 0; a step may even say 0 itself."""
+def test_a_step_without_a_whole_output_fails_the_run_whatever_it_said(fork: Path, tmp_path: Path) -> None:
+    """Nothing that a step made is taken on trust: here the pipeline itself has lost the step's program."""
     (fork / "breakage.py").write_text(
-        "import graftline.engines.containers as containers\n"
-        f"containers._KEPT = 'log=$0/${{3##*.}}; echo gone; echo {code} >$log.status; exit 0'\n"
+        "from graftline.engines.containers import Machine\nMachine.start = lambda self, pod: 0\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", f"import breakage{HEEDING}", "run", "mnist", "--engine", "docker"],

@@ -19,8 +19,9 @@ import pytest
 
 from graftline.digests import digest_path
 from graftline.environment import ROOT
-from graftline.pipelines.data import WORK_TREE, _with_token, data_digest, origin
-from graftline.pipelines.reconcile.claims import hold
+from graftline.errors import InputError
+from graftline.pipelines.data import WORK_TREE, _with_token, data_digest, data_revision, origin
+from graftline.runs import Start, open_runs
 from graftline.store import open_store
 
 KEY = "f" * 64
@@ -258,61 +259,53 @@ def test_a_repository_that_is_not_reached_over_https_trusts_no_place_with_the_to
     assert origin(repository) == ""
 
 
-def test_of_two_runs_of_one_key_one_stops(repo: Path, out: Path, tmp_path: Path) -> None:
-    store = ["--store", str(tmp_path / "store"), "--run-key", KEY]
-    digest = digest_here(repo)
-    for _ in range(2):  # the same run, tried again on another node
-        assert fetch(out, repo, WORK_TREE, digest, *store, "--run-id", "first").returncode == 0
-    shutil.rmtree(out)
-    out.mkdir()
-    done = fetch(out, repo, WORK_TREE, digest, *store, "--run-id", "second")
-    assert done.returncode == 3
-    assert "the run first does the work" in done.stderr
-    assert not list(out.iterdir())
+def test_a_commit_that_leaves_the_data_alone_is_no_other_revision_of_it(repo: Path) -> None:
+    """K19: else every commit would be another run's cache."""
+    changed = git(repo, "rev-parse", "HEAD")
+    (repo / "README.md").write_text("read me\n")
+    (repo / "data/toy/params.yaml").write_text("task: toy\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "text")
+    assert data_revision("toy", repo) == changed
+    with (repo / "data/toy/expectations.yaml").open("a") as contract:
+        contract.write("# stricter\n")
+    git(repo, "commit", "-qam", "contract")
+    assert data_revision("toy", repo) == git(repo, "rev-parse", "HEAD")
+    assert data_revision("other", repo) == git(repo, "rev-list", "--max-parents=0", "HEAD"), "DVC's remotes"
+    with pytest.raises(InputError, match="no git repository"):
+        data_revision("toy", repo.parent)
 
 
-def conclude(tmp_path: Path, status: str, run_id: str = "first", reason: str = "{}") -> str:
-    done = subprocess.run(
+def claim(tmp_path: Path, run: str, reason: str = "{}") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [
-            sys.executable, "-m", "graftline.pipelines.conclude", "--status", status, "--task", "toy",
-            "--store", str(tmp_path / "store"), "--run-key", KEY, "--run-id", run_id,
-            "--version", "retrain-toy-0", "--revision", "a" * 40, "--data-digest", "d" * 64, "--reason", reason,
+            sys.executable, "-m", "graftline.pipelines.claim", "--task", "toy", "--store", str(tmp_path / "store"),
+            "--run-key", KEY, "--version", "retrain-toy-0", "--revision", "a" * 40, "--data-digest", "d" * 64,
+            "--reason", reason,
         ],
-        capture_output=True, text=True,
+        env=os.environ | {"GRAFTLINE_RUN": run}, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
-def recorded(tmp_path: Path) -> list[str]:
-    return [key for key in open_store(str(tmp_path / "store")).list("runs/") if "claims" not in key]
+def test_of_two_runs_of_one_key_one_stops(tmp_path: Path) -> None:
+    """K15: two submits in one second."""
+    reason = {"kind": "person", "who": "a"}
+    for _ in range(2):  # the same run, tried again on another node
+        assert claim(tmp_path, "first", json.dumps(reason)).returncode == 0
+    done = claim(tmp_path, "second")
+    assert done.returncode == 3
+    assert f"the run first does the work of key {KEY}; this one stops" in done.stderr
+    store = open_store(str(tmp_path / "store"))
+    assert open_runs(store) == [Start("first", KEY, "toy", "retrain-toy-0", "a" * 40, "d" * 64, reason)]
 
 
-FAILED = json.dumps({
-    "state": "FAILED", "pipelineTaskName": "exit-handler-1", "error": {"code": 9, "message": "pretrain: no space"}
-})  # fmt: skip
+def test_of_two_runs_of_one_slot_one_stops(tmp_path: Path) -> None:
+    reason = json.dumps({"kind": "schedule", "schedule": "nightly", "slot": "20261123T023000Z"})
+    assert claim(tmp_path, "first", reason).returncode == 0
+    assert claim(tmp_path, "second", reason).returncode == 3
 
 
-def test_a_failed_run_is_recorded_with_its_reason(tmp_path: Path) -> None:
-    reason = {"kind": "schedule", "schedule": "nightly", "slot": "20261123T023000Z"}
-    conclude(tmp_path, FAILED, reason=json.dumps(reason))
-    content = json.loads(open_store(str(tmp_path / "store")).get(f"runs/{KEY}.json").data)
-    assert (content["state"], content["message"]) == ("FAILED", "pretrain: no space")
-    assert content["reason"] == reason
-    assert (content["task"], content["revision"], content["version"]) == ("toy", "a" * 40, "retrain-toy-0")
-
-
-def test_recording_again_changes_nothing_and_another_end_is_another_record(tmp_path: Path) -> None:
-    conclude(tmp_path, FAILED)
-    conclude(tmp_path, FAILED)
-    assert recorded(tmp_path) == [f"runs/{KEY}.json"]
-    conclude(tmp_path, '{"state": "SUCCEEDED"}')
-    assert recorded(tmp_path) == [f"runs/{KEY}.2.json", f"runs/{KEY}.json"]
-
-
-def test_a_run_that_was_told_to_stop_records_nothing(tmp_path: Path) -> None:
-    assert hold(open_store(str(tmp_path / "store")), KEY, "first") is None
-    assert "the run first does the work" in conclude(tmp_path, FAILED, run_id="second")
-    assert recorded(tmp_path) == []
-    conclude(tmp_path, '{"state": "SUCCEEDED"}')
-    assert recorded(tmp_path) == [f"runs/{KEY}.json"]
+def test_a_run_that_is_told_nonsense_claims_nothing(tmp_path: Path) -> None:
+    assert claim(tmp_path, "first", "[1]").returncode == 2
+    assert claim(tmp_path, "", "{}").returncode == 2
+    assert not (tmp_path / "store").exists()

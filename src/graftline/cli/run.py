@@ -34,7 +34,7 @@ def run(
         Literal["dvc", "docker"],
         typer.Option(
             help="dvc: each stage as a process, what has not changed is skipped; "
-            "docker: the Kubeflow pipeline in the images that `make images` built, all stages"
+            "docker: the Kubeflow pipeline in the images that `make images` built, with a cache as a cluster has"
         ),
     ] = "dvc",
     store: Annotated[str, STORE] = "",
@@ -159,13 +159,18 @@ def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
 
 
 def _run_in_containers(task: str, store_url: str) -> list[StageRun]:
-    """Run every stage in its image; return what became of each. Exits 1 if one failed."""
+    """Run the pipeline in its images; return what became of each stage. Exits with a failed step's own code."""
     from graftline.engines import containers
     from graftline.engines.local import StageError
     from graftline.errors import EXIT_REFUSED
 
+    def show(step: str, event: str) -> None:
+        if event in ("started", "CACHED"):
+            cached = " (from the cache)" if event == "CACHED" else ""
+            terminal().rule(f"{step} {task}{cached}", align="left", style="dim")
+
     try:
-        containers.run(task, store_url=store_url)
+        containers.run(task, store_url=store_url, on_step=show)
     except StageError as error:
         if error.exit_code != EXIT_REFUSED:
             terminal().print(f"{error}; what it said is above")
@@ -228,7 +233,10 @@ def _summary(outputs: Path, stages: list[StageRun], total: float, page: Path) ->
         console.print("release   none: the gate refused")
     else:
         receipt = read_json(outputs / "release/release.json")
-        note = "" if receipt["promoted"] else f", not promoted to {receipt['alias']}"
+        note = (
+            " (the same)" if receipt.get("equal") else ""
+        )  # an earlier version's receipt says nothing of it
+        note += "" if receipt["promoted"] else f", not promoted to {receipt['alias']}"
         console.print(f"release   {receipt['task']}@{receipt['version']}{note}")
     console.print(f"report    {_shown(page)}", soft_wrap=True)
 

@@ -97,6 +97,9 @@ def _remove(
     for name in plan.outputs:
         on_event(f"deleting {name}")
         _delete_output(root, name)
+    for task in plan.tasks:  # outputs and cache of the container engine, which makes them again
+        for folder in (root / "build/docker" / task, root / "build/docker" / f".{task}"):
+            shutil.rmtree(folder, ignore_errors=True)
     on_event(f"deleting {len(plan.bundles)} hand-overs")
     for key in plan.bundles:
         store.delete(key)
