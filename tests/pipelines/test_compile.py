@@ -314,6 +314,13 @@ def test_a_placeholder_that_would_stay_is_found(version: dict[str, Any], field: 
     assert text in found
 
 
+def test_compiling_refuses_what_would_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = compiling.component_params(TASK) | {"publish_params": '{"publish": "{{$.pipeline_job_uuid}}"}'}
+    monkeypatch.setattr(compiling, "component_params", lambda *given: written)
+    with pytest.raises(InputError, match=r"publish_params.defaultValue.*pipeline_job_uuid"):
+        compiled(TASK)
+
+
 def test_a_macro_of_recurring_runs_is_found_in_what_a_run_is_given() -> None:
     """K2: in this back end's runs it stays as it is."""
     given = {"reason": '{"slot": "[[ScheduledTime.20060102T150405Z]]"}', "matrix": "[[1, 2], [3, 4]]"}
