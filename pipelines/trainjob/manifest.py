@@ -118,14 +118,13 @@ def _labels(job: Job) -> dict[str, str]:
 
 
 def _resources(pod: Pod) -> dict[str, Any]:
-    asked = {
-        "cpu": f"{round(pod.cpu * 1000)}m",
-        "memory": f"{pod.memory_gib}Gi",
-        "ephemeral-storage": f"{pod.tmp_gib}Gi",
-    }
+    both = {"ephemeral-storage": f"{pod.tmp_gib}Gi"}
     if pod.resource:
-        asked[pod.resource] = str(pod.accelerators)
-    return {"requests": asked, "limits": asked}
+        both[pod.resource] = str(pod.accelerators)
+    return {
+        name: {"cpu": f"{round(given.cpu * 1000)}m", "memory": f"{given.memory_gib:g}Gi", **both}
+        for name, given in (("requests", pod.requested), ("limits", pod))
+    }
 
 
 def _pod_patch(job: Job) -> dict[str, Any]:
