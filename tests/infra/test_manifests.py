@@ -238,7 +238,7 @@ def test_roles_allow_what_the_code_calls_and_no_more(built: dict[str, list[Objec
         (resource, verb) for _, resource, verbs in RIGHTS["graftline-reconcile"] for verb in verbs.split()
     }
     assert kubeflow_calls(code) <= allowed
-    for plural in ("trainjobs",):
+    for plural in ("workflows", "trainjobs", "workloads"):
         assert re.search(rf"\b{plural}\b", code), f"nothing asks for {plural} any more"
 
 
@@ -462,8 +462,8 @@ def test_one_scheduler_follows_git_by_itself(built: dict[str, list[Object]], ove
         folder, _, name = path.rpartition("/")
         source = volumes[mounts[folder]]["projected"]["sources"][0]["serviceAccountToken"]
         assert (source["path"], source.get("audience")) == (name, audience)
-    credentials = names["GIT_CONFIG_VALUE_0"].partition("--file=")[2]
-    assert "secret" in volumes[mounts[credentials.rpartition("/")[0]]]
+    (folder,) = re.findall(r"--file=(\S+)/credentials", names["GIT_CONFIG_VALUE_0"])
+    assert "secret" in volumes[mounts[folder]]
 
 
 def test_init_containers_can_run_twice(built: dict[str, list[Object]]) -> None:

@@ -45,6 +45,9 @@ MACHINES = {
 SYSTEM = Size(0.5, 0.95, 10)
 """DaemonSets (log, metrics, network, GPU), the backend's container beside a step, images; generous, not measured."""
 
+ARTIFACTS = 20
+"""GiB of what a step reads and makes: volumes of Kubeflow's launcher, on the node's disk beside /tmp."""
+
 
 def kept_cpu(cores: float) -> float:
     """Return what both clouds keep: 6 % of the first core, 1 % of the second, 0.5 % of two more, 0.25 % of the rest."""
@@ -74,7 +77,7 @@ def lacks(machine: Size, pod: Pod) -> dict[str, float]:
     left = {
         "cpu": machine.cpu - SYSTEM.cpu - pod.cpu,
         "memory": machine.memory - SYSTEM.memory - pod.memory_gib,
-        "disk": machine.disk - SYSTEM.disk - pod.tmp_gib,
+        "disk": machine.disk - SYSTEM.disk - ARTIFACTS - pod.tmp_gib,
         "gpus": machine.gpus - pod.accelerators,
     }
     return {name: round(value, 2) for name, value in left.items() if value < 0}
