@@ -113,7 +113,9 @@ class KubeflowApi:
 
     def check_version(self) -> None:
         """Raise InputError if the server is older than LEAST_VERSION; one that does not say so is taken as it is."""
-        told = str(json.loads(self._get("/apis/v2beta1/healthz", is_json=True)).get("tag_name") or "")
+        health = self._get("/apis/v2beta1/healthz")
+        self._check_answer()
+        told = str(json.loads(health).get("tag_name") or "")
         found = re.match(r"v?(\d+)\.(\d+)", told)
         if found and (int(found[1]), int(found[2])) < LEAST_VERSION:
             raise InputError(
@@ -123,7 +125,7 @@ class KubeflowApi:
 
     def read_log(self, run_id: str, node: str) -> str:
         """Return what a pod of a run printed, also when pod and workflow are gone."""
-        return self._get(f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log", is_json=False)
+        return self._get(f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log")
 
     def find_experiment(self) -> str:
         """Return the experiment's id; "" if it is not there."""
@@ -319,19 +321,25 @@ class KubeflowApi:
             if not token:
                 return
 
-    def _get(self, path: str, *, is_json: bool) -> str:
+    def _get(self, path: str) -> str:
         """Return what the published client has no method for, as text."""
         call, headers = self._client.call_api, {"Accept": "*/*"}
-        self._call(call, path, "GET", header_params=headers, auth_settings=["Bearer"], is_json=is_json)
+        self._ask(call, path, "GET", header_params=headers, auth_settings=["Bearer"])
         return str(self._client.last_response.data)
 
-    def _call(self, request: Callable[..., Any], *arguments: Any, is_json: bool = True, **named: Any) -> Any:
+    def _call(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Make a request whose answer is a JSON object."""
+        answer = self._ask(request, *arguments, **named)
+        self._check_answer()
+        return answer
+
+    def _ask(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Make a request; turn what goes wrong into our errors."""
         from kfp_server_api.exceptions import ApiException, OpenApiException
         from urllib3.exceptions import HTTPError
 
         try:
-            answer = request(*arguments, _request_timeout=TIMEOUT_SECONDS, **named)
+            return request(*arguments, _request_timeout=TIMEOUT_SECONDS, **named)
         except ApiException as error:
             text = f"{error.status} {_message(error)}"
             if error.status in (401, 403):
@@ -343,9 +351,6 @@ class KubeflowApi:
             raise BackendError(f"no answer: {_short(error)}") from None
         except (OpenApiException, ValueError) as error:
             raise BackendError(f"an answer that is not Kubeflow's: {_short(error)}") from None
-        if is_json:
-            self._check_answer()
-        return answer
 
     def _check_answer(self) -> None:
         """Raise BackendError unless the last answer was a JSON object.

@@ -224,7 +224,8 @@ class Submission:
         return ends[-1] if ends else None
 
     def _holder(self, key: str) -> str | None:
-        return self._read(lambda store: holder(store, key))
+        found: str | None = self._read(lambda store: holder(store, key))
+        return found
 
     def _read(self, ask: Callable[[Store], Any]) -> Any:
         """Return what the store says; None where it cannot be read: asked once, since retries take their time."""
