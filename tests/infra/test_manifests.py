@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -464,6 +467,55 @@ def test_one_scheduler_follows_git_by_itself(built: dict[str, list[Object]], ove
         assert (source["path"], source.get("audience")) == (name, audience)
     (folder,) = re.findall(r"--file=(\S+)/credentials", names["GIT_CONFIG_VALUE_0"])
     assert "secret" in volumes[mounts[folder]]
+
+
+def test_the_scheduler_runs_the_code_of_the_commit_that_it_follows(
+    built: dict[str, list[Object]], tmp_path: Path
+) -> None:
+    """Its pod's own commands, twice: a container that is made anew finds the volumes as they were."""
+    pod = named(built["dev"], "Deployment", "graftline-reconcile")["spec"]["template"]["spec"]
+    (checkout,), (reconcile,) = pod["initContainers"], pod["containers"]
+    origin = tmp_path / "origin"
+    for folder in ("src", "components", "pipelines"):
+        shutil.copytree(
+            ROOT / folder, origin / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
+    settings = {"GRAFTLINE_REPOSITORY": str(origin), "GRAFTLINE_REVISION": "main", "HOME": str(tmp_path)}
+    given = {item["name"]: item["value"].replace("/work", str(tmp_path)) for item in reconcile["env"]}
+    environment = {
+        **given,
+        **settings,
+        "PATH": os.environ["PATH"],
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "cache"),
+    }
+    commit = "git init -q -b main && git add -A && git -c user.name=a -c user.email=a@b commit -q -m all"
+    subprocess.run(["sh", "-c", commit], cwd=origin, env=environment, check=True)
+    for _ in range(2):
+        script = [part.replace("/work", str(tmp_path)) for part in (*checkout["command"], *checkout["args"])]
+        subprocess.run(script, env=environment, check=True)
+    _, *command = reconcile["command"]
+    where = reconcile["workingDir"].replace("/work", str(tmp_path))
+    code = f"import importlib.util as util; print(util.find_spec({command[-1]!r}).origin)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=where, capture_output=True, text=True, check=True
+    )
+    assert Path(done.stdout.strip()).resolve() == tmp_path / "repository/pipelines/reconcile/serve.py"
+    _, *probe = reconcile["livenessProbe"]["exec"]["command"]
+    ill = [sys.executable, *probe, "--alive", str(tmp_path / "never")]
+    assert subprocess.run(ill, env=environment, cwd=where, check=False).returncode == 1
+    (tmp_path / "turned").touch()
+    well = [sys.executable, *probe, "--alive", str(tmp_path / "turned")]
+    assert subprocess.run(well, env=environment, cwd=where, check=False).returncode == 0
+    given = [word for word in reconcile["args"] if word.startswith("-")]
+    text = subprocess.run(
+        [sys.executable, *command, "--help"],
+        env=environment,
+        cwd=where,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert all(word in text for word in given)
 
 
 def test_init_containers_can_run_twice(built: dict[str, list[Object]]) -> None:
