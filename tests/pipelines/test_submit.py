@@ -82,6 +82,11 @@ class Server:
     def key(self, run_id: str) -> str:
         return str(self.backend.runs[run_id].runtime_config.parameters["run_key"])
 
+    def start(self) -> str:
+        """Submit the run, and return its id."""
+        assert self.submit().exit_code == 0
+        return str(self.run.run_id)
+
     def says(self, run_id: str, step: str, code: int, line: str = "") -> None:
         """Let a step leave its word, as its runner does."""
         runs.add_attempt(self.store, Attempt(run_id, step, code, line, "", "2026-11-28T23:45:18Z"))
@@ -502,6 +507,43 @@ def test_who_may_not_look_is_told_where_to_look(
     thread.join()
     hint = f"kubectl -n graftline describe pods -l pipeline/runid={server.run.run_id}"
     assert done.output.count(f"waits: Kubeflow does not say for what; see {hint}") == 1
+
+
+def test_a_step_that_runs_for_long_waits_for_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is a person without kubectl told to look for it."""
+
+    def act(run_id: str) -> None:
+        server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "pretrain": "RUNNING"})
+        server.backend.set_state(run_id, "RUNNING")
+        time.sleep(0.3)
+        server.backend.set_state(run_id, "SUCCEEDED")
+
+    monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/none")
+    server.backend.set_steps(server.start(), {"fetch": "RUNNING"})
+    thread = server.later(act)
+    done = server.submit("--watch")
+    thread.join()
+    assert done.exit_code == 0
+    assert "waits" not in done.output
+
+
+def test_a_ghost_is_followed_until_reconcile_has_closed_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K21: for Kubeflow's API it runs for ever."""
+
+    def act(run_id: str) -> None:
+        server.backend.set_state(run_id, "RUNNING")
+        server.backend.lose(run_id)
+        time.sleep(0.2)
+        server.closes(run_id, "LOST")
+
+    monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
+    thread = server.later(act)
+    done = server.submit("--watch")
+    thread.join()
+    assert (done.exit_code, states(done.output)[-1]) == (1, ("ended", "lost"))
 
 
 def test_looks_that_fail_do_not_end_the_watch(server: Server) -> None:
