@@ -127,10 +127,9 @@ def _resources(pod: Pod) -> dict[str, Any]:
     both = {"ephemeral-storage": f"{pod.tmp_gib}Gi"}
     if pod.resource:
         both[pod.resource] = str(pod.accelerators)
-    sure = pod.requested
     return {
-        "requests": both | {"cpu": f"{round(sure.cpu * 1000)}m", "memory": f"{sure.memory_gib:g}Gi"},
-        "limits": both | {"cpu": f"{round(pod.cpu * 1000)}m", "memory": f"{pod.memory_gib}Gi"},
+        name: {"cpu": f"{round(given.cpu * 1000)}m", "memory": f"{given.memory_gib:g}Gi", **both}
+        for name, given in (("requests", pod.requested), ("limits", pod))
     }
 
 
