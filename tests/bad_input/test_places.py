@@ -108,7 +108,9 @@ def test_a_store_on_a_full_disk_leaves_no_release(
 
 
 def test_a_read_only_store_is_refused(parts: Parts, mount: Mount, tmp_path: Path, refused: Refused) -> None:
-    store = mount("store", "--bind", str(parts.store))
+    bare = tmp_path / "bare"  # in the one of the parts such a release is already
+    bare.mkdir()
+    store = mount("store", "--bind", str(bare))
     subprocess.run(["mount", "-o", "remount,bind,ro", str(store)], check=True)
     bad = publication(parts, tmp_path / "outputs" / "release", str(store), (store,))
     refused(
