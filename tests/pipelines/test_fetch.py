@@ -19,7 +19,7 @@ import pytest
 
 from graftline.digests import digest_path
 from graftline.environment import ROOT
-from graftline.pipelines.data import WORK_TREE, _with_token, data_digest, origin
+from graftline.pipelines.data import WORK_TREE, with_token, data_digest, origin
 from graftline.pipelines.reconcile.claims import hold
 from graftline.store import open_store
 
@@ -246,7 +246,7 @@ def test_a_token_is_for_one_place_over_https(
 ) -> None:
     monkeypatch.setenv("GRAFTLINE_GIT_TOKEN", "secret")
     monkeypatch.setenv("GRAFTLINE_GIT_ORIGIN", "https://git.example.com")
-    given = _with_token(address)
+    given = with_token(address)
     assert ("secret" in given) == sent
     assert given.replace("x-access-token:secret@", "") == address
 
