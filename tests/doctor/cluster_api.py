@@ -1,6 +1,7 @@
-"""A stand-in for the API of a cluster that is only asked: objects by kind, namespace and name, and what may not be seen.
+"""A stand-in for the API of a cluster that is only asked: objects by kind, namespace and name, and what may not be
+seen.
 
-Besides the Kubernetes API it answers, below /kfp, the two questions that `graftline doctor` has for Kubeflow Pipelines.
+Besides the Kubernetes API it answers, below /kfp, the two questions that `graftline doctor` asks Kubeflow Pipelines.
 A pod that is made ends as `kubelet` says: by default as the probe in a healthy cluster does.
 """
 
@@ -44,7 +45,10 @@ class Refused(Exception):  # noqa: N818  (an answer)
 def ended(message: str = WELL, code: int = 0) -> dict[str, Any]:
     """Return the status of a pod that has ended."""
     state = {"terminated": {"exitCode": code, "message": message, "reason": "Error" if code else "Completed"}}
-    return {"phase": "Failed" if code else "Succeeded", "containerStatuses": [{"name": "main", "state": state}]}
+    return {
+        "phase": "Failed" if code else "Succeeded",
+        "containerStatuses": [{"name": "main", "state": state}],
+    }
 
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
@@ -82,7 +86,9 @@ class Api:
             return self._kubeflow(path.removeprefix("/kfp"))
         if re.search(self.forbidden, f"{method} {path}"):
             what = path.rpartition("/")[2]
-            raise Refused(403, f'{what} is forbidden: User "jane" cannot list resource "{what}" in the namespace')
+            raise Refused(
+                403, f'{what} is forbidden: User "jane" cannot list resource "{what}" in the namespace'
+            )
         if path == "/version":
             return {"gitVersion": self.version}
         if found := DISCOVERY.fullmatch(path):
@@ -93,7 +99,9 @@ class Api:
         api, place = found["core"] or found["group"], (found["plural"], found["space"], found["name"])
         return self._objects(method, api, place, query, body)
 
-    def _objects(self, method: str, api: str, place: tuple[Any, ...], query: dict[str, str], body: Any) -> Any:
+    def _objects(
+        self, method: str, api: str, place: tuple[Any, ...], query: dict[str, str], body: Any
+    ) -> Any:
         plural, space, name = place
         if method == "POST":
             return self._make(body)
@@ -162,7 +170,10 @@ def serve(api: Api) -> Iterator[str]:
             parts = urlsplit(self.path)
             given = json.loads(body) if body and self.command != "DELETE" else None
             try:
-                answer, status = api.answer(self.command, parts.path, dict(parse_qsl(parts.query)), given), 200
+                answer, status = (
+                    api.answer(self.command, parts.path, dict(parse_qsl(parts.query)), given),
+                    200,
+                )
             except Refused as refused:
                 status = refused.status
                 answer = {"kind": "Status", "code": status, "message": str(refused)}

@@ -40,7 +40,10 @@ def healthy() -> Api:
         *_own("infra/components/kueue", ("ResourceFlavor", "LocalQueue", "ClusterQueue")),
         *_own("infra/components/kueue-gpu", ("ResourceFlavor",)),
         *_own("infra/components/trainer", ("ClusterTrainingRuntime",)),
-        _object("v1", "ConfigMap", "workflow-controller-configmap", "kubeflow", data={"workflowDefaults": WORKFLOW_DEFAULTS}),
+        _object(
+            "v1", "ConfigMap", "workflow-controller-configmap", "kubeflow",
+            data={"workflowDefaults": WORKFLOW_DEFAULTS},
+        ),
         _slice("kubernetes", "default", "10.96.0.1", 6443),
     ]  # fmt: skip
     api = Api(objects, copy.deepcopy(_SERVED))
@@ -80,7 +83,8 @@ def _namespaces() -> list[dict[str, Any]]:
     own["metadata"]["labels"]["app.kubernetes.io/part-of"] = "kubeflow-profile"
     names = ("kubeflow", "kueue-system")
     return [own] + [
-        _object("v1", "Namespace", name, metadata={"labels": {"kubernetes.io/metadata.name": name}}) for name in names
+        _object("v1", "Namespace", name, metadata={"labels": {"kubernetes.io/metadata.name": name}})
+        for name in names
     ]
 
 
@@ -114,7 +118,11 @@ def _controllers() -> list[dict[str, Any]]:
         ("ml-pipeline", "kubeflow", "ghcr.io/kubeflow/kfp-api-server:2.17.0"),
     ):  # fmt: skip
         containers = [{"name": "manager", "image": image}]
-        found.append(_object("apps/v1", "Deployment", name, space, spec={"template": {"spec": {"containers": containers}}}))
+        found.append(
+            _object(
+                "apps/v1", "Deployment", name, space, spec={"template": {"spec": {"containers": containers}}}
+            )
+        )
         service = f"{name}-webhook"
         kind = "MutatingWebhookConfiguration" if "jobset" in name else "ValidatingWebhookConfiguration"
         webhook = {"name": f"x.{name}", "clientConfig": {"service": {"namespace": space, "name": service}}}

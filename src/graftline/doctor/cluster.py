@@ -210,7 +210,8 @@ def connect() -> Kubernetes:
 
     configuration = client.Configuration()
     try:
-        config.load_kube_config(client_configuration=configuration)
+        # The client read the variable when it was imported, not now.
+        config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
     except config.ConfigException as error:
         try:
             config.load_incluster_config(configuration)

@@ -206,9 +206,10 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 def _targets(cluster: Cluster) -> Iterator[Target]:
     yield _target(cluster, "the store", _store_endpoint(cluster))
-    if "://" in cluster.settings.repository and not cluster.settings.repository.startswith("file:"):
+    scheme, separator, _ = cluster.settings.repository.partition("://")
+    if separator and scheme != "file":
         yield _target(cluster, "git", cluster.settings.repository)
-    elif ":" in cluster.settings.repository:  # user@host:path
+    elif not separator and ":" in cluster.settings.repository:  # user@host:path
         host = cluster.settings.repository.partition(":")[0].rpartition("@")[2]
         yield Target("git", host, _PORTS["ssh"])
     yield _target(cluster, "Kubeflow Pipelines", f"http://ml-pipeline.{KUBEFLOW}.svc:8887")
