@@ -140,18 +140,19 @@ def _draw(name: str, task: str, places: Mapping[str, Any]) -> Any:
 
     from graftline.pipelines import pods, retrain
     from graftline.pipelines.settings import load_settings
-    from graftline.profiles import TRAINING
 
     settings = load_settings()
 
     def place(step: str, node: Any) -> None:
         pods.apply(node, places[step], places["fetch"], settings)
         pods.secure(node, task, settings)
-        if step in TRAINING:
-            node.set_env_variable("GRAFTLINE_CHECKPOINTS", settings.store)
 
+    kept = settings.ttl_days * 86_400
     config = dsl.PipelineConfig(
-        ttl_seconds_after_finished=settings.ttl_days * 86_400,
+        # All three: the back end's own defaults for success and failure, one hour, win over the first alone.
+        ttl_seconds_after_finished=kept,
+        ttl_seconds_after_success=kept,
+        ttl_seconds_after_failure=kept,
         active_deadline_seconds=settings.deadline_hours * 3600,
     )
     return retrain.pipeline(name, place, config)

@@ -64,8 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m graftline.pipelines.conclude", description="Write in the store how a run ended."
     )
     parser.add_argument("--status", required=True, metavar="JSON", help="Kubeflow's PipelineTaskFinalStatus")
-    for name in ("task", "store", "run-key", "run-id", "version", "revision", "data-digest"):
+    for name in ("task", "store", "run-key", "version", "revision", "data-digest"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument(
+        "--run-id", default=os.environ.get("GRAFTLINE_RUN", ""), help="(default: $GRAFTLINE_RUN)"
+    )
     parser.add_argument("--reason", required=True, metavar="JSON", help="why the run was started")
     return parser
 

@@ -42,22 +42,37 @@ def committed_revision(task: str) -> str:
     Raises:
         InputError: the pointer, the contract or DVC's remotes differ from the commit: a cluster clones the commit.
     """
-    import subprocess
-
     from graftline.environment import ROOT
 
-    places = [f"data/{task}/raw.dvc", f"data/{task}/expectations.yaml", ".dvc/config"]
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run([*git, "rev-parse", "--verify", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run([*git, "status", "--porcelain", "--", *places], capture_output=True, text=True)
-    if head.returncode or changed.returncode:
-        raise InputError(ROOT, "no git repository with a commit", fix="a cluster clones the data's pointers")
-    if changed.stdout:
+    if changed := _git(ROOT, "status", "--porcelain", "--", *_places(task)):
         raise InputError(
-            ROOT / changed.stdout.splitlines()[0][3:], "differs from the commit that is checked out",
+            ROOT / changed.splitlines()[0].split(maxsplit=1)[1], "differs from the commit that is checked out",
             fix="commit and push it: a cluster clones the commit",
         )  # fmt: skip
-    return head.stdout.strip()
+    return _git(ROOT, "rev-parse", "--verify", "HEAD")
+
+
+def data_revision(task: str, root: Path) -> str:
+    """Return the commit that last changed the task's pointer, its contract or DVC's remotes.
+
+    A run is told this one: its first steps then say the same for as long as the data is the same, and Kubeflow's cache
+    knows them. Raises InputError.
+    """
+    last = _git(root, "log", "-1", "--format=%H", "--", *_places(task))
+    return last or _git(root, "rev-parse", "--verify", "HEAD")
+
+
+def _places(task: str) -> tuple[str, ...]:
+    return f"data/{task}/raw.dvc", f"data/{task}/expectations.yaml", ".dvc/config"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    import subprocess
+
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(root, "no git repository with a commit", fix="a cluster clones the data's pointers")
+    return done.stdout.strip()
 
 
 def bring(repository: str, revision: str, task: str, raw: Path, expectations: Path) -> None:

@@ -1,11 +1,11 @@
-"""The first step of a run on a cluster: bring a task's raw data and contract, and verify their digest.
+"""The step of a run on a cluster that brings a task's raw data and contract, and verifies their digest.
 
     python -m graftline.pipelines.fetch --repository R --revision C --task T --digest D \\
-        --out-raw DIR --out-expectations FILE [--store S --run-key K --run-id ID] [--executor-output FILE]
+        --out-raw DIR --out-expectations FILE [--executor-output FILE]
 
-A run with a key claims it first: of two runs that a lost answer has made of one key, one stops here.
-What does not have the digest never appears at the outputs.
-Exit codes: 0 done, 2 bad input, 3 another run does the work, 1 anything else.
+What does not have the digest never appears at the outputs. Nothing here names the run: Kubeflow's cache takes the step,
+and so those after it, from an earlier run of the same data.
+Exit codes: 0 done, 2 bad input, 1 anything else.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from tempfile import TemporaryDirectory
 from graftline.component import fail, from_os_error
 from graftline.digests import digest_path
 from graftline.durable import output_directory, write_atomic
-from graftline.errors import GraftlineError, InputError, RefusalError
+from graftline.errors import GraftlineError, InputError
 from graftline.executor_output import write_outputs
 from graftline.params import TASK_NAME
 from graftline.pipelines.data import bring, data_digest
-from graftline.yamlfile import parse_json
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,10 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--digest", required=True, metavar="SHA256", help="of raw data and contract")
     parser.add_argument("--out-raw", required=True, metavar="DIR", help="appears whole or not at all")
     parser.add_argument("--out-expectations", required=True, metavar="FILE")
-    parser.add_argument("--store", default="", metavar="DIR|s3://BUCKET/PREFIX", help="where claims live")
-    parser.add_argument("--run-key", default="", help="claim it for this run; none: claim nothing")
-    parser.add_argument("--run-id", default="", help="the run's own id in Kubeflow")
-    parser.add_argument("--reason", default="", metavar="JSON", help="why the run was started")
     parser.add_argument("--executor-output", metavar="FILE", help="where to tell Kubeflow about the outputs")
     return parser
 
@@ -59,8 +54,6 @@ def _parser() -> argparse.ArgumentParser:
 def _fetch(arguments: argparse.Namespace) -> None:
     if not TASK_NAME.fullmatch(arguments.task):
         raise InputError("--task", repr(arguments.task), expected="the name of a folder under data/")
-    if arguments.run_key:
-        _claim(arguments)
     raw, expectations = Path(arguments.out_raw).absolute(), Path(arguments.out_expectations).absolute()
     with TemporaryDirectory(prefix="graftline-fetch-") as scratch, output_directory(raw) as aside:
         os.environ.setdefault("DVC_SITE_CACHE_DIR", scratch)  # else a folder that only root may write
@@ -79,21 +72,6 @@ def _fetch(arguments: argparse.Namespace) -> None:
         places = {"raw": raw, "expectations": expectations}
         described = {name: (place, {"sha256": digest_path(place)}) for name, place in places.items()}
         write_outputs(Path(arguments.executor_output), described, {})
-
-
-def _claim(arguments: argparse.Namespace) -> None:
-    """Raise RefusalError if another run does the work of this run's key, or of its slot."""
-    from graftline.pipelines.reconcile.claims import hold
-    from graftline.store import open_store
-
-    reason = parse_json(arguments.reason, where="--reason") if arguments.reason else {}
-    schedule = reason if isinstance(reason, dict) else {}
-    other = hold(
-        open_store(arguments.store), arguments.run_key, arguments.run_id,
-        schedule=schedule.get("schedule", ""), slot=schedule.get("slot", ""),
-    )  # fmt: skip
-    if other:
-        raise RefusalError(f"{other}; this one stops")
 
 
 if __name__ == "__main__":

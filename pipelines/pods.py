@@ -16,23 +16,28 @@ import json
 import math
 from typing import Any
 
+from kfp import kubernetes
+
 from graftline.pipelines.data import origin
 from graftline.pipelines.images import digest
+from graftline.pipelines.launcher import RUN_ID
 from graftline.pipelines.settings import Settings
-from graftline.profiles import TRAINING, Affinity, Pod
+from graftline.pipelines.step import PLAN, Plan
+from graftline.profiles import TRAINING, Affinity, Pod, Requests
 
 DISTRIBUTED = ("pretrain", "finetune")
 """The components that torchrun may start as several processes."""
 TASK_LABEL = "graftline.dev/task"
 RUN_LABEL = "graftline.dev/run"
-# Kubeflow's API server replaces this by the run's id, a UUID: another for every run, whoever started it, and the same
-# however often a step of it is tried. A label cannot hold a parameter's value, such as that of `run_key`, and a run's
-# name is free text in the UI. https://github.com/kubeflow/pipelines/blob/master/backend/src/common/util/workflow.go
-_RUN_ID = "{{workflow.uid}}"
 KEYS = "/var/run/secrets/graftline/keys"
 """Where the stages, and the pods of their TrainJobs (infra/components/trainer), see the keyring."""
-_UNSIGNED = ("fetch", "conclude")
+_UNSIGNED = ("claim", "fetch", "conclude")
 """The steps that write no record: they are not given a key."""
+_SLIGHT = ("claim", "conclude")
+"""The steps that ask for a corner of any node: conclude's pod must leave Pending within some 10 s of a cancel, or no
+end is recorded."""
+_MARGIN_SECONDS = 600
+"""So that the step itself, which says why, is first to find that a try takes too long."""
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _ENDPOINT = "AWS_ENDPOINT_URL"
 
@@ -49,15 +54,27 @@ def apply(task: Any, pod: Pod, launcher: Pod, settings: Settings) -> None:
         launcher: of the profile that such a small pod runs on.
         settings: says how long a run may take.
     """
+    plan = Plan(retries=pod.retries, timeout_seconds=pod.timeout_hours * 3600)
+    slight = task.name in _SLIGHT
     if _launched(task, pod):
-        _launch(task, pod, settings)
-        _ask(task, launcher)
-        _limit(task, launcher, settings.deadline_hours * 3600)  # queueing and every attempt
-        return
-    if pod.accelerators > 1 and task.name in DISTRIBUTED:
-        _spread(task, pod.accelerators)
-    _ask(task, pod)
-    _limit(task, pod, round(pod.timeout_hours * 3600))
+        asked = json.dumps(pod.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        image = task.container_spec.image
+        plan = Plan(trainjob=("--image", image, "--namespace", settings.namespace, "--pod", asked))
+        pod, slight = launcher, True
+        longest = settings.deadline_hours * 3600.0  # queueing and every attempt
+    else:
+        if task.name in TRAINING:
+            plan = plan.model_copy(update={"checkpoint_seconds": settings.checkpoint_seconds})
+        if pod.accelerators > 1 and task.name in DISTRIBUTED:
+            plan = plan.model_copy(update={"processes": pod.accelerators})
+        longest = pod.retries.longest(pod.timeout_hours * 3600) + _MARGIN_SECONDS
+    _ask(task, pod, slight)
+    task.set_env_variable(PLAN, plan.model_dump_json(exclude_defaults=True))
+    # The pod may take as long as all tries in it. Argo is asked for no retry of its own (`set_retry`): the back end's
+    # default, OnError with a limit of 2, makes a lost pod again and leaves an exit code alone. A strategy of the
+    # task's own would change nothing about that but the backoff, which Argo waits for before it says Failed too; and
+    # where there is no default it would mean OnFailure, which starts again what the step has given up.
+    kubernetes.set_timeout(task, math.ceil(longest))
 
 
 def _launched(task: Any, pod: Pod) -> bool:
@@ -65,29 +82,12 @@ def _launched(task: Any, pod: Pod) -> bool:
     return several or (pod.retries.preemptions > 0 and pod.nodes == 1 and task.name in TRAINING)
 
 
-def _launch(task: Any, pod: Pod, settings: Settings) -> None:
-    """Have the step start a TrainJob of its own component, and follow it."""
-    command, image = task.container_spec.command, task.container_spec.image
-    component = command[-1].rpartition(".")[2]
-    asked = json.dumps(pod.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
-    task.container_spec.command = [
-        "python", "-m", "graftline.pipelines.trainjob", "--image", image, "--namespace", settings.namespace,
-        "--pod", asked, component,
-    ]  # fmt: skip
-
-
-def _spread(task: Any, processes: int) -> None:
-    """Have torchrun start one process an accelerator."""
-    module = task.container_spec.command[-1]
-    run = ["python", "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    task.container_spec.command = [*run, "-m", module]
-
-
-def _ask(task: Any, pod: Pod) -> None:
-    from kfp import kubernetes
-
-    task.set_cpu_request(f"{pod.cpu:g}").set_cpu_limit(f"{pod.cpu:g}")
-    task.set_memory_request(f"{pod.memory_gib}Gi").set_memory_limit(f"{pod.memory_gib}Gi")
+def _ask(task: Any, pod: Pod, slight: bool) -> None:
+    asked = pod.requested
+    if slight:
+        asked = Requests(cpu=min(asked.cpu, 0.2), memory_gib=min(asked.memory_gib, 0.5))
+    task.set_cpu_request(f"{asked.cpu:g}").set_cpu_limit(f"{pod.cpu:g}")
+    task.set_memory_request(_mebibytes(asked.memory_gib)).set_memory_limit(f"{pod.memory_gib}Gi")
     if pod.resource:
         task.set_accelerator_type(pod.resource).set_accelerator_limit(pod.accelerators)
     for key, value in sorted(pod.node_selector.items()):
@@ -100,26 +100,11 @@ def _ask(task: Any, pod: Pod) -> None:
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{pod.tmp_gib}Gi")  # noqa: S108  (a mount)
 
 
-def _limit(task: Any, pod: Pod, timeout_seconds: int) -> None:
-    """Say how long each start may take, and how often and when there is another one.
-
-    Kubeflow's `backoff_max_duration` is Argo's `maxDuration`: it counts from the first start, the time that the pods
-    run included, and ends the last one. So it is given the time that all of them may take.
-    https://argo-workflows.readthedocs.io/en/latest/fields/#backoff
-    """
-    from kfp import kubernetes
-
-    kubernetes.set_timeout(task, timeout_seconds)
-    retries = pod.retries
-    if retries.limit:
-        waits = sum(retries.wait(number) for number in range(1, retries.limit + 1))
-        longest = (retries.limit + 1) * timeout_seconds + math.ceil(waits)
-        task.set_retry(retries.limit, f"{retries.backoff_seconds}s", retries.factor, f"{longest}s")
+def _mebibytes(gib: float) -> str:
+    return f"{gib:g}Gi" if gib == int(gib) else f"{round(gib * 1024)}Mi"
 
 
 def _add_affinity(task: Any, affinity: Affinity) -> None:
-    from kfp import kubernetes
-
     expression = {"key": affinity.key, "operator": affinity.operator, "values": list(affinity.values)}
     kubernetes.add_node_affinity(task, match_expressions=[expression], weight=affinity.weight)
 
@@ -132,8 +117,6 @@ def secure(task: Any, name: str, settings: Settings) -> None:
         name: of the task under data/, for the pods' label.
         settings: names the user and the secrets.
     """
-    from kfp import kubernetes
-
     kubernetes.set_security_context(
         task, run_as_user=settings.user, run_as_group=settings.user, run_as_non_root=True
     )
@@ -151,7 +134,9 @@ def secure(task: Any, name: str, settings: Settings) -> None:
         if trusted := origin(settings.repository):
             task.set_env_variable("GRAFTLINE_GIT_ORIGIN", trusted)
     kubernetes.add_pod_label(task, TASK_LABEL, name)
-    kubernetes.add_pod_label(task, RUN_LABEL, _RUN_ID)
+    kubernetes.add_pod_label(task, RUN_LABEL, RUN_ID)
     kubernetes.use_field_path_as_env(task, "GRAFTLINE_RUN", f"metadata.labels['{RUN_LABEL}']")
+    kubernetes.use_field_path_as_env(task, "GRAFTLINE_POD", "metadata.name")
+    kubernetes.use_field_path_as_env(task, "GRAFTLINE_NODE", "spec.nodeName")
     task.set_env_variable("GRAFTLINE_ENGINE", "kubeflow")
     task.set_env_variable("GRAFTLINE_IMAGE", digest(task.container_spec.image))

@@ -1,10 +1,12 @@
 """The graph of dvc.yaml as a Kubeflow pipeline: `graftline compile TASK` writes it as Kubernetes manifests.
 
-Every component is the same entry point that DVC runs. Each gets its parameters as one JSON string that holds
-only the sections which it reads: the backend's cache compares that string, and a STRUCT turns 10 into 10.0.
-The cache reads no content of artifacts either: validate is given the digest of its data, and pretrain and finetune
-the record's digest of each input, which the component before them returns. None is told the run's key, which would
-make every run's cache its own; what names the run reaches the containers as $GRAFTLINE_RUN (pods.py).
+Every container starts `graftline.pipelines.step`, which makes the arguments of the same entry points that DVC runs of
+the executor input (launcher.py): a component's declaration here says what it is given and makes, and nothing else.
+Each gets its parameters as one JSON string that holds only the sections which it reads: the backend's cache compares
+that string, and a STRUCT turns 10 into 10.0. The cache reads no content of artifacts either: `cache_...` are no
+arguments, but the digest of the data, or of an input's record, which the component before returns. From fetch to
+finetune none is told the run's key or why it was started, which would make every run's cache its own; what names the
+run reaches the containers as $GRAFTLINE_RUN (pods.py).
 
 There is no dsl.If around `publish`: it checks the gate's decision itself and refuses. A skipped branch is
 silent.
@@ -22,11 +24,25 @@ from kfp import dsl
 from graftline.pipelines.images import load_images
 
 IMAGES = load_images()
-RUN_ID = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-EXECUTOR_OUTPUT = dsl.PIPELINE_TASK_EXECUTOR_OUTPUT_PATH_PLACEHOLDER
 
 Place = Callable[[str, dsl.PipelineTask], None]
 """Called with each step's name and task, to say what its pod asks for."""
+
+
+def _step(name: str, image: str) -> dsl.ContainerSpec:
+    return dsl.ContainerSpec(
+        image=image,
+        command=["python", "-m", "graftline.pipelines.step", name],
+        args=["--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER],
+    )
+
+
+@dsl.container_component
+def claim(
+    task: str, store: str, run_key: str, version: str, revision: str, data_digest: str, reason: str
+) -> dsl.ContainerSpec:
+    """Claim the work of the run's key, and note that the run has begun."""
+    return _step("claim", IMAGES.data)
 
 
 @dsl.container_component
@@ -36,83 +52,53 @@ def fetch(
     task: str,
     digest: str,
     store: str,
-    run_key: str,
-    reason: str,
     raw: dsl.Output[dsl.Dataset],
     expectations: dsl.Output[dsl.Artifact],
 ) -> dsl.ContainerSpec:
-    """Claim the run's key, bring a task's raw data and contract from git and DVC's remote, verify their digest."""
-    return dsl.ContainerSpec(
-        image=IMAGES.data,
-        command=["python", "-m", "graftline.pipelines.fetch"],
-        args=[
-            "--repository", repository, "--revision", revision, "--task", task, "--digest", digest,
-            "--out-raw", raw.path, "--out-expectations", expectations.path,
-            "--store", store, "--run-key", run_key, "--run-id", RUN_ID, "--reason", reason,
-            "--executor-output", EXECUTOR_OUTPUT,
-        ],
-    )  # fmt: skip
+    """Bring a task's raw data and contract from git and DVC's remote, verify their digest."""
+    return _step("fetch", IMAGES.data)
 
 
 @dsl.container_component
 def validate(
     params: str,
     store: str,
-    data_digest: str,  # this and each `..._record` below is no argument of the command: it is for the cache
+    cache_data: str,
     raw: dsl.Input[dsl.Dataset],
     expectations: dsl.Input[dsl.Artifact],
     dataset: dsl.Output[dsl.Dataset],
     record: dsl.OutputPath(str),  # type: ignore[valid-type]
 ) -> dsl.ContainerSpec:
     """Check raw data against its contract, quarantine bad rows, split the good ones."""
-    return dsl.ContainerSpec(
-        image=IMAGES.data,
-        command=["python", "-m", "graftline.components.validate"],
-        args=[
-            "--params", params, "--in-raw", raw.path, "--in-expectations", expectations.path,
-            "--out-dataset", dataset.path, "--store", store, "--executor-output", EXECUTOR_OUTPUT,
-        ],
-    )  # fmt: skip
+    return _step("validate", IMAGES.data)
 
 
 @dsl.container_component
 def pretrain(
     params: str,
-    dataset_record: str,
+    store: str,
+    cache_dataset: str,
     dataset: dsl.Input[dsl.Dataset],
     trunk: dsl.Output[dsl.Model],
     record: dsl.OutputPath(str),  # type: ignore[valid-type]
 ) -> dsl.ContainerSpec:
     """Learn a trunk from unlabelled data."""
-    return dsl.ContainerSpec(
-        image=IMAGES.train,
-        command=["python", "-m", "graftline.components.pretrain"],
-        args=[
-            "--params", params, "--in-dataset", dataset.path,
-            "--out-trunk", trunk.path, "--executor-output", EXECUTOR_OUTPUT,
-        ],
-    )  # fmt: skip
+    return _step("pretrain", IMAGES.train)
 
 
 @dsl.container_component
 def finetune(
     params: str,
-    dataset_record: str,
-    trunk_record: str,
+    store: str,
+    cache_dataset: str,
+    cache_trunk: str,
     dataset: dsl.Input[dsl.Dataset],
     trunk: dsl.Input[dsl.Model],
     model: dsl.Output[dsl.Model],
     record: dsl.OutputPath(str),  # type: ignore[valid-type]
 ) -> dsl.ContainerSpec:
     """Learn a head, and the trunk with it, from labelled data."""
-    return dsl.ContainerSpec(
-        image=IMAGES.train,
-        command=["python", "-m", "graftline.components.finetune"],
-        args=[
-            "--params", params, "--in-dataset", dataset.path, "--in-trunk", trunk.path,
-            "--out-model", model.path, "--executor-output", EXECUTOR_OUTPUT,
-        ],
-    )  # fmt: skip
+    return _step("finetune", IMAGES.train)
 
 
 @dsl.container_component
@@ -126,15 +112,7 @@ def evaluate(
     record: dsl.OutputPath(str),  # type: ignore[valid-type]
 ) -> dsl.ContainerSpec:
     """Measure the model, the lift of pretraining and the champion; decide whether to publish."""
-    return dsl.ContainerSpec(
-        image=IMAGES.train,
-        command=["python", "-m", "graftline.components.evaluate"],
-        args=[
-            "--params", params, "--in-dataset", dataset.path, "--in-trunk", trunk.path,
-            "--in-model", model.path, "--out-evaluation", evaluation.path, "--store", store,
-            "--executor-output", EXECUTOR_OUTPUT,
-        ],
-    )  # fmt: skip
+    return _step("evaluate", IMAGES.train)
 
 
 @dsl.container_component
@@ -149,16 +127,7 @@ def publish(
     record: dsl.OutputPath(str),  # type: ignore[valid-type]
 ) -> dsl.ContainerSpec:
     """Release the model if the gate decided so, and point the champion alias at it."""
-    return dsl.ContainerSpec(
-        image=IMAGES.data,
-        command=["python", "-m", "graftline.components.publish"],
-        args=[
-            "--params", params, "--in-dataset", dataset.path, "--in-trunk", trunk.path,
-            "--in-model", model.path, "--in-evaluation", evaluation.path,
-            "--out-release", release.path, "--store", store,
-            "--executor-output", EXECUTOR_OUTPUT,
-        ],
-    )  # fmt: skip
+    return _step("publish", IMAGES.data)
 
 
 @dsl.container_component
@@ -173,15 +142,7 @@ def conclude(
     reason: str,
 ) -> dsl.ContainerSpec:
     """Write in the store how the run ended, and why it was started."""
-    return dsl.ContainerSpec(
-        image=IMAGES.data,
-        command=["python", "-m", "graftline.pipelines.conclude"],
-        args=[
-            "--status", status, "--task", task, "--store", store, "--run-key", run_key, "--run-id", RUN_ID,
-            "--version", version, "--revision", revision, "--data-digest", data_digest,
-            "--reason", reason,
-        ],
-    )  # fmt: skip
+    return _step("conclude", IMAGES.data)
 
 
 def pipeline(name: str, place: Place | None = None, config: dsl.PipelineConfig | None = None) -> Any:
@@ -189,8 +150,8 @@ def pipeline(name: str, place: Place | None = None, config: dsl.PipelineConfig |
 
     Args:
         name: of the Kubeflow pipeline.
-        place: what a cluster needs to know of each step; with it, the run's end is recorded, however it ends.
-            None draws the five stages and `fetch` only, for kfp's local runner.
+        place: what a cluster needs to know of each step; with it, the run claims its key and its end is recorded,
+            however it ends. None draws `fetch` and the five stages only, for kfp's local runner.
         config: how long a run may take and is kept.
     """
 
@@ -236,38 +197,43 @@ def pipeline(name: str, place: Place | None = None, config: dsl.PipelineConfig |
             "evaluate": evaluate_params, "publish": publish_params,
         }  # fmt: skip
         data = {
-            "repository": repository, "revision": revision, "task": task, "digest": data_digest,
-            "store": store, "run_key": run_key, "reason": reason,
+            "repository": repository, "revision": revision, "task": task, "digest": data_digest, "store": store,
         }  # fmt: skip
         if place is None:
             _stages(data, params, lambda step, task: None)
             return
-        end = conclude(
-            task=task, store=store, run_key=run_key, version=version, revision=revision,
-            data_digest=data_digest, reason=reason,
-        )  # fmt: skip
+        run = {
+            "task": task, "store": store, "run_key": run_key, "version": version, "revision": revision,
+            "data_digest": data_digest, "reason": reason,
+        }  # fmt: skip
+        end = conclude(**run)
         end.set_caching_options(False)
         place("conclude", end)
         with dsl.ExitHandler(end):
-            _stages(data, params, place)
+            begin = claim(**run)
+            begin.set_caching_options(False)
+            place("claim", begin)
+            _stages(data, params, place).after(begin)
 
     return retrain
 
 
-def _stages(data: dict[str, Any], params: dict[str, Any], place: Place) -> None:
-    """Draw `fetch` and the five stages. Values are those of the pipeline's parameters."""
+def _stages(data: dict[str, Any], params: dict[str, Any], place: Place) -> dsl.PipelineTask:
+    """Draw `fetch`, which is returned, and the five stages. Values are those of the pipeline's parameters."""
     store = data["store"]
     raw = fetch(**data)
     validated = validate(
-        params=params["validate"], store=store, data_digest=data["digest"],
+        params=params["validate"], store=store, cache_data=data["digest"],
         raw=raw.outputs["raw"], expectations=raw.outputs["expectations"],
     )  # fmt: skip
     dataset, dataset_record = validated.outputs["dataset"], validated.outputs["record"]
-    pretrained = pretrain(params=params["pretrain"], dataset_record=dataset_record, dataset=dataset)
+    pretrained = pretrain(
+        params=params["pretrain"], store=store, cache_dataset=dataset_record, dataset=dataset
+    )
     trunk = pretrained.outputs["trunk"]
     finetuned = finetune(
-        params=params["finetune"], dataset_record=dataset_record, trunk_record=pretrained.outputs["record"],
-        dataset=dataset, trunk=trunk,
+        params=params["finetune"], store=store, cache_dataset=dataset_record,
+        cache_trunk=pretrained.outputs["record"], dataset=dataset, trunk=trunk,
     )  # fmt: skip
     model = finetuned.outputs["model"]
     measured = evaluate(params=params["evaluate"], store=store, dataset=dataset, trunk=trunk, model=model)
@@ -275,12 +241,13 @@ def _stages(data: dict[str, Any], params: dict[str, Any], place: Place) -> None:
         params=params["publish"], store=store, dataset=dataset, trunk=trunk, model=model,
         evaluation=measured.outputs["evaluation"],
     )  # fmt: skip
-    # These depend on what the store holds now (claims, the champion, releases), which the cache's key does not.
-    for uncached in (raw, measured, released):
+    # These depend on what the store holds now (the champion, releases), which the cache's key does not.
+    for uncached in (measured, released):
         uncached.set_caching_options(False)
     steps = (raw, validated, pretrained, finetuned, measured, released)
     for step, task in zip(("fetch", *params), steps, strict=True):
         place(step, task)
+    return raw
 
 
 retrain = pipeline("retrain")

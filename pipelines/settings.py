@@ -38,6 +38,9 @@ class Settings(Params):
     """How long a finished run's pods stay in the cluster."""
     deadline_hours: int = Field(default=72, ge=1, le=24 * 365)
     """A run that takes longer is stopped."""
+    checkpoint_seconds: float = Field(default=30.0, ge=1, le=3600)
+    """Between the checkpoints of a stage that trains in a pod of the run's: a cancelled one lives under a second, so
+    this is what it may lose. A TrainJob's pods have time for a last checkpoint."""
 
     @property
     def api_namespace(self) -> str:

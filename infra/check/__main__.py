@@ -16,7 +16,7 @@ sys.path[0] = str(ROOT / "infra")  # the folder's own modules are `check.*`, how
 
 import yaml  # noqa: E402
 
-from check import external, images, schemas  # noqa: E402
+from check import egress, external, images, schemas  # noqa: E402
 from check.pods import inner  # noqa: E402
 from check.render import Document, folders, render  # noqa: E402
 from graftline.errors import GraftlineError  # noqa: E402
@@ -90,6 +90,7 @@ def check_manifests(root: Path, out: Path) -> list[Result]:
             "kustomize", f"{len(folders(root))} folders: {', '.join(f.name for f in folders(root))}", unbuilt
         ),
     ]
+    results.append(Result("egress", "the ports of the settings' addresses", egress.shut(found)))
     objects = f"{len(found)} objects, {len(schemas.distinct(found))} different"
     for version, errors in schemas.validate(found, ROOT / "infra/schemas").items():
         name = "schemas, custom resources" if version == "custom" else f"schemas, Kubernetes {version}"

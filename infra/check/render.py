@@ -31,7 +31,7 @@ class Document:
 
 def folders(root: Path) -> list[Path]:
     """Return each folder that a cluster is pointed at, relative to `root`: no base and no component by itself."""
-    others = ("hook", "argocd", "argocd/applications")
+    others = ("argocd", "argocd/applications")
     found = [*(root / "infra/overlays").iterdir(), *(root / "infra" / name for name in others)]
     return sorted(path.relative_to(root) for path in found if (path / "kustomization.yaml").is_file())
 

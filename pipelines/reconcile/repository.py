@@ -239,7 +239,9 @@ class GitRepository:
         )
 
     def _data_revision(self, task: str) -> str:
-        return self._last_commit((*self._paths("data", task), ".dvc/config")) or self.commit
+        from graftline.pipelines.data import data_revision
+
+        return data_revision(task, self.root)
 
     def _git(self, *arguments: str) -> str:
         done = subprocess.run(

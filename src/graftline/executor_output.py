@@ -15,8 +15,8 @@ from graftline.digests import ENVELOPE
 from graftline.durable import write_atomic
 from graftline.records import Record, check_signature
 
-# The launcher mounts object stores under these folders and wants their addresses back.
-_MOUNTS = {"/gcs/": "gs://", "/minio/": "minio://", "/s3/": "s3://"}
+MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
+"""Where the launcher keeps the artifacts of an object store. It wants their addresses back."""
 
 
 def write_executor_output(path: Path, name: str, folder: Path, record: Record, *, store: str = "") -> None:
@@ -57,8 +57,24 @@ def write_outputs(
     write_atomic(path, json.dumps({"artifacts": listed, "parameterValues": parameters}).encode())
 
 
+def add_run(path: Path, run: str) -> str:
+    """Note in each artifact's metadata which run made it; return the output parameter `record`, "" without one.
+
+    A later step finds it in its executor input: of another run, the engine took the artifact from its cache.
+
+    Raises:
+        OSError, ValueError: nothing was told about the outputs.
+    """
+    told = json.loads(path.read_bytes())
+    for listed in told["artifacts"].values():
+        for artifact in listed["artifacts"]:
+            artifact["metadata"]["run"] = run
+    write_atomic(path, json.dumps(told).encode())
+    return str(told["parameterValues"].get("record", ""))
+
+
 def _address(folder: Path) -> str:
-    for mount, scheme in _MOUNTS.items():
+    for scheme, mount in MOUNTS.items():
         if str(folder).startswith(mount):
             return scheme + str(folder).removeprefix(mount)
     return str(folder)

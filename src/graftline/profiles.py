@@ -14,10 +14,13 @@ from graftline.params import COMPONENTS, Params, parse
 from graftline.yamlfile import load_yaml
 
 PROFILES = ROOT / "pipelines/profiles.yaml"
-STEPS = ("fetch", *COMPONENTS, "conclude")
-"""What a run on a cluster consists of: the five stages, what brings the data, what records the end."""
+STEPS = ("claim", "fetch", *COMPONENTS, "conclude")
+"""What a run on a cluster consists of: who does the work, what brings the data, the five stages, what records the
+end."""
 TRAINING = ("pretrain", "finetune", "evaluate")
 """The stages that one name of a profile is about: the others need no accelerator."""
+ALL = "all"
+"""In place of a step's name: every step."""
 
 
 class Toleration(Params):
@@ -58,6 +61,11 @@ class Retries(Params):
         """Return the seconds between the failure of that number, from 1, and the next start."""
         return self.backoff_seconds * self.factor ** (failures - 1)
 
+    def longest(self, seconds: float) -> float:
+        """Return the seconds that all tries and the waits between them may take, of at most so many each."""
+        waits = sum(self.wait(number) for number in range(1, self.limit + 1))
+        return (self.limit + 1) * seconds + waits
+
     @model_validator(mode="after")
     def _waits_fit(self) -> Retries:
         if self.limit and (longest := self.wait(self.limit)) > self.max_seconds:
@@ -65,6 +73,14 @@ class Retries(Params):
                 f"the wait before start {self.limit + 1} is {longest:.0f} s, more than max_seconds, {self.max_seconds}"
             )
         return self
+
+
+class Requests(Params):
+    """What a pod is sure of, where that is less than it may use."""
+
+    cpu: float = Field(gt=0)
+    """Cores."""
+    memory_gib: float = Field(gt=0)
 
 
 class Pod(Params):
@@ -80,9 +96,11 @@ class Pod(Params):
     nodes: int = Field(default=1, ge=1, le=1024)
     """Pods that train one model together."""
     cpu: float = Field(default=1, gt=0)
-    """Cores, as request and limit."""
+    """Cores that it may use."""
     memory_gib: int = Field(default=4, ge=1)
-    """As request and limit; /dev/shm counts towards it."""
+    """That it may use; /dev/shm counts towards it."""
+    requests: Requests | None = None
+    """What a node must have free for it; null: all that it may use."""
     shm_gib: int = Field(default=1, ge=1)
     """Size of /dev/shm, through which data loaders and NCCL pass tensors (a container's own has 64 MB)."""
     tmp_gib: int = Field(default=10, ge=1)
@@ -97,7 +115,14 @@ class Pod(Params):
             raise ValueError("resource goes with accelerators")
         if self.shm_gib >= self.memory_gib:
             raise ValueError("shm_gib counts towards memory_gib and must be less")
+        if self.requests and (self.requests.cpu > self.cpu or self.requests.memory_gib > self.memory_gib):
+            raise ValueError("requests are more than cpu and memory_gib, which are the limits")
         return self
+
+    @property
+    def requested(self) -> Requests:
+        """What a node must have free for it."""
+        return self.requests or Requests(cpu=self.cpu, memory_gib=self.memory_gib)
 
 
 class Profile(Params):
@@ -163,7 +188,8 @@ def choose(profiles: dict[str, Profile], name: str | None) -> dict[str, Profile]
 def parse_choices(choices: Sequence[str]) -> dict[str, str]:
     """Return the profile of each step that `--profile` names.
 
-    `gpu-a100` is about the stages that train (pretrain, finetune, evaluate), `pretrain=gpu-a100` about one step.
+    `gpu-a100` is about the stages that train (pretrain, finetune, evaluate), `pretrain=gpu-a100` about one step,
+    `all=dev` about every step.
 
     Raises:
         InputError: a step or a profile does not exist.
@@ -173,12 +199,13 @@ def parse_choices(choices: Sequence[str]) -> dict[str, str]:
     for choice in choices:
         step, equals, name = choice.partition("=")
         (known,) = choose(profiles, name if equals else choice)
-        if equals and step not in STEPS:
+        if equals and step not in (*STEPS, ALL):
             raise InputError(
                 f"--profile {choice}", f"no such step '{step}'{nearest(step, list(STEPS))}",
-                expected="one of " + ", ".join(STEPS),
+                expected="one of " + ", ".join((*STEPS, ALL)),
             )  # fmt: skip
-        chosen |= {step: known} if equals else dict.fromkeys(TRAINING, known)
+        steps = TRAINING if not equals else STEPS if step == ALL else (step,)
+        chosen |= dict.fromkeys(steps, known)
     return chosen
 
 
@@ -191,6 +218,9 @@ def placement(chosen: Mapping[str, str] | None = None) -> dict[str, Pod]:
     path = PROFILES
     document = parse(load_yaml(path), _Document, where=str(path))
     names = {**document.stages, **(chosen or {})}
+    if ALL in names:
+        names = dict.fromkeys(STEPS, names.pop(ALL)) | dict(chosen or {})
+        del names[ALL]
     for step in names:
         if step not in STEPS:
             raise InputError(

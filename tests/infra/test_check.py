@@ -50,6 +50,7 @@ def test_a_misspelled_field_is_an_error_wherever_it_stands(check: Check, root: P
     components = root / "infra/components"
     planted = {
         "concurencyPolicy": (root / "infra/base/reconcile.yaml", "concurrencyPolicy:", "concurencyPolicy:"),
+        "livenesProbe": (root / "infra/base/reconcile.yaml", "livenessProbe:", "livenesProbe:"),
         "coveredResource": (components / "kueue/queues.yaml", "coveredResources:", "coveredResource:"),
         "automountServiceAcountToken": (
             components / "trainer/runtime.yaml", "automountServiceAccountToken:", "automountServiceAcountToken:",
@@ -102,6 +103,34 @@ def test_an_overlay_that_does_not_build_is_an_error(check: Check, root: Path) ->
     assert "infra/overlays/dev" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("setting", "address", "port"),
+    [
+        ("GRAFTLINE_REPOSITORY", "git@git.example.com:your-team/graftline.git", 22),
+        ("GRAFTLINE_REPOSITORY", "git://git.example.com/graftline.git", 9418),
+        ("GRAFTLINE_REPOSITORY", "https://git.example.com:8443/your-team/graftline.git", 8443),
+        ("AWS_ENDPOINT_URL", "http://ceph.example.com:7480", 7480),
+    ],
+)
+def test_an_address_whose_port_no_policy_opens_is_an_error(
+    check: Check, root: Path, setting: str, address: str, port: int
+) -> None:
+    """K34."""
+    settings = root / "infra/base/settings.yaml"
+    lines = [line for line in settings.read_text().splitlines() if not line.startswith(f"  {setting}:")]
+    settings.write_text("\n".join([*lines, f"  {setting}: {address}", ""]))
+    done = check("--root", root, "--only", "manifests")
+    shut = errors(done)["egress"]
+    assert f"infra/overlays/dev: {setting} is {address}: no network policy opens port {port}" in done.stdout
+    edit(root / "infra/components/egress/kustomization.yaml", "port: 22", f"port: {port}")
+    edit(
+        root / "infra/overlays/dev/kustomization.yaml",
+        "components:\n",
+        "components:\n  - ../../components/egress\n",
+    )
+    assert errors(check("--root", root, "--only", "manifests"))["egress"] == shut - 1
+
+
 def test_images_that_differ_from_the_lock_are_an_error_and_can_be_written(check: Check, root: Path) -> None:
     digest = "sha256:" + "5" * 64
     (root / "images.lock").write_text(
@@ -126,8 +155,8 @@ def test_an_image_without_a_digest_in_the_lock_is_refused(check: Check, root: Pa
 def test_checkov_fails_what_is_unsafe_and_what_is_skipped_without_a_reason(check: Check, root: Path) -> None:
     edit(root / "infra/components/trainer/runtime.yaml", "readOnlyRootFilesystem: true", "privileged: true")
     edit(root / "infra/terraform/eks/main.tf", '"required"', '"optional"')
-    hook = root / "infra/hook/reconcile.yaml"
-    hook.write_text(re.sub(r"(checkov.io/skip1: >-\n +CKV_K8S_35).*\n", r"\1\n", hook.read_text()))
+    reconcile = root / "infra/base/reconcile.yaml"
+    reconcile.write_text(re.sub(r"(checkov.io/skip1: >-\n +CKV_K8S_35).*\n", r"\1\n", reconcile.read_text()))
     done = check("--root", root, "--only", "checkov")
     assert done.returncode == 1
     assert re.search(r"CKV_K8S_16 .*graftline-torch-node", done.stdout), done.stdout

@@ -22,7 +22,7 @@ GPU_OVERLAYS = ("airgapped", "eks-gpu", "gke-gpu")
 
 @pytest.fixture(scope="module")
 def built(check: Check, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
-    """The objects of each overlay, of `hook`, `argocd` and its `applications`.
+    """The objects of each overlay, of `argocd` and its `applications`.
 
     `once` has each different one, and the pods inside them.
     """
@@ -66,8 +66,7 @@ def containers(pod: Object) -> list[Object]:
 def test_every_pod_runs_with_the_least_it_needs(built: dict[str, list[Object]]) -> None:
     found = dict(pods(built["once"]))
     assert {name.split("/")[1] for name in found} == {
-        "graftline-reconcile", "graftline-drift", "graftline-reconcile-hook", "graftline-metrics",
-        "graftline-torch-node", "glosses",
+        "graftline-reconcile", "graftline-drift", "graftline-metrics", "graftline-torch-node", "glosses",
     }  # fmt: skip
     for name, pod in found.items():
         security = pod["securityContext"]
@@ -101,16 +100,88 @@ def test_nothing_may_talk_but_what_is_listed(built: dict[str, list[Object]], ove
     deny = named(policies, "NetworkPolicy", "default-deny")["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     for policy in policies:
-        spec = policy["spec"]
-        assert {} not in spec.get("ingress", []) and {} not in spec.get("egress", []), policy["metadata"][
-            "name"
-        ]
+        spec, name = policy["spec"], policy["metadata"]["name"]
+        assert {} not in spec.get("ingress", []) and {} not in spec.get("egress", []), name
         for rule in spec.get("egress", []):
             for block in [peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer]:
                 metadata_is_out = "169.254.0.0/16" in block.get("except", []) or block["cidr"] == "10.0.0.0/8"
-                assert metadata_is_out, "a node's credentials could be asked for"
+                only_names = {port["port"] for port in rule["ports"]} == {53}
+                assert metadata_is_out or only_names, f"{name}: a node's credentials could be asked for"
     if overlay == "airgapped":
         assert "0.0.0.0/0" not in str(policies)
+
+
+_RUN = {"graftline.dev/task": "mnist", "workflows.argoproj.io/workflow": "retrain-mnist-rt9bt"}
+_NODE = {"graftline.dev/task": "mnist", "graftline.dev/train-job-node": "true"}
+_PODS = {
+    "run": _RUN,  # driver, step, exit handler
+    "node": _NODE,
+    "reconcile": {"app.kubernetes.io/name": "graftline-reconcile"},
+    "metrics": {"app.kubernetes.io/name": "graftline-metrics"},
+    "server": {"serving.kserve.io/inferenceservice": "glosses"},
+}
+_ALL = {("dns", 53), ("store", 443), ("store", 8333), ("store", 9000)}
+_CONTROL = {("api", 6443), ("kubeflow", 8080), ("kubeflow", 8887), ("kubeflow", 8888)}
+FLOWS = {
+    "run": _ALL | _CONTROL,
+    "reconcile": _ALL | _CONTROL,
+    "metrics": _ALL,
+    "server": _ALL,
+    "node": _ALL | {("node", None)},
+}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_kind_of_pod_reaches_what_it_was_seen_to_call_and_no_more(
+    built: dict[str, list[Object]], overlay: str
+) -> None:
+    """K44. git is on 443 like the store; 443 is open to the API server's service as well."""
+    policies = [policy["spec"] for policy in of(built[overlay], "NetworkPolicy")]
+    for kind, labels in _PODS.items():
+        found = {
+            (place, port.get("port"))
+            for spec in policies
+            if selects(spec["podSelector"], labels)
+            for rule in spec.get("egress", [])
+            for peer in rule["to"]
+            for port in rule.get("ports", [{}])
+            for place in [named_place(peer, port.get("port"))]
+        }
+        assert found - {("api", 443)} == FLOWS[kind], kind
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    """Return whether a label selector chooses a pod: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/"""
+    for item in selector.get("matchExpressions", []):
+        value = labels.get(item["key"])
+        holds = {
+            "DoesNotExist": value is None, "Exists": value is not None,
+            "In": value in item.get("values", []), "NotIn": value not in item.get("values", []),
+        }  # fmt: skip
+        if not holds[item["operator"]]:
+            return False
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+
+
+def named_place(peer: Object, port: int | None) -> str:
+    """Return what a rule's destination is for."""
+    if "podSelector" in peer:
+        assert selects(peer["podSelector"], _NODE) and not selects(peer["podSelector"], _RUN)
+        return "node"
+    if port == 53:
+        return "dns"
+    if "namespaceSelector" in peer:
+        assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "kubeflow"}
+        return "store" if port in (8333, 9000) else "kubeflow"
+    return "store" if port == 443 else "api"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_nodes_own_resolver_may_be_asked(built: dict[str, list[Object]], overlay: str) -> None:
+    """NodeLocal DNSCache answers at 169.254.20.10, GKE's Cloud DNS at 169.254.169.254: only names, at port 53."""
+    (rule,) = named(built[overlay], "NetworkPolicy", "dns")["spec"]["egress"]
+    assert {"ipBlock": {"cidr": "169.254.0.0/16"}} in rule["to"]
+    assert rule["ports"] == [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -136,12 +207,70 @@ def test_rights_are_of_the_namespace_and_without_wildcards(
     assert mounted == {"graftline-run"}, "Kubeflow's own containers in a step's pod need the token"
 
 
+RIGHTS = {
+    "graftline-reconcile": {
+        ("pipelines.kubeflow.org", "pipelines", "create get list"),
+        ("pipelines.kubeflow.org", "pipelines/versions", "create get list"),
+        ("pipelines.kubeflow.org", "experiments", "create get list"),
+        ("pipelines.kubeflow.org", "runs", "create get list"),
+        ("argoproj.io", "workflows", "get list"),
+        ("trainer.kubeflow.org", "trainjobs", "delete list"),
+    },
+    "graftline-run": {
+        ("argoproj.io", "workflowtaskresults", "create patch"),  # Argo's executor
+        ("", "configmaps", "get"),  # Kubeflow's launcher
+        ("", "secrets", "get"),
+        ("argoproj.io", "workflows", "get"),
+        ("", "pods", "get list watch"),
+        ("", "pods/log", "get"),
+        ("trainer.kubeflow.org", "trainjobs", "create delete get list watch"),
+        ("kueue.x-k8s.io", "workloads", "list"),
+    },
+}
+
+
+def test_roles_allow_what_the_code_calls_and_no_more(built: dict[str, list[Object]]) -> None:
+    """K12, K40: no terminate, no recurring runs (`jobs`); jobs of a run that has ended are listed and deleted."""
+    roles = {role["metadata"]["name"]: role["rules"] for role in of(built["gke-gpu"], "Role")}
+    assert {name: set(rights(rules)) for name, rules in roles.items()} == RIGHTS
+    code = "".join(path.read_text() for path in sorted((ROOT / "pipelines").rglob("*.py")))
+    allowed = {
+        (resource, verb) for _, resource, verbs in RIGHTS["graftline-reconcile"] for verb in verbs.split()
+    }
+    assert kubeflow_calls(code) <= allowed
+    for plural in ("workflows", "trainjobs", "workloads"):
+        assert re.search(rf"\b{plural}\b", code), f"nothing asks for {plural} any more"
+
+
+def rights(rules: list[Object]) -> Iterator[tuple[str, str, str]]:
+    for rule in rules:
+        (group,) = rule["apiGroups"]
+        yield from ((group, resource, " ".join(sorted(rule["verbs"]))) for resource in rule["resources"])
+
+
+def kubeflow_calls(code: str) -> set[tuple[str, str]]:
+    """Return resource and verb of each call of kfp_server_api, as Kubeflow's API server asks the cluster about them.
+
+    https://github.com/kubeflow/pipelines/blob/master/backend/src/apiserver/common/const.go
+    """
+    found = set()
+    for service, verb, thing in re.findall(r"(\w+)_service_([a-z]+)_(\w+)", code):
+        if service not in ("healthz", "recurring_run"):  # anybody may ask whether it is well
+            found.add(
+                ("pipelines/versions" if "pipeline_version" in thing else f"{service.strip('_')}s", verb)
+            )
+    return found
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_namespace_is_restricted_and_holds_everything(
     built: dict[str, list[Object]], overlay: str
 ) -> None:
     (namespace,) = of(built[overlay], "Namespace")
     labels = namespace["metadata"]["labels"]
+    assert labels["app.kubernetes.io/part-of"] == "kubeflow-profile", (
+        "K31: Kubeflow's own network policy asks for it"
+    )
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     without = {
         "Namespace", "ClusterQueue", "ResourceFlavor", "ClusterTrainingRuntime", "NodePool", "EC2NodeClass",
@@ -168,7 +297,9 @@ def test_secrets_are_named_and_never_held(built: dict[str, list[Object]]) -> Non
             ]
             assert set(sources) <= {settings["store_secret"]}, name
             assert not [
-                item for item in container.get("env", []) if "KEY" in item["name"] and "value" in item
+                item
+                for item in container.get("env", [])
+                if re.search("(?<!CONFIG)_KEY", item["name"]) and "value" in item
             ], name
 
 
@@ -176,12 +307,7 @@ def test_what_runs_refer_to_is_never_pruned(built: dict[str, list[Object]]) -> N
     application = named(built["applications"], "Application", "graftline-pipelines")
     policy = application["spec"]["syncPolicy"]
     assert policy["automated"]["prune"] is False and "Prune=false" in policy["syncOptions"]
-    assert [source["path"] for source in application["spec"]["sources"]] == [
-        "pipelines/compiled",
-        "infra/hook",
-    ]
-    (hook,) = built["hook"]
-    assert hook["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "PostSync"
+    assert application["spec"]["source"]["path"] == "pipelines/compiled"
     (namespace,) = of(built["gke-gpu"], "Namespace")
     assert namespace["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=false"
 
@@ -205,8 +331,7 @@ def test_a_root_application_applies_the_platform_and_then_the_pipelines(
     assert [place["namespace"] for place in project["destinations"]] == ["argocd"]
     assert {child["kind"] for child in children} == {"Application"}
     for application in [root, *children]:
-        for source in application["spec"].get("sources", [application["spec"].get("source")]):
-            assert (ROOT / source["path"]).is_dir(), source["path"]
+        assert (ROOT / application["spec"]["source"]["path"]).is_dir()
     health = load_yaml(ROOT / "infra/argocd/health.yaml")["data"]
     assert set(health) == {"resource.customizations.health.argoproj.io_Application"}
     assert "--patch-file infra/argocd/health.yaml" in (ROOT / "docs/cluster.md").read_text()
@@ -216,11 +341,11 @@ def test_a_root_application_applies_the_platform_and_then_the_pipelines(
 def test_the_pipelines_wait_for_nothing_that_they_are_needed_for(
     built: dict[str, list[Object]], overlay: str
 ) -> None:
-    """A server without a champion, or a job that reports drift, must not hold up the pipelines' application."""
-    jobs = {value["metadata"]["name"]: value["metadata"] for value in of(built[overlay], "CronJob")}
-    assert set(jobs) == {"graftline-reconcile", "graftline-drift"}
-    servers = [value["metadata"] for value in of(built[overlay], "InferenceService")]
-    for metadata in [*jobs.values(), *servers]:
+    """A server without a champion, or reconcile without a secret, must not hold up the pipelines' application."""
+    (job,) = of(built[overlay], "CronJob")
+    reconcile = named(built[overlay], "Deployment", "graftline-reconcile")
+    servers = of(built[overlay], "InferenceService")
+    for metadata in [value["metadata"] for value in (job, reconcile, *servers)]:
         assert metadata["annotations"]["argocd.argoproj.io/ignore-healthcheck"] == "true", metadata["name"]
 
 
@@ -274,7 +399,10 @@ def test_each_profile_has_a_queue_that_can_hold_its_train_job(
         assert flavors[name]["nodeLabels"] == {"graftline.dev/pool": name}
         assert (pod.node_selector or flavors[name]["nodeLabels"]) == flavors[name]["nodeLabels"], name
         tolerated = {(toleration.key, toleration.value) for toleration in pod.tolerations}
-        assert taints(flavors[name]["nodeTaints"]) == tolerated, name
+        # K41: what a flavour names every job must tolerate, and the CPU pool's nodes need not have a taint
+        assert taints(flavors[name].get("nodeTaints", [])) == (tolerated if pod.node_selector else set()), (
+            name
+        )
         job = manifest(Job("0" * 64, "mnist", "pretrain", "image", pod, [], {}), "graftline")
         trainer = job["spec"]["trainer"]
         for resource, asked in trainer["resourcesPerNode"]["requests"].items():
@@ -309,12 +437,31 @@ def test_the_device_plugin_runs_on_every_pool_with_gpus() -> None:
     assert f"--values {path}" in (ROOT / "docs/cluster.md").read_text()
 
 
-def test_reconcile_after_a_sync_is_the_reconcile_of_every_ten_minutes(
-    built: dict[str, list[Object]],
-) -> None:
-    (hook,) = pods(built["hook"])
-    for overlay in OVERLAYS:
-        assert dict(pods(built[overlay]))["CronJob/graftline-reconcile"] == hook[1]
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_one_scheduler_follows_git_by_itself(built: dict[str, list[Object]], overlay: str) -> None:
+    """K48, K49: no hook of Argo CD, for after a revert there is no sync. K20: in the image without torch."""
+    assert "argocd.argoproj.io/hook" not in str(built[overlay]) + str(built["applications"])
+    deployment = named(built[overlay], "Deployment", "graftline-reconcile")["spec"]
+    assert deployment["replicas"] == 1
+    pod = deployment["template"]["spec"]
+    (container,) = pod["containers"]
+    image = load_yaml(ROOT / "images.lock")["images"]["data"]
+    assert container["image"] == image
+    assert container["livenessProbe"]["exec"]["command"] == [*container["command"], "--healthy"]
+    assert amount(container["resources"]["requests"]["memory"]) == amount("200Mi")
+    assert amount(container["resources"]["requests"]["cpu"]) == 0.05
+    names = {item["name"]: item["value"] for item in container["env"]}
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    for path, audience in (
+        (names["GRAFTLINE_KFP_TOKEN_FILE"], "pipelines.kubeflow.org"),
+        ("/var/run/secrets/kubernetes.io/serviceaccount/token", None),
+    ):
+        folder, _, name = path.rpartition("/")
+        source = volumes[mounts[folder]]["projected"]["sources"][0]["serviceAccountToken"]
+        assert (source["path"], source.get("audience")) == (name, audience)
+    credentials = names["GIT_CONFIG_VALUE_0"].partition("--file=")[2]
+    assert "secret" in volumes[mounts[credentials.rpartition("/")[0]]]
 
 
 def test_init_containers_can_run_twice(built: dict[str, list[Object]]) -> None:
@@ -373,9 +520,10 @@ def test_commands_of_the_pods_exist(built: dict[str, list[Object]]) -> None:
         for container in containers(pod)
     )
     called = set(re.findall(r"python -m graftline\.cli (\w+)", words))
-    assert called == {"reconcile", "drift", "fetch"}
+    assert called == {"drift", "fetch"}
     assert called <= known
-    assert "python -m graftline.pipelines.metrics" in words
+    modules = set(re.findall(r"python -m graftline\.(pipelines\.[\w.]+)", words))
+    assert modules == {"pipelines.metrics", "pipelines.reconcile.serve"}
 
 
 def test_alerts_ask_for_metrics_that_the_exporter_has(built: dict[str, list[Object]], tmp_path: Path) -> None:
@@ -387,6 +535,15 @@ def test_alerts_ask_for_metrics_that_the_exporter_has(built: dict[str, list[Obje
     asked = "".join(rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"])
     offered = {gauge.name for gauge in collect(str(tmp_path), tmp_path, datetime.now(UTC))}
     assert set(re.findall(r"graftline_\w+_(?:seconds|readable)", asked)) == offered
+
+
+def test_an_alert_tells_that_the_scheduler_is_down(built: dict[str, list[Object]]) -> None:
+    (rules,) = of(built["gke-gpu"], "PrometheusRule")
+    asked = "".join(rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"])
+    for kind, label in (("Deployment", "deployment"), ("CronJob", "cronjob")):
+        watched = set(re.findall(rf'{label}="([\w-]+)"', asked))
+        there = {value["metadata"]["name"] for value in of(built["gke-gpu"], kind)} - {"graftline-metrics"}
+        assert watched == there, f"an alert for each {kind} that is there, and for none that is not"
 
 
 def test_a_missed_schedule_is_told_only_while_its_pods_could_be_seen(built: dict[str, list[Object]]) -> None:
@@ -413,10 +570,25 @@ def test_the_documents_secrets_have_the_keys_that_pods_read(built: dict[str, lis
     assert {name for _, name in read} == {settings["store_secret"], settings["git_secret"]}
     for keys, name in read:
         assert set(re.findall(r"secretKey: (\w+)", keys)) <= made[name], name
-    assert (
-        "/etc/graftline/git/credentials" in str(built["hook"])
-        and "credentials" in made[settings["git_secret"]]
-    )
+    assert "/etc/graftline/git/credentials" in str(built["dev"])
+    assert "credentials" in made[settings["git_secret"]]
+
+
+def test_kubeflows_launcher_gets_keys_of_its_own(built: dict[str, list[Object]]) -> None:
+    """With an s3:// root and no `providers` it would take the store's from a step's environment."""
+    text = (ROOT / "infra/kubeflow/kfp-launcher.yaml").read_text()
+    data = load_yaml(ROOT / "infra/kubeflow/kfp-launcher.yaml")["data"]
+    default = parse_yaml(data["providers"], where="providers")["s3"]["default"]
+    assert data["defaultPipelineRoot"].startswith("s3://") and default["credentials"]["fromEnv"] is False
+    secret = default["credentials"]["secretRef"]
+    assert secret["secretName"] != load_yaml(ROOT / "pipelines/settings.yaml")["store_secret"]
+    readable = [
+        rule["resourceNames"] for rule in named(built["dev"], "Role", "graftline-run")["rules"]
+        if rule["resources"] == ["secrets"]
+    ]  # fmt: skip
+    assert secret["secretName"] in readable[0]
+    for key in ("accessKeyKey", "secretKeyKey"):
+        assert f"--from-literal={secret[key]}=" in text
 
 
 def test_a_train_jobs_pods_see_the_signing_key_where_the_launcher_says() -> None:

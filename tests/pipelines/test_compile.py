@@ -24,10 +24,12 @@ from graftline.pipelines import compile as compiling
 from graftline.pipelines import runkey, settings
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.images import Images, load_images
-from graftline.yamlfile import load_yaml
+from graftline.pipelines.launcher import unreplaced
+from graftline.pipelines.step import PLAN, Plan
+from graftline.yamlfile import load_yaml, parse_json
 
 TASK = "mnist"
-STEPS = ("fetch", *COMPONENTS, "conclude")
+STEPS = ("claim", "fetch", *COMPONENTS, "conclude")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,14 @@ def tasks(version: dict[str, Any]) -> dict[str, Any]:
     """Every task of the pipeline, in the exit handler and outside."""
     spec = version["spec"]["pipelineSpec"]
     return spec["root"]["dag"]["tasks"] | spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]  # type: ignore[no-any-return]
+
+
+def variables(version: dict[str, Any], step: str) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in container(version, step)["env"]}
+
+
+def plan(version: dict[str, Any], step: str) -> Plan:
+    return parse(parse_json(variables(version, step)[PLAN], where=PLAN), Plan, where=PLAN)
 
 
 def placed(**chosen: str) -> dict[str, Any]:
@@ -159,11 +169,10 @@ def test_a_gpu_profile_is_in_the_yaml(a100: dict[str, Any], step: str) -> None:
     assert {"medium": "Memory", "mountPath": "/dev/shm", "sizeLimit": "32Gi", "volumeName": "shm"} in (
         asked["emptyDirMounts"]
     )
-    assert asked["activeDeadlineSeconds"] == str(48 * 3600)
-    assert tasks(a100)[step]["retryPolicy"] == {
-        "maxRetryCount": 2, "backoffDuration": "60s", "backoffFactor": 2.0,
-        "backoffMaxDuration": f"{3 * 48 * 3600 + 60 + 120}s",  # from the first start to the end of the last
-    }  # fmt: skip
+    given = plan(a100, step)
+    assert (given.retries.limit, given.retries.backoff_seconds, given.timeout_seconds) == (2, 60, 48 * 3600)
+    # The pod's own deadline holds all tries, and a margin in which the step itself says what took too long.
+    assert asked["activeDeadlineSeconds"] == str(3 * 48 * 3600 + 60 + 120 + 600)
 
 
 @pytest.mark.parametrize("step", profiles.TRAINING)
@@ -171,25 +180,27 @@ def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(
     version: dict[str, Any], step: str
 ) -> None:
     """Kubeflow Pipelines would count a pre-emption and a bug alike."""
-    *start, flag, asked, component = container(version, step)["command"]
-    assert start == [
-        "python", "-m", "graftline.pipelines.trainjob", "--image", container(version, step)["image"],
-        "--namespace", "graftline",
-    ]  # fmt: skip
-    assert (flag, component) == ("--pod", step)
+    image_flag, image, namespace_flag, namespace, flag, asked = plan(version, step).trainjob
+    assert (image_flag, image) == ("--image", container(version, step)["image"])
+    assert (namespace_flag, namespace, flag) == ("--namespace", "graftline", "--pod")
     wanted = parse(json.loads(asked), profiles.Pod, where="--pod")
     assert wanted == profiles.load_profiles()["gpu-l4-spot"].pod
     assert (wanted.retries.preemptions, wanted.retries.limit) == (20, 1)
     assert {"key": "graftline.dev/spot", "value": "true", "operator": "Equal", "effect": "NoSchedule"} in (
         [each.model_dump() for each in wanted.tolerations]
     )
+    assert plan(version, step).retries.limit == 0, "the job keeps its own budget"
+    resources = container(version, step)["resources"]
+    assert (resources["resourceCpuRequest"], resources["resourceMemoryRequest"]) == ("0.2", "512Mi"), (
+        "it waits"
+    )
 
 
 def test_trainjobs_are_made_where_the_runs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = settings.load_settings().model_copy(update={"namespace": "team-a"})
     monkeypatch.setattr(settings, "load_settings", lambda: elsewhere)
-    command = container(placed(), "pretrain")["command"]
-    assert command[command.index("--namespace") + 1] == "team-a"
+    given = plan(placed(), "pretrain").trainjob
+    assert given[given.index("--namespace") + 1] == "team-a"
 
 
 @pytest.mark.parametrize("step", STEPS)  # the training stages are small pods that follow a TrainJob
@@ -209,21 +220,17 @@ def test_the_step_that_is_named_goes_elsewhere_and_the_others_stay(version: dict
     assert pod(moved, "pretrain")["nodeSelector"] == {"labels": {"graftline.dev/pool": "gpu-a100"}}
     assert "graftline.dev/spot" not in {each["key"] for each in pod(moved, "pretrain")["tolerations"]}
     assert pod(moved, "finetune") == pod(version, "finetune")
-    assert container(moved, "pretrain")["command"] == ["python", "-m", "graftline.components.pretrain"]
+    assert not plan(moved, "pretrain").trainjob
 
 
 def test_several_accelerators_are_started_by_torchrun() -> None:
     moved = placed(pretrain="gpu-h100x8", evaluate="gpu-h100x8")
-    assert container(moved, "pretrain")["command"] == [
-        "python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8",
-        "-m", "graftline.components.pretrain",
-    ]  # fmt: skip
+    assert (plan(moved, "pretrain").processes, plan(moved, "evaluate").processes) == (8, 1)
     assert container(moved, "pretrain")["resources"]["accelerator"]["resourceCount"] == "8"
-    assert container(moved, "evaluate")["command"] == ["python", "-m", "graftline.components.evaluate"]
 
 
 def test_several_nodes_are_a_trainjob_that_a_small_pod_follows(
-    version: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = load_yaml(profiles.PROFILES)
     document["profiles"]["gpu-h100x8"]["count"] = 16
@@ -232,25 +239,153 @@ def test_several_nodes_are_a_trainjob_that_a_small_pod_follows(
     path.write_text(yaml.safe_dump(document))
     monkeypatch.setattr(profiles, "PROFILES", path)
     moved = placed(pretrain="gpu-h100x8", evaluate="gpu-h100x8")
-    command = container(moved, "pretrain")["command"]
-    assert command[:3] == ["python", "-m", "graftline.pipelines.trainjob"]
-    assert json.loads(command[command.index("--pod") + 1])["nodes"] == 2
-    assert container(moved, "pretrain")["args"] == container(version, "pretrain")["args"]
+    given = plan(moved, "pretrain").trainjob
+    assert json.loads(given[given.index("--pod") + 1])["nodes"] == 2
     assert "accelerator" not in container(moved, "pretrain")["resources"]
     assert "nodeSelector" not in pod(moved, "pretrain")
     assert pod(moved, "pretrain")["activeDeadlineSeconds"] == str(72 * 3600), "as long as the run may take"
-    assert container(moved, "evaluate")["command"] == ["python", "-m", "graftline.components.evaluate"]
+    assert not plan(moved, "evaluate").trainjob
 
 
 def test_where_a_step_runs_is_no_part_of_what_it_makes(version: dict[str, Any]) -> None:
-    """What enters a record is in a component's arguments and in the image; both are the same on every pool."""
+    """What enters a record is in a component's arguments and in the image; both are the same on every pool.
+
+    Kubeflow's cache compares image, command and arguments, and no variable: it holds across pools (K19).
+    """
     here, there = compiled(TASK), compiled(TASK, profiles=dict.fromkeys(STEPS, "gpu-a100"))
     assert {**here.parameters, "version": ""} == {**there.parameters, "version": ""}
     moved = documents(there)[1]
     for step in STEPS:
         one, other = container(version, step), container(moved, step)
-        assert (one["args"], one["image"], one["env"]) == (other["args"], other["image"], other["env"])
+        assert (one["command"], one["args"], one["image"]) == (
+            other["command"],
+            other["args"],
+            other["image"],
+        )
+        assert {**variables(version, step), PLAN: ""} == {**variables(moved, step), PLAN: ""}
         assert tasks(version)[step]["inputs"] == tasks(moved)[step]["inputs"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_argo_is_asked_for_no_retries(version: dict[str, Any], step: str) -> None:
+    """K6: it would wait for a backoff before it says Failed, and knows no exit code from another."""
+    assert "retryPolicy" not in tasks(version)[step]
+
+
+def test_a_stage_that_trains_in_a_pod_of_the_runs_counts_on_its_interval(
+    version: dict[str, Any], a100: dict[str, Any]
+) -> None:
+    """K7: such a pod lives under a second once it is told to end."""
+    assert {plan(a100, step).checkpoint_seconds for step in profiles.TRAINING} == {30.0}
+    assert {plan(version, step).checkpoint_seconds for step in STEPS} == {None}
+
+
+@pytest.mark.parametrize("task", load_yaml(ROOT / "data/tasks.yaml")["tasks"])
+def test_every_step_is_told_by_what_the_launcher_replaces(task: str) -> None:
+    """K1 to K3, on the committed files: the executor input alone, and nothing that would stay as it is."""
+    spec = list(yaml.safe_load_all((ROOT / f"pipelines/compiled/{task}.yaml").read_text()))[1]["spec"]
+    assert unreplaced(spec) == []
+    executors = spec["pipelineSpec"]["deploymentSpec"]["executors"]
+    assert set(executors) == {f"exec-{step}" for step in STEPS}
+    for name, executor in executors.items():
+        step = name.removeprefix("exec-")
+        assert executor["container"]["command"] == ["python", "-m", "graftline.pipelines.step", step]
+        assert executor["container"]["args"] == ["--executor-input", "{{$}}"]
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("args", "{{$.outputs.output_file}}"),  # K1
+        ("args", "{{$.pipeline_job_schedule_time_utc}}"),  # K2: only a task's constant input gets it
+        ("args", "{{$.pipeline_job_uuid}}"),  # K3
+        ("args", "--slot=[[ScheduledTime.20060102T150405Z]]"),  # K2
+        ("command", "{{$.inputs.artifacts['raw'].metadata['sha256']}}"),
+        ("env", "{{$.inputs.parameters['store']}}"),
+        ("env", "{{workflow.uid}}"),
+    ],
+)
+def test_a_placeholder_that_would_stay_is_found(version: dict[str, Any], field: str, text: str) -> None:
+    changed = json.loads(json.dumps(version["spec"]))
+    place = changed["pipelineSpec"]["deploymentSpec"]["executors"]["exec-validate"]["container"][field]
+    place.append({"name": "X", "value": text} if field == "env" else text)
+    (found,) = unreplaced(changed)
+    assert f"exec-validate.container.{field}" in found
+    assert text in found
+
+
+def test_a_macro_of_recurring_runs_is_found_in_what_a_run_is_given() -> None:
+    """K2: in this back end's runs it stays as it is."""
+    given = {"reason": '{"slot": "[[ScheduledTime.20060102T150405Z]]"}', "matrix": "[[1, 2], [3, 4]]"}
+    assert unreplaced({"parameters": given}) == [f"parameters.reason: {given['reason']}"]
+
+
+def fingerprints(pipeline: CompiledPipeline, given: Mapping[str, str], run: str) -> dict[str, str]:
+    """Return what Kubeflow's cache compares (K19) of each step that it may skip: parameters, input artifacts' ids,
+    image and command.
+
+    An artifact's id is that of the run that made it, unless the step that makes it comes from the cache.
+    """
+    spec = documents(pipeline)[1]["spec"]["pipelineSpec"]
+    found: dict[str, str] = {}
+    inner = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    waiting = dict(inner)
+    while waiting:
+        name = next(
+            name for name in waiting if not set(waiting[name].get("dependentTasks", [])) & set(waiting)
+        )
+        task = waiting.pop(name)
+        made = {
+            each: found[each] if inner[each]["cachingOptions"].get("enableCache") else f"{each} of {run}"
+            for each in found
+        }
+        read = {}
+        for kind, value in ((k, v) for group in task["inputs"].values() for k, v in group.items()):
+            if "componentInputParameter" in value:
+                read[kind] = given[value["componentInputParameter"].removeprefix("pipelinechannel--")]
+            else:
+                (source,) = value.values()
+                read[kind] = made[source["producerTask"]]
+        box = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+        found[name] = json.dumps([read, box["image"], box["command"], box["args"]], sort_keys=True)
+    return {step: found[step] for step in found if inner[step]["cachingOptions"].get("enableCache")}
+
+
+def test_a_second_run_of_the_same_data_goes_on_where_the_first_one_ended(pipeline: CompiledPipeline) -> None:
+    """K19: fetch to finetune come from the cache; with another head all before finetune do."""
+    images, digest = load_images(), {"revision": "a" * 40, "data_digest": "d"}
+    first = runkey.plan_run(pipeline, images, **digest, slot="commit:a", reason='{"who": "a"}')
+    second = runkey.plan_run(pipeline, images, **digest, slot="20261128T000000Z", reason='{"schedule": "n"}')
+    assert first.key != second.key
+    before, after = (
+        fingerprints(pipeline, run.parameters, name) for run, name in ((first, "1"), (second, "2"))
+    )
+    assert set(before) == {"fetch", "validate", "pretrain", "finetune"}
+    assert before == after
+    moved = compiled(TASK, profiles={"all": "dev"})
+    assert fingerprints(moved, second.parameters, "3") == before, "on any pool"
+    changed = compiled(TASK, overrides={"finetune.epochs": 3})
+    other = runkey.plan_run(changed, images, **digest, slot="commit:a", reason="{}")
+    kept = fingerprints(changed, other.parameters, "4")
+    assert sorted(step for step in kept if kept[step] == before[step]) == ["fetch", "pretrain", "validate"]
+
+
+def test_dev_runs_beside_kubeflow_on_two_cores() -> None:
+    """A kind or minikube node of 2 cores and 8 GiB: it fits whatever it asks to be sure of."""
+    small = placed(all="dev")
+    for step in STEPS:
+        resources = container(small, step)["resources"]
+        assert resources["resourceCpuRequest"] == "0.2"
+        assert resources["resourceMemoryRequest"] == ("512Mi" if step in ("claim", "conclude") else "1Gi")
+        assert (resources["resourceCpuLimit"], resources["resourceMemoryLimit"]) == ("2", "4Gi")
+        assert "nodeAffinity" not in pod(small, step)
+        assert not plan(small, step).trainjob
+
+
+def test_the_pod_that_records_the_end_asks_for_a_corner_of_any_node(version: dict[str, Any]) -> None:
+    """K13: after a cancel it is given some ten seconds to leave Pending."""
+    resources = container(version, "conclude")["resources"]
+    assert (resources["resourceCpuRequest"], resources["resourceMemoryRequest"]) == ("0.2", "512Mi")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -262,11 +397,14 @@ def test_every_pod_is_secured_and_labelled(version: dict[str, Any], step: str) -
     # The API server puts the run's id there: a person may name a run as they like, and two runs alike.
     assert asked["podMetadata"]["labels"]["graftline.dev/run"] == "{{workflow.uid}}"
     fields = {each["name"]: each["fieldPath"] for each in asked["fieldPathAsEnv"]}
-    assert fields == {"GRAFTLINE_RUN": "metadata.labels['graftline.dev/run']"}
-    environment = {each["name"]: each["value"] for each in container(version, step)["env"]}
+    assert fields == {
+        "GRAFTLINE_RUN": "metadata.labels['graftline.dev/run']",
+        "GRAFTLINE_POD": "metadata.name",
+        "GRAFTLINE_NODE": "spec.nodeName",
+    }
+    environment = variables(version, step)
     assert environment["GRAFTLINE_IMAGE"] == container(version, step)["image"].partition("@")[2]
     assert environment["GRAFTLINE_ENGINE"] == "kubeflow"
-    assert ("GRAFTLINE_CHECKPOINTS" in environment) == (step in profiles.TRAINING)
 
 
 def test_credentials_come_from_the_secret_only(version: dict[str, Any]) -> None:
@@ -290,7 +428,7 @@ def test_credentials_come_from_the_secret_only(version: dict[str, Any]) -> None:
 def test_the_stages_and_no_other_step_have_the_signing_key_as_files(version: dict[str, Any]) -> None:
     for step in STEPS:
         volumes = pod(version, step).get("secretAsVolume", [])
-        environment = {each["name"]: each["value"] for each in container(version, step)["env"]}
+        environment = variables(version, step)
         assert "GRAFTLINE_KEY" not in environment
         if step not in COMPONENTS:
             assert not volumes
@@ -322,29 +460,31 @@ def test_the_git_token_is_for_the_host_of_the_settings_only(
 
 
 def test_a_run_has_a_deadline_and_is_cleared_away(version: dict[str, Any]) -> None:
+    """K17: the back end's defaults for success and failure, an hour, win over the first alone."""
     config = version["spec"]["platformSpec"]["platforms"]["kubernetes"]["pipelineConfig"]
-    assert config == {"activeDeadlineSeconds": 72 * 3600, "resourceTtlOnCompletion": 7 * 86_400}
+    kept = dict.fromkeys(("Completion", "Success", "Failure"), 7 * 86_400)
+    assert config == {"activeDeadlineSeconds": 72 * 3600} | {f"resourceTtlOn{k}": v for k, v in kept.items()}
 
 
 def test_the_cache_is_told_the_content_of_what_a_step_reads(version: dict[str, Any]) -> None:
     """Of an artifact it compares the name only, so every input of a cached step has its digest as a parameter."""
     every = tasks(version)
     cached = {step for step in STEPS if every[step]["cachingOptions"].get("enableCache")}
-    assert cached == {"validate", "pretrain", "finetune"}
+    assert cached == {"fetch", "validate", "pretrain", "finetune"}
     validate = every["validate"]["inputs"]["parameters"]
-    assert validate["data_digest"]["componentInputParameter"] == "pipelinechannel--data_digest"
+    assert validate["cache_data"]["componentInputParameter"] == "pipelinechannel--data_digest"
     for step in ("pretrain", "finetune"):
         for name, read in every[step]["inputs"]["artifacts"].items():
-            record = every[step]["inputs"]["parameters"][f"{name}_record"]["taskOutputParameter"]
+            record = every[step]["inputs"]["parameters"][f"cache_{name}"]["taskOutputParameter"]
             assert record["outputParameterKey"] == "record"
             assert record["producerTask"] == read["taskOutputArtifact"]["producerTask"]
 
 
 def test_no_cached_step_knows_the_run(version: dict[str, Any]) -> None:
     """Else its cache would be the run's own."""
-    for step in ("validate", "pretrain", "finetune"):
+    for step in ("fetch", "validate", "pretrain", "finetune"):
         text = json.dumps(tasks(version)[step]["inputs"])
-        assert not re.search("run_key|revision|reason|version", text)
+        assert not re.search("run_key|reason|version", text)
 
 
 def test_the_end_is_recorded_however_the_run_ends(version: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from graftline.digests import digest_path
 from graftline.environment import ROOT
 from graftline.pipelines.data import WORK_TREE, with_token, data_digest, origin
 from graftline.pipelines.reconcile.claims import hold
+from graftline.runs import Start, open_runs
 from graftline.store import open_store
 
 KEY = "f" * 64
@@ -258,17 +259,39 @@ def test_a_repository_that_is_not_reached_over_https_trusts_no_place_with_the_to
     assert origin(repository) == ""
 
 
-def test_of_two_runs_of_one_key_one_stops(repo: Path, out: Path, tmp_path: Path) -> None:
-    store = ["--store", str(tmp_path / "store"), "--run-key", KEY]
-    digest = digest_here(repo)
+def claim(tmp_path: Path, run: str, reason: str = "{}") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable, "-m", "graftline.pipelines.claim", "--task", "toy", "--store", str(tmp_path / "store"),
+            "--run-key", KEY, "--version", "retrain-toy-0", "--revision", "a" * 40, "--data-digest", "d" * 64,
+            "--reason", reason,
+        ],
+        env=os.environ | {"GRAFTLINE_RUN": run}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_of_two_runs_of_one_key_one_stops(tmp_path: Path) -> None:
+    """K15: two submits in one second."""
+    reason = {"kind": "person", "who": "a"}
     for _ in range(2):  # the same run, tried again on another node
-        assert fetch(out, repo, WORK_TREE, digest, *store, "--run-id", "first").returncode == 0
-    shutil.rmtree(out)
-    out.mkdir()
-    done = fetch(out, repo, WORK_TREE, digest, *store, "--run-id", "second")
+        assert claim(tmp_path, "first", json.dumps(reason)).returncode == 0
+    done = claim(tmp_path, "second")
     assert done.returncode == 3
-    assert "the run first does the work" in done.stderr
-    assert not list(out.iterdir())
+    assert f"the run first does the work of key {KEY}; this one stops" in done.stderr
+    store = open_store(str(tmp_path / "store"))
+    assert open_runs(store) == [Start("first", KEY, "toy", "retrain-toy-0", "a" * 40, "d" * 64, reason)]
+
+
+def test_of_two_runs_of_one_slot_one_stops(tmp_path: Path) -> None:
+    reason = json.dumps({"kind": "schedule", "schedule": "nightly", "slot": "20261123T023000Z"})
+    assert claim(tmp_path, "first", reason).returncode == 0
+    assert claim(tmp_path, "second", reason).returncode == 3
+
+
+def test_a_run_that_is_told_nonsense_claims_nothing(tmp_path: Path) -> None:
+    assert claim(tmp_path, "first", "[1]").returncode == 2
+    assert claim(tmp_path, "", "{}").returncode == 2
+    assert not (tmp_path / "store").exists()
 
 
 def conclude(tmp_path: Path, status: str, run_id: str = "first", reason: str = "{}") -> str:

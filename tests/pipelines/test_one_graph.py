@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -14,11 +15,15 @@ from graftline.component import Component
 from graftline.environment import ROOT
 from graftline.params import COMPONENTS
 from graftline.pipelines.compile import SECTIONS, compiled
+from graftline.pipelines.launcher import read_executor_input
+from graftline.pipelines.step import Plan, command
 from graftline.yamlfile import load_yaml
 
 TASK = "mnist"
 # Flags of the engine: where releases live (DVC leaves it to $GRAFTLINE_STORE) and what Kubeflow is told.
 ENGINE_FLAGS = {"--store", "--executor-output"}
+AROUND = ("claim", "fetch")
+"""Steps of a cluster's run before the stages."""
 
 
 @dataclass(frozen=True)
@@ -97,24 +102,38 @@ def tasks(pipeline_spec: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def kubeflow_graph(pipeline_spec: dict[str, Any], tasks: dict[str, Any]) -> dict[str, Stage]:
-    executors = pipeline_spec["deploymentSpec"]["executors"]
     return {
-        name: kubeflow_stage(pipeline_spec, task, executors[f"exec-{name}"]["container"])
-        for name, task in tasks.items()
-        if name != "fetch"
+        name: kubeflow_stage(pipeline_spec, name, task) for name, task in tasks.items() if name not in AROUND
     }
 
 
-def kubeflow_stage(spec: dict[str, Any], task: dict[str, Any], container: dict[str, Any]) -> Stage:
-    python, m, module = container["command"]
-    assert (python, m) == ("python", "-m")
-    given = pairs(container["args"])
+def started(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the flags and values of the program that a step starts, given what its component declares."""
+    component = spec["components"][f"comp-{name}"]
+    read, made = (component.get(f"{way}Definitions", {}) for way in ("input", "output"))
+
+    def listed(artifacts: Any) -> dict[str, Any]:
+        return {each: {"artifacts": [{"uri": f"s3://bucket/{each}"}]} for each in artifacts}
+
+    given = {
+        "inputs": {
+            "parameterValues": {each: f"<{each}>" for each in read["parameters"]},
+            "artifacts": listed(read.get("artifacts", {})),
+        },
+        "outputs": {"artifacts": listed(made.get("artifacts", {})), "outputFile": "/tmp/kfp_outputs.json"},
+    }
+    python, m, module, *rest = command(name, read_executor_input(json.dumps(given)), Plan())
+    assert (python, m) == (sys.executable, "-m")
+    return {"module": module, **pairs(rest)}
+
+
+def kubeflow_stage(spec: dict[str, Any], name: str, task: dict[str, Any]) -> Stage:
+    given = started(spec, name)
+    module = given.pop("module")
     for flag, value in given.items():
-        name = flag.removeprefix("--in-").removeprefix("--out-").removeprefix("--")
-        if flag.startswith("--in-"):
-            assert value == f"{{{{$.inputs.artifacts['{name}'].path}}}}"
-        elif flag.startswith("--out-"):
-            assert value == f"{{{{$.outputs.artifacts['{name}'].path}}}}"
+        if flag.startswith(("--in-", "--out-")):
+            assert value == f"/s3/bucket/{flag.removeprefix('--in-').removeprefix('--out-')}"
+    assert given["--params"] == "<params>"
     parameter = task["inputs"]["parameters"]["params"]["componentInputParameter"]
     parameter = parameter.removeprefix("pipelinechannel--")
     default = spec["root"]["inputDefinitions"]["parameters"][parameter]["defaultValue"]
@@ -164,13 +183,31 @@ def test_the_graph_is_what_the_component_declares(name: str, dvc_graph: dict[str
 
 
 def test_components_that_use_the_store_are_told_where_it_is(pipeline_spec: dict[str, Any]) -> None:
-    executors = pipeline_spec["deploymentSpec"]["executors"]
     for name in COMPONENTS:
-        args = executors[f"exec-{name}"]["container"]["args"]
-        assert ("--store" in args) == declared(name).uses_store
-        assert args[args.index("--executor-output") + 1] == "{{$.outputs.output_file}}"
-        if declared(name).uses_store:
-            assert args[args.index("--store") + 1] == "{{$.inputs.parameters['store']}}"
+        given = started(pipeline_spec, name)
+        assert given.get("--store") == ("<store>" if declared(name).uses_store else None)
+        assert given["--executor-output"] == "/tmp/kfp_outputs.json"
+
+
+@pytest.mark.parametrize("name", [*AROUND, "conclude"])
+def test_what_surrounds_the_stages_takes_the_arguments_that_it_is_given(
+    name: str, pipeline_spec: dict[str, Any]
+) -> None:
+    given = started(pipeline_spec, name)
+    module = import_module(given.pop("module"))
+    with pytest.raises(SystemExit) as ended:
+        module.main([word for flag, value in given.items() for word in (flag, value)] + ["--help"])
+    assert ended.value.code == 0
+    with pytest.raises(SystemExit) as ended:
+        module.main([word for flag, value in given.items() for word in (flag, value)])
+    assert ended.value.code == 2, "of the values, which are none"
+
+
+def test_a_run_claims_its_key_before_anything_else(tasks: dict[str, Any]) -> None:
+    assert tasks["fetch"]["dependentTasks"] == ["claim"]
+    first = [name for name, task in tasks.items() if not task.get("dependentTasks")]
+    assert first == ["claim"]
+    assert not tasks["claim"]["cachingOptions"]
 
 
 def test_both_engines_read_the_same_data(dvc_graph: dict[str, Stage], tasks: dict[str, Any]) -> None:
@@ -210,7 +247,7 @@ def test_kfps_local_runner_gets_the_same_stages(pipeline_spec: dict[str, Any], t
     from graftline.pipelines.retrain import retrain
 
     plain = MessageToDict(retrain.pipeline_spec)
-    assert sorted(plain["root"]["dag"]["tasks"]) == sorted(tasks)
+    assert sorted([*plain["root"]["dag"]["tasks"], "claim"]) == sorted(tasks)
     for name, task in plain["root"]["dag"]["tasks"].items():
         guarded = json.loads(json.dumps(tasks[name]).replace("pipelinechannel--", ""))
         assert task["inputs"] == guarded["inputs"]

@@ -86,15 +86,16 @@ def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
     import json
     import uuid
 
-    from graftline.pipelines.data import committed_revision, task_digest
+    from graftline.environment import ROOT
+    from graftline.pipelines.data import committed_revision, data_revision, task_digest
     from graftline.pipelines.images import load_images
     from graftline.pipelines.runkey import plan_run
 
-    revision = committed_revision(pipeline.task)
+    commit = committed_revision(pipeline.task)
     return plan_run(
-        pipeline, load_images(), revision=revision, data_digest=task_digest(pipeline.task),
-        slot=f"manual:{uuid.uuid4()}" if again else f"commit:{revision}",
-        reason=json.dumps({"kind": "person", "who": _user(), "commit": revision}, sort_keys=True),
+        pipeline, load_images(), revision=data_revision(pipeline.task, ROOT), data_digest=task_digest(pipeline.task),
+        slot=f"manual:{uuid.uuid4()}" if again else f"commit:{commit}",
+        reason=json.dumps({"kind": "person", "who": _user(), "commit": commit}, sort_keys=True),
     )  # fmt: skip
 
 

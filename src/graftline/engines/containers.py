@@ -37,10 +37,8 @@ USER = 10001
 """The images' own user, for a caller who is root."""
 _DATA, _STORE, _KEYS = "/repository", "/store", "/keys"
 _RUN_LABEL = "graftline.run"
-_KEPT = (
-    """log=$0/${3##*.}; { "$@" 2>&1; echo $? >"$log.status"; } | tee "$log"; exit "$(cat "$log.status")\""""
-)
-"""Started as `sh -c _KEPT FOLDER python -m MODULE ...`: writes log and exit code to FOLDER/<last part of MODULE>."""
+_KEPT = """log=$0/$4; { "$@" 2>&1; echo $? >"$log.status"; } | tee "$log"; exit "$(cat "$log.status")\""""
+"""Started as `sh -c _KEPT FOLDER python -m graftline.pipelines.step NAME ...`: writes log and exit code there."""
 _CREDENTIALS = (
     "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION",
 )  # fmt: skip
@@ -159,7 +157,11 @@ def _graph(images: Images, keys: dict[str, str]) -> str:
         container = executor["container"]
         target = targets[container["image"]]
         container["image"] = local_tag(target, digest(built[target]))
-        variables = {"GRAFTLINE_ENGINE": "docker", "GRAFTLINE_IMAGE": digest(built[target])}
+        variables = {
+            "GRAFTLINE_ENGINE": "docker",
+            "GRAFTLINE_IMAGE": digest(built[target]),
+            "GRAFTLINE_RUN": "docker",
+        }
         variables |= keys | {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
         container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
     return yaml.safe_dump(graph)
