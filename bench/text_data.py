@@ -17,7 +17,8 @@ from graftline.environment import ROOT
 from graftline.text.corpus import iterate_documents, list_shards
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import open_tokens, tokenise
-from graftline.trunks.text import TextParams, build_config, build_model
+from graftline.trunks.params import TextParams
+from graftline.trunks.text import build_config, build_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast

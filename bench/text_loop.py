@@ -17,19 +17,18 @@ from bench.text_trainer import AfterStep, Recipe
 from graftline.components.finetune.fit import Data as Examples
 from graftline.components.finetune.fit import fit
 from graftline.components.finetune.heads.documents import Documents as Labelled
-from graftline.components.finetune.heads.sequence_classification import SequenceClassificationParams
+from graftline.components.finetune.heads.params import SequenceClassificationParams
 from graftline.components.finetune.params import FinetuneParams
-from graftline.components.pretrain.objectives import build_language_model
-from graftline.components.pretrain.objectives.causal_lm import CausalLMParams
+from graftline.components.pretrain.objectives.build import build_language_model
 from graftline.components.pretrain.objectives.language_modelling import LanguageModel
-from graftline.components.pretrain.objectives.masked_lm import MaskedLMParams
+from graftline.components.pretrain.objectives.params import CausalLMParams, MaskedLMParams
 from graftline.dataset import Schema, TextColumn
 from graftline.text.batches import Batches
 from graftline.text.tokenizer import save_tokenizer
 from graftline.training.checkpoint import Checkpoints
 from graftline.training.loop import Desk, Run, linear, train
 from graftline.training.optimizers import build_optimizers
-from graftline.training.precision import Precision
+from graftline.training.params import Precision
 from graftline.training.randomness import generator
 from graftline.trunks import write_config
 from graftline.trunks.text import KIND, embedding_ids, save_model

@@ -32,7 +32,7 @@ from graftline.components.finetune.fit import Data as Examples
 from graftline.components.finetune.fit import fit
 from graftline.components.finetune.heads.documents import Documents as Labelled
 from graftline.components.finetune.heads.documents import by_length, padded
-from graftline.components.pretrain.objectives.masked_lm import MaskedLMParams
+from graftline.components.pretrain.objectives.params import MaskedLMParams
 from graftline.training.precision import arithmetic
 from graftline.training.randomness import seed_everything
 from graftline.trunks.text import quiet

@@ -45,7 +45,7 @@ class Experiment:
 
     @property
     def head(self) -> Head[Any]:
-        from graftline.components.finetune.heads import make_head
+        from graftline.components.finetune.heads.build import make_head
 
         return make_head(self.params.head)
 

@@ -6,7 +6,7 @@ import json
 
 from graftline.component import Context
 from graftline.components.finetune.fit import Data, fit, select
-from graftline.components.finetune.heads import make_head
+from graftline.components.finetune.heads.build import make_head
 from graftline.components.finetune.model import save_model
 from graftline.components.finetune.params import FinetuneParams
 from graftline.dataset import read_schema

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graftline.components.finetune.heads import make_head
+from graftline.components.finetune.heads.build import make_head
 from graftline.components.finetune.heads.head import E, Examples, Joint, Model
 from graftline.components.finetune.params import FinetuneParams
 from graftline.dataset import Schema

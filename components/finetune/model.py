@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from graftline.canonical import read_json
-from graftline.components.finetune.heads import make_head, parse_head
+from graftline.components.finetune.heads.build import make_head
 from graftline.components.finetune.heads.head import Head, Model
+from graftline.components.finetune.heads.params import parse_head
 from graftline.dataset import Schema
 from graftline.errors import InputError
 

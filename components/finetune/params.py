@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from graftline.components.finetune.heads import HeadParams
-from graftline.components.finetune.heads.image_classification import ImageClassificationParams
+from graftline.components.finetune.heads.params import HeadParams, ImageClassificationParams
 from graftline.params import Params
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from graftline.component import Context
-from graftline.components.pretrain.objectives.causal_lm import CausalLMParams
+from graftline.components.pretrain.objectives.params import CausalLMParams
 from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import UNLABELLED, Schema
 from graftline.environment import ROOT
@@ -21,8 +21,8 @@ from graftline.text.corpus import Shard, iterate_documents, list_shards
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import TokenFiles, open_tokens, tokenise
 from graftline.training import distributed
+from graftline.trunks.params import TextParams
 from graftline.trunks.rootstock import Rootstock
-from graftline.trunks.text import TextParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

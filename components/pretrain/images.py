@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 
 from graftline.component import Context
-from graftline.components.pretrain.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.components.pretrain.objectives import build_objective
-from graftline.components.pretrain.objectives.causal_lm import CausalLMParams
-from graftline.components.pretrain.objectives.masked_lm import MaskedLMParams
+from graftline.components.pretrain.objectives.build import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.components.pretrain.objectives.build import build_objective
+from graftline.components.pretrain.objectives.params import CausalLMParams, MaskedLMParams
 from graftline.components.pretrain.objectives.reconstruction import Reconstruction
 from graftline.components.pretrain.params import PretrainParams
 from graftline.components.pretrain.plots import reconstructions
@@ -20,7 +19,8 @@ from graftline.training.desk import open_desk
 from graftline.training.loop import Run, train
 from graftline.training.randomness import batch_indices, seed_everything
 from graftline.trunks import WEIGHTS, write_config
-from graftline.trunks.conv import KIND, ConvParams, ConvTrunk
+from graftline.trunks.conv import KIND, ConvTrunk
+from graftline.trunks.params import ConvParams
 
 _SHOWN = 10
 

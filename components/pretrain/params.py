@@ -6,16 +6,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graftline.components.pretrain.objectives import ObjectiveParams
-from graftline.components.pretrain.objectives.causal_lm import CausalLMParams
-from graftline.components.pretrain.objectives.masked_autoencoder import MaskedAutoencoderParams
-from graftline.components.pretrain.objectives.masked_lm import MaskedLMParams
+from graftline.components.pretrain.objectives.params import (
+    CausalLMParams,
+    MaskedAutoencoderParams,
+    MaskedLMParams,
+    ObjectiveParams,
+)
 from graftline.params import Params
 from graftline.text.tokenizer import TokenizerParams
-from graftline.training.precision import Precision
-from graftline.trunks.conv import ConvParams
+from graftline.training.params import Precision
+from graftline.trunks.params import ConvParams, TextParams
 from graftline.trunks.rootstock import RootstockParams
-from graftline.trunks.text import TextParams
 
 SizeName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
 

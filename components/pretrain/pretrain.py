@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from graftline.component import Context
-from graftline.components.pretrain.objectives.causal_lm import CausalLMParams
-from graftline.components.pretrain.objectives.masked_lm import MaskedLMParams
+from graftline.components.pretrain.objectives.params import CausalLMParams, MaskedLMParams
 from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import ImageColumn, read_schema
 from graftline.errors import InputError

@@ -14,10 +14,9 @@ import torch
 
 from graftline.component import Context
 from graftline.components.pretrain.documents import Documents, open_documents
-from graftline.components.pretrain.objectives import build_language_model
-from graftline.components.pretrain.objectives.causal_lm import CausalLMParams
+from graftline.components.pretrain.objectives.build import build_language_model
 from graftline.components.pretrain.objectives.language_modelling import LanguageModel
-from graftline.components.pretrain.objectives.masked_lm import MaskedLMParams
+from graftline.components.pretrain.objectives.params import CausalLMParams, MaskedLMParams
 from graftline.components.pretrain.params import PretrainParams
 from graftline.components.pretrain.summary import summarise
 from graftline.dataset import Schema
@@ -34,10 +33,10 @@ from graftline.training.optimizers import build_optimizers
 from graftline.training.precision import arithmetic
 from graftline.training.randomness import generator, seed_everything
 from graftline.trunks import write_config
+from graftline.trunks.params import TextParams
 from graftline.trunks.rootstock import Rootstock, RootstockParams, check_loads, resolve
 from graftline.trunks.text import (
     KIND,
-    TextParams,
     build_config,
     build_model,
     count_parameters,

@@ -381,5 +381,18 @@ def load_contract(path: Path) -> Contract:
                 f"unknown type '{kind}'{nearest(kind, list(COLUMN_TYPES))}" if "type" in values else "no type"
             )
             raise InputError(where, found, expected="one of " + ", ".join(COLUMN_TYPES))
+        _check_words(values.get("classes"), kind, where)
         columns[name] = parse(values, COLUMN_TYPES[kind], where=where)
     return parse({**document, "columns": columns}, Contract, where=str(path))
+
+
+def _check_words(classes: object, kind: str, where: str) -> None:
+    """Refuse classes that YAML did not read as the words that stand there: yes, no, on, off, null, 007, 1e5, a date."""
+    if kind not in ("string", "tags") or not isinstance(classes, list):
+        return
+    found = [f"{value!r} ({type(value).__name__})" for value in classes if not isinstance(value, str)]
+    if found:
+        raise InputError(
+            f"{where}.classes", f"YAML reads a word here as {', '.join(found[:5])}", expected="words",
+            fix='put it in quotes: "yes", "no", "on", "off", "null", "007"; numbers want type: integer',
+        )  # fmt: skip

@@ -92,6 +92,10 @@ def _refuse(
                 f"class {contract.classes[failure.index]!r} has no row in {kind[:-5]} "
                 f"({row.sum()} {_counted(contract).removeprefix('labelled ')} in all)"
             )
+            fix = (
+                "bring more rows of it, an own split (a column with `role: split`), or raise validate.test_fraction "
+                "or val_fraction; or leave the class out of the contract"
+            )
         elif kind == "null_share":
             found.append(f"{failure.value:.2%} of '{failure.rule.rpartition('.')[0]}' is missing")
         else:

@@ -6,6 +6,7 @@ Nothing here trusts a file: what cannot be read ends in an InputError with the p
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class RawBatch:
 def raw_files(raw: Path) -> list[Path]:
     """Return the table files of the folder `raw` (or the file `raw` itself) in the order of their names.
 
-    Names that start with a dot are skipped.
+    Names that start with a dot are skipped, and those that start with `_` and are no tables: macOS and Spark leave
+    checksums and markers so.
 
     Raises:
         InputError: there is none, or something else is there too.
@@ -64,9 +66,7 @@ def raw_files(raw: Path) -> list[Path]:
     if raw.is_file():
         found = [raw]
     else:
-        found = sorted(
-            (path for path in raw.iterdir() if not path.name.startswith(".")), key=lambda p: p.name
-        )
+        found = sorted((path for path in raw.iterdir() if not _is_marker(path)), key=lambda p: p.name)
     for path in found:
         if not path.is_file():
             raise InputError(
@@ -85,6 +85,10 @@ def raw_files(raw: Path) -> list[Path]:
             fix="put the raw data there",
         )
     return found
+
+
+def _is_marker(path: Path) -> bool:
+    return path.name.startswith(".") or (path.name.startswith("_") and path.suffix not in SUFFIXES)
 
 
 def _listed(word: str) -> str:
@@ -108,8 +112,12 @@ def read_batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[RawB
         for batch in read(file, columns, first_row):
             first_row += batch.rows
             yield batch
-        if first_row == before:
+        if (
+            first_row == before and file.suffix != ".parquet"
+        ):  # Spark writes parts without rows; text was cut off
             raise InputError(file, "no rows", expected="at least one", fix="fetch it again or delete it")
+    if not first_row:
+        raise InputError(files[0], "no rows", expected="at least one", fix="fetch it again or delete it")
 
 
 def check_columns(where: object, found: Sequence[str], expected: Sequence[str]) -> None:
@@ -248,13 +256,27 @@ def _check_sizes(path: Path, name: str, array: pa.Array, first_row: int) -> None
 def _read_csv(path: Path, columns: Sequence[str], first_row: int) -> Iterator[RawBatch]:
     """Yield batches of about TEXT_BYTES. Quoting follows RFC 4180; empty lines are skipped."""
     csv.field_size_limit(MAX_LINE)
-    reader = csv.reader(_lines(path), strict=True)
-    header = _next_row(path, reader)
-    if header is None:
+    lines = _lines(path)
+    head: list[str] = []  # with the empty lines before the header: errors count lines
+    while not "".join(head).strip() and (line := next(lines, None)) is not None:
+        head.append(line)
+    if not "".join(head).strip():
         raise InputError(
             path, "no header line", expected="the columns " + ", ".join(columns), fix="fetch it again"
         )
-    check_columns(f"{path}: line 1", header, columns)
+    if "\r" in head[-1].removesuffix("\n").removesuffix("\r"):
+        raise InputError(
+            path, "its line ends are CR alone", expected="LF or CRLF",
+            fix="convert the line ends, such as with `tr '\\r' '\\n'`",
+        )  # fmt: skip
+    reader = csv.reader(itertools.chain(head, lines), strict=True, delimiter=_delimiter(head[-1], columns))
+    header = _next_row(path, reader)
+    if header and header[0] == "" and set(header[1:]) == set(columns):
+        raise InputError(
+            f"{path}: line 1", "a first column without a name: an index, as pandas writes it",
+            expected="the columns " + ", ".join(columns), fix="write the file without it: to_csv(..., index=False)",
+        )  # fmt: skip
+    check_columns(f"{path}: line 1", header or [], columns)
     order = [header.index(name) for name in columns]
     rows: list[list[str]] = []
     size = 0
@@ -272,6 +294,19 @@ def _read_csv(path: Path, columns: Sequence[str], first_row: int) -> Iterator[Ra
             rows, size = [], 0
     if rows:
         yield _text_batch(path, columns, order, rows, first_row)
+
+
+def _delimiter(header: str, columns: Sequence[str]) -> str:
+    """Return the separator by which the header names the columns: comma, semicolon (Excel in Europe) or tab.
+
+    The comma if none does: the error about the columns then says what was found.
+    """
+
+    def named(delimiter: str) -> list[str]:
+        return sorted(next(csv.reader([header], delimiter=delimiter), []))
+
+    wanted = (sorted(columns), sorted(["", *columns]))
+    return next((each for each in (",", ";", "\t") if named(each) in wanted), ",")
 
 
 def _next_row(path: Path, reader: Any) -> list[str] | None:

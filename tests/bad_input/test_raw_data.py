@@ -263,7 +263,7 @@ CASES = {
     ),
     "one class only": Case(
         with_labels(lambda labels: labels * 0),
-        ("class 1 has no row in train (0 rows in all)", "correct the data"),
+        ("class 1 has no row in train (0 rows in all)", "bring more rows of it, an own split"),
     ),
     "a class out of balance": Case(
         parquet(lambda t: t.slice(0, 100)),

@@ -158,7 +158,7 @@ WRONG: dict[str, tuple[Callable[[Api], object], str, str]] = {
         lambda api: store_at(api, "https://s3.example.com:9443"), "egress", "the store at s3.example.com:9443"
     ),
     "no-way-to-kubeflow-K44": (
-        lambda api: api.drop("NetworkPolicy", "to-kubeflow"), "egress", "ml-pipeline.kubeflow.svc:8887"
+        lambda api: api.drop("NetworkPolicy", "to-control-plane"), "egress", "ml-pipeline.kubeflow.svc:8887"
     ),
     "quota-below-a-profile-K10": (
         lambda api: hard(api, requests_cpu="5"), "quota for gpu-l4-spot", "requests.cpu: 7 > 5"

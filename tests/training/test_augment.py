@@ -10,7 +10,8 @@ import torch
 from graftline.dataset import read_images
 from graftline.errors import InputError
 from graftline.params import parse
-from graftline.training.augment import Augmentation, augment
+from graftline.training.augment import augment
+from graftline.training.params import Augmentation
 from graftline.training.randomness import generator
 
 NONE = Augmentation(shift=0, rotation=0, scale=0, shear=0)

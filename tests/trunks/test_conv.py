@@ -13,7 +13,8 @@ import torch
 from graftline.errors import InputError
 from graftline.params import parse
 from graftline.trunks import CONFIG, load_trunk
-from graftline.trunks.conv import ConvParams, ConvTrunk
+from graftline.trunks.conv import ConvTrunk
+from graftline.trunks.params import ConvParams
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (32, 20), (9, 13)])

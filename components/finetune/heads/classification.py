@@ -8,16 +8,15 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
 
 from graftline.components.finetune.answers import Answers
 from graftline.components.finetune.heads.documents import Documents
 from graftline.components.finetune.heads.head import Joint, Model
 from graftline.components.finetune.heads.joint import JointLanguageModel
+from graftline.components.finetune.heads.params import TextClassificationParams
 from graftline.components.finetune.heads.transformer import (
     TextHead,
-    TextHeadParams,
     TextModel,
     check_labels,
     label_settings,
@@ -30,13 +29,6 @@ from graftline.dataset import Schema
 from graftline.text.tokenizer import load_tokenizer
 
 D = TypeVar("D", bound=Documents)
-
-
-class TextClassificationParams(TextHeadParams):
-    """Parameters of both."""
-
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each target spread over all classes (Szegedy et al., 2016)."""
 
 
 class TextClassifier(TextModel[D]):

@@ -5,39 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 from torch import nn
 
 from graftline.components.finetune.answers import Answers
 from graftline.components.finetune.heads.head import Examples, Head, Joint, Model
-from graftline.components.pretrain.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.components.pretrain.objectives import ImageObjectiveParams, build_objective
+from graftline.components.finetune.heads.params import ImageClassificationParams
+from graftline.components.pretrain.objectives.build import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.components.pretrain.objectives.build import build_objective
+from graftline.components.pretrain.objectives.params import ImageObjectiveParams
 from graftline.components.pretrain.objectives.reconstruction import Reconstruction
 from graftline.dataset import Schema, read_images
 from graftline.digests import sha256_bytes
 from graftline.durable import write_new
-from graftline.params import Params
-from graftline.training.augment import Augmentation, augment
+from graftline.training.augment import augment
 from graftline.training.randomness import batch_indices, generator
 from graftline.trunks import load_trunk, load_weights, read_config
 from graftline.trunks.conv import KIND, ConvTrunk
 
 WEIGHTS = "model.safetensors"
 _BATCH = 1000  # images at once where nothing is learned
-
-
-class ImageClassificationParams(Params):
-    """Parameters of the head `image_classification`."""
-
-    name: Literal["image_classification"] = "image_classification"
-    label_smoothing: float = Field(default=0.05, ge=0, lt=1)
-    """Share of each target spread over all classes (Szegedy et al., 2016)."""
-    augmentation: Augmentation = Augmentation()
-    """How training images are warped."""
 
 
 @dataclass(frozen=True)

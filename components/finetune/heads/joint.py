@@ -12,8 +12,8 @@ from torch import nn
 
 from graftline.components.finetune.heads.documents import Documents
 from graftline.components.finetune.heads.transformer import TextModel, start_model
-from graftline.components.pretrain.objectives import TextObjectiveParams, build_language_model
-from graftline.components.pretrain.objectives.causal_lm import CausalLMParams
+from graftline.components.pretrain.objectives.build import build_language_model
+from graftline.components.pretrain.objectives.params import CausalLMParams, TextObjectiveParams
 from graftline.text.batches import Batches, pack
 from graftline.training.randomness import generator
 from graftline.trunks import read_config

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from graftline.components.finetune.answers import labelled
-from graftline.components.finetune.heads.classification import (
-    TextClassification,
-    TextClassificationParams,
-    TextClassifier,
-)
+from graftline.components.finetune.heads.classification import TextClassification, TextClassifier
 from graftline.components.finetune.heads.documents import Documents, by_length, documents_of
 from graftline.components.finetune.heads.head import Classes, Model
+from graftline.components.finetune.heads.params import SequenceClassificationParams
 from graftline.components.finetune.heads.transformer import longest
 from graftline.dataset import read_texts
 from graftline.text.tokenizer import load_tokenizer
-
-
-class SequenceClassificationParams(TextClassificationParams):
-    """Parameters of the head `sequence_classification`."""
-
-    name: Literal["sequence_classification"] = "sequence_classification"
-    pooling: Literal["mean", "cls"] = "mean"
-    """How a ModernBERT document becomes one vector: the mean of its tokens, or the first one. BERT takes the
-    first, a decoder the last, whatever this says: transformers' classes offer no choice."""
 
 
 class SequenceClassifier(TextClassifier[Documents]):

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from graftline.components.finetune.answers import Answers
 from graftline.components.finetune.heads.documents import Documents, by_length, documents_of, token_positions
 from graftline.components.finetune.heads.head import Classes, Joint, Model
 from graftline.components.finetune.heads.joint import JointLanguageModel
+from graftline.components.finetune.heads.params import TextGenerationParams
 from graftline.components.finetune.heads.transformer import (
     TextHead,
-    TextHeadParams,
     TextModel,
     longest,
     saved_model,
@@ -37,20 +36,6 @@ from graftline.trunks import CONFIG, read_config
 from graftline.trunks.text import KIND
 
 _ANSWER_TOKENS = 2048  # at once: each has a probability for every token of the vocabulary
-
-
-class TextGenerationParams(TextHeadParams):
-    """Parameters of the head `text_generation`."""
-
-    name: Literal["text_generation"] = "text_generation"
-    prompts: tuple[str, ...] = Field(default=("",), min_length=1, max_length=100)
-    """What the samples in the report go on from, in turn; an empty one starts from nothing."""
-    samples: int = Field(default=8, ge=1, le=100)
-    """How many samples the report shows."""
-    sample_tokens: int = Field(default=40, ge=1, le=2048)
-    """Tokens of each sample, at most."""
-    temperature: float = Field(default=0.8, gt=0, le=10)
-    """What the logits of samples are divided by; lower is more likely text and less various."""
 
 
 @dataclass(frozen=True)

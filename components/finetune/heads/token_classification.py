@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from graftline.components.finetune.heads.classification import (
-    TextClassification,
-    TextClassificationParams,
-    TextClassifier,
-)
+from graftline.components.finetune.heads.classification import TextClassification, TextClassifier
 from graftline.components.finetune.heads.documents import (
     IGNORED,
     Documents,
@@ -27,6 +23,7 @@ from graftline.components.finetune.heads.documents import (
     token_positions,
 )
 from graftline.components.finetune.heads.head import Classes, Model
+from graftline.components.finetune.heads.params import TokenClassificationParams
 from graftline.components.finetune.heads.transformer import longest
 from graftline.dataset import read_tagged
 from graftline.text.tokenizer import document_marks, load_tokenizer
@@ -35,12 +32,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _SHOWN_WORDS = 8  # on each side of a word that was mistaken
-
-
-class TokenClassificationParams(TextClassificationParams):
-    """Parameters of the head `token_classification`."""
-
-    name: Literal["token_classification"] = "token_classification"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from graftline.canonical import read_json
 from graftline.components.finetune.heads.documents import Documents, padded
 from graftline.components.finetune.heads.head import E, Head, Model
+from graftline.components.finetune.heads.params import Lora, TextHeadParams
 from graftline.dataset import Schema
 from graftline.errors import InputError
-from graftline.params import Params
 from graftline.text.attention import SHORT
 from graftline.text.tokenizer import save_tokenizer
 from graftline.training.distributed import device
-from graftline.training.precision import Precision, arithmetic, autocast
+from graftline.training.precision import arithmetic, autocast
 from graftline.training.randomness import generator
 from graftline.trunks import read_config
 from graftline.trunks.text import KIND, quiet, save_model
@@ -30,31 +29,6 @@ if TYPE_CHECKING:
 _ROUND = 8
 """Rows are padded to a multiple of so many tokens: oneDNN compiles a bfloat16 kernel for each shape that it meets, and
 keeps it."""
-
-
-class Lora(Params):
-    """Low-rank adapters instead of the trunk's weights (Hu et al., 2021, arXiv:2106.09685)."""
-
-    rank: int = Field(default=8, ge=1, le=1024)
-    """Rank of each adapter."""
-    alpha: int = Field(default=16, ge=1, le=10_000)
-    """The adapters' output is scaled by alpha / rank."""
-    targets: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Names of the linear layers that get an adapter, such as `Wqkv`; null for all of the trunk's."""
-
-
-class TextHeadParams(Params):
-    """Parameters of every text head."""
-
-    max_tokens: int = Field(default=256, ge=8, le=1_048_576)
-    """Longest input in tokens; the rest of a longer one is cut off."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of activations dropped in training, in every place where the architecture has dropout."""
-    precision: Precision = "auto"
-    """Arithmetic of training and of the lift's answers; auto is bfloat16 where the processor computes in it. The
-    weights stay float32, and so does what a released model answers."""
-    lora: Lora | None = None
-    """Train low-rank adapters and leave the trunk's weights; they are merged into the weights in the end."""
 
 
 def start_model(

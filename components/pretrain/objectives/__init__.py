@@ -1,44 +1,5 @@
-"""How `pretrain` learns without labels: one file an objective, with its parameters.
+"""How `pretrain` learns without labels: one file an objective.
 
-To add one: a file with a Params class (its `name` a literal), a class or `build` function, and a line in
-ObjectiveParams and in the function below that builds objectives of its kind.
+To add one: a file with a class or `build` function, its Params class in params.py (its `name` a literal) and in
+ObjectiveParams there, and a line in build.py's function for objectives of its kind.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from graftline.components.pretrain.objectives import autoencoder, masked_autoencoder
-from graftline.components.pretrain.objectives.autoencoder import AutoencoderParams
-from graftline.components.pretrain.objectives.causal_lm import CausalLM, CausalLMParams
-from graftline.components.pretrain.objectives.language_modelling import LanguageModel
-from graftline.components.pretrain.objectives.masked_autoencoder import MaskedAutoencoderParams
-from graftline.components.pretrain.objectives.masked_lm import MaskedLM, MaskedLMParams
-from graftline.components.pretrain.objectives.reconstruction import Reconstruction
-from graftline.trunks.conv import ConvTrunk
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-WEIGHTS = "objective.safetensors"
-"""In an image trunk's folder: the decoder, so that a joint objective in fine-tuning goes on where pretraining ended."""
-
-ImageObjectiveParams = AutoencoderParams | MaskedAutoencoderParams
-TextObjectiveParams = MaskedLMParams | CausalLMParams
-ObjectiveParams = ImageObjectiveParams | TextObjectiveParams
-
-
-def build_objective(trunk: ConvTrunk, params: ImageObjectiveParams) -> Reconstruction:
-    """Return the objective on images that `params` names, around `trunk`."""
-    if isinstance(params, AutoencoderParams):
-        return autoencoder.build(trunk, params)
-    return masked_autoencoder.build(trunk, params)
-
-
-def build_language_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str, params: TextObjectiveParams
-) -> LanguageModel:
-    """Return the objective on text that `params` names, around `model`; `dtype` is `float32` or `bfloat16`."""
-    if isinstance(params, MaskedLMParams):
-        return MaskedLM(model, tokenizer, dtype, params)
-    return CausalLM(model, tokenizer, dtype)

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from graftline.components.pretrain.objectives.params import AutoencoderParams
 from graftline.components.pretrain.objectives.reconstruction import Reconstruction
-from graftline.params import Params
-from graftline.training.augment import Augmentation
 from graftline.trunks.conv import ConvTrunk
-
-
-class AutoencoderParams(Params):
-    """Parameters of the objective `autoencoder`."""
-
-    name: Literal["autoencoder"] = "autoencoder"
-    augmentation: Augmentation = Augmentation()
-    """How the input is warped; the target is not."""
 
 
 def build(trunk: ConvTrunk, params: AutoencoderParams) -> Reconstruction:

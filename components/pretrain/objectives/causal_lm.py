@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
 from graftline.components.pretrain.objectives.language_modelling import LanguageModel, Targets
-from graftline.params import Params
 from graftline.text.batches import Packed
-
-
-class CausalLMParams(Params):
-    """Parameters of the objective `causal_lm`."""
-
-    name: Literal["causal_lm"] = "causal_lm"
 
 
 class CausalLM(LanguageModel):

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 
+from graftline.components.pretrain.objectives.params import MaskedAutoencoderParams
 from graftline.components.pretrain.objectives.reconstruction import Reconstruction
-from graftline.params import Params
-from graftline.training.augment import Augmentation
 from graftline.trunks.conv import ConvTrunk
-
-
-class MaskedAutoencoderParams(Params):
-    """Parameters of the objective `masked_autoencoder`."""
-
-    name: Literal["masked_autoencoder"] = "masked_autoencoder"
-    mask_ratio: float = Field(default=0.5, gt=0, lt=1)
-    """Share of patches that are hidden, above 0 and below 1."""
-    patch: int = Field(default=4, ge=1, le=64)
-    """Height and width of a patch, in pixels."""
-    augmentation: Augmentation = Augmentation()
-    """How the input is warped; the target is not."""
 
 
 class MaskedAutoencoder(Reconstruction):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field
 
 from graftline.components.pretrain.objectives.language_modelling import LanguageModel, Targets
-from graftline.params import Params
+from graftline.components.pretrain.objectives.params import MaskedLMParams
 from graftline.text.batches import Packed
 from graftline.training.randomness import generator
 
@@ -16,15 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HELD_OUT_RATIO = 0.15
-
-
-class MaskedLMParams(Params):
-    """Parameters of the objective `masked_lm`."""
-
-    name: Literal["masked_lm"] = "masked_lm"
-    mask_ratio: float = Field(default=0.3, gt=0, lt=1)
-    """Share of tokens that are hidden in training (0.3 to 0.4: Wettig et al., 2023, arXiv:2202.08005). Held-out
-    documents always have 0.15 hidden, the same tokens for every recipe, so that losses compare."""
 
 
 class MaskedLM(LanguageModel):

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from graftline.training.augment import Augmentation, augment
+from graftline.training.augment import augment
+from graftline.training.params import Augmentation
 from graftline.training.randomness import generator
 from graftline.trunks.conv import ConvTrunk
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, open_given
 
 if TYPE_CHECKING:
@@ -35,16 +36,14 @@ def keys(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("key", "of", "state", "created", "ended", box=None, pad_edge=False)
+    listed = table("key", "of", "state", "created", "ended", grid=True)
     for row in rows:
         state = f"{row['state']}, signs" if row["signs"] else row["state"]
-        table.add_row(
-            row["keyid"][:16], row["of"], state, row["created"] or "", row["revoked"] or row["retired"] or ""
+        ended = row["revoked"] or row["retired"]
+        listed.add_row(
+            *(cell(value) for value in (row["keyid"][:16], row["of"], state, row["created"], ended))
         )
-    Console(soft_wrap=True).print(table)
+    terminal().print(listed)
     print(f"in {keyring.folder}")
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graftline.cli.shown import terminal
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -78,12 +80,11 @@ def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sa
 
 
 def _show(plan: Plan, path: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     counts = ", ".join(f"{count:,} {split}" for split, count in plan.data_rows.items())
-    console.print(f"[bold]{plan.task}[/]: {counts} rows, by {plan.source}")
+    console.print(f"{plan.task}: {counts} rows, by {plan.source}", soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for name in ("stage", "fits", "parameters", "steps", "examples", "tokens", "FLOP", "memory", "here"):
         table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
@@ -96,7 +97,7 @@ def _show(plan: Plan, path: Path) -> None:
         )  # fmt: skip
     console.print(table)
     total = sum(plan.stage_seconds().values())
-    console.print(f"this machine, {plan.threads} threads: about [bold]{_time(total)}[/] for these stages\n")
+    console.print(f"this machine, {plan.threads} threads: about {_time(total)} for these stages\n")
     costs = Table(box=None, pad_edge=False)
     for name in ("profile", "time", "USD an hour", "USD", "memory"):
         costs.add_column(name, justify="left" if name == "profile" else "right")
@@ -106,7 +107,7 @@ def _show(plan: Plan, path: Path) -> None:
             cost.profile, _time(cost.total), f"{cost.price_per_hour:.2f}", f"{cost.cost:.4f}", needs
         )
     console.print(costs)
-    console.print(f"prices are those of pipelines/profiles.yaml; kept in {path}")
+    console.print(f"prices are those of pipelines/profiles.yaml; kept in {path}", soft_wrap=True)
 
 
 def _short(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graftline.cli.documents import Document, Texts, read_documents
+from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, open_given
 from graftline.errors import InputError
 
@@ -178,19 +179,13 @@ def _print(found: list[dict[str, Any]], as_json: bool) -> None:
 
         print(json.dumps(found, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("input", "label", "probability", "next")
+    answers = table("input", "label", "probability", "next")
     for answer in found:
         ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
-        table.add_row(
-            answer["input"],
-            str(answer["label"]),
-            f"{ranked[0][1]:.4f}",
-            f"{ranked[1][0]} ({ranked[1][1]:.4f})",
-        )
-    Console(highlight=False).print(table)
+        following = f"{ranked[1][0]} ({ranked[1][1]:.4f})"
+        values = (answer["input"], answer["label"], f"{ranked[0][1]:.4f}", following)
+        answers.add_row(*(cell(value, limit=4096) for value in values))
+    terminal().print(answers)
 
 
 def _print_texts(found: list[dict[str, Any]], as_json: bool) -> None:
@@ -198,19 +193,16 @@ def _print_texts(found: list[dict[str, Any]], as_json: bool) -> None:
     if as_json or "probabilities" in found[0]:
         _print(found, as_json)
         return
-    from rich.console import Console
-    from rich.table import Table
-
     tags = "words" in found[0]
-    table = Table("input", "words and tags" if tags else "text")
+    answers = table("input", "words and tags" if tags else "text")
     for answer in found:
         text = (
             "  ".join(f"{word['word']}/{word['label']}" for word in answer["words"])
             if tags
             else answer["prompt"] + answer["text"]
         )
-        table.add_row(answer["input"], _plain(text))
-    Console(highlight=False).print(table)
+        answers.add_row(cell(answer["input"], limit=4096), _plain(text))
+    terminal().print(answers)
 
 
 def _plain(text: str) -> Text:

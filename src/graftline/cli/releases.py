@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, open_given
 
 
@@ -28,20 +29,12 @@ def releases(
     if not found:
         print(f"no releases in {opened.url}; make one with `graftline run {task or 'TASK'}`")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("task", "version", "aliases", "created", "digest", "path", box=None, pad_edge=False)
+    listed = table("task", "version", "aliases", "created", "digest", "path", grid=True)
     for release in found:
-        table.add_row(
-            release.task,
-            str(release.version),
-            ", ".join(release.aliases),
-            release.created,
-            release.digest[:12],
-            release.path,
-        )
-    Console(soft_wrap=True).print(table)
+        aliases = ", ".join(release.aliases)
+        values = (release.task, release.version, aliases, release.created, release.digest[:12], release.path)
+        listed.add_row(*(cell(value, limit=4096) for value in values))
+    terminal().print(listed)
 
 
 def rollback(

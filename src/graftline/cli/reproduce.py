@@ -101,4 +101,4 @@ def _show(result: Reproduction) -> None:
     if result.verdict == "impossible" and result.conditions:
         console.print("--anyway goes on, and the verdict names these differences")
     at = f", first at {result.first}" if result.first else ""
-    console.print(f"[bold]{result.release}: {result.verdict}{at}[/]")
+    console.print(f"{result.release}: {result.verdict}{at}", style="bold")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from graftline.cli.shown import terminal
 from graftline.cli.stores import STORE
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run(
         if changes:
             _write_parameters(params, changes)
         if local.pull_raw(task):
-            _console().print(
+            terminal().print(
                 f"data/{task}/raw was another version than raw.dvc names; that one was checked out"
             )
         in_containers = engine == "docker"
@@ -139,13 +140,13 @@ def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
     def show(stage: str, event: str) -> None:
         events[stage] = event
         if event == "ran":
-            _console().rule(f"[bold]{stage}[/] {task}", align="left", style="dim")
+            terminal().rule(f"{stage} {task}", align="left", style="dim")
 
     receipt = local.output_folder(task, "publish")
     try:
         local.reproduce(task, store_url=store_url, force=force, on_event=show)
         if why := _outdated(receipt, store_url):
-            _console().print(f"{why}; evaluating and publishing again")
+            terminal().print(f"{why}; evaluating and publishing again")
             again = ("evaluate", "publish")  # what depends on the store, which DVC does not watch
             local.reproduce(task, store_url=store_url, force=True, only=again, on_event=show)
     except local.StageError as error:
@@ -167,7 +168,7 @@ def _run_in_containers(task: str, store_url: str) -> list[StageRun]:
         containers.run(task, store_url=store_url)
     except StageError as error:
         if error.exit_code != EXIT_REFUSED:
-            _console().print(f"{error}; what it said is above")
+            terminal().print(f"{error}; what it said is above")
             raise typer.Exit(error.exit_code) from None
     return containers.outcome(task)
 
@@ -206,7 +207,7 @@ def _summary(outputs: Path, stages: list[StageRun], total: float, page: Path) ->
 
     from graftline.canonical import read_json
 
-    console = _console()
+    console = terminal()
     table = Table(title=f"{outputs.name}: {total:.1f} s", title_justify="left", title_style="bold")
     table.add_column("stage")
     table.add_column("seconds", justify="right")
@@ -228,7 +229,7 @@ def _summary(outputs: Path, stages: list[StageRun], total: float, page: Path) ->
     else:
         receipt = read_json(outputs / "release/release.json")
         note = "" if receipt["promoted"] else f", not promoted to {receipt['alias']}"
-        console.print(f"release   [bold]{receipt['task']}@{receipt['version']}[/]{note}")
+        console.print(f"release   {receipt['task']}@{receipt['version']}{note}")
     console.print(f"report    {_shown(page)}", soft_wrap=True)
 
 
@@ -264,9 +265,3 @@ def _shown(path: Path) -> str:
     """Return `path` relative to the working folder if it lies below it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False)

@@ -1,11 +1,13 @@
-"""Values from records on a terminal: whatever they hold, nothing of it is markup or moves the cursor."""
+"""What commands print: whatever values hold, nothing of it is markup, moves the cursor or is cut to the terminal."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
 _WIDTH_ELSEWHERE = 160
@@ -26,10 +28,22 @@ def cell(value: object, style: str = "", limit: int = 200) -> Text:
     return Text(plain(value, limit), style=style, overflow="fold")
 
 
+def table(*columns: str, grid: bool = False) -> Table:
+    """Return an empty table. What a column has no room for goes on in the next line: nothing is cut."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=None if grid else box.HEAVY_HEAD, pad_edge=not grid)
+    for name in columns:
+        made.add_column(name, overflow="fold")
+    return made
+
+
 def terminal() -> Console:
-    """Return where tables are printed."""
+    """Return where results are printed. Brackets in what is printed are brackets: labels and paths may hold some."""
     import sys
 
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_ELSEWHERE
+    return Console(markup=False, emoji=False, highlight=False, width=wide)

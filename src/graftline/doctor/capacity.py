@@ -8,7 +8,7 @@ from typing import Any
 
 from graftline.doctor.cluster import Check, Cluster
 from graftline.doctor.namespace import selects
-from graftline.doctor.points import Point, judged
+from graftline.doctor.points import Point, State, judged
 from graftline.pipelines.trainjob.manifest import QUEUE
 from graftline.profiles import Pod
 
@@ -22,11 +22,17 @@ Amounts = dict[str, Decimal]
 
 
 def requests(pod: Pod) -> Amounts:
-    """Return what a profile's pod asks for, by resource; bytes and cores."""
-    asked = {
-        "cpu": Decimal(str(pod.cpu)),
-        "memory": _amount(f"{pod.memory_gib}Gi"),
-    }
+    """Return what a node must have free for a profile's pod, by resource; cores and bytes."""
+    return _resources(pod, pod.requested.cpu, pod.requested.memory_gib)
+
+
+def limits(pod: Pod) -> Amounts:
+    """Return what a profile's pod may use."""
+    return _resources(pod, pod.cpu, pod.memory_gib)
+
+
+def _resources(pod: Pod, cpu: float, memory_gib: float) -> Amounts:
+    asked = {"cpu": Decimal(str(cpu)), "memory": Decimal(str(memory_gib)) * (1 << 30)}
     return asked | ({pod.resource: Decimal(pod.accelerators)} if pod.resource else {})
 
 
@@ -34,27 +40,25 @@ def check_quota(cluster: Cluster) -> Iterator[Point]:
     """A pod above the quota is never made, and Kubeflow's API says nothing of it (K10)."""
     quotas = cluster.kubernetes.items(f"{cluster.place}/resourcequotas")
     for name, pod, steps in cluster.profiles():
-        asked = requests(pod)
         count = pod.nodes if cluster.train_jobs & set(steps) else 1
+        asked = {
+            "pods": Decimal(1), **requests(pod),
+            **{f"requests.{resource}": amount for resource, amount in requests(pod).items()},
+            **{f"limits.{resource}": amount for resource, amount in limits(pod).items()},
+        }  # fmt: skip
         over, full = [], []
         for quota in quotas:
-            hard, used = quota["spec"].get("hard") or {}, (quota.get("status") or {}).get("used") or {}
-            for limited, limit in hard.items():
-                amount = (
-                    asked.get(limited.removeprefix("requests.").removeprefix("limits."), Decimal(0)) * count
-                )
-                if limited == "pods":
-                    amount = Decimal(count)
+            used = (quota.get("status") or {}).get("used") or {}
+            for limited, limit in (quota["spec"].get("hard") or {}).items():
+                amount = asked.get(limited, Decimal(0)) * count
+                said = f"{limited}: {_shown(amount, limited)}"
                 if amount > _amount(limit):
-                    over.append(f"{limited}: {_shown(amount, limited)} > {limit}")
-                elif amount + _amount(used.get(limited, 0)) > _amount(limit):
-                    full.append(
-                        f"{limited}: {_shown(amount, limited)} beside {used[limited]} in use > {limit}"
-                    )
-        do = "raise the overlay's quota, or choose a smaller profile"
-        state = "wrong" if over else "note" if full else "ok"
-        found = "; ".join([*over, *full]) or "fits"
-        yield Point(f"quota for {name}", state, found, "room for one pod", do if over or full else "")  # type: ignore[arg-type]
+                    over.append(f"{said} > {limit}")
+                elif amount and amount + _amount(used.get(limited, 0)) > _amount(limit):
+                    full.append(f"{said} beside {used[limited]} in use > {limit}")
+        do = "raise the overlay's quota, or choose a smaller profile" if over or full else ""
+        state: State = "wrong" if over else "note" if full else "ok"
+        yield Point(f"quota for {name}", state, "; ".join([*over, *full]) or "fits", "room for one pod", do)
 
 
 def check_limits(cluster: Cluster) -> Iterator[Point]:
@@ -73,7 +77,7 @@ def check_limits(cluster: Cluster) -> Iterator[Point]:
             if not any(resource in (limit.get(key) or {}) for limit in ranges):
                 problems.append(f"the quota counts {limited}, and no limit range has a {key} of {resource}")
     for name, pod, _ in cluster.profiles():
-        for resource, amount in requests(pod).items():
+        for resource, amount in limits(pod).items():
             least = [limit["max"][resource] for limit in ranges if resource in (limit.get("max") or {})]
             problems += [
                 f"{name}: {resource} {_shown(amount, resource)} > {most}"

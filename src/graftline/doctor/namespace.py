@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from graftline.doctor.cluster import KUBEFLOW, Check, Cluster, RefusedError
-from graftline.doctor.points import Point, judged
+from graftline.doctor.points import Point, State, judged
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.yamlfile import parse_json, parse_yaml
@@ -46,13 +47,14 @@ def check_labels(cluster: Cluster) -> Iterator[Point]:
 def check_pod_security(cluster: Cluster) -> Iterator[Point]:
     level = _labels(cluster).get(_LEVEL, "")
     do = f"kubectl label --overwrite namespace {cluster.settings.namespace} {_LEVEL}=restricted"
-    state = {"restricted": "ok", "baseline": "note"}.get(level, "wrong")
+    levels: dict[str, State] = {"restricted": "ok", "baseline": "note"}
+    state = levels.get(level, "wrong")
     yield Point(
         "pod security",
         state,
         level or "none",
         "restricted",
-        "" if state == "ok" else do,  # type: ignore[arg-type]
+        "" if state == "ok" else do,
     )
 
 
@@ -137,7 +139,6 @@ def check_artifacts(cluster: Cluster) -> Iterator[Point]:
     """Where Kubeflow's launcher keeps artifacts, and with whose keys."""
     found = (cluster.kubernetes.get(f"{cluster.place}/configmaps/kfp-launcher") or {}).get("data") or {}
     root = found.get("defaultPipelineRoot") or "minio://mlpipeline/v2/artifacts"
-    do = "keep `defaultPipelineRoot` of configmap kfp-launcher at minio://, or name a secret in its `providers`"
     needed = "a secret of its own for the pipeline root"
     if root.startswith("minio://"):
         there = cluster.kubernetes.get(f"{cluster.place}/secrets/mlpipeline-minio-artifact") is not None
@@ -146,9 +147,14 @@ def check_artifacts(cluster: Cluster) -> Iterator[Point]:
             "artifacts", problems, root, needed, "Kubeflow's profile controller makes it: see the labels"
         )
         return
-    named = "secretRef" in (found.get("providers") or "")
-    problems = [] if named else [f"{root}, with our store's keys from the environment"]
-    yield judged("artifacts", problems, root, needed, do)
+    named = re.findall(r"secretName: *([^\s,}]+)", found.get("providers") or "")
+    problems = [
+        f"no secret {name}"
+        for name in named
+        if cluster.kubernetes.get(f"{cluster.place}/secrets/{name}") is None
+    ]
+    problems += [] if named else [f"{root}, with our store's keys from the environment"]
+    yield judged("artifacts", problems, root, needed, "see infra/kubeflow/kfp-launcher.yaml")
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ def check_egress(cluster: Cluster) -> Iterator[Point]:
     yield judged(
         "egress", [f"nothing lets a step out to {target}" for target in shut],
         ", ".join(map(str, targets)), "a network policy that lets steps out to each",
-        "add the port to the overlay's patch of network policy to-store-and-git",
+        "open its port: infra/components/egress, in the overlay",
     )  # fmt: skip
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from graftline.components.pretrain.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.components.pretrain.objectives import build_objective
-from graftline.components.pretrain.objectives.causal_lm import CausalLMParams
-from graftline.components.pretrain.objectives.masked_lm import MaskedLMParams
+from graftline.components.pretrain.objectives.build import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.components.pretrain.objectives.build import build_objective
+from graftline.components.pretrain.objectives.params import CausalLMParams, MaskedLMParams
 from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import UNLABELLED, read_images
 from graftline.plan.measure import Step
@@ -18,7 +17,8 @@ from graftline.plan.sample import Sample
 from graftline.plan.workload import Fit, Part
 from graftline.training.randomness import batch_indices
 from graftline.trunks import WEIGHTS, write_config
-from graftline.trunks.conv import KIND, ConvParams, ConvTrunk
+from graftline.trunks.conv import KIND, ConvTrunk
+from graftline.trunks.params import ConvParams
 
 
 def pretrain_images(sample: Sample, params: PretrainParams, trunk: Path) -> tuple[Part, Step]:

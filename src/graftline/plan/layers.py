@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from graftline.components.pretrain.params import PretrainParams
 from graftline.plan.measure import Measured
-from graftline.trunks.text import TextParams
+from graftline.trunks.params import TextParams
 
 MOST_PARAMETERS = 50e6
 """Layers with more weights than this in all are not tried whole: a step of them takes seconds on a few cores."""

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 
 from graftline.components.pretrain.documents import Documents
-from graftline.components.pretrain.objectives import build_language_model
-from graftline.components.pretrain.objectives.causal_lm import CausalLMParams
-from graftline.components.pretrain.objectives.masked_lm import MaskedLMParams
+from graftline.components.pretrain.objectives.build import build_language_model
+from graftline.components.pretrain.objectives.params import CausalLMParams, MaskedLMParams
 from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import UNLABELLED
 from graftline.environment import ROOT
@@ -31,10 +30,10 @@ from graftline.training.optimizers import build_optimizers
 from graftline.training.precision import arithmetic
 from graftline.training.randomness import generator
 from graftline.trunks import write_config
+from graftline.trunks.params import TextParams
 from graftline.trunks.rootstock import Rootstock, RootstockParams, check_loads, resolve
 from graftline.trunks.text import (
     KIND,
-    TextParams,
     build_config,
     build_model,
     embedding_ids,

@@ -11,14 +11,14 @@ import torch
 from graftline.components.evaluate.lift import ARMS
 from graftline.components.evaluate.params import EvaluateParams
 from graftline.components.finetune.fit import steps_for
-from graftline.components.finetune.heads import make_head
+from graftline.components.finetune.heads.build import make_head
 from graftline.components.finetune.heads.head import Examples
 from graftline.components.finetune.params import FinetuneParams
 from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import UNLABELLED
 from graftline.plan.measure import Step
 from graftline.plan.sample import Sample
-from graftline.trunks.conv import ConvParams
+from graftline.trunks.params import ConvParams
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,13 @@ _REFUSED = {
     "InvalidToken", "NoSuchBucket", "MethodNotAllowed", "PermanentRedirect", "AuthorizationHeaderMalformed",
     "QuotaExceeded", "InvalidBucketName",
 }  # fmt: skip
+_LOG_IN = "log in again, such as with `aws sso login`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_FIXES = {
+    "ExpiredToken": _LOG_IN,
+    "RequestTimeTooSkewed": "set this machine's clock: it differs from the server's by more than 15 minutes",
+    "PermanentRedirect": "set AWS_REGION to the bucket's region",
+    "AuthorizationHeaderMalformed": "set AWS_REGION to the bucket's region",
+}
 _AGAIN = {
     "RequestTimeout",
     "SlowDown",
@@ -230,8 +237,9 @@ class S3Store:
         from botocore.exceptions import (
             BotoCoreError,
             ClientError,
-            NoCredentialsError,
-            PartialCredentialsError,
+            ConnectionError,
+            HTTPClientError,
+            IncompleteReadError,
         )
 
         reason = ""
@@ -241,16 +249,12 @@ class S3Store:
                 time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  (spreads clients, no secret)
             try:
                 return request()
-            except (NoCredentialsError, PartialCredentialsError):
-                raise InputError(
-                    f"store {self.url}",
-                    "no credentials",
-                    fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-                ) from None
             except ClientError as error:
                 reason = self._reason(error, verb, key)
-            except BotoCoreError as error:
+            except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
                 reason = type(error).__name__
+            except BotoCoreError as error:  # it never reached the server: credentials or settings
+                raise _not_asked(self.url, error) from None
             except OSError as error:  # the local file, or a socket that broke while it was read
                 if error.filename is not None:
                     raise
@@ -268,10 +272,9 @@ class S3Store:
             raise MissingError(self.url, key) from None
         if status < 500 and status != 409 and code not in _AGAIN:
             found = f"cannot {verb} {key or 'keys'}: {code}"
-            fix = (
-                "check the bucket's name, its policy and the credentials"
-                if code in _REFUSED or status == 403
-                else ""
+            refused = code in _REFUSED or status == 403
+            fix = _FIXES.get(
+                code, "check the bucket's name, its policy and the credentials" if refused else ""
             )
             raise InputError(f"store {self.url}", found, fix=fix) from None
         return str(code)
@@ -327,9 +330,29 @@ def _make_client(url: str, read_timeout: float) -> S3Client:
     try:
         return boto3.session.Session().client("s3", config=config)
     except (BotoCoreError, ValueError) as error:
-        raise InputError(
-            f"store {url}", f"the AWS settings do not work ({type(error).__name__})", fix="check AWS_*"
-        ) from None
+        raise _not_asked(url, error) from None
+
+
+def _not_asked(url: str, error: Exception) -> InputError:
+    """Return what to do about a request that was never sent; the library's text may hold secrets."""
+    from botocore import exceptions as boto
+
+    name = type(error).__name__
+    login = (
+        boto.SSOError, boto.LoginError, boto.TokenRetrievalError, boto.NoAuthTokenError, boto.CredentialRetrievalError,
+        boto.RefreshWithMFAUnsupportedError, boto.MetadataRetrievalError,
+    )  # fmt: skip
+    if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
+        return InputError(
+            f"store {url}",
+            "no credentials",
+            fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+        )
+    if isinstance(error, login):
+        return InputError(f"store {url}", f"the AWS login is missing or ran out ({name})", fix=_LOG_IN)
+    return InputError(
+        f"store {url}", f"the AWS settings do not work ({name})", fix="check AWS_* and AWS's config file"
+    )
 
 
 def _code(error: Exception) -> str:

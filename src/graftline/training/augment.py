@@ -6,22 +6,8 @@ import math
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import Field
 
-from graftline.params import Params
-
-
-class Augmentation(Params):
-    """How far an image may be moved and warped, drawn evenly for each image and step."""
-
-    shift: float = Field(default=2.0, ge=0, le=14)
-    """Largest shift along each axis, in pixels."""
-    rotation: float = Field(default=0.0, ge=0, le=45)
-    """Largest rotation, in degrees."""
-    scale: float = Field(default=0.0, ge=0, lt=0.5)
-    """Largest relative change of height and of width."""
-    shear: float = Field(default=0.0, ge=0, lt=0.5)
-    """Largest shear, as the tangent of its angle."""
+from graftline.training.params import Augmentation
 
 
 def augment(pixels: torch.Tensor, how: Augmentation, generator: torch.Generator) -> torch.Tensor:

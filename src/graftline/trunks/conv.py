@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from graftline.params import Params
+from graftline.trunks.params import ConvParams
 
 KIND = "conv"
-
-Channels = Annotated[int, Field(ge=1, le=4096)]
-
-
-class ConvParams(Params):
-    """The shape of a convolutional trunk."""
-
-    name: Literal["conv"] = "conv"
-    channels: tuple[Channels, Channels, Channels] = (16, 32, 64)
-    """Channels after each of the three convolutions, 1 to 4,096; each halves the height and width."""
-    width: int = Field(default=128, ge=8, le=4096)
-    """Length of the embedding."""
 
 
 class ConvTrunk(nn.Module):

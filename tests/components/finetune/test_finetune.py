@@ -12,7 +12,8 @@ import pytest
 import small
 import torch
 
-from graftline.components.finetune.heads.image_classification import WEIGHTS, ImageClassificationParams
+from graftline.components.finetune.heads.image_classification import WEIGHTS
+from graftline.components.finetune.heads.params import ImageClassificationParams
 from graftline.components.finetune.model import FACTS, load_model, read_head, save_model
 from graftline.dataset import read_images, read_schema
 from graftline.errors import InputError

@@ -15,12 +15,12 @@ from graftline.components.finetune import fit as module
 from graftline.components.finetune.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.components.finetune.heads.image_classification import (
     ImageClassification,
-    ImageClassificationParams,
     ImageClassifier,
     LabelledImages,
 )
+from graftline.components.finetune.heads.params import ImageClassificationParams
 from graftline.components.finetune.params import FinetuneParams
-from graftline.components.pretrain.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.components.pretrain.objectives.build import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.dataset import ImageColumn, Schema
 from graftline.errors import GraftlineError, InputError
 from graftline.training.checkpoint import Checkpoints
@@ -218,8 +218,8 @@ def test_the_joint_objective_keeps_painting_better(
     trunk: Path, examples: LabelledImages, unlabelled: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a large weight the reconstruction loss stays lower than fine-tuning alone leaves it."""
-    from graftline.components.pretrain.objectives import build_objective
-    from graftline.components.pretrain.objectives.masked_autoencoder import MaskedAutoencoderParams
+    from graftline.components.pretrain.objectives.build import build_objective
+    from graftline.components.pretrain.objectives.params import MaskedAutoencoderParams
 
     kept: list[Any] = []
     joint = module._joint

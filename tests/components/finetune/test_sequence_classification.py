@@ -14,7 +14,7 @@ import small_text
 import torch
 
 from graftline.components.finetune.fit import Data, EarlyStop, fit
-from graftline.components.finetune.heads import make_head
+from graftline.components.finetune.heads.build import make_head
 from graftline.components.finetune.heads.documents import Documents
 from graftline.components.finetune.heads.sequence_classification import SequenceClassifier
 from graftline.components.finetune.model import load_model, read_head

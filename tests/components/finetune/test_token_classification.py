@@ -13,10 +13,8 @@ import small_tags
 import torch
 
 from graftline.components.finetune.heads.documents import IGNORED
-from graftline.components.finetune.heads.token_classification import (
-    TokenClassification,
-    TokenClassificationParams,
-)
+from graftline.components.finetune.heads.params import TokenClassificationParams
+from graftline.components.finetune.heads.token_classification import TokenClassification
 from graftline.components.finetune.model import load_model, read_head
 from graftline.dataset import read_schema, read_tagged
 from graftline.text.tokenizer import load_tokenizer

@@ -9,7 +9,8 @@ import torch
 
 from graftline.components.pretrain.objectives.causal_lm import CausalLM
 from graftline.components.pretrain.objectives.language_modelling import LanguageModel
-from graftline.components.pretrain.objectives.masked_lm import MaskedLM, MaskedLMParams
+from graftline.components.pretrain.objectives.masked_lm import MaskedLM
+from graftline.components.pretrain.objectives.params import MaskedLMParams
 from graftline.text.batches import Packed, pack
 from graftline.text.tokenizer import load_tokenizer
 from graftline.training.distributed import World

@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from graftline.components.pretrain.objectives import ObjectiveParams, build_objective
-from graftline.components.pretrain.objectives.autoencoder import AutoencoderParams
-from graftline.components.pretrain.objectives.masked_autoencoder import MaskedAutoencoderParams
+from graftline.components.pretrain.objectives.build import build_objective
+from graftline.components.pretrain.objectives.params import (
+    AutoencoderParams,
+    MaskedAutoencoderParams,
+    ObjectiveParams,
+)
 from graftline.dataset import read_images
-from graftline.training.augment import Augmentation
-from graftline.trunks.conv import ConvParams, ConvTrunk
+from graftline.training.params import Augmentation
+from graftline.trunks.conv import ConvTrunk
+from graftline.trunks.params import ConvParams
 
 STILL = Augmentation(shift=0)
 BOTH = [AutoencoderParams(), MaskedAutoencoderParams()]

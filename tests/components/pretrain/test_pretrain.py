@@ -11,7 +11,7 @@ import pytest
 import small
 import torch
 
-from graftline.components.pretrain.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.components.pretrain.objectives.build import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.records import verify
 from graftline.training.metrics import read_metrics
 from graftline.trunks import CONFIG, WEIGHTS, load_trunk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from graftline.components.validate.contract import load_contract
 from graftline.dataset import TextColumn, TokensColumn, read_schema, read_tagged, read_texts
+from graftline.errors import InputError
 from graftline.records import read_execution, read_record
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
@@ -327,3 +330,20 @@ def test_documents_of_a_large_file_are_read_in_bounded_batches(tmp_path: Path, g
     )
     sizes = [b.columns["text"].nbytes for b in tables.read_batches([tmp_path / "large.parquet"], ["text"])]
     assert max(sizes) < 2 * tables.BATCH_BYTES
+
+
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [("yes, no", "True (bool), False (bool)"), ("yes, null", "True (bool), None"), ("007, no1", "7 (int)")],
+)
+def test_a_class_that_yaml_reads_as_something_else_is_named_with_quotes_as_the_way_out(
+    tmp_path: Path, classes: str, found: str
+) -> None:
+    path = tmp_path / "expectations.yaml"
+    path.write_text(
+        f"columns:\n  text: {{type: text}}\n  label: {{type: string, role: label, classes: [{classes}]}}\n"
+    )
+    with pytest.raises(
+        InputError, match=rf"label\.classes: YAML reads a word here as {re.escape(found)}.*in quotes"
+    ):
+        load_contract(path)
