@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,8 +25,16 @@ from graftline.pipelines.reconcile.reconcile import BackendError
 EXPERIMENT = "graftline"
 TOKEN = "GRAFTLINE_KFP_TOKEN"  # noqa: S105  (the name of a variable)
 TIMEOUT_SECONDS = 30
-_CERTAIN = (400, 401, 403, 404, 429)
+LEAST_VERSION = (2, 17)
+"""Of Kubeflow Pipelines. An older one drops a pipeline's platform spec without a word: no secret, no label, no pool."""
+_CERTAIN = (400, 404, 429)
 """Answers after which nothing was created. A 409 or a 5xx may come after the deed."""
+_TOKEN_FIX = (
+    f"set ${TOKEN} to a fresh token of an account that may: "
+    "kubectl -n graftline create token graftline-reconcile --audience pipelines.kubeflow.org"
+)
+_LONGEST = 600
+"""Characters of a message that are shown: its beginning and its end, where Kubeflow puts the innermost cause."""
 
 
 class RefusedError(BackendError):
@@ -34,6 +43,10 @@ class RefusedError(BackendError):
 
 class NotFoundError(RefusedError):
     """What the call was about is not there."""
+
+
+class DeniedError(InputError):
+    """The server does not know the caller, or does not let him (exit code 2)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ def connect(endpoint: str) -> Iterator[Any]:
 
 
 class KubeflowApi:
-    """One experiment of one Kubeflow Pipelines. Every call raises BackendError."""
+    """One experiment of one Kubeflow Pipelines. Every call raises BackendError, or DeniedError."""
 
     def __init__(
         self, client: Any, *, namespace: str = "", service_account: str = "", experiment: str = EXPERIMENT
@@ -98,12 +111,29 @@ class KubeflowApi:
         self._namespace, self._service_account, self._experiment = namespace, service_account, experiment
         self._experiment_id = ""
 
+    def check_version(self) -> None:
+        """Raise InputError if the server is older than LEAST_VERSION; one that does not say so is taken as it is."""
+        told = str(json.loads(self._get("/apis/v2beta1/healthz", is_json=True)).get("tag_name") or "")
+        found = re.match(r"v?(\d+)\.(\d+)", told)
+        if found and (int(found[1]), int(found[2])) < LEAST_VERSION:
+            raise InputError(
+                "Kubeflow Pipelines", f"version {told}", expected=".".join(map(str, LEAST_VERSION)) + " or later",
+                fix="upgrade it (docs/cluster.md): an older one drops secrets, labels and machines without a word",
+            )  # fmt: skip
+
+    def read_log(self, run_id: str, node: str) -> str:
+        """Return what a pod of a run printed, also when pod and workflow are gone."""
+        return self._get(f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log", is_json=False)
+
     def find_experiment(self) -> str:
         """Return the experiment's id; "" if it is not there."""
         if not self._experiment_id:
             listed = self._experiments.experiment_service_list_experiments
+            predicate = {
+                "key": "display_name", "operation": "EQUALS", "string_value": self._experiment,
+            }  # fmt: skip
             for found in self._pages(
-                listed, "experiments", filter=_equals("display_name", self._experiment), **self._place()
+                listed, "experiments", filter=json.dumps({"predicates": [predicate]}), **self._place()
             ):
                 self._experiment_id = _id(found, "experiment_id")
         return self._experiment_id
@@ -116,8 +146,12 @@ class KubeflowApi:
             body = kfp_server_api.V2beta1Experiment(
                 display_name=self._experiment, description="Runs of graftline.", **self._place()
             )
-            made = self._call(self._experiments.experiment_service_create_experiment, body)
-            self._experiment_id = _id(made, "experiment_id")
+            try:
+                made = self._call(self._experiments.experiment_service_create_experiment, body)
+                self._experiment_id = _id(made, "experiment_id")
+            except BackendError:
+                if not self.find_experiment():  # somebody else was quicker, or the answer was lost
+                    raise
         return self._experiment_id
 
     def versions(self, pipeline: str) -> dict[str, Version]:
@@ -129,9 +163,11 @@ class KubeflowApi:
         def listed(**arguments: Any) -> Any:
             return self._pipelines.pipeline_service_list_pipeline_versions(pipeline_id, **arguments)
 
-        return {
-            version.name or version.display_name: Version(pipeline_id, _id(version, "pipeline_version_id"))
+        return {  # one that was uploaded has another name than one that git applied, and the same display name
+            str(name): Version(pipeline_id, _id(version, "pipeline_version_id"))
             for version in self._pages(listed, "pipeline_versions")
+            for name in (version.name, version.display_name)
+            if name
         }
 
     def upload(self, pipeline: str, version: str, spec: Mapping[str, Any]) -> Version:
@@ -162,14 +198,14 @@ class KubeflowApi:
 
     def find_runs(self, name: str, key: str) -> Iterator[Any]:
         """Yield the runs of that name and run key."""
-        for run in self._list_runs("display_name", name):
+        for run in self._list_runs(key="display_name", operation="EQUALS", string_value=name):
             if parameters(run).get("run_key") == key:
                 _id(run, "run_id")
                 yield run
 
-    def runs_in(self, state: str) -> Iterator[Any]:
-        """Yield the experiment's runs in a state, such as RUNNING."""
-        return self._list_runs("state", state)
+    def runs_in(self, *states: str) -> Iterator[Any]:
+        """Yield the experiment's runs in one of the states, such as RUNNING."""
+        return self._list_runs(key="state", operation="IN", string_values={"values": states})
 
     def get_run(self, run_id: str) -> Any:
         return self._call(self._runs.run_service_get_run, run_id)
@@ -262,12 +298,10 @@ class KubeflowApi:
         except NotFoundError:
             return ""
 
-    def _list_runs(self, key: str, value: str) -> Iterator[Any]:
+    def _list_runs(self, **predicate: Any) -> Iterator[Any]:
         if experiment := self.find_experiment():
-            listed = self._runs.run_service_list_runs
-            yield from self._pages(
-                listed, "runs", experiment_id=experiment, filter=_equals(key, value), **self._place()
-            )
+            listed, chosen = self._runs.run_service_list_runs, json.dumps({"predicates": [predicate]})
+            yield from self._pages(listed, "runs", experiment_id=experiment, filter=chosen, **self._place())
 
     def _unless_gone(self, request: Callable[..., Any], target: str) -> None:
         try:
@@ -285,7 +319,13 @@ class KubeflowApi:
             if not token:
                 return
 
-    def _call(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    def _get(self, path: str, *, is_json: bool) -> str:
+        """Return what the published client has no method for, as text."""
+        call, headers = self._client.call_api, {"Accept": "*/*"}
+        self._call(call, path, "GET", header_params=headers, auth_settings=["Bearer"], is_json=is_json)
+        return str(self._client.last_response.data)
+
+    def _call(self, request: Callable[..., Any], *arguments: Any, is_json: bool = True, **named: Any) -> Any:
         """Make a request; turn what goes wrong into our errors."""
         from kfp_server_api.exceptions import ApiException, OpenApiException
         from urllib3.exceptions import HTTPError
@@ -294,16 +334,17 @@ class KubeflowApi:
             answer = request(*arguments, _request_timeout=TIMEOUT_SECONDS, **named)
         except ApiException as error:
             text = f"{error.status} {_message(error)}"
+            if error.status in (401, 403):
+                raise DeniedError("Kubeflow Pipelines", text, fix=_TOKEN_FIX) from None
             if error.status == 404:
                 raise NotFoundError(text) from None
             raise (RefusedError if error.status in _CERTAIN else BackendError)(text) from None
         except HTTPError as error:
-            raise BackendError(f"no answer: {' '.join(str(error).split())[:200]}") from None
+            raise BackendError(f"no answer: {_short(error)}") from None
         except (OpenApiException, ValueError) as error:
-            raise BackendError(
-                f"an answer that is not Kubeflow's: {' '.join(str(error).split())[:200]}"
-            ) from None
-        self._check_answer()
+            raise BackendError(f"an answer that is not Kubeflow's: {_short(error)}") from None
+        if is_json:
+            self._check_answer()
         return answer
 
     def _check_answer(self) -> None:
@@ -342,9 +383,10 @@ def _message(error: Any) -> str:
         text = json.loads(error.body)["message"]
     except (ValueError, TypeError, KeyError):
         text = error.reason or "no message"
-    return " ".join(str(text).split())[:200]
+    return _short(text)
 
 
-def _equals(key: str, value: str) -> str:
-    predicate = {"operation": "EQUALS", "key": key, "string_value": value}
-    return json.dumps({"predicates": [predicate]})
+def _short(text: object) -> str:
+    """Return it in one line, without its middle if it is long."""
+    line, half = " ".join(str(text).split()), _LONGEST // 2
+    return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"

@@ -126,7 +126,7 @@ class Step:
         if plan.processes > 1:
             self._environment |= {"PET_STANDALONE": "1", "PET_NPROC_PER_NODE": str(plan.processes)}
         self._round: int | None = None
-        self._asked = False
+        self._asked = self._late = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -207,27 +207,31 @@ class Step:
         self._process = process
         if self._asked:
             process.terminate()
-        late = ""
-        try:
-            process.wait(self._plan.timeout_seconds)
-        except subprocess.TimeoutExpired:
-            late = f"{self.name}: took longer than {self._plan.timeout_seconds:g} s, the `timeout_hours` of its profile"
-            process.terminate()
-            try:
-                process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        code = process.wait()
+        limit = threading.Timer(self._plan.timeout_seconds or threading.TIMEOUT_MAX, self._stop, (process,))
+        limit.daemon = True
+        limit.start()
+        code = process.wait()  # without a time limit: with one it would notice the end up to 50 ms late
+        limit.cancel()
         self._process = None
         for each in shown:
             each.thread.join(5)  # a process that it left behind may hold the pipe
-        return self._judge(code, late, shown[1].line)
+        return self._judge(code, shown[1].line)
 
-    def _judge(self, status: int, late: str, line: str) -> tuple[int, str]:
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        """End a try that takes too long."""
+        self._late = True
+        process.terminate()
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+    def _judge(self, status: int, line: str) -> tuple[int, str]:
         """Return the exit code that stands for an end, and the line that says why."""
         code = status if status >= 0 else 128 - status
-        if late:
-            code, line = 1, late
+        if self._late:
+            limit = f"{self._plan.timeout_seconds:g} s, the `timeout_hours` of its profile"
+            code, line, self._late = 1, f"{self.name}: took longer than {limit}", False
         elif self._asked and code not in (0, *_FINAL):
             code = EXIT_PREEMPTED
         elif status == -signal.SIGKILL:

@@ -1,42 +1,67 @@
 """Start a run on Kubeflow Pipelines and follow it to its end.
 
 The version is uploaded under its own name if the server lacks it, and the run names it: without a version Kubeflow
-takes the newest created. A run is found again by its name, which ends in the run key, so the same run is not
-started twice.
+takes the newest created. A run is found again by its name, which ends in the run key, so the same run is not started
+twice; of two that were started at once the claim in the store says which does the work.
+
+Kubeflow's API shows how far a run is, and neither why a step failed nor how a run ended. That is in the store, in the
+steps' own words; where the store cannot be read, the log of the failed step has the line and the exit code.
 """
 
 from __future__ import annotations
 
+import re
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
 
-from graftline.errors import EXIT_REFUSED, GraftlineError
+from graftline import runs
+from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError
+from graftline.pipelines import ending
 from graftline.pipelines.compile import CompiledPipeline
-from graftline.pipelines.kubeflow_api import KubeflowApi, NotFoundError
+from graftline.pipelines.kubeflow_api import KubeflowApi, NotFoundError, RefusedError, Version, parameters
+from graftline.pipelines.reconcile.claims import holder
 from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.runkey import Run
 from graftline.profiles import STEPS
+from graftline.store import Store, open_store
 
-ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+CACHED, NEVER = "from the cache", "did not run"
 PATIENCE = 10
 """How many looks in a row may fail before following a run is given up; the run itself goes on."""
+WAITS_SECONDS = 60.0
+"""After which a run in which nothing changes is asked what it waits for."""
+_ENDED = ("SUCCEEDED", "FAILED")
+_STATUS = re.compile(r"exit status (\d+)")
+_KLOG = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ \S+\] ")
+"""Begins the launcher's own lines."""
 
 
 @dataclass(frozen=True)
 class Progress:
     """How far a run is."""
 
-    state: str
-    """Such as PENDING, RUNNING, SUCCEEDED, FAILED."""
-    steps: dict[str, str] = field(default_factory=dict)
-    """The state of each step that the server tells of."""
-    message: str = ""
-    """Why it failed, if it did and the server says."""
+    run: str
+    steps: Mapping[str, str] = field(default_factory=dict)
+    """Of each step that the server tells of: running, succeeded, failed, CACHED or NEVER."""
+    said: Mapping[str, runs.Attempt] = field(default_factory=dict)
+    """What a step that failed says itself."""
+    waits: str | None = ""
+    """Why nothing goes on; None if it cannot be told."""
+    end: runs.End | None = None
 
     @property
-    def ended(self) -> bool:
-        return self.state in ENDED
+    def exit_code(self) -> int:
+        """How the command ends: as the step that decided."""
+        assert self.end is not None
+        said = self.said.get(self.end.step)
+        if self.end.state in ("SUCCEEDED", "REFUSED"):
+            return 0 if self.end.state == "SUCCEEDED" else EXIT_REFUSED
+        known = (EXIT_INPUT, EXIT_REFUSED, EXIT_PREEMPTED)
+        return said.code if said and said.code in known else GraftlineError.exit_code
 
 
 @dataclass(frozen=True)
@@ -44,6 +69,7 @@ class Submitted:
     """A run on the server."""
 
     id: str
+    key: str
     link: str
     before: str
     """The state of a run of this key that was there already; "" if this one is new."""
@@ -52,9 +78,26 @@ class Submitted:
 class Submission:
     """One server's experiment, for runs that people start."""
 
-    def __init__(self, api: KubeflowApi, endpoint: str) -> None:
-        """Use an API; links are made of its `endpoint`."""
-        self._api, self._endpoint = api, endpoint.rstrip("/")
+    def __init__(
+        self,
+        api: KubeflowApi,
+        endpoint: str,
+        store: str,
+        *,
+        deadline: timedelta,
+        why: Callable[[str], str | None],
+    ) -> None:
+        """Use an API.
+
+        Args:
+            api: of Kubeflow Pipelines.
+            endpoint: links are made of it.
+            store: that the runs write to; if it cannot be read from here, their logs are.
+            deadline: after which a run is stopped.
+            why: returns what a run by that id waits for; see waiting.py.
+        """
+        self._api, self._endpoint, self._store_url = api, endpoint.rstrip("/"), store
+        self._deadline, self._why = deadline, why
 
     def submit(self, pipeline: CompiledPipeline, run: Run) -> Submitted:
         """Start `run`, unless one of its key is there already.
@@ -62,58 +105,178 @@ class Submission:
         Raises:
             BackendError: the server refused, or its answer was lost; the same call again finds what was made.
         """
-        for found in self._api.find_runs(run.name, run.key):
-            return Submitted(found.run_id, self._link(found.run_id), found.state or "PENDING")
-        version = self._api.versions(pipeline.pipeline).get(pipeline.version)
-        if version is None:
-            version = self._api.upload(pipeline.pipeline, pipeline.version, pipeline.spec)
-        made = self._api.create_run(run.name, version, run.parameters)
-        return Submitted(made, self._link(made), before="")
+        if found := self._find(run):
+            return found
+        made = self._api.create_run(run.name, self._version(pipeline), run.parameters)
+        return Submitted(made, run.key, self._link(made), before="")
 
-    def progress(self, run_id: str) -> Progress:
-        """Return how far a run is. Raises BackendError."""
-        run = self._api.get_run(run_id)
-        details = (run.run_details.task_details if run.run_details else None) or []
-        seen = {task.display_name: task for task in details}
-        steps = {step: seen[step].state or "PENDING" for step in STEPS if step in seen}
-        errors = [task.error for task in details if task.error] + ([run.error] if run.error else [])
-        message = next((error.message for error in errors if error.message), "")
-        return Progress(run.state or "PENDING", steps, message)
+    def _find(self, run: Run) -> Submitted | None:
+        """Return the run that does or did the work of the key; else one that may; the others were told to stop."""
+        there = {one.run_id: one.state or "PENDING" for one in self._api.find_runs(run.name, run.key)}
+        worker = self._holder(run.key)
+        if not there and not worker:
+            return None
+        chosen = worker or min(there, key=lambda one: there[one] == "FAILED")
+        ended = self._closed(chosen)
+        return Submitted(
+            chosen, run.key, self._link(chosen), ended.state if ended else there.get(chosen, "LOST")
+        )
 
-    def follow(self, run_id: str, seconds: float) -> Iterator[Progress]:
+    def _version(self, pipeline: CompiledPipeline) -> Version:
+        """Return the pipeline's version, which is uploaded if it is missing: by somebody else perhaps, just now."""
+        for attempt in range(3):
+            if found := self._api.versions(pipeline.pipeline).get(pipeline.version):
+                return found
+            try:
+                return self._api.upload(pipeline.pipeline, pipeline.version, pipeline.spec)
+            except BackendError as error:
+                if isinstance(error, RefusedError) or attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    def follow(self, submitted: Submitted, seconds: float) -> Iterator[Progress]:
         """Yield how far the run is every few seconds until it ends; a look that fails is tried again.
+
+        Where another run does the work of the key, that one is followed from then on.
 
         Raises:
             BackendError: the server did not answer several times in a row.
         """
-        failures = 0
+        run_id, failures, before, since = submitted.id, 0, Progress(""), time.monotonic()
         while True:
             try:
-                progress = self.progress(run_id)
+                progress = self.progress(run_id, before)
             except NotFoundError:
                 raise
             except BackendError:
                 failures += 1
                 if failures == PATIENCE:
                     raise
-            else:
-                failures = 0
-                yield progress
-                if progress.ended:
-                    return
+                time.sleep(seconds)
+                continue
+            failures = 0
+            if progress.steps != before.steps:
+                since = time.monotonic()
+            elif not progress.end and time.monotonic() - since >= WAITS_SECONDS:
+                progress, since = replace(progress, waits=self._why(run_id)), time.monotonic()
+            yield progress
+            if progress.steps.get("claim") == "failed":
+                worker = self._holder(submitted.key)
+                if worker and worker != run_id:
+                    run_id, before = worker, Progress("")
+                    continue
+            if progress.end:
+                return
+            before = progress
             time.sleep(seconds)
+
+    def progress(self, run_id: str, before: Progress) -> Progress:
+        """Return how far a run is, `before` having been known. Raises BackendError."""
+        try:
+            run = self._api.get_run(run_id)
+        except NotFoundError:  # somebody deleted it; what came of it is in the store
+            if end := self._closed(run_id):
+                return Progress(run_id, said=self._words(run_id), end=end)
+            raise
+        over = run.state in _ENDED
+        steps = step_states(run, over)
+        failed = [step for step, state in steps.items() if state == "failed"]
+        said = dict(before.said)
+        if over or set(failed) - set(said):
+            said |= self._said(run_id, run, failed)
+        end = self._end(run_id, run, said) if over else None
+        return Progress(run_id, steps, said, end=end)
+
+    def _said(self, run_id: str, run: Any, failed: list[str]) -> dict[str, runs.Attempt]:
+        """Return what steps said last, by step; of those that failed what their log says, if they left no word."""
+        said = self._words(run_id)
+        for step in failed:
+            if step not in said and (found := self._read_log(run_id, run, step)):
+                said[step] = found
+        return said
+
+    def _words(self, run_id: str) -> dict[str, runs.Attempt]:
+        words = self._read(lambda store: runs.attempts(store, run_id)) or []
+        last = max((word.round for word in words), default=0)
+        return {word.step: word for word in words if word.round == last}
+
+    def _read_log(self, run_id: str, run: Any, step: str) -> runs.Attempt | None:
+        for pod in reversed(pods_of(run, step)):
+            try:
+                code, line = said_in(step, self._api.read_log(run_id, pod))
+            except GraftlineError:
+                continue
+            return runs.Attempt(run_id, step, code, line, "", "")
+        return None
+
+    def _end(self, run_id: str, run: Any, said: Mapping[str, runs.Attempt]) -> runs.End:
+        """Return how a run ended: as the store has it, or as it will once reconcile has closed the run."""
+        if ended := self._closed(run_id):
+            return ended
+        given = parameters(run)
+        start = runs.Start(run_id, str(given.get("run_key") or run_id), str(given.get("task") or ""))
+        return ending.end_of(start, list(said.values()), ending.engine_state(run, self._deadline))
+
+    def _closed(self, run_id: str) -> runs.End | None:
+        """Return the end of a run as the store has it; None of one that is open, for the first time or again."""
+        is_open = self._read(lambda store: runs.begun(store, run_id))
+        ends = None if is_open else self._read(lambda store: runs.ends(store, run_id))
+        return ends[-1] if ends else None
+
+    def _holder(self, key: str) -> str | None:
+        return self._read(lambda store: holder(store, key))
+
+    def _read(self, ask: Callable[[Store], Any]) -> Any:
+        """Return what the store says; None where it cannot be read: asked once, since retries take their time."""
+        try:
+            return ask(open_store(self._store_url)) if self._store_url else None
+        except (GraftlineError, OSError) as error:
+            print(f"graftline: {error}; what steps say is read from their logs", file=sys.stderr)
+            self._store_url = ""
+            return None
 
     def _link(self, run_id: str) -> str:
         return f"{self._endpoint}/#/runs/details/{run_id}"
 
 
-def exit_code(progress: Progress) -> int:
-    """Return how the command ends: 0 done, 3 the gate refused, 1 anything else.
+def step_states(run: Any, over: bool) -> dict[str, str]:
+    """Return the state of each step that a run (`V2beta1Run`) tells of.
 
-    The API has no exit codes; Argo Workflows writes a container's into the message: `Error (exit code 3)`.
+    A step that never ran has no state; one that was taken from the cache has SUCCEEDED, above an executor that was
+    SKIPPED. Every step has a task of that name, and no task says whose it is: they begin together.
     """
-    if progress.state == "SUCCEEDED":
-        return 0
-    if progress.steps.get("publish") == "FAILED" and f"exit code {EXIT_REFUSED}" in progress.message:
-        return EXIT_REFUSED
-    return GraftlineError.exit_code
+    found = {}
+    for step in STEPS:
+        if (task := _task(run, step)) is None or not (task.state or over):
+            continue
+        executor = _executor(run, task)
+        cached = task.state == "SUCCEEDED" and executor is not None and executor.state == "SKIPPED"
+        found[step] = CACHED if cached else (task.state or NEVER).lower()
+    return found
+
+
+def pods_of(run: Any, step: str) -> list[str]:
+    """Return the pods of a step, in the order of its tries."""
+    task = _task(run, step)
+    executor = task and _executor(run, task)
+    return [child.pod_name for child in executor.child_tasks or ()] if executor else []
+
+
+def said_in(step: str, log: str) -> tuple[int, str]:
+    """Return exit code and line of a step from its pod's log: its own last one, else whatever came last."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    printed = [line for line in lines if not _KLOG.match(line)]
+    own = [line for line in printed if line.startswith((f"{step}: ", "trainjob"))]
+    line = (own or printed or [f"{step}: {_KLOG.sub('', line)}" for line in lines] or [""])[-1]
+    codes = _STATUS.findall(log)
+    return (int(codes[-1]) if codes else GraftlineError.exit_code), line
+
+
+def _task(run: Any, name: str) -> Any:
+    tasks = (run.run_details.task_details if run.run_details else None) or ()
+    return next((task for task in tasks if task.display_name == name), None)
+
+
+def _executor(run: Any, step: Any) -> Any:
+    tasks = [one for one in run.run_details.task_details if one.display_name == "executor"]
+    return next((one for one in tasks if one.start_time == step.start_time), None)

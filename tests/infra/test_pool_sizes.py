@@ -81,7 +81,8 @@ def lacks(machine: Size, pod: Pod) -> dict[str, float]:
 
 
 def pods() -> dict[str, Pod]:
-    return {name: profile.pod for name, profile in load_profiles().items() if profile.pod}
+    """Return what a pod on each pool asks for; `dev` is any node."""
+    return {name: profile.pod for name, profile in load_profiles().items() if profile.pod and name != "dev"}
 
 
 def terraform_pools(cloud: str) -> dict[str, str]:

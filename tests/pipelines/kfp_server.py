@@ -1,18 +1,18 @@
-"""A stand-in for the API server of Kubeflow Pipelines (v2beta1), for tests. It is no cluster: no pod ever runs.
+"""A stand-in for the API server of Kubeflow Pipelines 2.17 (v2beta1), for tests. It is no cluster: no pod ever runs.
 
-What it follows is the published client (kfp_server_api): a request is read with the client's own models, an
-unknown field or a wrong enumeration is refused as the gRPC gateway refuses it, and each answer is one of those
-models. State lives in memory. `tick` does what KFP's controller of scheduled workflows does with recurring runs
-(backend/src/crd/controller/scheduledworkflow in kubeflow/pipelines: no_catchup runs the latest missed slot,
-max_concurrency holds a slot back, `[[ScheduledTime.FORMAT]]` and `[[RunUUID]]` are replaced in parameters).
-With a `namespace` it is a multi-user installation: what the API server's canAccess... functions ask of a call
-(backend/src/apiserver/server there), a namespace or the id of something in one, is asked here.
+Its answers are those that a real one gave: tests/pipelines/recordings/ holds them, and test_kfp_server.py holds the
+stand-in to them. What they show of a run is not what one would expect: there is no state CANCELED and no word for the
+cache, a step that never ran has no state, `error` is never set, and every step has a task named `executor`. A request
+is read with the published client's own models (kfp_server_api): an unknown field or a wrong enumeration is refused as
+the gRPC gateway refuses it. State lives in memory. With a `namespace` it is a multi-user installation: a call needs a
+namespace or the id of something in one.
 
     backend = KfpBackend()
     with serve(backend) as url: ...                  over a socket: kfp.Client(host=url), kfp_server_api
     api_client.rest_client = InProcess(backend)      the same requests without a socket
 
-`backend.fault` may name what goes wrong with a request; see `Fault`. Tests move runs on with `backend.set_state`.
+`backend.fault` may name what goes wrong with a request; see `Fault`. Tests move runs on with `backend.set_state`,
+`set_steps` and `end_later`, take a run's workflow away with `lose`, and put recorded runs into `backend.runs`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -36,9 +37,34 @@ import yaml
 from kfp_server_api import models
 
 PREFIX = "/apis/v2beta1"
+RECORDINGS = Path(__file__).parent / "recordings"
 ACTIVE = ("PENDING", "RUNNING", "CANCELING", "PAUSED")
-_GRPC = {400: 3, 404: 5, 409: 6, 429: 8, 500: 13, 503: 14}
+STATES = (*ACTIVE, "SUCCEEDED", "FAILED")
+"""Of a run. CANCELED and SKIPPED are words of the API that no run ever had."""
+TERMINATION = timedelta(seconds=35)
+"""From `:terminate` to the run's end: 31 to 42 s (runs-4-cancelled-run.json and others)."""
+_GRPC = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 503: 14}
+_FILTERS = (
+    "display_name",
+    "name",
+    "state",
+    "recurring_run_id",
+    "scheduled_at",
+    "created_at",
+    "storage_state",
+)
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _client = kfp_server_api.ApiClient()
+
+
+def recorded_run(name: str) -> Any:
+    """Return the run of a recording, such as `runs-4-cancelled`."""
+    return _model((RECORDINGS / f"{name}-run.json").read_bytes(), models.V2beta1Run)
+
+
+def recorded_error(name: str) -> str:
+    """Return what the server said when it refused, such as `run missing`."""
+    return str(json.loads((RECORDINGS / "schedules-errors.json").read_bytes())[name]["message"])
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,7 @@ class Fault:
 
     kind: str
     status: int = 500
+    message: str = "a fault of the test"
 
 
 @dataclass(frozen=True)
@@ -64,6 +91,8 @@ class Request:
     query: dict[str, str]
     body: Any
     """Decoded JSON, or the bytes of the uploaded file."""
+    token: str = ""
+    """The Authorization header."""
 
     @property
     def changes(self) -> bool:
@@ -89,21 +118,28 @@ class KfpBackend:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     namespace: str = ""
     """Of the one user of a multi-user installation: a call that names none is refused. Empty: a standalone one."""
+    token: str = ""
+    """What a call must bring as a bearer token; empty: nothing is asked."""
+    version: str = "2.17.0"
     fault: Callable[[Request], Fault | None] = lambda request: None
     experiments: dict[str, Any] = field(default_factory=dict)
     pipelines: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)
     recurring_runs: dict[str, Any] = field(default_factory=dict)
-    last_triggered: dict[str, datetime] = field(default_factory=dict)
-    """By recurring run: the slot that it started last."""
+    """Left by earlier versions of this repository, or made by a person; nothing starts them here."""
+    ghosts: set[str] = field(default_factory=set)
+    """Runs whose workflow is gone: whatever one asks, they never end (schedules-ghost-run.json)."""
+    logs: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What a pod printed, by run and node."""
     log: list[Request] = field(default_factory=list)
     """Every request that changes something and was carried out, oldest first."""
     late: list[Request] = field(default_factory=list)
+    _ends: dict[str, tuple[datetime, str]] = field(default_factory=dict)
     _count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def handle(self, request: Request) -> tuple[int, Any]:
-        """Return status and JSON of the answer. Raises Dropped."""
+        """Return status and answer: an object for JSON, text for a log. Raises Dropped."""
         fault = self.fault(request)
         if fault is None:
             return self._answer(request)
@@ -112,7 +148,7 @@ class KfpBackend:
         elif fault.kind == "late":
             self.late.append(request)
         if fault.kind in ("refuse", "act-then-fail"):
-            return fault.status, _error(fault.status, "a fault of the test")
+            return fault.status, _error(fault.status, fault.message)
         raise Dropped
 
     def land(self) -> None:
@@ -121,85 +157,67 @@ class KfpBackend:
             self._answer(self.late.pop(0))
 
     def set_state(self, run_id: str, state: str) -> None:
-        """Let a run reach `state`, such as RUNNING or SUCCEEDED."""
+        """Let a run reach `state`, such as RUNNING or SUCCEEDED; a ghost reaches none."""
         run = self.runs[run_id]
+        assert state in STATES, f"no run was ever {state}"
+        if run_id in self.ghosts and state not in ACTIVE:
+            return
         run.state = state
         run.state_history = [
-            *(run.state_history or []),
-            models.V2beta1RuntimeStatus(update_time=self.clock(), state=state),
-        ]
-        run.finished_at = None if state in ACTIVE else self.clock()
+            *(run.state_history or []), models.V2beta1RuntimeStatus(update_time=self._now(), state=state),
+        ]  # fmt: skip
+        run.finished_at = _NEVER if state in ACTIVE else self._now()
+        if state not in ACTIVE:
+            self._ends.pop(run_id, None)
+
+    def set_steps(self, run_id: str, steps: Mapping[str, str | None]) -> dict[str, str]:
+        """Say how far each step is; return the pods of those that have one.
+
+        Args:
+            run_id: of the run.
+            steps: PENDING (its pod does not start), RUNNING, SUCCEEDED, FAILED, CACHED, or None for a step that
+                never ran, as the API shows them once the run has ended.
+        """
+        run = self.runs[run_id]
+        tasks, pods = _tasks(run, steps)
+        run.run_details = models.V2beta1RunDetails(task_details=tasks)
+        return pods
+
+    def end_later(self, run_id: str, state: str, after: timedelta) -> None:
+        """Let a run end in `state` once the clock says so."""
+        self._ends[run_id] = (self._now() + after, state)
+
+    def lose(self, run_id: str) -> None:
+        """Take a run's workflow away: it is a ghost from now on."""
+        self.ghosts.add(run_id)
 
     def tick(self) -> None:
-        """Start the runs of recurring runs whose time has come."""
-        for recurring in list(self.recurring_runs.values()):
-            while recurring.status == "ENABLED" and (slot := self._due(recurring)) is not None:
-                self.last_triggered[recurring.recurring_run_id] = slot
-                self._start_scheduled(recurring, slot)
+        """Let the runs end whose time has come."""
+        for run_id, (at, state) in list(self._ends.items()):
+            if at <= self._now():
+                del self._ends[run_id]
+                self.set_state(run_id, state)
 
-    def _due(self, recurring: Any) -> datetime | None:
-        from cronsim import CronSim
+    def _now(self) -> datetime:
+        return self.clock().replace(microsecond=0)  # the API knows seconds
 
-        now, schedule = self.clock(), recurring.trigger.cron_schedule
-        start = (
-            self.last_triggered.get(recurring.recurring_run_id) or schedule.start_time or recurring.created_at
-        )
-        if schedule.start_time and schedule.start_time > start:
-            start = schedule.start_time
-        slots = CronSim(schedule.cron.replace("?", "*"), start.astimezone(UTC))
-        slot = next(slots)
-        if slot > now or self._active(recurring) >= int(recurring.max_concurrency or 1):
-            return None
-        while recurring.no_catchup and (later := next(slots)) <= now:
-            slot = later
-        return None if schedule.end_time and slot > schedule.end_time else slot
-
-    def _active(self, recurring: Any) -> int:
-        ours = recurring.recurring_run_id
-        return sum(run.recurring_run_id == ours and run.state in ACTIVE for run in self.runs.values())
-
-    def _start_scheduled(self, recurring: Any, slot: datetime) -> None:
-        number = next(self._count)
-        run = models.V2beta1Run(
-            experiment_id=recurring.experiment_id, display_name=f"{recurring.display_name}-{number}",
-            pipeline_version_reference=recurring.pipeline_version_reference,
-            runtime_config=recurring.runtime_config, service_account=recurring.service_account,
-        )  # fmt: skip
-        self._add_run(run, slot, recurring)
-
-    def _add_run(self, run: Any, slot: datetime | None = None, recurring: Any = None) -> Any:
-        run.run_id, run.created_at, run.storage_state = self._new_id(), self.clock(), "AVAILABLE"
-        run.scheduled_at = slot or run.created_at
-        run.recurring_run_id = recurring.recurring_run_id if recurring else None
-        given = (run.runtime_config.parameters if run.runtime_config else None) or {}
-        run.runtime_config = models.V2beta1RuntimeConfig(
-            parameters=_formatted(given, run.run_id, slot, run.created_at)
-        )
-        run.pipeline_version_reference = self._pinned(run.pipeline_version_reference)
+    def add_run(self, run: Any) -> Any:
+        """Take a run in, as if it had just been asked for."""
+        run.run_id, run.created_at, run.storage_state = self._new_id(), self._now(), "AVAILABLE"
+        run.scheduled_at = run.created_at
+        _one(self.experiments, run.experiment_id, "experiment")
+        run.runtime_config = run.runtime_config or models.V2beta1RuntimeConfig(parameters={})
         self._check_parameters(run)
-        run.experiment_id = run.experiment_id or self._default_experiment()
         self.runs[run.run_id] = run
         self.set_state(run.run_id, "PENDING")
         return run
 
-    def _pinned(self, reference: Any) -> Any:
-        """Return the reference with a version: an empty one means the newest created."""
-        if reference is None or not reference.pipeline_id:
-            raise Refused(400, "a pipeline spec or a pipeline version is needed")
-        if reference.pipeline_version_id:
-            if reference.pipeline_version_id not in self.versions:
-                raise Refused(404, f"pipeline version {reference.pipeline_version_id} not found")
-            return reference
-        own = [v for v in self.versions.values() if v.pipeline_id == reference.pipeline_id]
-        if not own:
-            raise Refused(404, f"pipeline {reference.pipeline_id} has no version")
-        return models.V2beta1PipelineVersionReference(
-            pipeline_id=reference.pipeline_id, pipeline_version_id=own[-1].pipeline_version_id
-        )
-
     def _check_parameters(self, run: Any) -> None:
         """Refuse a parameter that the pipeline does not have, and the absence of one that it needs."""
-        spec = self.versions[run.pipeline_version_reference.pipeline_version_id].pipeline_spec
+        reference = run.pipeline_version_reference
+        if reference is None or not reference.pipeline_version_id:  # Kubeflow would take the newest created
+            raise Refused(400, "every run here names its version")
+        spec = _one(self.versions, reference.pipeline_version_id, "pipeline version").pipeline_spec
         spec = spec.get("pipeline_spec", spec)
         inputs = spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
         given = run.runtime_config.parameters
@@ -216,19 +234,28 @@ class KfpBackend:
         for method, pattern, act in _ROUTES:
             if method == request.method and (found := pattern.fullmatch(request.path)):
                 try:
+                    self.tick()
+                    self._check_token(request)
                     self._check_place(request)
                     answer = act(self, request, *map(unquote, found.groups()))
                 except Refused as refused:
                     return refused.status, _error(refused.status, str(refused))
                 if request.changes:
                     self.log.append(request)
-                return 200, _client.sanitize_for_serialization(answer)
+                return 200, answer if isinstance(answer, str) else _client.sanitize_for_serialization(answer)
         return 404, _error(404, f"no such method: {request.method} {request.path}")
+
+    def _check_token(self, request: Request) -> None:
+        """Health and logs ask for nobody's name: whoever reaches the port reads any run's log."""
+        asked = self.token and not request.path.endswith(("/log", "/healthz"))
+        if asked and request.token != f"Bearer {self.token}":
+            missing = "Request header error: there is no user identity header."
+            raise Refused(401, f"Failed to authorize the request: UnauthenticatedError: {missing}: {missing}")
 
     def _check_place(self, request: Request) -> None:
         """Refuse what a multi-user installation refuses: a call that says nothing of a namespace, or another one."""
         if not self.namespace or not re.fullmatch(
-            "/(experiments|pipelines(/upload|/names/[^/]+)?|runs|recurringruns)", request.path
+            "/(experiments|pipelines(/names/[^/]+)?|runs|recurringruns)", request.path
         ):
             return  # the rest names something that lies in a namespace
         body = request.body if isinstance(request.body, dict) else {}
@@ -239,34 +266,11 @@ class KfpBackend:
         if not given:
             raise Refused(400, "a resource cannot have an empty namespace in multi-user mode")
         if given != self.namespace:
-            raise Refused(403, f"no access to namespace {given}")
+            told = recorded_error("other namespace")
+            raise Refused(403, told.replace("namespace kubeflow", f"namespace {given}"))
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=next(self._count)))
-
-    def _default_experiment(self) -> str:
-        for known in self.experiments.values():
-            if known.display_name == "Default":
-                return str(known.experiment_id)
-        return str(self._add_experiment(models.V2beta1Experiment(display_name="Default")).experiment_id)
-
-    def _add_experiment(self, given: Any) -> Any:
-        given.experiment_id, given.created_at = self._new_id(), self.clock()
-        given.storage_state = "AVAILABLE"
-        self.experiments[given.experiment_id] = given
-        return given
-
-    def _add_pipeline(self, name: str, display_name: str, description: str, namespace: str) -> Any:
-        if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name):
-            raise Refused(400, f"pipeline's name must be a DNS subdomain: {name}")
-        if any((p.name, p.namespace) == (name, namespace or None) for p in self.pipelines.values()):
-            raise Refused(409, f"already exist error: a pipeline named {name}")
-        pipeline = models.V2beta1Pipeline(
-            pipeline_id=self._new_id(), name=name, display_name=display_name or name, description=description or None,
-            namespace=namespace or None, created_at=self.clock(),
-        )  # fmt: skip
-        self.pipelines[pipeline.pipeline_id] = pipeline
-        return pipeline
 
     def _add_version(self, pipeline_id: str, query: dict[str, str], name: str, content: bytes) -> Any:
         _one(self.pipelines, pipeline_id, "pipeline")
@@ -275,7 +279,7 @@ class KfpBackend:
         version = models.V2beta1PipelineVersion(
             pipeline_id=pipeline_id, pipeline_version_id=self._new_id(), name=name,
             display_name=query.get("display_name") or name, description=query.get("description"),
-            created_at=self.clock(), pipeline_spec=_read_spec(content),
+            created_at=self._now(), pipeline_spec=_read_spec(content),
         )  # fmt: skip
         self.versions[version.pipeline_version_id] = version
         return version
@@ -294,31 +298,46 @@ def _read_spec(content: bytes) -> Any:
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 
 
-def _formatted(value: Any, run_id: str, slot: datetime | None, now: datetime) -> Any:
-    """Replace KFP's macros in strings; in a run that no schedule started only those of the run."""
-    if isinstance(value, dict):
-        return {key: _formatted(inner, run_id, slot, now) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_formatted(inner, run_id, slot, now) for inner in value]
-    if not isinstance(value, str):
-        return value
+def _tasks(run: Any, steps: Mapping[str, str | None]) -> tuple[list[Any], dict[str, str]]:
+    """Return a run's task details and the pods of its steps.
 
-    def substitute(match: re.Match[str]) -> str:
-        name, _, layout = match[1].partition(".")
-        if name == "RunUUID":
-            return run_id
-        moment = {"ScheduledTime": slot, "CurrentTime": now}.get(name)
-        return match[0] if moment is None else _go_format(moment, layout or "20060102150405")
+    A step S is seven nodes of Argo: S-driver, S-driver(0), S, S(0), executor, executor(0), of which the last is a pod
+    with the step's container. A task names the nodes under it, not its own.
+    """
+    made, pods, numbers = [], {}, itertools.count(1_000_000_000)
+    at = run.created_at
 
-    return re.sub(r"\[\[(.*?)\]\]", substitute, value)
+    def add(name: str, history: list[str | None], seconds: int, children: int = 0) -> list[str]:
+        nodes = [f"retrain-{run.run_id[-5:]}-{next(numbers)}" for _ in range(children)]
+        ended = history[-1] not in ACTIVE
+        made.append(models.V2beta1PipelineTaskDetail(
+            run_id=run.run_id, task_id=str(uuid.UUID(int=next(numbers))), display_name=name, create_time=run.created_at,
+            start_time=at, end_time=at + timedelta(seconds=seconds) if ended else None, state=history[-1],
+            state_history=[models.V2beta1RuntimeStatus(update_time=at, state=state) for state in history],
+            child_tasks=[models.PipelineTaskDetailChildTask(pod_name=node) for node in nodes] or None,
+        ))  # fmt: skip
+        return nodes
 
-
-def _go_format(moment: datetime, layout: str) -> str:
-    """Format with a layout of Go's time package, as far as digits go."""
-    codes = {"2006": "%Y", "01": "%m", "02": "%d", "15": "%H", "04": "%M", "05": "%S"}
-    return re.sub(
-        "2006|01|02|15|04|05", lambda match: moment.astimezone(UTC).strftime(codes[match[0]]), layout
-    )
+    for step, state in steps.items():
+        if state is None:
+            add(f"{step}-driver", [None], 0, 1)
+            add(step, [None], 0, 1)
+            continue
+        add(f"{step}-driver", ["RUNNING", "SUCCEEDED"], 10, 1)
+        add(f"{step}-driver(0)", ["PENDING", "SUCCEEDED"], 5, 1)
+        at += timedelta(seconds=10)
+        if state == "CACHED":
+            for name in (step, f"{step}(0)"):
+                add(name, ["SUCCEEDED"], 0, 1)
+            add("executor", ["SKIPPED"], 0)
+            continue
+        shown: list[str | None] = ["RUNNING"] if state in ACTIVE else ["RUNNING", state]
+        for name in (step, f"{step}(0)"):
+            add(name, shown, 20, 1)
+        (pods[step],) = add("executor", shown, 20, 1)
+        add("executor(0)", ["PENDING"] if state == "PENDING" else ["PENDING", *shown], 10)
+        at += timedelta(seconds=20)
+    return made, pods
 
 
 def _error(status: int, message: str) -> dict[str, Any]:
@@ -331,9 +350,13 @@ def _read(body: Any, model: type) -> Any:
         raise Refused(400, "a JSON object is expected")
     _check_fields(body, model)
     try:
-        return _client._ApiClient__deserialize(body, model)
+        return _model(json.dumps(body), model)
     except (ValueError, TypeError, AttributeError) as error:
         raise Refused(400, f"invalid {model.__name__}: {error}") from None
+
+
+def _model(text: str | bytes, model: type) -> Any:
+    return _client._ApiClient__deserialize(json.loads(text), model)
 
 
 def _check_fields(body: dict[str, Any], model: Any) -> None:
@@ -354,52 +377,59 @@ def _check_fields(body: dict[str, Any], model: Any) -> None:
 
 
 def _one(known: dict[str, Any], name: str, what: str) -> Any:
-    if name not in known:
-        raise Refused(404, f"{what} {name} not found")
-    return known[name]
+    if name in known:
+        return known[name]
+    kinds = {"recurring run": "recurring missing", "pipeline": "pipeline by name missing"}
+    text = recorded_error(kinds.get(what, "run missing"))
+    raise Refused(404, re.sub("0{8}-0{4}-0{4}-0{4}-0{12}|nosuch", name, text))
 
 
 def _page(request: Request, objects: list[Any], response: type, name: str) -> Any:
-    """Return one page of what the filter lets through, oldest first."""
+    """Return one page of what the filter lets through, oldest first; of one second's in the order of their ids."""
     chosen = _filtered(objects, request.query.get("filter"))
     field_name, _, direction = request.query.get("sort_by", "created_at").partition(" ")
-    chosen = sorted(chosen, key=lambda one: str(getattr(one, field_name)), reverse=direction == "desc")
+    chosen = sorted(
+        chosen, key=lambda one: (str(getattr(one, field_name)), _identity(one)), reverse=direction == "desc"
+    )
+    if not chosen:
+        return {}
     start, size = int(request.query.get("page_token") or 0), int(request.query.get("page_size") or 20)
     following = str(start + size) if start + size < len(chosen) else None
-    return response(**{
-        name: chosen[start : start + size] or None, "total_size": len(chosen), "next_page_token": following
-    })  # fmt: skip
+    return response(
+        **{name: chosen[start : start + size], "total_size": len(chosen), "next_page_token": following}
+    )
+
+
+def _identity(one: Any) -> str:
+    names = ("run_id", "recurring_run_id", "pipeline_version_id", "pipeline_id", "experiment_id")
+    return next(str(getattr(one, name)) for name in names if getattr(one, name, None))
 
 
 def _filtered(objects: list[Any], text: str | None) -> list[Any]:
     predicates = json.loads(unquote(text)).get("predicates", []) if text else []
-    for predicate in predicates:
-        objects = [one for one in objects if _holds(one, predicate)]
-    return objects
+    return [one for one in objects if all(_holds(one, predicate) for predicate in predicates)]
 
 
 def _holds(one: Any, predicate: dict[str, Any]) -> bool:
-    key = predicate["key"]
+    """Return whether one passes; K26 says which fields and operations work."""
+    key, operation = predicate["key"], predicate["operation"]
+    if key not in _FILTERS:
+        raise Refused(400, recorded_error("filter field").replace("pipeline_version_id", key))
     value = getattr(one, "display_name" if key == "name" and not hasattr(one, "name") else key)
-    wanted = predicate.get("string_value", predicate.get("stringValue"))
-    operation = predicate["operation"]
+    if operation == "IN":
+        return value in predicate["string_values"]["values"]
+    if operation == "IS_SUBSTRING" and key == "display_name":
+        return predicate["string_value"] in (value or "")
+    if operation == "GREATER_THAN" and key in ("created_at", "scheduled_at"):
+        return bool(value > datetime.fromisoformat(predicate["timestamp_value"]))
     if operation in ("EQUALS", 1):
-        return bool(value == wanted)
-    if operation in ("NOT_EQUALS", 2):
-        return bool(value != wanted)
-    if operation in ("IS_SUBSTRING", 9):
-        return wanted in (value or "")
-    raise Refused(400, f"operation {operation} is not supported here")
+        return bool(value == predicate["string_value"])
+    raise Refused(400, f"operation {operation} of {key} was not recorded")
 
 
-def _namespaced(request: Request, objects: Iterator[Any] | list[Any]) -> list[Any]:
-    wanted = request.query.get("namespace")
-    return [one for one in objects if not wanted or one.namespace in (wanted, None)]
-
-
-def _in_experiment(request: Request, objects: Any) -> list[Any]:
-    wanted = request.query.get("experiment_id")
-    return [one for one in objects if not wanted or one.experiment_id == wanted]
+def _of(request: Request, field_name: str, objects: Any) -> list[Any]:
+    wanted = request.query.get(field_name)
+    return [one for one in objects if not wanted or getattr(one, field_name) in (wanted, None)]
 
 
 def _create_experiment(backend: KfpBackend, request: Request) -> Any:
@@ -411,25 +441,21 @@ def _create_experiment(backend: KfpBackend, request: Request) -> Any:
         for e in backend.experiments.values()
     ):
         raise Refused(409, f"already exist error: an experiment named {given.display_name}")
-    return backend._add_experiment(given)
+    given.experiment_id, given.created_at = backend._new_id(), backend._now()
+    given.storage_state = "AVAILABLE"
+    backend.experiments[given.experiment_id] = given
+    return given
 
 
 def _create_pipeline(backend: KfpBackend, request: Request) -> Any:
     given = _read(request.body, models.V2beta1Pipeline)
-    return backend._add_pipeline(
-        given.name or given.display_name, given.display_name, given.description, given.namespace
-    )
-
-
-def _upload_pipeline(backend: KfpBackend, request: Request) -> Any:
-    _read_spec(request.body)
-    query = request.query
-    name = query.get("name") or query.get("display_name", "")
-    pipeline = backend._add_pipeline(
-        name, query.get("display_name", ""), query.get("description", ""), query.get("namespace", "")
-    )
-    backend._add_version(pipeline.pipeline_id, query, name, request.body)
-    return pipeline
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", given.name):
+        raise Refused(400, f"pipeline's name must be a DNS subdomain: {given.name}")
+    if any((p.name, p.namespace) == (given.name, given.namespace) for p in backend.pipelines.values()):
+        raise Refused(409, f"already exist error: a pipeline named {given.name}")
+    given.pipeline_id, given.created_at = backend._new_id(), backend._now()
+    backend.pipelines[given.pipeline_id] = given
+    return given
 
 
 def _upload_version(backend: KfpBackend, request: Request) -> Any:
@@ -438,18 +464,10 @@ def _upload_version(backend: KfpBackend, request: Request) -> Any:
 
 
 def _pipeline_by_name(backend: KfpBackend, request: Request, name: str) -> Any:
-    for pipeline in _namespaced(request, list(backend.pipelines.values())):
+    for pipeline in _of(request, "namespace", backend.pipelines.values()):
         if pipeline.name == name:
             return pipeline
-    raise Refused(404, f"pipeline {name} not found")
-
-
-def _delete_pipeline(backend: KfpBackend, request: Request, pipeline_id: str) -> Any:
-    _one(backend.pipelines, pipeline_id, "pipeline")
-    if any(v.pipeline_id == pipeline_id for v in backend.versions.values()):
-        raise Refused(400, "the pipeline has versions")
-    del backend.pipelines[pipeline_id]
-    return {}
+    return _one({}, name, "pipeline")
 
 
 def _delete_version(backend: KfpBackend, request: Request, pipeline_id: str, version_id: str) -> Any:
@@ -459,27 +477,40 @@ def _delete_version(backend: KfpBackend, request: Request, pipeline_id: str, ver
 
 
 def _create_run(backend: KfpBackend, request: Request) -> Any:
+    """The same twice makes two runs of one name (K15)."""
     given = _read(request.body, models.V2beta1Run)
     if not given.display_name:
         raise Refused(400, "the run's name is empty")
-    if given.experiment_id:
-        _one(backend.experiments, given.experiment_id, "experiment")
-    return backend._add_run(given)
+    return backend.add_run(given)
 
 
 def _terminate_run(backend: KfpBackend, request: Request, run_id: str) -> Any:
-    run = _one(backend.runs, run_id, "run")
-    if run.state in ACTIVE:
-        backend.set_state(run_id, "CANCELED")
+    if _one(backend.runs, run_id, "run").state in ACTIVE:
+        backend.set_state(run_id, "CANCELING")
+        if run_id in backend.ghosts:
+            raise Refused(500, f"Failed to terminate a run: workflow of run {run_id} not found")
+        backend.end_later(run_id, "FAILED", TERMINATION)
     return {}
 
 
-def _archive_run(storage: str) -> Callable[..., Any]:
-    def act(backend: KfpBackend, request: Request, run_id: str) -> Any:
-        _one(backend.runs, run_id, "run").storage_state = storage
-        return {}
+def _retry_run(backend: KfpBackend, request: Request, run_id: str) -> Any:
+    """Its exit handler does not run again (K14)."""
+    if _one(backend.runs, run_id, "run").state != "FAILED" or run_id in backend.ghosts:
+        raise Refused(400, f"Failed to retry a run: run {run_id} has not failed")
+    backend.set_state(run_id, "RUNNING")
+    return {}
 
-    return act
+
+def _read_log(backend: KfpBackend, request: Request, run_id: str, node: str) -> str:
+    """Whoever reaches the port may read (K5)."""
+    if (run_id, node) not in backend.logs:
+        raise Refused(500, f"failed to read the log of {node}")
+    return backend.logs[run_id, node]
+
+
+def _archive_run(backend: KfpBackend, request: Request, run_id: str) -> Any:
+    _one(backend.runs, run_id, "run").storage_state = "ARCHIVED"
+    return {}
 
 
 def _delete_run(backend: KfpBackend, request: Request, run_id: str) -> Any:
@@ -488,54 +519,20 @@ def _delete_run(backend: KfpBackend, request: Request, run_id: str) -> Any:
     return {}
 
 
-def _create_recurring(backend: KfpBackend, request: Request) -> Any:
-    given = _read(request.body, models.V2beta1RecurringRun)
-    if not given.display_name:
-        raise Refused(400, "the recurring run's name is empty")
-    _one(backend.experiments, given.experiment_id, "experiment")
-    if not given.trigger or not given.trigger.cron_schedule:
-        raise Refused(400, "a cron schedule is needed")  # the periodic kind is not followed here
-    _check_cron(given.trigger.cron_schedule.cron)
-    if not 1 <= int(given.max_concurrency or 0) <= 10:
-        raise Refused(400, f"max_concurrency {given.max_concurrency} out of range: 1 to 10")
-    backend._pinned(given.pipeline_version_reference)  # it must exist; an empty one stays empty
-    given.recurring_run_id, given.created_at = backend._new_id(), backend.clock()
-    given.updated_at = given.created_at
-    given.status = "ENABLED" if given.mode == "ENABLE" else "DISABLED"
-    backend.recurring_runs[given.recurring_run_id] = given
-    return given
-
-
-def _check_cron(text: str) -> None:
-    """Refuse what github.com/robfig/cron v1 refuses: other than 6 fields, Sunday as 7, L and #."""
-    from cronsim import CronSim, CronSimError
-
-    fields = (text or "").split()
-    if len(fields) != 6 or re.search(r"[L#W7]", fields[5]) or re.search("[LW]", fields[3]):
-        raise Refused(400, f"the cron schedule is invalid: {text!r}")
-    try:
-        CronSim(text.replace("?", "*"), datetime(2026, 1, 1, tzinfo=UTC))
-    except CronSimError as error:
-        raise Refused(400, f"the cron schedule is invalid: {error}") from None
-
-
-def _switch_recurring(mode: str, status: str) -> Callable[..., Any]:
-    def act(backend: KfpBackend, request: Request, recurring_run_id: str) -> Any:
-        recurring = _one(backend.recurring_runs, recurring_run_id, "recurring run")
-        recurring.mode, recurring.status, recurring.updated_at = mode, status, backend.clock()
-        return {}
-
-    return act
-
-
-def _delete_recurring(backend: KfpBackend, request: Request, recurring_run_id: str) -> Any:
-    _one(backend.recurring_runs, recurring_run_id, "recurring run")
-    del backend.recurring_runs[recurring_run_id]
+def _pause_recurring(backend: KfpBackend, request: Request, recurring_run_id: str) -> Any:
+    recurring = _one(backend.recurring_runs, recurring_run_id, "recurring run")
+    recurring.mode, recurring.status = "DISABLE", "DISABLED"
     return {}
 
 
-def _getter(name: str, what: str, position: int = 0) -> Callable[..., Any]:
-    return lambda backend, request, *ids: _one(getattr(backend, name), ids[position], what)
+def _delete_recurring(backend: KfpBackend, request: Request, recurring_run_id: str) -> Any:
+    """Its workflows go with it, also those at work: ghosts stay (K21)."""
+    _one(backend.recurring_runs, recurring_run_id, "recurring run")
+    del backend.recurring_runs[recurring_run_id]
+    for run in backend.runs.values():
+        if run.recurring_run_id == recurring_run_id and run.state in ACTIVE:
+            backend.lose(run.run_id)
+    return {}
 
 
 def _list(response: type, name: str, choose: Callable[..., list[Any]]) -> Callable[..., Any]:
@@ -546,45 +543,38 @@ _ID = "([^/:]+)"
 _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = [
     (method, re.compile(path), act)
     for method, path, act in (
-        ("GET", "/healthz", lambda b, r: models.V2beta1GetHealthzResponse(multi_user=bool(b.namespace))),
+        ("GET", "/healthz", lambda b, r: {
+            "tag_name": b.version, "multi_user": bool(b.namespace), "pipeline_store": "kubernetes"
+        }),
+        ("GET", f"/apis/v1alpha1/runs/{_ID}/nodes/{_ID}/log", _read_log),
         ("POST", "/experiments", _create_experiment),
         ("GET", "/experiments", _list(
-            models.V2beta1ListExperimentsResponse, "experiments", lambda b, r: _namespaced(r, b.experiments.values())
+            models.V2beta1ListExperimentsResponse, "experiments",
+            lambda b, r: _of(r, "namespace", b.experiments.values()),
         )),
-        ("GET", f"/experiments/{_ID}", _getter("experiments", "experiment")),
         ("POST", "/pipelines", _create_pipeline),
-        ("POST", "/pipelines/upload", _upload_pipeline),
         ("POST", "/pipelines/upload_version", _upload_version),
-        ("GET", "/pipelines", _list(
-            models.V2beta1ListPipelinesResponse, "pipelines", lambda b, r: _namespaced(r, b.pipelines.values())
-        )),
         ("GET", f"/pipelines/names/{_ID}", _pipeline_by_name),
-        ("GET", f"/pipelines/{_ID}", _getter("pipelines", "pipeline")),
-        ("DELETE", f"/pipelines/{_ID}", _delete_pipeline),
         ("GET", f"/pipelines/{_ID}/versions", _list(
             models.V2beta1ListPipelineVersionsResponse, "pipeline_versions",
             lambda b, r, pipeline: [v for v in b.versions.values() if v.pipeline_id == pipeline],
         )),
-        ("GET", f"/pipelines/{_ID}/versions/{_ID}", _getter("versions", "pipeline version", 1)),
         ("DELETE", f"/pipelines/{_ID}/versions/{_ID}", _delete_version),
         ("POST", "/runs", _create_run),
         ("GET", "/runs", _list(
-            models.V2beta1ListRunsResponse, "runs", lambda b, r: _in_experiment(r, b.runs.values())
+            models.V2beta1ListRunsResponse, "runs", lambda b, r: _of(r, "experiment_id", b.runs.values())
         )),
-        ("GET", f"/runs/{_ID}", _getter("runs", "run")),
+        ("GET", f"/runs/{_ID}", lambda b, r, run_id: _one(b.runs, run_id, "run")),
         ("DELETE", f"/runs/{_ID}", _delete_run),
         ("POST", f"/runs/{_ID}:terminate", _terminate_run),
-        ("POST", f"/runs/{_ID}:archive", _archive_run("ARCHIVED")),
-        ("POST", f"/runs/{_ID}:unarchive", _archive_run("AVAILABLE")),
-        ("POST", "/recurringruns", _create_recurring),
+        ("POST", f"/runs/{_ID}:retry", _retry_run),
+        ("POST", f"/runs/{_ID}:archive", _archive_run),
         ("GET", "/recurringruns", _list(
             models.V2beta1ListRecurringRunsResponse, "recurring_runs",
-            lambda b, r: _in_experiment(r, b.recurring_runs.values()),
+            lambda b, r: _of(r, "experiment_id", b.recurring_runs.values()),
         )),
-        ("GET", f"/recurringruns/{_ID}", _getter("recurring_runs", "recurring run")),
         ("DELETE", f"/recurringruns/{_ID}", _delete_recurring),
-        ("POST", f"/recurringruns/{_ID}:enable", _switch_recurring("ENABLE", "ENABLED")),
-        ("POST", f"/recurringruns/{_ID}:disable", _switch_recurring("DISABLE", "DISABLED")),
+        ("POST", f"/recurringruns/{_ID}:disable", _pause_recurring),
     )
 ]  # fmt: skip
 
@@ -596,26 +586,21 @@ class InProcess:
         self._backend = backend
 
     def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        query_params: Any = None,
-        body: Any = None,
-        post_params: Any = None,
-        **_: Any,
-    ) -> Any:
+        self, method: str, url: str, *, query_params: Any = None, headers: Any = None, body: Any = None,
+        post_params: Any = None, **_: Any,
+    ) -> Any:  # fmt: skip
         if post_params:
             body = next(value[1] for name, value in post_params if name == "uploadfile")
         else:
             body = json.loads(json.dumps(body))
         path = urlsplit(url).path.removeprefix(PREFIX)
         query = {key: str(value) for key, value in query_params or []}
+        token = (headers or {}).get("authorization", "")
         try:
-            status, answer = self._backend.handle(Request(method.upper(), path, query, body))
+            status, answer = self._backend.handle(Request(method.upper(), path, query, body, token))
         except Dropped:
             raise urllib3.exceptions.ProtocolError("connection closed without an answer") from None
-        response = _Response(status, json.dumps(answer).encode())
+        response = _Response(status, *_encoded(answer))
         if status != 200:
             raise kfp_server_api.ApiException(http_resp=response)
         return response
@@ -626,17 +611,26 @@ class InProcess:
         return lambda url, **arguments: self.request(name, url, **arguments)
 
 
+def _encoded(answer: Any) -> tuple[bytes, str]:
+    return (
+        (answer.encode(), "text/plain")
+        if isinstance(answer, str)
+        else (json.dumps(answer).encode(), "application/json")
+    )
+
+
 @dataclass
 class _Response:
     status: int
     data: Any
+    kind: str
     reason: str = ""
 
     def getheader(self, name: str, default: Any = None) -> Any:
-        return "application/json" if name.lower() == "content-type" else default
+        return self.kind if name.lower() == "content-type" else default
 
     def getheaders(self) -> dict[str, str]:
-        return {"content-type": "application/json"}
+        return {"content-type": self.kind}
 
 
 @contextmanager
@@ -681,7 +675,7 @@ def serve(backend: KfpBackend) -> Iterator[str]:
                     status, answer = backend.handle(
                         Request(
                             self.command, url.path.removeprefix("/pipeline").removeprefix(PREFIX),
-                            dict(parse_qsl(url.query)), body,
+                            dict(parse_qsl(url.query)), body, self.headers.get("Authorization", ""),
                         )
                     )  # fmt: skip
             except Dropped:
@@ -689,9 +683,9 @@ def serve(backend: KfpBackend) -> Iterator[str]:
                 return
             except ValueError as error:
                 status, answer = 400, _error(400, f"not JSON: {error}")
-            data = json.dumps(answer).encode()
+            data, kind = _encoded(answer)
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

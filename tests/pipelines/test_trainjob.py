@@ -112,7 +112,7 @@ def test_a_job_is_made_followed_and_done(
 ) -> None:
     launcher = Launcher(url)
     name = attempt(backend, 0)
-    backend.suspend(name)
+    backend.queue(name)
     while not any("waits in the queue graftline" in line for line in launcher.said):
         time.sleep(0.01)
     backend.start(name)
@@ -432,6 +432,56 @@ def test_an_api_server_that_stays_away_is_one_line(url: str, monkeypatch: pytest
         Launcher("http://127.0.0.1:9").end()
 
 
+# As recorded
+
+
+PACE = 0.02
+"""Seconds for each second of a recording."""
+
+
+def said_while_replayed(
+    recording: str, backend: Backend, url: str, *, pace: float = PACE, **budget: int
+) -> Launcher:
+    """Launch a job, play a recording of one to it, and have a second attempt succeed if there is one."""
+    launcher = Launcher(url, replace(JOB, pod=POD.model_copy(update={"retries": Retries(**budget)})))
+    backend.replay(recording, attempt(backend, 0), pace=pace)
+    return launcher
+
+
+@pytest.mark.parametrize("recording", ["trainjobs-3-pod-deleted-states", "trainjobs-6-drained-states"])
+@pytest.mark.parametrize("pace", [0.0, PACE], ids=["unseen", "seen"])
+def test_a_recorded_pod_loss_counts_as_a_pre_emption(
+    recording: str, pace: float, backend: Backend, url: str
+) -> None:
+    """K39, K43: all pods are gone before the job has failed, whether the launcher saw them end or not."""
+    launcher = said_while_replayed(recording, backend, url, pace=pace, preemptions=1)
+    name = attempt(backend, 1)
+    assert backend.jobs[name]["metadata"]["annotations"]["graftline.dev/preemptions"] == "1"
+    backend.start(name)
+    backend.end(name, [0, 0])
+    assert launcher.end() == 0
+    assert any(line.endswith("-0: pre-empted") for line in launcher.said)
+
+
+def test_a_recorded_pre_emption_by_kueue_goes_on_in_the_same_attempt(backend: Backend, url: str) -> None:
+    """K39: suspended, resumed, and no budget spent."""
+    launcher = said_while_replayed("trainjobs-6-preempted-resumed-states", backend, url)
+    name = replace(JOB, attempt=0).name
+    backend.replay("trainjobs-2-succeeded-states", name, until="00:22:23")
+    assert launcher.end() == 0, launcher.said
+    assert len(backend.created) == 1
+    told = [line.partition(": ")[2] for line in launcher.said]
+    assert "2 of 2 nodes run" in told[told.index("waits in the queue graftline") :]
+
+
+def test_a_recorded_deadline_ends_the_launch(backend: Backend, url: str) -> None:
+    """K43: the JobSet is deleted at once."""
+    launcher = said_while_replayed("trainjobs-5-deadline-states", backend, url, preemptions=3)
+    assert launcher.end() == 1
+    assert "DeadlineExceeded: TrainJob exceeded its active deadline" in launcher.said[-2]
+    assert len(backend.created) == 1
+
+
 # The manifest
 
 
@@ -560,11 +610,11 @@ def test_a_job_whose_node_is_taken_away_goes_on_and_makes_the_unbroken_output(
 
     watcher = threading.Thread(target=stop_when_training, daemon=True)
     watcher.start()
-    assert kubelet.run(name) == [75, 75], [pod.lines for pod in backend.pods.values()]
+    assert kubelet.run(name) == [75, 75], backend.logs
     shutil.rmtree(steps)
     name = attempt(backend, 1)
     kubelet = Kubelet(backend, COMMIT, tmp_path / "disks")
-    assert kubelet.run(name) == [0, 0], [pod.lines for pod in backend.pods.values()]
+    assert kubelet.run(name) == [0, 0], backend.logs
     _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 0, said
     assert "pretrain digits: going on from step " in said

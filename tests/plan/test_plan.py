@@ -255,7 +255,7 @@ def test_a_pools_price_follows_from_operations_its_peak_and_its_memory() -> None
 
 def test_the_shipped_profiles_are_complete_and_an_unknown_one_names_the_nearest() -> None:
     profiles = load_profiles()
-    assert list(profiles) == ["cpu", "gpu-l4-spot", "gpu-a100", "gpu-h100x8"]
+    assert list(profiles) == ["cpu", "dev", "gpu-l4-spot", "gpu-a100", "gpu-h100x8"]
     assert choose(profiles, None) == profiles
     assert list(choose(profiles, "gpu-a100")) == ["gpu-a100"]
     with pytest.raises(InputError, match="did you mean 'gpu-a100'") as caught:

@@ -48,15 +48,18 @@ def submit(
 
     The commit must be where the cluster clones from (`repository` in pipelines/settings.yaml). The same run is not
     started twice. A token for the server is read from $GRAFTLINE_KFP_TOKEN.
-    With --watch: 0 done, 3 the gate refused, 1 the run failed. Without: 0 once it is submitted.
+    With --watch it ends as the step that decided: 0 done, 2 bad input, 3 refused, 75 pre-empted, 1 anything else.
+    Without: 0 once it is submitted.
     """
     from dataclasses import replace
+    from datetime import timedelta
 
     from graftline.cli.assignments import parse_assignments
     from graftline.pipelines.compile import compiled
     from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.settings import load_settings
-    from graftline.pipelines.submit import Submission, exit_code
+    from graftline.pipelines.submit import Submission
+    from graftline.pipelines.waiting import why
     from graftline.profiles import parse_choices
 
     check_endpoint(endpoint)
@@ -69,16 +72,21 @@ def submit(
     settings = load_settings()
     with connect(endpoint) as client:
         api = KubeflowApi(client, namespace=settings.api_namespace, service_account=settings.service_account)
-        server = Submission(api, endpoint)
+        api.check_version()
+        server = Submission(
+            api, endpoint, pipeline.parameters["store"], why=lambda run_id: why(settings.namespace, run_id),
+            deadline=timedelta(hours=settings.deadline_hours),
+        )  # fmt: skip
         submitted = server.submit(pipeline, run)
         before = f"was submitted before: {submitted.before.lower()}; --again starts another"
         typer.echo(f"run       {run.name}, {before if submitted.before else 'submitted'}")
+        typer.echo(f"id        {submitted.id}")
         typer.echo(f"version   {pipeline.version}")
         typer.echo(f"link      {submitted.link}")
         if not watch:
             return
-        last = _show(server.follow(submitted.id, every))
-    raise typer.Exit(exit_code(last))
+        last = _show(server.follow(submitted, every), settings.namespace)
+    raise typer.Exit(last.exit_code)
 
 
 def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
@@ -108,20 +116,35 @@ def _user() -> str:
         return "unknown"
 
 
-def _show(looks: Iterable[Progress]) -> Progress:
-    """Print each step's state when it changes, and how the run ended; return the last look."""
+def _show(looks: Iterable[Progress], namespace: str) -> Progress:
+    """Print each step's state when it changes and why it failed, and how the run ended; return the last look."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    known: dict[str, str] = {}
-    last = None
+    console = Console(highlight=False, soft_wrap=True)
+    run, known, last = "", dict[str, str](), None
+
+    def tell(line: str) -> None:
+        console.print(f"          {line}", style="red", markup=False)
+
     for last in looks:
+        if run and last.run != run:
+            console.print(f"run       {last.run} does this work; following it")
+            known = {}
+        run = last.run
         for step, state in last.steps.items():
             if known.get(step) != state:
                 known[step] = state
-                console.print(f"{step:9} {state.lower()}")
+                console.print(f"{step:9} {state}")
+            if state == "failed" and step in last.said and f"why {step}" not in known:
+                known[f"why {step}"] = last.said[step].line
+                tell(f"{last.said[step].line} (exit code {last.said[step].code})")
+        if last.waits != "" and known.get("waits") != str(last.waits):
+            known["waits"] = str(last.waits)
+            hint = f"kubectl -n {namespace} describe pods -l pipeline/runid={run}"
+            tell(f"waits: {last.waits or f'Kubeflow does not say for what; see {hint}'}")
     assert last is not None  # a run that is there has a state
-    console.print(f"ended     [bold]{last.state.lower()}[/]")
-    if last.message:
-        console.print(last.message, style="red", markup=False)
+    assert last.end is not None
+    console.print(f"ended     [bold]{last.end.state.lower()}[/]")
+    if last.end.line and f"why {last.end.step}" not in known:
+        tell(last.end.line)
     return last
