@@ -25,7 +25,7 @@ PLURALS = {
     "ValidatingWebhookConfiguration": "validatingwebhookconfigurations", "LocalQueue": "localqueues",
     "MutatingWebhookConfiguration": "mutatingwebhookconfigurations", "ClusterQueue": "clusterqueues",
     "ResourceFlavor": "resourceflavors", "ClusterTrainingRuntime": "clustertrainingruntimes",
-    "NodePool": "nodepools",
+    "NodePool": "nodepools", "Workflow": "workflows", "TrainJob": "trainjobs", "PipelineVersion": "pipelineversions",
 }  # fmt: skip
 OBJECTS = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))(?:/namespaces/(?P<space>[^/]+)(?=/.))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?"
@@ -71,6 +71,8 @@ class Api:
     refuses: str = ""
     """Why the API refuses every new pod."""
     kubelet: Callable[[dict[str, Any]], dict[str, Any]] = lambda pod: ended()
+    logs: dict[str, str] = field(default_factory=dict)
+    """What pods have printed."""
     made: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
 
@@ -93,6 +95,8 @@ class Api:
             return {"gitVersion": self.version}
         if found := DISCOVERY.fullmatch(path):
             return self._discovery(found[1], found[2])
+        if path.endswith("/log"):
+            return self.logs.get(path.split("/")[-2], "")
         found = OBJECTS.fullmatch(path)
         if not found:
             raise Refused(404, f"no such path: {path}")
@@ -104,7 +108,7 @@ class Api:
     ) -> Any:
         plural, space, name = place
         if method == "POST":
-            return self._make(body)
+            return self._make(body, space)
         chosen = [
             each for each in self.objects
             if each["apiVersion"] == api and PLURALS[each["kind"]] == plural
@@ -120,7 +124,10 @@ class Api:
             self.deleted.append(name)
         return one
 
-    def _make(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _make(self, body: dict[str, Any], space: str) -> dict[str, Any]:
+        if body["kind"] != "Pod":
+            self.objects.append({**body, "metadata": {**body["metadata"], "namespace": space}})
+            return body
         if self.refuses:
             raise Refused(403, f'pods "{body["metadata"]["name"]}" is forbidden: {self.refuses}')
         pod = {**body, "spec": {**body["spec"], "nodeName": "node-1"}, "status": {"phase": "Pending"}}
@@ -177,7 +184,7 @@ def serve(api: Api) -> Iterator[str]:
             except Refused as refused:
                 status = refused.status
                 answer = {"kind": "Status", "code": status, "message": str(refused)}
-            data = json.dumps(answer).encode()
+            data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
             self.send_response_only(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))

@@ -187,7 +187,13 @@ WRONG: dict[str, tuple[Callable[[Api], object], str, str]] = {
         "nodes for", "untolerated taint",
     ),
     "flavour-with-a-taint-that-nodes-lack-K41": (
-        lambda api: node(api)["spec"].update(taints=[]), "flavours", "cpu has the taint graftline.dev/pool=cpu"
+        lambda api: (
+            node(api)["spec"].update(taints=[]),
+            flavour(api, "cpu").update(
+                nodeTaints=[{"key": "graftline.dev/pool", "value": "cpu", "effect": "NoSchedule"}]
+            ),
+        ),
+        "flavours", "cpu has the taint graftline.dev/pool=cpu",
     ),
     "flavour-not-tolerated-K41": (
         lambda api: (

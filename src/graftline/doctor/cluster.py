@@ -42,7 +42,7 @@ class Kubernetes:
     """The Kubernetes API. Every method raises RefusedError, and InputError if the API cannot be reached."""
 
     def __init__(self, api: ApiClient) -> None:
-        self._api = api
+        self.api = api
 
     def get(self, path: str, **query: str) -> Any:
         """Return the JSON at `path`; None if nothing is there."""
@@ -80,7 +80,7 @@ class Kubernetes:
         if body is not None:
             headers["Content-Type"] = f"application/{'merge-patch+' if method == 'PATCH' else ''}json"
         try:
-            return self._api.call_api(
+            return self.api.call_api(
                 path, method, query_params=list((query or {}).items()), header_params=headers, body=body,
                 response_type="object", auth_settings=["BearerToken"], _return_http_data_only=True,
                 _request_timeout=TIMEOUT,
@@ -89,7 +89,7 @@ class Kubernetes:
             raise RefusedError(error.status or 0, _message(error)) from None
         except (HTTPError, OSError, ValueError) as error:
             raise InputError(
-                "cluster", f"{self._api.configuration.host} does not answer ({one_line(error)})",
+                "cluster", f"{self.api.configuration.host} does not answer ({one_line(error)})",
                 fix="check kubectl's context: `kubectl version` must answer",
             ) from None  # fmt: skip
 
