@@ -17,22 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-HERE = Path(__file__).parent
-for folder in ("doctor", "pipelines", "store"):
-    sys.path.append(str(HERE.parent / folder))
-
 from cluster_api import Api
 from cluster_api import serve as serve_cluster
 from kfp_server import KfpBackend
 from kfp_server import serve as serve_kubeflow
-from servers import moto_endpoint, moto_url
 
 from graftline import runs
 from graftline.environment import ROOT
 from graftline.store import Store, open_store
 
-__all__ = ["moto_endpoint", "moto_url"]
+HERE = Path(__file__).parent
 STAGES = ("claim", "fetch", "validate", "pretrain", "finetune", "evaluate", "publish")
 
 
@@ -94,7 +88,7 @@ class Script(threading.Thread):
             self._end(run_id, "SUCCEEDED")
 
     def _train(self, run_id: str) -> None:
-        """A run that trains: its pod is there, is made again when it is lost, and goes on where there is a checkpoint."""
+        """A run that trains: its pod is made, again when it is lost, and goes on where there is a checkpoint."""
         name, store = f"pretrain-{run_id}", self._stores[run_id]
         if any(each["metadata"]["name"] == name for each in self.api.objects):
             return
@@ -200,7 +194,7 @@ def test_rows_pass_against_a_cluster_that_does_as_a_real_one_did(place: Place) -
 def test_a_row_that_does_not_hold_fails_and_its_followers_are_skipped(place: Place) -> None:
     """A refusal that is stored as a failure, as it was before steps left their word (K4)."""
     place.script.refused_as = "FAILED"
-    code, table = place.run(*only("release", "refusal", "three slots"), "--minutes", "4")
+    code, table = place.run(*only("release", "refusal", "three slots"), "--minutes", "6")
     assert code == 1
     assert table["release"]["state"] == "passed"
     assert table["refusal"]["state"] == "failed"
