@@ -64,7 +64,11 @@ def engine_state(run: Any, deadline: timedelta) -> runs.State:
     if run.state == "SUCCEEDED":
         return "SUCCEEDED"
     history = [status.state for status in run.state_history or ()]
-    if "CANCELING" in history[max((i for i, state in enumerate(history) if state == "RUNNING"), default=0) :]:
+    if (
+        run.state == "CANCELED"
+        or "CANCELING"
+        in history[max((i for i, state in enumerate(history) if state == "RUNNING"), default=0) :]
+    ):
         return "CANCELED"
     alone = history.count("RUNNING") == 1 and run.created_at and run.finished_at
     return "OVERDUE" if alone and run.finished_at - run.created_at >= deadline else "FAILED"

@@ -106,14 +106,15 @@ class KubeflowApi:
         self._pipelines = kfp_server_api.PipelineServiceApi(client)
         self._uploads = kfp_server_api.PipelineUploadServiceApi(client)
         self._runs = kfp_server_api.RunServiceApi(client)
-        self._recurring = kfp_server_api.RecurringRunServiceApi(client)
         self._experiments = kfp_server_api.ExperimentServiceApi(client)
         self._namespace, self._service_account, self._experiment = namespace, service_account, experiment
         self._experiment_id = ""
 
     def check_version(self) -> None:
         """Raise InputError if the server is older than LEAST_VERSION; one that does not say so is taken as it is."""
-        told = str(json.loads(self._get("/apis/v2beta1/healthz", is_json=True)).get("tag_name") or "")
+        health = self._get("/apis/v2beta1/healthz")
+        self._check_answer()
+        told = str(json.loads(health).get("tag_name") or "")
         found = re.match(r"v?(\d+)\.(\d+)", told)
         if found and (int(found[1]), int(found[2])) < LEAST_VERSION:
             raise InputError(
@@ -123,7 +124,7 @@ class KubeflowApi:
 
     def read_log(self, run_id: str, node: str) -> str:
         """Return what a pod of a run printed, also when pod and workflow are gone."""
-        return self._get(f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log", is_json=False)
+        return self._get(f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log")
 
     def find_experiment(self) -> str:
         """Return the experiment's id; "" if it is not there."""
@@ -217,79 +218,17 @@ class KubeflowApi:
         import kfp_server_api
 
         body = kfp_server_api.V2beta1Run(
-            display_name=name, description=description or None, **self._common(version, given)
-        )
-        return _id(self._call(self._runs.run_service_create_run, body), "run_id")
-
-    def list_recurring(self) -> Iterator[Any]:
-        """Yield the experiment's recurring runs."""
-        if experiment := self.find_experiment():
-            listed = self._recurring.recurring_run_service_list_recurring_runs
-            yield from self._pages(listed, "recurring_runs", experiment_id=experiment, **self._place())
-
-    def create_recurring(
-        self,
-        name: str,
-        version: Version,
-        given: Mapping[str, str],
-        *,
-        cron: str,
-        description: str,
-        **more: Any,
-    ) -> str:
-        """Make a recurring run, paused; return its id.
-
-        Args:
-            name: its name.
-            version: that its runs name.
-            given: their parameters.
-            cron: six fields.
-            description: for people.
-            **more: fields of `V2beta1RecurringRun`: `max_concurrency`, `no_catchup`.
-        """
-        import kfp_server_api
-
-        trigger = kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=cron))
-        body = kfp_server_api.V2beta1RecurringRun(
-            display_name=name, description=description, mode="DISABLE", trigger=trigger,
-            **self._common(version, given), **self._place(), **more,
+            display_name=name, description=description or None, experiment_id=self.ensure_experiment(),
+            service_account=self._service_account or None,
+            pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
+                pipeline_id=version.pipeline_id, pipeline_version_id=version.id
+            ),
+            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=dict(given)),
         )  # fmt: skip
-        made = self._call(self._recurring.recurring_run_service_create_recurring_run, body)
-        return _id(made, "recurring_run_id")
-
-    def switch_recurring(self, recurring_run_id: str, enable: bool) -> None:
-        """Unpause a recurring run or pause it; none that is gone."""
-        api = self._recurring
-        on, off = (
-            api.recurring_run_service_enable_recurring_run,
-            api.recurring_run_service_disable_recurring_run,
-        )
-        self._unless_gone(on if enable else off, recurring_run_id)
-
-    def delete_recurring(self, recurring_run_id: str) -> None:
-        """Delete a recurring run, if it is there; its past runs stay."""
-        self._unless_gone(self._recurring.recurring_run_service_delete_recurring_run, recurring_run_id)
+        return _id(self._call(self._runs.run_service_create_run, body), "run_id")
 
     def _place(self) -> dict[str, str]:
         return {"namespace": self._namespace} if self._namespace else {}
-
-    def _common(self, version: Version, given: Mapping[str, str]) -> dict[str, Any]:
-        """Return the fields that a run and a recurring run share."""
-        import kfp_server_api
-
-        return {
-            "experiment_id": self.ensure_experiment(),
-            "service_account": self._service_account or None,
-            "pipeline_version_reference": self._reference(version),
-            "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=dict(given)),
-        }
-
-    def _reference(self, version: Version) -> Any:
-        import kfp_server_api
-
-        return kfp_server_api.V2beta1PipelineVersionReference(
-            pipeline_id=version.pipeline_id, pipeline_version_id=version.id
-        )
 
     def _find_pipeline(self, name: str) -> str:
         by_name = self._pipelines.pipeline_service_get_pipeline_by_name
@@ -303,12 +242,6 @@ class KubeflowApi:
             listed, chosen = self._runs.run_service_list_runs, json.dumps({"predicates": [predicate]})
             yield from self._pages(listed, "runs", experiment_id=experiment, filter=chosen, **self._place())
 
-    def _unless_gone(self, request: Callable[..., Any], target: str) -> None:
-        try:
-            self._call(request, target)
-        except NotFoundError:  # another reconcile was quicker
-            return
-
     def _pages(self, request: Callable[..., Any], name: str, **arguments: Any) -> Iterator[Any]:
         """Yield what a list call returns, page by page."""
         token = ""
@@ -319,19 +252,25 @@ class KubeflowApi:
             if not token:
                 return
 
-    def _get(self, path: str, *, is_json: bool) -> str:
+    def _get(self, path: str) -> str:
         """Return what the published client has no method for, as text."""
         call, headers = self._client.call_api, {"Accept": "*/*"}
-        self._call(call, path, "GET", header_params=headers, auth_settings=["Bearer"], is_json=is_json)
+        self._ask(call, path, "GET", header_params=headers, auth_settings=["Bearer"])
         return str(self._client.last_response.data)
 
-    def _call(self, request: Callable[..., Any], *arguments: Any, is_json: bool = True, **named: Any) -> Any:
+    def _call(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Make a request whose answer is a JSON object."""
+        answer = self._ask(request, *arguments, **named)
+        self._check_answer()
+        return answer
+
+    def _ask(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Make a request; turn what goes wrong into our errors."""
         from kfp_server_api.exceptions import ApiException, OpenApiException
         from urllib3.exceptions import HTTPError
 
         try:
-            answer = request(*arguments, _request_timeout=TIMEOUT_SECONDS, **named)
+            return request(*arguments, _request_timeout=TIMEOUT_SECONDS, **named)
         except ApiException as error:
             text = f"{error.status} {_message(error)}"
             if error.status in (401, 403):
@@ -343,9 +282,6 @@ class KubeflowApi:
             raise BackendError(f"no answer: {_short(error)}") from None
         except (OpenApiException, ValueError) as error:
             raise BackendError(f"an answer that is not Kubeflow's: {_short(error)}") from None
-        if is_json:
-            self._check_answer()
-        return answer
 
     def _check_answer(self) -> None:
         """Raise BackendError unless the last answer was a JSON object.

@@ -40,6 +40,8 @@ _MARGIN_SECONDS = 600
 """So that the step itself, which says why, is first to find that a try takes too long."""
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _ENDPOINT = "AWS_ENDPOINT_URL"
+_REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""Clients differ in which one they read; boto3 reads the second."""
 
 
 def apply(task: Any, pod: Pod, launcher: Pod, settings: Settings) -> None:
@@ -138,5 +140,7 @@ def secure(task: Any, name: str, settings: Settings) -> None:
     kubernetes.use_field_path_as_env(task, "GRAFTLINE_RUN", f"metadata.labels['{RUN_LABEL}']")
     kubernetes.use_field_path_as_env(task, "GRAFTLINE_POD", "metadata.name")
     kubernetes.use_field_path_as_env(task, "GRAFTLINE_NODE", "spec.nodeName")
+    for variable in _REGION if settings.region else ():
+        task.set_env_variable(variable, settings.region)
     task.set_env_variable("GRAFTLINE_ENGINE", "kubeflow")
     task.set_env_variable("GRAFTLINE_IMAGE", digest(task.container_spec.image))

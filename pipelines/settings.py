@@ -20,6 +20,8 @@ class Settings(Params):
     """Where a cluster clones the data's pointers from; the versions' `codeSourceURL`."""
     store: str = Field(min_length=1)
     """Where releases live."""
+    region: str = ""
+    """Of the store; "" where its service has none."""
     namespace: str = "graftline"
     """Of the runs."""
     multi_user: bool = True

@@ -34,7 +34,8 @@ PATIENCE = 10
 """How many looks in a row may fail before following a run is given up; the run itself goes on."""
 WAITS_SECONDS = 60.0
 """After which a run in which nothing changes is asked what it waits for."""
-_ENDED = ("SUCCEEDED", "FAILED")
+_ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+"""Kubeflow 2.17 never uses the last two."""
 _STATUS = re.compile(r"exit status (\d+)")
 _KLOG = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ \S+\] ")
 """Begins the launcher's own lines."""
@@ -49,6 +50,8 @@ class Progress:
     """Of each step that the server tells of: running, succeeded, failed, CACHED or NEVER."""
     said: Mapping[str, runs.Attempt] = field(default_factory=dict)
     """What a step that failed says itself."""
+    pending: bool = False
+    """Whether a pod has not started."""
     waits: str | None = ""
     """Why nothing goes on; None if it cannot be told."""
     end: runs.End | None = None
@@ -158,7 +161,7 @@ class Submission:
             if progress.steps != before.steps:
                 since = time.monotonic()
             elif not progress.end and time.monotonic() - since >= WAITS_SECONDS:
-                progress, since = replace(progress, waits=self._why(run_id)), time.monotonic()
+                progress, since = self._asked(progress), time.monotonic()
             yield progress
             if progress.steps.get("claim") == "failed":
                 worker = self._holder(submitted.key)
@@ -169,6 +172,13 @@ class Submission:
                 return
             before = progress
             time.sleep(seconds)
+
+    def _asked(self, progress: Progress) -> Progress:
+        """Ask the cluster what a run waits for, and the store whether it has ended: of a ghost only that knows."""
+        waits = self._why(progress.run)
+        if waits is None and not progress.pending:
+            waits = ""
+        return replace(progress, waits=waits, end=self._closed(progress.run))
 
     def progress(self, run_id: str, before: Progress) -> Progress:
         """Return how far a run is, `before` having been known. Raises BackendError."""
@@ -185,7 +195,8 @@ class Submission:
         if over or set(failed) - set(said):
             said |= self._said(run_id, run, failed)
         end = self._end(run_id, run, said) if over else None
-        return Progress(run_id, steps, said, end=end)
+        pending = any(task.state == "PENDING" for task in _tasks(run))
+        return Progress(run_id, steps, said, pending, end=end)
 
     def _said(self, run_id: str, run: Any, failed: list[str]) -> dict[str, runs.Attempt]:
         """Return what steps said last, by step; of those that failed what their log says, if they left no word."""
@@ -224,7 +235,8 @@ class Submission:
         return ends[-1] if ends else None
 
     def _holder(self, key: str) -> str | None:
-        return self._read(lambda store: holder(store, key))
+        found: str | None = self._read(lambda store: holder(store, key))
+        return found
 
     def _read(self, ask: Callable[[Store], Any]) -> Any:
         """Return what the store says; None where it cannot be read: asked once, since retries take their time."""
@@ -273,10 +285,13 @@ def said_in(step: str, log: str) -> tuple[int, str]:
 
 
 def _task(run: Any, name: str) -> Any:
-    tasks = (run.run_details.task_details if run.run_details else None) or ()
-    return next((task for task in tasks if task.display_name == name), None)
+    return next((task for task in _tasks(run) if task.display_name == name), None)
 
 
 def _executor(run: Any, step: Any) -> Any:
-    tasks = [one for one in run.run_details.task_details if one.display_name == "executor"]
-    return next((one for one in tasks if one.start_time == step.start_time), None)
+    own = (one for one in _tasks(run) if one.display_name == "executor" and one.start_time == step.start_time)
+    return next(own, None)
+
+
+def _tasks(run: Any) -> list[Any]:
+    return (run.run_details.task_details if run.run_details else None) or []

@@ -1,58 +1,16 @@
-"""What should be there: recurring runs in the backend, and single runs of changes and of slots that are due."""
+"""What should have been started by now: runs of changes, and of slots that are due. The same for every engine."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from graftline.canonical import canonical_json
-from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError
-from graftline.pipelines.reconcile.cron import utc_cron
 from graftline.pipelines.reconcile.repository import Repository, Work
 from graftline.pipelines.reconcile.schedules import Schedule, due_slots, slot_name
-
-SCHEDULED = "[[ScheduledTime.20060102T150405Z]]"
-"""Kubeflow puts the slot in its place, in the form of `slot_name`."""
-
-
-@dataclass(frozen=True)
-class Recurring:
-    """A recurring run of the backend: Kubeflow starts its slots."""
-
-    schedule: str
-    work: Work
-    cron: str
-    """Six fields, in UTC."""
-    concurrency: int
-    catch_up: bool
-    paused: bool
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """What each of its runs is given. The key ends in the slot, which only the backend knows."""
-        key = f"{self.work.run_key('')[:32]}-{SCHEDULED}"
-        reason = {"kind": "schedule", "schedule": self.schedule, "slot": SCHEDULED}
-        return _given(self.work, key, reason)
-
-    @property
-    def identity(self) -> str:
-        """12 hex characters over all that a recurring run is made of: there is no way to change one in place.
-
-        `paused` is a part: a recurring run that was paused and goes on would run its last missed slot at once.
-        """
-        content = {
-            "version": self.work.version, "parameters": self.parameters, "cron": self.cron,
-            "concurrency": self.concurrency, "catch_up": self.catch_up, "paused": self.paused,
-        }  # fmt: skip
-        return sha256_bytes(canonical_json(content))[:12]
-
-    @property
-    def name(self) -> str:
-        return f"{self.schedule}.{self.identity}"
 
 
 @dataclass(frozen=True)
@@ -65,12 +23,12 @@ class OneRun:
     """`commit:<sha>`, `shift:<...>` or a slot's name."""
     reason: Mapping[str, Any] = field(hash=False)
     concurrency: int
+    due: datetime | None = None
+    """When its slot came; None for a change."""
 
     @property
     def key(self) -> str:
-        if ":" in self.slot:
-            return self.work.run_key(self.slot)
-        return f"{self.work.run_key('')[:32]}-{self.slot}"  # as Kubeflow's own scheduler writes it
+        return self.work.run_key(self.slot)
 
     @property
     def name(self) -> str:
@@ -91,7 +49,12 @@ class OneRun:
 
     @property
     def parameters(self) -> dict[str, str]:
-        return _given(self.work, self.key, self.reason)
+        """The pipeline's parameters (see runkey.plan_run)."""
+        own = {
+            "revision": self.work.revision, "data_digest": self.work.data_digest, "run_key": self.key,
+            "reason": json.dumps(dict(self.reason), sort_keys=True),
+        }  # fmt: skip
+        return dict(self.work.parameters) | own
 
 
 @dataclass(frozen=True)
@@ -107,78 +70,40 @@ class Unknown:
 class Desired:
     """All that a commit wants at a moment."""
 
-    recurring: tuple[Recurring, ...]
     runs: tuple[OneRun, ...]
     unknown: tuple[Unknown, ...] = ()
 
 
-_Wanted = TypeVar("_Wanted")
-
-
-def desired_on_kubeflow(repository: Repository, now: datetime) -> Desired:
-    """Return the recurring runs of all schedules, and the runs of changes of those that are not paused."""
-
-    def want(name: str, schedule: Schedule) -> tuple[Recurring | None, list[OneRun]]:
-        return _recurring(repository, name, schedule, now), _changes(repository, name, schedule)
-
-    wanted, unknown = _each(repository, want)
-    recurring = tuple(one for one, _ in wanted if one is not None)
-    return Desired(recurring, _unique(run for _, runs in wanted for run in runs), unknown)
-
-
-def desired_locally(repository: Repository, since: Mapping[str, datetime], now: datetime) -> Desired:
-    """Return the runs of changes and of due slots; nothing recurs, since no scheduler is there but this.
+def desired(repository: Repository, since: Mapping[str, datetime], now: datetime) -> Desired:
+    """Return the runs of changes and of due slots; one task that cannot be told stops no other's schedules.
 
     Args:
         repository: the commit.
         since: by schedule the moment from which its slots count; a schedule that is new counts from now on.
         now: the time, with a zone.
     """
-
-    def want(name: str, schedule: Schedule) -> tuple[list[OneRun], list[OneRun]]:
-        due = [] if schedule.paused else due_slots(schedule, since.get(name, now), now)
-        return _changes(repository, name, schedule), [
-            OneRun(
-                name, repository.work(name), slot_name(slot), _slot_reason(name, slot), schedule.concurrency
-            )
-            for slot in due
-        ]
-
-    wanted, unknown = _each(repository, want)
-    changes, slots = ([run for both in wanted for run in both[part]] for part in (0, 1))
-    return Desired((), _unique([*changes, *slots]), unknown)
-
-
-def _each(
-    repository: Repository, want: Callable[[str, Schedule], _Wanted]
-) -> tuple[list[_Wanted], tuple[Unknown, ...]]:
-    """Return what each schedule wants, by name, and those that failed to tell: one task stops no other's schedules."""
-    wanted, unknown = [], []
+    runs, unknown = list[OneRun](), list[Unknown]()
     for name, schedule in sorted(repository.schedules.items()):
+        if schedule.paused:
+            continue
         try:
-            wanted.append(want(name, schedule))
+            runs += _wanted(repository, name, schedule, due_slots(schedule, since.get(name, now), now))
         except GraftlineError as error:
             unknown.append(Unknown(name, str(error)))
-    return wanted, tuple(unknown)
+    return Desired(tuple(runs), tuple(unknown))
 
 
-def _recurring(repository: Repository, name: str, schedule: Schedule, now: datetime) -> Recurring | None:
-    cron = utc_cron(schedule, now)
-    if cron is None:
-        return None
-    work = repository.work(name)
-    return Recurring(name, work, cron, schedule.concurrency, schedule.catch_up, schedule.paused)
-
-
-def _slot_reason(schedule: str, slot: datetime) -> dict[str, str]:
-    return {"kind": "schedule", "schedule": schedule, "slot": slot_name(slot)}
-
-
-def _changes(repository: Repository, name: str, schedule: Schedule) -> list[OneRun]:
-    if schedule.paused:
-        return []
-    runs = (_of_commit(repository, name, schedule), _of_shift(repository, name, schedule))
-    return [run for run in runs if run is not None]
+def _wanted(
+    repository: Repository, name: str, schedule: Schedule, slots: Iterable[datetime]
+) -> list[OneRun]:
+    changes = (_of_commit(repository, name, schedule), _of_shift(repository, name, schedule))
+    return [run for run in changes if run is not None] + [
+        OneRun(
+            name, repository.work(name), slot_name(slot),
+            {"kind": "schedule", "schedule": name, "slot": slot_name(slot)}, schedule.concurrency, slot,
+        )
+        for slot in slots
+    ]  # fmt: skip
 
 
 def _of_commit(repository: Repository, name: str, schedule: Schedule) -> OneRun | None:
@@ -207,17 +132,3 @@ def _of_shift(repository: Repository, name: str, schedule: Schedule) -> OneRun |
         "champion": shift.champion, "limit": shift.limit, "index": shift.beyond,
     }  # fmt: skip
     return OneRun(name, work, slot, reason, schedule.concurrency)
-
-
-def _given(work: Work, key: str, reason: Mapping[str, Any]) -> dict[str, str]:
-    """Return the pipeline's parameters for one run (see runkey.plan_run)."""
-    own = {
-        "revision": work.revision, "data_digest": work.data_digest, "run_key": key,
-        "reason": json.dumps(dict(reason), sort_keys=True),
-    }  # fmt: skip
-    return dict(work.parameters) | own
-
-
-def _unique(runs: Iterable[OneRun]) -> tuple[OneRun, ...]:
-    """Return one run a key: two schedules of one task may want the same."""
-    return tuple({run.key: run for run in reversed(list(runs))}.values())[::-1]

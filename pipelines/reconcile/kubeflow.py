@@ -1,66 +1,79 @@
 """Kubeflow Pipelines as a backend.
 
-What is made here is found again by name: recurring runs are `<schedule>.<identity>` in one experiment, versions are
-named by content, runs by task and key. Recurring runs that are named otherwise belong to people and are left alone.
-A recurring run always names its version: without one, Kubeflow takes the newest created, and a revert would change
-nothing.
+What is made here is found again by name: versions are named by content, runs by task and key. A run names its version:
+without one, Kubeflow takes the newest created, and a revert would change nothing.
+
+A run that has a workflow no more is a ghost (workflows.py): it counts as nothing, whatever the API calls it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Any
 
-from graftline.pipelines.kubeflow_api import KubeflowApi, RefusedError, Version, parameters
+from graftline import runs
+from graftline.pipelines.reconcile import closing as ending
+from graftline.pipelines.kubeflow_api import KubeflowApi, NotFoundError, RefusedError, Version, parameters
 from graftline.pipelines.reconcile import claims
-from graftline.pipelines.reconcile.desired import Desired, OneRun, Recurring
-from graftline.pipelines.reconcile.planning import (
-    Action,
-    Actual,
-    ActualRecurring,
-    Create,
-    Delete,
-    Seen,
-    Start,
-    Switch,
-    Upload,
-)
+from graftline.pipelines.reconcile.desired import Desired, OneRun
+from graftline.pipelines.reconcile.planning import Action, Actual, Close, Seen, Start, Upload
 from graftline.pipelines.reconcile.repository import Work
 from graftline.store import Store
+from graftline.store.documents import json_bytes, stored_json
 
-MARK = "Made by graftline reconcile."
-"""Starts the description of each recurring run that is made here."""
 ACTIVE = ("PENDING", "RUNNING", "CANCELING", "PAUSED")
-_NAME = re.compile(r"([a-z0-9-]+)\.([0-9a-f]{12})")
+ENDS_ITSELF = timedelta(minutes=2)
+"""How long after a run's end its own last step may still be about to record it."""
+APPLIED_WITHIN = timedelta(minutes=10)
+"""How long a version that the commit holds as a manifest may take to be applied: Argo CD needs 1 to 3 minutes."""
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class KubeflowBackend:
     """One experiment of one Kubeflow Pipelines."""
 
-    def __init__(self, api: KubeflowApi, store: Store) -> None:
-        """Use an API; intents and claims live in `store`."""
+    def __init__(
+        self,
+        api: KubeflowApi,
+        store: Store,
+        *,
+        ghosts: Callable[[Collection[str]], set[str]],
+        manifests: Collection[str] = (),
+        clean: Callable[[str], None] = lambda run: None,
+        deadline: timedelta = timedelta.max,
+    ) -> None:
+        """Use an API.
+
+        Args:
+            api: of Kubeflow Pipelines.
+            store: where intents and claims live.
+            ghosts: returns those of some unfinished runs, by id, that have no workflow.
+            manifests: names of the versions that the commit holds as manifests: git's to apply, not ours to upload.
+            clean: takes away what a run that has ended left in the cluster.
+            deadline: after which a run is stopped.
+        """
         self._api, self._store = api, store
+        self._ghosts, self._manifests, self._clean, self._deadline = ghosts, manifests, clean, deadline
         self._versions: dict[str, Version] = {}
+        self._unfinished: list[Any] | None = None
 
     def observe(self, desired: Desired, now: datetime) -> Actual:
-        wanted: list[OneRun | Recurring] = [*desired.recurring, *desired.runs]
-        works = {one.work.version: one.work for one in wanted}
-        versions = frozenset(name for name, work in works.items() if self._has_version(work))
-        return Actual(
-            versions, tuple(self._list_recurring()), {run.key: self._seen(run) for run in desired.runs}
-        )
+        self._unfinished = None
+        seen = {(run.schedule, run.slot): self._seen(run) for run in desired.runs}
+        works = {run.work.version: run.work for run in desired.runs if not seen[run.schedule, run.slot].started}
+        missing = [name for name, work in works.items() if not self._has_version(work)]
+        awaited = {name for name in missing if name in self._manifests and self._may_come(name, now)}
+        return Actual(works.keys() - missing, awaited, seen, tuple(self._ended(now)))
 
     def apply(self, action: Action, now: datetime) -> None:
         match action:
             case Upload(work):
                 self._api.upload(work.pipeline, work.version, work.spec)
-            case Create(recurring):
-                self._create(recurring)
-            case Switch(target, enable):
-                self._api.switch_recurring(target.id, enable)
-            case Delete(target):
-                self._api.delete_recurring(target.id)
+            case Close(begun, engine):
+                ending.close(self._store, begun, engine)
+                self._clean(begun.run)
             case Start(run, before):
                 self._start(run, before, now)
 
@@ -70,13 +83,12 @@ class KubeflowBackend:
             self._versions |= self._api.versions(work.pipeline)
         return work.version in self._versions
 
-    def _list_recurring(self) -> Iterator[ActualRecurring]:
-        """Yield the recurring runs that were made here."""
-        for one in self._api.list_recurring():
-            named = _NAME.fullmatch(one.display_name or "")
-            if named and (one.description or "").startswith(MARK):
-                enabled = one.status == "ENABLED" or one.mode == "ENABLE"
-                yield ActualRecurring(one.recurring_run_id, named[1], named[2], enabled, one.created_at)
+    def _may_come(self, version: str, now: datetime) -> bool:
+        """Return whether a version may still be applied, counted from when it was first missed."""
+        key = f"runs/awaited/{version}.json"
+        self._store.put_if_absent(key, json_bytes({"since": now.isoformat()}))
+        found = stored_json(self._store, key)
+        return found is None or now - datetime.fromisoformat(found[0]["since"]) < APPLIED_WITHIN
 
     def _seen(self, run: OneRun) -> Seen:
         """Look for a run: first for who holds its slot or its key, which outlives it, then for the run itself."""
@@ -87,40 +99,52 @@ class KubeflowBackend:
             held = (intent[0].held,)
         if held:
             return Seen(intent, held)
-        started = tuple(each for key in keys for each in self._find_runs(run.work.task, key))
+        started = tuple(one.run_id for key in keys for one in self._find_runs(run.work.task, key))
         return Seen(intent, started, 0 if started else self._active(run.schedule))
 
-    def _find_runs(self, task: str, key: str) -> Iterator[str]:
+    def _find_runs(self, task: str, key: str) -> Iterable[Any]:
         from graftline.pipelines.runkey import run_name
 
-        return (run.run_id for run in self._api.find_runs(run_name(task, key), key))
+        return self._real(self._api.find_runs(run_name(task, key), key))
 
     def _active(self, schedule: str) -> int:
         """Return how many runs of a schedule are at work."""
+        if self._unfinished is None:
+            self._unfinished = self._real(run for state in ACTIVE for run in self._api.runs_in(state))
         named = f'"schedule": "{schedule}"'  # as desired.py writes it; people write what they like
-        return sum(
-            named in (parameters(run).get("reason") or "")
-            for state in ACTIVE
-            for run in self._api.runs_in(state)
-        )
+        return sum(named in (parameters(run).get("reason") or "") for run in self._unfinished)
 
-    def _create(self, recurring: Recurring) -> None:
-        self._api.create_recurring(
-            recurring.name, self._version(recurring.work), recurring.parameters, cron=recurring.cron,
-            description=f"{MARK} Schedule {recurring.schedule}, in UTC: {recurring.cron}",
-            max_concurrency=str(recurring.concurrency), no_catchup=not recurring.catch_up,
-        )  # fmt: skip
+    def _real(self, found: Iterable[Any]) -> list[Any]:
+        """Return the runs that are no ghosts."""
+        listed = list(found)
+        ghosts = self._ghosts({run.run_id for run in listed if run.state in ACTIVE})
+        return [run for run in listed if run.run_id not in ghosts]
+
+    def _ended(self, now: datetime) -> Iterable[tuple[runs.Start, runs.State]]:
+        """Yield the runs that have begun, have no end in the store, and are over."""
+        unfinished: list[runs.Start] = []
+        for begun in runs.open_runs(self._store):
+            if not _ID.fullmatch(begun.run):
+                continue  # another engine's
+            try:
+                run = self._api.get_run(begun.run)
+            except NotFoundError:
+                yield begun, "LOST"  # a person deleted it
+                continue
+            if (run.state or "PENDING") in ACTIVE:
+                unfinished.append(begun)
+            elif run.finished_at is None or now - run.finished_at >= ENDS_ITSELF:
+                yield begun, ending.engine_state(run, self._deadline)
+        ghosts = self._ghosts({begun.run for begun in unfinished})
+        yield from ((begun, "LOST") for begun in unfinished if begun.run in ghosts)
 
     def _start(self, run: OneRun, before: tuple[claims.Intent, str] | None, now: datetime) -> None:
         self._api.ensure_experiment()  # refused or lost before the intent is noted, it need not be waited for
         if not claims.ask(self._store, run.schedule, run.slot_file, run.key, now, before):
             return  # another reconcile is starting it, or a run of the slot has begun
-        description = f"{MARK} Schedule {run.schedule}, {run.slot_file}"
+        description = f"Made by graftline reconcile. Schedule {run.schedule}, {run.slot_file}"
         try:
-            self._api.create_run(run.name, self._version(run.work), run.parameters, description=description)
+            self._api.create_run(run.name, self._versions[run.work.version], run.parameters, description=description)
         except RefusedError:
             claims.refused(self._store, run.schedule, run.slot_file)
             raise
-
-    def _version(self, work: Work) -> Version:
-        return self._versions[work.version]

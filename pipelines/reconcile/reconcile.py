@@ -8,13 +8,12 @@ from datetime import datetime
 from typing import Protocol
 
 from graftline.errors import GraftlineError
+from graftline.pipelines.reconcile.agenda import Agenda
 from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
 from graftline.pipelines.reconcile.planning import Action, Actual, Plan, plan
 
 ROUNDS = 12
-"""A schedule needs 5: upload, create, pause the old, unpause, delete. The rest is for lost answers."""
-
-
+"""A run needs 2: upload, start; one more looks. The rest is for lost answers and for slots that come meanwhile."""
 TRIES = 5
 """Rounds in a row in which every call failed, after which the next reconcile is to try."""
 
@@ -27,7 +26,7 @@ class Backend(Protocol):
     """Where runs happen."""
 
     def observe(self, desired: Desired, now: datetime) -> Actual:
-        """Return what is there of what is wanted, and what should not be. Raises BackendError."""
+        """Return what is there of what is wanted. Raises BackendError."""
         ...
 
     def apply(self, action: Action, now: datetime) -> None:
@@ -61,19 +60,19 @@ class Outcome:
 
 def reconcile(
     backend: Backend,
-    desire: Callable[[datetime], Desired],
+    agenda: Agenda,
     clock: Callable[[], datetime],
     *,
-    on_action: Callable[[Action], None] = lambda action: None,
+    on_action: Callable[[Action | None], None] = lambda action: None,
     pause: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Make `backend` match what is desired.
 
     Args:
         backend: where runs happen.
-        desire: called with the time, returns what should be there.
+        agenda: what should have been started.
         clock: returns the time, with a zone.
-        on_action: called before each action; may raise to stop.
+        on_action: called before each action, with None before the first look; may raise to stop.
         pause: called after a round in which every call failed.
 
     Raises:
@@ -82,12 +81,14 @@ def reconcile(
 
     def look() -> tuple[datetime, Desired, Plan]:
         now = clock()
-        desired = desire(now)
-        return now, desired, plan(desired, backend.observe(desired, now), now)
+        desired = agenda.desired(now)
+        actual = backend.observe(desired, now)
+        agenda.note(desired, actual)
+        return now, desired, plan(desired, actual, now)
 
-    done: list[Action] = []
-    failures: list[str] = []
-    fruitless = 0
+    on_action(None)
+    agenda.begin(clock())
+    done, failures, fruitless = list[Action](), list[str](), 0
     for _ in range(ROUNDS):
         now, desired, step = look()
         before = len(done)
@@ -106,4 +107,6 @@ def reconcile(
             pause()
     else:
         _, desired, step = look()  # what the last round did is not left
-    return Outcome(tuple(done), tuple(failures), step.actions, step.unsettled, step.queued, desired.unknown)
+    return Outcome(
+        tuple(done), tuple(failures), step.actions, step.unsettled, step.queued, desired.unknown
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from graftline.pipelines.reconcile.schedules import Schedule, load_schedules
 
 if TYPE_CHECKING:
     from graftline.pipelines.images import Images
+
+_VERSION = re.compile(r"^kind: PipelineVersion\nmetadata:\n(?:  .*\n)*?  name: (\S+)$", re.MULTILINE)
+"""A version in a compiled manifest: YAML of half a megabyte takes seconds to read."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,11 @@ class Repository(Protocol):
         """By name."""
         ...
 
+    @property
+    def manifests(self) -> frozenset[str]:
+        """The versions that it holds compiled, for whoever applies what git says."""
+        ...
+
     def work(self, name: str) -> Work:
         """Return what the schedule of that name runs."""
         ...
@@ -139,6 +148,11 @@ class GitRepository:
     @cached_property
     def schedules(self) -> Mapping[str, Schedule]:
         return load_schedules(self.root / "pipelines/schedules.yaml")
+
+    @property
+    def manifests(self) -> frozenset[str]:
+        texts = [path.read_text() for path in (self.root / "pipelines/compiled").glob("*.yaml")]
+        return frozenset(name for text in texts for name in _VERSION.findall(text))
 
     def work(self, name: str) -> Work:
         if name not in self._works:  # compiling takes a second

@@ -42,9 +42,7 @@ class Schedule(Params):
     catch_up: bool = False
     """Run every slot that was missed, oldest first; otherwise only the latest."""
     concurrency: int = Field(default=1, ge=1, le=10)
-    """On a cluster: how many of its slots may be at work at once, and how many of its runs in all may be when one of a
-    change is started; slots and runs of changes do not wait for each other otherwise. On one machine runs go one
-    after another."""
+    """How many of its runs may be at work at once on a cluster. On one machine runs go one after another."""
     paused: bool = False
     """Start nothing."""
 

@@ -35,13 +35,14 @@ from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import Job
 from graftline.profiles import Pod
 from graftline.store import open_store
+from graftline.training.preemption import outlive_readers
 from graftline.yamlfile import parse_json
 
 if TYPE_CHECKING:
     from graftline.records import Record
 
 _NAME = "trainjob"
-_PASSED_ON = ("GRAFTLINE_COMMIT", "GRAFTLINE_KEYS")
+_PASSED_ON = ("GRAFTLINE_COMMIT", "GRAFTLINE_KEYS", "GRAFTLINE_SILENT_SECONDS")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Step:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the step and exit with its code."""
+    outlive_readers()
     try:
         _run(_parser().parse_args(argv))
     except GaveUpError as error:
@@ -216,6 +218,8 @@ def _cancelled() -> Iterator[list[Launch]]:
 
     def stop(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
+        for launch in launches:
+            launch.stop()
         raise _CancelledError
 
     before = signal.signal(signal.SIGTERM, stop)

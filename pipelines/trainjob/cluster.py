@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graftline.errors import GraftlineError, InputError
+from graftline.pipelines.trainjob.manifest import RUN_LABEL, run_label
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -26,6 +29,10 @@ _TIMEOUT = (5.0, 30.0)
 _QUIET_SECONDS = 60.0
 """How long a log that is followed may bring nothing: a connection that died without a word looks the same."""
 _POD_JOB = "jobset.sigs.k8s.io/jobset-name"
+_WORKLOADS, _OWNER = ("kueue.x-k8s.io", "v1beta2"), "kueue.x-k8s.io/job-uid"
+_AT_ONCE = (0.5, 1.0)
+_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+Z ")
+"""How a line of a log begins. The kubelet's own words about a log that is gone have no time."""
 
 Result = TypeVar("Result")
 
@@ -53,6 +60,14 @@ def connect() -> ApiClient:
     return client.ApiClient(configuration)
 
 
+def delete_jobs(cluster: Cluster, run: str) -> list[str]:
+    """Delete the TrainJobs of a run that has ended, whatever became of their launchers; return their names."""
+    names = [job["metadata"]["name"] for job in cluster.find(f"{RUN_LABEL}={run_label(run)}")]
+    for name in names:
+        cluster.delete(name)
+    return names
+
+
 class Cluster:
     """The TrainJobs of one namespace. Every method raises InputError for what the API server refuses, GraftlineError
     when it has not answered for `OUTAGE_SECONDS`."""
@@ -75,16 +90,39 @@ class Cluster:
             *self._where, name, _request_timeout=_TIMEOUT), refused=404)  # fmt: skip
 
     def find(self, selector: str) -> list[dict[str, Any]]:
-        """Return the TrainJobs with these labels."""
+        """Return the TrainJobs with these labels; none where Trainer is not installed."""
         found: Any = self._tried("list", lambda: self._jobs.list_namespaced_custom_object(
-            *self._where, label_selector=selector, _request_timeout=_TIMEOUT))  # fmt: skip
-        return list(found["items"])
+            *self._where, label_selector=selector, _request_timeout=_TIMEOUT), refused=404)  # fmt: skip
+        return list(found["items"]) if found else []
 
     def delete(self, name: str) -> None:
         """Delete a TrainJob with its pods, if it is there; they get SIGTERM and their grace period."""
         self._tried("delete", lambda: self._jobs.delete_namespaced_custom_object(
             *self._where, name, propagation_policy="Foreground", _request_timeout=_TIMEOUT),
             refused=404)  # fmt: skip
+
+    def delete_at_once(self, name: str) -> None:
+        """Ask once for a TrainJob to be deleted: this process may have 0.2 seconds to live."""
+        with suppress(Exception):  # whatever it is: `delete` follows, if there is time
+            self._jobs.delete_namespaced_custom_object(
+                *self._where, name, propagation_policy="Foreground", _request_timeout=_AT_ONCE
+            )
+
+    def why_waiting(self, job: dict[str, Any]) -> str:
+        """Return what Kueue's Workload of a TrainJob says of why it waits; "" if nothing, or if it may not be read."""
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            found = self._jobs.list_namespaced_custom_object(
+                *_WORKLOADS, self.namespace, "workloads", label_selector=f"{_OWNER}={job['metadata'].get('uid')}",
+                _request_timeout=_TIMEOUT,
+            )  # fmt: skip
+        except (ApiException, HTTPError, OSError):
+            return ""
+        conditions = [c for each in found["items"] for c in each.get("status", {}).get("conditions", [])]
+        said = {(c["type"], c["status"]): " ".join(c.get("message", "").split()) for c in conditions}
+        return said.get(("QuotaReserved", "False")) or said.get(("Evicted", "True"), "")
 
     def pods(self, job: str) -> list[Any]:
         """Return the pods (`V1Pod`) of a TrainJob."""
@@ -128,11 +166,10 @@ class Cluster:
             )  # fmt: skip
             for chunk in answer.stream(amt=None):
                 *lines, left = (left + chunk).split(b"\n")
-                yield from (line.decode(errors="replace") for line in lines)
+                yield from filter(_LINE.match, (line.decode(errors="replace") for line in lines))
         except (ApiException, HTTPError, OSError):
             return  # a line that was cut is not shown: the next connection brings it whole
-        if left:
-            yield left.decode(errors="replace")
+        yield from filter(_LINE.match, [left.decode(errors="replace")])
 
     def _tried(self, verb: str, call: Callable[[], Result], refused: int | None = None) -> Result | None:
         """Return what `call` returns, or None where the server answers `refused`; again after faults that may pass."""

@@ -3,6 +3,8 @@
 Which attempt a job is, and how many before it were pre-empted or failed, is in its annotations: a launcher that is
 started again finds the job that runs, or the one that has ended, and goes on counting. That someone else deleted the
 job is noted in the hand-over, where nothing else of it is left to find.
+
+A launcher that is cancelled has 0.2 to 0.5 s to live and nobody at stderr: it deletes first, then notes, then speaks.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError
 from graftline.pipelines.trainjob.cluster import Cluster
-from graftline.pipelines.trainjob.handover import Handover
+from graftline.pipelines.trainjob.handover import Handover, silent_seconds
 from graftline.pipelines.trainjob.manifest import JOB_LABEL, QUEUE, Job, counts, manifest
 
 LOOK_SECONDS = 10.0
@@ -27,11 +30,14 @@ _GONE_SECONDS = 25.0
 _CONTAINER = "node"
 _LEADER = "0"
 _INDEX = "batch.kubernetes.io/job-completion-index"
-_KILLED = (137, 143)
-"""SIGKILL and SIGTERM: no program's own end."""
+_KILLED, _TOLD_TO_END = 137, (EXIT_PREEMPTED, 143)
+_MACHINE_LOST = ("ContainerStatusUnknown", "Unknown")
+"""Reasons with which the kubelet reports a container that its node's restart has ended."""
 _LAST_LINES = 20
 _STOPPED = "stopped"
 """The note that someone deleted the job while it was followed: it is not made again."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,25 @@ class Launch:
     ) -> None:
         """`job` is the first attempt; the cluster may have it, or a later one."""
         self._cluster, self._job, self._handover = cluster, job, handover
-        self._say, self._look, self._sleep = say, look_seconds, sleep
+        self._say, self._look, self._beat, self._sleep = say, look_seconds, silent_seconds() / 10, sleep
+        self._uid = ""
+        self._over, self._stopping = threading.Event(), threading.Event()
+        self._reaper = threading.Thread(target=self._stand_by, name="reaper", daemon=True)
 
     def run(self) -> int:
         """Bring the job to its end; return 0, or the exit code of the last attempt.
 
         2 and 3 (bad input, a refusal) are not tried again: the same input gives the same.
         """
+        self._try("say that the run goes on", self._handover.beat)
+        self._reaper.start()
+        threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
+        try:
+            return self._run()
+        finally:
+            self._over.set()
+
+    def _run(self) -> int:
         if self._handover.noted(_STOPPED):
             self._say(
                 f"trainjob {self._job.base}: was deleted by someone, and is not made again; to train again, remove "
@@ -94,18 +112,42 @@ class Launch:
         for found in self._attempts():
             self._cluster.delete(found["metadata"]["name"])
 
+    def stop(self) -> None:
+        """Have the job deleted at once; for a signal handler: it takes no lock that its thread may hold."""
+        self._stopping.set()
+
     def cancel(self) -> None:
         """Delete every attempt, the one that is just being made too, and wait a while for the pods to end."""
-        self._say(f"trainjob {self._job.name}: cancelled; its pods write a checkpoint and end")
+        self.stop()
+        if self._reaper.is_alive():
+            self._reaper.join(_GONE_SECONDS)
+        uids = {self._uid} - {""}
+        for uid in uids:  # before they can be seen to be gone
+            self._try("note that it is cancelled", lambda uid=uid: self._handover.note(_cancelled(uid)))
+        with suppress(OSError):  # whoever reads may be gone
+            self._say(f"trainjob {self._job.name}: cancelled; its pods write a checkpoint and end")
         attempts = self._attempts()
         names = {found["metadata"]["name"] for found in attempts} | {self._job.name}
         for name in sorted(names):
             self._cluster.delete(name)
-        for found in attempts:  # after: a store that is slow must not keep a job running
-            self._note(_cancelled(found))
+        for uid in {found["metadata"]["uid"] for found in attempts} - uids:
+            self._try("note that it is cancelled", lambda uid=uid: self._handover.note(_cancelled(uid)))
         end = time.monotonic() + _GONE_SECONDS
         while any(self._cluster.get(name) for name in names) and time.monotonic() < end:
             time.sleep(0.2)
+
+    def _stand_by(self) -> None:
+        """Wait for `stop`, with a warm connection to the API server, and delete the job: its name is known."""
+        while not self._stopping.wait(self._beat):
+            if self._over.is_set():
+                return
+            with suppress(GraftlineError):
+                self._cluster.get(self._job.name)
+        self._cluster.delete_at_once(self._job.name)
+
+    def _keep_beating(self) -> None:
+        while not self._over.wait(self._beat) and not self._stopping.is_set():
+            self._try("say that the run goes on", self._handover.beat)
 
     def _attempts(self) -> list[dict[str, Any]]:
         """Return the attempts that the cluster has and is not about to delete, the newest last."""
@@ -167,13 +209,13 @@ class Launch:
             job = self._cluster.get(name)
             if job is None:
                 return self._gone(last)
-            last = job
+            last, self._uid = job, job["metadata"].get("uid", "")
             pods = self._cluster.pods(name)
             for pod in pods:
                 seen[pod.metadata.name] = pod
                 if _leads(pod) and _started(pod) and pod.metadata.name not in logs:
                     logs[pod.metadata.name] = _Log(self._cluster, pod.metadata.name)
-            if (now := _state(job, pods, self._job.pod.nodes)) != said:
+            if (now := self._state(job, pods)) != said:
                 said = now
                 self._say(f"trainjob {name}: {now}")
             if (condition := _end(job)) is not None:
@@ -189,26 +231,31 @@ class Launch:
             self._job = replace(self._job, **counts(later[-1]))
             self._say(f"trainjob {self._job.name}: made by another launcher of this step; following it")
             return None
-        if last and self._noted(_cancelled(last)):
+        note = _cancelled(self._uid)
+        if last and self._try(f"read whether '{note}' is noted", lambda: self._handover.noted(note)):
             return Ending(
                 EXIT_PREEMPTED, "another launcher of this step was cancelled, and deleted it", final=True
             )
-        self._note(_STOPPED)
+        self._try(f"note '{_STOPPED}'", lambda: self._handover.note(_STOPPED))
         return Ending(1, "it was deleted, and not by this launcher", final=True)
 
-    def _note(self, what: str) -> None:
-        """Note it for the launchers of this step; what the launch has come to stands without it."""
+    def _try(self, what: str, act: Callable[[], Result]) -> Result | None:
+        """Return what `act` returns; where the store does not let it, say so: what the launch comes to stands."""
         try:
-            self._handover.note(what)
+            return act()
         except (GraftlineError, OSError) as error:
-            self._say(f"trainjob {self._job.name}: cannot note '{what}': {error}")
+            with suppress(OSError):
+                self._say(f"trainjob {self._job.name}: cannot {what}: {error}")
+            return None
 
-    def _noted(self, what: str) -> bool:
-        try:
-            return self._handover.noted(what)
-        except (GraftlineError, OSError) as error:
-            self._say(f"trainjob {self._job.name}: cannot read whether '{what}' is noted: {error}")
-            return False
+    def _state(self, job: dict[str, Any], pods: list[Any]) -> str:
+        if _end(job):
+            return "ended"
+        if job["spec"].get("suspend"):  # by Kueue, six seconds before its condition says so
+            why = self._cluster.why_waiting(job)
+            return f"waits in the queue {QUEUE}" + (f": {why}" if why else "")
+        running = sum(pod.status.phase == "Running" for pod in pods)
+        return f"{running} of {self._job.pod.nodes} nodes run"
 
     def _ending(self, condition: dict[str, Any], pods: list[Any], seen: dict[str, Any]) -> Ending:
         """Return how the attempt counts; show what other pods than the leader said before they failed."""
@@ -236,18 +283,23 @@ def judge(condition: dict[str, Any], pods: list[Any], *, vanished: bool = False)
         pods: its pods, each as it was last seen.
         vanished: whether some of them are gone that had not ended.
 
-    A pod that ended by a fault of its own decides: bad input, a refusal, a bug, too little memory or disk. Where
-    all others ended with 75, by a signal or with their machine, the job was pre-empted: processes that lose one of
-    their number end with 75 too.
+    A pod that ended by a fault of its own decides: bad input, a refusal, a bug, too little memory or disk, SIGKILL
+    though nothing took the pod away. Where all others were told to end or went with their machine, the job was
+    pre-empted: processes that lose one of their number end with 75 too.
     """
     reason = condition.get("reason", "")
     if reason in ("DeadlineExceeded", "TrainingRuntimeNotSupported"):
-        return Ending(1, f"{reason}: {condition.get('message', '')}")
+        limit = ", timeout_hours of its profile, which each attempt has anew" if reason[0] == "D" else ""
+        return Ending(1, f"{reason}: {condition.get('message', '')}{limit}")
     faults = [(pod.metadata.name, *fault) for pod in pods if (fault := _fault(pod))]
     if faults:
         name, code, why = min(faults, key=lambda fault: fault[1] not in (EXIT_INPUT, EXIT_REFUSED))
         return Ending(code if code in (EXIT_INPUT, EXIT_REFUSED) else 1, f"pod {name} {why}")
-    if vanished or not pods or any(_taken_away(pod) for pod in pods):
+    if (
+        vanished
+        or not pods
+        or any(_disrupted(pod) or (_terminated(pod) and _terminated(pod).exit_code) for pod in pods)
+    ):
         return Ending(EXIT_PREEMPTED, "pre-empted")
     return Ending(1, f"failed ({reason}): {condition.get('message', '')}")
 
@@ -268,14 +320,15 @@ def _fault(pod: Any) -> tuple[int, str] | None:
         return None
     if ended.reason == "OOMKilled":
         return 1, "needed more memory than it may have (OOMKilled)"
-    if ended.exit_code in (0, EXIT_PREEMPTED, *_KILLED):
+    if ended.exit_code in (0, *_TOLD_TO_END) or ended.reason in _MACHINE_LOST:
         return None
+    if ended.exit_code == _KILLED:  # after its grace period, or by who knows whom
+        return (
+            None
+            if pod.metadata.deletion_timestamp
+            else (_KILLED, "was killed, and not by Kubernetes (SIGKILL)")
+        )
     return ended.exit_code, f"ended with exit code {ended.exit_code}"
-
-
-def _taken_away(pod: Any) -> bool:
-    ended = _terminated(pod)
-    return _disrupted(pod) or (ended is not None and ended.exit_code in (EXIT_PREEMPTED, *_KILLED))
 
 
 def _disrupted(pod: Any) -> bool:
@@ -291,9 +344,9 @@ def _terminated(pod: Any) -> Any:
     return None
 
 
-def _cancelled(job: dict[str, Any]) -> str:
+def _cancelled(uid: str) -> str:
     """Return the note that a launcher deletes a job because it was cancelled itself. By uid: a name may come again."""
-    return f"cancelled.{job['metadata']['uid']}"
+    return f"cancelled.{uid}"
 
 
 def _started(pod: Any) -> bool:
@@ -312,15 +365,6 @@ def _condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
 def _end(job: dict[str, Any]) -> dict[str, Any] | None:
     """Return the condition that says that the job has ended, or None."""
     return _condition(job, "Complete") or _condition(job, "Failed")
-
-
-def _state(job: dict[str, Any], pods: list[Any], nodes: int) -> str:
-    if _end(job):
-        return "ended"
-    if job["spec"].get("suspend") or _condition(job, "Suspended"):
-        return f"waits in the queue {QUEUE}"
-    running = sum(pod.status.phase == "Running" for pod in pods)
-    return f"{running} of {nodes} nodes run"
 
 
 class _Log:

@@ -16,6 +16,7 @@ from graftline.profiles import Affinity, Pod
 API = "trainer.kubeflow.org/v1alpha1"
 RUNTIME = "graftline-torch"
 QUEUE = "graftline"
+RUN_LABEL = "graftline.dev/run"
 JOB_LABEL = "graftline.dev/job"
 """Which step of which run: the same for every attempt at it."""
 ATTEMPT, PREEMPTIONS, FAILURES = (f"graftline.dev/{name}" for name in ("attempt", "preemptions", "failures"))
@@ -109,23 +110,27 @@ def manifest(job: Job, namespace: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def run_label(run: str) -> str:
+    """Return a run's id as the value of a label, which is no longer than this and ends so."""
+    return run[:63].rstrip("-_.")
+
+
 def _labels(job: Job) -> dict[str, str]:
     return {
         "graftline.dev/task": job.task,
-        "graftline.dev/run": job.run[:63].rstrip("-_."),  # a label's value is no longer, and ends so
+        RUN_LABEL: run_label(job.run),
         "graftline.dev/component": job.component,
     }
 
 
 def _resources(pod: Pod) -> dict[str, Any]:
-    asked = {
-        "cpu": f"{round(pod.cpu * 1000)}m",
-        "memory": f"{pod.memory_gib}Gi",
-        "ephemeral-storage": f"{pod.tmp_gib}Gi",
-    }
+    both = {"ephemeral-storage": f"{pod.tmp_gib}Gi"}
     if pod.resource:
-        asked[pod.resource] = str(pod.accelerators)
-    return {"requests": asked, "limits": asked}
+        both[pod.resource] = str(pod.accelerators)
+    return {
+        name: {"cpu": f"{round(given.cpu * 1000)}m", "memory": f"{given.memory_gib:g}Gi", **both}
+        for name, given in (("requests", pod.requested), ("limits", pod))
+    }
 
 
 def _pod_patch(job: Job) -> dict[str, Any]:

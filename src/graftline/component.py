@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.errors import GraftlineError, InputError, PreemptedError
 from graftline.training.distributed import world
-from graftline.training.preemption import ends_at_once
+from graftline.training.preemption import ends_at_once, outlive_readers
 
 if TYPE_CHECKING:
     from graftline.params import Model
@@ -93,6 +93,7 @@ class Context:
 
 def main(component: Component, argv: list[str] | None = None) -> None:
     """Run `component` with command-line arguments and exit with its code."""
+    outlive_readers()
     arguments = _parser(component).parse_args(argv)
     try:
         with ends_at_once(component.name):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -386,7 +389,7 @@ def test_each_profile_has_a_queue_that_can_hold_its_train_job(
         name: profile.pod for name, profile in load_profiles().items() if profile.pod and name != "dev"
     }
     if overlay not in GPU_OVERLAYS:
-        profiles = {"cpu": profiles["cpu"]}
+        profiles = {"cpu": load_profiles()["dev"].pod}  # its node plays the pool `cpu`
     flavors = {flavor["metadata"]["name"]: flavor["spec"] for flavor in of(built[overlay], "ResourceFlavor")}
     assert set(flavors) == set(profiles)
     (group,) = named(built[overlay], "ClusterQueue", "graftline")["spec"]["resourceGroups"]
@@ -462,8 +465,57 @@ def test_one_scheduler_follows_git_by_itself(built: dict[str, list[Object]], ove
         folder, _, name = path.rpartition("/")
         source = volumes[mounts[folder]]["projected"]["sources"][0]["serviceAccountToken"]
         assert (source["path"], source.get("audience")) == (name, audience)
-    credentials = names["GIT_CONFIG_VALUE_0"].partition("--file=")[2]
-    assert "secret" in volumes[mounts[credentials.rpartition("/")[0]]]
+    (folder,) = re.findall(r"--file=(\S+)/credentials", names["GIT_CONFIG_VALUE_0"])
+    assert "secret" in volumes[mounts[folder]]
+
+
+def test_the_scheduler_runs_the_code_of_the_commit_that_it_follows(
+    built: dict[str, list[Object]], tmp_path: Path
+) -> None:
+    """Its pod's own commands, twice: a container that is made anew finds the volumes as they were."""
+    pod = named(built["dev"], "Deployment", "graftline-reconcile")["spec"]["template"]["spec"]
+    (checkout,), (reconcile,) = pod["initContainers"], pod["containers"]
+    origin = tmp_path / "origin"
+    for folder in ("src", "components", "pipelines"):
+        shutil.copytree(
+            ROOT / folder, origin / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
+    settings = {"GRAFTLINE_REPOSITORY": str(origin), "GRAFTLINE_REVISION": "main", "HOME": str(tmp_path)}
+    given = {item["name"]: item["value"].replace("/work", str(tmp_path)) for item in reconcile["env"]}
+    environment = {
+        **given,
+        **settings,
+        "PATH": os.environ["PATH"],
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "cache"),
+    }
+    commit = "git init -q -b main && git add -A && git -c user.name=a -c user.email=a@b commit -q -m all"
+    subprocess.run(["sh", "-c", commit], cwd=origin, env=environment, check=True)
+    for _ in range(2):
+        script = [part.replace("/work", str(tmp_path)) for part in (*checkout["command"], *checkout["args"])]
+        subprocess.run(script, env=environment, check=True)
+    _, *command = reconcile["command"]
+    where = reconcile["workingDir"].replace("/work", str(tmp_path))
+    code = f"import importlib.util as util; print(util.find_spec({command[-1]!r}).origin)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=where, capture_output=True, text=True, check=True
+    )
+    assert Path(done.stdout.strip()).resolve() == tmp_path / "repository/pipelines/reconcile/serve.py"
+    _, *probe = reconcile["livenessProbe"]["exec"]["command"]
+    ill = [sys.executable, *probe, "--alive", str(tmp_path / "never")]
+    assert subprocess.run(ill, env=environment, cwd=where, check=False).returncode == 1
+    (tmp_path / "turned").touch()
+    well = [sys.executable, *probe, "--alive", str(tmp_path / "turned")]
+    assert subprocess.run(well, env=environment, cwd=where, check=False).returncode == 0
+    given = [word for word in reconcile["args"] if word.startswith("-")]
+    text = subprocess.run(
+        [sys.executable, *command, "--help"],
+        env=environment,
+        cwd=where,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert all(word in text for word in given)
 
 
 def test_init_containers_can_run_twice(built: dict[str, list[Object]]) -> None:
@@ -508,6 +560,9 @@ def test_addresses_agree_with_the_pipelines_settings(built: dict[str, list[Objec
         given = named(built[overlay], "ConfigMap", "graftline-settings")["data"]
         assert given["GRAFTLINE_STORE"] == settings["store"]
         assert given["GRAFTLINE_REPOSITORY"] == settings["repository"]
+        assert given.get("AWS_DEFAULT_REGION") == given.get(
+            "AWS_REGION"
+        )  # clients differ in which one they read
         (namespace,) = of(built[overlay], "Namespace")
         assert namespace["metadata"]["name"] == settings["namespace"]
         named(built[overlay], "ServiceAccount", settings["service_account"])
@@ -592,6 +647,20 @@ def test_kubeflows_launcher_gets_keys_of_its_own(built: dict[str, list[Object]])
     assert secret["secretName"] in readable[0]
     for key in ("accessKeyKey", "secretKeyKey"):
         assert f"--from-literal={secret[key]}=" in text
+
+
+def test_the_document_has_what_a_real_cluster_wanted() -> None:
+    """K33, K5, K6."""
+    text = (ROOT / "docs/cluster.md").read_text()
+    steps = dict(re.findall(r"(?ms)^## (\d+)\. (.*?)(?=^## )", text))
+    assert "git://" in steps["1"], "make manifests refuses it for Argo CD"
+    assert "-n kueue-system wait deployment" in steps["3"], "a webhook that does not answer refuses every pod"
+    assert "OnError" in steps["3"]
+    assert steps["5"].index(".keyring.json.lock") < steps["5"].index("secret generic graftline-signing")
+    assert "graftline doctor" in steps["7"] and "make cluster-test" in steps["7"]
+    assert "8888" in steps["7"] and "asks for no token" in " ".join(steps["7"].split())
+    for version in ("1.36.3", "4.0.5", "2.17.0", "2.3.0", "0.12.0", "0.19.2", "3.5.1"):
+        assert text.count(version) >= 2, f"{version}: at the top, and in what has been run"
 
 
 def test_a_train_jobs_pods_see_the_signing_key_where_the_launcher_says() -> None:

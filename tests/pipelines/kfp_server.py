@@ -126,8 +126,6 @@ class KfpBackend:
     pipelines: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)
-    recurring_runs: dict[str, Any] = field(default_factory=dict)
-    """Left by earlier versions of this repository, or made by a person; nothing starts them here."""
     ghosts: set[str] = field(default_factory=set)
     """Runs whose workflow is gone: whatever one asks, they never end (schedules-ghost-run.json)."""
     logs: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -255,7 +253,7 @@ class KfpBackend:
     def _check_place(self, request: Request) -> None:
         """Refuse what a multi-user installation refuses: a call that says nothing of a namespace, or another one."""
         if not self.namespace or not re.fullmatch(
-            "/(experiments|pipelines(/names/[^/]+)?|runs|recurringruns)", request.path
+            "/(experiments|pipelines(/names/[^/]+)?|runs)", request.path
         ):
             return  # the rest names something that lies in a namespace
         body = request.body if isinstance(request.body, dict) else {}
@@ -379,8 +377,7 @@ def _check_fields(body: dict[str, Any], model: Any) -> None:
 def _one(known: dict[str, Any], name: str, what: str) -> Any:
     if name in known:
         return known[name]
-    kinds = {"recurring run": "recurring missing", "pipeline": "pipeline by name missing"}
-    text = recorded_error(kinds.get(what, "run missing"))
+    text = recorded_error("pipeline by name missing" if what == "pipeline" else "run missing")
     raise Refused(404, re.sub("0{8}-0{4}-0{4}-0{4}-0{12}|nosuch", name, text))
 
 
@@ -401,7 +398,7 @@ def _page(request: Request, objects: list[Any], response: type, name: str) -> An
 
 
 def _identity(one: Any) -> str:
-    names = ("run_id", "recurring_run_id", "pipeline_version_id", "pipeline_id", "experiment_id")
+    names = ("run_id", "pipeline_version_id", "pipeline_id", "experiment_id")
     return next(str(getattr(one, name)) for name in names if getattr(one, name, None))
 
 
@@ -519,22 +516,6 @@ def _delete_run(backend: KfpBackend, request: Request, run_id: str) -> Any:
     return {}
 
 
-def _pause_recurring(backend: KfpBackend, request: Request, recurring_run_id: str) -> Any:
-    recurring = _one(backend.recurring_runs, recurring_run_id, "recurring run")
-    recurring.mode, recurring.status = "DISABLE", "DISABLED"
-    return {}
-
-
-def _delete_recurring(backend: KfpBackend, request: Request, recurring_run_id: str) -> Any:
-    """Its workflows go with it, also those at work: ghosts stay (K21)."""
-    _one(backend.recurring_runs, recurring_run_id, "recurring run")
-    del backend.recurring_runs[recurring_run_id]
-    for run in backend.runs.values():
-        if run.recurring_run_id == recurring_run_id and run.state in ACTIVE:
-            backend.lose(run.run_id)
-    return {}
-
-
 def _list(response: type, name: str, choose: Callable[..., list[Any]]) -> Callable[..., Any]:
     return lambda backend, request, *ids: _page(request, choose(backend, request, *ids), response, name)
 
@@ -569,12 +550,6 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = [
         ("POST", f"/runs/{_ID}:terminate", _terminate_run),
         ("POST", f"/runs/{_ID}:retry", _retry_run),
         ("POST", f"/runs/{_ID}:archive", _archive_run),
-        ("GET", "/recurringruns", _list(
-            models.V2beta1ListRecurringRunsResponse, "recurring_runs",
-            lambda b, r: _of(r, "experiment_id", b.recurring_runs.values()),
-        )),
-        ("DELETE", f"/recurringruns/{_ID}", _delete_recurring),
-        ("POST", f"/recurringruns/{_ID}:disable", _pause_recurring),
     )
 ]  # fmt: skip
 

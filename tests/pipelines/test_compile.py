@@ -196,6 +196,15 @@ def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(
     )
 
 
+def test_every_step_is_told_the_stores_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_aws = settings.load_settings().model_copy(update={"region": "eu-central-1"})
+    monkeypatch.setattr(settings, "load_settings", lambda: at_aws)
+    version = placed()
+    for step in STEPS:
+        given = {item["name"]: item["value"] for item in container(version, step)["env"]}
+        assert {given["AWS_REGION"], given["AWS_DEFAULT_REGION"]} == {"eu-central-1"}, step
+
+
 def test_trainjobs_are_made_where_the_runs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = settings.load_settings().model_copy(update={"namespace": "team-a"})
     monkeypatch.setattr(settings, "load_settings", lambda: elsewhere)

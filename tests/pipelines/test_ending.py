@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kfp_server import RECORDINGS, recorded_run
-from objects_server import PODS, TRAINJOBS, WORKFLOWS, Objects, kubeconfig
+from kubernetes_server import Backend, Request, serve, write_kubeconfig
 
 from graftline import runs
 from graftline.pipelines import conclude, ending
@@ -139,14 +139,26 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.store: Store = open_store(str(folder / "store"))
         self.url = str(folder / "store")
-        self.objects = Objects({PODS: [], WORKFLOWS: [], TRAINJOBS: []})
+        self.kubernetes = Backend()
 
     def at(self, recording: str) -> None:
         """Let the run's Workflow be as it was recorded."""
         workflow = recorded_workflow(recording)
-        self.objects.lists[WORKFLOWS] = [workflow]
+        self.put("argoproj.io/v1alpha1", "Workflow", workflow)
         labels = {"workflows.argoproj.io/workflow": workflow["metadata"]["name"]}
-        self.objects.lists[PODS] = [{"metadata": {"name": POD, "labels": labels}}]
+        self.put("v1", "Pod", {"metadata": {"name": POD, "labels": labels}})
+
+    def put(self, version: str, kind: str, thing: dict[str, Any]) -> None:
+        thing["metadata"]["namespace"] = "graftline"
+        self.kubernetes.put({"apiVersion": version, "kind": kind, **thing})
+
+    def deny(self, plural: str) -> None:
+        """Let the run's service account have no right to ask for these."""
+
+        def fault(request: Request) -> int | None:
+            return 403 if f"/{plural}" in request.path else None
+
+        self.kubernetes.fault = fault
 
     def conclude(self, state: str = "RUNNING", reason: dict[str, str] | None = None) -> None:
         status = {"state": state, "pipelineTaskName": "exit-handler-1", "error": {"message": ""}}
@@ -168,7 +180,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     monkeypatch.setattr(conclude, "_ACCOUNT", tmp_path)
     monkeypatch.setenv("GRAFTLINE_RUN", RUN)
     monkeypatch.setenv("GRAFTLINE_POD", POD)
-    with kubeconfig(made.objects, tmp_path) as path:
+    with serve(made.kubernetes) as url:
+        path = write_kubeconfig(tmp_path / "kubeconfig", url)
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
         yield made
 
@@ -214,7 +227,7 @@ def test_where_the_workflow_may_not_be_read_the_words_decide(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster.at("runs-4-cancelled")
-    cluster.objects.denied.add(WORKFLOWS)
+    cluster.deny("workflows")
     cluster.conclude()
     runs.add_attempt(cluster.store, said("publish", 3, REFUSED))
     cluster.conclude("FAILED")
@@ -239,16 +252,16 @@ def test_concluding_again_changes_nothing_and_a_retried_run_has_another_end(clus
 
 def test_what_the_run_left_goes_with_it(cluster: Cluster) -> None:
     """K40, K42: TrainJobs by the run's label, whatever became of their launcher; what was handed over to them."""
-    labels = {"graftline.dev/run": RUN}
-    cluster.objects.lists[TRAINJOBS] = [
-        {"metadata": {"name": name, "labels": label}}
-        for name, label in (("pretrain-1", labels), ("finetune-1", labels), ("pretrain-2", {"graftline.dev/run": "x"}))
-    ]  # fmt: skip
+    for name, run in (("pretrain-1", RUN), ("finetune-1", RUN), ("pretrain-2", "x")):
+        labels = {"graftline.dev/run": run}
+        cluster.put(
+            "trainer.kubeflow.org/v1alpha1", "TrainJob", {"metadata": {"name": name, "labels": labels}}
+        )
     for run in (RUN, "x"):
         cluster.store.put_if_absent(f"handover/{run}/pretrain/note.a", b"")
     cluster.at("runs-4-cancelled")
     cluster.conclude()
-    assert [job["metadata"]["name"] for job in cluster.objects.lists[TRAINJOBS]] == ["pretrain-2"]
+    assert list(cluster.kubernetes.jobs) == ["pretrain-2"]
     assert cluster.store.list("handover/") == ["handover/x/pretrain/note.a"]
 
 
@@ -256,7 +269,7 @@ def test_jobs_that_cannot_be_deleted_do_not_hide_the_end(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster.at("runs-4-cancelled")
-    cluster.objects.denied.add(TRAINJOBS)
+    cluster.deny("trainjobs")
     cluster.conclude()
     assert [end.state for end in cluster.ends] == ["CANCELED"]
     assert "what the run left is not all gone" in capsys.readouterr().err

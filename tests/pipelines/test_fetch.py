@@ -19,8 +19,7 @@ import pytest
 
 from graftline.digests import digest_path
 from graftline.environment import ROOT
-from graftline.pipelines.data import WORK_TREE, with_token, data_digest, origin
-from graftline.pipelines.reconcile.claims import hold
+from graftline.pipelines.data import WORK_TREE, data_digest, origin, with_token
 from graftline.runs import Start, open_runs
 from graftline.store import open_store
 
@@ -292,50 +291,3 @@ def test_a_run_that_is_told_nonsense_claims_nothing(tmp_path: Path) -> None:
     assert claim(tmp_path, "first", "[1]").returncode == 2
     assert claim(tmp_path, "", "{}").returncode == 2
     assert not (tmp_path / "store").exists()
-
-
-def conclude(tmp_path: Path, status: str, run_id: str = "first", reason: str = "{}") -> str:
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "graftline.pipelines.conclude", "--status", status, "--task", "toy",
-            "--store", str(tmp_path / "store"), "--run-key", KEY, "--run-id", run_id,
-            "--version", "retrain-toy-0", "--revision", "a" * 40, "--data-digest", "d" * 64, "--reason", reason,
-        ],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def recorded(tmp_path: Path) -> list[str]:
-    return [key for key in open_store(str(tmp_path / "store")).list("runs/") if "claims" not in key]
-
-
-FAILED = json.dumps({
-    "state": "FAILED", "pipelineTaskName": "exit-handler-1", "error": {"code": 9, "message": "pretrain: no space"}
-})  # fmt: skip
-
-
-def test_a_failed_run_is_recorded_with_its_reason(tmp_path: Path) -> None:
-    reason = {"kind": "schedule", "schedule": "nightly", "slot": "20261123T023000Z"}
-    conclude(tmp_path, FAILED, reason=json.dumps(reason))
-    content = json.loads(open_store(str(tmp_path / "store")).get(f"runs/{KEY}.json").data)
-    assert (content["state"], content["message"]) == ("FAILED", "pretrain: no space")
-    assert content["reason"] == reason
-    assert (content["task"], content["revision"], content["version"]) == ("toy", "a" * 40, "retrain-toy-0")
-
-
-def test_recording_again_changes_nothing_and_another_end_is_another_record(tmp_path: Path) -> None:
-    conclude(tmp_path, FAILED)
-    conclude(tmp_path, FAILED)
-    assert recorded(tmp_path) == [f"runs/{KEY}.json"]
-    conclude(tmp_path, '{"state": "SUCCEEDED"}')
-    assert recorded(tmp_path) == [f"runs/{KEY}.2.json", f"runs/{KEY}.json"]
-
-
-def test_a_run_that_was_told_to_stop_records_nothing(tmp_path: Path) -> None:
-    assert hold(open_store(str(tmp_path / "store")), KEY, "first") is None
-    assert "the run first does the work" in conclude(tmp_path, FAILED, run_id="second")
-    assert recorded(tmp_path) == []
-    conclude(tmp_path, '{"state": "SUCCEEDED"}')
-    assert recorded(tmp_path) == [f"runs/{KEY}.json"]

@@ -27,7 +27,8 @@ from kfp_server import (
     serve,
 )
 from kfp_server_api import models
-from objects_server import EVENTS, PODS, WORKFLOWS, WORKLOADS, Objects, kubeconfig
+from kubernetes_server import Backend, write_kubeconfig
+from kubernetes_server import serve as serve_kubernetes
 from typer.testing import CliRunner
 
 from graftline import runs
@@ -42,7 +43,7 @@ from graftline.runs import Attempt, End, Start
 from graftline.store import Store, open_store
 
 TASK = "mnist"
-HEAD = "c" * 40
+HEAD, CHANGED = "c" * 40, "d" * 40
 STEPS = ("fetch", "validate", "pretrain", "finetune", "evaluate", "publish")
 REFUSED = "publish: mnist: nothing was released; min_accuracy is 0.928799, must be >= 1: off by 0.0712009"
 
@@ -80,6 +81,11 @@ class Server:
 
     def key(self, run_id: str) -> str:
         return str(self.backend.runs[run_id].runtime_config.parameters["run_key"])
+
+    def start(self) -> str:
+        """Submit the run, and return its id."""
+        assert self.submit().exit_code == 0
+        return str(self.run.run_id)
 
     def says(self, run_id: str, step: str, code: int, line: str = "") -> None:
         """Let a step leave its word, as its runner does."""
@@ -125,6 +131,7 @@ def pipeline() -> CompiledPipeline:
 def server(pipeline: CompiledPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A multi-user server without anything on it; the checkout stands at HEAD with nothing changed."""
     monkeypatch.setattr(data, "committed_revision", lambda task: HEAD)
+    monkeypatch.setattr(data, "data_revision", lambda task, root: CHANGED)
     monkeypatch.setattr(compiling, "compiled", once_each)
     monkeypatch.delenv("GRAFTLINE_KFP_TOKEN", raising=False)
     backend = KfpBackend(namespace="graftline")
@@ -144,9 +151,9 @@ def test_a_run_is_made_of_a_version_that_it_names(server: Server, pipeline: Comp
     assert run.pipeline_version_reference.pipeline_version_id == uploaded.pipeline_version_id
     assert run.service_account == "graftline-run"
     given = run.runtime_config.parameters
-    assert given["revision"] == HEAD
+    assert given["revision"] == CHANGED, "what stays the same as long as the data does"
     assert given["data_digest"] == data.task_digest(TASK)
-    assert json.loads(given["reason"])["kind"] == "person"
+    assert {"kind": "person", "commit": HEAD}.items() <= json.loads(given["reason"]).items()
     assert run.display_name == f"{TASK}-{given['run_key'][:16]}"
     assert run.display_name in done.output
     assert f"{server.url}/#/runs/details/{run.run_id}" in done.output
@@ -426,7 +433,11 @@ def test_a_pod_that_does_not_start_is_explained(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K10, K41: Kubeflow says RUNNING until the deadline; pod, Workflow and Workload say why."""
-    objects = Objects({PODS: [], EVENTS: [], WORKFLOWS: [], WORKLOADS: []})
+    kubernetes = Backend()
+
+    def put(version: str, kind: str, thing: dict[str, Any]) -> None:
+        thing["metadata"]["namespace"] = "graftline"
+        kubernetes.put({"apiVersion": version, "kind": kind, **thing})
 
     def act(run_id: str) -> None:
         labels = {"pipeline/runid": run_id}
@@ -440,19 +451,21 @@ def test_a_pod_that_does_not_start_is_explained(
             "state": {"waiting": reason},
         }
         status = {"phase": "Pending", "containerStatuses": [container]}
-        objects.lists[PODS] = [{"metadata": {"name": "pod-1", "labels": labels}, "status": status}]
+        put("v1", "Pod", {"metadata": {"name": "pod-1", "labels": labels}, "status": status})
         node = {
             "type": "Pod",
             "phase": "Pending",
             "displayName": "validate-driver(0)",
             "message": "exceeded quota: runs",
         }
-        objects.lists[WORKFLOWS] = [
-            {"metadata": {"name": "w", "labels": labels}, "status": {"nodes": {"n": node}}}
-        ]
+        put(
+            "argoproj.io/v1alpha1",
+            "Workflow",
+            {"metadata": {"name": "w", "labels": labels}, "status": {"nodes": {"n": node}}},
+        )
         workload = json.loads((RECORDINGS / "trainjobs-5-workload-pending.json").read_text())
         workload["spec"]["podSets"][0]["template"]["metadata"]["labels"]["graftline.dev/run"] = run_id
-        objects.lists[WORKLOADS] = [workload]
+        kubernetes.put(workload)
         server.backend.set_steps(run_id, {"fetch": "PENDING"})
         server.backend.set_state(run_id, "RUNNING")
         time.sleep(0.5)
@@ -460,7 +473,8 @@ def test_a_pod_that_does_not_start_is_explained(
 
     monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
     thread = server.later(act)
-    with kubeconfig(objects, tmp_path) as path:
+    with serve_kubernetes(kubernetes) as url:
+        path = write_kubeconfig(tmp_path / "kubeconfig", url)
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
         done = server.submit("--watch")
     thread.join()
@@ -486,12 +500,50 @@ def test_who_may_not_look_is_told_where_to_look(
 
     monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
     thread = server.later(act)
-    with kubeconfig(Objects(denied={PODS, EVENTS, WORKFLOWS, WORKLOADS}), tmp_path) as path:
+    with serve_kubernetes(Backend(fault=lambda request: 403)) as url:
+        path = write_kubeconfig(tmp_path / "kubeconfig", url)
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
         done = server.submit("--watch")
     thread.join()
     hint = f"kubectl -n graftline describe pods -l pipeline/runid={server.run.run_id}"
     assert done.output.count(f"waits: Kubeflow does not say for what; see {hint}") == 1
+
+
+def test_a_step_that_runs_for_long_waits_for_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is a person without kubectl told to look for it."""
+
+    def act(run_id: str) -> None:
+        server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "pretrain": "RUNNING"})
+        server.backend.set_state(run_id, "RUNNING")
+        time.sleep(0.3)
+        server.backend.set_state(run_id, "SUCCEEDED")
+
+    monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/none")
+    server.backend.set_steps(server.start(), {"fetch": "RUNNING"})
+    thread = server.later(act)
+    done = server.submit("--watch")
+    thread.join()
+    assert done.exit_code == 0
+    assert "waits" not in done.output
+
+
+def test_a_ghost_is_followed_until_reconcile_has_closed_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K21: for Kubeflow's API it runs for ever."""
+
+    def act(run_id: str) -> None:
+        server.backend.set_state(run_id, "RUNNING")
+        server.backend.lose(run_id)
+        time.sleep(0.2)
+        server.closes(run_id, "LOST")
+
+    monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
+    thread = server.later(act)
+    done = server.submit("--watch")
+    thread.join()
+    assert (done.exit_code, states(done.output)[-1]) == (1, ("ended", "lost"))
 
 
 def test_looks_that_fail_do_not_end_the_watch(server: Server) -> None:

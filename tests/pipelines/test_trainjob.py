@@ -112,8 +112,9 @@ def test_a_job_is_made_followed_and_done(
 ) -> None:
     launcher = Launcher(url)
     name = attempt(backend, 0)
-    backend.queue(name)
-    while not any("waits in the queue graftline" in line for line in launcher.said):
+    why = "couldn't assign flavors to pod set node: insufficient unused quota for cpu in flavor cpu, 1 more needed"
+    backend.queue(name, why)
+    while not any(line.endswith(f"waits in the queue graftline: {why}") for line in launcher.said):  # K41
         time.sleep(0.01)
     backend.start(name)
     for number in range(5):
@@ -151,7 +152,7 @@ def test_a_log_whose_connection_died_without_a_word_is_read_on_another(
     launcher = Launcher(url)
     name = attempt(backend, 0)
     backend.start(name)
-    for line in ("before", "HANG", "after"):
+    for line in ("before", "HANG", "after", "LOST"):  # K42: the kubelet's words are no line of the training
         backend.say(name, line)
     backend.wait_for(lambda: sum(request.verb == "log" for request in backend.requests) >= 2)
     backend.end(name, [0, 0])
@@ -202,13 +203,15 @@ ENDINGS: dict[str, tuple[list[int], dict[str, Any], int]] = {
         1,
     ),
     "killed with its machine": ([137, 75], {"disrupted": True}, 75),
+    "killed by a restart of its node": ([137, 75], {"reason": "ContainerStatusUnknown"}, 75),
+    "killed, and nothing took it away (K39)": ([137, 75], {}, 1),
     "evicted for its node's sake": (
         [137, 75],
         {"disrupted": True, "evicted": "The node was low on memory."},
         75,
     ),
     "a bug on a machine that was being taken away": ([1, 75], {"disrupted": True}, 75),
-    "killed by a signal, no more known": ([137, 143], {}, 75),
+    "told to end before it listened": ([143, 143], {}, 75),
     "a crash in native code": ([139, 75], {}, 1),
 }
 
@@ -471,7 +474,10 @@ def test_a_recorded_pre_emption_by_kueue_goes_on_in_the_same_attempt(backend: Ba
     assert launcher.end() == 0, launcher.said
     assert len(backend.created) == 1
     told = [line.partition(": ")[2] for line in launcher.said]
-    assert "2 of 2 nodes run" in told[told.index("waits in the queue graftline") :]
+    waits = [line for line in told if line.startswith("waits in the queue graftline: ")]
+    assert "Preempted to accommodate a workload" in waits[0]
+    assert "insufficient unused quota for ephemeral-storage in flavor cpu" in waits[-1], "K41"
+    assert "2 of 2 nodes run" in told[told.index(waits[-1]) :]
 
 
 def test_a_recorded_deadline_ends_the_launch(backend: Backend, url: str) -> None:

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from servers import Proxy
 from torch import nn
 
+from graftline import runs
 from graftline.components.pretrain import COMPONENT
 from graftline.errors import GraftlineError, InputError
 from graftline.store import Store, open_store
@@ -24,10 +26,11 @@ from graftline.training.checkpoint import MANIFEST, STATE, Checkpoints
 from graftline.training.loop import Desk, Run, train
 from graftline.training.metrics import read_metrics
 from graftline.training.randomness import generator
-from graftline.training.remote import RemoteCheckpoints, remote_checkpoints
+from graftline.training.remote import RemoteCheckpoints, remote_checkpoints, sweep_checkpoints
 
-STEPS, STAGE, IDENTITY = 8, "checkpoints/0123abcd/pretrain/trunk", "1" * 64
-PREFIX = f"{STAGE}/{IDENTITY[:16]}"
+STEPS, IDENTITY, RUN, OTHER_RUN = 8, "1" * 64, "0123abcd", "4567cdef"
+WORK = f"checkpoints/pretrain/{IDENTITY[:16]}"
+PREFIX = f"{WORK}/{RUN}"
 UPLOADS = 4
 """Objects of one checkpoint: state, its manifest, metrics, the bundle's manifest."""
 
@@ -69,18 +72,18 @@ def make_run(watch: Watch) -> Run:
     return Run(module, optimizer, loss, STEPS, warmup=2, watcher=watch)
 
 
-def make_desk(disk: Path, store: Store | None, every_seconds: float = 0) -> Desk:
+def make_desk(disk: Path, store: Store | None, every_seconds: float = 0, run: str = RUN) -> Desk:
     disk.mkdir(parents=True, exist_ok=True)
     metrics = disk / "metrics.jsonl"
-    remote = RemoteCheckpoints(store, STAGE, IDENTITY, metrics) if store else None
+    remote = RemoteCheckpoints(store, "pretrain", IDENTITY, run, metrics) if store else None
     checkpoints = Checkpoints(disk / "checkpoints", IDENTITY, every_seconds, remote)
     return Desk("a run", metrics, checkpoints, batch=16)
 
 
-def go(disk: Path, store: Store | None, kill_after: int | None = None) -> nn.Module:
+def go(disk: Path, store: Store | None, kill_after: int | None = None, run_name: str = RUN) -> nn.Module:
     """Train to the end, or until the machine ends."""
     watch = Watch(kill_after)
-    desk = make_desk(disk, store)
+    desk = make_desk(disk, store, run=run_name)
     watch.remote = desk.checkpoints.remote
     run = make_run(watch)
     if kill_after is None:
@@ -347,24 +350,74 @@ def test_settling_ends_in_time_and_the_checkpoint_before_stands(tmp_path: Path) 
 def test_checkpoints_of_other_parameters_are_not_seen(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     go(tmp_path / "disk", store, kill_after=3)
-    other = RemoteCheckpoints(store, STAGE, "2" * 64, tmp_path / "metrics.jsonl")
-    assert other.steps() == []
+    other = RemoteCheckpoints(store, "pretrain", "2" * 64, RUN, tmp_path / "metrics.jsonl")
+    assert other.found() == []
     # of the same first 16 digits: the whole identity is in the checkpoint's own manifest
     akin = IDENTITY[:16] + "2" * 48
-    remote = RemoteCheckpoints(store, STAGE, akin, tmp_path / "new/metrics.jsonl")
+    remote = RemoteCheckpoints(store, "pretrain", akin, RUN, tmp_path / "new/metrics.jsonl")
     assert Checkpoints(tmp_path / "new/checkpoints", akin, 0, remote).load() is None
 
 
-def test_a_whole_output_leaves_no_checkpoint_of_its_run_and_all_of_others(
+def test_another_run_of_the_same_work_goes_on_from_the_newest_of_any_run(
+    store_url: str, tmp_path: Path, unbroken: nn.Module, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """K9: a submit of the work of a cancelled run does not begin at step 0; each writes below its own name."""
+    store = open_store(store_url)
+    go(tmp_path / "cancelled", store, kill_after=3)
+    go(tmp_path / "lost", store, kill_after=5, run_name=OTHER_RUN)
+    assert "a run: going on from step 2 of" in capsys.readouterr().err
+    assert list_bundles(store, PREFIX) == ["00000001", "00000002"], "no other run's to remove"
+    assert list_bundles(store, f"{WORK}/{OTHER_RUN}") == ["00000003", "00000004"]
+    assert same_bits(go(tmp_path / "third", store, run_name="third"), unbroken)
+    assert "a run: going on from step 4 of" in capsys.readouterr().err
+
+
+def test_a_damaged_one_of_another_run_is_passed_over_and_left_to_that_run(
+    tmp_path: Path, unbroken: nn.Module, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    go(tmp_path / "first", store, kill_after=4)
+    cut(next((tmp_path / "store" / PREFIX).glob("00000003-*")))
+    assert same_bits(go(tmp_path / "second", store, run_name=OTHER_RUN), unbroken)
+    said = capsys.readouterr().err
+    assert "checkpoint 00000003 in the store is damaged (" in said and "going on from step 2" in said
+    assert list_bundles(store, PREFIX) == ["00000002", "00000003"]
+
+
+def test_a_whole_output_leaves_checkpoints_of_open_runs_and_of_other_work_alone(
     store_url: str, tmp_path: Path
 ) -> None:
+    """K9: two runs at once do not share one; what an ended run left of this work goes with the success."""
     store = open_store(store_url)
+    go(tmp_path / "ended", store, kill_after=3, run_name="ended")
+    go(tmp_path / "open", store, kill_after=5, run_name=OTHER_RUN)
+    runs.begin(store, runs.Start(OTHER_RUN, "key", "digits"))
     desk = make_desk(tmp_path / "disk", store)
     train(make_run(Watch()), desk)
-    store.put_if_absent("checkpoints/0123abcd/finetune/model/x/00000001.json", b"{}")
+    other_work = f"checkpoints/pretrain/{'2' * 16}/ended/00000001.json"
+    store.put_if_absent(other_work, b"{}")
     assert desk.checkpoints.remote
     desk.checkpoints.remote.forget()
-    assert store.list("checkpoints/") == ["checkpoints/0123abcd/finetune/model/x/00000001.json"]
+    assert store.list(f"{PREFIX}/") == store.list(f"{WORK}/ended/") == []
+    assert list_bundles(store, f"{WORK}/{OTHER_RUN}") == ["00000003", "00000004"]
+    assert store.list(other_work) == [other_work]
+
+
+def test_checkpoints_of_work_that_was_given_up_are_swept_after_a_while(tmp_path: Path) -> None:
+    """K42. One that ended a day ago, an open one and one that nobody knows stay."""
+    store = open_store(str(tmp_path / "store"))
+    now = datetime(2026, 11, 29, tzinfo=UTC)
+    for run, days in (("old", 15), ("recent", 1), ("retried", 15), ("open", None), ("unknown", None)):
+        store.put_if_absent(f"{WORK}/{run}/00000001.json", b"{}")
+        store.put_if_absent(f"{WORK}/{run}/00000001-ab", b"x")
+        start = runs.Start(run, "key", "digits")
+        if days:
+            runs.conclude(store, runs.End(start, "CANCELED", ended=(now - timedelta(days=days)).isoformat()))
+        if run in ("open", "retried"):
+            runs.begin(store, start)
+    assert sweep_checkpoints(store, now) == ["old"]
+    left = {key.split("/")[3] for key in store.list("checkpoints/")}
+    assert left == {"recent", "retried", "open", "unknown"}
 
 
 def test_they_stay_where_the_engine_removes_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -381,17 +434,17 @@ def test_they_stay_where_the_engine_removes_them(monkeypatch: pytest.MonkeyPatch
 def test_they_are_off_without_the_engines_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GRAFTLINE_CHECKPOINTS", raising=False)
     monkeypatch.setenv("GRAFTLINE_RUN", "0123abcd")
-    assert remote_checkpoints(COMPONENT.name, COMPONENT.output, IDENTITY, tmp_path / "metrics.jsonl") is None
+    assert remote_checkpoints(COMPONENT.name, IDENTITY, tmp_path / "metrics.jsonl") is None
 
 
-@pytest.mark.parametrize("run", ["", "../../releases", "a b"])
+@pytest.mark.parametrize("run", ["", "../../releases", "a b", "a/b"])
 def test_a_store_without_the_key_of_a_run_is_bad_input(
     run: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GRAFTLINE_CHECKPOINTS", str(tmp_path / "store"))
     monkeypatch.setenv("GRAFTLINE_RUN", run)
     with pytest.raises(InputError):
-        remote_checkpoints(COMPONENT.name, COMPONENT.output, IDENTITY, tmp_path / "metrics.jsonl")
+        remote_checkpoints(COMPONENT.name, IDENTITY, tmp_path / "metrics.jsonl")
 
 
 def test_a_bucket_that_is_not_there_stops_the_run_at_its_start(moto_url: str, tmp_path: Path) -> None:
@@ -403,7 +456,7 @@ def test_a_bucket_that_is_not_there_stops_the_run_at_its_start(moto_url: str, tm
 def test_a_checkpoint_holds_only_its_own_lines_of_the_metrics(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     go(tmp_path / "disk", store, kill_after=5)
-    remote = RemoteCheckpoints(store, STAGE, IDENTITY, tmp_path / "metrics.jsonl")
-    assert remote.fetch(3, tmp_path / "00000003")
+    remote = RemoteCheckpoints(store, "pretrain", IDENTITY, RUN, tmp_path / "metrics.jsonl")
+    assert remote.fetch(3, RUN, tmp_path / "00000003")
     assert {path.name for path in (tmp_path / "00000003").iterdir()} == {STATE, MANIFEST, "metrics.jsonl"}
     assert len(read_metrics(tmp_path / "00000003/metrics.jsonl")) == 3

@@ -14,7 +14,9 @@ import typer
 from graftline.cli.stores import STORE
 
 if TYPE_CHECKING:
+    from graftline.pipelines.reconcile.agenda import Agenda
     from graftline.pipelines.reconcile.desired import Desired
+    from graftline.pipelines.reconcile.planning import Actual
     from graftline.pipelines.reconcile.reconcile import Backend, Outcome
     from graftline.store import Store
 
@@ -43,22 +45,27 @@ def reconcile(
     endpoint: Annotated[str, ENDPOINT] = "",
     store: Annotated[str, STORE] = "",
 ) -> None:
-    """Make recurring runs and runs match pipelines/schedules.yaml at the commit that is checked out.
+    """Start what pipelines/schedules.yaml wants at the commit that is checked out; record how runs ended.
 
     The same again changes nothing more, whenever the last one was stopped. A token for Kubeflow is read from
     $GRAFTLINE_KFP_TOKEN. Exit codes: 0 all is as declared; 75 run it again: a call failed or its outcome is not known
     yet, another reconcile is at work, or what a schedule wants could not be told; 2 bad input, 1 anything else.
     """
+    from graftline.errors import EXIT_INPUT
     from graftline.pipelines.reconcile.planning import plan
+    from graftline.pipelines.reconcile.reconcile import BackendError
 
-    with _opened(backend, endpoint, store) as scene:
-        if dry_run:
-            now = scene.clock()
-            desired = scene.desire(now)
-            steps = plan(desired, scene.backend.observe(desired, now), now)
-            _print_steps([str(action) for action in steps.actions], desired, as_json)
-            return
-        outcome = scene.reconcile()
+    try:
+        with _opened(backend, endpoint, store) as scene:
+            if dry_run:
+                desired, actual, now = scene.look()
+                steps = plan(desired, actual, now)
+                _print_steps([str(action) for action in steps.actions], desired, as_json)
+                return
+            outcome = scene.act()
+    except BackendError as error:  # a token that is not taken is not taken the next time either
+        typer.echo(f"graftline: {error}", err=True)
+        raise typer.Exit(EXIT_INPUT if str(error)[:3] in ("401", "403") else TRY_AGAIN) from None
     if outcome is None:
         typer.echo("another reconcile is at work; nothing done")
         raise typer.Exit(TRY_AGAIN)
@@ -82,9 +89,7 @@ def drift(
 
     try:
         with _opened(backend, endpoint, store) as scene:
-            now = scene.clock()
-            desired = scene.desire(now)
-            found = rows(desired, scene.backend.observe(desired, now), now)
+            found = rows(*scene.look())
     except GraftlineError as error:  # with exit code 1 it would read as drift
         typer.echo(f"graftline: it could not be told: {error}", err=True)
         raise typer.Exit(EXIT_INPUT) from None
@@ -94,12 +99,16 @@ def drift(
 
 @dataclass
 class Scene:
-    """One backend, and what the commit wants of it."""
+    """One backend, what the commit wants of it, and the way to reconcile the two."""
 
     backend: Backend
-    desire: Callable[[datetime], Desired]
-    clock: Callable[[], datetime]
-    reconcile: Callable[[], Outcome | None]
+    agenda: Agenda
+    act: Callable[[], Outcome | None]
+
+    def look(self) -> tuple[Desired, Actual, datetime]:
+        now = _now()
+        desired = self.agenda.desired(now)
+        return desired, self.backend.observe(desired, now), now
 
 
 @contextmanager
@@ -116,19 +125,13 @@ def _opened(place: Place, endpoint: str, store_url: str) -> Iterator[Scene]:
 def _local(store: Store) -> Scene:
     from graftline.durable import exclusive
     from graftline.errors import BusyError
-    from graftline.pipelines.reconcile.desired import desired_locally
-    from graftline.pipelines.reconcile.local import LocalBackend, lock_path, note_slots, slots_since
+    from graftline.pipelines.reconcile.agenda import Agenda
+    from graftline.pipelines.reconcile.local import LocalBackend, lock_path
     from graftline.pipelines.reconcile.reconcile import reconcile
     from graftline.pipelines.reconcile.repository import GitRepository
 
     repository = GitRepository(local=True, store_url=store.url)
-    backend = LocalBackend(store, commit=repository.commit)
-    schedules = repository.schedules
-    last: list[datetime] = []
-
-    def desire(now: datetime) -> Desired:
-        last.append(now)
-        return desired_locally(repository, slots_since(store, schedules, now), now)
+    backend, agenda = LocalBackend(store, commit=repository.commit), Agenda(repository, store)
 
     def act() -> Outcome | None:
         with ExitStack() as stack:
@@ -136,26 +139,24 @@ def _local(store: Store) -> Scene:
                 stack.enter_context(exclusive(lock_path(), what="reconcile"))
             except BusyError:
                 return None
-            note_slots(store, schedules, slots_since(store, schedules, _now()))
-            outcome = reconcile(backend, desire, _now, on_action=_say)
-            if outcome.settled and not outcome.queued:
-                note_slots(store, schedules, dict.fromkeys(schedules, last[-1]))
-            return outcome
+            return reconcile(backend, agenda, _now, on_action=_say)
 
-    return Scene(backend, desire, _now, act)
+    return Scene(backend, agenda, act)
 
 
 @contextmanager
 def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
     import time
     import uuid
+    from datetime import timedelta
 
     from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
-    from graftline.pipelines.reconcile.desired import desired_on_kubeflow
+    from graftline.pipelines.reconcile.agenda import Agenda
     from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
-    from graftline.pipelines.reconcile.lease import Lease
+    from graftline.pipelines.reconcile.lease import RECONCILE, Lease
     from graftline.pipelines.reconcile.reconcile import reconcile
     from graftline.pipelines.reconcile.repository import GitRepository
+    from graftline.pipelines.reconcile.workflows import find_workflows
     from graftline.pipelines.settings import load_settings
     from graftline.store import open_store
 
@@ -163,28 +164,27 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
     settings = load_settings()
     store = open_store(store_url or settings.store)  # runs are told the same one
     repository = GitRepository(store_url=store.url)
-
-    def desire(now: datetime) -> Desired:
-        return desired_on_kubeflow(repository, now)
+    agenda = Agenda(repository, store)
 
     with connect(endpoint) as client:
         api = KubeflowApi(client, namespace=settings.api_namespace, service_account=settings.service_account)
-        backend = KubeflowBackend(api, store)
+        backend = KubeflowBackend(
+            api, store, ghosts=find_workflows(settings.namespace).ghosts, manifests=repository.manifests,
+            deadline=timedelta(hours=settings.deadline_hours),
+        )  # fmt: skip
 
         def act() -> Outcome | None:
-            lease = Lease(store, uuid.uuid4().hex)
+            lease = Lease(store, RECONCILE, uuid.uuid4().hex)
             with _ends_in_order():
                 if not lease.acquire(_now()):
                     return None
-                try:
+                with lease.renewed(_now):
                     return reconcile(
-                        backend, desire, _now,
+                        backend, agenda, _now,
                         on_action=lambda action: lease.check(_now()), pause=lambda: time.sleep(PAUSE_SECONDS),
                     )  # fmt: skip
-                finally:
-                    lease.release()
 
-        yield Scene(backend, desire, _now, act)
+        yield Scene(backend, agenda, act)
 
 
 @contextmanager
@@ -210,7 +210,8 @@ def _now() -> datetime:
 
 def _say(action: object) -> None:
     """Name a run before it starts, which takes its time; what is printed at the end goes elsewhere."""
-    typer.echo(f"graftline: {action}", err=True)
+    if action is not None:
+        typer.echo(f"graftline: {action}", err=True)
 
 
 def _print_steps(steps: list[str], desired: Desired, as_json: bool) -> None:

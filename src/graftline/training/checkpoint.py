@@ -106,15 +106,15 @@ class Checkpoints:
 
     def _newest_remote(self, remote: RemoteCheckpoints, above: int) -> tuple[dict[str, Any], Path] | None:
         """Bring the newest checkpoint of the store here, if it has one of more than `above` steps that verifies."""
-        for step in remote.steps():
+        for step, run in remote.found():
             folder = self._folder / f"{step:08d}"
             if step <= above:
                 break
-            if remote.fetch(step, folder):
+            if remote.fetch(step, run, folder):
                 if (manifest := self._verify(folder)) is not None:
                     return manifest, folder
                 shutil.rmtree(folder)
-                remote.drop(step)
+                remote.drop(step, run)
         return None
 
     def _folders(self) -> list[Path]:

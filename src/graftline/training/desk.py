@@ -41,7 +41,7 @@ def open_desk(
     metrics = folder / METRICS
     remote = None
     if world().leads:  # it alone has checkpoints
-        remote = remote_checkpoints(context.component.name, context.component.output, digest, metrics)
+        remote = remote_checkpoints(context.component.name, digest, metrics)
     if remote:
         context.when_whole.append(remote.forget)
     checkpoints = Checkpoints(folder / "checkpoints", digest, context.checkpoint_seconds, remote)

@@ -1,19 +1,22 @@
 """SIGTERM: the machine is needed elsewhere. Training ends after its step, with a checkpoint; other work ends at once.
 
-Both end with exit code 75, by which an orchestrator tells a pre-emption from a failure and tries again.
+Both end with exit code 75, by which an orchestrator tells a pre-emption from a failure and tries again. Whoever reads
+stderr may be gone before the process that it starts: on a cluster Argo ends both at once. Nothing depends on it.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 from graftline.errors import EXIT_PREEMPTED, InputError
 
@@ -29,6 +32,27 @@ class Notice:
     asked: bool = False
     until: float = 0.0
     """The monotonic time when it should have ended, once it was asked to."""
+
+
+class _Unheard(io.FileIO):
+    """A file that takes everything, also when nobody reads it any more."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def outlive_readers() -> None:
+    """From here on, a reader of stdout or stderr that is gone is no error: not of a print, and not at the exit, where
+    it would turn the exit code into 120."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if (
+            getattr(sys, name) is getattr(sys, f"__{name}__") is not None
+        ):  # else a test or a notebook reads it
+            stream = io.BufferedWriter(_Unheard(number, "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(stream, errors="backslashreplace", line_buffering=True))
 
 
 @contextmanager
@@ -52,10 +76,10 @@ def noted(name: str) -> Iterator[Notice]:
     grace = _grace_seconds()
 
     def note() -> None:
-        if not notice.asked:
-            _say(f"{name}: SIGTERM; a checkpoint follows this step")
-            notice.until = time.monotonic() + grace
-        notice.asked = True
+        if notice.asked:
+            return
+        notice.asked, notice.until = True, time.monotonic() + grace
+        _say(f"{name}: SIGTERM; a checkpoint follows this step")
 
     with _on_sigterm(note):
         try:
@@ -104,4 +128,5 @@ def _end_workers() -> None:
 
 
 def _say(line: str) -> None:
-    os.write(sys.stderr.fileno(), f"{line}\n".encode())  # print may be what the signal interrupted
+    with suppress(OSError, ValueError, AttributeError):  # its reader is gone, it is closed, or there is none
+        os.write(sys.stderr.fileno(), f"{line}\n".encode())  # print may be what the signal interrupted

@@ -1,10 +1,13 @@
-"""Checkpoints in the store, under the name of the run: another machine, with an empty disk, goes on from them.
+"""Checkpoints in the store: another machine, with an empty disk, goes on from them, in this run or in a later one.
 
-    checkpoints/<run>/<component>/<output>/<identity>/<step>...    a bundle: state, manifest, metrics so far
+    checkpoints/<component>/<identity>/<run>/<step>...    a bundle: state, manifest, metrics so far
+
+<identity> is what is trained: parameters, inputs, code. Every run writes below its own name, so that two at once share
+none, and goes on from the newest of any run: a submit of the same work starts where a cancelled run stopped.
 
 The engine switches them on: GRAFTLINE_RUN names the run, GRAFTLINE_CHECKPOINTS the store. They are no parameter and
 never change a result. A checkpoint is on the local disk first; a thread uploads it while training goes on, so the disk
-of a machine that vanishes costs the steps since the newest one that was uploaded. The last two are kept.
+of a machine that vanishes costs the steps since the newest one that was uploaded. Each run keeps its last two.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from graftline import runs
 from graftline.durable import output_directory
 from graftline.errors import GraftlineError, InputError
 from graftline.store import MissingError, Store, check_key, open_store
@@ -23,7 +29,6 @@ from graftline.store.bundles import (
     DamagedError,
     Source,
     StoppedError,
-    delete_all,
     delete_bundle,
     get_bundle,
     list_bundles,
@@ -32,6 +37,8 @@ from graftline.store.bundles import (
 
 METRICS = "metrics.jsonl"
 KEPT = 2
+GIVEN_UP = timedelta(days=14)
+"""How long after its end the checkpoints of a run that was given up wait for another run of the same work."""
 _END_SECONDS = 60.0
 """How long the end of a run waits for an upload under way to stop."""
 
@@ -46,13 +53,14 @@ class _Upload:
 class RemoteCheckpoints:
     """The checkpoints of one training in the store. A store that fails is said once, and tried again with the next.
 
-    `identity` is that of the local checkpoints, `stage` the key below which all trainings of this component's run are,
-    `metrics` the file of which every checkpoint needs the lines before it.
+    `identity` is that of the local checkpoints, `run` the one that trains, `metrics` the file of which every checkpoint
+    needs the lines before it.
     """
 
-    def __init__(self, store: Store, stage: str, identity: str, metrics: Path) -> None:
-        self._store, self._stage, self._metrics = store, stage, metrics
-        self._prefix = check_key(f"{stage}/{identity[:16]}")
+    def __init__(self, store: Store, component: str, identity: str, run: str, metrics: Path) -> None:
+        self._store, self._run, self._metrics = store, _run_name(run), metrics
+        self._work_key = f"checkpoints/{component}/{identity[:16]}"
+        self._prefix = check_key(f"{self._work_key}/{run}")
         self._changed = threading.Condition()
         self._next: _Upload | None = None
         self._current: _Upload | None = None
@@ -82,25 +90,27 @@ class RemoteCheckpoints:
                 lambda: not (self._next or self._current), max(0.0, until - time.monotonic())
             )
 
-    def steps(self) -> list[int]:
-        """Return the steps of the whole checkpoints, newest first; none, and say so, if the store does not answer.
+    def found(self) -> list[tuple[int, str]]:
+        """Return step and run of the whole checkpoints of this work, newest first, of equal ones this run's own first;
+        none, and say so, if the store does not answer.
 
         Raises:
             InputError: this user may not use the store, or there is none of that name.
         """
         try:
-            names = list_bundles(self._store, self._prefix)
+            keys = [key.split("/")[3:] for key in _keys(self._store, self._work_key) if key.endswith(".json")]
         except InputError:
             raise
         except GraftlineError as error:
             _say(f"no checkpoint is read from the store: {error}")
             return []
-        return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+        whole = [(int(name.removesuffix(".json")), run) for run, name in keys]
+        return sorted(whole, key=lambda one: (one[0], one[1] == self._run), reverse=True)
 
-    def fetch(self, step: int, folder: Path) -> bool:
-        """Make `folder` from the checkpoint of `step`; return False, and say why, if it is not whole or cannot be read.
+    def fetch(self, step: int, run: str, folder: Path) -> bool:
+        """Make `folder` from a checkpoint; return False, and say why, if it is not whole or cannot be read.
 
-        A damaged one is removed: the run will come by that step again.
+        A damaged one of this run is removed: it will come by that step again.
 
         Raises:
             InputError: this user may not read the store.
@@ -108,10 +118,10 @@ class RemoteCheckpoints:
         name = f"{step:08d}"
         try:
             with output_directory(folder) as aside:
-                get_bundle(self._store, self._prefix, name, aside)
+                get_bundle(self._store, f"{self._work_key}/{run}", name, aside)
         except (DamagedError, MissingError) as error:
             _say(f"checkpoint {name} in the store is damaged ({error}); it is not used")
-            self.drop(step)
+            self.drop(step, run)
             return False
         except InputError:
             raise
@@ -121,8 +131,10 @@ class RemoteCheckpoints:
         self.newest = step
         return True
 
-    def drop(self, step: int) -> None:
-        """Remove a checkpoint from the store."""
+    def drop(self, step: int, run: str) -> None:
+        """Remove a checkpoint from the store, if it is this run's: another one removes its own."""
+        if run != self._run:
+            return
         try:
             delete_bundle(self._store, self._prefix, f"{step:08d}")
         except GraftlineError as error:
@@ -134,7 +146,7 @@ class RemoteCheckpoints:
             (folder / METRICS).replace(self._metrics)
 
     def forget(self) -> None:
-        """Stop uploading and remove every checkpoint of this component's run: its output is whole.
+        """Stop uploading and remove the checkpoints of this work: its output is whole.
 
         With GRAFTLINE_KEEP_CHECKPOINTS they stay: where the output has still to leave the machine, the engine removes
         them when it has arrived.
@@ -147,7 +159,7 @@ class RemoteCheckpoints:
         if os.environ.get("GRAFTLINE_KEEP_CHECKPOINTS"):
             return
         try:
-            delete_all(self._store, self._stage)
+            forget(self._store, self._run, self._work_key)
         except GraftlineError as error:
             _say(f"checkpoints stay in the store: {error}")
 
@@ -208,7 +220,7 @@ class RemoteCheckpoints:
         self._failing = True
 
 
-def remote_checkpoints(component: str, output: str, identity: str, metrics: Path) -> RemoteCheckpoints | None:
+def remote_checkpoints(component: str, identity: str, metrics: Path) -> RemoteCheckpoints | None:
     """Return the checkpoints in the store that the engine has switched on, or None.
 
     Raises:
@@ -222,8 +234,56 @@ def remote_checkpoints(component: str, output: str, identity: str, metrics: Path
             "GRAFTLINE_RUN", "not set, though GRAFTLINE_CHECKPOINTS is", expected="what names the run",
             fix="set both, or neither",
         )  # fmt: skip
-    stage = f"checkpoints/{run}/{component}/{output}"
-    return RemoteCheckpoints(open_store(url), stage, identity, metrics)
+    return RemoteCheckpoints(open_store(url), component, identity, run, metrics)
+
+
+def forget(store: Store, run: str, below: str) -> None:
+    """Remove a run's checkpoints below a key (of one work, or of all of a component), its output being whole, and those
+    of the same work by runs that have ended. Those of a run that is still open stay."""
+    keys = _keys(store, below)
+    works = {below, *(_work(key) for key in keys if _run_of(key) == run)}
+    done = {other: other == run or runs.begun(store, other) is None for other in map(_run_of, keys)}
+    _delete(store, (key for key in keys if _work(key) in works and done[_run_of(key)]))
+
+
+def sweep_checkpoints(store: Store, now: datetime) -> list[str]:
+    """Remove the checkpoints of runs that ended longer ago than `GIVEN_UP`; return those runs.
+
+    A run that is open keeps its own, and so does one of whose end the store knows no time: the bucket's rule for old
+    objects is for those.
+    """
+    keys = _keys(store, "checkpoints")
+    old = {run for run in map(_run_of, keys) if _gave_up(store, run, now)}
+    _delete(store, (key for key in keys if _run_of(key) in old))
+    return sorted(old)
+
+
+def _gave_up(store: Store, run: str, now: datetime) -> bool:
+    ended = next((end.ended for end in reversed(runs.ends(store, run))), "")
+    return bool(ended) and now - datetime.fromisoformat(ended) > GIVEN_UP and runs.begun(store, run) is None
+
+
+def _keys(store: Store, below: str) -> list[str]:
+    return [key for key in store.list(f"{below}/") if key.count("/") == 4]
+
+
+def _delete(store: Store, keys: Iterable[str]) -> None:
+    for key in sorted(keys, key=lambda key: not key.endswith(".json")):  # what is left of a bundle is none
+        store.delete(key)
+
+
+def _work(key: str) -> str:
+    return "/".join(key.split("/")[:3])
+
+
+def _run_of(key: str) -> str:
+    return key.split("/")[3]
+
+
+def _run_name(run: str) -> str:
+    if "/" in run:
+        raise InputError("GRAFTLINE_RUN", repr(run), expected="a name without '/'")
+    return run
 
 
 def _say(line: str) -> None:

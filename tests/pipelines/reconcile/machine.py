@@ -9,16 +9,25 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from kfp_server import ACTIVE, Fault
-from kfp_server_api import models
 from world import TASKS, Process, Tree, Turn, World
 
 from graftline.pipelines.reconcile.schedules import Schedule
 
+def _sound(cron: str | None, on_change: frozenset[str], catch_up: bool, **_: Any) -> dict[str, Any]:
+    """Mend what no schedule may be, and catch up on no more than a few slots a day."""
+    return {
+        "on_change": on_change if cron or on_change else frozenset({"code"}),
+        "catch_up": catch_up and cron not in ("15 * * * *", "*/20 * * * *"),
+    }
+
+
 NAMES = ("nightly", "hourly", "on-push")
 SCHEDULES = st.builds(
-    Schedule,
+    lambda **given: Schedule(**given | _sound(**given)),
     task=st.sampled_from(TASKS),
-    cron=st.sampled_from(["15 * * * *", "*/20 * * * *", "30 2 * * *", "0 */6 * * 1-5", "0 1 1 * *"]),
+    cron=st.sampled_from([
+        "15 * * * *", "*/20 * * * *", "30 2 * * *", "0 */6 * * 1-5", "0 1 1 * *", None
+    ]),
     zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),
     profile=st.sampled_from([None, "cpu"]),
     set=st.sampled_from([{}, {"finetune.epochs": 3}]),
@@ -104,18 +113,39 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def pods_start(self) -> None:
-        for run in list(self.world.backend.runs.values()):
-            if run.state == "PENDING":
-                self.world.first_step(run.run_id)
+        for run_id in list(self.world.backend.runs):
+            self.world.first_step(run_id)
 
-    @rule(number=st.integers(0, 9))
-    def a_run_ends(self, number: int) -> None:
-        active = [run for run in self.world.backend.runs.values() if run.state in ACTIVE]
-        if active:
-            run = active[number % len(active)]
-            if run.state == "PENDING":
-                self.world.first_step(run.run_id)
-            self.world.backend.set_state(run.run_id, "SUCCEEDED")
+    @rule(
+        number=st.integers(0, 9), state=st.sampled_from(["SUCCEEDED", "FAILED"]), recorded=st.booleans(),
+        after=st.sampled_from([timedelta(), timedelta(minutes=5)]),
+    )  # fmt: skip
+    def a_run_ends(self, number: int, state: str, recorded: bool, after: timedelta) -> None:
+        """Its last step may have recorded that or not; the API may show it later."""
+        if run_id := self._pick(number, *ACTIVE):
+            self.world.end(run_id, state, recorded=recorded, seen_after=after)
+
+    @rule(number=st.integers(0, 9), deed=st.sampled_from(["cancel", "retry", "delete", "delete workflow"]))
+    def someone_meddles(self, number: int, deed: str) -> None:
+        """A person cancels a run in Kubeflow's page, retries it or deletes it; or deletes a workflow: a ghost is left."""
+        world = self.world
+        run_id = self._pick(number, *(("FAILED",) if deed == "retry" else (*ACTIVE, "FAILED")))
+        if run_id is None:
+            return
+        if deed == "retry":
+            world.retry(run_id)
+        elif deed == "cancel":
+            world.cancel(run_id)
+        else:
+            world.take_away(run_id, workflow_only=deed == "delete workflow")
+
+    def _pick(self, number: int, *states: str) -> str | None:
+        found = [run.run_id for run in self.world.backend.runs.values() if run.state in states]
+        return found[number % len(found)] if found else None
+
+    @rule()
+    def argo_cd_applies(self) -> None:
+        self.world.apply_manifests()
 
     @precondition(lambda self: len(self.world.processes) < 2)
     @rule(leased=st.booleans(), changes=st.integers(0, 5), turn=st.one_of(st.none(), TURNS))
@@ -153,33 +183,6 @@ class Machine(RuleBasedStateMachine):
     def late_requests_arrive(self) -> None:
         self.world.backend.land()
 
-    @precondition(lambda self: self.world.backend.recurring_runs)
-    @rule(number=st.integers(0, 9), action=st.sampled_from(["pause", "delete", "enable"]))
-    def someone_meddles(self, number: int, action: str) -> None:
-        """A person pauses, unpauses or deletes a recurring run that was made here."""
-        ours = self.world.backend.recurring_runs
-        one = list(ours.values())[number % len(ours)]
-        if one.display_name == "by-hand":
-            return
-        if action == "delete":
-            del ours[one.recurring_run_id]
-        else:
-            one.mode, one.status = ("DISABLE", "DISABLED") if action == "pause" else ("ENABLE", "ENABLED")
-
-    @precondition(lambda self: self.world.backend.versions and self.world.backend.experiments)
-    @rule()
-    def someone_makes_their_own(self) -> None:
-        """A person makes a recurring run, which is none of reconcile's business."""
-        version = next(iter(self.world.backend.versions.values()))
-        made = models.V2beta1RecurringRun(
-            recurring_run_id=self.world.backend._new_id(), display_name="by-hand", status="DISABLED",
-            mode="DISABLE", created_at=self.world.now, experiment_id=next(iter(self.world.backend.experiments)),
-            pipeline_version_reference=models.V2beta1PipelineVersionReference(
-                pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
-            ),
-        )  # fmt: skip
-        self.world.backend.recurring_runs[made.recurring_run_id] = made
-
     @precondition(lambda self: self.since_calm > 20)
     @rule()
     def faults_end(self) -> None:
@@ -198,17 +201,6 @@ class Machine(RuleBasedStateMachine):
             self._converges()
 
     def _converges(self) -> None:
-        by_hand = self._by_hand()
-        runs = set(self.world.backend.runs)
         self.world.settle()
         self.world.check_converged()
         self.world.check()
-        assert self._by_hand() == by_hand, "a recurring run of someone else was touched"
-        assert runs <= set(self.world.backend.runs), "a past run is gone"
-
-    def _by_hand(self) -> list[tuple[str, str]]:
-        return [
-            (one.recurring_run_id, one.status)
-            for one in self.world.backend.recurring_runs.values()
-            if one.display_name == "by-hand"
-        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from graftline.errors import GraftlineError
 from graftline.pipelines import conclude
 from graftline.pipelines.reconcile import claims
-from graftline.pipelines.reconcile.lease import KEY, SECONDS, Lease
+from graftline.pipelines.reconcile import lease as leases
+from graftline.pipelines.reconcile.lease import RECONCILE, SECONDS, Lease
 from graftline.store import open_store
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -73,7 +75,7 @@ def test_a_refusal_need_not_be_waited_for(tmp_path: Path) -> None:
 
 def test_one_lease_at_a_time_until_it_is_given_back_or_runs_out(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    one, two = Lease(store, "one"), Lease(store, "two")
+    one, two = Lease(store, RECONCILE, "one"), Lease(store, RECONCILE, "two")
     assert one.acquire(NOW)
     assert not two.acquire(NOW)
     one.release()
@@ -82,6 +84,32 @@ def test_one_lease_at_a_time_until_it_is_given_back_or_runs_out(tmp_path: Path) 
     assert one.acquire(NOW + timedelta(seconds=SECONDS))
     two.release()  # it is one's now
     assert not two.acquire(NOW + timedelta(seconds=SECONDS))
+
+
+def test_a_lease_that_is_renewed_outlives_its_30_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path))
+    monkeypatch.setattr(leases, "RENEWED", 0.01)
+    one, two, renewals = Lease(store, RECONCILE, "one"), Lease(store, RECONCILE, "two"), threading.Event()
+    later = NOW + timedelta(seconds=SECONDS - 1)
+    clock = iter([later, later, later])
+
+    def tick() -> datetime:
+        try:
+            return next(clock)
+        except StopIteration:
+            renewals.set()
+            return later
+
+    assert one.acquire(NOW)
+    with one.renewed(tick):
+        assert renewals.wait(60)
+        one.check(NOW + timedelta(seconds=SECONDS + 1))
+        assert not two.acquire(NOW + timedelta(seconds=SECONDS + 1))
+    assert two.acquire(NOW)
+    with pytest.raises(leases.LeaseLostError):
+        one.check(later + timedelta(seconds=SECONDS))
 
 
 def test_a_slot_that_a_run_has_begun_is_not_asked_for_again(tmp_path: Path) -> None:
@@ -135,6 +163,6 @@ def test_a_run_that_was_refused_over_its_slot_records_nothing(
 
 def test_a_lease_that_is_no_json_is_named(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    store.put_if_absent(KEY, b"{")
-    with pytest.raises(GraftlineError, match=f"{KEY} is not JSON; it was changed by hand, delete it"):
-        Lease(store, "one").acquire(NOW)
+    store.put_if_absent(RECONCILE, b"{")
+    with pytest.raises(GraftlineError, match=f"{RECONCILE} is not JSON; it was changed by hand, delete it"):
+        Lease(store, RECONCILE, "one").acquire(NOW)

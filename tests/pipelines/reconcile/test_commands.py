@@ -121,7 +121,7 @@ def test_what_is_made_in_a_multi_user_installation_lies_in_the_namespace(world: 
     assert graftline("reconcile").exit_code == 0
     assert graftline("drift").exit_code == 0
     backend = world.backend
-    made = [*backend.experiments.values(), *backend.pipelines.values(), *backend.recurring_runs.values()]
+    made = [*backend.experiments.values(), *backend.pipelines.values()]
     assert {one.namespace for one in made} == {"graftline"}
     assert len(backend.runs) == 1
 

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from kfp_server import Fault, KfpBackend, Request, serve
+from kfp_server import Fault, Request, serve
 from kfp_server_api import models
 from world import MemoryStore, ModelRepository, Process, Turn, World
 
 from graftline.errors import InputError
-from graftline.pipelines.kubeflow_api import KubeflowApi, connect
-from graftline.pipelines.reconcile import claims, planning
+from graftline import runs
+from graftline.pipelines.kubeflow_api import connect
+from graftline.pipelines.reconcile import claims, kubeflow, planning
 from graftline.pipelines.reconcile import reconcile as reconciling
-from graftline.pipelines.reconcile.desired import Desired, OneRun, Recurring, Unknown
+from graftline.pipelines.reconcile.agenda import Agenda
+from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
 from graftline.pipelines.reconcile.drift import Row, exit_code, rows
 from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
 from graftline.pipelines.reconcile.reconcile import BackendError, reconcile
 from graftline.pipelines.reconcile.repository import Work, profiles_of
 from graftline.pipelines.reconcile.schedules import Schedule
 
-HOURLY = Schedule(task="digits", cron="15 * * * *")
-ON_PUSH = Schedule(task="digits", on_change=frozenset({"data", "parameters", "code"}))
+HOURLY = Schedule(task="digits", profile="cpu", cron="15 * * * *")
+ON_PUSH = Schedule(task="digits", profile="cpu", on_change=frozenset({"data", "parameters", "code"}))
+"""With a place of its own: git holds no such version compiled, so that reconcile uploads it."""
 
 
 class Wired(World):
@@ -36,10 +39,7 @@ class Wired(World):
         if process is not None:
             return super().kubeflow(store, process)
         self.client = connect(self.url)
-        api = KubeflowApi(
-            self.client.__enter__(), namespace=self.backend.namespace, service_account="graftline-run"
-        )
-        return KubeflowBackend(api, store or self.store)
+        return self.backend_of(self.client.__enter__(), store or self.store, None)
 
 
 @pytest.fixture
@@ -49,85 +49,171 @@ def world() -> Iterator[Wired]:
         yield made
 
 
-def enabled(backend: KfpBackend) -> list[Any]:
-    return [one for one in backend.recurring_runs.values() if one.status == "ENABLED"]
-
-
-def version_of(world: Wired, one: Any) -> str:
-    return str(world.backend.versions[one.pipeline_version_reference.pipeline_version_id].name)
-
-
 def calls(world: Wired) -> list[str]:
     """What was changed, in words; ids left out."""
     words = []
     for request in world.backend.log:
         parts = request.path.strip("/").split("/")
-        action = parts[-1].partition(":")[2] or (parts[1] if parts[-1].startswith("upload") else "")
-        words.append(f"{'delete' if request.method == 'DELETE' else action or 'create'} {parts[0]}")
+        words.append(f"{'upload' if parts[-1].startswith('upload') else 'create'} {parts[0]}")
     world.backend.log.clear()
     return words
 
 
-def test_a_schedule_becomes_a_recurring_run_that_names_its_version(world: Wired) -> None:
+def given(world: Wired) -> list[dict[str, Any]]:
+    """What each run was given, oldest first."""
+    return [run.runtime_config.parameters for run in world.backend.runs.values()]
+
+
+def slots(world: Wired) -> list[str]:
+    return [json.loads(one["reason"])["slot"] for one in given(world)]
+
+
+def test_a_slot_becomes_a_run_that_names_its_version(world: Wired) -> None:
     world.commit(schedules={"hourly": HOURLY})
-    outcome = world.reconcile(None)
-    assert outcome is not None
-    assert outcome.settled
-    (one,) = enabled(world.backend)
-    assert version_of(world, one) == world.repository.work("hourly").version
-    assert one.trigger.cron_schedule.cron == "0 15 * * * *"
-    assert (one.no_catchup, one.max_concurrency, one.service_account) == (True, "1", "graftline-run")
+    world.reconcile(None)
+    assert not world.backend.runs, "a schedule that is new counts from now on"
     world.pass_time(timedelta(hours=1))
+    assert world.reconcile(None).settled
+    assert calls(world) == ["create pipelines", "upload pipelines", "create experiments", "create runs"]
     (run,) = world.backend.runs.values()
-    given = run.runtime_config.parameters
-    assert given["run_key"].endswith("-20260327T121500Z")
-    assert json.loads(given["reason"]) == {
-        "kind": "schedule",
-        "schedule": "hourly",
-        "slot": "20260327T121500Z",
-    }
-
-
-def test_a_change_is_made_by_create_pause_unpause_delete(world: Wired) -> None:
-    world.commit(schedules={"hourly": HOURLY})
-    world.reconcile(None)
-    assert calls(world) == [
-        "create pipelines", "upload_version pipelines", "create experiments", "create recurringruns",
-        "enable recurringruns",
-    ]  # fmt: skip
-    world.commit(schedules={"hourly": HOURLY.model_copy(update={"concurrency": 2})})
-    world.reconcile(None)
-    assert calls(world) == [
-        "create recurringruns", "disable recurringruns", "enable recurringruns", "delete recurringruns"
-    ]  # fmt: skip
+    work = world.repository.work("hourly")
+    pinned = world.backend.versions[run.pipeline_version_reference.pipeline_version_id]
+    assert (pinned.display_name, run.service_account) == (work.version, "graftline-run")
+    (told,) = given(world)
+    assert told["run_key"] == work.run_key("20260327T121500Z")
+    slot = {"kind": "schedule", "schedule": "hourly", "slot": "20260327T121500Z"}
+    assert json.loads(told["reason"]) == slot
+    world.run_all()
     world.reconcile(None)
     assert calls(world) == []
 
 
-def test_a_deleted_schedule_is_paused_then_deleted_and_its_runs_stay(world: Wired) -> None:
-    world.commit(schedules={"hourly": HOURLY})
+def test_missed_slots_are_caught_up_or_only_the_latest_runs(world: Wired) -> None:
+    every = HOURLY.model_copy(update={"catch_up": True, "task": "words", "concurrency": 2})
+    world.commit(schedules={"latest": HOURLY, "every": every})
     world.reconcile(None)
-    world.pass_time(timedelta(hours=1))
+    world.pass_time(timedelta(hours=3))
+    outcome = world.reconcile(None)
+    assert len(outcome.queued) == 1
     world.run_all()
-    world.commit(schedules={})
-    world.backend.log.clear()
     world.reconcile(None)
-    assert calls(world) == ["disable recurringruns", "delete recurringruns"]
-    assert len(world.backend.runs) == 1
+    assert sorted(slots(world)) == [
+        "20260327T121500Z", "20260327T131500Z", "20260327T141500Z", "20260327T141500Z"
+    ]  # fmt: skip
 
 
-def test_a_revert_brings_back_the_earlier_version_and_schedule(world: Wired) -> None:
+def test_a_slot_that_concurrency_holds_back_runs_once_there_is_room(world: Wired) -> None:
+    """K22: Kubeflow books such a slot as started, and never runs it."""
+    world.commit(schedules={"hourly": HOURLY})
+    for _ in range(2):
+        world.reconcile(None)
+        world.pass_time(timedelta(hours=1))
+    assert len(world.reconcile(None).queued) == 1
+    world.pass_time(timedelta(minutes=10))
+    world.run_all()
+    world.reconcile(None)
+    assert slots(world) == ["20260327T121500Z", "20260327T131500Z"]
+
+
+def test_a_revert_takes_the_earlier_version(world: Wired) -> None:
+    """K49: it is there still, though it is not the newest created, and nothing else has to happen."""
     world.commit(schedules={"hourly": HOURLY})
     world.reconcile(None)
-    before = version_of(world, enabled(world.backend)[0])
-    world.commit(code=7, schedules={"hourly": HOURLY.model_copy(update={"cron": "45 * * * *"})})
+    for code in (0, 7, 0):
+        world.commit(code=code)
+        world.pass_time(timedelta(hours=1))
+        world.reconcile(None)
+        world.run_all()
+    first, changed, reverted = (one["version"] for one in given(world))
+    assert first == reverted != changed
+    assert len(world.backend.versions) == 2
+
+
+def test_a_version_that_git_holds_is_waited_for_and_not_uploaded(world: Wired) -> None:
+    """K24, K48: uploaded as well it would be there under two names."""
+    world.commit(schedules={"on-push": ON_PUSH.model_copy(update={"profile": None})})
+    assert world.repository.work("on-push").version in world.repository.manifests
+    outcome = world.reconcile(None)
+    assert (outcome.done, len(outcome.unsettled)) == ((), 1)
+    (row,) = drift(world)
+    assert row.actual == "waits: its version is not applied yet"
+    world.apply_manifests()
+    outcome = world.reconcile(None)
+    assert outcome.settled
+    assert calls(world) == ["create experiments", "create runs"]
+
+
+def test_a_version_that_nobody_applies_is_uploaded_after_ten_minutes(world: Wired) -> None:
+    world.commit(schedules={"on-push": ON_PUSH.model_copy(update={"profile": None})})
     world.reconcile(None)
-    assert version_of(world, enabled(world.backend)[0]) != before
-    world.revert_to(1)
+    world.pass_time(kubeflow.APPLIED_WITHIN)
+    assert world.reconcile(None).settled
+    assert len(world.backend.runs) == len(world.backend.versions) == 1
+
+
+def test_a_ghost_counts_as_nothing_and_is_closed_as_lost(world: Wired) -> None:
+    """K21, recordings/schedules-ghost-run.json: RUNNING in the API for ever, and no workflow."""
+    world.commit(schedules={"on-push": ON_PUSH})
     world.reconcile(None)
-    (one,) = enabled(world.backend)
-    assert version_of(world, one) == before  # though it is not the newest created
-    assert one.trigger.cron_schedule.cron == "0 15 * * * *"
+    (run,) = world.backend.runs
+    world.first_step(run)
+    world.take_away(run, workflow_only=True)
+    assert world.backend.runs[run].state == "RUNNING"
+    assert [row.actual for row in drift(world)][1:] == ["none; it is LOST"]
+    world.commit(code=1)
+    outcome = world.reconcile(None)
+    assert outcome.settled
+    assert not outcome.queued
+    assert len(world.backend.runs) == 2
+    assert [end.state for end in runs.ends(world.store, run)] == ["LOST"]
+    assert not [one for one in runs.open_runs(world.store) if one.run == run]
+
+
+@pytest.mark.parametrize("deed", ["cancel", "delete"])
+def test_a_run_that_ended_without_its_last_step_is_closed(world: Wired, deed: str) -> None:
+    """K12, K13: after a cancel the exit handler's pods are often not made; the API says FAILED."""
+    world.commit(schedules={"on-push": ON_PUSH})
+    world.reconcile(None)
+    (run,) = world.backend.runs
+    world.first_step(run)
+    if deed == "cancel":
+        world.cancel(run)
+    else:
+        world.take_away(run, workflow_only=False)
+    world.pass_time(timedelta(seconds=40))
+    if deed == "cancel":
+        assert world.backend.runs[run].state == "FAILED"
+        world.reconcile(None)
+        assert not runs.ends(world.store, run), "its own last step may still come"
+        world.pass_time(kubeflow.ENDS_ITSELF)
+    world.reconcile(None)
+    assert [end.state for end in runs.ends(world.store, run)] == ["CANCELED" if deed == "cancel" else "LOST"]
+
+
+def test_a_retried_run_that_succeeds_has_a_second_end(world: Wired) -> None:
+    """K14: its exit handler does not run again."""
+    world.commit(schedules={"on-push": ON_PUSH})
+    world.reconcile(None)
+    (run,) = world.backend.runs
+    world.end(run, "FAILED", recorded=True)
+    world.retry(run)
+    world.reconcile(None)
+    assert [end.state for end in runs.ends(world.store, run)] == ["FAILED"], "it is at work"
+    world.end(run, "SUCCEEDED", recorded=False)
+    world.pass_time(kubeflow.ENDS_ITSELF)
+    world.reconcile(None)
+    assert [end.state for end in runs.ends(world.store, run)] == ["FAILED", "SUCCEEDED"]
+
+
+def test_what_a_run_left_is_taken_away_with_its_end(world: Wired) -> None:
+    """K40: a TrainJob whose launcher died goes on."""
+    world.commit(schedules={"on-push": ON_PUSH})
+    world.reconcile(None)
+    (run,) = world.backend.runs
+    world.end(run, "FAILED", recorded=False)
+    world.pass_time(kubeflow.ENDS_ITSELF)
+    world.reconcile(None)
+    assert world.cleaned == [run]
 
 
 def test_a_commit_runs_once_and_one_that_changes_nothing_watched_does_not(world: Wired) -> None:
@@ -161,7 +247,7 @@ def test_a_removed_run_does_not_come_back(world: Wired) -> None:
 
 
 def test_a_lost_answer_is_settled_by_looking(world: Wired) -> None:
-    world.commit(schedules={"hourly": HOURLY, "on-push": ON_PUSH})
+    world.commit(schedules={"on-push": ON_PUSH})
     seen: list[str] = []
 
     def lose_the_first_of_each(request: Request) -> Fault | None:
@@ -173,10 +259,9 @@ def test_a_lost_answer_is_settled_by_looking(world: Wired) -> None:
     world.backend.fault = lose_the_first_of_each
     world.reconcile(None)
     outcome = world.reconcile(None)
-    assert outcome is not None
     assert outcome.settled
-    assert len(seen) == 6  # pipeline, version, experiment, recurring run, run, and unpausing
-    assert (len(world.backend.runs), len(enabled(world.backend))) == (1, 1)
+    assert len(seen) == 4  # pipeline, version, experiment, run
+    assert len(world.backend.runs) == 1
 
 
 def test_a_run_that_arrives_late_stops_if_another_was_started_meanwhile(world: Wired) -> None:
@@ -185,7 +270,6 @@ def test_a_run_that_arrives_late_stops_if_another_was_started_meanwhile(world: W
         Fault("late") if request.path == "/runs" and request.changes else None
     )
     outcome = world.reconcile(None)
-    assert outcome is not None
     assert not outcome.settled
     world.backend.fault = lambda request: None
     assert world.plan().actions == ()  # too early to ask again
@@ -227,7 +311,6 @@ def test_a_late_run_that_begins_before_its_slot_is_asked_for_again_keeps_the_slo
     assert len(world.worked) == len(world.backend.runs) == 1
     monkeypatch.undo()
     outcome = world.reconcile(None)
-    assert outcome is not None
     assert outcome.settled
     assert not outcome.done
 
@@ -240,40 +323,27 @@ def test_a_refused_run_is_asked_for_again_at_once(world: Wired) -> None:
     world.reconcile(None)
     world.backend.fault = lambda request: None
     outcome = world.reconcile(None)
-    assert outcome is not None
     assert outcome.settled
     assert len(world.backend.runs) == 1
 
 
-def test_a_slot_runs_once_while_its_schedule_is_being_replaced(world: Wired) -> None:
-    """Kubeflow runs the last slot that a recurring run missed: the new one repeats the slot that the old one ran."""
+def test_a_slot_runs_once_though_a_commit_gives_it_another_key(world: Wired) -> None:
     world.commit(schedules={"hourly": HOURLY})
     world.reconcile(None)
-    world.commit(code=1)
-    process = Process(world, leased=False)
-    while len(world.backend.recurring_runs) < 2:
-        process.step(Turn(at_change=True))
-    process.kill()
     world.pass_time(timedelta(hours=1))
+    world.backend.fault = lambda request: (
+        Fault("late") if request.path == "/runs" and request.changes else None
+    )
     world.reconcile(None)
-    world.pass_time(timedelta(minutes=1))
-    assert len(world.backend.runs) == 2
+    world.backend.fault = lambda request: None
+    world.commit(code=1)
+    world.pass_time(timedelta(seconds=claims.GRACE_SECONDS + 1))
+    world.reconcile(None)
+    world.backend.land()
+    assert len({one["run_key"] for one in given(world)}) == 2
     world.run_all()
     world.check()
     assert len(world.worked) == 1
-
-
-def test_what_people_made_is_left_alone(world: Wired) -> None:
-    world.commit(schedules={"hourly": HOURLY})
-    world.reconcile(None)
-    (ours,) = enabled(world.backend)
-    theirs = type(ours)(**{name: getattr(ours, name) for name in ours.openapi_types})
-    theirs.recurring_run_id, theirs.display_name, theirs.description = "x", "nightly.0123456789ab", "mine"
-    world.backend.recurring_runs["x"] = theirs
-    world.commit(schedules={})
-    world.reconcile(None)
-    assert list(world.backend.recurring_runs) == ["x"]
-    assert theirs.status == "ENABLED"
 
 
 def test_concurrency_holds_a_run_back_until_another_has_ended(world: Wired) -> None:
@@ -281,7 +351,6 @@ def test_concurrency_holds_a_run_back_until_another_has_ended(world: Wired) -> N
     world.reconcile(None)
     world.commit(code=1)
     outcome = world.reconcile(None)
-    assert outcome is not None
     assert len(outcome.queued) == 1
     assert len(world.backend.runs) == 1
     (row,) = drift(world)
@@ -296,17 +365,29 @@ def test_a_paused_schedule_starts_nothing_and_going_on_repeats_no_missed_slot(wo
     world.commit(schedules={"hourly": paused})
     world.reconcile(None)
     world.pass_time(timedelta(hours=5))
-    assert not world.backend.runs
+    world.reconcile(None)
     world.commit(schedules={"hourly": HOURLY})
     world.reconcile(None)
-    world.pass_time(timedelta(minutes=1))
     assert not world.backend.runs
     world.pass_time(timedelta(hours=1))
-    assert len(world.backend.runs) == 1
+    world.reconcile(None)
+    assert slots(world) == ["20260327T171500Z"]
+
+
+@pytest.mark.parametrize("gap", [{}, {"hourly": HOURLY.model_copy(update={"cron": "45 * * * *"})}])
+def test_a_schedule_that_comes_back_counts_from_then(world: Wired, gap: dict[str, Schedule]) -> None:
+    world.commit(schedules={"hourly": HOURLY})
+    world.reconcile(None)
+    world.commit(schedules=gap)
+    world.reconcile(None)
+    world.pass_time(timedelta(minutes=40))
+    world.commit(schedules={"hourly": HOURLY})
+    world.reconcile(None)
+    assert not world.backend.runs
 
 
 def test_while_one_reconcile_holds_the_lease_another_does_nothing(world: Wired) -> None:
-    world.commit(schedules={"hourly": HOURLY})
+    world.commit(schedules={"on-push": ON_PUSH})
     first = Process(world, leased=True)
     for _ in range(4):
         first.step(Turn())
@@ -316,13 +397,12 @@ def test_while_one_reconcile_holds_the_lease_another_does_nothing(world: Wired) 
     assert world.plan().actions == ()
 
 
-def test_a_schedule_that_cannot_be_told_is_left_alone_and_stops_no_other(
+def test_a_schedule_that_cannot_be_told_loses_no_slot_and_stops_no_other(
     world: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = HOURLY.model_copy(update={"task": "words"})
     world.commit(schedules={"hourly": HOURLY, "words": words})
     world.reconcile(None)
-    before = {one.recurring_run_id for one in enabled(world.backend) if one.display_name[:5] == "words"}
     work = ModelRepository.work
 
     def broken(repository: ModelRepository, name: str) -> Work:
@@ -331,30 +411,25 @@ def test_a_schedule_that_cannot_be_told_is_left_alone_and_stops_no_other(
         return work(repository, name)
 
     monkeypatch.setattr(ModelRepository, "work", broken)
-    world.commit(code=1)
+    world.pass_time(timedelta(hours=1))
     outcome = world.reconcile(None)
-    assert outcome is not None
     assert not outcome.settled
     assert outcome.unknown == (Unknown("words", "data/words/params.yaml: a toy mistake"),)
-    assert before <= {one.recurring_run_id for one in enabled(world.backend)}
-    versions = {version_of(world, one) for one in enabled(world.backend)}
-    assert world.repository.work("hourly").version in versions
+    assert [one["task"] for one in given(world)] == ["digits"]
     found = drift(world)
     assert exit_code(found) == 2
-    assert [(row.name, row.verdict) for row in found if row.verdict != "same"] == [("words", "unknown")]
+    assert [(row.name, row.verdict) for row in found] == [("words", "unknown")]
     monkeypatch.undo()
-    outcome = world.reconcile(None)
-    assert outcome is not None
-    assert outcome.settled
+    assert world.reconcile(None).settled
+    assert [one["task"] for one in given(world)] == ["digits", "words"]
 
 
 def test_what_the_last_round_did_is_not_left_to_do(world: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new schedule takes three rounds: upload, create, unpause."""
-    monkeypatch.setattr(reconciling, "ROUNDS", 3)
-    world.commit(schedules={"hourly": HOURLY})
+    """A new version takes two rounds: upload, start."""
+    monkeypatch.setattr(reconciling, "ROUNDS", 2)
+    world.commit(schedules={"on-push": ON_PUSH})
     outcome = world.reconcile(None)
-    assert outcome is not None
-    assert len(outcome.done) == 3
+    assert len(outcome.done) == 2
     assert outcome.settled
 
 
@@ -370,7 +445,6 @@ def test_runs_of_people_that_were_given_nothing_are_no_trouble(world: Wired) -> 
     theirs.display_name = next(run.name for run in world.desired().runs)
     world.backend.runs["x"] = theirs
     outcome = world.reconcile(None)
-    assert outcome is not None
     assert [str(action)[:5] for action in outcome.done] == ["uploa", "start"]
 
 
@@ -383,14 +457,11 @@ def test_drift_is_told_from_sameness_and_from_not_knowing(world: Wired) -> None:
     world.commit(schedules={"hourly": HOURLY, "on-push": ON_PUSH})
     found = drift(world)
     assert exit_code(found) == 1
-    assert [row.actual for row in found] == ["missing", "missing"]
+    assert [row.actual for row in found] == ["missing"]
     world.reconcile(None)
     assert exit_code(drift(world)) == 0
-    one = enabled(world.backend)[0]
-    one.status = one.mode = "DISABLED"
-    assert next((row.actual, row.verdict) for row in drift(world)) == ("paused", "drift")
-    world.commit(schedules={"on-push": ON_PUSH})
-    assert next((row.desired, row.verdict) for row in drift(world)) == ("nothing", "drift")
+    world.pass_time(timedelta(hours=1))
+    assert [row.name for row in drift(world) if row.verdict == "drift"] == ["hourly 20260327T121500Z"]
     world.reconcile(None)
     world.run_all()
     world.commit(code=5)
@@ -405,28 +476,14 @@ def test_drift_is_told_from_sameness_and_from_not_knowing(world: Wired) -> None:
         drift(world)
 
 
-def test_a_plan_is_a_function_of_what_is_there() -> None:
-    """The older of two with the same identity stays, and nothing is unpaused while another one is enabled."""
-    world = World()
-    world.commit(schedules={"hourly": HOURLY})
-    desired = world.desired()
-    (wanted,) = desired.recurring
-    versions = {wanted.work.version}
-
-    def there(name: str, identity: str, enabled: bool, minute: int) -> planning.ActualRecurring:
-        created = datetime.fromisoformat(f"2026-03-27T12:{minute:02}:00+00:00")
-        return planning.ActualRecurring(name, "hourly", identity, enabled, created)
-
-    old, first = there("a", "0" * 12, True, 0), there("c", wanted.identity, False, 1)
-    second = there("b", wanted.identity, False, 2)
-    steps = planning.plan(desired, planning.Actual(versions, (second, first, old)), world.now).actions
-    assert steps == (planning.Switch(old, False),)
-    paused = there("a", "0" * 12, False, 0)
-    steps = planning.plan(desired, planning.Actual(versions, (second, first, paused)), world.now).actions
-    assert steps == (planning.Switch(first, True),)
-    on = there("c", wanted.identity, True, 1)
-    steps = planning.plan(desired, planning.Actual(versions, (second, on, paused)), world.now).actions
-    assert steps == (planning.Delete(second), planning.Delete(paused))
+def test_two_schedules_that_want_the_same_run_get_one(world: Wired) -> None:
+    world.commit(schedules={"one": HOURLY, "two": HOURLY})
+    world.reconcile(None)
+    world.pass_time(timedelta(hours=1))
+    assert world.reconcile(None).settled
+    assert len(world.backend.runs) == 1
+    world.run_all()
+    assert world.reconcile(None).done == ()
 
 
 def test_the_compiled_pipeline_takes_what_its_runs_are_given(world: Wired) -> None:
@@ -439,19 +496,14 @@ def test_the_compiled_pipeline_takes_what_its_runs_are_given(world: Wired) -> No
         task="mnist", pipeline=pipeline.pipeline, version=pipeline.version, parameters=pipeline.parameters,
         images=load_images().model_dump(), data_digest="d" * 64, revision="c" * 40, spec=pipeline.spec,
     )  # fmt: skip
-    recurring = Recurring("hourly", work, "0 15 * * * *", 1, False, False)
     run = OneRun("hourly", work, f"commit:{'c' * 40}", {"kind": "commit", "schedule": "hourly"}, 1)
-    desired = Desired((recurring,), (run,))
-    outcome = reconcile(world.kubeflow(), lambda now: desired, lambda: world.now)
+
+    class Fixed(Agenda):
+        def desired(self, now: Any) -> Desired:
+            return Desired((run,))
+
+    outcome = reconcile(world.kubeflow(), Fixed(world.repository, world.store), lambda: world.now)
     assert outcome.settled, outcome
-    world.backend.set_state(next(iter(world.backend.runs)), "SUCCEEDED")
-    world.pass_time(timedelta(hours=1))
-    by_commit, by_slot = (run.runtime_config.parameters for run in world.backend.runs.values())
-    assert by_commit["run_key"] == work.run_key(f"commit:{'c' * 40}")
-    assert by_slot["run_key"] == f"{work.run_key('')[:32]}-20260327T121500Z"
-    assert by_slot.keys() == by_commit.keys()
-    assert (by_slot["data_digest"], by_slot["revision"], by_slot["version"]) == (
-        "d" * 64,
-        "c" * 40,
-        work.version,
-    )
+    (told,) = given(world)
+    assert told["run_key"] == work.run_key(f"commit:{'c' * 40}")
+    assert (told["data_digest"], told["revision"], told["version"]) == ("d" * 64, "c" * 40, work.version)

@@ -22,8 +22,9 @@ from graftline.errors import GraftlineError, InputError
 from graftline.pipelines import compile as compiling
 from graftline.pipelines.compile import compiled
 from graftline.pipelines.reconcile import claims, shift
-from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown, desired_locally
-from graftline.pipelines.reconcile.local import LocalBackend, note_slots, slots_since
+from graftline.pipelines.reconcile.agenda import Agenda
+from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
+from graftline.pipelines.reconcile.local import LocalBackend
 from graftline.pipelines.reconcile.reconcile import Outcome, reconcile
 from graftline.pipelines.reconcile.repository import Changed, GitRepository
 from graftline.releases.publishing import Draft, Publication, publish
@@ -81,19 +82,13 @@ class Checkout:
         return GitRepository(self.root, local=True, store_url=self.store.url)
 
     def desire(self, now: datetime) -> Desired:
-        repository = self.repository()
-        return desired_locally(repository, slots_since(self.store, repository.schedules, now), now)
+        return Agenda(self.repository(), self.store).desired(now)
 
     def reconcile(self) -> Outcome:
         """As `graftline reconcile --backend local` does."""
         repository = self.repository()
-        schedules = repository.schedules
-        note_slots(self.store, schedules, slots_since(self.store, schedules, self.now))
         backend = LocalBackend(self.store, commit=repository.commit, run=self._run)
-        outcome = reconcile(backend, self.desire, lambda: self.now)
-        if outcome.settled and not outcome.queued:
-            note_slots(self.store, schedules, dict.fromkeys(schedules, self.now))
-        return outcome
+        return reconcile(backend, Agenda(repository, self.store), lambda: self.now)
 
     def _run(self, run: OneRun) -> int:
         self.runs.append(run)
@@ -244,7 +239,7 @@ def test_a_reconcile_that_is_killed_during_a_run_goes_on_with_it(checkout: Check
     repository = checkout.repository()
     backend = LocalBackend(checkout.store, commit=repository.commit, run=die)
     with pytest.raises(Killed):
-        reconcile(backend, checkout.desire, lambda: checkout.now)
+        reconcile(backend, Agenda(repository, checkout.store), lambda: checkout.now)
     assert checkout.reconcile().settled
     assert len(checkout.runs) == 1
 
@@ -361,6 +356,15 @@ def test_data_whose_shift_cannot_be_measured_stops_no_other_schedule(
         with pytest.raises(GraftlineError):
             repository.shift("other")
     assert len(tries) == 1, "reading the data again would fail alike"
+
+
+def test_the_versions_that_a_commit_holds_compiled_are_known(checkout: Checkout) -> None:
+    assert checkout.repository().manifests == frozenset()
+    shutil.copytree(ROOT / "pipelines/compiled", checkout.root / "pipelines/compiled")
+    checkout.commit()
+    found = checkout.repository().manifests
+    assert compiled("mnist").version in found
+    assert len(found) == len(list((ROOT / "pipelines/compiled").glob("*.yaml")))
 
 
 def test_runs_are_told_the_store_that_reconcile_uses(

@@ -7,18 +7,13 @@ from itertools import islice, pairwise
 from typing import Any
 
 import pytest
-from cronsim import CronSim
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.pipelines.reconcile.cron import utc_cron
 from graftline.pipelines.reconcile.schedules import (
     Schedule,
     due_slots,
     load_schedules,
-    next_slot,
     parse_schedules,
     slots,
 )
@@ -104,47 +99,3 @@ def test_only_the_latest_missed_slot_is_due_unless_it_catches_up() -> None:
     every = due_slots(nightly.model_copy(update={"catch_up": True}), since, now)
     assert every == [at(f"2026-05-0{day}T03:00") for day in (2, 3, 4)]
     assert due_slots(nightly, now, now + timedelta(hours=1)) == []
-
-
-def test_kubeflow_is_given_utc_for_the_offset_of_the_next_slot() -> None:
-    weekly = schedule("30 2 * * 1", "Europe/Berlin")
-    assert utc_cron(weekly, at("2026-07-01T00:00")) == "0 30 0 * * 1"
-    assert utc_cron(weekly, at("2026-12-01T00:00")) == "0 30 1 * * 1"
-    assert utc_cron(schedule("0 0 * * 1", "Europe/Berlin"), at("2026-07-01T00:00")) == "0 0 22 * * 0"
-    assert (
-        utc_cron(schedule("0 4 * * 7"), at("2026-07-01T00:00")) == "0 0 4 * * 0"
-    )  # Kubeflow has no weekday 7
-    assert utc_cron(schedule("0 4 1 * *"), at("2026-07-01T00:00")) == "0 0 4 1 * *"
-
-
-def test_what_utc_cannot_say_names_the_next_slot_by_its_date() -> None:
-    monthly = schedule("0 1 1 * *", "Europe/Berlin")  # 23:00 UTC on the last day of the month before
-    assert utc_cron(monthly, at("2026-07-02T00:00")) == "0 0 23 31 7 *"
-    assert utc_cron(schedule("30 2 * * *", "Europe/Berlin"), at("2026-03-28T12:00")) == "0 0 1 29 3 *"
-    assert utc_cron(schedule("0 4 * * 5L"), at("2026-07-02T00:00")) == "0 0 4 31 7 *"
-
-
-FIELDS = st.tuples(
-    st.sampled_from(["0", "30", "*/15", "5,50", "*"]),
-    st.sampled_from(["0", "2", "23", "*/6", "*", "8-18", "1,13"]),
-    st.sampled_from(["*", "1", "31", "*/2", "10-12"]),
-    st.sampled_from(["*", "3", "10-12"]),
-    st.sampled_from(["*", "0", "7", "1-5", "SAT,SUN", "*/2", "1L"]),
-).map(" ".join)
-ZONES = st.sampled_from(
-    ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
-)
-
-
-@settings(max_examples=400, deadline=None, derandomize=True)
-@given(cron=FIELDS, zone=ZONES, minutes=st.integers(0, 365 * 24 * 60))
-def test_the_next_slot_on_kubeflow_is_the_next_slot(cron: str, zone: str, minutes: int) -> None:
-    """Kubeflow's controller is read as CronSim in UTC, which its documentation describes alike."""
-    one, now = schedule(cron, zone), at("2026-01-01T00:00") + timedelta(minutes=minutes)
-    translated, wanted = utc_cron(one, now), next_slot(one, now)
-    assert wanted is not None
-    if translated is None:
-        assert wanted - now > timedelta(days=365)
-    else:
-        assert len(translated.split()) == 6
-        assert next(CronSim(translated, now)) == wanted

@@ -1,8 +1,8 @@
 """A small world for reconcile: commits, a Kubeflow that is no cluster, processes that crash between any two calls.
 
-What is real: all of graftline.pipelines.reconcile, the published client, the claims that a run's first step makes.
-What stands in: KfpBackend for Kubeflow (see kfp_server.py), a list of commits for git, a dictionary for the store
-(tests/store holds the real ones to the same promises), threads that take turns for processes.
+What is real: all of graftline.pipelines.reconcile, the published client, the claims that a run's first step makes, the
+records of begun and ended runs. What stands in: KfpBackend for Kubeflow (see kfp_server.py), a list of commits for git,
+a dictionary for the store (tests/store holds the real ones to the same promises), threads that take turns for processes.
 """
 
 from __future__ import annotations
@@ -10,25 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import kfp_server_api
-from kfp_server import ACTIVE, Fault, InProcess, KfpBackend
+from kfp_server import ACTIVE, Fault, InProcess, KfpBackend, Request
 
+from graftline import runs
 from graftline.digests import sha256_bytes
 from graftline.pipelines.kubeflow_api import KubeflowApi
 from graftline.pipelines.reconcile import claims, planning
-from graftline.pipelines.reconcile.desired import Desired, desired_on_kubeflow
-from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
-from graftline.pipelines.reconcile.lease import Lease, LeaseLostError
+from graftline.pipelines.reconcile.agenda import Agenda
+from graftline.pipelines.reconcile.desired import Desired
+from graftline.pipelines.reconcile.kubeflow import ENDS_ITSELF, KubeflowBackend
+from graftline.pipelines.reconcile.lease import RECONCILE, Lease, LeaseLostError
 from graftline.pipelines.reconcile.reconcile import BackendError, Outcome, reconcile
 from graftline.pipelines.reconcile.repository import Changed, Shift, Work
-from graftline.pipelines.reconcile.schedules import Schedule
+from graftline.pipelines.reconcile.schedules import Schedule, due_slots, slot_name
 from graftline.store import MissingError, Stored
 
 IMAGES = {"data": "data@sha256:" + "1" * 64, "train": "train@sha256:" + "2" * 64}
@@ -107,20 +108,24 @@ class ModelRepository:
     def schedules(self) -> Mapping[str, Schedule]:
         return self.trees[-1].schedules
 
+    @property
+    def manifests(self) -> frozenset[str]:
+        """What the compiled folder holds: each task's pipeline, placed by default."""
+        return frozenset(self._version(task, None) for task in TASKS)
+
+    def _version(self, task: str, profile: Any) -> str:
+        tree = self.trees[-1]
+        return f"retrain-{task}-{_hash((task, tree.code, tree.parameters[task], profile))[:12]}"
+
     def work(self, name: str) -> Work:
         schedule, tree = self.schedules[name], self.trees[-1]
         task = schedule.task
         number = schedule.set.get("finetune.epochs", tree.parameters[task])
-        version = f"retrain-{task}-{_hash((task, tree.code, tree.parameters[task], schedule.profile))[:12]}"
-        inputs = {name: {"parameterType": "STRING"} for name in PARAMETERS}
-        spec = {
-            "pipelineInfo": {"name": f"retrain-{task}"}, "schemaVersion": "2.1.0",
-            "root": {"inputDefinitions": {"parameters": inputs}},
-        }  # fmt: skip
+        version = self._version(task, schedule.profile)
         return Work(
             task=task, pipeline=f"retrain-{task}", version=version, images=IMAGES,
             parameters={"task": task, "number": str(number), "version": version},
-            data_digest=_hash(("data", task, tree.data[task])), revision=_sha(1), spec={"pipelineSpec": spec},
+            data_digest=_hash(("data", task, tree.data[task])), revision=_sha(1), spec={"pipelineSpec": spec_of(task)},
         )  # fmt: skip
 
     def changed(self, name: str) -> Changed | None:
@@ -143,6 +148,14 @@ class ModelRepository:
         ):
             number -= 1
         return number
+
+
+def spec_of(task: str) -> dict[str, Any]:
+    inputs = {name: {"parameterType": "STRING"} for name in PARAMETERS}
+    return {
+        "pipelineInfo": {"name": f"retrain-{task}"}, "schemaVersion": "2.1.0",
+        "root": {"inputDefinitions": {"parameters": inputs}},
+    }  # fmt: skip
 
 
 def _sha(number: int) -> str:
@@ -282,6 +295,14 @@ class World:
         self.store = MemoryStore(content=self.content)
         self.processes: list[Process] = []
         self.numbers = iter(range(1, 1_000_000))
+        self.counted: dict[str, tuple[Any, datetime]] = {}
+        """By schedule its times, and when a reconcile had seen that it has these: its slots count from then."""
+        self.looked = self.now
+        self.cleaned: list[str] = []
+        self.over: set[str] = set()
+        """Runs that have ended, perhaps before the API shows it."""
+        self.ran: set[tuple[str, str]] = set()
+        """Schedule and slot of runs that began, or that a person took away before they did."""
 
     @property
     def repository(self) -> ModelRepository:
@@ -294,59 +315,146 @@ class World:
         """Commit what an earlier commit held."""
         self.trees.append(self.trees[number])
 
+    def apply_manifests(self) -> None:
+        """Let Argo CD apply what the newest commit holds compiled."""
+        for version in sorted(self.repository.manifests):
+            name = version.rpartition("-")[0]
+            known = {one.name: one.pipeline_id for one in self.backend.pipelines.values()}
+            if name not in known:
+                body = {"name": name, "display_name": name} | (
+                    {"namespace": self.backend.namespace} if self.backend.namespace else {}
+                )
+                self.backend._answer(Request("POST", "/pipelines", {}, body, f"Bearer {self.backend.token}"))
+                known = {one.name: one.pipeline_id for one in self.backend.pipelines.values()}
+            if version not in {one.name for one in self.backend.versions.values()}:
+                spec = json.dumps(spec_of(name.removeprefix("retrain-"))).encode()
+                self.backend._add_version(known[name], {}, version, spec)
+        self.backend.log.clear()
+
     def pass_time(self, span: timedelta) -> None:
-        """Let time go by; Kubeflow starts what is due on the way."""
-        end = self.now + span
-        while self.now < end:
-            self.now = min(end, self.now + timedelta(minutes=30))
-            self.backend.tick()
+        self.now += span
+        self.backend.tick()
 
     def first_step(self, run_id: str) -> None:
-        """Let a run's first pod start: it asks whether it may do the work."""
+        """Let a run's first pod start: it asks whether it may do the work, and says that it has begun."""
         run = self.backend.runs[run_id]
         given = run.runtime_config.parameters
         reason = json.loads(given["reason"])
-        refusal = self.hold(given["run_key"], run_id, reason["schedule"], reason["slot"])
-        self.backend.set_state(run_id, "FAILED" if refusal else "RUNNING")
-        if refusal is None:
-            self.worked.append((given["run_key"], reason["schedule"], reason["slot"], run_id))
+        if run.state != "PENDING" or run_id in self.backend.ghosts:
+            return
+        if self.hold(given["run_key"], run_id, reason["schedule"], reason["slot"]):
+            self.backend.set_state(run_id, "FAILED")
+            return
+        begun = runs.Start(
+            run_id, given["run_key"], given["task"], given["version"], given["revision"], given["data_digest"], reason
+        )
+        runs.begin(self.store, begun)
+        self.backend.set_state(run_id, "RUNNING")
+        self.worked.append((given["run_key"], reason["schedule"], reason["slot"], run_id))
+        self._count(run)
+
+    def _count(self, run: Any) -> None:
+        """Note the slots that a run is of: two schedules of one task may want the same run."""
+        given = run.runtime_config.parameters
+        slot = json.loads(given["reason"])["slot"]
+        for number in range(1, len(self.trees) + 1):
+            repository = ModelRepository(tuple(self.trees[:number]))
+            for name, schedule in repository.schedules.items():
+                key = repository.work(name).run_key(slot.replace("commit-", "commit:"))
+                if schedule.task == given["task"] and key == given["run_key"]:
+                    self.ran.add((name, slot))
 
     def hold(self, key: str, run_id: str, schedule: str, slot: str) -> str | None:
         """Ask as a run's first step does; a test replaces it by a broken one."""
         return claims.hold(self.store, key, run_id, schedule=schedule, slot=slot)
 
+    def end(self, run_id: str, state: str, *, recorded: bool, seen_after: timedelta = timedelta()) -> None:
+        """Let a run end: its exit handler may record it, and the API may show it later only."""
+        self.first_step(run_id)
+        run = self.backend.runs[run_id]
+        if run.state not in ACTIVE or run_id in self.backend.ghosts or run_id in self.over:
+            return
+        self.over.add(run_id)
+        begun = runs.begun(self.store, run_id)
+        if recorded and begun:
+            canceled = run.state == "CANCELING"
+            ended: runs.State = "CANCELED" if canceled else "SUCCEEDED" if state == "SUCCEEDED" else "FAILED"
+            runs.conclude(self.store, runs.End(begun, ended))
+        self.backend.end_later(run_id, "FAILED" if run.state == "CANCELING" else state, seen_after)
+        self.backend.tick()
+
+    def retry(self, run_id: str) -> None:
+        """A person retries a run that has failed: its steps say that they are at work again."""
+        run = self.backend.runs[run_id]
+        if run.state == "FAILED" and any(entry[3] == run_id for entry in self.worked):
+            self.backend.set_state(run_id, "RUNNING")
+            self.over.discard(run_id)
+            runs.begin_again(self.store, run_id)
+
+    def take_away(self, run_id: str, *, workflow_only: bool) -> None:
+        """A person deletes a run, or its workflow alone, which leaves a ghost."""
+        run = self.backend.runs[run_id]
+        if run.state in ("PENDING", "CANCELING"):
+            self._count(run)
+        if workflow_only and run.state in ACTIVE:
+            self.backend.lose(run_id)
+        elif not workflow_only:
+            del self.backend.runs[run_id]
+            self.backend._ends.pop(run_id, None)
+
+    def cancel(self, run_id: str) -> None:
+        """A person ends a run."""
+        if run_id in self.over:
+            return
+        if self.backend.runs[run_id].state == "PENDING":
+            self._count(self.backend.runs[run_id])
+        self.backend._answer(Request("POST", f"/runs/{run_id}:terminate", {}, None, f"Bearer {self.backend.token}"))
+        self.backend.log.clear()
+
     def run_all(self) -> None:
         """Let every run start, and come to its end."""
         for run in list(self.backend.runs.values()):
-            if run.state == "PENDING":
-                self.first_step(run.run_id)
-            if run.state in ACTIVE:
-                self.backend.set_state(run.run_id, "SUCCEEDED")
+            self.end(run.run_id, "SUCCEEDED", recorded=True)
 
-    def reconcile(self, process: Process | None, *, leased: bool = True) -> Outcome | None:
-        """Reconcile the newest commit as it is now; None if another one holds the lease."""
+    def ghosts(self, asked: Collection[str]) -> set[str]:
+        """Answer as the Kubernetes API does; a test replaces it by one that knows none."""
+        return {run for run in asked if run in self.backend.ghosts}
+
+    def reconcile(self, process: Process | None, *, leased: bool = True) -> Any:
+        """Reconcile the newest commit as it is now; return the outcome, None if another one holds the lease."""
         repository = self.repository
-        gate = process.gate if process else lambda: None
-        store = MemoryStore(gate, self.content)
-        lease = Lease(store, process.name if process else f"calm-{next(self.numbers)}")
+        store = MemoryStore(process.gate if process else lambda: None, self.content)
+        lease = Lease(store, RECONCILE, process.name if process else f"calm-{next(self.numbers)}")
         if leased and not lease.acquire(self.now):
             return None
-        backend = self.kubeflow(store, process)
         outcome = reconcile(
-            backend, lambda now: desired_on_kubeflow(repository, now), lambda: self.now,
+            self.kubeflow(store, process), WatchedAgenda(self, repository, store), self._clock,
             on_action=lambda action: lease.check(self.now) if leased else None,
         )  # fmt: skip
         if leased:
             lease.release()
         return outcome
 
+    def _clock(self) -> datetime:
+        self.now += timedelta(microseconds=1)  # no two looks at the same moment
+        return self.now
+
     def kubeflow(self, store: MemoryStore | None = None, process: Process | None = None) -> KubeflowBackend:
         client = kfp_server_api.ApiClient()
         client.rest_client = Transport(self.backend, process)
-        return KubeflowBackend(KubeflowApi(client), store or self.store)
+        return self.backend_of(client, store or self.store, process)
+
+    def backend_of(self, client: Any, store: MemoryStore, process: Process | None) -> KubeflowBackend:
+        def ghosts(asked: Collection[str]) -> set[str]:
+            if process:
+                process.gate()
+            return self.ghosts(asked)
+
+        api = KubeflowApi(client, namespace=self.backend.namespace, service_account="graftline-run")
+        return KubeflowBackend(api, store, ghosts=ghosts, manifests=self.repository.manifests, clean=self.cleaned.append)
 
     def desired(self) -> Desired:
-        return desired_on_kubeflow(self.repository, self.now)
+        return Agenda(self.repository, self.store).desired(self.now)
 
     def plan(self) -> planning.Plan:
         desired = self.desired()
@@ -354,10 +462,12 @@ class World:
 
     def check(self) -> None:
         """What holds at every moment: no key and no slot was worked on twice."""
-        for index, what in ((0, "key"), (slice(1, 3), "slot")):
-            counts = Counter(entry[index] for entry in self.worked)
-            twice = [name for name, count in counts.items() if count > 1]
-            assert not twice, f"the {what} {twice[0]} was worked on {counts[twice[0]]} times"
+        for index, what in ((slice(0, 1), "key"), (slice(1, 3), "slot")):
+            found: dict[Any, set[str]] = {}
+            for entry in self.worked:
+                found.setdefault(entry[index], set()).add(entry[3])
+            twice = [name for name, ids in found.items() if len(ids) > 1]
+            assert not twice, f"the {what} {twice[0]} was worked on by {len(found[twice[0]])} runs"
 
     def settle(self) -> None:
         """Let faults end: what was under way dies, late requests arrive, leases and graces run out."""
@@ -365,32 +475,72 @@ class World:
             process.kill()
         self.processes.clear()
         self.backend.land()
-        self.pass_time(timedelta(seconds=max(claims.GRACE_SECONDS, 600) + 1))
+        self.apply_manifests()
+        self.pass_time(timedelta(seconds=claims.GRACE_SECONDS + 301))
         self.run_all()
+        self.pass_time(ENDS_ITSELF)
 
-    def check_converged(self) -> None:
-        """After `settle`: one reconcile makes what is there what is wanted, and a second does nothing."""
-        outcome = self.reconcile(None)
-        assert outcome is not None and outcome.settled and not outcome.queued, outcome
-        self.run_all()
-        desired = self.desired()
-        ours = {
-            one.display_name: one
-            for one in self.backend.recurring_runs.values()
-            if one.display_name != "by-hand"
-        }
-        assert set(ours) == {one.name for one in desired.recurring}
-        for one in desired.recurring:
-            there = ours[one.name]
-            pinned = there.pipeline_version_reference.pipeline_version_id
-            assert pinned, f"{one.name} is not pinned to a version"
-            version = self.backend.versions[pinned]
-            assert (there.status, version.name) == ("DISABLED" if one.paused else "ENABLED", one.work.version)
-        for run in desired.runs:
-            intent = claims.read_intent(self.store, run.schedule, run.slot_file)
-            assert any(
-                claims.holder(self.store, key) for key in (run.key, intent[0].key if intent else run.key)
-            )
+    def converge(self) -> None:
+        """Reconcile until nothing waits, each run coming to its end; then a reconcile does nothing."""
+        for _ in range(1000):
+            outcome = self.reconcile(None)
+            assert outcome is not None and outcome.settled, outcome
+            self.run_all()
+            if not outcome.queued:
+                break
         before = len(self.backend.log)
         again = self.reconcile(None)
-        assert again is not None and again.done == () and len(self.backend.log) == before
+        assert again is not None and again.done == () and again.settled and not again.queued, again
+        assert len(self.backend.log) == before
+
+    def check_converged(self) -> None:
+        """After `settle`: all that should have run has, and all that ended has an end."""
+        self.converge()
+        self._check_all_ran()
+        for _ in range(3):  # slots that come while all is well
+            self.apply_manifests()
+            self.pass_time(timedelta(minutes=10))
+            self.converge()
+            self._check_all_ran()
+        assert not runs.open_runs(self.store), "a run that is over has no end in the store"
+        for *_, run_id in self.worked:
+            ended = runs.ends(self.store, run_id)
+            assert ended, f"run {run_id} has no end in the store"
+            there = self.backend.runs.get(run_id)
+            if there is not None and there.state == "SUCCEEDED":
+                assert ended[-1].state == "SUCCEEDED", f"run {run_id}: {ended[-1].state} in the store"
+
+    def _check_all_ran(self) -> None:
+        keys = {key for key, *_ in self.worked}
+        for run in self.desired().runs:
+            intent = claims.read_intent(self.store, run.schedule, run.slot_file)
+            began = {run.key, intent[0].key if intent else run.key} & keys
+            assert began or (run.schedule, run.slot_file) in self.ran, f"{run.label} has not run"
+        for name, schedule in self.repository.schedules.items():
+            times, since = self.counted[name]
+            assert times == times_of(schedule)
+            for due in [] if schedule.paused else due_slots(schedule, since, self.now):
+                assert (name, slot_name(due)) in self.ran, f"slot {slot_name(due)} of {name} was lost"
+
+
+def times_of(schedule: Schedule) -> tuple[Any, ...]:
+    return schedule.cron, schedule.zone, schedule.paused, schedule.catch_up
+
+
+class WatchedAgenda(Agenda):
+    """Tells the world from when on it may expect slots to run, by what the code promises and not by what it notes."""
+
+    def __init__(self, world: World, repository: ModelRepository, store: MemoryStore) -> None:
+        super().__init__(repository, store)
+        self._world, self._model = world, repository
+
+    def begin(self, now: datetime) -> None:
+        world, times = self._world, {name: times_of(one) for name, one in self._model.schedules.items()}
+        if now < world.looked:  # a look of before the last one decides nothing
+            return super().begin(now)
+        kept = {name: one for name, one in world.counted.items() if times.get(name) == one[0]}
+        world.looked, world.counted = now, kept
+        super().begin(now)  # it may die here
+        if world.looked == now:
+            world.counted = {name: kept.get(name, (one, world.now)) for name, one in times.items()}
+        return None
