@@ -64,13 +64,13 @@ def test_the_pods_process_finds_store_and_repository(
     keys = {
         name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
     }
-    cluster.find("Secret", "graftline-store")["data"] = secret(keys | {"AWS_REGION": "us-east-1"})
+    cluster.find("Secret", "graftline-store")["data"] = secret(keys)
     port = int(keys["AWS_ENDPOINT_URL"].rpartition(":")[2])
     rule = cluster.find("NetworkPolicy", "to-store-and-git")["spec"]["egress"][0]
     rule["ports"].append({"protocol": "TCP", "port": port})
     cluster.find("ConfigMap", "graftline-settings")["data"]["GRAFTLINE_REPOSITORY"] = repository
     cluster.kubelet = lambda pod: run_pod(cluster, pod, tmp_path)
-    code, points = doctor(repository=repository)
+    code, points = doctor(repository=repository, region="us-east-1")
     assert {name: point["found"] for name, point in points.items() if point["state"] != "ok"} == {}
     assert code == 0
 

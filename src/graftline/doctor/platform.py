@@ -9,6 +9,7 @@ from typing import Any
 
 from graftline.doctor.cluster import KUBEFLOW, Check, Cluster, RefusedError
 from graftline.doctor.points import Point, judged
+from graftline.pipelines.kubeflow_api import LEAST_VERSION
 from graftline.pipelines.trainjob.manifest import QUEUE, RUNTIME
 from graftline.yamlfile import parse_yaml
 
@@ -16,8 +17,6 @@ Version = tuple[int, int]
 
 KUBERNETES: tuple[Version, Version] = ((1, 35), (1, 37))
 """The versions that `make manifests` validates for."""
-PIPELINES: Version = (2, 17)
-"""Before, Kubeflow Pipelines drops a pipeline's platform spec without a word: no secrets, no nodes, no retries."""
 CONTROLLERS = {
     # A TrainJob patches its runtime by `runtimePatches` since Trainer 2.2; Kueue before 0.17 does not know them.
     "Trainer": ("trainer-controller-manager", (2, 2)),
@@ -60,7 +59,7 @@ def check_pipelines(cluster: Cluster) -> Iterator[Point]:
     health = cluster.kubeflow("/apis/v2beta1/healthz")
     found = str(health.get("tag_name") or "")
     version = _version(found) or _version(found := _image_of(cluster, "ml-pipeline") or found)
-    needed = f"{_shown(PIPELINES)} or later"
+    needed = f"{_shown(LEAST_VERSION)} or later"
     if version is None:
         yield Point(
             "Kubeflow Pipelines", "unknown", f"{cluster.endpoint} does not say its version ({found or 'nothing'})",
@@ -68,7 +67,7 @@ def check_pipelines(cluster: Cluster) -> Iterator[Point]:
         )  # fmt: skip
         return
     yield judged(
-        "Kubeflow Pipelines", [found] if version < PIPELINES else [], found, needed,
+        "Kubeflow Pipelines", [found] if version < LEAST_VERSION else [], found, needed,
         "upgrade: an older one drops the platform spec (secrets, nodes, retries) without a word",
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from graftline.pipelines.images import digest
 
 LABEL = "graftline-doctor"
 """`app.kubernetes.io/name` of the pods that are started here."""
+REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
 SECOND_THOUGHTS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError",
                    "CreateContainerError", "RunContainerError")  # fmt: skip
 """Why a container waits that will not start by waiting."""
@@ -188,11 +189,11 @@ def probe_pod(cluster: Cluster, target: str, command: list[str]) -> dict[str, An
             "valueFrom": {"secretKeyRef": {"name": name, "key": key, "optional": optional}},
         }
 
-    needed = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    optional = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
     environment = [
-        *(secret(key, settings.store_secret, key) for key in needed),
-        *(secret(key, settings.store_secret, key, optional=True) for key in optional),
+        secret("AWS_ACCESS_KEY_ID", settings.store_secret, "AWS_ACCESS_KEY_ID"),
+        secret("AWS_SECRET_ACCESS_KEY", settings.store_secret, "AWS_SECRET_ACCESS_KEY"),
+        secret("AWS_ENDPOINT_URL", settings.store_secret, "AWS_ENDPOINT_URL", optional=True),
+        *({"name": name, "value": settings.region} for name in REGION if settings.region),
         secret("GRAFTLINE_GIT_TOKEN", settings.git_secret, "token", optional=True),
         {"name": "GRAFTLINE_GIT_ORIGIN", "value": origin(settings.repository)},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108  (a mount)
