@@ -12,10 +12,10 @@ RESOLVE = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" build/uv/bin/uv pi
 	--python-version 3.11 --no-header --quiet
 CODE := src components pipelines tests $(wildcard bench tools infra)
 
-.PHONY: help setup run test lint types schema bench lock wheels images clean manifests
+.PHONY: help setup run test cluster-test lint types schema bench lock wheels images clean manifests
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install the locked environment into .venv (skipped while it is current)
 
@@ -35,6 +35,10 @@ run: setup ## train, evaluate and release a task: make run TASK=mnist
 
 test: setup ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# At most 20 minutes; ONLY="release" looks at one row. docs/doctor.md says what it needs and leaves.
+cluster-test: setup ## try the product on the cluster of kubectl's context: make cluster-test [ONLY="release"]
+	$(BIN)/python tests/cluster/acceptance.py $(if $(ONLY),--only "$(ONLY)")
 
 lint: setup ## check style
 	$(BIN)/ruff check $(CODE)

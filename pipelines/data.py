@@ -123,7 +123,7 @@ def _cloned(repository: str, revision: str) -> Iterator[Path]:
     from scmrepo.git import Git
 
     folder = Path(repository)
-    address = folder.absolute().as_uri() if folder.is_dir() else _with_token(repository)
+    address = folder.absolute().as_uri() if folder.is_dir() else with_token(repository)
     with TemporaryDirectory(prefix="graftline-clone-") as place:
         try:
             Git.clone(address, place, rev=revision).close()
@@ -132,7 +132,7 @@ def _cloned(repository: str, revision: str) -> Iterator[Path]:
         yield Path(place)
 
 
-def _with_token(repository: str) -> str:
+def with_token(repository: str) -> str:
     """Return the address with the token of $GRAFTLINE_GIT_TOKEN in it, if it is at $GRAFTLINE_GIT_ORIGIN.
 
     A run names its repository freely: the token of the fork's own must not go elsewhere, nor in the clear.

@@ -20,7 +20,7 @@ import pytest
 from graftline.digests import digest_path
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.pipelines.data import WORK_TREE, _with_token, data_digest, data_revision, origin
+from graftline.pipelines.data import WORK_TREE, data_digest, data_revision, origin, with_token
 from graftline.runs import Start, open_runs
 from graftline.store import open_store
 
@@ -247,7 +247,7 @@ def test_a_token_is_for_one_place_over_https(
 ) -> None:
     monkeypatch.setenv("GRAFTLINE_GIT_TOKEN", "secret")
     monkeypatch.setenv("GRAFTLINE_GIT_ORIGIN", "https://git.example.com")
-    given = _with_token(address)
+    given = with_token(address)
     assert ("secret" in given) == sent
     assert given.replace("x-access-token:secret@", "") == address
 

@@ -9,6 +9,7 @@ import typer
 from graftline.cli import keys, ledger
 from graftline.cli.compile import compile_pipeline
 from graftline.cli.diff import diff
+from graftline.cli.doctor import doctor
 from graftline.cli.embed import embed
 from graftline.cli.erase import erase
 from graftline.cli.evidence import evidence
@@ -49,6 +50,7 @@ app.command("compile")(compile_pipeline)
 app.command("submit")(submit)
 app.command("reconcile")(reconcile)
 app.command("drift")(drift)
+app.command("doctor")(doctor)
 app.command("schema")(schema)
 for question in (trace, impact, verify, diff, reproduce, erase, evidence, export, index, ui):
     app.command(question.__name__, rich_help_panel="Lineage and audit")(question)

@@ -1,0 +1,236 @@
+"""How a cluster is asked: plain JSON from the Kubernetes API, and from that of Kubeflow Pipelines."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graftline.doctor.points import Point
+from graftline.errors import GraftlineError, InputError
+from graftline.pipelines.images import Images
+from graftline.pipelines.pods import DISTRIBUTED
+from graftline.pipelines.settings import Settings
+from graftline.profiles import TRAINING, Pod, load_profiles
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+TIMEOUT = (5.0, 20.0)
+"""Seconds to connect, and between two packets."""
+KUBEFLOW = "kubeflow"
+"""The namespace of Kubeflow Pipelines and its Argo Workflows."""
+
+
+class RefusedError(GraftlineError):
+    """The API refused a request."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(f"{status} {message}")
+
+    @property
+    def forbids(self) -> bool:
+        """Whether it is the caller who may not, rather than what was asked for."""
+        return self.status in (401, 403) and ("cannot " in str(self) or self.status == 401)
+
+
+class Kubernetes:
+    """The Kubernetes API. Every method raises RefusedError, and InputError if the API cannot be reached."""
+
+    def __init__(self, api: ApiClient) -> None:
+        self.api = api
+
+    def get(self, path: str, **query: str) -> Any:
+        """Return the JSON at `path`; None if nothing is there."""
+        try:
+            return self._call("GET", path, query=query)
+        except RefusedError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def items(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """Return what a list holds; nothing where the kind does not exist."""
+        return list((self.get(path, **query) or {}).get("items") or ())
+
+    def create(self, path: str, body: dict[str, Any]) -> Any:
+        return self._call("POST", path, body=body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """Merge `body` into the object at `path`."""
+        return self._call("PATCH", path, body=body)
+
+    def delete(self, path: str, **query: str) -> None:
+        """Delete what is at `path`, if it is there."""
+        try:
+            self._call("DELETE", path, query=query)
+        except RefusedError as error:
+            if error.status != 404:
+                raise
+
+    def _call(self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = f"application/{'merge-patch+' if method == 'PATCH' else ''}json"
+        try:
+            return self.api.call_api(
+                path, method, query_params=list((query or {}).items()), header_params=headers, body=body,
+                response_type="object", auth_settings=["BearerToken"], _return_http_data_only=True,
+                _request_timeout=TIMEOUT,
+            )  # fmt: skip
+        except ApiException as error:
+            raise RefusedError(error.status or 0, _message(error)) from None
+        except (HTTPError, OSError, ValueError) as error:
+            raise InputError(
+                "cluster", f"{self.api.configuration.host} does not answer ({one_line(error)})",
+                fix="check kubectl's context: `kubectl version` must answer",
+            ) from None  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster, and what this checkout wants of it."""
+
+    kubernetes: Kubernetes
+    settings: Settings
+    store_url: str
+    placed: dict[str, Pod]
+    """What the pod of each step asks for."""
+    images: Images
+    endpoint: str = ""
+    """Of Kubeflow Pipelines; "" if it was not given."""
+    wait_seconds: float = 90.0
+    """How long a pod may take to start and to answer."""
+
+    @property
+    def place(self) -> str:
+        """The path below which the objects of the runs' namespace lie."""
+        return f"/api/v1/namespaces/{self.settings.namespace}"
+
+    @property
+    def train_jobs(self) -> set[str]:
+        """The steps that are TrainJobs: on several nodes, or on machines that may be taken away."""
+        return {
+            step
+            for step, pod in self.placed.items()
+            if (pod.nodes > 1 and step in DISTRIBUTED) or (pod.retries.preemptions > 0 and step in TRAINING)
+        }
+
+    def profiles(self) -> Iterator[tuple[str, Pod, list[str]]]:
+        """Yield each profile that a step is on: its name, its pod, the steps."""
+        for name, profile in load_profiles().items():
+            steps = [step for step, pod in self.placed.items() if pod == profile.pod]
+            if profile.pod and steps:
+                yield name, profile.pod, steps
+
+    def secret(self, name: str) -> dict[str, str] | None:
+        """Return a secret's values of text by key; None if there is no such secret."""
+        found = self.kubernetes.get(f"{self.place}/secrets/{name}")
+        if found is None:
+            return None
+        data = found.get("data") or {}
+        return {key: base64.b64decode(value or "").decode(errors="replace") for key, value in data.items()}
+
+    def kubeflow(self, path: str, **query: str) -> Any:
+        """Return the JSON of Kubeflow Pipelines at `path`.
+
+        Raises:
+            RefusedError: the server refused.
+            GraftlineError: no endpoint is known, or it does not answer.
+        """
+        from kfp_server_api.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        from graftline.pipelines.kubeflow_api import TOKEN, connect
+
+        if not self.endpoint:
+            raise GraftlineError("no endpoint is known: give --endpoint or $GRAFTLINE_KFP")
+        with connect(self.endpoint) as client:
+            try:
+                answer = client.call_api(
+                    path, "GET", query_params=list(query.items()), header_params={"Accept": "application/json"},
+                    auth_settings=["Bearer"], response_type="object", _return_http_data_only=True,
+                    _request_timeout=TIMEOUT,
+                )  # fmt: skip
+            except ApiException as error:
+                raise RefusedError(error.status or 0, _message(error)) from None
+            except (HTTPError, OSError, ValueError) as error:
+                raise GraftlineError(f"{self.endpoint} does not answer ({one_line(error)})") from None
+        if not isinstance(answer, dict):
+            raise GraftlineError(
+                f"{self.endpoint}: an answer that is not Kubeflow's; check the address and ${TOKEN}"
+            )
+        return answer
+
+
+Look = Callable[[Cluster], Iterable[Point]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look at a cluster; most say one point."""
+
+    name: str
+    """Of the point that is said where the look fails."""
+    look: Look
+    essential: bool = False
+    """Whether the cluster counts as wrong if the look fails."""
+
+
+def examine(cluster: Cluster, checks: Iterable[Check]) -> Iterator[Point]:
+    """Yield the points of all checks; one that fails is said to be unknown, with the reason."""
+    for check in checks:
+        try:
+            yield from check.look(cluster)
+        except InputError as error:
+            if error.where == "cluster":
+                raise
+            yield Point(check.name, "unknown", str(error), essential=check.essential)
+        except RefusedError as error:
+            do = "ask who runs the cluster, or give yourself the right to look" if error.forbids else ""
+            yield Point(check.name, "unknown", f"could not be looked at: {error}", "", do, check.essential)
+        except GraftlineError as error:
+            yield Point(check.name, "unknown", str(error), essential=check.essential)
+
+
+def connect() -> Kubernetes:
+    """Return the API of kubectl's current context; in a pod without one, that of its cluster.
+
+    Raises:
+        InputError: there is neither.
+    """
+    from kubernetes import client, config
+
+    configuration = client.Configuration()
+    try:
+        # The client read the variable when it was imported, not now.
+        config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
+    except config.ConfigException as error:
+        try:
+            config.load_incluster_config(configuration)
+        except config.ConfigException:
+            raise InputError(
+                "cluster", f"no context to talk to ({one_line(error)})",
+                fix=f"set KUBECONFIG{'' if 'KUBECONFIG' in os.environ else ' or write ~/.kube/config'}",
+            ) from None  # fmt: skip
+    configuration.retries = False
+    return Kubernetes(client.ApiClient(configuration))
+
+
+def one_line(error: object) -> str:
+    """Return a library's message in one line, or what kind of error it is."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _message(error: Any) -> str:
+    try:
+        return one_line(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return one_line(error.reason or "no message")
