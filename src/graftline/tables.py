@@ -270,13 +270,13 @@ def _read_csv(path: Path, columns: Sequence[str], first_row: int) -> Iterator[Ra
             fix="convert the line ends, such as with `tr '\\r' '\\n'`",
         )  # fmt: skip
     reader = csv.reader(itertools.chain(head, lines), strict=True, delimiter=_delimiter(head[-1], columns))
-    header = _next_row(path, reader)
+    header = _next_row(path, reader) or []
     if header and header[0] == "" and set(header[1:]) == set(columns):
         raise InputError(
             f"{path}: line 1", "a first column without a name: an index, as pandas writes it",
             expected="the columns " + ", ".join(columns), fix="write the file without it: to_csv(..., index=False)",
         )  # fmt: skip
-    check_columns(f"{path}: line 1", header or [], columns)
+    check_columns(f"{path}: line 1", header, columns)
     order = [header.index(name) for name in columns]
     rows: list[list[str]] = []
     size = 0

@@ -208,7 +208,7 @@ def check_queue(cluster: Cluster) -> Iterator[Point]:
 
 def _inactive(what: str, queue: dict[str, Any]) -> list[str]:
     conditions = (queue.get("status") or {}).get("conditions") or ()
-    active = next((each for each in conditions if each["type"] == "Active"), {})
+    active: dict[str, Any] = next((each for each in conditions if each["type"] == "Active"), {})
     if active.get("status") == "True":
         return []
     return [f"{what} is not active: {active.get('message') or 'Kueue has not looked at it'}"]
