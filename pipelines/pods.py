@@ -89,7 +89,9 @@ def _ask(task: Any, pod: Pod, slight: bool) -> None:
     if slight:
         asked = Requests(cpu=min(asked.cpu, 0.2), memory_gib=min(asked.memory_gib, 0.5))
     task.set_cpu_request(f"{asked.cpu:g}").set_cpu_limit(f"{pod.cpu:g}")
-    task.set_memory_request(f"{asked.memory_gib:g}Gi").set_memory_limit(f"{pod.memory_gib}Gi")
+    whole = asked.memory_gib % 1 == 0  # kfp takes no 0.5Gi
+    memory = f"{asked.memory_gib:g}Gi" if whole else f"{round(asked.memory_gib * 1024)}Mi"
+    task.set_memory_request(memory).set_memory_limit(f"{pod.memory_gib}Gi")
     if pod.resource:
         task.set_accelerator_type(pod.resource).set_accelerator_limit(pod.accelerators)
     for key, value in sorted(pod.node_selector.items()):

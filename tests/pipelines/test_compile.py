@@ -191,7 +191,7 @@ def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(
     )
     assert plan(version, step).retries.limit == 0, "the job keeps its own budget"
     resources = container(version, step)["resources"]
-    assert (resources["resourceCpuRequest"], resources["resourceMemoryRequest"]) == ("0.2", "0.5Gi"), (
+    assert (resources["resourceCpuRequest"], resources["resourceMemoryRequest"]) == ("0.2", "512Mi"), (
         "it waits"
     )
 
@@ -383,7 +383,7 @@ def test_dev_runs_beside_kubeflow_on_two_cores() -> None:
     for step in STEPS:
         resources = container(small, step)["resources"]
         assert resources["resourceCpuRequest"] == "0.2"
-        assert resources["resourceMemoryRequest"] == ("0.5Gi" if step in ("claim", "conclude") else "1Gi")
+        assert resources["resourceMemoryRequest"] == ("512Mi" if step in ("claim", "conclude") else "1Gi")
         assert (resources["resourceCpuLimit"], resources["resourceMemoryLimit"]) == ("2", "4Gi")
         assert "nodeAffinity" not in pod(small, step)
         assert not plan(small, step).trainjob
@@ -392,7 +392,7 @@ def test_dev_runs_beside_kubeflow_on_two_cores() -> None:
 def test_the_pod_that_records_the_end_asks_for_a_corner_of_any_node(version: dict[str, Any]) -> None:
     """K13: after a cancel it is given some ten seconds to leave Pending."""
     resources = container(version, "conclude")["resources"]
-    assert (resources["resourceCpuRequest"], resources["resourceMemoryRequest"]) == ("0.2", "0.5Gi")
+    assert (resources["resourceCpuRequest"], resources["resourceMemoryRequest"]) == ("0.2", "512Mi")
 
 
 @pytest.mark.parametrize("step", STEPS)
