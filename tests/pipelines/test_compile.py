@@ -530,6 +530,7 @@ def test_one_profile_is_for_the_stages_that_train_and_one_step_can_be_named() ->
     assert profiles.parse_choices(["gpu-a100", "pretrain=gpu-h100x8", "validate=cpu"]) == {
         "pretrain": "gpu-h100x8", "finetune": "gpu-a100", "evaluate": "gpu-a100", "validate": "cpu",
     }  # fmt: skip
+    assert profiles.parse_choices(["all=dev", "evaluate=cpu"]) == dict.fromkeys(STEPS, "dev") | {"evaluate": "cpu"}
     with pytest.raises(InputError, match="no such step 'tune'"):
         profiles.parse_choices(["tune=cpu"])
 
@@ -540,6 +541,7 @@ def test_one_profile_is_for_the_stages_that_train_and_one_step_can_be_named() ->
         ("resource: null", "resource goes with accelerators"),
         ("shm_gib: 26", "must be less"),
         ("nodes: 2", "pod.accelerators * pod.nodes is 2"),
+        ("requests: {cpu: 9, memory_gib: 1}", "requests are more than cpu and memory_gib"),
         ("acelerators: 1", "did you mean 'accelerators'?"),
         ("retries: {limit: 8}", "the wait before start 9 is 7680 s, more than max_seconds, 3600"),
     ],
