@@ -312,7 +312,7 @@ def _cancelled(uid: str) -> str:
 
 
 def _leads(pod: Any) -> bool:
-    return (pod.metadata.labels or {}).get(_INDEX, "0") == "0"
+    return bool((pod.metadata.labels or {}).get(_INDEX, "0") == "0")
 
 
 def _end(job: dict[str, Any]) -> dict[str, Any] | None:
