@@ -190,5 +190,7 @@ def test_the_next_call_is_at_the_next_slot_and_after_ten_minutes_at_the_latest(
     assert server._reconcile() == now + serve.ANYWAY
     place.origin.write("pipelines/schedules.yaml", QUIET.replace("0 0 1 1 *", "*/5 * * * *"))
     assert server._reconcile() == now + timedelta(minutes=2)
-    waits = serve.Server(place.origin.root, "main", place.store, place.folder / "alive", ("echo", "waits    a"))
+    waits = serve.Server(
+        place.origin.root, "main", place.store, place.folder / "alive", ("echo", "waits    a")
+    )
     assert waits._reconcile() == now + serve.AGAIN, "a run that concurrency holds back"
