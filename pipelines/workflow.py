@@ -67,7 +67,7 @@ def failures(workflow: Mapping[str, Any]) -> dict[str, str]:
     """Return a line about each step whose last pod failed, by step: some leave no word of their own."""
     nodes = workflow["status"].get("nodes") or {}
     pods = (node for node in nodes.values() if node["type"] == "Pod")
-    found = {}
+    found = dict[str, str]()
     for pod in sorted(pods, key=lambda pod: pod.get("startedAt") or ""):
         step, message = _step(pod, nodes), pod.get("message") or ""
         if pod["phase"] in ("Succeeded", "Running"):
