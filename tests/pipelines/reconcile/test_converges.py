@@ -66,7 +66,7 @@ class Busy(Machine):
     def start(self) -> None:
         every = frozenset({"data", "parameters", "code"})
         busy = Schedule(task="digits", cron="*/20 * * * *", profile="cpu", on_change=every)
-        catching = Schedule(task="words", cron="0 */6 * * 1-5", profile="cpu", catch_up=True, on_change=every)
+        catching = Schedule(task="words", cron="0 */6 * * 1-5", catch_up=True, concurrency=5)
         self._begin({"hourly": busy, "nightly": catching})
 
 
