@@ -1,4 +1,4 @@
-"""What a cluster's own metrics cannot say, for Prometheus: how old each champion is, when each schedule was last due.
+"""What a cluster's own metrics cannot say, for Prometheus: how old each champion is, what is due, what is at work.
 
     python -m graftline.pipelines.metrics --listen 0.0.0.0:9464 [--checkout DIR] [--store URL]
 
@@ -12,7 +12,8 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,16 +53,28 @@ def _escaped(text: str) -> str:
 def collect(store_url: str, checkout: Path, now: datetime) -> list[Gauge]:
     """Return the gauges; a store or a checkout that cannot be read is a gauge of 0, never an exception."""
     champions, store_readable = _or_nothing("store", lambda: champion_times(store_url))
-    due, schedules_readable = _or_nothing("schedules", lambda: due_times(checkout, now))
+    due, schedules_readable = _or_nothing("schedules", lambda: due_times(checkout, store_url, now))
+    looked, runs_readable = _or_nothing("reconcile", lambda: look_times(store_url))
+    at_work, _ = _or_nothing("runs", lambda: open_counts(store_url))
     return [
-        Gauge("graftline_store_readable", "1 if the store's champions could be read.", {(): store_readable}),
+        Gauge(
+            "graftline_store_readable",
+            "1 if the store could be read.",
+            {(): min(store_readable, runs_readable)},
+        ),
         Gauge("graftline_schedules_readable", "1 if the schedules could.", {(): schedules_readable}),
         Gauge(
             "graftline_champion_created_timestamp_seconds",
             "When the task's champion was released.",
             champions,
         ),
-        Gauge("graftline_schedule_due_timestamp_seconds", "The schedule's latest slot that is past.", due),
+        Gauge(
+            "graftline_schedule_due_timestamp_seconds",
+            "When the schedule's first slot that nothing was started for is due, or was.",
+            due,
+        ),
+        Gauge("graftline_reconcile_looked_timestamp_seconds", "When reconcile last looked.", looked),
+        Gauge("graftline_runs_open", "Runs that have begun and have no end, by task.", at_work),
     ]
 
 
@@ -90,34 +103,45 @@ def champion_times(store_url: str) -> Values:
     }
 
 
-def due_times(checkout: Path, now: datetime) -> Values:
-    """Return when each schedule was due last, Unix seconds.
+def due_times(checkout: Path, store_url: str, now: datetime) -> Values:
+    """Return when each schedule is due next, Unix seconds: in the past for one whose slot nothing was started for.
 
-    Only since schedules.yaml last changed: a slot from before a schedule was there was never missed. And only the last
-    366 days: a file that nobody changes would make every answer slower than the one before. A paused schedule is
-    never due. Raises GraftlineError, OSError.
+    Slots count from where reconcile has noted so; where it has not yet, from the last change of schedules.yaml, a year
+    ago at most. A schedule that is paused, or of changes only, is never due. Raises GraftlineError, OSError.
     """
-    from graftline.pipelines.reconcile.schedules import load_schedules, slots
+    from graftline.pipelines.reconcile.agenda import read_since
+    from graftline.pipelines.reconcile.schedules import load_schedules, next_slot
+    from graftline.store import open_store
 
-    since = max(_changed(checkout, "pipelines/schedules.yaml"), now - _LOOK_BACK)
+    store = open_store(store_url or str(ROOT / "store"))
+    changed = max(_changed(checkout, "pipelines/schedules.yaml"), now - _LOOK_BACK)
     values: Values = {}
     for name, schedule in load_schedules(checkout / "pipelines/schedules.yaml").items():
-        if schedule.paused:
-            continue
-        past = _last(slots(schedule, since), now)
-        if past is not None:
-            values[("schedule", name), ("task", schedule.task)] = past.timestamp()
+        since = read_since(store, name, schedule) or changed
+        if not schedule.paused and (slot := next_slot(schedule, since)):
+            values[("schedule", name), ("task", schedule.task)] = slot.timestamp()
     return values
 
 
-def _last(moments: Iterable[datetime], now: datetime) -> datetime | None:
-    """Return the latest moment that is not after `now`."""
-    found = None
-    for moment in moments:
-        if moment > now:
-            break
-        found = moment
-    return found
+def look_times(store_url: str) -> Values:
+    """Return when a reconcile last looked at what is due, Unix seconds; empty if none ever did."""
+    from graftline.pipelines.reconcile.agenda import FOLDER
+    from graftline.store import open_store
+    from graftline.store.documents import stored_json
+
+    store = open_store(store_url or str(ROOT / "store"))
+    found = [stored_json(store, key) for key in store.list(FOLDER)]
+    looks = [datetime.fromisoformat(noted[0]["looked"]).timestamp() for noted in found if noted]
+    return {(): max(looks)} if looks else {}
+
+
+def open_counts(store_url: str) -> Values:
+    """Return how many runs of each task have begun and have no end."""
+    from graftline.runs import open_runs
+    from graftline.store import open_store
+
+    tasks = Counter(begun.task for begun in open_runs(open_store(store_url or str(ROOT / "store"))))
+    return {(("task", task),): float(count) for task, count in sorted(tasks.items())}
 
 
 def _changed(checkout: Path, path: str) -> datetime:

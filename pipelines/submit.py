@@ -180,8 +180,11 @@ class Submission:
         said = dict(before.said)
         if over or set(failed) - set(said):
             said |= self._words(run_id)
-            logs = {step: self._read_log(run_id, run, step) for step in failed if step not in said}
-            said |= {step: found for step, found in logs.items() if found}
+            for (
+                step
+            ) in failed:  # one that says 0 has failed all the same: the launcher could not take its outputs
+                if (step not in said or not said[step].code) and (found := self._read_log(run_id, run, step)):
+                    said[step] = found
         end = self._end(run_id, run, said) if over else None
         pending = any(task.state == "PENDING" for task in _tasks(run))
         return Progress(run_id, steps, said, pending, end=end)

@@ -64,17 +64,18 @@ def engine_state(workflow: Mapping[str, Any], told: str, now: datetime) -> runs.
 
 
 def failures(workflow: Mapping[str, Any]) -> dict[str, str]:
-    """Return a line about each step whose pod failed, by step: some leave no word of their own."""
+    """Return a line about each step whose last pod failed, by step: some leave no word of their own."""
     nodes = workflow["status"].get("nodes") or {}
-    found = {}
-    for node in sorted(nodes.values(), key=lambda node: node.get("startedAt") or ""):
-        if node["type"] == "Pod" and node["phase"] not in ("Succeeded", "Running") and node.get("message"):
-            step, message = _step(node, nodes), node["message"]
+    pods = (node for node in nodes.values() if node["type"] == "Pod")
+    found = dict[str, str]()
+    for pod in sorted(pods, key=lambda pod: pod.get("startedAt") or ""):
+        step, message = _step(pod, nodes), pod.get("message") or ""
+        if pod["phase"] in ("Succeeded", "Running"):
+            found.pop(step, None)
+        elif "OOMKilled" in message:
+            found[step] = f"{step}: killed for memory ({message}); give it more `memory_gib` in its profile"
+        elif message:
             found[step] = f"{step}: the pod failed ({message})"
-            if "OOMKilled" in message:
-                found[step] = (
-                    f"{step}: killed for memory ({message}); give it more `memory_gib` in its profile"
-                )
     return found
 
 

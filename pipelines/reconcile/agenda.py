@@ -46,12 +46,8 @@ class Agenda:
 
     def desired(self, now: datetime) -> Desired:
         """Return what should have been started by now."""
-        since = {}
-        for name, schedule in self._repository.schedules.items():
-            noted = stored_json(self._store, _key(name))
-            if noted is not None and noted[0]["times"] == _times(schedule):
-                since[name] = datetime.fromisoformat(noted[0]["since"])
-        return desired(self._repository, since, now)
+        known = {name: read_since(self._store, name, one) for name, one in self._repository.schedules.items()}
+        return desired(self._repository, {name: since for name, since in known.items() if since}, now)
 
     def note(self, wanted: Desired, actual: Actual) -> None:
         """Note the slots that have had their run: of each schedule those before the first that has not."""
@@ -68,6 +64,14 @@ class Agenda:
             same = noted.get("times") == _times(self._repository.schedules[name])
             if same and datetime.fromisoformat(noted["since"]) < slot:
                 self._store.replace(_key(name), json_bytes(noted | {"since": slot.isoformat()}), tag)
+
+
+def read_since(store: Store, name: str, schedule: Schedule) -> datetime | None:
+    """Return the moment from which a schedule's slots count; None if it is not noted with these times."""
+    noted = stored_json(store, _key(name))
+    if noted is None or noted[0]["times"] != _times(schedule):
+        return None
+    return datetime.fromisoformat(noted[0]["since"])
 
 
 def _times(schedule: Schedule) -> str:

@@ -6,7 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "store")]
+
+from servers import moto_endpoint, moto_url  # noqa: E402
+
+__all__ = ["moto_endpoint", "moto_url"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -509,7 +509,11 @@ def _validator() -> Any:
 
 def _selects(request: Request, item: dict[str, Any]) -> bool:
     labels = item["metadata"].get("labels", {})
-    for part in filter(None, request.query.get("labelSelector", "").split(",")):
+    for part in re.findall(r"[^,(]+(?:\([^)]*\))?", request.query.get("labelSelector", "")):
+        if among := re.fullmatch(r"(\S+) in \((.*)\)", part):
+            if labels.get(among[1]) not in among[2].split(","):
+                return False
+            continue
         key, equals, value = part.replace("==", "=").partition("=")
         if (labels.get(key) != value) if equals else (key not in labels):
             return False

@@ -110,6 +110,23 @@ def test_a_step_that_was_killed_for_memory_says_so() -> None:
     assert "publish: killed for memory (OOMKilled (exit code 1)); give it more `memory_gib` in" in end.line
 
 
+def test_a_pod_that_was_lost_and_made_again_is_no_reason() -> None:
+    """K6, K8: Argo tries a lost pod again; what failed the run came later."""
+    found = recorded_workflow("runs-2-gate-refused")
+    nodes = found["status"]["nodes"]
+    (done,) = (one for one in nodes.values() if one["id"] == "retrain-mnist-sbrtz-2350421735")  # finetune's
+    nodes["lost"] = done | {
+        "id": "lost",
+        "phase": "Error",
+        "message": "pod deleted",
+        "startedAt": "2026-11-28T23:43:40Z",
+    }
+    assert list(workflow.failures(found)) == ["publish"]
+    done["phase"] = "Failed"
+    done["message"] = "pod deleted"
+    assert list(workflow.failures(found)) == ["finetune", "publish"]
+
+
 @pytest.mark.parametrize(
     ("words", "engine", "state", "step"),
     [

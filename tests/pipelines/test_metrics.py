@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from graftline.pipelines import metrics
-from graftline.pipelines.metrics import Values, collect, due_times, server
-from graftline.pipelines.reconcile import schedules
-from graftline.pipelines.reconcile.schedules import slots
+from graftline.pipelines.metrics import Values, collect, due_times, look_times, open_counts, server
 from graftline.releases.catalogue import champion
 from graftline.releases.publishing import Draft, Publication, publish
+from graftline.runs import Start, begin
 from graftline.store import open_store
+from graftline.store.documents import json_bytes
 
 SCHEDULES = """\
 schedules:
@@ -69,40 +68,33 @@ def listening(store: str, checkout: Path) -> Iterator[http.client.HTTPConnection
         answering.shutdown()
 
 
-def test_a_schedule_was_due_last_at_its_latest_slot_since_it_was_committed(checkout: Path) -> None:
-    (labels,) = due_times(checkout, COMMITTED + timedelta(days=3))
-    assert dict(labels) == {"schedule": "nightly", "task": "digits"}
-    assert (
-        due_times(checkout, COMMITTED + timedelta(days=3))[labels]
-        == datetime(2026, 3, 5, 1, 30, tzinfo=UTC).timestamp()
-    )
-    assert due_times(checkout, COMMITTED + timedelta(hours=13)) == {}, (
-        "the slot of that morning is older than it"
-    )
-    just_before = datetime(2026, 3, 3, 1, 29, 59, tzinfo=UTC)
-    assert due_times(checkout, just_before) == {}
-    assert (
-        due_times(checkout, just_before + timedelta(seconds=1))[labels]
-        == datetime(2026, 3, 3, 1, 30, tzinfo=UTC).timestamp()
-    )
+def test_a_schedule_is_due_at_its_first_slot_that_nothing_was_started_for(checkout: Path, store: str) -> None:
+    """K45: there is always a sample; before a reconcile has looked, slots count from the commit."""
+    first = datetime(2026, 3, 3, 1, 30, tzinfo=UTC).timestamp()
+    for now in (COMMITTED, COMMITTED + timedelta(days=3)):
+        (labels,) = due_times(checkout, store, now)
+        assert dict(labels) == {"schedule": "nightly", "task": "digits"}
+        assert due_times(checkout, store, now)[labels] == first
+    noted = {
+        "times": "30 2 * * * Europe/Berlin",
+        "since": "2026-03-05T01:30:00+00:00",
+        "looked": "2026-03-05T01:30:01+00:00",
+    }
+    open_store(store).put_if_absent("runs/schedules/nightly.json", json_bytes(noted))
+    assert due_times(checkout, store, COMMITTED)[labels] == first + 3 * 86400
+    assert look_times(store) == {(): datetime(2026, 3, 5, 1, 30, 1, tzinfo=UTC).timestamp()}
 
 
-def test_slots_of_more_than_a_year_ago_are_not_walked(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file that nobody changed for ten years: a schedule of each minute has five million slots since."""
-    walked = 0
+def test_slots_of_more_than_a_year_ago_do_not_count(checkout: Path, store: str) -> None:
+    now = COMMITTED + timedelta(days=3650)
+    (due,) = due_times(checkout, store, now).values()
+    assert now - timedelta(days=367) < datetime.fromtimestamp(due, UTC) < now - timedelta(days=364)
 
-    def counted(*arguments: Any) -> Iterator[datetime]:
-        nonlocal walked
-        for slot in slots(*arguments):
-            walked += 1
-            yield slot
 
-    monkeypatch.setattr(schedules, "slots", counted)
-    (labels,) = due_times(checkout, COMMITTED + timedelta(days=3650))
-    assert dict(labels)["schedule"] == "nightly"
-    assert 360 <= walked <= 370
+def test_runs_at_work_are_counted_by_task(store: str) -> None:
+    begin(open_store(store), Start("run-1", "k", "digits"))
+    begin(open_store(store), Start("run-2", "l", "digits"))
+    assert open_counts(store) == {(("task", "digits"),): 2.0}
 
 
 def test_the_server_answers_in_the_text_format(store: str, checkout: Path) -> None:

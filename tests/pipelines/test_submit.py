@@ -312,6 +312,24 @@ def test_the_log_says_why_where_the_store_cannot_be_read(server: Server) -> None
     assert "what steps say is read from their logs" in done.output
 
 
+def test_a_step_that_did_its_work_may_have_failed_after_it(server: Server) -> None:
+    """Its word is 0, and Kubeflow's launcher could not store what it made: the log has the reason."""
+
+    def act(run_id: str) -> None:
+        pod = server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "validate": "FAILED"})["validate"]
+        server.says(run_id, "validate", 0)
+        log = "F1128 23:45:18.872710      16 main.go:59] failed to upload: no space"
+        server.backend.logs[run_id, pod] = log
+        server.backend.set_state(run_id, "FAILED")
+
+    thread = server.later(act)
+    done = server.submit("--watch")
+    thread.join()
+    assert done.exit_code == 1
+    assert "validate: failed to upload: no space (exit code 1)" in done.output
+    assert states(done.output)[-1] == ("ended", "failed")
+
+
 def test_which_pod_ran_a_step_and_what_its_log_holds() -> None:
     """K5: the last try of several; a step that was killed left nothing but the launcher's own line."""
     assert submit.pods_of(recorded_run("runs-2-gate-refused"), "publish") == [

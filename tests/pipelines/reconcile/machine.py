@@ -79,8 +79,8 @@ FAULTS = st.sampled_from([
     Fault("act-then-fail", 409), Fault("drop"), Fault("act-then-drop"), Fault("late"), Fault("late"),
 ])  # fmt: skip
 TURNS = st.one_of(
-    st.builds(Turn, fault=FAULTS, at_change=st.booleans()),
-    st.builds(Turn, crash=st.sampled_from(["before", "after"]), at_change=st.booleans()),
+    st.builds(Turn, fault=FAULTS, at=st.sampled_from(["", "change", "start"])),
+    st.builds(Turn, crash=st.sampled_from(["before", "after"]), at=st.sampled_from(["", "change", "start"])),
 )
 SPANS = st.sampled_from([timedelta(minutes=1), timedelta(minutes=6), timedelta(hours=1), timedelta(days=1)])
 
@@ -93,6 +93,9 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(schedules=st.dictionaries(st.sampled_from(NAMES), SCHEDULES, min_size=1))
     def start(self, schedules: dict[str, Schedule]) -> None:
+        self._begin(schedules)
+
+    def _begin(self, schedules: dict[str, Schedule]) -> None:
         self.world = self.world_class()
         self.world.commit(schedules=schedules)
         self.world.reconcile(None)
@@ -152,7 +155,7 @@ class Machine(RuleBasedStateMachine):
         """It makes some changes, and then something may go wrong. Without a lease: it slept past the end of its own."""
         process = Process(self.world, leased=leased)
         for _ in range(changes):
-            process.step(Turn(at_change=True))
+            process.step(Turn(at="change"))
         if turn is not None:
             process.step(turn)
         if process.alive:
@@ -164,7 +167,7 @@ class Machine(RuleBasedStateMachine):
         self.go_on(which, 1, turn)
 
     @precondition(lambda self: self.world.processes)
-    @rule(which=st.integers(0, 1), calls=st.integers(1, 12), turn=st.just(Turn(at_change=True)))
+    @rule(which=st.integers(0, 1), calls=st.integers(1, 12), turn=st.just(Turn(at="change")))
     def go_on(self, which: int, calls: int, turn: Turn) -> None:
         """One of them makes some calls, and goes on to the next that changes something."""
         process = self.world.processes[which % len(self.world.processes)]

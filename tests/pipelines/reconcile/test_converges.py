@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import initialize, run_state_machine_as_test
 from machine import Machine
 from world import World
 
@@ -18,6 +18,7 @@ from graftline.pipelines.reconcile import agenda, claims, kubeflow
 from graftline.pipelines.reconcile.agenda import Agenda
 from graftline.pipelines.reconcile.desired import Desired
 from graftline.pipelines.reconcile.planning import Actual
+from graftline.pipelines.reconcile.schedules import Schedule
 
 STEPS = int(os.environ.get("GRAFTLINE_RECONCILE_STEPS", "2500"))
 LENGTH = 50
@@ -58,10 +59,21 @@ class CountingGhosts(World):
         return set()
 
 
+class Busy(Machine):
+    """Histories of schedules that start much, so that a bug need not be waited for."""
+
+    @initialize()
+    def start(self) -> None:
+        every = frozenset({"data", "parameters", "code"})
+        busy = Schedule(task="digits", cron="*/20 * * * *", profile="cpu", on_change=every)
+        catching = Schedule(task="words", cron="0 */6 * * 1-5", catch_up=True, concurrency=5)
+        self._begin({"hourly": busy, "nightly": catching})
+
+
 def finds(world_class: type[World], message: str) -> None:
     """Check that the histories hold one in which this world fails so: they are hard enough to need what it lacks."""
 
-    class Mutant(Machine):
+    class Mutant(Busy):
         steps = 0
 
     Mutant.world_class = world_class
@@ -69,6 +81,21 @@ def finds(world_class: type[World], message: str) -> None:
         run_state_machine_as_test(Mutant, settings=histories(2000, derandomize=True, phases=[Phase.generate]))
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost answer is asked for again at once: nothing but the claim is left that tells two runs of a key apart."""
+    monkeypatch.setattr(claims.Intent, "age", lambda self, now: float("inf"))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_claim_alone_keeps_work_from_being_done_twice() -> None:
+    class Impatient(Busy):
+        steps = 0
+
+    run_state_machine_as_test(Impatient, settings=histories(30, derandomize=True, phases=[Phase.generate]))
+
+
+@pytest.mark.usefixtures("impatient")
 def test_without_the_claim_the_histories_hold_a_duplicate() -> None:
     finds(WithoutClaims, "was worked on by 2 runs")
 
@@ -108,18 +135,6 @@ def test_an_end_that_nobody_records_is_found(monkeypatch: pytest.MonkeyPatch) ->
     """K13, K14: a run that was cancelled, or that a person retried, ends without its exit handler."""
     monkeypatch.setattr(kubeflow.KubeflowBackend, "_ended", lambda self, now: ())
     finds(World, "has no end in the store")
-
-
-def test_a_lost_answer_that_is_asked_for_again_at_once_needs_the_claim(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Without the time of grace the claim alone keeps a slot from being worked on twice, and it does."""
-    monkeypatch.setattr(claims.Intent, "age", lambda self, now: float("inf"))
-
-    class Hasty(Machine):
-        steps = 0
-
-    run_state_machine_as_test(Hasty, settings=histories(20, derandomize=True, phases=[Phase.generate]))
 
 
 def _started(seen: Any) -> Any:

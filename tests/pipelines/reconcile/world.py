@@ -177,8 +177,12 @@ class Turn:
     fault: Fault | None = None
     crash: str = ""
     """`before`, `after` or empty."""
-    at_change: bool = False
-    """First make all calls up to the next one that changes something in the backend; that is the one meant."""
+    at: str = ""
+    """`change`, `start`: first make all calls up to the next one that changes something in the backend, or that starts
+    a run; that is the one meant."""
+
+    def meant(self, changes: bool, starts: bool) -> bool:
+        return {"": True, "change": changes, "start": starts}[self.at]
 
 
 class Process:
@@ -226,8 +230,8 @@ class Process:
         self.alive = False
         self._parked.release()
 
-    def _wait(self, changes: bool = False) -> Turn:
-        if self._pending and not changes:
+    def _wait(self, changes: bool = False, starts: bool = False) -> Turn:
+        if self._pending and not self._pending.meant(changes, starts):
             return Turn()
         turn, self._pending = self._pending, None
         while turn is None:
@@ -235,7 +239,7 @@ class Process:
             self._go.acquire()
             turn, self._turn = self._turn, None
             assert turn is not None
-            if turn.at_change and not changes:
+            if not turn.meant(changes, starts):
                 self._pending = turn
                 return Turn()
         if turn.crash == "before":
@@ -246,9 +250,9 @@ class Process:
         """Before a call of the store, whose own faults tests/store covers."""
         self._wait()
 
-    def call(self, backend: KfpBackend, changes: bool, act: Callable[[], Any]) -> Any:
+    def call(self, backend: KfpBackend, changes: bool, starts: bool, act: Callable[[], Any]) -> Any:
         """Make one call of the API with the fault of this turn."""
-        turn = self._wait(changes)
+        turn = self._wait(changes, starts)
         backend.fault = lambda request: (
             turn.fault if request.changes or turn.fault is None else _harmless(turn.fault)
         )
@@ -275,8 +279,12 @@ class Transport(InProcess):
     def request(self, method: str, url: str, **arguments: Any) -> Any:
         if self._process is None:
             return super().request(method, url, **arguments)
+        starts = method == "POST" and url.endswith("/runs")
         return self._process.call(
-            self._backend, method != "GET", lambda: super(Transport, self).request(method, url, **arguments)
+            self._backend,
+            method != "GET",
+            starts,
+            lambda: super(Transport, self).request(method, url, **arguments),
         )
 
 
