@@ -169,7 +169,7 @@ class Bench:
             self.children.remove(process)
         done = subprocess.CompletedProcess([*command, *arguments], process.returncode, out, err)
         self.runs |= set(re.findall(r"^id +(\S+)$", done.stdout, re.MULTILINE))
-        self.versions |= set(re.findall(r"^version +(\S+)$", done.stdout, re.MULTILINE))
+        self.versions |= set(re.findall(r"\bretrain-[\w-]+-[0-9a-f]{12}\b", done.stdout))
         return done
 
     def submit(
@@ -447,7 +447,7 @@ def row_change(bench: Bench) -> str:
 
     name, bench = f"change-{bench.id}", bench.part("change")
     clone = cloned(bench, "change")
-    declare(clone, name, cron="0 0 1 1 *", on_change=["parameters"])
+    declare(clone, name, cron="0 0 1 1 *", on_change=["parameters"], concurrency=3)
     before = compiled(TASK, profiles=DEV, overrides=SMALL).version
     reconcile(bench, clone)
     parameters = clone / f"data/{TASK}/params.yaml"
@@ -458,7 +458,9 @@ def row_change(bench: Bench) -> str:
 
     def begun() -> runs.Start | None:
         reconcile(bench, clone)
-        return next((start for start in runs.open_runs(bench.store) if start.version != before), None)
+        known = [runs.begun(bench.store, run) or bench.end(run) for run in run_ids(bench)]
+        starts = [one.start if isinstance(one, runs.End) else one for one in known]
+        return next((start for start in starts if start and start.version != before), None)
 
     start = bench.wait("a change", "a run of the change", begun, 240)
     bench.versions.add(start.version)
