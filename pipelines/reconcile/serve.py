@@ -32,7 +32,7 @@ IDLE_SECONDS, ILL_SECONDS = 10.0, 120.0
 GIT_SECONDS, RECONCILE_SECONDS, STOP_SECONDS = 120.0, 900.0, 15.0
 """After which a child is told to stop, and after being told so killed."""
 ALIVE = Path("/tmp/graftline-reconcile-alive")  # noqa: S108  (a pod's own)
-TOKEN_FILE, HOLDER = "GRAFTLINE_KFP_TOKEN_FILE", "GRAFTLINE_SERVE_HOLDER"  # noqa: S105
+TOKEN_FILE, HOLDER = "GRAFTLINE_KFP_TOKEN_FILE", "GRAFTLINE_SERVE_HOLDER"
 RECONCILE = (sys.executable, "-m", "graftline.cli", "reconcile", "--backend", "kubeflow")
 
 
@@ -127,7 +127,9 @@ class Server:
 
     def _git(self, *arguments: str) -> tuple[int, str]:
         """Return git's exit code and last line."""
-        code, said = self._child(["git", "-C", str(self._checkout), *arguments], GIT_SECONDS, dict(os.environ))
+        code, said = self._child(
+            ["git", "-C", str(self._checkout), *arguments], GIT_SECONDS, dict(os.environ)
+        )
         return code, (said.splitlines() or [""])[-1]
 
     def _child(self, command: list[str], seconds: float, environment: dict[str, str]) -> tuple[int, str]:
@@ -154,7 +156,8 @@ class Server:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m graftline.pipelines.reconcile.serve", description="Call reconcile whenever something is due."
+        prog="python -m graftline.pipelines.reconcile.serve",
+        description="Call reconcile whenever something is due.",
     )
     parser.add_argument("--checkout", type=Path, default=Path.cwd(), help="a clone with its whole history")
     parser.add_argument("--revision", default=os.environ.get("GRAFTLINE_REVISION", "main"), help="of origin")

@@ -216,7 +216,7 @@ RIGHTS = {
         ("pipelines.kubeflow.org", "pipelines/versions", "create get list"),
         ("pipelines.kubeflow.org", "experiments", "create get list"),
         ("pipelines.kubeflow.org", "runs", "create get list"),
-        ("argoproj.io", "workflows", "get list"),
+        ("argoproj.io", "workflows", "list"),
         ("trainer.kubeflow.org", "trainjobs", "delete list"),
     },
     "graftline-run": {
@@ -258,7 +258,7 @@ def kubeflow_calls(code: str) -> set[tuple[str, str]]:
     """
     found = set()
     for service, verb, thing in re.findall(r"(\w+)_service_([a-z]+)_(\w+)", code):
-        if service not in ("healthz", "recurring_run"):  # anybody may ask whether it is well
+        if service != "healthz":  # anybody may ask whether it is well
             found.add(
                 ("pipelines/versions" if "pipeline_version" in thing else f"{service.strip('_')}s", verb)
             )
