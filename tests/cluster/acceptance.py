@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,8 @@ DEV = {"all": "dev"}
 LONG = {"pretrain.epochs": 2000}
 """Trains until it is ended."""
 CACHED = ("fetch", "validate", "pretrain", "finetune")
+RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Kubeflow's id of a run."""
 PAUSE = 2.0
 """Seconds between two looks."""
 KILL = """import os, signal
@@ -101,13 +105,17 @@ class Bench:
     """On the monotonic clock."""
     runs: set[str] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
-    """Pipeline versions that were not there before."""
+    """Pipeline versions that were used."""
     known: set[str] = field(default_factory=set)
-    """Those that were."""
+    """Objects of versions that were there before."""
     folder: Path = Path()
     quiet: bool = False
     grants: tuple[str, ...] = ()
     """Kubernetes objects that were made for the time of the test."""
+    stopped: threading.Event = field(default_factory=threading.Event)
+    """Set when somebody has interrupted it."""
+    children: list[subprocess.Popen[str]] = field(default_factory=list)
+    """Commands at work."""
     parts: list[Store] = field(default_factory=list)
     """Stores below this one, for rows whose reconcile must see nothing of the others."""
     trains: threading.Lock = field(default_factory=threading.Lock)
@@ -116,7 +124,7 @@ class Bench:
 
     @property
     def left(self) -> float:
-        return self.ends_at - time.monotonic()
+        return 0.0 if self.stopped.is_set() else self.ends_at - time.monotonic()
 
     def say(self, row: str, text: str) -> None:
         """Print a line of progress, with the time that is left."""
@@ -130,7 +138,7 @@ class Bench:
         end = time.monotonic() + min(seconds, self.left)
         said = time.monotonic()
         while not (value := found()):
-            if time.monotonic() > end:
+            if time.monotonic() > end or self.stopped.is_set():
                 raise Failed(f"{what}: not within {seconds:.0f} s")
             if time.monotonic() - said > 15:
                 self.say(row, f"waits for {what}")
@@ -146,12 +154,22 @@ class Bench:
         command = [sys.executable, "-m", "graftline.cli"]
         if place:
             environment["PYTHONPATH"] = str(place / "build/package")
-        done = subprocess.run(
-            [*command, *arguments], cwd=place or ROOT, env=environment, capture_output=True, text=True,
-            timeout=max(1.0, self.left),
+        process = subprocess.Popen(
+            [*command, *arguments], cwd=place or ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
         )  # fmt: skip
+        self.children.append(process)
+        try:
+            out, err = process.communicate(timeout=max(1.0, self.left))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            err = f"{err}\ntime is up"
+        finally:
+            self.children.remove(process)
+        done = subprocess.CompletedProcess([*command, *arguments], process.returncode, out, err)
         self.runs |= set(re.findall(r"^id +(\S+)$", done.stdout, re.MULTILINE))
-        self.versions |= set(re.findall(r"^version +(\S+)$", done.stdout, re.MULTILINE)) - self.known
+        self.versions |= set(re.findall(r"\bretrain-[\w-]+-[0-9a-f]{12}\b", done.stdout))
         return done
 
     def submit(
@@ -429,7 +447,7 @@ def row_change(bench: Bench) -> str:
 
     name, bench = f"change-{bench.id}", bench.part("change")
     clone = cloned(bench, "change")
-    declare(clone, name, cron="0 0 1 1 *", on_change=["parameters"])
+    declare(clone, name, cron="0 0 1 1 *", on_change=["parameters"], concurrency=3)
     before = compiled(TASK, profiles=DEV, overrides=SMALL).version
     reconcile(bench, clone)
     parameters = clone / f"data/{TASK}/params.yaml"
@@ -440,10 +458,12 @@ def row_change(bench: Bench) -> str:
 
     def begun() -> runs.Start | None:
         reconcile(bench, clone)
-        return next((start for start in runs.open_runs(bench.store) if start.version != before), None)
+        known = [runs.begun(bench.store, run) or bench.end(run) for run in run_ids(bench)]
+        starts = [one.start if isinstance(one, runs.End) else one for one in known]
+        return next((start for start in starts if start and start.version != before), None)
 
     start = bench.wait("a change", "a run of the change", begun, 240)
-    bench.versions |= {start.version} - bench.known
+    bench.versions.add(start.version)
     bench.terminate(start.run)
     git(clone, "revert", "--no-edit", "HEAD")
     reverted = time.monotonic()
@@ -500,8 +520,9 @@ def expect(done: subprocess.CompletedProcess[str], code: int) -> subprocess.Comp
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return lines[-1] if lines else "it said nothing"
+    """Return what a command said last, on both streams."""
+    said = [text.strip().splitlines()[-1].strip() for text in (done.stdout, done.stderr) if text.strip()]
+    return "; ".join(said) or "it said nothing"
 
 
 def run_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -540,7 +561,7 @@ def begin_by_hand(bench: Bench, changes: Mapping[str, str]) -> str:
         )
         made = api.create_run(run.name, version, run.parameters)
     bench.runs.add(made)
-    bench.versions |= {pipeline.version} - bench.known
+    bench.versions.add(pipeline.version)
     return made
 
 
@@ -571,11 +592,7 @@ def second_word(bench: Bench, run: str) -> list[runs.Attempt]:
 
 def run_ids(bench: Bench) -> list[str]:
     """Return the runs that the acceptance's store knows of."""
-    found = {each.run for each in runs.open_runs(bench.store)}
-    keys = bench.store.list("runs/")
-    found |= {key.split("/")[2] for key in keys if key.startswith("runs/steps/")}
-    found |= {key.split("/")[1].split(".")[0] for key in keys if key.count("/") == 1}
-    return sorted(found)
+    return sorted({found[0] for key in bench.store.list("runs/") if (found := RUN.search(key))})
 
 
 def git(place: Path, *arguments: str) -> None:
@@ -638,15 +655,22 @@ def opened(arguments: argparse.Namespace, folder: Path) -> Bench:
         settings, kubernetes, endpoint, store, name, arguments.profile, folder / "keys",
         time.monotonic() + 60 * arguments.minutes, folder=folder, quiet=arguments.json,
     )  # fmt: skip
-    bench.known = set(version_names(bench))
+    bench.known = version_names(bench)
     trust(bench)
     grant(bench)
     return bench
 
 
-def version_names(bench: Bench) -> list[str]:
+def version_names(bench: Bench, named: set[str] | None = None) -> set[str]:
+    """Return the names of the pipeline versions that the cluster holds; of those of `named` only, if it is given.
+
+    Kubeflow gives one that is uploaded another object's name, and keeps its own as the display name.
+    """
     path = f"/apis/pipelines.kubeflow.org/v2beta1/namespaces/{bench.settings.namespace}/pipelineversions"
-    return [each["metadata"]["name"] for each in bench.kubernetes.items(path)]
+    return {
+        each["metadata"]["name"] for each in bench.kubernetes.items(path)
+        if named is None or named & {each["metadata"]["name"], (each.get("spec") or {}).get("displayName")}
+    }  # fmt: skip
 
 
 def trust(bench: Bench) -> None:
@@ -706,42 +730,71 @@ def token_subject(token: str) -> dict[str, str] | None:
 
 
 def clean(bench: Bench) -> str:
-    """Remove what was made. Returns what is left, "" for nothing."""
-    bench.say("clean-up", "ends and removes what was made")
-    bench.runs |= {
-        run for store in (bench.store, *bench.parts) for run in run_ids(replace(bench, store=store))
-    }
-    left: list[str] = []
-    for run in sorted(bench.runs):
-        if not bench.end(run):
-            attempt(lambda run=run: bench.terminate(run))  # type: ignore[misc]
-    end = time.monotonic() + 60
-    while time.monotonic() < end and any(not bench.end(run) for run in bench.runs if bench.workflows(run)):
-        time.sleep(PAUSE)
-    for run in sorted(bench.runs):
-        for job in bench.jobs(run):
-            attempt(lambda job=job: bench.kubernetes.delete(path_of(job)))  # type: ignore[misc]
-        if problem := attempt(lambda run=run: bench.call_kubeflow("DELETE", f"/apis/v2beta1/runs/{run}")):  # type: ignore[misc]
+    """Remove what was made, whatever part of it fails. Returns what is left, "" for nothing."""
+    bench.say("clean-up", "ends and removes what was made; it is not interrupted")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for store in (bench.store, *bench.parts):
+        attempt(partial(lambda one: bench.runs.update(run_ids(replace(bench, store=one))), store))
+    ours = sorted(bench.runs)
+    for run in ours:
+        attempt(partial(terminated, bench, run))
+    until(60, lambda: all(bench.end(run) or not bench.workflows(run) for run in ours))
+    left = []
+    for run in ours:
+        if problem := attempt(partial(bench.call_kubeflow, "DELETE", f"/apis/v2beta1/runs/{run}")):
             left.append(f"run {run} in Kubeflow's list ({problem})")
-        for workflow in bench.workflows(run):
-            attempt(lambda workflow=workflow: bench.kubernetes.delete(bench.workflow_path(workflow)))  # type: ignore[misc]
-        for pod in bench.pods(run):
-            attempt(lambda pod=pod: bench.kubernetes.delete(path_of(pod)))  # type: ignore[misc]
+        attempt(partial(deleted, bench, run))
+    until(45, lambda: not any(bench.pods(run) for run in ours))  # one on its way out may still write
+    attempt(partial(empty, bench.store))
     space = f"/apis/pipelines.kubeflow.org/v2beta1/namespaces/{bench.settings.namespace}/pipelineversions"
-    for version in sorted(bench.versions & set(version_names(bench))):
-        attempt(lambda version=version: bench.kubernetes.delete(f"{space}/{version}"))  # type: ignore[misc]
-    for grant_path in reversed(bench.grants):
-        attempt(lambda path=grant_path: bench.kubernetes.delete(path))  # type: ignore[misc]
-    empty(bench.store)
-    time.sleep(PAUSE)
-    left += [f"TrainJob {job['metadata']['name']}" for run in bench.runs for job in bench.jobs(run)]
-    left += [
-        f"pod {pod['metadata']['name']}" for run in bench.runs for pod in bench.pods(run)
-        if not pod["metadata"].get("deletionTimestamp")
-    ]  # fmt: skip
-    left += [f"version {name}" for name in sorted(bench.versions & set(version_names(bench)))]
-    left += [f"key {key} in {bench.store.url}" for key in bench.store.list("")[:3]]
+    for version in sorted(made_versions(bench)):
+        attempt(partial(bench.kubernetes.delete, f"{space}/{version}"))
+    for path in reversed(bench.grants):
+        left += [
+            f"{path} ({problem})" for problem in [attempt(partial(bench.kubernetes.delete, path))] if problem
+        ]
+    for look in (
+        still_there,
+        lambda one: [f"key {key} in {one.store.url}" for key in one.store.list("")[:3]],
+    ):
+        try:
+            left += look(bench)
+        except GraftlineError as error:
+            left.append(f"it cannot be told: {error}")
     return "; ".join(left)
+
+
+def terminated(bench: Bench, run: str) -> None:
+    if not bench.end(run):
+        bench.terminate(run)
+
+
+def deleted(bench: Bench, run: str) -> None:
+    """Delete a run's TrainJobs, workflows and pods."""
+    for path in [*map(path_of, bench.jobs(run)), *map(bench.workflow_path, bench.workflows(run))]:
+        bench.kubernetes.delete(path)
+    for pod in bench.pods(run):
+        bench.kubernetes.delete(path_of(pod))
+
+
+def still_there(bench: Bench) -> list[str]:
+    jobs = [f"TrainJob {job['metadata']['name']}" for run in bench.runs for job in bench.jobs(run)]
+    pods = [f"pod {pod['metadata']['name']}" for run in bench.runs for pod in bench.pods(run)]
+    return jobs + pods + [f"version {name}" for name in sorted(made_versions(bench))]
+
+
+def made_versions(bench: Bench) -> set[str]:
+    return version_names(bench, bench.versions) - bench.known
+
+
+def until(seconds: float, found: Callable[[], bool]) -> None:
+    """Return once something is found, after so long at the latest; not to see is not to find."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(GraftlineError):
+            if found():
+                return
+        time.sleep(PAUSE)
 
 
 def attempt(deed: Callable[[], object]) -> str:
@@ -788,8 +841,6 @@ def looked(bench: Bench, test: Test, passed: Mapping[str, Future[Row]]) -> Row:
         return row("passed", test.look(bench))
     except Skipped as reason:
         return row("skipped", str(reason))
-    except subprocess.TimeoutExpired as error:
-        return row("failed", f"{' '.join(error.cmd[3:5])}: time is up")
     except subprocess.CalledProcessError as error:
         return row(
             "failed", f"{' '.join(error.cmd)}: {(error.stderr or b'').decode(errors='replace').strip()}"
@@ -801,6 +852,7 @@ def looked(bench: Bench, test: Test, passed: Mapping[str, Future[Row]]) -> Row:
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     chosen = [test for test in TESTS if not arguments.only or test.name in arguments.only]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="graftline-acceptance-"))
     code, table = 0, list[Row]()
     try:
@@ -809,7 +861,6 @@ def main(argv: list[str] | None = None) -> int:
         except GraftlineError as error:
             print(f"cluster-test: {error}", file=sys.stderr)
             return 2
-        began = time.monotonic()
         try:
             table = _all(bench, chosen, arguments.at_once)
         except KeyboardInterrupt:
@@ -836,7 +887,9 @@ def _all(bench: Bench, chosen: list[Test], at_once: int) -> list[Row]:
             futures[test.name] = pool.submit(looked, bench, test, dict(futures))
         return [future.result() for future in futures.values()]
     except BaseException:
-        bench.ends_at = 0.0  # every wait ends at its next look
+        bench.stopped.set()  # every wait ends at its next look
+        for child in list(bench.children):
+            child.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
         raise
 

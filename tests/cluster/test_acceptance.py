@@ -65,7 +65,8 @@ class Script(threading.Thread):
                 self._train(run_id)
 
     def _begin(self, run_id: str, given: dict[str, str]) -> None:
-        start = runs.Start(run_id, given["run_key"], given["task"], given["version"])
+        reason = json.loads(given.get("reason") or "{}")
+        start = runs.Start(run_id, given["run_key"], given["task"], given["version"], reason=reason)
         store = self._stores[run_id] = open_store(given["store"])
         self._begun[run_id] = start
         self.backend.set_state(run_id, "RUNNING")
@@ -215,6 +216,24 @@ def test_an_interrupt_leaves_nothing(place: Place) -> None:
     assert process.returncode == 130
     assert "nothing is left" in out
     place.assert_nothing_is_left()
+
+
+def test_the_kill_finds_the_steps_own_program_and_nothing_else() -> None:
+    """What `fails once` runs inside the pod."""
+    sys.path.insert(0, str(HERE))
+    from acceptance import KILL
+
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    runner = subprocess.Popen([*sleep, "graftline.pipelines.step", "pretrain"])
+    program = subprocess.Popen([*sleep, "-m", "graftline.components.pretrain"])
+    try:
+        done = subprocess.run([sys.executable, "-c", KILL], capture_output=True, text=True, check=True)
+        assert "killed" in done.stdout
+        assert program.wait(10) == -signal.SIGKILL
+        assert runner.poll() is None
+    finally:
+        runner.kill()
+        program.kill()
 
 
 def test_without_what_it_needs_it_says_so_in_one_line(place: Place) -> None:

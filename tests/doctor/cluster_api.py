@@ -156,10 +156,10 @@ class Api:
 
 
 def _selected(item: dict[str, Any], query: dict[str, str]) -> bool:
-    wanted = dict(part.split("=", 1) for part in query.get("labelSelector", "").split(",") if part)
     labels = item["metadata"].get("labels") or {}
+    wanted = [part.partition("=") for part in query.get("labelSelector", "").split(",") if part]
     about = query.get("fieldSelector", "").removeprefix("involvedObject.name=")
-    return all(labels.get(key) == value for key, value in wanted.items()) and (
+    return all(labels.get(key) == value if equals else key in labels for key, equals, value in wanted) and (
         not about or about.startswith(item.get("involvedObject", {}).get("name", "?"))
     )
 

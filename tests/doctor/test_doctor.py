@@ -96,7 +96,8 @@ WRONG: dict[str, tuple[Callable[[Api], object], str, str]] = {
     "trainer-2.1": (
         lambda api: image(api, "kubeflow-trainer-controller-manager", "v2.1.0@sha256:12"), "Trainer", "v2.1.0"
     ),
-    "no-jobset": (lambda api: api.drop("Deployment", "jobset-controller-manager"), "JobSet", "not installed"),
+    "no-jobset": (lambda api: api.served.pop("jobset.x-k8s.io/v1alpha2"), "API JobSet", "not served"),
+    "jobset-0.8": (lambda api: image(api, "jobset-controller-manager", "v0.8.0"), "JobSet", "v0.8.0"),
     "kueue-webhook-silent-K33": (
         lambda api: nobody(api, "kueue-controller-manager-webhook"), "webhooks", "kueue-system/kueue-controller"
     ),
@@ -319,6 +320,14 @@ def test_what_we_may_not_look_at_is_said_for_its_point(cluster: Api, doctor: Doc
     assert code == expected
     assert set(unknown) == set(rows)
     assert all(point["state"] == "unknown" and "403" in point["found"] for point in unknown.values()), unknown
+
+
+def test_a_controller_whose_version_cannot_be_told_is_unknown(cluster: Api, doctor: Doctor) -> None:
+    cluster.drop("Deployment", "jobset-controller-manager")
+    image(cluster, "kueue-controller-manager", "latest")
+    code, points = doctor()
+    assert code == 0
+    assert {name for name, point in points.items() if point["state"] == "unknown"} == {"JobSet", "Kueue"}
 
 
 def test_no_value_of_a_secret_is_printed(

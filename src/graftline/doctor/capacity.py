@@ -173,7 +173,9 @@ def _hindrance(node: Mapping[str, Any], pod: Pod) -> str:
     ]  # fmt: skip
     if not selects({"matchExpressions": required}, labels):
         return "its labels are not those that the profile requires"
-    ready: dict[str, Any] = next((each for each in status.get("conditions") or () if each["type"] == "Ready"), {})
+    ready: dict[str, Any] = next(
+        (each for each in status.get("conditions") or () if each["type"] == "Ready"), {}
+    )
     if spec.get("unschedulable") or ready.get("status") != "True":
         return "cordoned" if spec.get("unschedulable") else "not ready"
     for taint in spec.get("taints") or ():

@@ -150,18 +150,24 @@ def check_apis(cluster: Cluster) -> Iterator[Point]:
 
 
 def check_controllers(cluster: Cluster) -> Iterator[Point]:
-    """Trainer, Kueue and JobSet, by their images' tags: they work together in some versions only."""
+    """Trainer, Kueue and JobSet, by their images' tags: they work together in some versions only.
+
+    One whose kinds are served and that no deployment shows runs elsewhere; one that serves none is said by `API ...`.
+    """
     images = _images(cluster)
     for name, (repository, oldest) in CONTROLLERS.items():
         found = next((tag for image, tag in images if image.endswith(f"/{repository}")), None)
         version, needed = _version(found or ""), f"{_shown(oldest)} or later"
-        if found is not None and version is None:
-            yield Point(name, "unknown", f"its image's tag is {found or 'missing'}: no version", needed)
+        if version is None:
+            why = (
+                f"no deployment of an image {repository}"
+                if found is None
+                else f"its image's tag is {found!r}"
+            )
+            yield Point(name, "unknown", f"{why}: its version cannot be told", needed, "look at what runs it")
             continue
-        problems = [] if version and version >= oldest else [found or "not installed"]
-        yield _for_jobs(
-            cluster, judged(name, problems, found or "", needed, f"install or upgrade it: {_STEP}")
-        )
+        problems = [] if version >= oldest else [str(found)]
+        yield _for_jobs(cluster, judged(name, problems, str(found), needed, f"upgrade it: {_STEP}"))
 
 
 def check_webhooks(cluster: Cluster) -> Iterator[Point]:
