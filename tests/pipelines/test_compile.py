@@ -521,7 +521,9 @@ def test_one_profile_is_for_the_stages_that_train_and_one_step_can_be_named() ->
     assert profiles.parse_choices(["gpu-a100", "pretrain=gpu-h100x8", "validate=cpu"]) == {
         "pretrain": "gpu-h100x8", "finetune": "gpu-a100", "evaluate": "gpu-a100", "validate": "cpu",
     }  # fmt: skip
-    assert profiles.parse_choices(["all=dev", "evaluate=cpu"]) == dict.fromkeys(STEPS, "dev") | {"evaluate": "cpu"}
+    assert profiles.parse_choices(["all=dev", "evaluate=cpu"]) == dict.fromkeys(STEPS, "dev") | {
+        "evaluate": "cpu"
+    }
     with pytest.raises(InputError, match="no such step 'tune'"):
         profiles.parse_choices(["tune=cpu"])
 
