@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Collection
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from graftline.errors import GraftlineError, InputError
 from graftline.pipelines.pods import RUN_LABEL
 from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.trainjob.cluster import Cluster, connect
+from graftline.pipelines.trainjob.handover import sweep
 from graftline.store import Store
-from graftline.store.bundles import delete_all
+from graftline.training.remote import sweep_checkpoints
 
 WORKFLOW_LABEL = "pipeline/runid"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -54,7 +56,8 @@ class RunsOfCluster:
         return set(asked) - there if self._api and (there or _ACCOUNT.exists()) else set()
 
     def clean(self, store: Store) -> list[str]:
-        """Delete the TrainJobs of runs that have ended, and what was handed over to them; return the runs.
+        """Delete the TrainJobs of runs that have ended, and what was handed over to them; return the runs. Sweep the
+        checkpoints of those whose work was given up.
 
         Their last step does so itself, unless it could not run. One that is at work again has no end, or is open.
         """
@@ -72,7 +75,8 @@ class RunsOfCluster:
             for name in jobs[run]:
                 assert cluster is not None
                 cluster.delete(name)
-            delete_all(store, f"handover/{run}")
+            sweep(store, run)
+        sweep_checkpoints(store, datetime.now(UTC))
         return over
 
     def _with_workflow(self, asked: list[str]) -> set[str]:

@@ -107,7 +107,7 @@ class Pod(Params):
     """Size of /tmp: the root file system is read-only."""
     retries: Retries = Retries()
     timeout_hours: float = Field(default=24.0, gt=0)
-    """A pod that runs longer is stopped."""
+    """A pod that runs longer is stopped; of a TrainJob, each attempt has this time."""
 
     @model_validator(mode="after")
     def _complete(self) -> Pod:

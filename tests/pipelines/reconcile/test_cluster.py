@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,12 @@ def test_jobs_and_hand_overs_of_runs_that_have_ended_go_and_no_others(backend: B
     assert backend.deleted == ["pretrain-over"]
     assert {key.split("/")[1] for key in store.list("handover/")} == {"at-work", "again", "unknown"}
     assert RunsOfCluster("graftline").clean(store) == []
+
+
+def test_checkpoints_of_work_that_was_given_up_go(backend: Backend, store: Store) -> None:
+    """K42: two weeks after its run has ended; till then a later run of the same work goes on from them."""
+    for run, ended in (("old", "2026-01-01T00:00:00+00:00"), ("cancelled", datetime.now(UTC).isoformat())):
+        store.put_if_absent(f"checkpoints/pretrain/{'1' * 16}/{run}/00000001.json", b"{}")
+        runs.conclude(store, runs.End(runs.Start(run, "k", "digits"), "CANCELED", ended=ended))
+    RunsOfCluster("graftline").clean(store)
+    assert [key.split("/")[3] for key in store.list("checkpoints/")] == ["cancelled"]
