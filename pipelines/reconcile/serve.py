@@ -65,7 +65,7 @@ class Server:
                 self._alive.touch()
             except LeaseLostError:
                 _say("another one leads")
-            except GraftlineError as error:
+            except (GraftlineError, OSError) as error:
                 _say(str(error))
             self._stop.wait(IDLE_SECONDS)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import initialize, run_state_machine_as_test
+from kfp_server import Fault
 from machine import Machine
 from world import World
 
@@ -117,7 +118,18 @@ def test_a_slot_that_is_noted_when_it_is_asked_for_is_lost(monkeypatch: pytest.M
         note(self, wanted, Actual(runs=started))
 
     monkeypatch.setattr(Agenda, "note", hasty)
-    finds(World, "was lost")
+    world = World()
+    world.commit(schedules={"hourly": Schedule(task="digits", profile="cpu", cron="15 * * * *")})
+    world.reconcile(None)
+    world.pass_time(timedelta(hours=1))
+    world.backend.fault = lambda request: (
+        Fault("drop") if request.changes and request.path == "/runs" else None
+    )
+    world.reconcile(None)
+    world.backend.fault = lambda request: None
+    world.settle()
+    with pytest.raises(AssertionError, match="was lost"):
+        world.check_converged()
 
 
 def test_a_look_of_before_the_last_one_that_decides_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,6 +308,8 @@ class World:
         self.looked = self.now
         self.over: set[str] = set()
         """Runs that have ended, perhaps before the API shows it."""
+        self.keys: set[str] = set()
+        """Keys of the runs that are in `ran`: a schedule that comes later may want one of them."""
         self.ran: set[tuple[str, str]] = set()
         """Schedule and slot of runs that began, or that a person took away before they did."""
 
@@ -363,6 +365,7 @@ class World:
         """Note the slots that a run is of: two schedules of one task may want the same run."""
         given = run.runtime_config.parameters
         slot = json.loads(given["reason"])["slot"]
+        self.keys.add(given["run_key"])
         for number in range(1, len(self.trees) + 1):
             repository = ModelRepository(tuple(self.trees[:number]))
             for name, schedule in repository.schedules.items():
@@ -519,10 +522,9 @@ class World:
                 assert ended[-1].state == "SUCCEEDED", f"run {run_id}: {ended[-1].state} in the store"
 
     def _check_all_ran(self) -> None:
-        keys = {key for key, *_ in self.worked}
         for run in self.desired().runs:
             intent = claims.read_intent(self.store, run.schedule, run.slot_file)
-            began = {run.key, intent[0].key if intent else run.key} & keys
+            began = {run.key, intent[0].key if intent else run.key} & self.keys
             assert began or (run.schedule, run.slot_file) in self.ran, f"{run.label} has not run"
         for name, schedule in self.repository.schedules.items():
             times, since = self.counted[name]
