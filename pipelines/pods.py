@@ -89,7 +89,9 @@ def _ask(task: Any, pod: Pod, slight: bool) -> None:
     if slight:
         asked = Requests(cpu=min(asked.cpu, 0.2), memory_gib=min(asked.memory_gib, 0.5))
     task.set_cpu_request(f"{asked.cpu:g}").set_cpu_limit(f"{pod.cpu:g}")
-    task.set_memory_request(_mebibytes(asked.memory_gib)).set_memory_limit(f"{pod.memory_gib}Gi")
+    whole = asked.memory_gib % 1 == 0  # kfp takes no 0.5Gi
+    memory = f"{asked.memory_gib:g}Gi" if whole else f"{round(asked.memory_gib * 1024)}Mi"
+    task.set_memory_request(memory).set_memory_limit(f"{pod.memory_gib}Gi")
     if pod.resource:
         task.set_accelerator_type(pod.resource).set_accelerator_limit(pod.accelerators)
     for key, value in sorted(pod.node_selector.items()):
@@ -101,10 +103,6 @@ def _ask(task: Any, pod: Pod, slight: bool) -> None:
         kubernetes.add_node_affinity(task, match_expressions=[expression], weight=affinity.weight)
     kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=f"{pod.shm_gib}Gi")  # noqa: S108  (a mount)
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{pod.tmp_gib}Gi")  # noqa: S108  (a mount)
-
-
-def _mebibytes(gib: float) -> str:
-    return f"{gib:g}Gi" if gib == int(gib) else f"{round(gib * 1024)}Mi"
 
 
 def secure(task: Any, name: str, settings: Settings) -> None:

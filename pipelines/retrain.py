@@ -22,6 +22,7 @@ from typing import Any
 from kfp import dsl
 
 from graftline.pipelines.images import load_images
+from graftline.profiles import STEPS
 
 IMAGES = load_images()
 Record = dsl.OutputPath(str)
@@ -146,56 +147,42 @@ def pipeline(name: str, place: Place, config: dsl.PipelineConfig | None = None) 
             version: Name of the pipeline's version, for the record.
             reason: JSON that says why the run was started, for the record.
         """
-        params = {
-            "validate": validate_params, "pretrain": pretrain_params, "finetune": finetune_params,
-            "evaluate": evaluate_params, "publish": publish_params,
-        }  # fmt: skip
-        data = {
-            "repository": repository, "revision": revision, "task": task, "digest": data_digest, "store": store,
-        }  # fmt: skip
         run = {
             "task": task, "store": store, "run_key": run_key, "version": version, "revision": revision,
             "data_digest": data_digest, "reason": reason,
         }  # fmt: skip
         end = conclude(**run)
-        end.set_caching_options(False)
-        place("conclude", end)
         with dsl.ExitHandler(end):
             begin = claim(**run)
-            begin.set_caching_options(False)
-            place("claim", begin)
-            _stages(data, params, place).after(begin)
+            raw = fetch(
+                repository=repository, revision=revision, task=task, digest=data_digest, store=store
+            ).after(begin)
+            validated = validate(
+                params=validate_params, store=store, cache_data=data_digest,
+                raw=raw.outputs["raw"], expectations=raw.outputs["expectations"],
+            )  # fmt: skip
+            dataset, dataset_record = validated.outputs["dataset"], validated.outputs["record"]
+            pretrained = pretrain(
+                params=pretrain_params, store=store, cache_dataset=dataset_record, dataset=dataset
+            )
+            trunk = pretrained.outputs["trunk"]
+            finetuned = finetune(
+                params=finetune_params, store=store, cache_dataset=dataset_record,
+                cache_trunk=pretrained.outputs["record"], dataset=dataset, trunk=trunk,
+            )  # fmt: skip
+            model = finetuned.outputs["model"]
+            measured = evaluate(
+                params=evaluate_params, store=store, dataset=dataset, trunk=trunk, model=model
+            )
+            released = publish(
+                params=publish_params, store=store, dataset=dataset, trunk=trunk, model=model,
+                evaluation=measured.outputs["evaluation"],
+            )  # fmt: skip
+        # These depend on what the store holds now (claims, the champion, releases), which the cache's key does not.
+        for uncached in (begin, measured, released, end):
+            uncached.set_caching_options(False)
+        steps = (begin, raw, validated, pretrained, finetuned, measured, released, end)
+        for step, task_of in zip(STEPS, steps, strict=True):
+            place(step, task_of)
 
     return retrain
-
-
-def _stages(data: dict[str, Any], params: dict[str, Any], place: Place) -> dsl.PipelineTask:
-    """Draw `fetch`, which is returned, and the five stages. Values are those of the pipeline's parameters."""
-    store = data["store"]
-    raw = fetch(**data)
-    validated = validate(
-        params=params["validate"], store=store, cache_data=data["digest"],
-        raw=raw.outputs["raw"], expectations=raw.outputs["expectations"],
-    )  # fmt: skip
-    dataset, dataset_record = validated.outputs["dataset"], validated.outputs["record"]
-    pretrained = pretrain(
-        params=params["pretrain"], store=store, cache_dataset=dataset_record, dataset=dataset
-    )
-    trunk = pretrained.outputs["trunk"]
-    finetuned = finetune(
-        params=params["finetune"], store=store, cache_dataset=dataset_record,
-        cache_trunk=pretrained.outputs["record"], dataset=dataset, trunk=trunk,
-    )  # fmt: skip
-    model = finetuned.outputs["model"]
-    measured = evaluate(params=params["evaluate"], store=store, dataset=dataset, trunk=trunk, model=model)
-    released = publish(
-        params=params["publish"], store=store, dataset=dataset, trunk=trunk, model=model,
-        evaluation=measured.outputs["evaluation"],
-    )  # fmt: skip
-    # These depend on what the store holds now (the champion, releases), which the cache's key does not.
-    for uncached in (measured, released):
-        uncached.set_caching_options(False)
-    steps = (raw, validated, pretrained, finetuned, measured, released)
-    for step, task in zip(("fetch", *params), steps, strict=True):
-        place(step, task)
-    return raw

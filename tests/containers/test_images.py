@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,8 +74,11 @@ def test_the_data_image_has_no_torch(images: Images) -> None:
     ("target", "module"),
     [
         *[("data", f"components.{name}") for name in ("validate", "publish")],
-        *[("data", f"pipelines.{name}") for name in ("fetch", "conclude", "metrics", "trainjob")],
-        *[("train", f"pipelines.{name}") for name in ("trainjob", "trainjob.pod")],
+        *[
+            ("data", f"pipelines.{name}")
+            for name in ("step", "claim", "fetch", "conclude", "metrics", "trainjob")
+        ],
+        *[("train", f"pipelines.{name}") for name in ("step", "trainjob", "trainjob.pod")],
         *[("train", f"components.{name}") for name in ("pretrain", "finetune", "evaluate")],
     ],
 )
@@ -91,19 +95,22 @@ def test_what_a_cluster_starts_beside_the_pipeline_starts(images: Images, comman
     assert "Usage" in done.stdout
 
 
-def test_dvc_works_where_only_tmp_is_writable(images: Images) -> None:
-    """As reconcile uses it: in a clone, to find the digest of a task's data."""
+def test_reconcile_compiles_and_digests_a_clone_in_the_data_image(images: Images, checkout: Path) -> None:
+    """K20: all that it does with a checkout, where torch is not and only /tmp is writable."""
     program = (
         "git config --global safe.directory '*' && git clone -q --no-local /repository /tmp/clone && cd /tmp/clone && "
         "ln -s ../../components ../../pipelines src/graftline/ && "
-        "PYTHONPATH=src python -c 'from graftline.pipelines.data import task_digest; print(task_digest(\"mnist\"))'"
+        'PYTHONPATH=src python -c \'from graftline.pipelines.data import task_digest; print(task_digest("mnist"));'
+        'from graftline.pipelines.compile import compiled; print(compiled("glosses").version)\''
     )
     done = subprocess.run(
-        ["docker", "run", "--rm", *TIGHT, f"--volume={ROOT}:/repository:ro", images.data, "sh", "-c", program],
+        ["docker", "run", "--rm", *TIGHT, f"--volume={checkout}:/repository:ro", images.data, "sh", "-c", program],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == task_digest("mnist")
+    digest, version = done.stdout.split()
+    assert digest == task_digest("mnist")
+    assert version.startswith("retrain-glosses-")
 
 
 def test_the_packages_are_those_of_the_lock(images: Images) -> None:

@@ -381,7 +381,7 @@ def _made(given: Mapping[str, Any], handover: Path) -> dict[str, Any]:
     for name, listed in given["outputs"]["artifacts"].items():
         if name == LOG:
             continue
-        own = next(iter(told.get("artifacts", {}).get(name, {}).get("artifacts", ())), {})
+        own: dict[str, Any] = next(iter(told.get("artifacts", {}).get(name, {}).get("artifacts", ())), {})
         artifacts[name] = listed["artifacts"][0] | {
             "name": str(secrets.randbits(53)), "uri": own.get("uri") or listed["artifacts"][0]["uri"],
             "metadata": own.get("metadata", {}),
