@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
-from graftline.component import fail
-from graftline.errors import GraftlineError, InputError, RefusalError
+from graftline.component import exits
+from graftline.errors import InputError, RefusalError
+from graftline.pipelines.reconcile.claims import hold
 from graftline.runs import Start, begin
 from graftline.store import open_store
 from graftline.yamlfile import parse_json
@@ -25,10 +25,8 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m graftline.pipelines.claim", description="Claim a run's key."
     )
     add_start(parser)
-    try:
+    with exits("claim"):
         _claim(parser.parse_args(argv))
-    except GraftlineError as error:
-        sys.exit(fail("claim", error))
 
 
 def add_start(parser: argparse.ArgumentParser) -> None:
@@ -54,8 +52,6 @@ def start(arguments: argparse.Namespace) -> Start:
 
 def _claim(arguments: argparse.Namespace) -> None:
     """Raise RefusalError if another run does the work of this run's key, or of its slot."""
-    from graftline.pipelines.reconcile.claims import hold
-
     this, store = start(arguments), open_store(arguments.store)
     schedule, slot = (str(this.reason.get(name) or "") for name in ("schedule", "slot"))
     if other := hold(store, this.key, this.run, schedule=schedule, slot=slot):

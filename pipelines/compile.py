@@ -16,6 +16,8 @@ from typing import Any
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
+from graftline.errors import InputError
+from graftline.pipelines.launcher import unreplaced
 
 SECTIONS = {
     "validate": ("validate",),
@@ -27,6 +29,7 @@ SECTIONS = {
 """The parameter sections that each component reads."""
 FOLDER = ROOT / "pipelines/compiled"
 API = "pipelines.kubeflow.org/v2beta1"
+_FIX = "a step reads what it needs from its executor input (pipelines/step.py)"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def compiled(
     written = component_params(task)
     defaults = {"task": task, "store": settings.store, "repository": settings.repository}
     spec = _compile(name, task, defaults | written, places)
+    if left := unreplaced(spec):
+        place, _, text = left[0].partition(": ")
+        raise InputError(place, text, expected="no placeholder that Kubeflow leaves as it is", fix=_FIX)
     version = f"{name}-{sha256_bytes(canonical_json(spec | {'source': settings.repository}))[:12]}"
     changed = component_params(task, overrides) if overrides else written
     return CompiledPipeline(
@@ -81,7 +87,6 @@ def compiled(
 
 def listed_tasks() -> list[str]:
     """Return the tasks of data/tasks.yaml, in the file's order. Raises InputError."""
-    from graftline.errors import InputError
     from graftline.yamlfile import load_yaml
 
     path = ROOT / "data/tasks.yaml"

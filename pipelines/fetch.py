@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from graftline.component import fail, from_os_error
+from graftline.component import exits
 from graftline.digests import digest_path
 from graftline.durable import output_directory, write_atomic
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import InputError
 from graftline.executor_output import write_outputs
 from graftline.params import TASK_NAME
 from graftline.pipelines.data import bring, data_digest
@@ -27,13 +26,8 @@ from graftline.pipelines.data import bring, data_digest
 
 def main(argv: list[str] | None = None) -> None:
     """Run the step with command-line arguments and exit with its code."""
-    arguments = _parser().parse_args(argv)
-    try:
-        _fetch(arguments)
-    except GraftlineError as error:
-        sys.exit(fail("fetch", error))
-    except OSError as error:
-        sys.exit(fail("fetch", from_os_error(error)))
+    with exits("fetch"):
+        _fetch(_parser().parse_args(argv))
 
 
 def _parser() -> argparse.ArgumentParser:

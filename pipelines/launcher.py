@@ -85,26 +85,25 @@ def unreplaced(spec: Mapping[str, Any]) -> list[str]:
         spec: the IR, `pipelineSpec` and `platformSpec`; or what a run is given, `{"parameters": {...}}`.
     """
     return [
-        f"{'.'.join(place)}: {text}"
+        f"{place}: {text}"
         for place, text in _texts(spec)
         if _PLACEHOLDER.search(_replaced(place).sub("", text))
     ]
 
 
-def _replaced(place: tuple[str, ...]) -> re.Pattern[str]:
-    if "container" in place and ("args" in place or "command" in place):
+def _replaced(place: str) -> re.Pattern[str]:
+    if ".container.args." in place or ".container.command." in place:
         return _IN_ARGUMENTS
-    if place[-1] == "constant":
+    if place.endswith(".constant"):
         return _IN_CONSTANTS
-    return re.compile(re.escape(RUN_ID) if "labels" in place else r"(?!)")
+    return re.compile(re.escape(RUN_ID) if ".labels." in place else r"(?!)")
 
 
-def _texts(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield place, value
-    elif isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _texts(each, (*place, str(name)))
-    elif isinstance(value, list | tuple):
-        for number, each in enumerate(value):
-            yield from _texts(each, (*place, str(number)))
+    parts = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for name, part in parts:
+        yield from _texts(part, f"{place}.{name}" if place else str(name))

@@ -7,7 +7,7 @@ None of it enters a record: the same step on another pool makes the same bytes (
 
 kfp-kubernetes has no way to say `readOnlyRootFilesystem`; an optional admission policy does
 (infra/components/read-only-root). The backend itself drops all capabilities, forbids privilege escalation and sets
-the seccomp profile.
+the seccomp profile. kfp is imported where it is used: the names here are for the cluster's own pods too.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ import json
 import math
 from typing import Any
 
-from kfp import kubernetes
-
 from graftline.pipelines.data import origin
 from graftline.pipelines.images import digest
 from graftline.pipelines.launcher import RUN_ID
 from graftline.pipelines.settings import Settings
 from graftline.pipelines.step import PLAN, Plan
-from graftline.profiles import TRAINING, Affinity, Pod, Requests
+from graftline.profiles import TRAINING, Pod, Requests
 
 DISTRIBUTED = ("pretrain", "finetune")
 """The components that torchrun may start as several processes."""
@@ -54,6 +52,8 @@ def apply(task: Any, pod: Pod, launcher: Pod, settings: Settings) -> None:
         launcher: of the profile that such a small pod runs on.
         settings: says how long a run may take.
     """
+    from kfp import kubernetes
+
     plan = Plan(retries=pod.retries, timeout_seconds=pod.timeout_hours * 3600)
     slight = task.name in _SLIGHT
     if _launched(task, pod):
@@ -83,11 +83,15 @@ def _launched(task: Any, pod: Pod) -> bool:
 
 
 def _ask(task: Any, pod: Pod, slight: bool) -> None:
+    from kfp import kubernetes
+
     asked = pod.requested
     if slight:
         asked = Requests(cpu=min(asked.cpu, 0.2), memory_gib=min(asked.memory_gib, 0.5))
     task.set_cpu_request(f"{asked.cpu:g}").set_cpu_limit(f"{pod.cpu:g}")
-    task.set_memory_request(_mebibytes(asked.memory_gib)).set_memory_limit(f"{pod.memory_gib}Gi")
+    whole = asked.memory_gib % 1 == 0  # kfp takes no 0.5Gi
+    memory = f"{asked.memory_gib:g}Gi" if whole else f"{round(asked.memory_gib * 1024)}Mi"
+    task.set_memory_request(memory).set_memory_limit(f"{pod.memory_gib}Gi")
     if pod.resource:
         task.set_accelerator_type(pod.resource).set_accelerator_limit(pod.accelerators)
     for key, value in sorted(pod.node_selector.items()):
@@ -95,18 +99,10 @@ def _ask(task: Any, pod: Pod, slight: bool) -> None:
     for toleration in pod.tolerations:
         kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
     for affinity in pod.affinity:
-        _add_affinity(task, affinity)
+        expression = {"key": affinity.key, "operator": affinity.operator, "values": list(affinity.values)}
+        kubernetes.add_node_affinity(task, match_expressions=[expression], weight=affinity.weight)
     kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=f"{pod.shm_gib}Gi")  # noqa: S108  (a mount)
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{pod.tmp_gib}Gi")  # noqa: S108  (a mount)
-
-
-def _mebibytes(gib: float) -> str:
-    return f"{gib:g}Gi" if gib == int(gib) else f"{round(gib * 1024)}Mi"
-
-
-def _add_affinity(task: Any, affinity: Affinity) -> None:
-    expression = {"key": affinity.key, "operator": affinity.operator, "values": list(affinity.values)}
-    kubernetes.add_node_affinity(task, match_expressions=[expression], weight=affinity.weight)
 
 
 def secure(task: Any, name: str, settings: Settings) -> None:
@@ -117,6 +113,8 @@ def secure(task: Any, name: str, settings: Settings) -> None:
         name: of the task under data/, for the pods' label.
         settings: names the user and the secrets.
     """
+    from kfp import kubernetes
+
     kubernetes.set_security_context(
         task, run_as_user=settings.user, run_as_group=settings.user, run_as_non_root=True
     )

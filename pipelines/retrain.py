@@ -14,7 +14,7 @@ silent.
 kfp reads annotations as objects, so this file cannot postpone them (`from __future__ import annotations`).
 """
 
-# mypy: disable-error-code="untyped-decorator"
+# mypy: disable-error-code="untyped-decorator,valid-type"
 
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +22,11 @@ from typing import Any
 from kfp import dsl
 
 from graftline.pipelines.images import load_images
+from graftline.profiles import STEPS
 
 IMAGES = load_images()
+Record = dsl.OutputPath(str)
+"""The sha256 of the record of what a step made."""
 
 Place = Callable[[str, dsl.PipelineTask], None]
 """Called with each step's name and task, to say what its pod asks for."""
@@ -47,100 +50,63 @@ def claim(
 
 @dsl.container_component
 def fetch(
-    repository: str,
-    revision: str,
-    task: str,
-    digest: str,
-    store: str,
-    raw: dsl.Output[dsl.Dataset],
-    expectations: dsl.Output[dsl.Artifact],
-) -> dsl.ContainerSpec:
+    repository: str, revision: str, task: str, digest: str, store: str,
+    raw: dsl.Output[dsl.Dataset], expectations: dsl.Output[dsl.Artifact],
+) -> dsl.ContainerSpec:  # fmt: skip
     """Bring a task's raw data and contract from git and DVC's remote, verify their digest."""
     return _step("fetch", IMAGES.data)
 
 
 @dsl.container_component
 def validate(
-    params: str,
-    store: str,
-    cache_data: str,
-    raw: dsl.Input[dsl.Dataset],
-    expectations: dsl.Input[dsl.Artifact],
-    dataset: dsl.Output[dsl.Dataset],
-    record: dsl.OutputPath(str),  # type: ignore[valid-type]
-) -> dsl.ContainerSpec:
+    params: str, store: str, cache_data: str, raw: dsl.Input[dsl.Dataset], expectations: dsl.Input[dsl.Artifact],
+    dataset: dsl.Output[dsl.Dataset], record: Record,
+) -> dsl.ContainerSpec:  # fmt: skip
     """Check raw data against its contract, quarantine bad rows, split the good ones."""
     return _step("validate", IMAGES.data)
 
 
 @dsl.container_component
 def pretrain(
-    params: str,
-    store: str,
-    cache_dataset: str,
-    dataset: dsl.Input[dsl.Dataset],
-    trunk: dsl.Output[dsl.Model],
-    record: dsl.OutputPath(str),  # type: ignore[valid-type]
-) -> dsl.ContainerSpec:
+    params: str, store: str, cache_dataset: str, dataset: dsl.Input[dsl.Dataset],
+    trunk: dsl.Output[dsl.Model], record: Record,
+) -> dsl.ContainerSpec:  # fmt: skip
     """Learn a trunk from unlabelled data."""
     return _step("pretrain", IMAGES.train)
 
 
 @dsl.container_component
 def finetune(
-    params: str,
-    store: str,
-    cache_dataset: str,
-    cache_trunk: str,
-    dataset: dsl.Input[dsl.Dataset],
-    trunk: dsl.Input[dsl.Model],
-    model: dsl.Output[dsl.Model],
-    record: dsl.OutputPath(str),  # type: ignore[valid-type]
-) -> dsl.ContainerSpec:
+    params: str, store: str, cache_dataset: str, cache_trunk: str, dataset: dsl.Input[dsl.Dataset],
+    trunk: dsl.Input[dsl.Model], model: dsl.Output[dsl.Model], record: Record,
+) -> dsl.ContainerSpec:  # fmt: skip
     """Learn a head, and the trunk with it, from labelled data."""
     return _step("finetune", IMAGES.train)
 
 
 @dsl.container_component
 def evaluate(
-    params: str,
-    store: str,
-    dataset: dsl.Input[dsl.Dataset],
-    trunk: dsl.Input[dsl.Model],
-    model: dsl.Input[dsl.Model],
-    evaluation: dsl.Output[dsl.Artifact],
-    record: dsl.OutputPath(str),  # type: ignore[valid-type]
-) -> dsl.ContainerSpec:
+    params: str, store: str, dataset: dsl.Input[dsl.Dataset], trunk: dsl.Input[dsl.Model],
+    model: dsl.Input[dsl.Model], evaluation: dsl.Output[dsl.Artifact], record: Record,
+) -> dsl.ContainerSpec:  # fmt: skip
     """Measure the model, the lift of pretraining and the champion; decide whether to publish."""
     return _step("evaluate", IMAGES.train)
 
 
 @dsl.container_component
 def publish(
-    params: str,
-    store: str,
-    dataset: dsl.Input[dsl.Dataset],
-    trunk: dsl.Input[dsl.Model],
-    model: dsl.Input[dsl.Model],
-    evaluation: dsl.Input[dsl.Artifact],
-    release: dsl.Output[dsl.Artifact],
-    record: dsl.OutputPath(str),  # type: ignore[valid-type]
-) -> dsl.ContainerSpec:
+    params: str, store: str, dataset: dsl.Input[dsl.Dataset], trunk: dsl.Input[dsl.Model],
+    model: dsl.Input[dsl.Model], evaluation: dsl.Input[dsl.Artifact], release: dsl.Output[dsl.Artifact], record: Record,
+) -> dsl.ContainerSpec:  # fmt: skip
     """Release the model if the gate decided so, and point the champion alias at it."""
     return _step("publish", IMAGES.data)
 
 
 @dsl.container_component
 def conclude(
-    status: dsl.PipelineTaskFinalStatus,
-    task: str,
-    store: str,
-    run_key: str,
-    version: str,
-    revision: str,
-    data_digest: str,
-    reason: str,
-) -> dsl.ContainerSpec:
+    status: dsl.PipelineTaskFinalStatus, task: str, store: str, run_key: str, version: str, revision: str,
+    data_digest: str, reason: str,
+) -> dsl.ContainerSpec:  # fmt: skip
     """Write in the store how the run ended, and why it was started."""
     return _step("conclude", IMAGES.data)
 
@@ -160,20 +126,10 @@ def pipeline(name: str, place: Place, config: dsl.PipelineConfig | None = None) 
         pipeline_config=config,
     )
     def retrain(
-        task: str,
-        repository: str,
-        revision: str,
-        data_digest: str,
-        store: str,
-        validate_params: str,
-        pretrain_params: str,
-        finetune_params: str,
-        evaluate_params: str,
-        publish_params: str,
-        run_key: str = "",
-        version: str = "",
-        reason: str = "",
-    ) -> None:
+        task: str, repository: str, revision: str, data_digest: str, store: str, validate_params: str,
+        pretrain_params: str, finetune_params: str, evaluate_params: str, publish_params: str,
+        run_key: str = "", version: str = "", reason: str = "",
+    ) -> None:  # fmt: skip
         """Retrain a task's model from its raw data and release it if the gate agrees.
 
         Args:
@@ -191,56 +147,42 @@ def pipeline(name: str, place: Place, config: dsl.PipelineConfig | None = None) 
             version: Name of the pipeline's version, for the record.
             reason: JSON that says why the run was started, for the record.
         """
-        params = {
-            "validate": validate_params, "pretrain": pretrain_params, "finetune": finetune_params,
-            "evaluate": evaluate_params, "publish": publish_params,
-        }  # fmt: skip
-        data = {
-            "repository": repository, "revision": revision, "task": task, "digest": data_digest, "store": store,
-        }  # fmt: skip
         run = {
             "task": task, "store": store, "run_key": run_key, "version": version, "revision": revision,
             "data_digest": data_digest, "reason": reason,
         }  # fmt: skip
         end = conclude(**run)
-        end.set_caching_options(False)
-        place("conclude", end)
         with dsl.ExitHandler(end):
             begin = claim(**run)
-            begin.set_caching_options(False)
-            place("claim", begin)
-            _stages(data, params, place).after(begin)
+            raw = fetch(
+                repository=repository, revision=revision, task=task, digest=data_digest, store=store
+            ).after(begin)
+            validated = validate(
+                params=validate_params, store=store, cache_data=data_digest,
+                raw=raw.outputs["raw"], expectations=raw.outputs["expectations"],
+            )  # fmt: skip
+            dataset, dataset_record = validated.outputs["dataset"], validated.outputs["record"]
+            pretrained = pretrain(
+                params=pretrain_params, store=store, cache_dataset=dataset_record, dataset=dataset
+            )
+            trunk = pretrained.outputs["trunk"]
+            finetuned = finetune(
+                params=finetune_params, store=store, cache_dataset=dataset_record,
+                cache_trunk=pretrained.outputs["record"], dataset=dataset, trunk=trunk,
+            )  # fmt: skip
+            model = finetuned.outputs["model"]
+            measured = evaluate(
+                params=evaluate_params, store=store, dataset=dataset, trunk=trunk, model=model
+            )
+            released = publish(
+                params=publish_params, store=store, dataset=dataset, trunk=trunk, model=model,
+                evaluation=measured.outputs["evaluation"],
+            )  # fmt: skip
+        # These depend on what the store holds now (claims, the champion, releases), which the cache's key does not.
+        for uncached in (begin, measured, released, end):
+            uncached.set_caching_options(False)
+        steps = (begin, raw, validated, pretrained, finetuned, measured, released, end)
+        for step, task_of in zip(STEPS, steps, strict=True):
+            place(step, task_of)
 
     return retrain
-
-
-def _stages(data: dict[str, Any], params: dict[str, Any], place: Place) -> dsl.PipelineTask:
-    """Draw `fetch`, which is returned, and the five stages. Values are those of the pipeline's parameters."""
-    store = data["store"]
-    raw = fetch(**data)
-    validated = validate(
-        params=params["validate"], store=store, cache_data=data["digest"],
-        raw=raw.outputs["raw"], expectations=raw.outputs["expectations"],
-    )  # fmt: skip
-    dataset, dataset_record = validated.outputs["dataset"], validated.outputs["record"]
-    pretrained = pretrain(
-        params=params["pretrain"], store=store, cache_dataset=dataset_record, dataset=dataset
-    )
-    trunk = pretrained.outputs["trunk"]
-    finetuned = finetune(
-        params=params["finetune"], store=store, cache_dataset=dataset_record,
-        cache_trunk=pretrained.outputs["record"], dataset=dataset, trunk=trunk,
-    )  # fmt: skip
-    model = finetuned.outputs["model"]
-    measured = evaluate(params=params["evaluate"], store=store, dataset=dataset, trunk=trunk, model=model)
-    released = publish(
-        params=params["publish"], store=store, dataset=dataset, trunk=trunk, model=model,
-        evaluation=measured.outputs["evaluation"],
-    )  # fmt: skip
-    # These depend on what the store holds now (the champion, releases), which the cache's key does not.
-    for uncached in (measured, released):
-        uncached.set_caching_options(False)
-    steps = (raw, validated, pretrained, finetuned, measured, released)
-    for step, task in zip(("fetch", *params), steps, strict=True):
-        place(step, task)
-    return raw

@@ -22,13 +22,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import FrameType
 from typing import IO, Any
 
 from graftline import runs
-from graftline.component import fail
+from graftline.component import exits
 from graftline.digests import RECORD
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError, InputError
 from graftline.executor_output import add_run
@@ -48,6 +49,7 @@ _FOR_THE_CACHE = "cache_"
 _FINAL = (EXIT_INPUT, EXIT_REFUSED)
 """The same again would give the same."""
 _GRACE_SECONDS = 30.0
+"""Of a try that takes too long."""
 _TORCHRUN = """import sys
 from graftline.pipelines.trainjob.pod import torchrun
 sys.exit(torchrun(sys.argv[1], sys.argv[2:]))"""
@@ -74,13 +76,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("name", choices=STEPS)
     parser.add_argument("--executor-input", required=True, metavar="JSON", help="what the launcher knows")
     arguments = parser.parse_args(argv)
-    try:
+    with exits(arguments.name):
         given = read_executor_input(arguments.executor_input)
         plan = parse(parse_json(os.environ.get(PLAN) or "{}", where=PLAN), Plan, where=PLAN)
-        code = Step(arguments.name, given, plan).run()
-    except GraftlineError as error:
-        code = fail(arguments.name, error)
-    sys.exit(code)
+        sys.exit(Step(arguments.name, given, plan).run())
 
 
 def command(name: str, given: ExecutorInput, plan: Plan) -> list[str]:
@@ -114,11 +113,9 @@ class Step:
         self.name, self._given, self._plan = name, given, plan
         self._run = os.environ.get("GRAFTLINE_RUN", "")
         store = str(given.parameters.get("store") or "")
-        for what, value in (("GRAFTLINE_RUN", self._run), ("the parameter `store`", store)):
-            if not value:
-                raise InputError(
-                    what, "not given", fix="the engine says which run this is, and where its store is"
-                )
+        if not self._run or not store:
+            what = "the parameter `store`" if self._run else "GRAFTLINE_RUN"
+            raise InputError(what, "not given", fix="the engine names the run and its store")
         self._store: Store = open_store(store)
         self._environment = os.environ | {"GRAFTLINE_STORE": store}
         if plan.trainjob or plan.checkpoint_seconds is not None:
@@ -135,17 +132,17 @@ class Step:
         Raises:
             InputError: this user may not use the store.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._terminate)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, self._signalled)
         said = self._said()
         if over := self._over(said):
-            _say(over.line or f"{self.name}: has failed before, with exit code {over.code}")
-            return _exit_code(over.code)
+            _say(over.line)
+            return _exit_code(over)
         while True:
             said.append(self._keep(self._try()))
             if said[-1].code in (0, EXIT_PREEMPTED) or self._asked.is_set() or self._over(said):
-                return _exit_code(said[-1].code)
-            wait = self._plan.retries.wait(_failures(said))
+                return _exit_code(said[-1])
+            wait = self._plan.retries.wait(sum(_exit_code(attempt) == 1 for attempt in said))
             _say(f"{self.name}: tried again in {wait:g} s")
             until = time.monotonic() + wait
             while time.monotonic() < until:
@@ -158,9 +155,10 @@ class Step:
         try:
             said = runs.attempts(self._store, self._run, self.name)
             self._round = self._find_round()
-        except InputError:
-            raise
-        except GraftlineError as error:  # a store that is away for a while is no reason not to work
+        except GraftlineError as error:
+            if isinstance(error, InputError):
+                raise
+            # a store that is away for a while is no reason not to work
             _say(f"{self.name}: what it said before is not known: {error}")
             return []
         return [attempt for attempt in said if attempt.round == self._round]
@@ -173,80 +171,77 @@ class Step:
 
     def _over(self, said: Sequence[runs.Attempt]) -> runs.Attempt | None:
         """Return the word after which there is no other try; None if there may be one."""
-        failed = [attempt for attempt in said if attempt.code not in (0, EXIT_PREEMPTED)]
-        final = next((attempt for attempt in failed if attempt.code in _FINAL), None)
-        return final or (failed[-1] if _failures(said) > self._plan.retries.limit else None)
+        final = next((attempt for attempt in said if attempt.code in _FINAL), None)
+        failed = [attempt for attempt in said if _exit_code(attempt) == 1]
+        return final or (failed[-1] if len(failed) > self._plan.retries.limit else None)
 
     def _try(self) -> runs.Attempt:
         """Run the program once; return the word about it."""
-        started = _now()
+        started, record = _now(), ""
         code, line = self._start()
-        record = ""
         if code == 0:
             try:
                 record = self._check_outputs()
             except GraftlineError as error:
                 code, line = 1, f"{self.name}: {error}"
                 _say(line)
-        inputs = {name: _source(artifact.metadata) for name, artifact in self._given.inputs.items()}
         pod, node, image = (os.environ.get(f"GRAFTLINE_{what}", "") for what in ("POD", "NODE", "IMAGE"))
         return runs.Attempt(
             run=self._run, step=self.name, code=code, line=line, started=started, ended=_now(),
-            pod=pod, node=node, image=image, record=record, inputs=inputs,
+            pod=pod, node=node, image=image, record=record,
+            inputs={name: _source(artifact.metadata) for name, artifact in self._given.inputs.items()},
         )  # fmt: skip
 
     def _start(self) -> tuple[int, str]:
         """Start the program and wait for its end; return its exit code, and the line that says why."""
+        lines = _Lines(self.name)
         # In a session of its own: Argo signals the whole group, and torchrun takes a second SIGTERM amiss.
         process = subprocess.Popen(
             command(self.name, self._given, self._plan), env=self._environment, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        assert process.stdout and process.stderr
-        shown = [_Shown(process.stdout, 1, self.name), _Shown(process.stderr, 2, self.name)]
+        shown = threading.Thread(target=lines.show, args=(process.stdout,), daemon=True)
+        shown.start()
         self._process = process
         if self._asked.is_set():
             process.terminate()
-        limit = threading.Timer(self._plan.timeout_seconds or threading.TIMEOUT_MAX, self._stop, (process,))
-        limit.daemon = True
-        limit.start()
+        signal.setitimer(signal.ITIMER_REAL, self._plan.timeout_seconds or 0)
         code = process.wait()  # without a time limit: with one it would notice the end up to 50 ms late
-        limit.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         self._process = None
-        for each in shown:
-            each.thread.join(5)  # a process that it left behind may hold the pipe
-        return self._judge(code, shown[1].line)
+        with suppress(OSError):  # what it left behind would be in the way of the next try
+            os.killpg(process.pid, signal.SIGKILL)
+        shown.join(1)
+        return self._judge(code, lines.line)
 
-    def _stop(self, process: subprocess.Popen[bytes]) -> None:
-        """End a try that takes too long."""
-        self._late = True
-        process.terminate()
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    def _signalled(self, number: int, _: FrameType | None) -> None:
+        """Pass on what ends the step; end a try that takes too long, first by SIGTERM."""
+        if number != signal.SIGALRM:
+            self._asked.set()
+        elif self._late:
+            number = signal.SIGKILL
+        else:
+            self._late, number = True, signal.SIGTERM
+            signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
+        if self._process:
+            self._process.send_signal(number)
 
     def _judge(self, status: int, line: str) -> tuple[int, str]:
         """Return the exit code that stands for an end, and the line that says why."""
-        code = status if status >= 0 else 128 - status
+        code, why = status if status >= 0 else 128 - status, ""
         if self._late:
             limit = f"{self._plan.timeout_seconds:g} s, the `timeout_hours` of its profile"
-            code, line, self._late = 1, f"{self.name}: took longer than {limit}", False
+            code, why, self._late = 1, f"took longer than {limit}", False
         elif self._asked.is_set() and code not in (0, *_FINAL):
-            code = EXIT_PREEMPTED
+            code, why = EXIT_PREEMPTED, "" if line else "told to end by SIGTERM"
         elif status == -signal.SIGKILL:
-            line = f"{self.name}: killed; as a rule it needed more memory than `memory_gib` of its profile"
-        elif status < 0:
-            line = f"{self.name}: ended by {signal.Signals(-status).name}; {line or 'it said nothing'}"
-        else:
-            return code, line if code else ""
-        _say(line)
-        return code, line
-
-    def _terminate(self, number: int, _: FrameType | None) -> None:
-        self._asked.set()
-        if self._process:
-            self._process.send_signal(number)
+            why = "killed; as a rule it needed more memory than `memory_gib` of its profile"
+        elif code and not (line and status > 0):
+            why = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit code {code}"
+        if why:
+            line = f"{self.name}: {why}"
+            _say(line)
+        return code, line if code or line.startswith("publish: ") else ""  # which release it equals
 
     def _check_outputs(self) -> str:
         """Note in the outputs which run made them; return the sha256 of the record. Raises GraftlineError."""
@@ -274,16 +269,13 @@ class Step:
             return attempt
 
 
-class _Shown:
+class _Lines:
     """Shows what a program says, and finds the line that says why it ended."""
 
-    def __init__(self, stream: IO[bytes], descriptor: int, name: str) -> None:
-        self._stream, self._descriptor = stream, descriptor
+    def __init__(self, name: str) -> None:
         self._own = (f"{name}: ", "trainjob: ", "trainjob ")
         self._last = self._said = ""
         self._rest = b""
-        self.thread = threading.Thread(target=self._work, daemon=True)
-        self.thread.start()
 
     @property
     def line(self) -> str:
@@ -291,32 +283,29 @@ class _Shown:
         self._read(b"\n")
         return self._said or self._last
 
-    def _work(self) -> None:
-        while data := os.read(self._stream.fileno(), 65_536):
+    def show(self, stream: IO[bytes]) -> None:
+        while data := os.read(stream.fileno(), 65_536):
             self._read(data)
-            _write(self._descriptor, data)
+            _write(data)
 
     def _read(self, data: bytes) -> None:
         *lines, self._rest = re.split(rb"[\r\n]+", self._rest[-65_536:] + data)
         for line in (line.decode(errors="replace").strip() for line in lines):
-            if line.startswith(self._own):
-                self._said = line
-            elif line.startswith("Traceback "):
-                self._said = ""
+            self._said = (
+                line if line.startswith(self._own) else "" if line.startswith("Traceback ") else self._said
+            )
             self._last = line or self._last
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def _write(data: bytes) -> None:
     """Write all of it, if there is a reader: after SIGTERM the launcher, which was, is gone first."""
-    try:
+    with suppress(OSError):
         while data:
-            data = data[os.write(descriptor, data) :]
-    except OSError:
-        pass
+            data = data[os.write(2, data) :]
 
 
 def _say(line: str) -> None:
-    _write(2, f"{line}\n".encode())
+    _write(f"{line}\n".encode())
 
 
 def _source(metadata: Mapping[str, Any]) -> runs.Source:
@@ -324,12 +313,8 @@ def _source(metadata: Mapping[str, Any]) -> runs.Source:
     return runs.Source(record=str(record), run=str(metadata.get("run") or ""))
 
 
-def _failures(said: Sequence[runs.Attempt]) -> int:
-    return sum(attempt.code not in (0, EXIT_PREEMPTED, *_FINAL) for attempt in said)
-
-
-def _exit_code(code: int) -> int:
-    return code if code in (0, EXIT_PREEMPTED, *_FINAL) else 1
+def _exit_code(attempt: runs.Attempt) -> int:
+    return attempt.code if attempt.code in (0, EXIT_PREEMPTED, *_FINAL) else 1
 
 
 def _now() -> str:

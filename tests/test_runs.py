@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from graftline.errors import GraftlineError
 from graftline.params import COMPONENTS
 from graftline.runs import Attempt, End, Source, Start
 from graftline.store import Store, open_store
+from graftline.store.documents import json_bytes
 
 START = Start(
     "f9168fed-f7a5-45e8-a21a-c976499d223e", "e0f2384ca7de8d8c", "mnist", "retrain-mnist-c4415d72cb80", "9971cdec",
@@ -93,6 +95,11 @@ def test_a_document_of_a_later_version_is_read_and_one_changed_by_hand_is_named(
         ),
         ([said("validate", 2, 2, "bad row")], "FAILED", ("FAILED", "validate", "bad row")),
         ([said("pretrain", 1, 2, "x"), said("pretrain", 0, 3)], "SUCCEEDED", ("SUCCEEDED", "", "")),
+        (
+            [said("pretrain", 0, 3), said("publish", 0, 4, "equal")],
+            "SUCCEEDED",
+            ("SUCCEEDED", "publish", "equal"),
+        ),
         ([said("pretrain", 75, 3, "pre-empted")], "CANCELED", ("CANCELED", "pretrain", "pre-empted")),
         ([], "LOST", ("LOST", "", "")),
         (
@@ -106,3 +113,20 @@ def test_the_first_step_that_failed_for_good_decides(
     attempts: list[Attempt], engine: runs.State, expected: tuple[str, str, str]
 ) -> None:
     assert runs.decide(attempts, engine, STEPS) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [({"code": "0"}, "code is no int"), ({"line": 5}, "line is no str"), ({"inputs": []}, "inputs is no dict"),
+     ({"inputs": {"dataset": {"record": None}}}, "record is no str"), ({"inputs": {"dataset": 1}}, "not iterable")],
+)  # fmt: skip
+def test_a_word_whose_fields_are_of_another_kind_is_named(
+    store: Store, change: dict[str, object], found: str
+) -> None:
+    word = runs.add_attempt(store, said("pretrain", 0, 1))
+    key = f"runs/steps/{START.run}/pretrain.{word.number}.json"
+    value = json.loads(store.get(key).data) | change
+    store.delete(key)
+    store.put_if_absent(key, json_bytes(value))
+    with pytest.raises(GraftlineError, match=rf"{key}: not the (attempt|source) of a run \(.*{found}"):
+        runs.attempts(store, START.run)

@@ -1,6 +1,6 @@
 """Build the images of components/Dockerfile, and write what they are: build/images.lock, an SBOM for each.
 
-    python tools/images.py --base NAME [--wheels FOLDER] [--cuda] [--push REGISTRY]
+    python tools/images.py --base NAME [--wheels FOLDER] [--cuda] [--push REGISTRY [--with-changes]]
 
 The images built here are named by their id, for `graftline run --engine docker`. `--push` names them by what the
 registry calls them, in images.lock, which the pipeline reads: clusters run what was pushed, and nothing else.
@@ -45,8 +45,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--cuda", action="store_true", help="with the libraries of CUDA (several GB)")
     parser.add_argument("--push", metavar="REGISTRY", help="push them there, and write images.lock")
+    parser.add_argument(
+        "--with-changes", action="store_true", help="push them although their code is that of no commit"
+    )
     given = parser.parse_args(arguments)
     try:
+        if given.push and not given.with_changes:
+            check_committed()
         check_base(given.base)
         with served(given.wheels) as options:
             for target in TARGETS:
@@ -62,6 +67,15 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(fail("images", error))
     except subprocess.CalledProcessError as error:
         sys.exit(f"images: {' '.join(error.cmd[:3])} failed with exit code {error.returncode}")
+
+
+def check_committed() -> None:
+    """Raise InputError if the code differs from its commit: records would name code that nobody can look up."""
+    if "commit" not in (revision := code_revision()) or "dirty" in revision:
+        raise InputError(
+            "--push", "code, parameters or locks that no commit has", expected="a commit, for records to name",
+            fix="commit what `git status` lists, or add --with-changes: records will say so",
+        )  # fmt: skip
 
 
 def check_base(name: str) -> None:
@@ -100,7 +114,7 @@ def build(target: str, base: str, pip_options: str, *, cuda: bool) -> None:
     revision = code_revision()
     values = {
         "BASE": base, "PIP_OPTIONS": pip_options, "LOCK_DIGEST": lock_digest() or "",
-        "COMMIT": revision.get("commit", "") + ("-dirty" if "dirty" in revision else ""),
+        "COMMIT": "+".join([revision.get("commit", ""), *filter(None, [revision.get("dirty")])]),
         "TRAIN_LOCK": locked(target, cuda=cuda).name if target == "train" else "train.lock",
     }  # fmt: skip
     options = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]

@@ -6,10 +6,11 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.canonical import read_json
+from graftline.canonical import canonical_json, read_json
 from graftline.components.publish.card import model_card
 from graftline.components.publish.chain import check_chain
 from graftline.components.publish.decision import Decision, read_decision
@@ -18,6 +19,7 @@ from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.durable import write_atomic
 from graftline.environment import lock_bytes
 from graftline.errors import GraftlineError, InputError, RefusalError
+from graftline.records import COMPARED
 from graftline.releases.catalogue import Release
 from graftline.releases.evidence import Evidence, keep
 from graftline.releases.layout import CHAMPION
@@ -63,6 +65,8 @@ def run(context: Context) -> None:
     # Before the release: one whose rows cannot be found would be missing from an erasure's plan.
     _index_rows(context)
     receipt = publish(context.store(), draft, open_publication(context.work, draft))
+    if receipt.equal:
+        print(f"publish: equal to {receipt.release.name}: no new version was made", file=sys.stderr)
     if not receipt.promoted:
         print(_warning(decision, receipt), file=sys.stderr)
     (context.out / RECEIPT).write_text(json.dumps(_receipt(receipt), indent=2, sort_keys=True) + "\n")
@@ -129,8 +133,24 @@ def _draft(context: Context, params: PublishParams, decision: Decision, evidence
         compared_with=decision.champion, alias=params.alias,
         envelopes=evidence.envelopes, locks=evidence.locks,
     )  # fmt: skip
+    draft = replace(draft, identity=_identity(context, params, draft, sources, list(plots)))
     _check_unchanged(context, draft, sources | dict.fromkeys(plots, "evaluation"))
     return draft
+
+
+def _identity(
+    context: Context, params: PublishParams, draft: Draft, sources: Mapping[str, str], plots: list[str]
+) -> str:
+    """Return the sha256 of what a release is whichever champion it was compared with.
+
+    The files that model and dataset have, and the card, which says all else, as if there had been no champion: of the
+    evaluation then remains what it measured of the model itself.
+    """
+    measured = {name: value for name, value in draft.metrics.items() if not name.startswith(f"{COMPARED}_")}
+    made = {name: record for name, record in context.records.items() if name != "evaluation"}
+    files = [file.as_dict() for file in draft.listing if sources.get(file.path) in made]
+    card = model_card(context.task, params, made, measured, plots)
+    return sha256_bytes(canonical_json({"card": card, "files": files}))
 
 
 def _sources(context: Context) -> dict[str, str]:
@@ -184,7 +204,7 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
     return {
         "task": release.task, "version": release.version, "digest": release.digest,
         "manifest": release.manifest, "alias": receipt.alias, "promoted": receipt.promoted,
-        "previous_champion": _named(receipt.previous_champion),
+        "previous_champion": _named(receipt.previous_champion), "equal": receipt.equal,
     }  # fmt: skip
 
 
@@ -197,9 +217,10 @@ def _warning(decision: Decision, receipt: Receipt) -> str:
     if alias != CHAMPION:
         return f"publish: warning: {name} was not promoted: {alias} points at a later version, {_at(receipt)}"
     task = receipt.release.task
+    done = "" if receipt.equal else "released but "
     compared = f"{task}@{decision.champion['version']}" if decision.champion else "no champion"
     return (
-        f"publish: warning: {name} was released but not promoted: it was compared with {compared}, and the "
+        f"publish: warning: {name} was {done}not promoted: it was compared with {compared}, and the "
         f"champion is {_at(receipt)}; run evaluate again to compare with that, then publish"
     )
 

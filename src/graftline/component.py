@@ -13,7 +13,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,6 +107,17 @@ def main(component: Component, argv: list[str] | None = None) -> None:
         sys.exit(fail(component.name, from_os_error(error)))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextmanager
+def exits(name: str) -> Iterator[None]:
+    """Within, an error ends the process: with its one line, which begins with `name`, and its exit code."""
+    try:
+        yield
+    except GraftlineError as error:
+        sys.exit(fail(name, error))
+    except OSError as error:
+        sys.exit(fail(name, from_os_error(error)))
 
 
 def fail(name: str, error: GraftlineError) -> int:

@@ -15,25 +15,28 @@ from graftline.errors import GraftlineError
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout that this code runs from (an editable install), or a folder without `.git` in an image."""
 
-# Engines write this file while they run; what it says is in the records already, by digest.
-_ENGINE_STATE = "dvc.lock"
+# What decides a result besides its inputs, and so what an image is made of. Notes, logs, tests and the engine's state
+# (dvc.lock) are no part of it; of data/store, which holds raw data, and of images records name the digest.
+_CODE = ("src", "components", "pipelines", ":!pipelines/compiled", "data", ":!data/store", "dvc.yaml",
+         "requirements.lock")  # fmt: skip
 
 
 def code_revision() -> dict[str, str]:
-    """Return `commit` (hex) and, if the work tree differs from it, `dirty`: the sha256 of the difference.
+    """Return `commit` (hex) and, if code or parameters differ from it, `dirty`: the sha256 of the difference.
 
-    An image has no git: its build sets GRAFTLINE_COMMIT. Without either, the result is empty.
+    An image has no git: its build sets GRAFTLINE_COMMIT, `<commit>` or `<commit>+<sha256 of the difference>`. Without
+    either, the result is empty.
     """
-    if commit := os.environ.get("GRAFTLINE_COMMIT"):
-        return {"commit": commit}
+    if named := os.environ.get("GRAFTLINE_COMMIT"):
+        return dict(zip(("commit", "dirty"), named.split("+", 1), strict=False))
     if not (ROOT / ".git").exists():
         return {}
     head = _git("rev-parse", "--verify", "--quiet", "HEAD").strip()
     difference = hashlib.sha256()
-    changed = _git("diff", "--binary", "HEAD", "--", ".", f":!{_ENGINE_STATE}") if head else b""
+    changed = _git("diff", "--binary", "HEAD", "--", *_CODE) if head else b""
     difference.update(changed)
-    untracked = [n for n in _git("ls-files", "-oz", "--exclude-standard").split(b"\0") if n]
-    untracked = sorted(name for name in untracked if name.decode() != _ENGINE_STATE)
+    listed = _git("ls-files", "-oz", "--exclude-standard", "--", *_CODE)
+    untracked = sorted(name for name in listed.split(b"\0") if name)
     for name in untracked:
         path = ROOT / os.fsdecode(name)
         content = path.read_bytes() if path.is_file() else b""

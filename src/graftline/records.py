@@ -8,6 +8,7 @@ into `record.dsse.json`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ BUILD_TYPE = "https://graftline.dev/component/v1"
 BUILDER = "https://graftline.dev/builder/v1"
 COMPARED = "champion"
 """The input that an evaluation was only compared with: nothing of it went into the output."""
+
+UNKNOWN_CHANGES = "unknown"
+"""In the place of the digest of changes that a record tells of without it."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,18 @@ def code_dependencies() -> list[dict[str, Any]]:
     if image := environment.image_digest():
         found.append({"name": "image", "digest": {"sha256": image.removeprefix("sha256:")}})
     return found
+
+
+def code_of(dependency: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the commit that the dependency named `code` gives, and the sha256 of what differed from it, if anything.
+
+    Images of a checkout with changes named their code `<commit>-dirty` once, and said no more.
+    """
+    commit: str = dependency["digest"]["gitCommit"]
+    dirty = dependency["annotations"].get("dirty") if "annotations" in dependency else None
+    if commit.endswith("-dirty"):
+        return commit.removesuffix("-dirty"), dirty or UNKNOWN_CHANGES
+    return commit, dirty
 
 
 def read_record(folder: Path) -> Record:

@@ -31,7 +31,7 @@ MAX_LINE = 2000
 """Characters of a step's line that are kept: it may quote a log."""
 
 
-Document = TypeVar("Document", "Start", "Source", "Attempt")
+Document = TypeVar("Document", "Start", "Source", "Attempt", "End")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Attempt:
     code: int
     """Exit code: 0 done, 2 bad input, 3 refused, 75 pre-empted, 1 or above 128 anything else."""
     line: str
-    """The one line that says why; "" for a step that is done."""
+    """The one line that says why; of a step that is done mostly "", of publish what is to be known of the release."""
     started: str
     """ISO 8601, UTC."""
     ended: str
@@ -180,8 +180,12 @@ def decide(said: Sequence[Attempt], engine: State, order: Iterable[str]) -> tupl
         order: of the steps in the graph: of several that failed the first one decides.
     """
     last = {attempt.step: attempt for attempt in said}
-    failed = next((last[step] for step in order if step in last and last[step].code), None)
-    if engine == "SUCCEEDED" or failed is None:
+    ended = [last[step] for step in order if step in last]
+    if engine == "SUCCEEDED":  # publish says so if it made no new version
+        told = next((attempt for attempt in ended if not attempt.code and attempt.line), None)
+        return (engine, told.step, told.line) if told else (engine, "", "")
+    failed = next((attempt for attempt in ended if attempt.code), None)
+    if failed is None:
         return engine, "", ""
     if engine in ("CANCELED", "OVERDUE"):
         return engine, failed.step, failed.line
@@ -215,19 +219,26 @@ def _attempt(value: Any, key: str) -> Attempt:
 
 
 def _end(value: Any, key: str) -> End:
-    start, own = (
-        _start(value, key),
-        {name: value.get(name, "") for name in ("state", "step", "line", "ended")},
-    )
+    start = _start(value, key)
+    own = {name: value.get(name, "") for name in ("state", "step", "line", "ended")}
     if own["state"] not in STATES:
         raise GraftlineError(f"{key}: state {own['state']!r} is none of {', '.join(STATES)}")
-    return End(start, **own)
+    return _read(End, own | {"start": start}, key)
+
+
+_FORMS: dict[str, type] = {"str": str, "State": str, "int": int, "Start": Start}
+"""The type of a field by its annotation; of every other one it is a mapping."""
 
 
 def _read(kind: type[Document], value: Any, key: str) -> Document:
     """Make a dataclass of a document, whatever a later version has added to it."""
     try:
-        return kind(**{each.name: value[each.name] for each in fields(kind) if each.name in value})
+        given = {each.name: value[each.name] for each in fields(kind) if each.name in value}
+        for each in fields(kind):
+            form = _FORMS.get(str(each.type), dict)
+            if each.name in given and type(given[each.name]) is not form:
+                raise TypeError(f"{each.name} is no {form.__name__}")
+        return kind(**given)
     except TypeError as error:
         what = kind.__name__.lower()
         raise GraftlineError(f"{key}: not the {what} of a run ({error}); it was changed by hand") from None

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graftline.audit.erase.erasing import Plan, Target, erase
-from graftline.canonical import canonical_json
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.ledger import Ledger, key_event
 from graftline.ledger.checkpoint import Checkpoint, make_checkpoint
@@ -23,6 +21,7 @@ from graftline.releases.publishing import Publication, Receipt, publish
 from graftline.rows.building import build
 from graftline.rows.erasing import shards_with
 from graftline.rows.finding import find
+from graftline.runs import End, Start, conclude
 from graftline.signing import keyring, rotation
 from graftline.signing.keys import Signer, keys_folder, load_keyring, make_private, read_signer
 from graftline.store import Store
@@ -157,6 +156,5 @@ def fill(store: Store, work: Path) -> Checkpoint:
     publisher.release("letters", "one", second)
     erase_row(store, work, "letters", 3)
     rollback(store, "digits", 1)
-    note: dict[str, Any] = {"task": "digits", "run_key": "r1", "state": "SUCCEEDED"}
-    store.put_if_absent("runs/r1.json", canonical_json(note) + b"\n")
+    conclude(store, End(Start("r1", "k1", "digits"), "SUCCEEDED"))
     return make_checkpoint(Ledger(store))

@@ -28,15 +28,18 @@ from graftline.audit.evidence.writing import VERIFIER, Evidence, _write_zip, col
 from graftline.canonical import canonical_json
 from graftline.cli.evidence import evidence as command
 from graftline.digests import FileDigest, digest_files, sha256_bytes
-from graftline.errors import InputError
+from graftline.errors import InputError, RefusalError
 from graftline.ledger import Fact, Ledger, key_event
 from graftline.ledger.checkpoint import make_checkpoint
 from graftline.releases.catalogue import resolve
 from graftline.releases.promotion import rollback
+from graftline.releases.publishing import Publication
+from graftline.runs import Attempt, End, Start, add_attempt, conclude
 from graftline.signing.envelope import seal
 from graftline.signing.keyring import rotate
 from graftline.signing.keys import PublicKey, Signer, load_keyring
 from graftline.store import Store, open_store
+from graftline.store.directory import DirectoryStore
 
 __all__ = ["moto_endpoint", "moto_url"]
 SHEET = "# digits: <b>seven</b> digits\n\n| Licence | MIT |\n"
@@ -88,7 +91,7 @@ def write(path: Path, members: Members) -> Path:
 
 
 def problems(path: Path, key: str | None = None) -> list[str]:
-    checks, _ = verifier.verify(path, key)
+    checks, _ = verifier.verify(path, [key] if key else [])
     return [problem for check in checks for problem in check.problems]
 
 
@@ -321,6 +324,107 @@ def test_evidence_made_anew_with_another_key_holds_only_until_the_key_is_given(
         f"{known} neither began the ledger nor signed the checkpoint; {forger.keyid} did"
     ]
     assert verifier.main([str(forged), "--key", known]) == 1
+
+
+def test_the_evidence_of_a_clusters_release_tells_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    monkeypatch.setattr("made.Publication", lambda _: Publication(f"5a6bdf78-41d3-{'a' * 16}"))
+    release(store, tmp_path / "run")
+    assert "run.json" not in members_of(make(store, tmp_path)), "nothing is known of it"
+    start = Start("5a6bdf78-41d3", "k" * 64, "digits", reason={"kind": "person", "who": "ada"})
+    moment = "2026-11-28T23:10:00Z"
+    add_attempt(store, Attempt(start.run, "publish", 0, "", moment, moment, pod="publish-pod"))
+    conclude(store, End(start, "SUCCEEDED", ended=moment))
+    path = make(store, tmp_path)
+    told = json.loads(members_of(path)["run.json"])
+    assert (told["start"]["reason"]["who"], told["attempts"][0]["pod"]) == ("ada", "publish-pod")
+    assert problems(path) == []
+
+
+class ReadOnly(DirectoryStore):
+    """A store for someone who may only read it."""
+
+    def put_if_absent(self, key: str, content: bytes | Path) -> bool:
+        raise AssertionError(f"{key} was written")
+
+    def replace(self, key: str, content: bytes, tag: str | None) -> bool:
+        raise AssertionError(f"{key} was replaced")
+
+    def delete(self, key: str) -> None:
+        raise AssertionError(f"{key} was deleted")
+
+
+@pytest.fixture
+def audited(store: Store, place: Path, tmp_path: Path, forger: Signer) -> Path:
+    """Evidence by an auditor who may only read, and whose key the ledger does not know."""
+    only = ReadOnly(Path(store.url))
+    before = {path: path.read_bytes() for path in Path(store.url).rglob("*") if path.is_file()}
+    path = make(only, tmp_path)
+    assert before == {path: path.read_bytes() for path in Path(store.url).rglob("*") if path.is_file()}
+    return path
+
+
+def test_an_auditor_who_may_only_read_makes_evidence_that_says_so(
+    audited: Path, made: Path, forger: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """K37: nothing is written to the store, and whose word the list is must be known from elsewhere."""
+    first = json.loads(members_of(made)["index.json"])["ledger"]["first_key"]
+    index, pages = (members_of(audited)[name].decode() for name in ("index.json", "index.html"))
+    assert json.loads(index)["ledger"]["knows_checkpoint_key"] is False
+    assert "which made this file and which the ledger does not know" in pages
+    assert problems(audited) == [] and verifier.main([str(audited)]) == 0
+    said = capsys.readouterr().out
+    assert f"the checkpoint is by key   {forger.keyid}, which the ledger does not know" in said
+    assert verifier.main([str(audited), "--key", first, "--key", forger.keyid]) == 0
+    assert problems(audited, forger.keyid) == []
+    assert problems(audited, first) == [
+        f"key {forger.keyid} made this file, and the ledger does not know it: find out whose it is, and give it too"
+    ]
+
+
+def test_the_command_says_that_the_ledger_does_not_know_its_key(
+    store: Store, tmp_path: Path, forger: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("digits@1", tmp_path / "evidence.zip", checkpoint=None, store=store.url)
+    assert f"{forger.keyid}, which the ledger does not know" in capsys.readouterr().out
+    command("digits@1", tmp_path / "evidence.zip", checkpoint=None, store=store.url, as_json=True)
+    assert json.loads(capsys.readouterr().out)["key_known"] is False
+
+
+def test_a_maker_vouches_for_the_list_and_for_nothing_that_the_ledger_does(
+    audited: Path, tmp_path: Path, forger: Signer
+) -> None:
+    members = members_of(audited)
+    for change, line in (
+        (replace_text("release/manifest", b"0.97", b"0.99"), "no entry of the ledger released"),
+        (replace_text("ledger/entries/", b'"actor":"', b'"actor":"x'), "its signature is not one"),
+    ):
+        found = problems(write(tmp_path / "changed.zip", relisted(change(members), forger)))
+        assert any(line in problem for problem in found), found
+    name = named(members, "signatures/")
+    sealed = seal(members[f"records/{name.split('/')[1]}.json"], "application/vnd.in-toto+json", forger)
+    found = problems(write(tmp_path / "forged.zip", relisted(members | {name: sealed}, forger)))
+    assert any("not signed by a key that the ledger names" in problem for problem in found)
+
+
+def test_a_key_that_the_ledger_trusts_no_more_makes_no_evidence_even_as_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
+    store = open_store(str(tmp_path / "store"))
+    release(store, tmp_path / "run")
+    first = load_keyring().signer()
+    _, new = rotate(tmp_path / "keys")
+    key_event(store, "trust", new, signer=first)
+    path = make(store, tmp_path)
+    key_event(store, "retire", first.public, signer=load_keyring().signer())
+    with pytest.raises(RefusalError, match="retired"):
+        write_evidence(store, resolve(store, "digits"), tmp_path / "no.zip", first, checkout=tmp_path)
+    members = members_of(make(store, tmp_path)) | {"maker.pem": first.public.pem.encode()}
+    found = problems(write(path, relisted(members, first)))
+    assert f"maker.pem: key {first.keyid}, which the ledger knows, and which is retired" in found
 
 
 def test_the_same_release_and_ledger_give_the_same_bytes(

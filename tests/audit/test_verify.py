@@ -7,6 +7,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from memory import MemoryStore
 from published import Publisher, fill, new_signer
 from servers import moto_endpoint, moto_url
 
+from graftline import runs
 from graftline.audit.verify.hashing import State, hash_all
 from graftline.audit.verify.verifying import Options, Verdict, verify
 from graftline.cli.verify import verify as verify_command
@@ -33,6 +35,7 @@ from graftline.signing import keyring
 from graftline.signing.keys import keys_folder, load_keyring
 from graftline.store import Store, Stored, open_store
 from graftline.store import s3 as s3_store
+from graftline.store.documents import json_bytes
 
 __all__ = ["moto_endpoint", "moto_url"]
 
@@ -478,3 +481,31 @@ def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed_up(
     assert store.replace("a", b"abcdefgh", store.get("a").tag)
     with pytest.raises(InputError, match="PreconditionFailed"):
         next(parts)
+
+
+def test_what_runs_leave_is_counted_as_notes_and_named_where_it_is_of_another_run(folder: Path) -> None:
+    """Attempts, open runs, ends, claims, schedules, heartbeats: unsigned, and no fault of the store."""
+    store = open_store(str(folder))
+    before = verify(store)
+    moment, start = "2026-11-28T23:10:00Z", runs.Start("r2", "k" * 64, "digits", reason={"who": "ada"})
+    for code in (1, 0):
+        runs.add_attempt(store, runs.Attempt("r2", "publish", code, "no room", moment, moment))
+    runs.conclude(store, runs.End(start, "FAILED", "publish", "no room", moment))
+    runs.begin_again(store, "r2")
+    runs.conclude(store, runs.End(start, "SUCCEEDED", ended=moment))
+    runs.begin(store, replace(start, run="r3"))
+    for key, value in (
+        ("runs/claims/k.json", {"run": "r2"}), ("runs/schedules/nightly.json", {"since": moment}),
+        ("runs/r0.json", {"run_key": "r0", "state": "SUCCEEDED"}), ("handover/r3/pretrain/heartbeat", {"at": moment}),
+        ("handover/r3/pretrain/note.made", {}),
+    ):  # fmt: skip
+        store.put_if_absent(key, json_bytes(value))
+    after = verify(store)
+    assert (after.whole, after.findings) == (True, before.findings)
+    assert after.form_only - before.form_only == 10
+    for key, other in (
+        ("runs/r2.json", "runs/r4.json"), ("runs/open/r3.json", "runs/open/r4.json"),
+        ("runs/steps/r2/publish.1.json", "runs/steps/r2/publish.9.json"),
+    ):  # fmt: skip
+        store.put_if_absent(other, store.get(key).data)
+        assert ("tampered", other) in faults(verify(store))

@@ -28,6 +28,7 @@ def draft(files: Path, compared_with: dict[str, object] | None = CHAMPION) -> Dr
         task="digits", files={path.name: path for path in sorted(files.iterdir())},
         records={"model": record}, metrics={"accuracy": 0.97}, compared_with=compared_with,
         envelopes={"model": seal(record, STATEMENT_TYPE, load_keyring().signer())}, locks={sha256_bytes(lock): lock},
+        identity=sha256_bytes(b"".join(path.read_bytes() for path in sorted(files.iterdir()))),
     )  # fmt: skip
 
 

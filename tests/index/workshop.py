@@ -27,6 +27,8 @@ class Workshop:
     commit: str = COMMITS["first"]
     made: dict[str, Record] = field(default_factory=dict)
     """By the folder's name."""
+    code: list[dict[str, Any]] | None = None
+    """What records say of the code that ran, instead of `commit` with changes, a lock and an image."""
 
     def raw(self, name: str, **files: str) -> Path:
         folder = self.home / "raw" / name
@@ -89,7 +91,13 @@ class Workshop:
         (folder / f"{output}.bin").write_text(f"{output} {name}")
         (folder / "config.json").write_text("{}")
         draft = Draft(
-            component, task, output, {component: {"seed": 0}}, inputs, dict(metrics), code=self._code()
+            component,
+            task,
+            output,
+            {component: {"seed": 0}},
+            inputs,
+            dict(metrics),
+            code=self.code or self._code(),
         )
         self.made[name] = write_record(folder, draft)
         return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from servers import moto_endpoint, moto_url, real_url, store_url
 from workshop import COMMITS, IMAGE, LOCK_DIGEST, Workshop
 
 from graftline.audit.raw_row import digests_of
-from graftline.canonical import canonical_json
+from graftline.audit.verify.verifying import verify
 from graftline.cli.impact import impact as impact_command
 from graftline.cli.index import index as index_command
 from graftline.cli.trace import trace as trace_command
@@ -29,12 +30,17 @@ from graftline.errors import InputError
 from graftline.index import Index, open_index
 from graftline.lineage import impact
 from graftline.lineage.trace import trace
+from graftline.records import UNKNOWN_CHANGES
 from graftline.rows.building import build
 from graftline.rows.finding import RowHit
 from graftline.rows.subjects import hash_subject, load_key
+from graftline.runs import Attempt, End, Source, Start, add_attempt, begin, begin_again, conclude
 from graftline.store import Store, open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
+
+
+RUN = "5a6bdf78-41d3-4c1e-9f10-0a8d3d4dfb4b"
 
 
 @pytest.fixture(autouse=True)
@@ -55,15 +61,10 @@ def shop(tmp_path: Path) -> Workshop:
 def two_tasks(store: Store, shop: Workshop) -> None:
     """Release two versions of `digits` from data with one file in common, and `letters` from the first one's trunk."""
     shop.all_of(store, "digits", 1, shop.raw("one", a="common", b="first"), "nightly-7-" + "a" * 16)
-    reason = {"schedule": "nightly", "slot": "2026-01-31"}
-    end = {
-        "task": "digits",
-        "state": "SUCCEEDED",
-        "revision": "main",
-        "reason": reason,
-        "run_key": "nightly-7",
-    }
-    store.put_if_absent("runs/nightly-7.json", canonical_json(end))
+    reason = {"kind": "schedule", "schedule": "nightly", "slot": "2026-01-31"}
+    conclude(
+        store, End(Start("nightly-7", "k" * 64, "digits", "retrain-1", "main", reason=reason), "SUCCEEDED")
+    )
     shop.commit = COMMITS["second"]
     shop.all_of(store, "digits", 2, shop.raw("two", a="common", b="second"))
     shop.dataset("letters-dataset", "letters", shop.raw("three", c="letters"))
@@ -91,7 +92,7 @@ def test_a_trace_ends_at_raw_files_and_says_who_asked(store_url: str, shop: Work
         assert [(file.path, file.sha256) for file in raw.files] == [
             ("a.csv", sha256_bytes(b"common")), ("b.csv", sha256_bytes(b"first")),
         ]  # fmt: skip
-        assert found.run is not None and found.run.reason["schedule"] == "nightly"
+        assert found.run is not None and found.run.reason == "schedule nightly, slot 2026-01-31"
         assert [entry.event for entry in found.history] == ["release", "promote"]
         assert found.commits == (COMMITS["first"] + "+dirty",) and not found.missing
         assert all(found.keyids[step.sha256] for step in found.steps)
@@ -99,6 +100,114 @@ def test_a_trace_ends_at_raw_files_and_says_who_asked(store_url: str, shop: Work
         assert [s.task for s in letters.steps if s.name == "trunk"] == ["digits", "letters"]
         second = trace(index, "digits")
         assert list(second.compared.values()) == [("digits@1",)]
+
+
+def clustered(store: Store, shop: Workshop) -> None:
+    """Let digits@1 be of a run on a cluster that took its data and trunk from an earlier one and failed once."""
+    shop.all_of(store, "digits", 1, shop.raw("one", a="common"), f"{RUN}-{'a' * 16}")
+    made = {
+        part: shop.made[f"digits-1-{part}"].sha256 for part in ("dataset", "trunk", "model", "evaluation")
+    }
+    cached = {name: Source(made[name], "earlier") for name in ("dataset", "trunk")}
+    own = cached | {"model": Source(made["model"], RUN)}
+    for run, step, code, at, record, inputs in (
+        ("earlier", "validate", 0, "22:00", made["dataset"], {}),
+        ("earlier", "pretrain", 0, "22:10", made["trunk"], {"dataset": Source(made["dataset"], "earlier")}),
+        (RUN, "finetune", 1, "23:10", "", cached), (RUN, "finetune", 0, "23:20", made["model"], cached),
+        (RUN, "evaluate", 0, "23:30", made["evaluation"], own), (RUN, "publish", 0, "23:40", "", own),
+    ):  # fmt: skip
+        moments = (f"2026-11-28T{at}:00Z", f"2026-11-28T{at}:42Z")
+        attempt = Attempt(run, step, code, "no room" if code else "", *moments, record=record, inputs=inputs)
+        place = {"pod": f"{step}-pod", "node": "gpu-7", "image": f"registry.example.org/train@sha256:{IMAGE}"}
+        add_attempt(store, replace(attempt, **place))
+
+
+def test_a_trace_tells_of_the_clusters_run(store_url: str, shop: Workshop) -> None:
+    """K28: the release carries Kubeflow's id of the run, and so does all that the store knows of it."""
+    store = open_store(store_url)
+    clustered(store, shop)
+    at = ("--store", store_url)
+    assert f"run {RUN}: the store has no record of its end" in run("trace", "digits@1", *at)
+
+    reason = {"kind": "person", "who": "ada"}
+    start = Start(RUN, "e0f2384ca7de8d8c", "digits", "retrain-digits-c4415d", COMMITS["first"], reason=reason)
+    begin(store, start)
+    tree = run("trace", "digits@1", *at)
+    assert f"run {RUN}: at work" in tree and "started by person, who ada; commit 111111111111" in tree
+
+    conclude(store, End(start, "FAILED", "finetune", "no room", "2026-11-28T23:11:00Z"))
+    begin_again(store, RUN)
+    tree = run("trace", "digits@1", *at)
+    assert f"run {RUN}: at work" in tree and "before it was tried again: FAILED" in tree
+    conclude(store, End(start, "SUCCEEDED", ended="2026-11-28T23:41:00Z"))
+    tree = run("trace", "digits@1", *at)
+    for said in (
+        f"run {RUN}: SUCCEEDED at 2026-11-28T23:41:00Z",
+        "before it was tried again: FAILED at 2026-11-28T23:11:00Z; finetune: no room",
+        "finetune 1: exit code 1, 42 s, pod finetune-pod, node gpu-7, image aaaaaaaaaaaa: no room",
+        "finetune 2: exit code 0, 42 s",
+        "trunk from the cache: run earlier made it",
+        "ran 2026-11-28T22:10:00Z for 42 s, pod pretrain-pod, node gpu-7, image aaaaaaaaaaaa, in run earlier",
+        "ran 2026-11-28T23:30:00Z for 42 s, pod evaluate-pod",
+    ):
+        assert said in tree
+    value = json.loads(run("trace", "digits@1", "--json", *at))["run"]
+    assert (value["id"], value["start"]["reason"], value["at_work"]) == (RUN, reason, False)
+    assert [end["state"] for end in value["ends"]] == ["FAILED", "SUCCEEDED"]
+    assert [(one["step"], one["number"], one["code"]) for one in value["attempts"]] == [
+        ("finetune", 1, 1), ("finetune", 2, 0), ("evaluate", 1, 0), ("publish", 1, 0),
+    ]  # fmt: skip
+    assert value["cached"]["trunk"]["run"] == "earlier" and "model" not in value["cached"]
+
+
+def test_a_note_of_a_run_that_somebody_changed_hides_nothing_else(store: Store, shop: Workshop) -> None:
+    clustered(store, shop)
+    store.put_if_absent(f"runs/{RUN}.json", b'{"run": 1}')
+    store.put_if_absent(f"runs/steps/{RUN}/evaluate.9.json", b"[]")
+    with open_index(store) as index:
+        found = trace(index, "digits@1")
+    assert len(found.steps) == 4 and found.run is not None and not found.run.attempts
+    assert f"runs/{RUN}.json: not the start of a run" in found.run.state
+
+
+def test_a_record_of_an_image_with_changes_is_traced_as_verify_sees_it(store: Store, shop: Workshop) -> None:
+    """K29: such images named their code `<commit>-dirty`; the index left their records out."""
+    shop.code = [{"name": "code", "digest": {"gitCommit": f"{COMMITS['first']}-dirty"}}]
+    shop.all_of(store, "digits", 1, shop.raw("one", a="common"))
+    with open_index(store) as index:
+        found = trace(index, "digits@1")
+        assert index.records_of_commit(COMMITS["first"]) and not index.problems()
+    assert len(found.steps) == 4 and not found.missing
+    assert {(step.commit, step.dirty) for step in found.steps} == {(COMMITS["first"], UNKNOWN_CHANGES)}
+    assert f"commit {COMMITS['first'][:12]} with changes unknown" in run(
+        "trace", "digits", "--store", store.url
+    )
+    assert not [finding for finding in verify(store).findings if finding.place.startswith("records/")]
+
+
+def test_a_record_that_the_index_left_out_is_not_said_to_be_missing_from_the_store(
+    store: Store, shop: Workshop
+) -> None:
+    shop.code = [{"name": "code", "digest": {"gitCommit": "main"}}]
+    shop.all_of(store, "digits", 1, shop.raw("one", a="common"))
+    with open_index(store) as index:
+        found = trace(index, "digits@1")
+    assert set(found.left_out) == set(found.missing) and len(found.missing) == 4
+    said = run("trace", "digits@1", "--store", store.url)
+    assert "in the store, and left out of the index: a commit that is not hexadecimal" in said
+
+
+def test_an_index_is_made_without_reading_what_steps_said(store: Store, shop: Workshop) -> None:
+    clustered(store, shop)
+
+    class Counted(type(store)):  # type: ignore[misc]
+        def get(self, key: str) -> Any:
+            assert not key.startswith("runs/")
+            return super().get(key)
+
+    store.__class__ = Counted
+    with open_index(store, rebuild=True) as index:
+        assert index.release("digits", 1) is not None
 
 
 def test_a_model_is_named_in_many_ways(store: Store, shop: Workshop) -> None:

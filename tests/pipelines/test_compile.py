@@ -314,6 +314,13 @@ def test_a_placeholder_that_would_stay_is_found(version: dict[str, Any], field: 
     assert text in found
 
 
+def test_compiling_refuses_what_would_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = compiling.component_params(TASK) | {"publish_params": '{"publish": "{{$.pipeline_job_uuid}}"}'}
+    monkeypatch.setattr(compiling, "component_params", lambda *given: written)
+    with pytest.raises(InputError, match=r"publish_params.defaultValue.*pipeline_job_uuid"):
+        compiled(TASK)
+
+
 def test_a_macro_of_recurring_runs_is_found_in_what_a_run_is_given() -> None:
     """K2: in this back end's runs it stays as it is."""
     given = {"reason": '{"slot": "[[ScheduledTime.20060102T150405Z]]"}', "matrix": "[[1, 2], [3, 4]]"}
@@ -514,6 +521,7 @@ def test_one_profile_is_for_the_stages_that_train_and_one_step_can_be_named() ->
     assert profiles.parse_choices(["gpu-a100", "pretrain=gpu-h100x8", "validate=cpu"]) == {
         "pretrain": "gpu-h100x8", "finetune": "gpu-a100", "evaluate": "gpu-a100", "validate": "cpu",
     }  # fmt: skip
+    assert profiles.parse_choices(["all=dev", "evaluate=cpu"]) == dict.fromkeys(STEPS, "dev") | {"evaluate": "cpu"}
     with pytest.raises(InputError, match="no such step 'tune'"):
         profiles.parse_choices(["tune=cpu"])
 
@@ -524,6 +532,7 @@ def test_one_profile_is_for_the_stages_that_train_and_one_step_can_be_named() ->
         ("resource: null", "resource goes with accelerators"),
         ("shm_gib: 26", "must be less"),
         ("nodes: 2", "pod.accelerators * pod.nodes is 2"),
+        ("requests: {cpu: 9, memory_gib: 1}", "requests are more than cpu and memory_gib"),
         ("acelerators: 1", "did you mean 'accelerators'?"),
         ("retries: {limit: 8}", "the wait before start 9 is 7680 s, more than max_seconds, 3600"),
     ],

@@ -19,7 +19,8 @@ import pytest
 
 from graftline.digests import digest_path
 from graftline.environment import ROOT
-from graftline.pipelines.data import WORK_TREE, _with_token, data_digest, origin
+from graftline.errors import InputError
+from graftline.pipelines.data import WORK_TREE, _with_token, data_digest, data_revision, origin
 from graftline.runs import Start, open_runs
 from graftline.store import open_store
 
@@ -256,6 +257,23 @@ def test_a_token_is_for_one_place_over_https(
 )
 def test_a_repository_that_is_not_reached_over_https_trusts_no_place_with_the_token(repository: str) -> None:
     assert origin(repository) == ""
+
+
+def test_a_commit_that_leaves_the_data_alone_is_no_other_revision_of_it(repo: Path) -> None:
+    """K19: else every commit would be another run's cache."""
+    changed = git(repo, "rev-parse", "HEAD")
+    (repo / "README.md").write_text("read me\n")
+    (repo / "data/toy/params.yaml").write_text("task: toy\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "text")
+    assert data_revision("toy", repo) == changed
+    with (repo / "data/toy/expectations.yaml").open("a") as contract:
+        contract.write("# stricter\n")
+    git(repo, "commit", "-qam", "contract")
+    assert data_revision("toy", repo) == git(repo, "rev-parse", "HEAD")
+    assert data_revision("other", repo) == git(repo, "rev-list", "--max-parents=0", "HEAD"), "DVC's remotes"
+    with pytest.raises(InputError, match="no git repository"):
+        data_revision("toy", repo.parent)
 
 
 def claim(tmp_path: Path, run: str, reason: str = "{}") -> subprocess.CompletedProcess[str]:

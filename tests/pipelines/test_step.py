@@ -217,6 +217,34 @@ def test_a_program_that_was_killed_says_so(bench: Bench) -> None:
     assert "memory_gib" in word.line
 
 
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("sys.exit(1)", "pretrain: ended with exit code 1"),
+        ("os.kill(os.getpid(), signal.SIGABRT)", "pretrain: ended by SIGABRT"),
+        ('sys.stderr.write("trainjob toy: failed\\nany more")\nsys.exit(1)', "trainjob toy: failed"),
+        ('sys.stderr.write("10%\\r20%\\r\\n  \\n")\nsys.exit(1)', "20%"),
+    ],
+)
+def test_there_is_always_a_line(bench: Bench, body: str, line: str) -> None:
+    assert bench.run(body)[0] == 1
+    assert bench.words()[0].line == line
+
+
+def test_what_a_try_leaves_behind_is_ended_before_the_next(bench: Bench) -> None:
+    """A worker that goes on would hold the accelerator's memory."""
+    body = f"""
+import subprocess
+if number == 1:
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    (home / "worker").write_text(str(worker.pid))
+    os._exit(1)
+place = Path("/proc", (home / "worker").read_text() if number > 1 else "none", "cmdline")
+assert not place.exists() or "sleep" not in place.read_text()
+{MAKES}"""
+    assert bench.run(body, ONCE)[0] == 0
+
+
 @pytest.mark.parametrize("body", ["pass", 'Path(given["--out-trunk"]).mkdir()', MAKES.partition("told =")[0]])
 def test_a_step_that_says_done_without_its_output_has_failed(bench: Bench, body: str) -> None:
     code, said = bench.run(body)
@@ -262,7 +290,7 @@ def test_sigterm_is_passed_on_and_the_word_follows_the_deed(bench: Bench, reader
     process.send_signal(signal.SIGTERM)
     if reader:
         _, said = process.communicate(timeout=60)
-        assert "a checkpoint follows" in said
+        assert said == "pretrain: SIGTERM; a checkpoint follows this step\n"
         assert process.returncode == 75
     else:
         wait_for(bench.home / f"store/runs/steps/{RUN}/pretrain.1.json")
@@ -382,3 +410,15 @@ def test_a_stage_with_a_job_of_its_own_is_launched() -> None:
     assert started[1:] == [
         "-m", "graftline.pipelines.trainjob", "--image", "i", "evaluate", "--params", "{}", "--store", "s3://bucket/a",
     ]  # fmt: skip
+
+
+def test_several_processes_end_with_the_code_of_the_one_that_failed_first(bench: Bench) -> None:
+    """torchrun's own command ends with 1 whatever happened, and a refusal would be tried again."""
+    started = command("pretrain", read_executor_input(json.dumps(bench.given())), Plan(processes=2))
+    assert started[3] == "graftline.components.pretrain"
+    (bench.home / "toy.py").write_text(
+        "import os, sys, time\nos.environ['RANK'] == '1' or sys.exit(3)\ntime.sleep(60)\n"
+    )
+    environment = {"PET_STANDALONE": "1", "PET_NPROC_PER_NODE": "2", "PYTHONPATH": str(bench.home)}
+    done = subprocess.run([*started[:3], "toy"], env=bench.environment | environment, capture_output=True)
+    assert done.returncode == 3, done.stderr

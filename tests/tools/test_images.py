@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from graftline.pipelines.images import load_images
 
 sys.path.insert(0, str(ROOT / "tools"))
 
+import images
 from sbom import sbom
 
 NAMED = re.compile(r"graftline[-/](?:data|train)[:@][\w:.-]+")
@@ -87,3 +89,44 @@ def test_the_bill_of_materials_lists_every_package_of_the_lock(target: str) -> N
     }
     (image,) = (entry for entry in bill["dependencies"] if entry["ref"] == target)
     assert len(image["dependsOn"]) == len(pins(lock))
+
+
+def test_images_of_code_that_no_commit_has_are_not_pushed_unless_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """K29"""
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("GRAFTLINE_COMMIT", raising=False)
+    checkout = tmp_path / "checkout"
+    (checkout / "src").mkdir(parents=True)
+    (checkout / "src/a.py").write_text("")
+    monkeypatch.setattr("graftline.environment.ROOT", checkout)
+    identity = ["-c", "user.name=ada", "-c", "user.email=ada@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", checkout, *command], check=True)
+
+    def told(*options: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            images.main(["--base", "none", *options])
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    (checkout / "run.log").write_text("an untracked file that is no code")
+    assert "--base none: docker has no such image" in told("--push", "registry.example.org/ml")
+    (checkout / "src/a.py").write_text("changed")
+    assert "--push: code, parameters or locks that no commit has" in told("--push", "registry.example.org/ml")
+    for options in ((), ("--push", "registry.example.org/ml", "--with-changes")):
+        assert "--base none: docker has no such image" in told(*options)
+
+
+def test_an_image_is_built_without_the_packages_of_the_other() -> None:
+    """K32: the classic builder builds every stage above its target, whether the target needs it or not."""
+    text = (ROOT / "components/Dockerfile").read_text()
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE)
+    bodies = dict(zip(stages, re.split(r"^FROM .*$", text, flags=re.MULTILINE)[1:], strict=True))
+    before = stages[: stages.index("data") + 1]
+    assert "data" in stages and not [stage for stage in before if "TRAIN_LOCK" in bodies[stage]]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from graftline.canonical import canonical_json
 from graftline.digests import ENVELOPE, RECORD, FileDigest, digest_files, sha256_bytes
 from graftline.records import Dependency, Draft, read_record, write_record
 from graftline.releases.catalogue import champion, resolve
@@ -17,6 +16,7 @@ from graftline.releases.evidence import Evidence, keep
 from graftline.releases.promotion import rollback
 from graftline.releases.publishing import Draft as ReleaseDraft
 from graftline.releases.publishing import Publication, publish
+from graftline.runs import Attempt, End, Source, Start, add_attempt, conclude
 from graftline.signing.keys import load_keyring
 from graftline.store import Store, open_store
 
@@ -202,13 +202,17 @@ def make_store(home: Path, mark: str = "", *, digits: int = 8, glosses: int = 4)
         maker.release("glosses", version, {"accuracy": 0.8 + 0.01 * version, "ece": 0.05})
     store = open_store(str(home / "store"))
     rollback(store, "digits", digits - 1)
-    run = {
-        "task": f"digits{mark}",
-        "state": f"succeeded{mark}",
-        "revision": f"main{mark}",
-        "reason": {f"by{mark}": mark},
-    }
-    store.put_if_absent("runs/a-run.json", canonical_json(run) + b"\n")
+    start = Start(
+        "a-run", "b" * 64, f"digits{mark}", f"retrain{mark}", f"main{mark}", "", {f"by{mark}": mark}
+    )
+    moments = ("2026-11-28T23:10:00Z", "2026-11-28T23:10:21Z")
+    given = {f"model{mark}": Source("c" * 64, f"earlier{mark}")}
+    for number, (code, line) in enumerate(((75, f"pre-empted{mark}"), (0, ""))):
+        attempt = Attempt(
+            "a-run", "evaluate", code, line, *moments, pod=f"pod-{number}{mark}", node=f"n{mark}"
+        )
+        add_attempt(store, replace(attempt, image=f"sha256:{'e' * 64}{mark}", inputs=given))
+    conclude(store, End(start, "SUCCEEDED", line=f"in time{mark}", ended=moments[1]))
     write_report(store, home / "runs" / "digits", mark)
     return home / "store"
 

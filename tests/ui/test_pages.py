@@ -107,7 +107,11 @@ def test_a_release_shows_metrics_card_report_and_how_it_was_made(plain: Shown) -
     ]
     for step in ("validate", "pretrain", "finetune", "evaluate"):
         assert step in found.text
-    assert "main" in found.text and "succeeded" in found.text, "the run"
+    assert "a-run : SUCCEEDED at 2026-11-28T23:10:21Z" in found.text and "commit main" in found.text, (
+        "the run"
+    )
+    assert "evaluate 1 2026-11-28 23:10 21 75 pre-empted pod-0 n" in found.text, "its steps"
+    assert "model came from the cache: run earlier made it" in found.text
     assert not [tag for tag, _ in found.tags if tag == "iframe"]
 
 

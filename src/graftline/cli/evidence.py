@@ -54,7 +54,7 @@ def evidence(
         points = {point["point"]: point["coverage"] for point in written.index["annex_iv"]}
         value = {
             "path": str(written.path), "sha256": written.sha256, "verifier": written.verifier, "key": written.key,
-            "ledger": written.index["ledger"], "annex_iv": points,
+            "key_known": written.is_known, "ledger": written.index["ledger"], "annex_iv": points,
         }  # fmt: skip
         print(json.dumps(value, indent=2))
     else:
@@ -73,9 +73,10 @@ def _tell(written: Written) -> None:
     from graftline.cli.shown import cell, terminal
 
     counted = Counter(point["coverage"] for point in written.index["annex_iv"])
+    stranger = "" if written.is_known else ", which the ledger does not know"
     rows = {
         "file": written.path, "sha256": written.sha256, "verify.py, sha256": written.verifier,
-        "the ledger's first key": written.index["ledger"]["first_key"], "signed by key": written.key,
+        "the ledger's first key": written.index["ledger"]["first_key"], "signed by key": written.key + stranger,
         "Annex IV": ", ".join(f"{count} points {name}" for name, count in counted.items()),
     }  # fmt: skip
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -232,7 +232,10 @@ def _summary(outputs: Path, stages: list[StageRun], total: float, page: Path) ->
         console.print("release   none: the gate refused")
     else:
         receipt = read_json(outputs / "release/release.json")
-        note = "" if receipt["promoted"] else f", not promoted to {receipt['alias']}"
+        note = (
+            " (the same)" if receipt.get("equal") else ""
+        )  # an earlier version's receipt says nothing of it
+        note += "" if receipt["promoted"] else f", not promoted to {receipt['alias']}"
         console.print(f"release   [bold]{receipt['task']}@{receipt['version']}[/]{note}")
     console.print(f"report    {_shown(page)}", soft_wrap=True)
 

@@ -20,7 +20,7 @@ def submit(
         list[str] | None,
         typer.Option(
             "--profile", metavar="[STEP=]NAME",
-            help="a pool of pipelines/profiles.yaml for the stages that train, or for one step; repeatable",
+            help="a pool of pipelines/profiles.yaml for the stages that train, one step, or `all`; repeatable",
         ),
     ] = None,
     assignments: Annotated[

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from graftline.index import IndexedRecord, Input
+    from graftline.lineage.run import Run
     from graftline.lineage.trace import Trace
+    from graftline.runs import Attempt
 
 _FIGURES = 6
 """Metrics that the tree shows of a step; `--json` has all."""
@@ -59,6 +61,7 @@ def as_dict(found: Trace) -> dict[str, Any]:
             "execution": value["executions"].get(step["sha256"], {}),
         }
     del value["keyids"], value["executions"]
+    value["run"] = found.run.as_dict() if found.run else None
     return value | {"commits": list(found.commits)}
 
 
@@ -68,12 +71,16 @@ def _tree(found: Trace, parameters: bool) -> Tree:
     tree = Tree(_heading(found), guide_style="dim")
     for line in _triggers(found):
         tree.add(line)
+    if found.run is not None:
+        _add_run(tree, found.run)
     for record in found.steps:
         _add_step(tree, found, record, parameters)
     if found.missing:
-        branch = tree.add(_line("missing from the store", "bold red"))
+        branch = tree.add(_line("missing", "bold red"))
         for missing in found.missing:
-            branch.add(_line(f"record {missing}"))
+            why = found.left_out.get(missing)
+            where = f"in the store, and left out of the index: {why}" if why else "not in the store"
+            branch.add(_line(f"record {missing}: {where}"))
     return tree
 
 
@@ -88,17 +95,34 @@ def _heading(found: Trace) -> Any:
 
 
 def _triggers(found: Trace) -> list[Any]:
-    """Return who and what: the ledger's entries and the run."""
+    """Return the ledger's entries about it."""
     lines = []
     for entry in found.history:
         what = entry.event + (f" {entry.alias}" if entry.alias else "")
         lines.append(_line(f"{what} by {entry.actor} at {entry.at} (ledger entry {entry.sequence})"))
-    if found.run is not None:
-        reason = ", ".join(f"{name} {value}" for name, value in found.run.reason.items())
-        lines.append(_line(f"run {found.run.key}: {found.run.state}; {reason or 'no reason given'}"))
-    elif found.release is not None and found.release.run:
-        lines.append(_line(f"run {found.release.run}: the store has no record of its end"))
     return lines
+
+
+def _add_run(tree: Tree, run: Run) -> None:
+    from graftline.lineage.run import account, told
+
+    branch = tree.add(_line(f"run {run.id}: {run.state}", "bold"))
+    if run.start is not None:
+        start = run.start
+        facts = {"commit": start.revision[:12], "pipeline": start.version, "key": start.key[:12]}
+        known = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+        branch.add(_line(f"started by {run.reason or 'somebody who gave no reason'}; {known}"))
+    for end in run.earlier:
+        branch.add(_line(f"before it was tried again: {told(end)}"))
+    for attempt in run.attempts:
+        said = f": {attempt.line}" if attempt.line else ""
+        branch.add(
+            _line(f"{attempt.step} {attempt.number}: exit code {attempt.code}, {account(attempt)}{said}")
+        )
+    for name, source in run.cached.items():
+        branch.add(_line(f"{name} from the cache: run {source.run} made it, record {source.record[:12]}"))
+    if run.trouble and run.ends:
+        branch.add(_line(run.trouble, "bold red"))
 
 
 def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool) -> None:
@@ -109,6 +133,8 @@ def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool)
     step.add(_line(_code(record)))
     if execution := found.executions.get(record.sha256):
         step.add(_line(_execution(execution)))
+    elif found.run is not None and (made := found.run.makers.get(record.sha256)):
+        step.add(_line(_made(made, found.run)))
     if record.environment:
         step.add(_line(", ".join(f"{name} {value}" for name, value in record.environment.items())))
     for given in record.inputs:
@@ -146,6 +172,14 @@ def _code(record: IndexedRecord) -> str:
     dirty = f" with changes {record.dirty[:12]}" if record.dirty else ""
     image = f", image {record.image[:12]}" if record.image else ""
     return commit + dirty + image + (f", lock {record.lock[:12]}" if record.lock else "")
+
+
+def _made(attempt: Attempt, run: Run) -> str:
+    """Return when and where the step ran on a cluster."""
+    from graftline.lineage.run import account
+
+    other = "" if attempt.run == run.id else f", in run {attempt.run}"
+    return f"ran {attempt.started} for {account(attempt)}{other}"
 
 
 def _execution(execution: dict[str, Any]) -> str:

@@ -10,9 +10,7 @@ from typing import Any
 
 import orjson
 
-from graftline.errors import InputError
-from graftline.index.rows import IndexedRun
-from graftline.records import PREDICATE, STATEMENT
+from graftline.records import PREDICATE, STATEMENT, UNKNOWN_CHANGES, code_of
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -71,9 +69,7 @@ def _dependencies(descriptors: Any) -> tuple[_Code, list[ParsedInput]]:
     for descriptor in descriptors:
         name, digest = descriptor["name"], descriptor["digest"]
         if name == "code":
-            commit = digest["gitCommit"]
-            if "annotations" in descriptor:
-                dirty = descriptor["annotations"].get("dirty")
+            commit, dirty = code_of(descriptor)
         elif name == "requirements.lock":
             lock = digest["sha256"]
         elif name == "image":
@@ -118,7 +114,7 @@ def check_setting(setting: Setting) -> None:
     commit, dirty, lock, image, _ = setting
     if commit is not None and (type(commit) is not str or _COMMIT.fullmatch(commit) is None):
         raise RefusedError("a commit that is not hexadecimal")
-    for digest in (dirty, lock, image):
+    for digest in (None if dirty == UNKNOWN_CHANGES else dirty, lock, image):
         if digest is not None:
             check_sha256(digest)
 
@@ -176,21 +172,8 @@ def parse_entry(data: bytes, sequence: int) -> ParsedEntry:
         raise RefusedError(f"not a ledger entry ({type(error).__name__}: {str(error)[:80]})") from None
 
 
-def parse_run(data: bytes, key: str) -> IndexedRun:
-    """Return what the record of a run's end says. Raises InputError."""
-    try:
-        value = _json(data)
-        reason = value.get("reason")
-        return IndexedRun(
-            key, check_text(value["task"]), check_text(value["state"]), check_text(value["revision"]),
-            dict(reason) if type(reason) is dict else {},
-        )  # fmt: skip
-    except (RefusedError, KeyError) as error:
-        raise InputError(f"runs/{key}.json", f"not the record of a run ({error})") from None
-
-
-def run_key(publication: str) -> str | None:
-    """Return the key of the run that a publication id was made from (releases.publishing.open_publication)."""
+def run_id(publication: str) -> str | None:
+    """Return the id of the run that a publication id was made from (releases.publishing.open_publication)."""
     match = _RUN.fullmatch(publication)
     return match["run"] if match else None
 

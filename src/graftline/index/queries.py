@@ -14,7 +14,6 @@ from graftline.index.rows import (
     FileHolder,
     IndexedRecord,
     IndexedRelease,
-    IndexedRun,
     Match,
     Problem,
     Reached,
@@ -22,7 +21,7 @@ from graftline.index.rows import (
 from graftline.index.selecting import records_by_id, releases_by_id
 from graftline.locks import package_name
 from graftline.releases.layout import parse_reference
-from graftline.store import MissingError, Store
+from graftline.store import Store
 
 _HISTORY = """
 SELECT l.sequence, e.text, t.text, l.version, a.text, l.at, w.text, k.text
@@ -236,15 +235,6 @@ class Index:
         query = """SELECT DISTINCT lock FROM settings
             WHERE lock IS NOT NULL AND lock NOT IN (SELECT lock FROM packages) ORDER BY 1"""
         return [lock for (lock,) in self._all(query)]
-
-    def run(self, key: str) -> IndexedRun | None:
-        """Return how the run ended and why it was started; read from the store, where it is written last of all."""
-        from graftline.index.parsing import parse_run
-
-        try:
-            return parse_run(self.store.get(f"runs/{key}.json").data, key)
-        except (MissingError, InputError):
-            return None
 
     def keyids(self, record: str) -> tuple[str, ...]:
         """Return the keys under which the store holds a signature of the record. None of them was verified."""

@@ -41,7 +41,7 @@ class IndexedRecord:
     """The sha256 of the output's content."""
     commit: str | None
     dirty: str | None
-    """The sha256 of the difference from the commit, if there was one."""
+    """The sha256 of the difference from the commit, if there was one; UNKNOWN_CHANGES where the record lacks it."""
     lock: str | None
     image: str | None
     parameters: dict[str, Any]
@@ -75,7 +75,7 @@ class IndexedRelease:
     """Those that point at it by the ledger, sorted."""
     publication: str
     run: str | None
-    """The key of the run that published it, by its publication id; None for a publication outside a run."""
+    """The id of the run that published it, by its publication id; None for a publication outside a run."""
 
     @property
     def reference(self) -> str:
@@ -95,18 +95,6 @@ class AliasChange:
     actor: str
     key: str | None
     """Id of the key that signed the entry, if one did. Not verified."""
-
-
-@dataclass(frozen=True)
-class IndexedRun:
-    """How a run on a cluster ended and why it was started (`runs/<key>.json`)."""
-
-    key: str
-    task: str
-    state: str
-    revision: str
-    """The commit that it ran, as git names it."""
-    reason: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 3
+VERSION = 4
 """Of this form; a database of another one is made again."""
 
 TABLES = """

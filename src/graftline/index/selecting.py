@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from graftline.digests import FileDigest
-from graftline.index.parsing import Listing, ParsedRecord, run_key
+from graftline.index.parsing import Listing, ParsedRecord, run_id
 from graftline.index.rows import IndexedRecord, IndexedRelease, Input
 
 Query = Callable[[str, Sequence[Any]], list[Any]]
@@ -102,7 +102,7 @@ def releases_by_id(query: Query, ids: Iterable[int]) -> dict[int, IndexedRelease
     return {
         number: IndexedRelease(
             task, version, manifest.hex(), content.hex(), created, orjson.loads(metrics), parts.get(number, {}),
-            tuple(aliases.get(number, ())), publication, run_key(publication),
+            tuple(aliases.get(number, ())), publication, run_id(publication),
         )
         for number, task, version, manifest, content, created, metrics, publication in query(_RELEASES, (wanted,))
     }  # fmt: skip

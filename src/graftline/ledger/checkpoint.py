@@ -89,9 +89,14 @@ def make_checkpoint(ledger: Ledger, signer: Signer | None = None) -> Checkpoint:
     """
     from graftline.signing.keys import load_keyring
 
-    head = head_of(ledger)
     signer = signer or load_keyring().signer()
     ledger.check_signer(signer.keyid)
+    return sign_head(ledger, signer)
+
+
+def sign_head(ledger: Ledger, signer: Signer) -> Checkpoint:
+    """Return the head of the ledger, signed by whoever saw it. Raises InputError if the ledger has no entry."""
+    head = head_of(ledger)
     key_hash = bytes.fromhex(signer.keyid)[:HASH_BYTES]
     return replace(head, key_hash=key_hash, signature=signer.sign(head.text.encode()))
 

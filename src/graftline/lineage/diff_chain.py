@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
+from graftline.records import code_of
 from graftline.releases.catalogue import resolve
 from graftline.releases.layout import RECORDS, read_manifest, release_key
 from graftline.store import MissingError
@@ -137,12 +138,12 @@ def step_of(statement: dict[str, Any], where: str) -> Step:
         subject = statement["subject"][0]
         by_name = {str(d["name"]): d for d in definition["resolvedDependencies"]}
         facts = {b["name"]: b["annotations"] for b in statement["predicate"]["runDetails"]["byproducts"]}
-        code = by_name.get(CODE, {})
+        commit, dirty = code_of(by_name[CODE]) if CODE in by_name else (None, None)
         return Step(
             name=str(subject["name"]), content=str(subject["digest"]["sha256"]),
             parameters=_flat(definition["externalParameters"]["parameters"]),
             inputs={n: _given(d) for n, d in by_name.items() if n not in (CODE, LOCK, IMAGE)},
-            commit=code.get("digest", {}).get("gitCommit"), dirty=code.get("annotations", {}).get("dirty"),
+            commit=commit, dirty=dirty,
             lock=by_name.get(LOCK, {}).get("digest", {}).get("sha256"),
             image=by_name.get(IMAGE, {}).get("digest", {}).get("sha256"),
             environment=_flat(facts.get("environment", {})), files=_files(facts.get("files", {})),

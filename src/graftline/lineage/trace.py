@@ -9,10 +9,11 @@ from typing import Any
 
 from graftline.digests import RECORD, sha256_bytes
 from graftline.errors import InputError
-from graftline.index import AliasChange, Index, IndexedRecord, IndexedRelease, IndexedRun, Match
+from graftline.index import AliasChange, Index, IndexedRecord, IndexedRelease, Match
 from graftline.index.reaching import in_order
 from graftline.index.selecting import as_indexed
 from graftline.index.sources import read_file
+from graftline.lineage.run import Run, read_run
 from graftline.records import COMPARED
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
@@ -29,14 +30,16 @@ class Trace:
     release: IndexedRelease | None
     history: tuple[AliasChange, ...]
     """The ledger's entries about the release."""
-    run: IndexedRun | None
-    """The run that published it, where a cluster's did and has ended."""
+    run: Run | None
+    """The run that published it; None for a publication outside a run."""
     asked: tuple[str, ...]
     """The records asked for; of a release, its parts."""
     steps: tuple[IndexedRecord, ...]
     """Each comes after what it was made from."""
     missing: tuple[str, ...]
-    """Records that a step names and that neither the store nor a folder has."""
+    """Records that a step names and that neither the store nor a folder has, or that the index had to leave out."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why the index left a record out that the store has, by record."""
     compared: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Releases that a step was compared with, by content."""
     keyids: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -67,7 +70,7 @@ def trace(index: Index, model: str) -> Trace:
 def _of_release(index: Index, subject: str, release: IndexedRelease) -> Trace:
     steps = index.ancestors(release.records.values())
     named = tuple(release.records.values())
-    run = index.run(release.run) if release.run else None
+    run = read_run(index.store, release.run) if release.run else None
     history = tuple(index.history(release.task, version=release.version))
     return _completed(index, subject, steps, named, release=release, history=history, run=run)
 
@@ -127,14 +130,16 @@ def _local(folder: Path) -> IndexedRecord | None:
 
 def _completed(
     index: Index, subject: str, steps: list[IndexedRecord], asked: tuple[str, ...],
-    *, release: IndexedRelease | None = None, history: tuple[AliasChange, ...] = (), run: IndexedRun | None = None,
+    *, release: IndexedRelease | None = None, history: tuple[AliasChange, ...] = (), run: Run | None = None,
 ) -> Trace:  # fmt: skip
     known = {record.sha256 for record in steps}
     inputs = [i for record in steps for i in record.inputs]
     champions = dict.fromkeys(i.sha256 for i in inputs if i.name == COMPARED)
+    missing = tuple(sorted({*asked, *(i.record for i in inputs if i.record)} - known))
+    problems = {problem.key: problem.reason for problem in index.problems()} if missing else {}
     return Trace(
-        subject, release, history, run, asked, tuple(steps),
-        missing=tuple(sorted({*asked, *(i.record for i in inputs if i.record)} - known)),
+        subject, release, history, run, asked, tuple(steps), missing=missing,
+        left_out={r: problems[key] for r in missing if (key := f"records/{r}.json") in problems},
         compared={c: tuple(r.reference for r in index.releases_with_content(c)) for c in champions},
         keyids={record.sha256: index.keyids(record.sha256) for record in steps},
         executions={r.sha256: _execution(r) for r in steps if r.folder},

@@ -47,11 +47,13 @@ def promote(
 
     `champion` moves only if it is the release that the new one was compared with (by version and content),
     or is nowhere and there was none to compare with: nothing is put over a release that it was not measured
-    against. Another alias moves unless it points at a later version.
+    against. Another alias moves unless it points at a later version. One that points there already stays.
     """
 
     def decide(ledger: Ledger) -> Fact | None:
         current = ledger.current(fact.task, str(fact.alias))
+        if current is not None and current.version == fact.version and not ledger.find(fact.id):
+            return None
         if fact.alias == CHAMPION:
             may = _named(store, current) == _version_and_digest(compared_with)
         else:

@@ -1,6 +1,8 @@
 """Make a release: claim a version, upload, sign, put the manifest last, enter it in the ledger, promote it.
 
-A publisher that is killed anywhere and run again continues under its publication id and releases once.
+A publisher that is killed anywhere and run again continues under its publication id and releases once. What was
+released before is not released again: the ledger's entry of a release says what it is, apart from the champion that it
+was compared with, and a draft of the same gets no version of its own (docs/decisions/equal-release.md).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from graftline.releases.layout import (
     VERSION_KEY,
     check_alias,
     check_task,
+    manifest_files,
     read_manifest,
     read_object,
     release_key,
@@ -59,6 +62,9 @@ class Draft:
     """The signature envelope of each record by the record's name."""
     locks: Mapping[str, bytes] = field(default_factory=dict)
     """Each lock file that a record names, by its sha256."""
+    identity: str = ""
+    """sha256 over all that the release is but for the comparison with the champion: two of one identity are equal.
+    Empty: it is equal to none."""
 
     @cached_property
     def listing(self) -> list[FileDigest]:
@@ -103,6 +109,8 @@ class Receipt:
     """Where the alias points now; None if nowhere."""
     previous_champion: Release | None
     """Where the alias pointed before this release was promoted, or points still; None if nowhere."""
+    equal: bool = False
+    """Whether it was there already: the publication made no version of its own."""
 
 
 def open_publication(work: Path, draft: Draft) -> Publication:
@@ -126,7 +134,8 @@ def open_publication(work: Path, draft: Draft) -> Publication:
 
 def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
     """Release `draft` as a new version, enter it in the ledger, and promote it if the champion is still the
-    release that it was compared with. If not, it is released all the same.
+    release that it was compared with. If not, it is released all the same. A release that is equal to it stands for
+    it: no version is made, and that one is promoted by the same rule.
 
     Doing it again with the same publication changes nothing and returns the same release.
 
@@ -143,17 +152,25 @@ def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
     ledger = open_ledger(store, keyring)
     check_revoked(signed, ledger)  # all before a version is taken
     before = pointed_at(store, draft.task, draft.alias, ledger)
-    version = _claim(store, draft, publication)
-    manifest = _upload(store, draft, publication, version, before, keyring, ledger)
-    ledger.append(
-        lambda _: Fact("release", draft.task, version, manifest, f"{publication.id}:release:{draft.task}")
-    )
+    version = _claimed(
+        store, draft, publication
+    )  # by a try that was killed: it is finished, whatever came since
+    equal = None if version else _equal(store, ledger, draft)
+    if equal is not None:
+        keep(store, draft.evidence, keyring)
+        version, manifest = equal.version, equal.digest
+    else:
+        version = version or _claim(store, draft, publication)
+        manifest = _upload(store, draft, publication, version, before, keyring, ledger)
+        identity = f"{publication.id}:release:{draft.task}"
+        detail = {"identity": draft.identity} if draft.identity else {}
+        ledger.append(lambda _: Fact("release", draft.task, version, manifest, identity, detail=detail))
     identity = f"{publication.id}:promote:{draft.task}:{draft.alias}"
     fact = Fact("promote", draft.task, version, manifest, identity, draft.alias)
     previous = promote(store, ledger, fact, draft.compared_with)
     current = follow(store, ledger, draft.task, draft.alias)
     return Receipt(
-        release=read_release(store, draft.task, version, ledger), alias=draft.alias,
+        release=read_release(store, draft.task, version, ledger), alias=draft.alias, equal=equal is not None,
         promoted=current is not None and current.version == version,
         current=_release_of(store, ledger, current), previous_champion=_release_of(store, ledger, previous),
     )  # fmt: skip
@@ -163,25 +180,50 @@ def _release_of(store: Store, ledger: Ledger, entry: Entry | None) -> Release | 
     return None if entry is None else read_release(store, entry.task, entry.version, ledger)
 
 
-def _claim(store: Store, draft: Draft, publication: Publication) -> int:
-    """Return the version that belongs to the publication: the one it claimed before, or the next free one."""
-    payload = _payload(draft)
-    keys = store.list(f"releases/{draft.task}/")
-    claimed = sorted({int(match[2]) for key in keys if (match := VERSION_KEY.fullmatch(key))})
-    for version in [] if publication.fresh else reversed(claimed):
+def _equal(store: Store, ledger: Ledger, draft: Draft) -> Entry | None:
+    """Return the entry of the newest release of the draft's identity of which every file is there; None if none is."""
+    released = (e for e in reversed(ledger.entries) if (e.event, e.task) == ("release", draft.task))
+    same = (e for e in released if draft.identity and e.detail.get("identity") == draft.identity)
+    return next((entry for entry in same if _is_there(store, entry)), None)
+
+
+def _is_there(store: Store, entry: Entry) -> bool:
+    """Return whether a release was not erased, deleted or changed since; its files' bytes are not read."""
+    folder = release_key(entry.task, entry.version)
+    try:
+        manifest = read_manifest(store, entry.task, entry.version, expected=entry.digest)
+    except (MissingError, InputError):
+        return False
+    return {f"{folder}/{file.path}" for file in manifest_files(manifest)} <= set(store.list(f"{folder}/"))
+
+
+def _claimed(store: Store, draft: Draft, publication: Publication) -> int | None:
+    """Return the version that an earlier try of the publication claimed."""
+    for version in [] if publication.fresh else reversed(_versions(store, draft.task)):
         claim = read_object(store, f"{release_key(draft.task, version)}/{CLAIM}")
         if claim.get("publication") == publication.id:
-            if claim.get("payload") != payload:
+            if claim.get("payload") != _payload(draft):
                 raise InputError(
                     f"publication {publication.id}", f"it claimed {draft.task}@{version} for other content",
                     fix="give each publication its own id",
                 )  # fmt: skip
             return version
-    data = canonical_json({"publication": publication.id, "payload": payload})
-    version = claimed[-1] + 1 if claimed else 1
+    return None
+
+
+def _claim(store: Store, draft: Draft, publication: Publication) -> int:
+    """Return the next free version, claimed."""
+    data = canonical_json({"publication": publication.id, "payload": _payload(draft)})
+    version = max(_versions(store, draft.task), default=0) + 1
     while not store.put_if_absent(f"{release_key(draft.task, version)}/{CLAIM}", data):
         version += 1
     return version
+
+
+def _versions(store: Store, task: str) -> list[int]:
+    """Return the versions that were claimed, in order."""
+    keys = store.list(f"releases/{task}/")
+    return sorted({int(match[2]) for key in keys if (match := VERSION_KEY.fullmatch(key))})
 
 
 def _upload(

@@ -12,7 +12,7 @@ from graftline.canonical import read_json
 from graftline.durable import write_atomic
 from graftline.lift_names import lift_counts
 from graftline.plan import compare
-from graftline.records import Record, read_execution, read_record
+from graftline.records import Record, code_of, read_execution, read_record
 from graftline.report.lineage import lay_out
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def _code(record: Record) -> str:
     """Return the commit that made an output, and whether the work tree differed from it."""
     for dependency in record.dependencies:
         if dependency["name"] == "code":
-            changed = " with changes" if "dirty" in dependency.get("annotations", {}) else ""
-            return str(dependency["digest"].get("gitCommit", ""))[:12] + changed
+            commit, dirty = code_of(dependency)
+            return commit[:12] + (" with changes" if dirty else "")
     return ""
 
 

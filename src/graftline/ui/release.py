@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.digests import FileDigest
 from graftline.errors import GraftlineError
+from graftline.lineage.run import read_run
 from graftline.releases.layout import manifest_files
 from graftline.ui.addresses import diff_page, release_page, task_page
 from graftline.ui.card import Block, read_card
@@ -18,7 +19,7 @@ from graftline.ui.verdicts import of_release
 from graftline.ui.views import Ask, NoPageError, View
 
 if TYPE_CHECKING:
-    from graftline.index import IndexedRelease, IndexedRun
+    from graftline.index import IndexedRelease
 
 _LEAD = 5
 """Metrics at the head of the page."""
@@ -60,7 +61,7 @@ def release(ask: Ask, task: str, version: int) -> View:
         "pictures": pictures(content.files), "report": find_report(ask, found) is not None,
         "steps": steps, "check": of_release(ask, found, [step.sha256 for step in steps]),
         "events": ask.index.history(task, version=version)[::-1],
-        "run": _run(ask, found), "before": before,
+        "run": read_run(ask.store, found.run) if found.run else None, "before": before,
         "difference": diff_page(before.reference, found.reference) if before else None,
     }  # fmt: skip
     return View("release.html.j2", found.reference, "models", crumbs, values)
@@ -75,14 +76,6 @@ def metric_lines(found: IndexedRelease, before: IndexedRelease | None) -> list[M
         )
         for name in names
     ]
-
-
-def _run(ask: Ask, found: IndexedRelease) -> IndexedRun | None:
-    """Return how the run on a cluster that made the release ended; None if it was none, or left nothing readable."""
-    try:
-        return ask.index.run(found.run) if found.run else None
-    except GraftlineError:
-        return None
 
 
 def _content(ask: Ask, found: IndexedRelease) -> Content:

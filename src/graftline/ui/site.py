@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.errors import GraftlineError, InputError
+from graftline.lineage.run import seconds, told
 from graftline.releases.layout import manifest_files
 from graftline.ui import (
     addresses,
@@ -151,7 +152,7 @@ def _templates() -> Environment:
         environment.globals.update(
             {name: item for name, item in vars(module).items() if not name.startswith("_") and callable(item)}
         )
-    environment.globals |= {"spans": spans, "interval": models.interval}
+    environment.globals |= {"spans": spans, "interval": models.interval, "seconds": seconds, "told": told}
     return environment
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from graftline import runs
 from graftline.audit.verify.verifying import verify as verify_all
 from graftline.canonical import read_json
 from graftline.component import Component, Context, main
 from graftline.components.publish import COMPONENT
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes, sha256_file
 from graftline.environment import lock_bytes
+from graftline.index import open_index
 from graftline.ledger import Fact, Ledger, read_ledger
+from graftline.profiles import STEPS
 from graftline.records import Dependency, Draft, read_record, verify, write_record
 from graftline.releases.catalogue import champion, list_releases, resolve
 from graftline.releases.fetching import fetch
@@ -62,8 +67,13 @@ def make(
     return out
 
 
-def evaluate(folder: Path, decision: dict[str, Any], inputs: tuple[Path, ...] | None = None) -> None:
-    metrics = {"accuracy": 0.975, "ece": 0.01}
+def evaluate(
+    folder: Path,
+    decision: dict[str, Any],
+    inputs: tuple[Path, ...] | None = None,
+    more: dict[str, float] | None = None,
+) -> None:
+    metrics = {"accuracy": 0.975, "ece": 0.01} | (more or {})
     files = {
         "metrics.json": json.dumps(metrics).encode(),
         "decision.json": json.dumps(decision).encode(),
@@ -172,6 +182,7 @@ def test_a_passed_model_is_released_with_its_files_and_chain(outputs: Path) -> N
         "promoted": True,
         "manifest": sha256_file(folder / "manifest.json"),
         "previous_champion": None,
+        "equal": False,
     }
     assert verify(outputs / "release").metrics == {"version": 1, "promoted": 1}
 
@@ -275,8 +286,10 @@ def test_rows_that_were_struck_off_the_index_of_a_release_are_found_missing(outp
 
 def test_the_model_card_holds_facts_only_and_is_the_same_each_time(outputs: Path) -> None:
     assert run(outputs, licence="Apache-2.0", intended_use="Reads single digits.") == 0
+    one = resolve(open_store(str(outputs / "store")), "digits")
+    (outputs / "store").rename(outputs / "another")
     assert run(outputs, licence="Apache-2.0", intended_use="Reads single digits.") == 0
-    one, two = list_releases(open_store(str(outputs / "store")))
+    two = resolve(open_store(str(outputs / "store")), "digits")
     assert one.digest == two.digest
     card = Path(two.path, "README.md").read_text()
     for fact in (
@@ -443,6 +456,7 @@ def test_a_model_that_was_not_compared_with_the_champion_is_released_but_not_pro
 ) -> None:
     assert run(outputs) == 0
     assert capsys.readouterr().err == ""
+    remake(outputs, b"other weights")
     assert run(outputs) == 0
     warning = capsys.readouterr().err
     standing = resolve(open_store(str(outputs / "store")), "digits")
@@ -455,8 +469,154 @@ def test_a_model_that_was_not_compared_with_the_champion_is_released_but_not_pro
     assert standing.version == 1
     evaluate(outputs, PASSED | {"champion": {"version": 1, "digest": standing.digest}})
     assert run(outputs) == 0
-    assert capsys.readouterr().err == ""
-    assert resolve(open_store(str(outputs / "store")), "digits").version == 3
+    assert capsys.readouterr().err == "publish: equal to digits@2: no new version was made\n"
+    assert resolve(open_store(str(outputs / "store")), "digits").version == 2
+
+
+def remake(outputs: Path, weights: bytes) -> None:
+    """Make the model, and its evaluation, of other weights."""
+    inputs = (outputs / "dataset", outputs / "trunk")
+    files = {"model.safetensors": weights, "head.json": b"{}", "tokenizer.json": b"{}", "metrics.jsonl": b""}
+    make(outputs, "model", "finetune", files, inputs, parameters={"finetune": {"learning_rate": 0.001}})
+    evaluate(outputs, PASSED)
+
+
+def compared(outputs: Path, **metrics: float) -> dict[str, Any]:
+    """Evaluate against the champion of now, as a run does; return that release's version and digest."""
+    found = champion(open_store(str(outputs / "store")), "digits")
+    assert found is not None
+    against = {"version": found.version, "digest": found.digest}
+    evaluate(outputs, PASSED | {"champion": against}, more={"champion_accuracy": 0.9, **metrics})
+    return against
+
+
+def test_a_run_that_makes_the_same_again_makes_no_version_and_says_which_it_equals(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """K36: the second run of the same work is compared with what the first released, so its evaluation differs."""
+    assert run(outputs) == 0
+    against = compared(outputs)
+    assert run(outputs) == 0
+    assert capsys.readouterr().err == "publish: equal to digits@1: no new version was made\n"
+    store = open_store(str(outputs / "store"))
+    assert [release.version for release in list_releases(store)] == [1]
+    assert [entry.event for entry in read_ledger(store)] == ["key", "release", "promote"]
+    receipt = read_json(outputs / "release" / "release.json")
+    assert (receipt["version"], receipt["equal"], receipt["promoted"]) == (1, True, True)
+    assert (receipt["digest"], receipt["manifest"]) == (against["digest"], resolve(store, "digits").manifest)
+    check_kept(store, outputs / "evaluation")
+    assert verify_all(store).whole
+
+
+def run_on_cluster(outputs: Path, name: str) -> runs.Attempt:
+    """Run the step as a cluster's container does; return its word."""
+    inputs = {
+        of: {"artifacts": [{"uri": str(outputs / of), "metadata": {}}]}
+        for of in ("dataset", "trunk", "model", "evaluation")
+    }
+    given = {
+        "inputs": {
+            "parameterValues": {"params": '{"task": "digits"}', "store": str(outputs / "store")}, "artifacts": inputs,
+        },
+        "outputs": {
+            "artifacts": {"release": {"artifacts": [{"uri": str(outputs / "release")}]}},
+            "outputFile": str(outputs / "output.json"),
+        },
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "graftline.pipelines.step", "publish", "--executor-input", json.dumps(given)],
+        env=os.environ | {"GRAFTLINE_RUN": name}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (word,) = runs.attempts(open_store(str(outputs / "store")), name, "publish")
+    return word
+
+
+def test_a_cluster_run_that_makes_the_same_again_says_so_in_its_word_and_its_end(outputs: Path) -> None:
+    """K36, K28: the run's end names the release; the release's id of its run is that of the first."""
+    first = run_on_cluster(outputs, "5a6bdf78-0000-4000-8000-000000000000")
+    compared(outputs)
+    second = run_on_cluster(outputs, "11111111-0000-4000-8000-000000000000")
+    said = "publish: equal to digits@1: no new version was made"
+    assert (first.line, second.line) == ("", said)
+    assert runs.decide([second], "SUCCEEDED", STEPS) == ("SUCCEEDED", "publish", said)
+    with open_index(open_store(str(outputs / "store"))) as index:
+        (release,) = index.releases("digits")
+        assert release.run == first.run
+
+
+@pytest.mark.parametrize(
+    ("what", "parameters"),
+    [
+        ("accuracy", {}),
+        ("licence", {"licence": "MIT"}),
+        ("use", {"intended_use": "Reads letters."}),
+        ("weights", {}),
+    ],
+)
+def test_a_release_that_says_or_is_anything_else_is_a_version_of_its_own(
+    outputs: Path, what: str, parameters: dict[str, str]
+) -> None:
+    assert run(outputs) == 0
+    if what == "weights":
+        remake(outputs, b"other weights")
+    compared(outputs, **({"accuracy": 0.976} if what == "accuracy" else {}))
+    assert run(outputs, **parameters) == 0
+    assert resolve(open_store(str(outputs / "store")), "digits").version == 2
+
+
+def test_one_that_equals_an_earlier_release_moves_the_alias_back_to_it(outputs: Path) -> None:
+    """As after a revert: the version of then is the champion again, and the ledger says so."""
+    assert run(outputs) == 0
+    remake(outputs, b"other weights")
+    compared(outputs)
+    assert run(outputs) == 0
+    remake(outputs, b"weights")
+    compared(outputs)
+    assert run(outputs) == 0
+    store = open_store(str(outputs / "store"))
+    said = [(entry.event, entry.version) for entry in read_ledger(store)]
+    assert said == [
+        ("key", 0), ("release", 1), ("promote", 1), ("release", 2), ("promote", 2), ("promote", 1),
+    ]  # fmt: skip
+    receipt = read_json(outputs / "release" / "release.json")
+    assert (receipt["version"], receipt["equal"], receipt["previous_champion"]["version"]) == (1, True, 2)
+    assert resolve(store, "digits").version == 1 and verify_all(store).whole
+    assert run(outputs) == 0, "and once more"
+    assert len(read_ledger(store)) == len(said)
+
+
+def test_one_that_equals_a_release_whose_files_are_gone_is_released(outputs: Path) -> None:
+    assert run(outputs) == 0
+    store = open_store(str(outputs / "store"))
+    store.delete("releases/digits/1/model.safetensors")
+    compared(outputs)
+    assert run(outputs) == 0
+    assert resolve(store, "digits").version == 2
+
+
+def test_a_killed_publication_is_finished_although_an_equal_release_came_meanwhile(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a version, so a reader may have seen its number: it gets what it began."""
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("GRAFTLINE_RUN", "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["graftline.releases.publishing"], "_upload", kill)
+        assert run(outputs) == 130
+    monkeypatch.setenv("GRAFTLINE_RUN", "other")
+    assert run(outputs) == 0
+    monkeypatch.setenv("GRAFTLINE_RUN", "killed")
+    for _ in range(2):
+        assert run(outputs) == 0
+        receipt = read_json(outputs / "release" / "release.json")
+        assert (receipt["version"], receipt["equal"]) == (1, False)
+    store = open_store(str(outputs / "store"))
+    assert sorted(release.version for release in list_releases(store)) == [1, 2]
+    assert verify_all(store).whole
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.ledger import Entry, Ledger
-from graftline.ledger.checkpoint import Checkpoint, check_checkpoint, make_checkpoint
+from graftline.ledger.checkpoint import Checkpoint, check_checkpoint, sign_head
 from graftline.releases.catalogue import Release
 from graftline.store import Store
 
@@ -30,6 +30,8 @@ class LedgerPart:
     size: int
     first_key: str
     checkpoint_key: str
+    maker: PublicKey | None
+    """The key of whoever makes the evidence, if the ledger does not know it: that of someone who may only read."""
 
 
 def ledger_part(
@@ -43,9 +45,12 @@ def ledger_part(
 
     Raises:
         InputError: the ledger is broken, was rewritten since a kept checkpoint, or did not release this manifest.
-        RefusalError: the ledger does not trust the signer's key.
+        RefusalError: the ledger trusts the signer's key no more.
     """
     ledger = Ledger(store)
+    is_known = signer.keyid in ledger.trust.keys
+    if is_known:
+        ledger.check_signer(signer.keyid)
     chosen = [
         entry for entry in ledger.entries if entry.event in ("key", "erase") or entry.task == release.task
     ]
@@ -58,7 +63,7 @@ def ledger_part(
             expected=f"what the ledger released as {release.name}: {', '.join(said) or 'nothing'}",
             fix="the store was changed: find out with `graftline verify`",
         )  # fmt: skip
-    checkpoint = make_checkpoint(ledger, signer)
+    checkpoint = sign_head(ledger, signer)
     files = {f"ledger/entries/{entry.sequence:08d}.json": entry.data for entry in chosen}
     files["ledger/checkpoint.txt"] = checkpoint.note.encode()
     files["ledger/proofs.json"] = canonical_json({
@@ -87,6 +92,7 @@ def ledger_part(
         checkpoint.size,
         str(ledger.trust.first),
         signer.keyid,
+        None if is_known else signer.public,
     )
 
 

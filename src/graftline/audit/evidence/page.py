@@ -49,7 +49,13 @@ def _verify(index: Mapping[str, Any]) -> str:
         "<p>Verify it before you read on: <code>python verify.py EVIDENCE.zip --key FINGERPRINT</code>, with a "
         "fingerprint that you got from elsewhere. The ledger began with key "
         f"<code>{escape(ledger['first_key'])}</code>; the checkpoint over its {ledger['size']} entries is signed by "
-        f"<code>{escape(ledger['checkpoint_key'])}</code>.</p>"
+        f"<code>{escape(ledger['checkpoint_key'])}</code>"
+        + (
+            ""
+            if ledger["knows_checkpoint_key"]
+            else ", which made this file and which the ledger does not know"
+        )
+        + ".</p>"
     )
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verify an evidence file of a model release, with Python 3.11 or later and the package `cryptography`, nothing else.
 
-    python verify.py EVIDENCE.zip [--key FINGERPRINT] [--checkpoint TEXT|FILE] [--release FOLDER] [--json]
+    python verify.py EVIDENCE.zip [--key FINGERPRINT]... [--checkpoint TEXT|FILE] [--release FOLDER] [--json]
 
 Every file is compared with the signed list; every record and ledger entry with its signature; the records with one
 another, from the release to the raw data; the manifest with the records and with the ledger; the ledger entries with
@@ -9,6 +9,8 @@ the signed checkpoint (RFC 6962). What signs what is in docs/exports.md of Graft
 
 FINGERPRINT is the sha256 of a public key that you know from elsewhere: it must be the one that the ledger began with,
 or the one that signed the checkpoint. Without it the answer is only that the evidence agrees with itself.
+A file may be made by someone who could only read the store: it holds his key, which the ledger does not know, and then
+it is that key that you must know. He vouches for the list: data sheet, exports, and that no entry was left out.
 TEXT is a checkpoint of the ledger that you kept: the ledger must hold all that it held then, unchanged.
 FOLDER holds the release's files, which are then compared with the manifest as well.
 
@@ -25,7 +27,7 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,7 +44,7 @@ LIST, LIST_SIGNATURE, CHECKPOINT, PROOFS = (
     "ledger/checkpoint.txt",
     "ledger/proofs.json",
 )
-MANIFEST, MODEL_SIGNATURE = "release/manifest.json", "release/model.sig"
+MANIFEST, MODEL_SIGNATURE, MAKER = "release/manifest.json", "release/model.sig", "maker.pem"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 1 << 28
@@ -168,6 +170,8 @@ class Evidence:
     head: tuple[str, int, bytes, str] = ("", 0, b"", "")
     """Of the checkpoint: origin, size, root, id of the key that signed it."""
     listed: dict[str, tuple[int, str]] = field(default_factory=dict)
+    maker: tuple[str, str] | None = None
+    """Id and PEM of the key of whoever made the file, if the ledger does not know it."""
 
 
 def check_files(evidence: Evidence) -> Iterator[str]:
@@ -223,12 +227,25 @@ def check_ledger(evidence: Evidence) -> Iterator[str]:
         yield "the first entry, which brings the first key, is missing"
 
 
+def check_maker(evidence: Evidence) -> Iterator[str]:
+    """Whoever made the file has a key that the ledger trusts or never knew: none that it trusts no more."""
+    if MAKER not in evidence.files.names:
+        return
+    keyid, pem = _identified(evidence.files.read(MAKER).decode())
+    if (state := evidence.keys.state(keyid)) != "unknown":
+        yield f"{MAKER}: key {keyid}, which the ledger knows, and which is {state}"
+    else:
+        evidence.maker = keyid, pem
+
+
 def check_checkpoint(evidence: Evidence) -> Iterator[str]:
-    """The checkpoint is of this ledger and signed by a key that the ledger trusted then."""
+    """The checkpoint is of this ledger and signed by a key that the ledger trusted then, or by the file's maker."""
     origin, size, root, key_hash, signature, text = _note(evidence.files.read(CHECKPOINT).decode())
     if 1 not in evidence.leaves or origin != ORIGIN + hashlib.sha256(evidence.leaves[1]).hexdigest():
         yield f"{CHECKPOINT}: of another ledger, {origin}"
     valid = _note_keys(evidence, size, text, key_hash, signature)
+    if not valid and evidence.maker and _verify(evidence.maker[1], text.encode(), signature):
+        valid = [evidence.maker[0]] if bytes.fromhex(evidence.maker[0])[:4] == key_hash else []
     if not valid:
         yield f"{CHECKPOINT}: signed by none of the keys that the ledger trusted then"
     evidence.head = (origin, size, root, valid[0] if valid else "")
@@ -249,9 +266,9 @@ def check_proofs(evidence: Evidence) -> Iterator[str]:
 
 
 def check_list_signature(evidence: Evidence) -> Iterator[str]:
-    """files.json is signed by a key that the ledger trusts."""
-    payload = evidence.files.read(LIST)
-    yield from _signed(evidence, LIST_SIGNATURE, evidence.files.read(LIST_SIGNATURE), payload, LIST_TYPE)
+    """files.json is signed by a key that the ledger trusts, or by the file's maker."""
+    payload, data = evidence.files.read(LIST), evidence.files.read(LIST_SIGNATURE)
+    yield from _signed(evidence, LIST_SIGNATURE, data, payload, LIST_TYPE, evidence.maker)
 
 
 def check_keys(evidence: Evidence) -> Iterator[str]:
@@ -391,6 +408,7 @@ def check_extras(evidence: Evidence) -> Iterator[str]:
 CHECKS: list[tuple[str, Callable[[Evidence], Iterator[str]], Callable[[Evidence], int]]] = [
     ("files against the list", check_files, lambda e: len(e.listed)),
     ("ledger entries: signature, key, order", check_ledger, lambda e: len(e.entries)),
+    ("who made the file", check_maker, lambda e: 1),
     ("checkpoint of the ledger", check_checkpoint, lambda e: 1),
     ("entries below the checkpoint's root", check_proofs, lambda e: len(e.entries)),
     ("signature of the list", check_list_signature, lambda e: 1),
@@ -406,7 +424,7 @@ CHECKS: list[tuple[str, Callable[[Evidence], Iterator[str]], Callable[[Evidence]
 
 
 def verify(
-    path: Path, key: str | None = None, release: Path | None = None, checkpoint: str | None = None
+    path: Path, known: Sequence[str] = (), release: Path | None = None, checkpoint: str | None = None
 ) -> tuple[list[Check], Evidence]:
     """Return the lines of the table, and what was read.
 
@@ -417,10 +435,11 @@ def verify(
     if LIST not in evidence.files.names:
         raise UnusableError(f"{path}: no evidence of a release ({LIST} is missing)")
     done = [_run(name, evidence, check, count) for name, check, count in CHECKS]
-    done.append(
-        _run("the key that you know", evidence, lambda e: _pinned(e, key), lambda e: int(key is not None))
-    )
-    if key is None:
+    done.append(_run("the key that you know", evidence, lambda e: _pinned(e, known), lambda e: len(known)))
+    if evidence.maker:
+        who = next(check for check in done if check.name == "who made the file")
+        who.note = f"key {evidence.maker[0]}, which the ledger does not know"
+    if not known:
         done[-1].note = "not given: compare the fingerprints below with those that you were told"
     if checkpoint is not None:
         done.append(
@@ -455,10 +474,14 @@ def _run(
     return found
 
 
-def _pinned(evidence: Evidence, key: str | None) -> Iterator[str]:
+def _pinned(evidence: Evidence, given: Sequence[str]) -> Iterator[str]:
     known = {evidence.keys.first, evidence.head[3]} - {""}
-    if key is not None and key not in known:
-        yield f"{key} neither began the ledger nor signed the checkpoint; {', '.join(sorted(known)) or 'no key'} did"
+    for key in sorted(set(given) - known):
+        did = ", ".join(sorted(known)) or "no key"
+        yield f"{key} neither began the ledger nor signed the checkpoint; {did} did"
+    if given and evidence.maker and evidence.maker[0] not in given:
+        maker = f"key {evidence.maker[0]} made this file, and the ledger does not know it"
+        yield f"{maker}: find out whose it is, and give it too"
 
 
 def _kept(evidence: Evidence, given: str) -> Iterator[str]:
@@ -495,8 +518,15 @@ def _copy(evidence: Evidence, folder: Path) -> Iterator[str]:
             yield f"{file['path']}: sha256 {digest}, expected {file['sha256']}"
 
 
-def _signed(evidence: Evidence, name: str, data: bytes, payload: bytes, kind: str) -> Iterator[str]:
-    """Yield what is wrong with a DSSE envelope that must sign `payload`."""
+def _signed(
+    evidence: Evidence,
+    name: str,
+    data: bytes,
+    payload: bytes,
+    kind: str,
+    maker: tuple[str, str] | None = None,
+) -> Iterator[str]:
+    """Yield what is wrong with a DSSE envelope that must sign `payload`; `maker` may have signed it."""
     value = json.loads(data)
     if canonical(value) != data or value.keys() != {"payload", "payloadType", "signatures"}:
         yield f"{name}: not an envelope in canonical form"
@@ -506,6 +536,8 @@ def _signed(evidence: Evidence, name: str, data: bytes, payload: bytes, kind: st
         said = _pae(kind, payload)
         pairs = [(one["keyid"], _base64(one["sig"])) for one in value["signatures"]]
         for keyid, signature in pairs or [("", b"")]:
+            if maker and maker[0] == keyid and _verify(maker[1], said, signature):
+                continue
             if not evidence.keys.verify(keyid, said, signature):
                 yield f"{name}: not signed by a key that the ledger names ({keyid[:64] or 'no signature'})"
             elif not evidence.keys.trusted(keyid):
@@ -678,7 +710,7 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _print(checks: list[Check], evidence: Evidence, key: str | None) -> None:
+def _print(checks: list[Check], evidence: Evidence, known: Sequence[str]) -> None:
     width = max(len(check.name) for check in checks)
     for check in checks:
         verdict = "DIFFERS" if check.problems else "ok" if check.count or not check.note else "-"
@@ -689,12 +721,13 @@ def _print(checks: list[Check], evidence: Evidence, key: str | None) -> None:
         if len(check.problems) > 20:
             print(f"{'':{width}}  {'':7}  and {len(check.problems) - 20} more")
     print(f"\nthe ledger began with key  {evidence.keys.first or 'unknown'}")
-    print(f"the checkpoint is by key   {evidence.head[3] or 'unknown'}")
+    by = evidence.head[3] or "unknown"
+    print(f"the checkpoint is by key   {by}{', which the ledger does not know' if evidence.maker else ''}")
     if any(check.problems for check in checks):
         print("\nVERDICT: the evidence does not hold.")
         return
     what = f"{evidence.manifest['task']}@{evidence.manifest['version']}"
-    print(f"\nVERDICT: the evidence of {_plain(what)} holds" + (", by the key that you know." if key else
+    print(f"\nVERDICT: the evidence of {_plain(what)} holds" + (", by the key that you know." if known else
           " together. Whose it is depends on the two keys above."))  # fmt: skip
 
 
@@ -704,7 +737,11 @@ def main(arguments: list[str] | None = None) -> int:
         "evidence", nargs="?", type=Path, help="the zip file, or the folder into which it was unpacked"
     )
     parser.add_argument(
-        "--key", metavar="FINGERPRINT", help="sha256 of a public key that you know from elsewhere"
+        "--key",
+        metavar="FINGERPRINT",
+        action="append",
+        default=[],
+        help="sha256 of a public key that you know from elsewhere; repeatable",
     )
     parser.add_argument(
         "--release", type=Path, metavar="FOLDER", help="the release's files, to compare as well"
@@ -712,17 +749,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", metavar="TEXT|FILE", help="a checkpoint of the ledger that you kept")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     given = parser.parse_args(arguments)
-    key = given.key.lower().replace(":", "") if given.key else None
+    known = [key.lower().replace(":", "") for key in given.key]
     try:
-        if key is not None and not _SHA256.fullmatch(key):
-            raise UnusableError(f"--key {given.key}: expected 64 hex digits")
+        if wrong := [key for key in known if not _SHA256.fullmatch(key)]:
+            raise UnusableError(f"--key {wrong[0]}: expected 64 hex digits")
         import cryptography  # noqa: F401  (is it there?)
 
         kept = given.checkpoint
         if kept and not kept.startswith(ORIGIN):
             kept = Path(kept).read_text(encoding="utf-8", errors="replace")
         path = given.evidence or Path(__file__).resolve().parent
-        checks, evidence = verify(path, key, given.release, kept)
+        checks, evidence = verify(path, known, given.release, kept)
     except ImportError as error:
         print(f"{error}: pip install cryptography", file=sys.stderr)
         return 2
@@ -732,10 +769,11 @@ def main(arguments: list[str] | None = None) -> int:
     holds = not any(check.problems for check in checks)
     if given.json:
         rows = [{"check": c.name, "count": c.count, "problems": c.problems, "note": c.note} for c in checks]
-        keys = {"first": evidence.keys.first, "checkpoint": evidence.head[3]}
+        maker = evidence.maker[0] if evidence.maker else None
+        keys = {"first": evidence.keys.first, "checkpoint": evidence.head[3], "maker": maker}
         print(json.dumps({"holds": holds, "keys": keys, "checks": rows}, indent=1))
     else:
-        _print(checks, evidence, key)
+        _print(checks, evidence, known)
     return 0 if holds else 1
 
 

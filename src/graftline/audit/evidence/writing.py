@@ -6,7 +6,9 @@ files.json files.dsse.json   path, size and sha256 of every other file; the sign
 release/                     manifest, model card, metrics, plots, model signature; the weights only if asked for
 records/ signatures/ keys/   every record from the release to the raw data, its envelopes, the public keys
 ledger/                      entries, inclusion proofs, the checkpoint that they lead to
+maker.pem                    the public key of whoever made the file, if the ledger does not know it
 locks/ datasheet.md metrics.json exports/
+run.json                     of a cluster's release: why the run was started, its steps, how it ended; unsigned notes
 
 The same release, ledger and key give the same bytes: no time is written, files are stored uncompressed in the order
 of their paths, and a local key signs deterministically (RFC 6979).
@@ -35,6 +37,8 @@ from graftline.exports import croissant, mlbom, prov, slsa
 from graftline.exports.datasheet import Datasheet, read_datasheet
 from graftline.exports.facts import Facts, read_facts
 from graftline.exports.values import intervals
+from graftline.index.parsing import run_id
+from graftline.lineage.run import read_run
 from graftline.releases.catalogue import Release
 from graftline.releases.layout import release_key
 from graftline.signing.envelope import open_envelope, seal, signers
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 FORMAT = "https://graftline.dev/evidence/v1"
 LIST_TYPE = "application/vnd.graftline.evidence+json"
 LIST, LIST_SIGNATURE, INDEX, PAGE = "files.json", "files.dsse.json", "index.json", "index.html"
+MAKER = "maker.pem"
 VERIFIER = Path(__file__).with_name("verifier.py")
 _WEIGHTS = (".safetensors", ".onnx", ".bin", ".gguf", ".pt")
 _LARGEST = 8 << 20
@@ -78,6 +83,8 @@ class Written:
     """The sha256 of verify.py."""
     key: str
     """The id of the key that signed list and checkpoint."""
+    is_known: bool
+    """Whether the ledger knows that key."""
     index: Mapping[str, Any]
 
 
@@ -88,7 +95,8 @@ def write_evidence(
     """Write the evidence of `release` to `out`, aside and then renamed.
 
     Args:
-        signer: signs the list and the checkpoint; the ledger must trust its key.
+        signer: signs the list and the checkpoint. If the ledger does not know its key, the file says so: it is made
+            by someone who may read the store, and nothing is written to it.
         checkout: where the data sheet is looked for.
         with_model: whether the model's own bytes go in too.
         kept: earlier checkpoints of the ledger, from which it is to be proved that it only grew.
@@ -96,7 +104,7 @@ def write_evidence(
 
     Raises:
         InputError: something of the release is missing, changed or not signed by a key that the ledger trusts.
-        RefusalError: the ledger does not trust the signer's key.
+        RefusalError: the ledger trusts the signer's key no more: it was retired or revoked.
     """
     progress(f"collecting {release.name}")
     evidence = collect(store, release, signer, checkout=checkout, with_model=with_model, kept=kept)
@@ -109,7 +117,8 @@ def write_evidence(
     finally:
         aside.unlink(missing_ok=True)
     fsync_directory(out.parent)
-    return Written(out, digest, sha256_bytes(evidence.members["verify.py"]), signer.keyid, evidence.index)
+    verifier, is_known = sha256_bytes(evidence.members["verify.py"]), MAKER not in evidence.members
+    return Written(out, digest, verifier, signer.keyid, is_known, evidence.index)
 
 
 def collect(
@@ -122,6 +131,8 @@ def collect(
     sheet = read_datasheet(facts, checkout)
     members = _records(facts, ledger) | dict(ledger.files) | _exports(facts, sheet)
     members |= {f"keys/{keyid}.pem": key.pem.encode() for keyid, key in ledger.keys.items()}
+    if ledger.maker is not None:
+        members[MAKER] = ledger.maker.pem.encode()
     members["release/manifest.json"] = facts.manifest_data
     weights = tuple(file for file in facts.files if file.path.endswith(_WEIGHTS) or file.size > _LARGEST)
     for file in facts.files:
@@ -129,7 +140,7 @@ def collect(
             members[f"release/{file.path}"] = data
     if sheet:
         members["datasheet.md"] = sheet.text.encode()
-    members |= _locks(store, facts)
+    members |= _locks(store, facts) | _run(store, facts)
     members["metrics.json"] = _json(_measured(facts))
     members["verify.py"] = VERIFIER.read_bytes()
     index = _index(facts, ledger, members, sheet, weights, with_model)
@@ -193,6 +204,13 @@ def _locks(store: Store, facts: Facts) -> dict[str, bytes]:
     return found
 
 
+def _run(store: Store, facts: Facts) -> dict[str, bytes]:
+    """Return what the store knows of the run that published the release, if a run did."""
+    run = run_id(facts.manifest["publication"])
+    found = read_run(store, run) if run else None
+    return {"run.json": _json(found.as_dict())} if found and (found.start or found.attempts) else {}
+
+
 def _measured(facts: Facts) -> list[dict[str, Any]]:
     """Return each metric of the release, with its 95% interval where there is one."""
     return [
@@ -211,7 +229,10 @@ def _index(
         "release": {
             "name": release.name, "created": release.created, "content": release.digest, "manifest": release.manifest,
         },
-        "ledger": {"size": ledger.size, "first_key": ledger.first_key, "checkpoint_key": ledger.checkpoint_key},
+        "ledger": {
+            "size": ledger.size, "first_key": ledger.first_key, "checkpoint_key": ledger.checkpoint_key,
+            "knows_checkpoint_key": ledger.maker is None,
+        },
         "datasheet": sheet.source if sheet else None, "with_model": with_model,
         "metrics": _measured(facts), "annex_source": annex.SOURCE,
         "annex_iv": annex.index([*members, *(f"release/{file.path}" for file in inside)]),

@@ -14,7 +14,7 @@ from graftline.digests import digest_path, sha256_bytes
 from graftline.environment import ROOT, code_revision
 from graftline.errors import GraftlineError, InputError
 from graftline.locks import pins
-from graftline.records import Record
+from graftline.records import Record, code_of
 from graftline.store import MissingError, Store
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -34,8 +34,8 @@ class Code:
     def of(cls, record: Record) -> Code:
         """Read it from a record. Raises InputError for a commit that is none: it goes to git as an argument."""
         named = {dependency["name"]: dependency for dependency in record.dependencies}
-        code = named.get("code", {})
-        commit = code.get("digest", {}).get("gitCommit")
+        given = named.get("code", {})
+        commit, dirty = code_of(given) if "gitCommit" in given.get("digest", {}) else (None, None)
         if commit is not None and not _COMMIT.fullmatch(commit):
             raise InputError(
                 f"record of {record.name}", f"the commit {commit[:80]!r}", expected="40 hex digits"
@@ -45,7 +45,6 @@ class Code:
             value = named.get(name, {}).get("digest", {}).get("sha256")
             return None if value is None else str(value)
 
-        dirty = code.get("annotations", {}).get("dirty")
         return cls(commit, dirty, digest("requirements.lock"), digest("image"))
 
 

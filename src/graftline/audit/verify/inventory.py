@@ -27,7 +27,8 @@ KINDS = {
     "blocklist": re.compile(r"erased/([a-z0-9][a-z0-9_-]{0,62})\.json"),
     "plan": re.compile(r"erased/plans/([0-9a-f]{16}-[0-9]{1,9})\.json"),
     "run": re.compile(rf"runs/(?:{_NAME}/)*{_NAME}"),
-    "bundle": re.compile(rf"(?:checkpoints|handover)/(?:{_NAME}/)+{_NAME}"),
+    "sign": re.compile(rf"(?:checkpoints|handover)/(?:{_NAME}/)+(?:note\.{_NAME}|heartbeat(?:\.{_NAME})?)"),
+    "bundle": re.compile(rf"(?:checkpoints|handover)/(?:{_NAME}/)+(?!note\.|heartbeat(?:\.|$)){_NAME}"),
 }
 """Patterns of the keys of each kind. A key is of at most one."""
 _REPLACED = re.compile(r"aliases/.+|erased/[^/]+\.json|(?:rows|subjects)/tasks/[^/]+\.json")

@@ -49,8 +49,10 @@ def verify_notes(inventory: Inventory) -> Iterator[Finding]:
     """Yield working notes of runs that are not of their form. They carry no signature, and nothing else follows
     from them than that a run is, or was, under way."""
     for key, data in inventory.read_all([match[0] for match in inventory.of["run"]]):
-        if not _is_note(key, data or b""):
-            yield Finding(key, "tampered", "a note in canonical JSON", f"{(data or b'')[:80]!r}")
+        if data is not None and not _is_note(key, data):  # None: its run has ended meanwhile
+            yield Finding(
+                key, "tampered", "a note in canonical JSON of the run that it names", f"{data[:80]!r}"
+            )
 
 
 def _is_note(key: str, data: bytes) -> bool:
@@ -61,11 +63,18 @@ def _is_note(key: str, data: bytes) -> bool:
         whole = data == canonical_json(value) + b"\n" and isinstance(value, dict)
     except (ValueError, RecursionError):
         return False
-    name = key.rpartition("/")[2].removesuffix(".json")
-    run_key = value.get("run_key", name) if whole and key.count("/") == 1 else name
-    return whole and (
-        name == run_key or re.fullmatch(rf"{re.escape(str(run_key))}\.[0-9]+", name) is not None
-    )
+    return whole and _is_where_it_says(key.split("/"), value)
+
+
+def _is_where_it_says(parts: list[str], value: dict[str, Any]) -> bool:
+    """Return whether what a run left names that run, where it says which it is (graftline.runs)."""
+    name = parts[-1].removesuffix(".json")
+    if parts[1] == "steps":
+        return parts[2:] == [str(value.get("run")), f"{value.get('step')}.{value.get('number')}.json"]
+    if parts[1] == "open" or (len(parts) == 2 and "state" in value):
+        run = str(value.get("run", value.get("run_key", name)))  # run_key: as ends were written once
+        return name == run or re.fullmatch(rf"{re.escape(run)}\.[0-9]+", name) is not None
+    return True
 
 
 def bundle_parts(inventory: Inventory) -> dict[str, str]:
@@ -78,7 +87,7 @@ def verify_bundles(inventory: Inventory) -> Iterator[Finding]:
     """Yield bundles that are not as they were written, or that lack a part; what is not one of theirs is unexpected."""
     keys = [match[0] for match in inventory.of["bundle"] if not _PART.fullmatch(match[0])]
     for key in keys:
-        if not key.endswith(".json") and not key.rpartition("/")[2].startswith("note."):
+        if not key.endswith(".json"):
             yield Finding(key, "unexpected", "a bundle, or a part of one", "there")
     for key, data in inventory.read_all([key for key in keys if key.endswith(".json")]):
         content = _sealed_content(data or b"")

@@ -211,7 +211,7 @@ class _Verification:
         return drawn < self._options.sample
 
     def _form_only(self) -> int:
-        return 0 if self._only else len(self.inventory.of["run"]) + len(self.inventory.of["plan"])
+        return 0 if self._only else sum(len(self.inventory.of[kind]) for kind in ("run", "sign", "plan"))
 
     def _verdict(self, ledger: LedgerState, erased: Erased, left_out: int) -> Verdict:
         hashed = [found for found in self.hashed.values() if found]
