@@ -1,15 +1,14 @@
 """How a run ended: the steps' own words and the engine's account of it, made into one end.
 
 The exit handler, `graftline reconcile` and the local engine all close a run by `close`. What the engine knows comes
-from Kubeflow's API (`engine_state`) or, in the exit handler, from the run's Workflow (`read_workflow`): the API has no
-word for a cancelled run, and the exit handler is told RUNNING of one.
+from Kubeflow's API (`engine_state`); in the exit handler, which is told RUNNING of a run that was cancelled, from the
+run's Workflow (workflow.py).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from graftline import runs
@@ -18,7 +17,6 @@ from graftline.store import Store
 
 ORDER = tuple(step for step in STEPS if step != "conclude")
 _RELEASES = "publish"
-_TRY = re.compile(r"\(\d+\)$")
 
 
 def close(
@@ -64,45 +62,11 @@ def engine_state(run: Any, deadline: timedelta) -> runs.State:
     if run.state == "SUCCEEDED":
         return "SUCCEEDED"
     history = [status.state for status in run.state_history or ()]
-    if "CANCELING" in history[max((i for i, state in enumerate(history) if state == "RUNNING"), default=0) :]:
+    if (
+        run.state == "CANCELED"
+        or "CANCELING"
+        in history[max((i for i, state in enumerate(history) if state == "RUNNING"), default=0) :]
+    ):
         return "CANCELED"
     alone = history.count("RUNNING") == 1 and run.created_at and run.finished_at
     return "OVERDUE" if alone and run.finished_at - run.created_at >= deadline else "FAILED"
-
-
-def read_workflow(workflow: Mapping[str, Any], told: str, now: datetime) -> tuple[runs.State, dict[str, str]]:
-    """Return what Argo's Workflow says of a run that is about to end, and of the steps whose pods failed.
-
-    Args:
-        workflow: the object; nodes as a mapping by id.
-        told: the state in Kubeflow's `PipelineTaskFinalStatus`: COMPLETE, FAILED, or RUNNING of a run that was
-            cancelled, is overdue, or lost a pod.
-        now: the time, with a zone.
-    """
-    nodes = {node["id"]: node for node in (workflow["status"].get("nodes") or {}).values()}
-    why = {}
-    for node in sorted(nodes.values(), key=lambda node: node.get("startedAt") or ""):
-        if node["type"] == "Pod" and node["phase"] not in ("Succeeded", "Running") and node.get("message"):
-            why[_step(node, nodes)] = node["message"]
-    why = {step: f"{step}: {_explained(message)}" for step, message in why.items()}
-    if told in ("COMPLETE", "SUCCEEDED"):
-        return "SUCCEEDED", why
-    seconds, begun = workflow["spec"].get("activeDeadlineSeconds"), workflow["status"].get("startedAt")
-    if seconds == 0:  # what Kubeflow writes to end a run; a deadline is never 0
-        return "CANCELED", why
-    late = seconds and begun and now - datetime.fromisoformat(begun) >= timedelta(seconds=seconds)
-    return ("OVERDUE" if late and told != "FAILED" else "FAILED"), why
-
-
-def _step(pod: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the step that a pod belongs to: executor(0) lies under STEP(0), a driver is named STEP-driver(0)."""
-    name = _TRY.sub("", pod["displayName"])
-    if name == "executor":
-        name = _TRY.sub("", nodes.get(pod.get("boundaryID", ""), {}).get("displayName", ""))
-    return name.removesuffix("-driver")
-
-
-def _explained(message: str) -> str:
-    if "OOMKilled" in message:
-        return f"the pod was killed for memory ({message}); give the step more `memory_gib` in pipelines/profiles.yaml"
-    return f"the pod failed ({message})"

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,32 +89,20 @@ def connect(endpoint: str) -> Iterator[Any]:
 class KubeflowApi:
     """One experiment of one Kubeflow Pipelines. Every call raises BackendError, or DeniedError."""
 
-    def __init__(
-        self, client: Any, *, namespace: str = "", service_account: str = "", experiment: str = EXPERIMENT
-    ) -> None:
+    def __init__(self, client: Any, *, namespace: str = "", service_account: str = "") -> None:
         """Use an API.
 
         Args:
             client: a `kfp_server_api.ApiClient`; see `connect`.
             namespace: of experiment, pipelines and runs in a multi-user installation; empty for a standalone one.
             service_account: of the runs.
-            experiment: the name of the experiment that holds all runs of this repository.
         """
-        import kfp_server_api
-
-        self._client = client
-        self._pipelines = kfp_server_api.PipelineServiceApi(client)
-        self._uploads = kfp_server_api.PipelineUploadServiceApi(client)
-        self._runs = kfp_server_api.RunServiceApi(client)
-        self._experiments = kfp_server_api.ExperimentServiceApi(client)
-        self._namespace, self._service_account, self._experiment = namespace, service_account, experiment
-        self._experiment_id = ""
+        self._client, self._service_account, self._experiment_id = client, service_account, ""
+        self._place = {"namespace": namespace} if namespace else {}
 
     def check_version(self) -> None:
         """Raise InputError if the server is older than LEAST_VERSION; one that does not say so is taken as it is."""
-        health = self._get("/apis/v2beta1/healthz")
-        self._check_answer()
-        told = str(json.loads(health).get("tag_name") or "")
+        told = str(self._ask("GET", "/healthz").get("tag_name") or "")
         found = re.match(r"v?(\d+)\.(\d+)", told)
         if found and (int(found[1]), int(found[2])) < LEAST_VERSION:
             raise InputError(
@@ -122,33 +110,20 @@ class KubeflowApi:
                 fix="upgrade it (docs/cluster.md): an older one drops secrets, labels and machines without a word",
             )  # fmt: skip
 
-    def read_log(self, run_id: str, node: str) -> str:
-        """Return what a pod of a run printed, also when pod and workflow are gone."""
-        return self._get(f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log")
-
     def find_experiment(self) -> str:
         """Return the experiment's id; "" if it is not there."""
         if not self._experiment_id:
-            listed = self._experiments.experiment_service_list_experiments
-            predicate = {
-                "key": "display_name", "operation": "EQUALS", "string_value": self._experiment,
-            }  # fmt: skip
-            for found in self._pages(
-                listed, "experiments", filter=json.dumps({"predicates": [predicate]}), **self._place()
-            ):
+            chosen = _filter(key="display_name", operation="EQUALS", string_value=EXPERIMENT)
+            for found in self._pages("/experiments", "Experiments", filter=chosen, **self._place):
                 self._experiment_id = _id(found, "experiment_id")
         return self._experiment_id
 
     def ensure_experiment(self) -> str:
         """Return the experiment's id; it is made if it is missing."""
-        import kfp_server_api
-
         if not self.find_experiment():
-            body = kfp_server_api.V2beta1Experiment(
-                display_name=self._experiment, description="Runs of graftline.", **self._place()
-            )
+            body = {"display_name": EXPERIMENT, "description": "Runs of graftline.", **self._place}
             try:
-                made = self._call(self._experiments.experiment_service_create_experiment, body)
+                made = self._ask("POST", "/experiments", "V2beta1Experiment", body=body)
                 self._experiment_id = _id(made, "experiment_id")
             except BackendError:
                 if not self.find_experiment():  # somebody else was quicker, or the answer was lost
@@ -160,13 +135,9 @@ class KubeflowApi:
         pipeline_id = self._find_pipeline(pipeline)
         if not pipeline_id:
             return {}
-
-        def listed(**arguments: Any) -> Any:
-            return self._pipelines.pipeline_service_list_pipeline_versions(pipeline_id, **arguments)
-
         return {  # one that was uploaded has another name than one that git applied, and the same display name
             str(name): Version(pipeline_id, _id(version, "pipeline_version_id"))
-            for version in self._pages(listed, "pipeline_versions")
+            for version in self._pages(f"/pipelines/{pipeline_id}/versions", "PipelineVersions")
             for name in (version.name, version.display_name)
             if name
         }
@@ -179,98 +150,114 @@ class KubeflowApi:
             version: the version's name.
             spec: `pipelineSpec`, perhaps `platformSpec`.
         """
-        import kfp_server_api
-
         pipeline_id = self._find_pipeline(pipeline)
         if not pipeline_id:
-            body = kfp_server_api.V2beta1Pipeline(name=pipeline, display_name=pipeline, **self._place())
-            pipeline_id = _id(
-                self._call(self._pipelines.pipeline_service_create_pipeline, body), "pipeline_id"
-            )
+            body = {"name": pipeline, "display_name": pipeline, **self._place}
+            pipeline_id = _id(self._ask("POST", "/pipelines", "V2beta1Pipeline", body=body), "pipeline_id")
         parts = [spec["pipelineSpec"], spec.get("platformSpec")]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, f"{version}.yaml")
             path.write_text("\n---\n".join(json.dumps(part) for part in parts if part))  # JSON is YAML
-            made = self._call(
-                self._uploads.upload_pipeline_version, str(path),
+            made = self._ask(
+                "POST", "/pipelines/upload_version", "V2beta1PipelineVersion", file=path,
                 name=version, display_name=version, pipelineid=pipeline_id,
             )  # fmt: skip
         return Version(pipeline_id, _id(made, "pipeline_version_id"))
 
     def find_runs(self, name: str, key: str) -> Iterator[Any]:
         """Yield the runs of that name and run key."""
-        for run in self._list_runs(key="display_name", operation="EQUALS", string_value=name):
+        for run in self._runs(key="display_name", operation="EQUALS", string_value=name):
             if parameters(run).get("run_key") == key:
                 _id(run, "run_id")
                 yield run
 
     def runs_in(self, *states: str) -> Iterator[Any]:
         """Yield the experiment's runs in one of the states, such as RUNNING."""
-        return self._list_runs(key="state", operation="IN", string_values={"values": states})
+        return self._runs(key="state", operation="IN", string_values={"values": states})
 
     def get_run(self, run_id: str) -> Any:
-        return self._call(self._runs.run_service_get_run, run_id)
+        return self._ask("GET", f"/runs/{run_id}", "V2beta1Run")
+
+    def read_log(self, run_id: str, node: str) -> str:
+        """Return what a pod of a run printed, also when pod and workflow are gone."""
+        self._send("GET", f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log")
+        return str(self._client.last_response.data)
 
     def create_run(
         self, name: str, version: Version, given: Mapping[str, str], *, description: str = ""
     ) -> str:
         """Start a run with the parameters `given`; return its id."""
-        import kfp_server_api
-
-        body = kfp_server_api.V2beta1Run(
-            display_name=name, description=description or None, experiment_id=self.ensure_experiment(),
-            service_account=self._service_account or None,
-            pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
-                pipeline_id=version.pipeline_id, pipeline_version_id=version.id
-            ),
-            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=dict(given)),
-        )  # fmt: skip
-        return _id(self._call(self._runs.run_service_create_run, body), "run_id")
-
-    def _place(self) -> dict[str, str]:
-        return {"namespace": self._namespace} if self._namespace else {}
+        body = {
+            "display_name": name, "description": description, "experiment_id": self.ensure_experiment(),
+            "service_account": self._service_account, "runtime_config": {"parameters": dict(given)},
+            "pipeline_version_reference": {
+                "pipeline_id": version.pipeline_id, "pipeline_version_id": version.id
+            },
+        }  # fmt: skip
+        return _id(self._ask("POST", "/runs", "V2beta1Run", body=body), "run_id")
 
     def _find_pipeline(self, name: str) -> str:
-        by_name = self._pipelines.pipeline_service_get_pipeline_by_name
         try:
-            return _id(self._call(by_name, name, **self._place()), "pipeline_id")
+            found = self._ask("GET", f"/pipelines/names/{name}", "V2beta1Pipeline", **self._place)
         except NotFoundError:
             return ""
+        return _id(found, "pipeline_id")
 
-    def _list_runs(self, **predicate: Any) -> Iterator[Any]:
+    def _runs(self, **predicate: Any) -> Iterator[Any]:
         if experiment := self.find_experiment():
-            listed, chosen = self._runs.run_service_list_runs, json.dumps({"predicates": [predicate]})
-            yield from self._pages(listed, "runs", experiment_id=experiment, filter=chosen, **self._place())
+            chosen = _filter(**predicate)
+            yield from self._pages("/runs", "Runs", experiment_id=experiment, filter=chosen, **self._place)
 
-    def _pages(self, request: Callable[..., Any], name: str, **arguments: Any) -> Iterator[Any]:
-        """Yield what a list call returns, page by page."""
-        token = ""
+    def _pages(self, path: str, kind: str, **query: str) -> Iterator[Any]:
+        """Yield what a list holds, such as Runs, page by page."""
+        token, name = "", re.sub("(?<=[a-z])(?=[A-Z])", "_", kind).lower()
         while True:
-            page = self._call(request, page_token=token, page_size=100, **arguments)
+            page = self._ask(
+                "GET", path, f"V2beta1List{kind}Response", page_token=token, page_size="100", **query
+            )
             yield from getattr(page, name) or ()
             token = page.next_page_token or ""
             if not token:
                 return
 
-    def _get(self, path: str) -> str:
-        """Return what the published client has no method for, as text."""
-        call, headers = self._client.call_api, {"Accept": "*/*"}
-        self._ask(call, path, "GET", header_params=headers, auth_settings=["Bearer"])
-        return str(self._client.last_response.data)
+    def _ask(self, method: str, path: str, kind: str = "object", **given: Any) -> Any:
+        """Make a request whose answer is a JSON object; return it as the client's model of that name.
 
-    def _call(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Make a request whose answer is a JSON object."""
-        answer = self._ask(request, *arguments, **named)
-        self._check_answer()
-        return answer
+        The client takes anything for an object without a field: a login page, status 200, for an empty Kubeflow.
+        """
+        answer = self._send(method, f"/apis/v2beta1{path}", kind, **given)
+        response = self._client.last_response
+        try:
+            if isinstance(json.loads(response.data), dict):
+                return answer
+        except ValueError:
+            pass
+        found = response.getheader("content-type") or "no content type"
+        what = f"{found}, not a JSON object; check the address and ${TOKEN}"
+        raise BackendError(f"an answer that is not Kubeflow's: {what}")
 
-    def _ask(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        kind: str | None = None,
+        *,
+        body: Any = None,
+        file: Path | None = None,
+        **query: str,
+    ) -> Any:
         """Make a request; turn what goes wrong into our errors."""
         from kfp_server_api.exceptions import ApiException, OpenApiException
         from urllib3.exceptions import HTTPError
 
+        content = "multipart/form-data" if file else "application/json"
         try:
-            return request(*arguments, _request_timeout=TIMEOUT_SECONDS, **named)
+            return self._client.call_api(
+                path, method, query_params=list(query.items()), body=body, response_type=kind,
+                header_params={"Accept": "application/json", "Content-Type": content}, auth_settings=["Bearer"],
+                files={"uploadfile": str(file)} if file else None, _return_http_data_only=True,
+                _request_timeout=TIMEOUT_SECONDS,
+            )  # fmt: skip
         except ApiException as error:
             text = f"{error.status} {_message(error)}"
             if error.status in (401, 403):
@@ -283,26 +270,14 @@ class KubeflowApi:
         except (OpenApiException, ValueError) as error:
             raise BackendError(f"an answer that is not Kubeflow's: {_short(error)}") from None
 
-    def _check_answer(self) -> None:
-        """Raise BackendError unless the last answer was a JSON object.
-
-        The client takes anything for an object without a field: a login page, status 200, for an empty Kubeflow.
-        """
-        response = self._client.last_response
-        try:
-            if isinstance(json.loads(response.data), dict):
-                return
-        except ValueError:
-            pass
-        kind = response.getheader("content-type") or "no content type"
-        raise BackendError(
-            f"an answer that is not Kubeflow's: {kind}, not a JSON object; check the address and ${TOKEN}"
-        )
-
 
 def parameters(run: Any) -> dict[str, Any]:
     """Return what a run was given; a run of somebody else may have been given nothing."""
     return (run.runtime_config.parameters if run.runtime_config else None) or {}
+
+
+def _filter(**predicate: Any) -> str:
+    return json.dumps({"predicates": [predicate]})
 
 
 def _id(found: Any, field: str) -> str:

@@ -26,6 +26,8 @@ from graftline.pipelines.kubeflow_api import KubeflowApi, NotFoundError, Refused
 from graftline.pipelines.reconcile.claims import holder
 from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.runkey import Run
+from graftline.pipelines.settings import Settings
+from graftline.pipelines.workflow import waits_for
 from graftline.profiles import STEPS
 from graftline.store import Store, open_store
 
@@ -34,7 +36,8 @@ PATIENCE = 10
 """How many looks in a row may fail before following a run is given up; the run itself goes on."""
 WAITS_SECONDS = 60.0
 """After which a run in which nothing changes is asked what it waits for."""
-_ENDED = ("SUCCEEDED", "FAILED")
+_ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+"""Kubeflow 2.17 never uses the last two."""
 _STATUS = re.compile(r"exit status (\d+)")
 _KLOG = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ \S+\] ")
 """Begins the launcher's own lines."""
@@ -49,6 +52,8 @@ class Progress:
     """Of each step that the server tells of: running, succeeded, failed, CACHED or NEVER."""
     said: Mapping[str, runs.Attempt] = field(default_factory=dict)
     """What a step that failed says itself."""
+    pending: bool = False
+    """Whether a pod has not started."""
     waits: str | None = ""
     """Why nothing goes on; None if it cannot be told."""
     end: runs.End | None = None
@@ -78,26 +83,10 @@ class Submitted:
 class Submission:
     """One server's experiment, for runs that people start."""
 
-    def __init__(
-        self,
-        api: KubeflowApi,
-        endpoint: str,
-        store: str,
-        *,
-        deadline: timedelta,
-        why: Callable[[str], str | None],
-    ) -> None:
-        """Use an API.
-
-        Args:
-            api: of Kubeflow Pipelines.
-            endpoint: links are made of it.
-            store: that the runs write to; if it cannot be read from here, their logs are.
-            deadline: after which a run is stopped.
-            why: returns what a run by that id waits for; see waiting.py.
-        """
+    def __init__(self, api: KubeflowApi, endpoint: str, store: str, settings: Settings) -> None:
+        """Use an API; links are made of its `endpoint`. Where `store` cannot be read from here, runs' logs are."""
         self._api, self._endpoint, self._store_url = api, endpoint.rstrip("/"), store
-        self._deadline, self._why = deadline, why
+        self._namespace, self._deadline = settings.namespace, timedelta(hours=settings.deadline_hours)
 
     def submit(self, pipeline: CompiledPipeline, run: Run) -> Submitted:
         """Start `run`, unless one of its key is there already.
@@ -158,7 +147,7 @@ class Submission:
             if progress.steps != before.steps:
                 since = time.monotonic()
             elif not progress.end and time.monotonic() - since >= WAITS_SECONDS:
-                progress, since = replace(progress, waits=self._why(run_id)), time.monotonic()
+                progress, since = self._asked(progress), time.monotonic()
             yield progress
             if progress.steps.get("claim") == "failed":
                 worker = self._holder(submitted.key)
@@ -169,6 +158,13 @@ class Submission:
                 return
             before = progress
             time.sleep(seconds)
+
+    def _asked(self, progress: Progress) -> Progress:
+        """Ask the cluster what a run waits for, and the store whether it has ended: of a ghost only that knows."""
+        waits = waits_for(self._namespace, progress.run)
+        if waits is None and not progress.pending:
+            waits = ""
+        return replace(progress, waits=waits, end=self._closed(progress.run))
 
     def progress(self, run_id: str, before: Progress) -> Progress:
         """Return how far a run is, `before` having been known. Raises BackendError."""
@@ -183,19 +179,18 @@ class Submission:
         failed = [step for step, state in steps.items() if state == "failed"]
         said = dict(before.said)
         if over or set(failed) - set(said):
-            said |= self._said(run_id, run, failed)
+            said |= self._words(run_id)
+            for (
+                step
+            ) in failed:  # one that says 0 has failed all the same: the launcher could not take its outputs
+                if (step not in said or not said[step].code) and (found := self._read_log(run_id, run, step)):
+                    said[step] = found
         end = self._end(run_id, run, said) if over else None
-        return Progress(run_id, steps, said, end=end)
-
-    def _said(self, run_id: str, run: Any, failed: list[str]) -> dict[str, runs.Attempt]:
-        """Return what steps said last, by step; of those that failed what their log says, if they left no word."""
-        said = self._words(run_id)
-        for step in failed:
-            if step not in said and (found := self._read_log(run_id, run, step)):
-                said[step] = found
-        return said
+        pending = any(task.state == "PENDING" for task in _tasks(run))
+        return Progress(run_id, steps, said, pending, end=end)
 
     def _words(self, run_id: str) -> dict[str, runs.Attempt]:
+        """Return what steps said last, by step."""
         words = self._read(lambda store: runs.attempts(store, run_id)) or []
         last = max((word.round for word in words), default=0)
         return {word.step: word for word in words if word.round == last}
@@ -274,10 +269,13 @@ def said_in(step: str, log: str) -> tuple[int, str]:
 
 
 def _task(run: Any, name: str) -> Any:
-    tasks = (run.run_details.task_details if run.run_details else None) or ()
-    return next((task for task in tasks if task.display_name == name), None)
+    return next((task for task in _tasks(run) if task.display_name == name), None)
 
 
 def _executor(run: Any, step: Any) -> Any:
-    tasks = [one for one in run.run_details.task_details if one.display_name == "executor"]
-    return next((one for one in tasks if one.start_time == step.start_time), None)
+    own = (one for one in _tasks(run) if one.display_name == "executor" and one.start_time == step.start_time)
+    return next(own, None)
+
+
+def _tasks(run: Any) -> list[Any]:
+    return (run.run_details.task_details if run.run_details else None) or []

@@ -8,7 +8,7 @@
     planning.py     what to do next, from desired and actual; no effects
     reconcile.py    observe, plan, apply, until nothing is left to do
     drift.py        desired against actual as a table
-    kubeflow.py, local.py   the two backends; workflows.py: which runs of Kubeflow are at work
+    kubeflow.py, local.py   the two backends; cluster.py: what Kubernetes knows of Kubeflow's runs
     serve.py        the process that calls reconcile when a slot or a commit comes; lease.py: one at a time
 
 docs/decisions/reconcile.md says what is promised, by what, and what is not.

@@ -2,12 +2,11 @@
 
     runs/intents/<schedule>/<slot>.json   the key that a slot is run under, when it was last asked for, who began it
     runs/claims/<key>.json                the one run that may do the work of a key
-    runs/<key>.json                       how that run ended
 
 Reconcile writes the intent before it asks the backend for a run. If the answer is lost, the next look at the
 backend tells; if nothing is there GRACE_SECONDS later, the run is asked for again. Should the first request arrive
-after all, there are two runs: each asks `hold` in its first step, and one of them is told to stop. The claim names
-a run by its id, so a run that is tried again on another node still holds it.
+after all, there are two runs: each asks `hold` in its first step (claim.py), and one of them is told to stop. The
+claim names a run by its id, so a run that is tried again on another node still holds it.
 
 The intent changes by compare-and-swap alone: from the moment that a run holds its slot, a reconcile that read the
 intent before cannot replace it by another key.
@@ -15,10 +14,8 @@ intent before cannot replace it by another key.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from graftline.store import Store
 from graftline.store.documents import json_bytes, stored_json
@@ -34,7 +31,7 @@ class Intent:
     key: str
     """The run key."""
     attempt: int
-    """How often the backend was asked, from 1; 0: a schedule of the backend started it."""
+    """How often the backend was asked, from 1; 0 for a run that came without being asked for."""
     at: str
     """When it was last asked; ISO 8601, UTC. Empty if the backend refused: then it may be asked again at once."""
     held: str = ""
@@ -51,25 +48,6 @@ def intent_key(schedule: str, slot: str) -> str:
 
 def claim_key(key: str) -> str:
     return f"runs/claims/{key}.json"
-
-
-def record_key(key: str, attempt: int = 1) -> str:
-    """Return where the record of a run that has ended is stored; another end of the same run is another attempt."""
-    return f"runs/{key}.json" if attempt == 1 else f"runs/{key}.{attempt}.json"
-
-
-def has_record(store: Store, key: str) -> bool:
-    """Return whether a run of `key` has ended."""
-    return stored_json(store, record_key(key)) is not None
-
-
-def record_end(store: Store, key: str, record: dict[str, Any]) -> str:
-    """Put the record of a run's end into the store; return where."""
-    for attempt in itertools.count(1):
-        place = record_key(key, attempt)
-        if store.put_if_absent(place, json_bytes(record)):
-            return place
-    raise AssertionError("unreachable")
 
 
 def read_intent(store: Store, schedule: str, slot: str) -> tuple[Intent, str] | None:

@@ -93,9 +93,7 @@ def desired(repository: Repository, since: Mapping[str, datetime], now: datetime
     return Desired(tuple(runs), tuple(unknown))
 
 
-def _wanted(
-    repository: Repository, name: str, schedule: Schedule, slots: Iterable[datetime]
-) -> list[OneRun]:
+def _wanted(repository: Repository, name: str, schedule: Schedule, slots: Iterable[datetime]) -> list[OneRun]:
     changes = (_of_commit(repository, name, schedule), _of_shift(repository, name, schedule))
     return [run for run in changes if run is not None] + [
         OneRun(

@@ -3,7 +3,7 @@
 What is made here is found again by name: versions are named by content, runs by task and key. A run names its version:
 without one, Kubeflow takes the newest created, and a revert would change nothing.
 
-A run that has a workflow no more is a ghost (workflows.py): it counts as nothing, whatever the API calls it.
+A run that has a workflow no more is a ghost (cluster.py): it counts as nothing, whatever the API calls it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from graftline import runs
-from graftline.pipelines.reconcile import closing as ending
-from graftline.pipelines.kubeflow_api import KubeflowApi, NotFoundError, RefusedError, Version, parameters
+from graftline.pipelines import ending
+from graftline.pipelines.kubeflow_api import (
+    DeniedError,
+    KubeflowApi,
+    NotFoundError,
+    RefusedError,
+    Version,
+    parameters,
+)
 from graftline.pipelines.reconcile import claims
 from graftline.pipelines.reconcile.desired import Desired, OneRun
 from graftline.pipelines.reconcile.planning import Action, Actual, Close, Seen, Start, Upload
@@ -41,7 +48,6 @@ class KubeflowBackend:
         *,
         ghosts: Callable[[Collection[str]], set[str]],
         manifests: Collection[str] = (),
-        clean: Callable[[str], None] = lambda run: None,
         deadline: timedelta = timedelta.max,
     ) -> None:
         """Use an API.
@@ -51,18 +57,19 @@ class KubeflowBackend:
             store: where intents and claims live.
             ghosts: returns those of some unfinished runs, by id, that have no workflow.
             manifests: names of the versions that the commit holds as manifests: git's to apply, not ours to upload.
-            clean: takes away what a run that has ended left in the cluster.
             deadline: after which a run is stopped.
         """
         self._api, self._store = api, store
-        self._ghosts, self._manifests, self._clean, self._deadline = ghosts, manifests, clean, deadline
+        self._ghosts, self._manifests, self._deadline = ghosts, manifests, deadline
         self._versions: dict[str, Version] = {}
         self._unfinished: list[Any] | None = None
 
     def observe(self, desired: Desired, now: datetime) -> Actual:
         self._unfinished = None
         seen = {(run.schedule, run.slot): self._seen(run) for run in desired.runs}
-        works = {run.work.version: run.work for run in desired.runs if not seen[run.schedule, run.slot].started}
+        works = {
+            run.work.version: run.work for run in desired.runs if not seen[run.schedule, run.slot].started
+        }
         missing = [name for name, work in works.items() if not self._has_version(work)]
         awaited = {name for name in missing if name in self._manifests and self._may_come(name, now)}
         return Actual(works.keys() - missing, awaited, seen, tuple(self._ended(now)))
@@ -73,7 +80,6 @@ class KubeflowBackend:
                 self._api.upload(work.pipeline, work.version, work.spec)
             case Close(begun, engine):
                 ending.close(self._store, begun, engine)
-                self._clean(begun.run)
             case Start(run, before):
                 self._start(run, before, now)
 
@@ -144,7 +150,9 @@ class KubeflowBackend:
             return  # another reconcile is starting it, or a run of the slot has begun
         description = f"Made by graftline reconcile. Schedule {run.schedule}, {run.slot_file}"
         try:
-            self._api.create_run(run.name, self._versions[run.work.version], run.parameters, description=description)
-        except RefusedError:
+            self._api.create_run(
+                run.name, self._versions[run.work.version], run.parameters, description=description
+            )
+        except (RefusedError, DeniedError):
             claims.refused(self._store, run.schedule, run.slot_file)
             raise

@@ -107,6 +107,4 @@ def reconcile(
             pause()
     else:
         _, desired, step = look()  # what the last round did is not left
-    return Outcome(
-        tuple(done), tuple(failures), step.actions, step.unsettled, step.queued, desired.unknown
-    )
+    return Outcome(tuple(done), tuple(failures), step.actions, step.unsettled, step.queued, desired.unknown)

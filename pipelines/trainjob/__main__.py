@@ -15,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -27,10 +27,11 @@ from graftline.component import Component, fail, from_os_error
 from graftline.digests import RECORD, sha256_bytes
 from graftline.durable import exclusive
 from graftline.errors import EXIT_PREEMPTED, GraftlineError, InputError
+from graftline.executor_output import write_executor_output
 from graftline.params import COMPONENTS, load_document, parse, section, task_name
 from graftline.pipelines.images import digest
 from graftline.pipelines.trainjob.cluster import Cluster, connect
-from graftline.pipelines.trainjob.follow import GaveUpError, Launch
+from graftline.pipelines.trainjob.follow import Launch
 from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import Job
 from graftline.profiles import Pod
@@ -63,9 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the step and exit with its code."""
     outlive_readers()
     try:
-        _run(_parser().parse_args(argv))
-    except GaveUpError as error:
-        sys.exit(error.exit_code)
+        if code := _run(_parser().parse_args(argv)):
+            sys.exit(code)
     except GraftlineError as error:
         sys.exit(fail(_NAME, error))
     except OSError as error:
@@ -77,26 +77,19 @@ def main(argv: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m graftline.pipelines.trainjob", description=__doc__)
     parser.add_argument("--image", required=True, metavar="NAME@DIGEST", help="that the job's pods run")
-    parser.add_argument(
-        "--pod", required=True, metavar="JSON", help="what each pod asks for: `pod` of a profile"
-    )
+    parser.add_argument("--pod", required=True, metavar="JSON", help="what each asks for: `pod` of a profile")
     parser.add_argument("--namespace", required=True, metavar="NAME", help="of the run, and so of its jobs")
-    parser.add_argument(
-        "--store", default=os.environ.get("GRAFTLINE_CHECKPOINTS", ""), metavar="URL",
-        help="what inputs, checkpoints and output travel by (default: $GRAFTLINE_CHECKPOINTS)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--run",
-        default=os.environ.get("GRAFTLINE_RUN", ""),
-        metavar="NAME",
-        help="what names the run, and no other (default: $GRAFTLINE_RUN)",
-    )
+    for name, variable, what in (
+        ("--store", "GRAFTLINE_CHECKPOINTS", "what inputs, checkpoints and output travel by"),
+        ("--run", "GRAFTLINE_RUN", "the run's id"),
+    ):
+        parser.add_argument(name, default=os.environ.get(variable, ""), help=f"{what} (default: ${variable})")
     parser.add_argument("component", choices=COMPONENTS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the component")
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
     for name, value in (("--store", arguments.store), ("--run", arguments.run)):
         if not value:
             raise InputError(name, "not given", fix="the engine sets GRAFTLINE_CHECKPOINTS and GRAFTLINE_RUN")
@@ -107,21 +100,16 @@ def _run(arguments: argparse.Namespace) -> None:
         job = _job(arguments, pod, step, handover)
         launch = Launch(Cluster(connect(), arguments.namespace), job, handover)
         on_cancel.append(launch)
-        code = launch.run()
-        if code:
-            raise GaveUpError(job.base, code)
+        if code := launch.run():
+            return code  # the job's own lines have said why
         _finish(step, handover)
         on_cancel.clear()
-        for what, clear in (("the job", launch.clear), ("what was handed over", handover.clear)):
-            _tidy(what, clear)
-
-
-def _tidy(what: str, clear: Callable[[], None]) -> None:
-    """Remove what nobody needs any more. That it cannot be done is no failure: the step would train from zero."""
-    try:
-        clear()
-    except (GraftlineError, OSError) as error:
-        print(f"{_NAME}: the output is whole, but {what} stays: {error}", file=sys.stderr, flush=True)
+        try:
+            handover.clear()
+            launch.clear()
+        except (GraftlineError, OSError) as error:  # no failure: the step would train from zero
+            print(f"{_NAME}: the output is whole, but what it needed is not gone: {error}", file=sys.stderr)
+    return 0
 
 
 def read_step(component: str, arguments: Sequence[str]) -> Step:
@@ -180,8 +168,6 @@ def _finish(step: Step, handover: Handover) -> None:
     record = handover.get_output(step.component.output, step.out)
     _check_made_by(step, record, handover.prefix)
     if step.executor_output:
-        from graftline.executor_output import write_executor_output
-
         write_executor_output(step.executor_output, step.component.output, step.out, record)
 
 
@@ -207,10 +193,6 @@ def _check_made_by(step: Step, record: Record, prefix: str) -> None:
             )
 
 
-class _CancelledError(BaseException):
-    """SIGTERM; no Exception: nothing on the way may take it for a failure."""
-
-
 @contextmanager
 def _cancelled() -> Iterator[list[Launch]]:
     """Within, SIGTERM and Ctrl-C cancel the launches in the list that is given, and end the process."""
@@ -220,17 +202,15 @@ def _cancelled() -> Iterator[list[Launch]]:
         signal.signal(number, signal.SIG_IGN)
         for launch in launches:
             launch.stop()
-        raise _CancelledError
+        raise SystemExit(EXIT_PREEMPTED)  # no Exception: nothing on the way may take it for a failure
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield launches
-    except (_CancelledError, KeyboardInterrupt) as error:
+    except (SystemExit, KeyboardInterrupt):
         for launch in launches:
             launch.cancel()
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        sys.exit(EXIT_PREEMPTED)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

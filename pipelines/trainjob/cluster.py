@@ -7,18 +7,20 @@ minutes. https://kubernetes.io/docs/reference/using-api/api-concepts/ says what 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from kubernetes import client, config, watch
+from kubernetes.client import ApiClient, ApiException
+from urllib3.exceptions import HTTPError
 
 from graftline.errors import GraftlineError, InputError
 from graftline.pipelines.trainjob.manifest import RUN_LABEL, run_label
-
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 OUTAGE_SECONDS = 600.0
@@ -38,13 +40,7 @@ Result = TypeVar("Result")
 
 
 def connect() -> ApiClient:
-    """Return a client of the cluster that this pod runs in, or of the one that KUBECONFIG names.
-
-    Raises:
-        InputError: there is neither.
-    """
-    from kubernetes import client, config
-
+    """Return a client of the cluster that this pod runs in, or of the one that KUBECONFIG names. Raises InputError."""
     configuration = client.Configuration()
     try:
         config.load_incluster_config(configuration)
@@ -73,8 +69,6 @@ class Cluster:
     when it has not answered for `OUTAGE_SECONDS`."""
 
     def __init__(self, api: ApiClient, namespace: str, *, pause_seconds: float = _PAUSE_SECONDS) -> None:
-        from kubernetes import client
-
         self.namespace, self._pause = namespace, pause_seconds
         self._jobs, self._core = client.CustomObjectsApi(api), client.CoreV1Api(api)
         self._where = (GROUP, VERSION, namespace, PLURAL)
@@ -101,18 +95,14 @@ class Cluster:
             *self._where, name, propagation_policy="Foreground", _request_timeout=_TIMEOUT),
             refused=404)  # fmt: skip
 
-    def delete_at_once(self, name: str) -> None:
-        """Ask once for a TrainJob to be deleted: this process may have 0.2 seconds to live."""
+    def at_once(self, verb: str, name: str, **options: str) -> None:
+        """Ask once to "get" or "delete" a TrainJob, without an answer: this process may have 0.2 seconds to live."""
         with suppress(Exception):  # whatever it is: `delete` follows, if there is time
-            self._jobs.delete_namespaced_custom_object(
-                *self._where, name, propagation_policy="Foreground", _request_timeout=_AT_ONCE
-            )
+            call = getattr(self._jobs, f"{verb}_namespaced_custom_object")
+            call(*self._where, name, _request_timeout=_AT_ONCE, **options)
 
     def why_waiting(self, job: dict[str, Any]) -> str:
         """Return what Kueue's Workload of a TrainJob says of why it waits; "" if nothing, or if it may not be read."""
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
         try:
             found = self._jobs.list_namespaced_custom_object(
                 *_WORKLOADS, self.namespace, "workloads", label_selector=f"{_OWNER}={job['metadata'].get('uid')}",
@@ -135,10 +125,6 @@ class Cluster:
 
         A watch that breaks, or is too far behind (410), only returns early: who waits reads the job again anyway.
         """
-        from kubernetes import watch
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
         began, metadata = time.monotonic(), job["metadata"]
         events = watch.Watch().stream(
             self._jobs.list_namespaced_custom_object, *self._where,
@@ -154,9 +140,6 @@ class Cluster:
     def log(self, pod: str, container: str, since_seconds: int | None, *, follow: bool) -> Iterator[str]:
         """Yield the lines of a container's log, each after its time; ends when the container does, when the connection
         breaks, or when it brings nothing for `_QUIET_SECONDS`."""
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
         since = {} if since_seconds is None else {"since_seconds": max(1, since_seconds)}
         left = b""
         try:
@@ -173,9 +156,6 @@ class Cluster:
 
     def _tried(self, verb: str, call: Callable[[], Result], refused: int | None = None) -> Result | None:
         """Return what `call` returns, or None where the server answers `refused`; again after faults that may pass."""
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
         end = time.monotonic() + OUTAGE_SECONDS
         for attempt in itertools.count():
             try:
@@ -202,8 +182,6 @@ class Cluster:
 
 def _reason(error: Any) -> str:
     """Return the status and, in one line, what the API server says."""
-    import json
-
     try:
         message = json.loads(error.body)["message"]
     except (TypeError, ValueError, KeyError):

@@ -13,13 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError
 from graftline.pipelines.trainjob.cluster import Cluster
-from graftline.pipelines.trainjob.handover import Handover, silent_seconds
+from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import JOB_LABEL, QUEUE, Job, counts, manifest
 
 LOOK_SECONDS = 10.0
@@ -28,7 +27,6 @@ _LOG_END_SECONDS = 20.0
 _GONE_SECONDS = 25.0
 """How long a launcher that is cancelled waits for the pods: less than the 30 s that it has itself."""
 _CONTAINER = "node"
-_LEADER = "0"
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _KILLED, _TOLD_TO_END = 137, (EXIT_PREEMPTED, 143)
 _MACHINE_LOST = ("ContainerStatusUnknown", "Unknown")
@@ -36,8 +34,6 @@ _MACHINE_LOST = ("ContainerStatusUnknown", "Unknown")
 _LAST_LINES = 20
 _STOPPED = "stopped"
 """The note that someone deleted the job while it was followed: it is not made again."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -66,9 +62,9 @@ class Launch:
     ) -> None:
         """`job` is the first attempt; the cluster may have it, or a later one."""
         self._cluster, self._job, self._handover = cluster, job, handover
-        self._say, self._look, self._beat, self._sleep = say, look_seconds, silent_seconds() / 10, sleep
+        self._say, self._look, self._warm, self._sleep = say, look_seconds, handover.heartbeat.pause, sleep
         self._uid = ""
-        self._over, self._stopping = threading.Event(), threading.Event()
+        self._stopping = threading.Event()
         self._reaper = threading.Thread(target=self._stand_by, name="reaper", daemon=True)
 
     def run(self) -> int:
@@ -76,13 +72,9 @@ class Launch:
 
         2 and 3 (bad input, a refusal) are not tried again: the same input gives the same.
         """
-        self._try("say that the run goes on", self._handover.beat)
         self._reaper.start()
-        threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
-        try:
+        with self._handover.heartbeat.beating():
             return self._run()
-        finally:
-            self._over.set()
 
     def _run(self) -> int:
         if self._handover.noted(_STOPPED):
@@ -103,7 +95,8 @@ class Launch:
                 return ending.code
             before = self._job
             self._job = before.again(preempted=ending.code == EXIT_PREEMPTED)
-            self._pause(ending)
+            if ending.code != EXIT_PREEMPTED:  # after a pre-emption the queue does the waiting
+                self._sleep(self._job.pod.retries.wait(self._job.failures))
             self._create()
             self._cluster.delete(before.name)
 
@@ -121,33 +114,24 @@ class Launch:
         self.stop()
         if self._reaper.is_alive():
             self._reaper.join(_GONE_SECONDS)
-        uids = {self._uid} - {""}
-        for uid in uids:  # before they can be seen to be gone
-            self._try("note that it is cancelled", lambda uid=uid: self._handover.note(_cancelled(uid)))
-        with suppress(OSError):  # whoever reads may be gone
-            self._say(f"trainjob {self._job.name}: cancelled; its pods write a checkpoint and end")
+        if self._uid:
+            self._note(_cancelled(self._uid))
+        self._say(f"trainjob {self._job.name}: cancelled; its pods write a checkpoint and end")
         attempts = self._attempts()
         names = {found["metadata"]["name"] for found in attempts} | {self._job.name}
         for name in sorted(names):
             self._cluster.delete(name)
-        for uid in {found["metadata"]["uid"] for found in attempts} - uids:
-            self._try("note that it is cancelled", lambda uid=uid: self._handover.note(_cancelled(uid)))
+        for found in attempts:
+            self._note(_cancelled(found["metadata"]["uid"]))
         end = time.monotonic() + _GONE_SECONDS
         while any(self._cluster.get(name) for name in names) and time.monotonic() < end:
             time.sleep(0.2)
 
     def _stand_by(self) -> None:
         """Wait for `stop`, with a warm connection to the API server, and delete the job: its name is known."""
-        while not self._stopping.wait(self._beat):
-            if self._over.is_set():
-                return
-            with suppress(GraftlineError):
-                self._cluster.get(self._job.name)
-        self._cluster.delete_at_once(self._job.name)
-
-    def _keep_beating(self) -> None:
-        while not self._over.wait(self._beat) and not self._stopping.is_set():
-            self._try("say that the run goes on", self._handover.beat)
+        while not self._stopping.wait(self._warm):
+            self._cluster.at_once("get", self._job.name)
+        self._cluster.at_once("delete", self._job.name, propagation_policy="Foreground")
 
     def _attempts(self) -> list[dict[str, Any]]:
         """Return the attempts that the cluster has and is not about to delete, the newest last."""
@@ -181,23 +165,17 @@ class Launch:
         """Return whether a budget has an attempt left for this ending, and say if not."""
         if ending.final or ending.code in (EXIT_INPUT, EXIT_REFUSED):
             return False
-        retries = self._job.pod.retries
-        preempted = ending.code == EXIT_PREEMPTED
-        spent = self._job.preemptions if preempted else self._job.failures
-        budget = retries.preemptions if preempted else retries.limit
+        job, retries = self._job, self._job.pod.retries
+        what, spent, budget = "retries", job.failures, retries.limit
+        if ending.code == EXIT_PREEMPTED:
+            what, spent, budget = "pre-emptions", job.preemptions, retries.preemptions
         if spent < budget:
             return True
-        what = "pre-emptions" if preempted else "retries"
         self._say(
             f"trainjob {self._job.name}: its budget of {budget} {what} is used up; to begin a new one, delete the "
             f"TrainJob {self._job.name} in namespace {self._cluster.namespace}"
         )
         return False
-
-    def _pause(self, ending: Ending) -> None:
-        """Wait before the next attempt after a failure; after a pre-emption the queue does the waiting."""
-        if ending.code != EXIT_PREEMPTED:
-            self._sleep(self._job.pod.retries.wait(self._job.failures))
 
     def _attempt(self) -> Ending | None:
         """Follow one attempt to its end; return None where another launcher has gone on to the next one."""
@@ -213,7 +191,7 @@ class Launch:
             pods = self._cluster.pods(name)
             for pod in pods:
                 seen[pod.metadata.name] = pod
-                if _leads(pod) and _started(pod) and pod.metadata.name not in logs:
+                if _leads(pod) and pod.status.phase != "Pending" and pod.metadata.name not in logs:
                     logs[pod.metadata.name] = _Log(self._cluster, pod.metadata.name)
             if (now := self._state(job, pods)) != said:
                 said = now
@@ -231,22 +209,19 @@ class Launch:
             self._job = replace(self._job, **counts(later[-1]))
             self._say(f"trainjob {self._job.name}: made by another launcher of this step; following it")
             return None
-        note = _cancelled(self._uid)
-        if last and self._try(f"read whether '{note}' is noted", lambda: self._handover.noted(note)):
+        if last and self._handover.noted(_cancelled(self._uid)):
             return Ending(
                 EXIT_PREEMPTED, "another launcher of this step was cancelled, and deleted it", final=True
             )
-        self._try(f"note '{_STOPPED}'", lambda: self._handover.note(_STOPPED))
+        self._note(_STOPPED)
         return Ending(1, "it was deleted, and not by this launcher", final=True)
 
-    def _try(self, what: str, act: Callable[[], Result]) -> Result | None:
-        """Return what `act` returns; where the store does not let it, say so: what the launch comes to stands."""
+    def _note(self, what: str) -> None:
+        """Note it for the launchers of this step; what the launch has come to stands without it."""
         try:
-            return act()
+            self._handover.note(what)
         except (GraftlineError, OSError) as error:
-            with suppress(OSError):
-                self._say(f"trainjob {self._job.name}: cannot {what}: {error}")
-            return None
+            self._say(f"trainjob {self._job.name}: cannot note '{what}': {error}")
 
     def _state(self, job: dict[str, Any], pods: list[Any]) -> str:
         if _end(job):
@@ -265,23 +240,16 @@ class Launch:
         vanished = any(_terminated(pod) is None for name, pod in seen.items() if name not in present)
         for pod in pods:
             if not _leads(pod) and _fault(pod):
-                self._show_last_lines(pod.metadata.name)
+                for line in list(self._cluster.log(pod.metadata.name, _CONTAINER, None, follow=False))[
+                    -_LAST_LINES:
+                ]:
+                    self._say(f"{pod.metadata.name}: {line.partition(' ')[2]}")
         return judge(condition, list(seen.values()), vanished=vanished)
-
-    def _show_last_lines(self, pod: str) -> None:
-        """Show how the log of a pod that does not lead ends: it may say what the leader's cannot know."""
-        lines = list(self._cluster.log(pod, _CONTAINER, None, follow=False))
-        for line in lines[-_LAST_LINES:]:
-            self._say(f"{pod}: {line.partition(' ')[2]}")
 
 
 def judge(condition: dict[str, Any], pods: list[Any], *, vanished: bool = False) -> Ending:
-    """Return how a failed attempt counts.
-
-    Args:
-        condition: the job's condition `Failed`.
-        pods: its pods, each as it was last seen.
-        vanished: whether some of them are gone that had not ended.
+    """Return how an attempt counts that has this condition `Failed`, and these pods, each as it was last seen;
+    `vanished`: some of them are gone that had not ended.
 
     A pod that ended by a fault of its own decides: bad input, a refusal, a bug, too little memory or disk, SIGKILL
     though nothing took the pod away. Where all others were told to end or went with their machine, the job was
@@ -295,11 +263,8 @@ def judge(condition: dict[str, Any], pods: list[Any], *, vanished: bool = False)
     if faults:
         name, code, why = min(faults, key=lambda fault: fault[1] not in (EXIT_INPUT, EXIT_REFUSED))
         return Ending(code if code in (EXIT_INPUT, EXIT_REFUSED) else 1, f"pod {name} {why}")
-    if (
-        vanished
-        or not pods
-        or any(_disrupted(pod) or (_terminated(pod) and _terminated(pod).exit_code) for pod in pods)
-    ):
+    ended = [_terminated(pod) for pod in pods if not _disrupted(pod)]
+    if vanished or len(ended) < len(pods) or not pods or any(end and end.exit_code for end in ended):
         return Ending(EXIT_PREEMPTED, "pre-empted")
     return Ending(1, f"failed ({reason}): {condition.get('message', '')}")
 
@@ -323,11 +288,8 @@ def _fault(pod: Any) -> tuple[int, str] | None:
     if ended.exit_code in (0, *_TOLD_TO_END) or ended.reason in _MACHINE_LOST:
         return None
     if ended.exit_code == _KILLED:  # after its grace period, or by who knows whom
-        return (
-            None
-            if pod.metadata.deletion_timestamp
-            else (_KILLED, "was killed, and not by Kubernetes (SIGKILL)")
-        )
+        taken = pod.metadata.deletion_timestamp
+        return None if taken else (_KILLED, "was killed (SIGKILL), and nothing took it away")
     return ended.exit_code, f"ended with exit code {ended.exit_code}"
 
 
@@ -345,26 +307,20 @@ def _terminated(pod: Any) -> Any:
 
 
 def _cancelled(uid: str) -> str:
-    """Return the note that a launcher deletes a job because it was cancelled itself. By uid: a name may come again."""
+    """Return the note of a launcher that deletes a job because it was cancelled; by uid: a name may come again."""
     return f"cancelled.{uid}"
 
 
-def _started(pod: Any) -> bool:
-    return pod.status.phase in ("Running", "Succeeded", "Failed")
-
-
 def _leads(pod: Any) -> bool:
-    return ((pod.metadata.labels or {}).get(_INDEX) or _LEADER) == _LEADER
-
-
-def _condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    conditions = job.get("status", {}).get("conditions", [])
-    return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
+    return (pod.metadata.labels or {}).get(_INDEX, "0") == "0"
 
 
 def _end(job: dict[str, Any]) -> dict[str, Any] | None:
     """Return the condition that says that the job has ended, or None."""
-    return _condition(job, "Complete") or _condition(job, "Failed")
+    conditions = job.get("status", {}).get("conditions", [])
+    return next(
+        (c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None
+    )
 
 
 class _Log:
@@ -398,8 +354,8 @@ class _Log:
         """Show the lines that are new, until the connection ends."""
         passed = 0
         for line in self._cluster.log(self._pod, _CONTAINER, since, follow=not self._ending.is_set()):
-            moment, _, text = line.partition(" ")
-            moment = _fixed_width(moment)
+            moment, _, text = line.partition("Z ")
+            moment = f"{moment if '.' in moment else moment + '.':0<29}"  # nine digits of a second: later sorts later
             self._read = time.monotonic()
             if moment == self._last:
                 passed += 1
@@ -411,17 +367,3 @@ class _Log:
                 self._last, self._at_last, passed = moment, 0, 1
             self._at_last = max(self._at_last, passed)
             print(text, file=sys.stderr, flush=True)
-
-
-def _fixed_width(moment: str) -> str:
-    """Return an RFC 3339 time in UTC with nine digits of a second, so that later ones sort later."""
-    seconds, _, fraction = moment.removesuffix("Z").partition(".")
-    return f"{seconds}.{fraction:0<9}"
-
-
-class GaveUpError(GraftlineError):
-    """The job did not succeed; its own lines have said why."""
-
-    def __init__(self, name: str, code: int) -> None:
-        super().__init__(f"the job {name} ended with exit code {code}")
-        self.exit_code = code

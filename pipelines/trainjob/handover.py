@@ -11,24 +11,14 @@ ends otherwise than well is swept by whoever closes the run.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from graftline.durable import output_directory
 from graftline.records import Record, verify
-from graftline.store import MissingError, Store, check_key
+from graftline.store import Store, check_key
 from graftline.store.bundles import Source, delete_all, get_bundle, list_bundles, put_bundle
-from graftline.store.documents import json_bytes, stored_json
+from graftline.training.heartbeat import Heartbeat
 from graftline.training.remote import forget
-
-SILENT_SECONDS = 300.0
-"""How long the heartbeat may be silent before a job's pods end: a launcher whose node was lost is back within it. One
-beats ten times as often."""
-
-
-def silent_seconds() -> float:
-    """Return `SILENT_SECONDS`, or what GRAFTLINE_SILENT_SECONDS says instead."""
-    return float(os.environ.get("GRAFTLINE_SILENT_SECONDS") or SILENT_SECONDS)
 
 
 def sweep(store: Store, run: str) -> None:
@@ -42,6 +32,7 @@ class Handover:
     def __init__(self, store: Store, run: str, component: str) -> None:
         self._store, self._run, self._component = store, run, component
         self.prefix = check_key(f"handover/{run}/{component}")
+        self.heartbeat = Heartbeat(store, f"{self.prefix}/heartbeat.json")
 
     def put_input(self, folder: Path) -> str:
         """Store a verified input; return the name of its bundle. One that is there already is not stored again."""
@@ -51,17 +42,19 @@ class Handover:
             put_bundle(self._store, self.prefix, name, _files(folder))
         return name
 
-    def get_input(self, name: str, folder: Path) -> Record:
-        """Make `folder` from a bundle. Raises InputError if it is not what its record says."""
-        return self._get(name, folder)
+    def get(self, name: str, folder: Path) -> Record:
+        """Make `folder` from a bundle. Raises MissingError; InputError if it is not what its record says."""
+        with output_directory(folder) as aside:
+            get_bundle(self._store, self.prefix, name, aside)
+            return verify(aside)
 
     def put_output(self, folder: Path) -> None:
         """Store a whole output; one of an earlier attempt that is there already stands."""
         put_bundle(self._store, self.prefix, f"out.{verify(folder).name}", _files(folder))
 
     def get_output(self, output: str, folder: Path) -> Record:
-        """Make `folder` from the output of that name. Raises MissingError, InputError."""
-        return self._get(f"out.{output}", folder)
+        """Make `folder` from the output of that name. Raises as `get` does."""
+        return self.get(f"out.{output}", folder)
 
     def note(self, what: str) -> None:
         """Note `what` for every launcher of this step."""
@@ -75,34 +68,10 @@ class Handover:
         """Return where a note is in the store."""
         return f"{self.prefix}/note.{what}"
 
-    def beat(self) -> None:
-        """Say that a launcher follows the job."""
-        found = stored_json(self._store, self._heartbeat)
-        count, tag = (found[0]["count"], found[1]) if found else (0, None)
-        self._store.replace(
-            self._heartbeat, json_bytes({"count": count + 1}), tag
-        )  # False: another one said it
-
-    def last_beat(self) -> str:
-        """Return what changes with each beat; "" if there was none, or the run has ended."""
-        try:
-            return self._store.get(self._heartbeat).tag
-        except MissingError:
-            return ""
-
-    @property
-    def _heartbeat(self) -> str:
-        return f"{self.prefix}/heartbeat.json"
-
     def clear(self) -> None:
         """Remove everything that was handed over, and the checkpoints, which nobody goes on from any more."""
         forget(self._store, self._run, f"checkpoints/{self._component}")
         delete_all(self._store, self.prefix)
-
-    def _get(self, name: str, folder: Path) -> Record:
-        with output_directory(folder) as aside:
-            get_bundle(self._store, self.prefix, name, aside)
-            return verify(aside)
 
 
 def _files(folder: Path) -> dict[str, Source]:

@@ -124,14 +124,14 @@ def _labels(job: Job) -> dict[str, str]:
 
 
 def _resources(pod: Pod) -> dict[str, Any]:
-    asked = {
-        "cpu": f"{round(pod.cpu * 1000)}m",
-        "memory": f"{pod.memory_gib}Gi",
-        "ephemeral-storage": f"{pod.tmp_gib}Gi",
-    }
+    both = {"ephemeral-storage": f"{pod.tmp_gib}Gi"}
     if pod.resource:
-        asked[pod.resource] = str(pod.accelerators)
-    return {"requests": asked, "limits": asked}
+        both[pod.resource] = str(pod.accelerators)
+    sure = pod.requested
+    return {
+        "requests": both | {"cpu": f"{round(sure.cpu * 1000)}m", "memory": f"{sure.memory_gib:g}Gi"},
+        "limits": both | {"cpu": f"{round(pod.cpu * 1000)}m", "memory": f"{pod.memory_gib}Gi"},
+    }
 
 
 def _pod_patch(job: Job) -> dict[str, Any]:
@@ -157,20 +157,16 @@ def _on_nodes(pod_patch: dict[str, Any]) -> dict[str, Any]:
 
 def _node_affinity(wishes: Sequence[Affinity]) -> dict[str, Any]:
     """Return what kfp-kubernetes makes of the same wishes: those with a weight preferred, the others required."""
-    preferred, required = [], []
+    terms: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for wish in wishes:
-        expression: dict[str, Any] = {"key": wish.key, "operator": wish.operator}
-        if wish.values:
-            expression["values"] = list(wish.values)
-        if wish.weight is None:
-            required.append(expression)
-        else:
-            preferred.append({"weight": wish.weight, "preference": {"matchExpressions": [expression]}})
+        values = {"values": list(wish.values)} if wish.values else {}
+        expression = {"key": wish.key, "operator": wish.operator, **values}
+        weighed = {"weight": wish.weight, "preference": {"matchExpressions": [expression]}}
+        terms[wish.weight is None].append(expression if wish.weight is None else weighed)
     affinity: dict[str, Any] = {}
-    if preferred:
-        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = preferred
-    if required:
-        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {
-            "nodeSelectorTerms": [{"matchExpressions": required}]
-        }
+    if terms[False]:
+        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = terms[False]
+    if terms[True]:
+        required = {"nodeSelectorTerms": [{"matchExpressions": terms[True]}]}
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = required
     return affinity

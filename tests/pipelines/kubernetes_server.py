@@ -2,7 +2,7 @@
 
 What a TrainJob, its pods and its Workload look like in each state is taken from recordings of Kubernetes 1.36,
 Trainer 2.3, JobSet 0.12 and Kueue 0.19 (recordings/trainjobs-*): which conditions stand in which order, what goes
-before what. `Backend.replay` plays a recording as it was; `start`, `end`, `evict` and the others play the same states
+before what. `Backend.replay` plays a recording as it was; `queue`, `start`, `end` and the others play the same states
 with the exit codes that a test wants. Nothing runs by itself, but `Kubelet`, which runs a job's pods as processes of
 this machine. A TrainJob is checked against infra/schemas/TrainJob.json, where a field that Trainer does not have is
 an error.
@@ -157,14 +157,6 @@ class Backend:
                 workload, "QuotaReserved", "True", "QuotaReserved", "Quota reserved in ClusterQueue graftline"
             )
             _condition(workload, "Admitted", "True", "Admitted", "The workload is admitted")
-            if any(c["type"] == "Evicted" for c in workload["status"]["conditions"]):
-                _condition(
-                    workload,
-                    "Evicted",
-                    "False",
-                    "QuotaReserved",
-                    "Previously: Preempted to accommodate a workload",
-                )
             _patch_of_kueue(job, workload)
             job["spec"]["suspend"] = False
             self._touch(job)  # before its condition: trainjobs-5 at 00:29:27
@@ -233,33 +225,6 @@ class Backend:
             for pod in self._pods_of(name):
                 if "deletionTimestamp" in pod["metadata"]:
                     self._remove(PODS, pod)
-
-    def evict(self, name: str) -> None:
-        """Have Kueue take a job's quota away (trainjobs-6-preempted-resumed): for six seconds `spec.suspend` is true
-        though the condition says Resumed and the pods run. `suspended` is what follows."""
-        message = (
-            "Preempted to accommodate a workload (UID: 6d2a7664, JobUID: 306bcdcf) due to prioritization"
-        )
-        with self.changed:
-            workload = self.workload(name)
-            _condition(workload, "Evicted", "True", "Preempted", message)
-            _condition(workload, "Preempted", "True", "InClusterQueue", message)
-            self.jobs[name]["spec"]["suspend"] = True
-            self._touch(self.jobs[name])
-
-    def suspended(self, name: str, codes: list[int]) -> None:
-        """End an evicted job's pods with these codes and leave it in the queue: it may be `start`ed again."""
-        with self.changed:
-            for pod in self._pods_of(name):
-                pod["metadata"]["deletionTimestamp"] = _now()
-            _condition(self.jobs[name], "Suspended", "True", "Suspended", "TrainJob is suspended")
-            self._touch(self.jobs[name])
-        with self.changed:
-            for pod, code in zip(self._pods_of(name), codes, strict=True):
-                _terminate(pod, code, "Error")
-                self._remove(PODS, pod)
-            self._suspended(self.jobs[name])
-            _condition(self.workload(name), "QuotaReserved", "False", "Pending", "insufficient unused quota")
 
     def lose_pod(self, name: str, index: int) -> None:
         """Have a pod gone, as with its machine."""

@@ -82,6 +82,11 @@ class Server:
     def key(self, run_id: str) -> str:
         return str(self.backend.runs[run_id].runtime_config.parameters["run_key"])
 
+    def start(self) -> str:
+        """Submit the run, and return its id."""
+        assert self.submit().exit_code == 0
+        return str(self.run.run_id)
+
     def says(self, run_id: str, step: str, code: int, line: str = "") -> None:
         """Let a step leave its word, as its runner does."""
         runs.add_attempt(self.store, Attempt(run_id, step, code, line, "", "2026-11-28T23:45:18Z"))
@@ -94,15 +99,19 @@ class Server:
         """Do something with the last run once there are so many, in the background."""
 
         def wait() -> None:
-            for _ in range(4000):  # a command that fails submits nothing
-                if len(self.backend.runs) >= runs:
-                    break
-                time.sleep(0.005)
+            wait_for(lambda: len(self.backend.runs) >= runs)
             act(next(reversed(self.backend.runs)))
 
         thread = threading.Thread(target=wait, daemon=True)
         thread.start()
         return thread
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return once it holds, and after half a minute in any case: a command that fails submits nothing."""
+    end = time.monotonic() + 30
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 @cache
@@ -196,7 +205,9 @@ def test_watching_shows_each_step_and_ends_with_the_run(server: Server) -> None:
     def act(run_id: str) -> None:
         server.backend.set_steps(run_id, {"claim": "SUCCEEDED", "fetch": "CACHED", "validate": "RUNNING"})
         server.backend.set_state(run_id, "RUNNING")
-        time.sleep(0.1)
+        looks: list[Request] = []
+        server.backend.fault = lambda request: looks.append(request)
+        wait_for(lambda: len(looks) > 1)
         done = dict.fromkeys(("pretrain", "publish", "conclude"), "SUCCEEDED")
         server.backend.set_steps(
             run_id, {"claim": "SUCCEEDED", "fetch": "CACHED", "validate": "SUCCEEDED", **done}
@@ -301,6 +312,24 @@ def test_the_log_says_why_where_the_store_cannot_be_read(server: Server) -> None
     assert "what steps say is read from their logs" in done.output
 
 
+def test_a_step_that_did_its_work_may_have_failed_after_it(server: Server) -> None:
+    """Its word is 0, and Kubeflow's launcher could not store what it made: the log has the reason."""
+
+    def act(run_id: str) -> None:
+        pod = server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "validate": "FAILED"})["validate"]
+        server.says(run_id, "validate", 0)
+        log = "F1128 23:45:18.872710      16 main.go:59] failed to upload: no space"
+        server.backend.logs[run_id, pod] = log
+        server.backend.set_state(run_id, "FAILED")
+
+    thread = server.later(act)
+    done = server.submit("--watch")
+    thread.join()
+    assert done.exit_code == 1
+    assert "validate: failed to upload: no space (exit code 1)" in done.output
+    assert states(done.output)[-1] == ("ended", "failed")
+
+
 def test_which_pod_ran_a_step_and_what_its_log_holds() -> None:
     """K5: the last try of several; a step that was killed left nothing but the launcher's own line."""
     assert submit.pods_of(recorded_run("runs-2-gate-refused"), "publish") == [
@@ -395,7 +424,7 @@ def test_of_two_submits_at_once_both_follow_the_one_that_holds_the_claim(server:
     thread.join()
     winner, loser = server.backend.runs
     assert done.exit_code == 0, done.output
-    assert f"id        {loser}" in done.output
+    assert f"runs/details/{loser}" in done.output
     assert (
         f"claim: the run {winner} does the work of key {server.key(winner)}; this one stops (exit code 3)"
         in done.output
@@ -406,7 +435,7 @@ def test_of_two_submits_at_once_both_follow_the_one_that_holds_the_claim(server:
     server.backend.runs = {loser: server.backend.runs[loser], winner: server.backend.runs[winner]}
     again = server.submit()
     assert "was submitted before: succeeded" in again.output
-    assert f"id        {winner}" in again.output
+    assert f"runs/details/{winner}" in again.output
 
 
 def test_of_two_uploads_at_once_the_slower_goes_on_with_what_is_there(server: Server) -> None:
@@ -463,7 +492,7 @@ def test_a_pod_that_does_not_start_is_explained(
         kubernetes.put(workload)
         server.backend.set_steps(run_id, {"fetch": "PENDING"})
         server.backend.set_state(run_id, "RUNNING")
-        time.sleep(0.5)
+        wait_for(lambda: len(kubernetes.requests) > 5)
         server.backend.set_state(run_id, "FAILED")
 
     monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
@@ -476,9 +505,9 @@ def test_a_pod_that_does_not_start_is_explained(
     (line,) = {line.strip() for line in done.output.splitlines() if "waits: " in line}
     assert line == (
         "waits: validate-driver(0): exceeded quota: runs; "
-        'pod-1: CreateContainerConfigError: secret "graftline-store" not found; '
         "waits in the queue: couldn't assign flavors to pod set node: insufficient unused quota for "
-        "ephemeral-storage in flavor cpu, 8Gi more needed"
+        "ephemeral-storage in flavor cpu, 8Gi more needed; "
+        'pod-1: CreateContainerConfigError: secret "graftline-store" not found'
     )
 
 
@@ -486,22 +515,60 @@ def test_who_may_not_look_is_told_where_to_look(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K10"""
+    kubernetes = Backend(fault=lambda request: 403)
 
     def act(run_id: str) -> None:
         server.backend.set_steps(run_id, {"fetch": "PENDING"})
         server.backend.set_state(run_id, "RUNNING")
-        time.sleep(0.3)
+        wait_for(lambda: len(kubernetes.requests) > 5)
         server.backend.set_state(run_id, "FAILED")
 
     monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
     thread = server.later(act)
-    with serve_kubernetes(Backend(fault=lambda request: 403)) as url:
+    with serve_kubernetes(kubernetes) as url:
         path = write_kubeconfig(tmp_path / "kubeconfig", url)
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
         done = server.submit("--watch")
     thread.join()
     hint = f"kubectl -n graftline describe pods -l pipeline/runid={server.run.run_id}"
     assert done.output.count(f"waits: Kubeflow does not say for what; see {hint}") == 1
+
+
+def test_a_step_that_runs_for_long_waits_for_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is a person without kubectl told to look for it."""
+
+    def act(run_id: str) -> None:
+        server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "pretrain": "RUNNING"})
+        server.backend.set_state(run_id, "RUNNING")
+        time.sleep(0.3)
+        server.backend.set_state(run_id, "SUCCEEDED")
+
+    monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/none")
+    server.backend.set_steps(server.start(), {"fetch": "RUNNING"})
+    thread = server.later(act)
+    done = server.submit("--watch")
+    thread.join()
+    assert done.exit_code == 0
+    assert "waits" not in done.output
+
+
+def test_a_ghost_is_followed_until_reconcile_has_closed_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K21: for Kubeflow's API it runs for ever."""
+
+    def act(run_id: str) -> None:
+        server.backend.set_state(run_id, "RUNNING")
+        server.backend.lose(run_id)
+        time.sleep(0.2)
+        server.closes(run_id, "LOST")
+
+    monkeypatch.setattr(submit, "WAITS_SECONDS", 0.0)
+    thread = server.later(act)
+    done = server.submit("--watch")
+    thread.join()
+    assert (done.exit_code, states(done.output)[-1]) == (1, ("ended", "lost"))
 
 
 def test_looks_that_fail_do_not_end_the_watch(server: Server) -> None:

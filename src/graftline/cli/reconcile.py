@@ -51,7 +51,6 @@ def reconcile(
     $GRAFTLINE_KFP_TOKEN. Exit codes: 0 all is as declared; 75 run it again: a call failed or its outcome is not known
     yet, another reconcile is at work, or what a schedule wants could not be told; 2 bad input, 1 anything else.
     """
-    from graftline.errors import EXIT_INPUT
     from graftline.pipelines.reconcile.planning import plan
     from graftline.pipelines.reconcile.reconcile import BackendError
 
@@ -63,9 +62,9 @@ def reconcile(
                 _print_steps([str(action) for action in steps.actions], desired, as_json)
                 return
             outcome = scene.act()
-    except BackendError as error:  # a token that is not taken is not taken the next time either
+    except BackendError as error:  # what is there could not be told
         typer.echo(f"graftline: {error}", err=True)
-        raise typer.Exit(EXIT_INPUT if str(error)[:3] in ("401", "403") else TRY_AGAIN) from None
+        raise typer.Exit(TRY_AGAIN) from None
     if outcome is None:
         typer.echo("another reconcile is at work; nothing done")
         raise typer.Exit(TRY_AGAIN)
@@ -152,11 +151,11 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
 
     from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.reconcile.agenda import Agenda
+    from graftline.pipelines.reconcile.cluster import RunsOfCluster
     from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
     from graftline.pipelines.reconcile.lease import RECONCILE, Lease
     from graftline.pipelines.reconcile.reconcile import reconcile
     from graftline.pipelines.reconcile.repository import GitRepository
-    from graftline.pipelines.reconcile.workflows import find_workflows
     from graftline.pipelines.settings import load_settings
     from graftline.store import open_store
 
@@ -168,8 +167,10 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
 
     with connect(endpoint) as client:
         api = KubeflowApi(client, namespace=settings.api_namespace, service_account=settings.service_account)
+        api.check_version()
+        cluster = RunsOfCluster(settings.namespace)
         backend = KubeflowBackend(
-            api, store, ghosts=find_workflows(settings.namespace).ghosts, manifests=repository.manifests,
+            api, store, ghosts=cluster.ghosts, manifests=repository.manifests,
             deadline=timedelta(hours=settings.deadline_hours),
         )  # fmt: skip
 
@@ -179,10 +180,12 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
                 if not lease.acquire(_now()):
                     return None
                 with lease.renewed(_now):
-                    return reconcile(
+                    outcome = reconcile(
                         backend, agenda, _now,
                         on_action=lambda action: lease.check(_now()), pause=lambda: time.sleep(PAUSE_SECONDS),
                     )  # fmt: skip
+                    cluster.clean(store)
+                    return outcome
 
         yield Scene(backend, agenda, act)
 

@@ -52,14 +52,12 @@ def submit(
     Without: 0 once it is submitted.
     """
     from dataclasses import replace
-    from datetime import timedelta
 
     from graftline.cli.assignments import parse_assignments
     from graftline.pipelines.compile import compiled
     from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.settings import load_settings
     from graftline.pipelines.submit import Submission
-    from graftline.pipelines.waiting import why
     from graftline.profiles import parse_choices
 
     check_endpoint(endpoint)
@@ -73,14 +71,10 @@ def submit(
     with connect(endpoint) as client:
         api = KubeflowApi(client, namespace=settings.api_namespace, service_account=settings.service_account)
         api.check_version()
-        server = Submission(
-            api, endpoint, pipeline.parameters["store"], why=lambda run_id: why(settings.namespace, run_id),
-            deadline=timedelta(hours=settings.deadline_hours),
-        )  # fmt: skip
+        server = Submission(api, endpoint, pipeline.parameters["store"], settings)
         submitted = server.submit(pipeline, run)
         before = f"was submitted before: {submitted.before.lower()}; --again starts another"
         typer.echo(f"run       {run.name}, {before if submitted.before else 'submitted'}")
-        typer.echo(f"id        {submitted.id}")
         typer.echo(f"version   {pipeline.version}")
         typer.echo(f"link      {submitted.link}")
         if not watch:

@@ -13,6 +13,7 @@ from world import TASKS, Process, Tree, Turn, World
 
 from graftline.pipelines.reconcile.schedules import Schedule
 
+
 def _sound(cron: str | None, on_change: frozenset[str], catch_up: bool, **_: Any) -> dict[str, Any]:
     """Mend what no schedule may be, and catch up on no more than a few slots a day."""
     return {
@@ -25,9 +26,7 @@ NAMES = ("nightly", "hourly", "on-push")
 SCHEDULES = st.builds(
     lambda **given: Schedule(**given | _sound(**given)),
     task=st.sampled_from(TASKS),
-    cron=st.sampled_from([
-        "15 * * * *", "*/20 * * * *", "30 2 * * *", "0 */6 * * 1-5", "0 1 1 * *", None
-    ]),
+    cron=st.sampled_from(["15 * * * *", "*/20 * * * *", "30 2 * * *", "0 */6 * * 1-5", "0 1 1 * *", None]),
     zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),
     profile=st.sampled_from([None, "cpu"]),
     set=st.sampled_from([{}, {"finetune.epochs": 3}]),
@@ -127,7 +126,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 9), deed=st.sampled_from(["cancel", "retry", "delete", "delete workflow"]))
     def someone_meddles(self, number: int, deed: str) -> None:
-        """A person cancels a run in Kubeflow's page, retries it or deletes it; or deletes a workflow: a ghost is left."""
+        """A person cancels a run in Kubeflow's page, retries or deletes it; or deletes a workflow: a ghost is left."""
         world = self.world
         run_id = self._pick(number, *(("FAILED",) if deed == "retry" else (*ACTIVE, "FAILED")))
         if run_id is None:

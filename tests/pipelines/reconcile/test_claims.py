@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from graftline import runs
 from graftline.errors import GraftlineError
 from graftline.pipelines import conclude
 from graftline.pipelines.reconcile import claims
@@ -138,27 +139,27 @@ def test_of_a_run_and_a_reconcile_at_once_one_gets_the_slot(tmp_path: Path) -> N
         assert (first_step.result() is None) != ask.result()
 
 
-def end(store: Path, key: str, run: str, slot: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a run's last step; return what it says."""
-    reason = json.dumps({"kind": "schedule", "schedule": "nightly", "slot": slot})
-    conclude.main([
-        "--status", '{"state": "FAILED"}', "--task", "toy", "--store", str(store), "--run-key", key,
-        "--run-id", run, "--version", "v", "--revision", "r", "--data-digest", "d", "--reason", reason,
-    ])  # fmt: skip
-    return capsys.readouterr().out
-
-
 def test_a_run_that_was_refused_over_its_slot_records_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(str(tmp_path))
+    reason = json.dumps({"kind": "schedule", "schedule": "nightly", "slot": "s"})
+
+    def end(key: str, run: str) -> str:
+        monkeypatch.setenv("GRAFTLINE_RUN", run)
+        conclude.main([
+            "--status", '{"state": "FAILED"}', "--task", "toy", "--store", str(tmp_path), "--run-key", key,
+            "--version", "v", "--revision", "r", "--data-digest", "d", "--reason", reason,
+        ])  # fmt: skip
+        return capsys.readouterr().out
+
     assert claims.hold(store, "old", "run-1", schedule="nightly", slot="s") is None
     assert claims.hold(store, "new", "run-2", schedule="nightly", slot="s") is not None
-    said = end(tmp_path, "new", "run-2", "s", capsys)
+    said = end("new", "run-2")
     assert said == "conclude: slot s of schedule nightly is run under the key old; nothing to record\n"
-    assert not claims.has_record(store, "new")
-    assert end(tmp_path, "old", "run-1", "s", capsys) == "conclude: runs/old.json\n"
-    assert claims.has_record(store, "old")
+    assert not runs.ends(store, "run-2")
+    end("old", "run-1")
+    assert [one.state for one in runs.ends(store, "run-1")] == ["FAILED"]
 
 
 def test_a_lease_that_is_no_json_is_named(tmp_path: Path) -> None:

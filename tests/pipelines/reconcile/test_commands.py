@@ -30,7 +30,7 @@ from graftline.errors import GraftlineError, InputError
 from graftline.pipelines import settings
 from graftline.pipelines.reconcile import local, repository
 from graftline.pipelines.reconcile.desired import OneRun
-from graftline.pipelines.reconcile.lease import Lease
+from graftline.pipelines.reconcile.lease import RECONCILE, Lease
 from graftline.store import open_store
 from graftline.yamlfile import load_yaml
 
@@ -45,6 +45,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Wired]:
     monkeypatch.setattr(repository, "GitRepository", lambda **_: made.repository)
     monkeypatch.setattr(command, "_now", lambda: made.now)
     monkeypatch.setattr(command, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     made.backend.namespace = "graftline"
     with serve(made.backend) as made.url:
         monkeypatch.setenv("GRAFTLINE_KFP", made.url)
@@ -59,24 +60,23 @@ def graftline(*arguments: str) -> Result:
 def test_drift_reconcile_drift(world: Wired) -> None:
     assert graftline("drift").exit_code == 1
     planned = graftline("reconcile", "--dry-run")
-    assert planned.output.splitlines() == [f"upload {world.repository.work('hourly').version}"]
+    assert f"upload {world.repository.work('on-push').version}" in planned.output
     assert not world.backend.log
     done = graftline("reconcile")
     assert done.exit_code == 0
-    assert "unpause hourly." in done.output
-    assert graftline("reconcile").output == "nothing to do\n"
+    assert "(on-push commit-" in done.output
+    assert "nothing to do\n" in graftline("reconcile").output
     same = graftline("drift")
     assert same.exit_code == 0
     assert "drift" not in same.output
 
 
 def test_json_for_programs(world: Wired) -> None:
-    done = json.loads(graftline("reconcile", "--json").output)
+    done = json.loads(graftline("reconcile", "--json").stdout)
     assert done["settled"] is True
     assert done["failures"] == done["left"] == done["unsettled"] == done["queued"] == done["unknown"] == []
-    found = json.loads(graftline("drift", "--json").output)
-    assert {row["verdict"] for row in found} == {"same"}
-    assert len(found) == 2
+    (row,) = json.loads(graftline("drift", "--json").stdout)
+    assert row["verdict"] == "same"
 
 
 def test_a_backend_that_does_not_answer_is_no_drift(world: Wired) -> None:
@@ -103,12 +103,31 @@ def test_without_an_endpoint_the_line_says_what_to_do(world: Wired) -> None:
 
 def test_a_token_is_sent_and_not_shown(world: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFTLINE_KFP_TOKEN", "a-secret")
-    with hearing(401) as (url, headers):
-        told = graftline("drift", "--endpoint", url)
-        done = graftline("reconcile", "--endpoint", url)
-    assert set(headers) == {"Bearer a-secret"}
+    world.backend.token = "another"
+    told, done = graftline("drift"), graftline("reconcile")
     assert "401" in told.output
+    assert "401" in str(done.exception)
     assert "a-secret" not in told.output + done.output + str(done.exception)
+    world.backend.token = "a-secret"
+    assert graftline("reconcile").exit_code == 0
+
+
+def test_a_token_that_is_not_taken_ends_both_with_2(world: Wired) -> None:
+    """K27."""
+    world.backend.token = "another"
+    told, done = graftline("drift"), graftline("reconcile")
+    assert told.exit_code == 2
+    assert isinstance(done.exception, InputError)
+    assert done.exception.exit_code == 2
+
+
+def test_an_older_kubeflow_is_refused_in_one_line(world: Wired) -> None:
+    world.backend.version = "2.16.1"
+    result = graftline("reconcile")
+    assert isinstance(result.exception, InputError)
+    assert "Kubeflow Pipelines: version 2.16.1; expected 2.17 or later" in str(result.exception)
+    assert "version 2.16.1" in graftline("drift").output
+    assert not world.backend.log
 
 
 def standalone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,27 +171,21 @@ def test_a_standalone_installation_is_told_no_namespace(
     assert set(given) == {None}
 
 
-@pytest.mark.parametrize(
-    ("page", "message"),
-    [
-        (b"<html>Log in</html>", "text/html; charset=utf-8, not a JSON object"),
-        (b"{}", "pipeline_id is missing"),
-    ],
-)
-def test_a_login_page_is_no_empty_kubeflow(world: Wired, page: bytes, message: str) -> None:
-    with hearing(200, page) as (url, _):
+def test_a_login_page_is_no_empty_kubeflow(world: Wired) -> None:
+    with hearing(200, b"<html>Log in</html>") as (url, _):
         told = graftline("drift", "--endpoint", url)
         done = graftline("reconcile", "--endpoint", url)
     assert told.exit_code == 2
-    assert f"an answer that is not Kubeflow's: {message}" in told.output
-    assert isinstance(done.exception, GraftlineError)
+    assert "an answer that is not Kubeflow's: text/html; charset=utf-8, not a JSON object" in told.output
+    assert done.exit_code == 75
 
 
 def test_while_another_reconcile_is_at_work_nothing_is_done_and_the_code_is_75(world: Wired) -> None:
-    lease = Lease(open_store(os.environ["GRAFTLINE_STORE"]), "another")
+    lease = Lease(open_store(os.environ["GRAFTLINE_STORE"]), RECONCILE, "another")
     assert lease.acquire(world.now)
     result = graftline("reconcile")
-    assert (result.exit_code, result.output) == (75, "another reconcile is at work; nothing done\n")
+    assert result.exit_code == 75
+    assert "another reconcile is at work; nothing done\n" in result.output
     assert not world.backend.log
     lease.release()
     assert graftline("reconcile").exit_code == 0
@@ -191,7 +204,7 @@ def test_a_reconcile_that_is_told_to_stop_gives_its_lease_back(
         assert graftline("reconcile").exit_code == 128 + signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert Lease(open_store(os.environ["GRAFTLINE_STORE"]), "another").acquire(world.now)
+    assert Lease(open_store(os.environ["GRAFTLINE_STORE"]), RECONCILE, "another").acquire(world.now)
 
 
 def test_a_schedule_that_cannot_be_told_is_named(world: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,9 +219,8 @@ def test_a_schedule_that_cannot_be_told_is_named(world: Wired, monkeypatch: pyte
     assert "cannot tell on-push: data/digits: a toy mistake" in graftline("reconcile", "--dry-run").output
     result = graftline("reconcile")
     assert result.exit_code == 75
-    assert "unpause hourly." in result.output
     assert "cannot tell    on-push: data/digits: a toy mistake" in result.output
-    assert json.loads(graftline("reconcile", "--json").output)["unknown"]
+    assert json.loads(graftline("reconcile", "--json").stdout)["unknown"]
     assert graftline("drift").exit_code == 2
 
 

@@ -37,7 +37,9 @@ def test_no_duplicates_and_always_converges() -> None:
     class Counted(Machine):
         steps = 0
 
-    run_state_machine_as_test(Counted, settings=histories(STEPS // 34 + 10, derandomize=True, phases=[Phase.generate]))
+    run_state_machine_as_test(
+        Counted, settings=histories(STEPS // 34 + 10, derandomize=True, phases=[Phase.generate])
+    )
     print(f"{Counted.steps} steps")
     assert Counted.steps >= STEPS
 
@@ -82,7 +84,9 @@ def test_a_slot_that_is_noted_when_it_is_asked_for_is_lost(monkeypatch: pytest.M
 
     def hasty(self: Agenda, wanted: Desired, actual: Actual) -> None:
         asked = {(run.schedule, run.slot): actual.seen(run) for run in wanted.runs}
-        started = {at: seen if seen.started or not seen.intent else _started(seen) for at, seen in asked.items()}
+        started = {
+            at: seen if seen.started or not seen.intent else _started(seen) for at, seen in asked.items()
+        }
         note(self, wanted, Actual(runs=started))
 
     monkeypatch.setattr(Agenda, "note", hasty)
@@ -106,7 +110,9 @@ def test_an_end_that_nobody_records_is_found(monkeypatch: pytest.MonkeyPatch) ->
     finds(World, "has no end in the store")
 
 
-def test_a_lost_answer_that_is_asked_for_again_at_once_needs_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_answer_that_is_asked_for_again_at_once_needs_the_claim(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without the time of grace the claim alone keeps a slot from being worked on twice, and it does."""
     monkeypatch.setattr(claims.Intent, "age", lambda self, now: float("inf"))
 

@@ -12,10 +12,10 @@ from kfp_server import Fault, Request, serve
 from kfp_server_api import models
 from world import MemoryStore, ModelRepository, Process, Turn, World
 
-from graftline.errors import InputError
 from graftline import runs
+from graftline.errors import InputError
 from graftline.pipelines.kubeflow_api import connect
-from graftline.pipelines.reconcile import claims, kubeflow, planning
+from graftline.pipelines.reconcile import claims, kubeflow
 from graftline.pipelines.reconcile import reconcile as reconciling
 from graftline.pipelines.reconcile.agenda import Agenda
 from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
@@ -203,17 +203,6 @@ def test_a_retried_run_that_succeeds_has_a_second_end(world: Wired) -> None:
     world.pass_time(kubeflow.ENDS_ITSELF)
     world.reconcile(None)
     assert [end.state for end in runs.ends(world.store, run)] == ["FAILED", "SUCCEEDED"]
-
-
-def test_what_a_run_left_is_taken_away_with_its_end(world: Wired) -> None:
-    """K40: a TrainJob whose launcher died goes on."""
-    world.commit(schedules={"on-push": ON_PUSH})
-    world.reconcile(None)
-    (run,) = world.backend.runs
-    world.end(run, "FAILED", recorded=False)
-    world.pass_time(kubeflow.ENDS_ITSELF)
-    world.reconcile(None)
-    assert world.cleaned == [run]
 
 
 def test_a_commit_runs_once_and_one_that_changes_nothing_watched_does_not(world: Wired) -> None:

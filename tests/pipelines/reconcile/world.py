@@ -2,7 +2,7 @@
 
 What is real: all of graftline.pipelines.reconcile, the published client, the claims that a run's first step makes, the
 records of begun and ended runs. What stands in: KfpBackend for Kubeflow (see kfp_server.py), a list of commits for git,
-a dictionary for the store (tests/store holds the real ones to the same promises), threads that take turns for processes.
+a dictionary for the store (tests/store holds the real ones to the same promises), threads in turns for processes.
 """
 
 from __future__ import annotations
@@ -298,7 +298,6 @@ class World:
         self.counted: dict[str, tuple[Any, datetime]] = {}
         """By schedule its times, and when a reconcile had seen that it has these: its slots count from then."""
         self.looked = self.now
-        self.cleaned: list[str] = []
         self.over: set[str] = set()
         """Runs that have ended, perhaps before the API shows it."""
         self.ran: set[tuple[str, str]] = set()
@@ -345,9 +344,8 @@ class World:
         if self.hold(given["run_key"], run_id, reason["schedule"], reason["slot"]):
             self.backend.set_state(run_id, "FAILED")
             return
-        begun = runs.Start(
-            run_id, given["run_key"], given["task"], given["version"], given["revision"], given["data_digest"], reason
-        )
+        told = {name: given[name] for name in ("task", "version", "revision", "data_digest")}
+        begun = runs.Start(run_id, given["run_key"], reason=reason, **told)
         runs.begin(self.store, begun)
         self.backend.set_state(run_id, "RUNNING")
         self.worked.append((given["run_key"], reason["schedule"], reason["slot"], run_id))
@@ -408,7 +406,9 @@ class World:
             return
         if self.backend.runs[run_id].state == "PENDING":
             self._count(self.backend.runs[run_id])
-        self.backend._answer(Request("POST", f"/runs/{run_id}:terminate", {}, None, f"Bearer {self.backend.token}"))
+        self.backend._answer(
+            Request("POST", f"/runs/{run_id}:terminate", {}, None, f"Bearer {self.backend.token}")
+        )
         self.backend.log.clear()
 
     def run_all(self) -> None:
@@ -451,7 +451,7 @@ class World:
             return self.ghosts(asked)
 
         api = KubeflowApi(client, namespace=self.backend.namespace, service_account="graftline-run")
-        return KubeflowBackend(api, store, ghosts=ghosts, manifests=self.repository.manifests, clean=self.cleaned.append)
+        return KubeflowBackend(api, store, ghosts=ghosts, manifests=self.repository.manifests)
 
     def desired(self) -> Desired:
         return Agenda(self.repository, self.store).desired(self.now)
