@@ -27,8 +27,9 @@ SMALL = {
     ],
     "glosses": [
         *(f"pretrain.trunk.{size}" for size in ("layers=1", "width=32", "heads=1", "hidden=64")),
-        "pretrain.tokenizer.vocabulary=1024", "pretrain.epochs=1", "pretrain.sizes={}", "finetune.epochs=1",
-        "evaluate.lift_labels=[10]", "evaluate.lift_seeds=2", "evaluate.lift_test_rows=1000",
+        "pretrain.tokenizer.vocabulary=1024", "pretrain.epochs=0.05", "pretrain.sizes={}", "finetune.epochs=1",
+        "evaluate.lift_labels=[10]", "evaluate.lift_seeds=2", "evaluate.lift_test_rows=200", "evaluate.lift_epochs=1",
+        "finetune.labels_per_class=10", "finetune.min_steps=10",
         "evaluate.budget_labels=null", "evaluate.gate={}",
     ],
 }  # fmt: skip
