@@ -330,6 +330,25 @@ def test_a_controller_whose_version_cannot_be_told_is_unknown(cluster: Api, doct
     assert {name for name, point in points.items() if point["state"] == "unknown"} == {"JobSet", "Kueue"}
 
 
+def test_the_table_has_one_row_a_point_with_what_to_do(
+    cluster: Api, doctor: Doctor, address: str, moto_url: str
+) -> None:
+    from typer.testing import CliRunner
+
+    from graftline.cli import app
+
+    argo(cluster, "OnError", "Always")
+    _, points = doctor()
+    done = CliRunner().invoke(app, ["doctor", "--store", moto_url, "--endpoint", f"{address}/kfp"])
+    *rows, last = done.stdout.splitlines()
+    assert len(rows) == len(points)
+    assert last == f"{len(points)} points, 1 wrong"
+    (row,) = [row for row in rows if row.startswith("wrong")]
+    assert row.split()[1:3] == ["retry", "defaults"]
+    assert "Always; needed: OnError; do: set it in configmap workflow-controller-configmap" in row
+    assert done.exit_code == 2
+
+
 def test_no_value_of_a_secret_is_printed(
     cluster: Api, doctor: Doctor, capfd: pytest.CaptureFixture[str]
 ) -> None:
