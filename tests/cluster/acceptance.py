@@ -61,11 +61,12 @@ RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Kubeflow's id of a run."""
 PAUSE = 2.0
 """Seconds between two looks."""
-KILL = """import os, signal
+PROGRAM = "graftline.components.pretrain"
+KILL = """import os, signal, sys
 for pid in filter(str.isdigit, os.listdir("/proc")):
     try: words = open(f"/proc/{pid}/cmdline").read().split(chr(0))
     except OSError: continue
-    if "graftline.components.pretrain" in words: os.kill(int(pid), signal.SIGKILL); print("killed")
+    if sys.argv[1] in words and int(pid) != os.getpid(): os.kill(int(pid), signal.SIGKILL); print("killed")
 """
 """Ends the step's own program, inside its container: the runner sees a failure, the cluster sees none."""
 
@@ -578,7 +579,7 @@ def killed(bench: Bench, run: str) -> str:
             with suppress(client.ApiException):
                 said = stream.stream(
                     api.connect_get_namespaced_pod_exec, name, bench.settings.namespace, container="main",
-                    command=["python", "-c", KILL], stdout=True, stderr=True, stdin=False, tty=False,
+                    command=["python", "-c", KILL, PROGRAM], stdout=True, stderr=True, stdin=False, tty=False,
                 )  # fmt: skip
                 if "killed" in said:
                     return name

@@ -224,10 +224,11 @@ def test_the_kill_finds_the_steps_own_program_and_nothing_else() -> None:
     from acceptance import KILL
 
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    name = f"graftline.components.test-{os.getpid()}"  # all of this machine is in one PID namespace: other tests train
     runner = subprocess.Popen([*sleep, "graftline.pipelines.step", "pretrain"])
-    program = subprocess.Popen([*sleep, "-m", "graftline.components.pretrain"])
+    program = subprocess.Popen([*sleep, "-m", name])
     try:
-        done = subprocess.run([sys.executable, "-c", KILL], capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, "-c", KILL, name], capture_output=True, text=True, check=True)
         assert "killed" in done.stdout
         assert program.wait(10) == -signal.SIGKILL
         assert runner.poll() is None
