@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _WIDTH_ELSEWHERE = 160
-"""Columns for a table that goes to a file or another program."""
+"""Columns at least for a table that goes to a file or another program."""
 
 
 def plain(value: object, limit: int = 200) -> str:
@@ -45,5 +45,6 @@ def terminal() -> Console:
 
     from rich.console import Console
 
-    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_ELSEWHERE
-    return Console(markup=False, emoji=False, highlight=False, width=wide)
+    asked = os.environ.get("COLUMNS", "")
+    wide = max(_WIDTH_ELSEWHERE, int(asked) if asked.isdecimal() else 0)
+    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else wide)
