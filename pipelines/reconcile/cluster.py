@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.trainjob.cluster import Cluster, connect
 from graftline.store import Store
 from graftline.store.bundles import delete_all
+from graftline.training.remote import sweep_checkpoints
 
 WORKFLOW_LABEL = "pipeline/runid"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -53,11 +55,21 @@ class RunsOfCluster:
             there |= self._with_workflow(listed[first : first + _AT_ONCE])
         return set(asked) - there if self._api and (there or _ACCOUNT.exists()) else set()
 
-    def clean(self, store: Store) -> list[str]:
-        """Delete the TrainJobs of runs that have ended, and what was handed over to them; return the runs.
+    def clean(self, store: Store, now: datetime) -> list[str]:
+        """Delete the TrainJobs of runs that have ended, and what was handed over to them; return the runs. Checkpoints
+        go once no run of the same work has taken them up for long (`GIVEN_UP`).
 
         Their last step does so itself, unless it could not run. One that is at work again has no end, or is open.
+        What cannot be deleted now is said, and left to the next time.
         """
+        try:
+            sweep_checkpoints(store, now)
+            return self._clean(store)
+        except GraftlineError as error:
+            print(f"graftline: what runs have left is not all gone: {error}", file=sys.stderr, flush=True)
+            return []
+
+    def _clean(self, store: Store) -> list[str]:
         jobs = defaultdict[str, list[str]](list)
         cluster = Cluster(self._api, self._namespace) if self._api else None
         try:
