@@ -43,9 +43,7 @@ def end_of(
     said = [attempt for attempt in said if attempt.round == last and attempt.step in ORDER]
     ended = said[-1].ended if said else ""
     if any(attempt.step == _RELEASES and attempt.code == 0 for attempt in said):
-        return runs.End(
-            start, "SUCCEEDED", ended=ended
-        )  # it released, whatever became of the step after that
+        engine = "SUCCEEDED"  # it released, whatever became of the step after that
     state, step, line = runs.decide(said, engine, ORDER)
     if not step and state != "SUCCEEDED" and why:
         step = next((step for step in ORDER if step in why), "")

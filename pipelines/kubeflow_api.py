@@ -266,7 +266,7 @@ class KubeflowApi:
                 raise NotFoundError(text) from None
             raise (RefusedError if error.status in _CERTAIN else BackendError)(text) from None
         except HTTPError as error:
-            raise BackendError(f"no answer: {_short(error)}") from None
+            raise BackendError(f"Kubeflow Pipelines does not answer: {_short(error)}") from None
         except (OpenApiException, ValueError) as error:
             raise BackendError(f"an answer that is not Kubeflow's: {_short(error)}") from None
 

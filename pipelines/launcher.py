@@ -60,12 +60,12 @@ def read_executor_input(text: str) -> ExecutorInput:
         given = {name: listed["artifacts"][0] for name, listed in (inputs.get("artifacts") or {}).items()}
         made = {name: listed["artifacts"][0] for name, listed in (outputs.get("artifacts") or {}).items()}
         return ExecutorInput(
-            parameters=inputs.get("parameterValues") or {},
+            parameters=dict(inputs.get("parameterValues") or {}),
             inputs={name: Artifact(_path(each), each.get("metadata") or {}) for name, each in given.items()},
             outputs={name: _path(each) for name, each in made.items() if name != _LOG},
             output_file=Path(outputs["outputFile"]) if outputs.get("outputFile") else None,
         )
-    except (AttributeError, IndexError, KeyError, TypeError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise InputError(
             where, repr(text[:80]), expected="an ExecutorInput as JSON, which `{{$}}` becomes"
         ) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,21 @@ class RunsOfCluster:
             there |= self._with_workflow(listed[first : first + _AT_ONCE])
         return set(asked) - there if self._api and (there or _ACCOUNT.exists()) else set()
 
-    def clean(self, store: Store) -> list[str]:
-        """Delete the TrainJobs of runs that have ended, and what was handed over to them; return the runs. Sweep the
-        checkpoints of those whose work was given up.
+    def clean(self, store: Store, now: datetime) -> list[str]:
+        """Delete the TrainJobs of runs that have ended, and what was handed over to them; return the runs. Checkpoints
+        go once no run of the same work has taken them up for long (`GIVEN_UP`).
 
         Their last step does so itself, unless it could not run. One that is at work again has no end, or is open.
+        What cannot be deleted now is said, and left to the next time.
         """
+        try:
+            sweep_checkpoints(store, now)
+            return self._clean(store)
+        except GraftlineError as error:
+            print(f"graftline: what runs have left is not all gone: {error}", file=sys.stderr, flush=True)
+            return []
+
+    def _clean(self, store: Store) -> list[str]:
         jobs = defaultdict[str, list[str]](list)
         cluster = Cluster(self._api, self._namespace) if self._api else None
         try:
@@ -76,7 +85,6 @@ class RunsOfCluster:
                 assert cluster is not None
                 cluster.delete(name)
             sweep(store, run)
-        sweep_checkpoints(store, datetime.now(UTC))
         return over
 
     def _with_workflow(self, asked: list[str]) -> set[str]:

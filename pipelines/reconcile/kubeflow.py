@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from graftline import runs
+from graftline.errors import GraftlineError
 from graftline.pipelines import ending
 from graftline.pipelines.kubeflow_api import (
     DeniedError,
@@ -26,6 +27,7 @@ from graftline.pipelines.kubeflow_api import (
 from graftline.pipelines.reconcile import claims
 from graftline.pipelines.reconcile.desired import Desired, OneRun
 from graftline.pipelines.reconcile.planning import Action, Actual, Close, Seen, Start, Upload
+from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.reconcile.repository import Work
 from graftline.store import Store
 from graftline.store.documents import json_bytes, stored_json
@@ -79,7 +81,10 @@ class KubeflowBackend:
             case Upload(work):
                 self._api.upload(work.pipeline, work.version, work.spec)
             case Close(begun, engine):
-                ending.close(self._store, begun, engine)
+                try:
+                    ending.close(self._store, begun, engine)
+                except GraftlineError as error:  # one run that cannot be closed holds up no other's start
+                    raise BackendError(str(error)) from None
             case Start(run, before):
                 self._start(run, before, now)
 

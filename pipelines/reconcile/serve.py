@@ -109,9 +109,8 @@ class Server:
         code, said = self._child(list(self._command), RECONCILE_SECONDS, environment)
         sys.stdout.write(said)
         sys.stdout.flush()
-        if code or "\nwaits " in f"\n{said}":
-            return _now() + AGAIN
-        return min([began + ANYWAY, *self._slots(began)])
+        again = _now() + AGAIN if code or "\nwaits " in f"\n{said}" else began + ANYWAY
+        return min([again, *self._slots(began)])
 
     def _slots(self, after: datetime) -> list[datetime]:
         """Return the next slot of each schedule."""
@@ -167,15 +166,12 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     if given.healthy:
         sys.exit(0 if given.alive.exists() and time.time() - given.alive.stat().st_mtime < ILL_SECONDS else 1)
-    from graftline.component import fail
-    from graftline.errors import GraftlineError
+    from graftline.component import exits
     from graftline.pipelines.settings import load_settings
 
-    try:
+    with exits("serve"):
         store = given.store or load_settings(given.checkout / "pipelines/settings.yaml").store
         Server(given.checkout, given.revision, store, given.alive).run()
-    except GraftlineError as error:
-        sys.exit(fail("serve", error))
 
 
 def _now() -> datetime:

@@ -136,6 +136,7 @@ def test_a_pod_that_was_lost_and_made_again_is_no_reason() -> None:
         ([said("pretrain", 75, "pretrain: stopped")], "OVERDUE", "OVERDUE", "pretrain"),
         ([said("pretrain", 1, "full"), said("pretrain", 0), said("publish", 0)], "SUCCEEDED", "SUCCEEDED", ""),
         ([said("fetch", 0)], "LOST", "LOST", ""),
+        ([said("publish", 0, "publish: equal to digits@3")], "SUCCEEDED", "SUCCEEDED", "publish"),  # K36
         ([said("publish", 0), said("conclude", 1, "conclude: no store")], "FAILED", "SUCCEEDED", ""),
         ([said("publish", 3, REFUSED), said("publish", 0, round=1)], "SUCCEEDED", "SUCCEEDED", ""),
         ([said("publish", 0), said("publish", 3, REFUSED, round=1)], "FAILED", "REFUSED", "publish"),

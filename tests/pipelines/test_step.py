@@ -389,7 +389,16 @@ def test_an_artifact_lies_where_the_launcher_keeps_it(uri: str, path: str) -> No
     assert str(read_executor_input(json.dumps(given)).outputs["trunk"]) == path
 
 
-@pytest.mark.parametrize("text", ["{{$}}", "[]", '{"inputs": 1}', '{"outputs": {"artifacts": {"a": {}}}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{$}}",
+        "[]",
+        '{"inputs": 1}',
+        '{"inputs": {"parameterValues": 3}}',
+        '{"outputs": {"artifacts": {"a": {}}}}',
+    ],
+)
 def test_what_is_no_executor_input_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="--executor-input"):
         read_executor_input(text)

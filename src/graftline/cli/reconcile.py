@@ -184,7 +184,7 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
                         backend, agenda, _now,
                         on_action=lambda action: lease.check(_now()), pause=lambda: time.sleep(PAUSE_SECONDS),
                     )  # fmt: skip
-                    cluster.clean(store)
+                    cluster.clean(store, _now())
                     return outcome
 
         yield Scene(backend, agenda, act)

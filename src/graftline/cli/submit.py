@@ -75,6 +75,7 @@ def submit(
         submitted = server.submit(pipeline, run)
         before = f"was submitted before: {submitted.before.lower()}; --again starts another"
         typer.echo(f"run       {run.name}, {before if submitted.before else 'submitted'}")
+        typer.echo(f"id        {submitted.id}")
         typer.echo(f"version   {pipeline.version}")
         typer.echo(f"link      {submitted.link}")
         if not watch:

@@ -15,6 +15,9 @@ from graftline.pipelines.reconcile import cluster
 from graftline.pipelines.reconcile.cluster import RunsOfCluster
 from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.store import Store, open_store
+from graftline.training.remote import GIVEN_UP
+
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -87,7 +90,8 @@ def test_an_outage_is_no_ghost(backend: Backend) -> None:
 
 
 def test_jobs_and_hand_overs_of_runs_that_have_ended_go_and_no_others(backend: Backend, store: Store) -> None:
-    """K40, K42: a launcher that died leaves its job; one that is at work again after a retry keeps it."""
+    """K40, K42: a launcher that died leaves its job; one that is at work again after a retry keeps it. Checkpoints of
+    what was given up go later."""
     for run in ("over", "at-work", "again", "unknown"):
         job(backend, run)
         store.put_if_absent(f"handover/{run}/pretrain/note.x", b"")
@@ -95,16 +99,14 @@ def test_jobs_and_hand_overs_of_runs_that_have_ended_go_and_no_others(backend: B
         runs.conclude(store, runs.End(runs.Start(run, "k", "digits"), "CANCELED"))
     runs.begin(store, runs.Start("at-work", "k", "digits"))
     runs.begin_again(store, "again")
-    assert RunsOfCluster("graftline").clean(store) == ["over"]
+    given_up, kept = (
+        f"checkpoints/pretrain/0123456789abcdef/{run}/00000001.json" for run in ("old", "recent")
+    )
+    for run, key, ended in (("old", given_up, NOW - GIVEN_UP * 2), ("recent", kept, NOW)):
+        store.put_if_absent(key, b"{}")
+        runs.conclude(store, runs.End(runs.Start(run, "k", "digits"), "CANCELED", ended=ended.isoformat()))
+    assert RunsOfCluster("graftline").clean(store, NOW) == ["over"]
+    assert store.list("checkpoints/") == [kept]
     assert backend.deleted == ["pretrain-over"]
     assert {key.split("/")[1] for key in store.list("handover/")} == {"at-work", "again", "unknown"}
-    assert RunsOfCluster("graftline").clean(store) == []
-
-
-def test_checkpoints_of_work_that_was_given_up_go(backend: Backend, store: Store) -> None:
-    """K42: two weeks after its run has ended; till then a later run of the same work goes on from them."""
-    for run, ended in (("old", "2026-01-01T00:00:00+00:00"), ("cancelled", datetime.now(UTC).isoformat())):
-        store.put_if_absent(f"checkpoints/pretrain/{'1' * 16}/{run}/00000001.json", b"{}")
-        runs.conclude(store, runs.End(runs.Start(run, "k", "digits"), "CANCELED", ended=ended))
-    RunsOfCluster("graftline").clean(store)
-    assert [key.split("/")[3] for key in store.list("checkpoints/")] == ["cancelled"]
+    assert RunsOfCluster("graftline").clean(store, NOW) == []

@@ -190,6 +190,20 @@ def test_a_run_that_ended_without_its_last_step_is_closed(world: Wired, deed: st
     assert [end.state for end in runs.ends(world.store, run)] == ["CANCELED" if deed == "cancel" else "LOST"]
 
 
+def test_a_run_that_cannot_be_closed_holds_up_no_other(world: Wired) -> None:
+    world.commit(schedules={"on-push": ON_PUSH})
+    world.reconcile(None)
+    (run,) = world.backend.runs
+    world.first_step(run)
+    world.take_away(run, workflow_only=False)
+    world.store.put_if_absent(f"runs/steps/{run}/fetch.1.json", b"{}")
+    world.commit(code=1)
+    outcome = world.reconcile(None)
+    assert f"runs/steps/{run}/fetch.1.json" in outcome.failures[0]
+    assert not outcome.settled
+    assert [str(action)[:5] for action in outcome.done if str(action).startswith("start")] == ["start"]
+
+
 def test_a_retried_run_that_succeeds_has_a_second_end(world: Wired) -> None:
     """K14: its exit handler does not run again."""
     world.commit(schedules={"on-push": ON_PUSH})

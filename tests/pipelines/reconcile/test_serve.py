@@ -194,3 +194,6 @@ def test_the_next_call_is_at_the_next_slot_and_after_ten_minutes_at_the_latest(
         place.origin.root, "main", place.store, place.folder / "alive", ("echo", "waits    a")
     )
     assert waits._reconcile() == now + serve.AGAIN, "a run that concurrency holds back"
+    place.origin.write("pipelines/schedules.yaml", QUIET.replace("0 0 1 1 *", "* * * * *"))
+    now = datetime(2026, 5, 1, 12, 3, 40, tzinfo=UTC)
+    assert waits._reconcile() == now + timedelta(seconds=20), "no slot waits for what is left"
