@@ -316,10 +316,13 @@ def test_a_step_that_did_its_work_may_have_failed_after_it(server: Server) -> No
     """Its word is 0, and Kubeflow's launcher could not store what it made: the log has the reason."""
 
     def act(run_id: str) -> None:
-        pod = server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "validate": "FAILED"})["validate"]
+        pod = server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "validate": "RUNNING"})["validate"]
         server.says(run_id, "validate", 0)
         log = "F1128 23:45:18.872710      16 main.go:59] failed to upload: no space"
         server.backend.logs[run_id, pod] = log
+        assert (
+            server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "validate": "FAILED"})["validate"] == pod
+        )
         server.backend.set_state(run_id, "FAILED")
 
     thread = server.later(act)
