@@ -130,3 +130,13 @@ def test_a_word_whose_fields_are_of_another_kind_is_named(
     store.put_if_absent(key, json_bytes(value))
     with pytest.raises(GraftlineError, match=rf"{key}: not the (attempt|source) of a run \(.*{found}"):
         runs.attempts(store, START.run)
+
+
+def test_an_open_run_that_cannot_be_read_is_named_and_holds_up_no_other(store: Store) -> None:
+    runs.begin(store, START)
+    store.put_if_absent("runs/open/broken.json", b"{}")
+    with pytest.raises(GraftlineError, match=r"runs/open/broken\.json"):
+        runs.open_runs(store)
+    said: list[str] = []
+    assert runs.open_runs(store, lambda error: said.append(str(error))) == [START]
+    assert len(said) == 1 and "runs/open/broken.json" in said[0]

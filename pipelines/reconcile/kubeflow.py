@@ -9,6 +9,7 @@ A run that has a workflow no more is a ghost (cluster.py): it counts as nothing,
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -134,13 +135,14 @@ class KubeflowBackend:
     def _ended(self, now: datetime) -> Iterable[tuple[runs.Start, runs.State]]:
         """Yield the runs that have begun, have no end in the store, and are over."""
         unfinished: list[runs.Start] = []
-        for begun in runs.open_runs(self._store):
+        for begun in runs.open_runs(self._store, lambda error: print(f"graftline: {error}", file=sys.stderr)):
             if not _ID.fullmatch(begun.run):
                 continue  # another engine's
             try:
                 run = self._api.get_run(begun.run)
             except NotFoundError:
-                yield begun, "LOST"  # a person deleted it
+                if self._api.find_experiment():  # else another Kubeflow than the one that has our runs
+                    yield begun, "LOST"  # a person deleted it
                 continue
             if (run.state or "PENDING") in ACTIVE:
                 unfinished.append(begun)

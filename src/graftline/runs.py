@@ -15,7 +15,7 @@ reason, and its exit handler is told RUNNING of a run that was cancelled: so eac
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, get_args
 
@@ -124,10 +124,24 @@ def begin_again(store: Store, run: str) -> int:
     return len(found)
 
 
-def open_runs(store: Store) -> list[Start]:
-    """Return the runs that have begun and have no end."""
-    names = (key.removeprefix("runs/open/").removesuffix(".json") for key in store.list("runs/open/"))
-    return [start for run in names if (start := begun(store, run))]
+def open_runs(store: Store, unreadable: Callable[[GraftlineError], None] | None = None) -> list[Start]:
+    """Return the runs that have begun and have no end.
+
+    Args:
+        store: where they are noted.
+        unreadable: told of a note that cannot be read, which is left out; None raises the error.
+    """
+    found = []
+    for key in store.list("runs/open/"):
+        try:
+            start = begun(store, key.removeprefix("runs/open/").removesuffix(".json"))
+        except GraftlineError as error:
+            if unreadable is None:
+                raise
+            unreadable(error)
+        else:
+            found += [start] if start else []
+    return found
 
 
 def add_attempt(store: Store, attempt: Attempt) -> Attempt:
