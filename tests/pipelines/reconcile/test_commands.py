@@ -294,8 +294,10 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 
 
 def test_reconcile_on_a_cluster_is_called_as_it_is_spelled() -> None:
-    """infra/base calls the commands by name."""
+    """infra/base calls the process by name, and the process calls the command."""
     text = (ROOT / "infra/base/reconcile.yaml").read_text()
-    assert "graftline.cli reconcile --backend kubeflow" in text
+    assert "python, -m, graftline.pipelines.reconcile.serve" in text
+    module = import_module("graftline.pipelines.reconcile.serve")
+    assert module.RECONCILE[1:] == ("-m", "graftline.cli", "reconcile", "--backend", "kubeflow")
     settings: dict[str, Any] = load_yaml(ROOT / "pipelines/settings.yaml")
     assert settings["store"].startswith("s3://")
