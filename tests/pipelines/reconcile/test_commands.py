@@ -83,7 +83,7 @@ def test_a_backend_that_does_not_answer_is_no_drift(world: Wired) -> None:
     world.backend.fault = lambda request: Fault("drop")
     result = graftline("drift")
     assert result.exit_code == 2
-    assert "it could not be told: no answer" in result.output
+    assert "it could not be told: Kubeflow Pipelines does not answer" in result.output
 
 
 def test_calls_that_fail_end_with_75(world: Wired) -> None:
