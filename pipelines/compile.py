@@ -17,7 +17,7 @@ from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.pipelines.launcher import unreplaced
+from graftline.executor_input import unreplaced
 
 SECTIONS = {
     "validate": ("validate",),
@@ -64,8 +64,8 @@ def compiled(
     Raises:
         InputError: the task, a profile, a parameter or a setting is wrong.
     """
-    from graftline.pipelines.settings import load_settings
     from graftline.profiles import placement
+    from graftline.settings import load_settings
 
     settings = load_settings()
     places = placement(profiles)
@@ -144,7 +144,7 @@ def _draw(name: str, task: str, places: Mapping[str, Any]) -> Any:
     from kfp import dsl
 
     from graftline.pipelines import pods, retrain
-    from graftline.pipelines.settings import load_settings
+    from graftline.settings import load_settings
 
     settings = load_settings()
 

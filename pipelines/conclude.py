@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline import runs
+from graftline import ending, runs
 from graftline.component import fail, from_os_error
 from graftline.errors import GraftlineError, InputError
-from graftline.pipelines import ending, workflow
+from graftline.pipelines import workflow
 from graftline.pipelines.claim import add_start, start
 from graftline.pipelines.reconcile.claims import holder, slot_elsewhere
 from graftline.pipelines.trainjob.cluster import Cluster, connect, delete_jobs

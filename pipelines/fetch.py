@@ -21,7 +21,7 @@ from graftline.durable import output_directory, write_atomic
 from graftline.errors import InputError
 from graftline.executor_output import write_outputs
 from graftline.params import TASK_NAME
-from graftline.pipelines.data import bring, data_digest
+from graftline.task_data import bring, data_digest
 
 
 def main(argv: list[str] | None = None) -> None:

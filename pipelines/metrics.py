@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError
+from graftline.git import git
 
 Values = dict[tuple[tuple[str, str], ...], float]
 """A gauge's value by its labels."""
@@ -145,12 +145,10 @@ def open_counts(store_url: str) -> Values:
 
 
 def _changed(checkout: Path, path: str) -> datetime:
-    command = ["git", "-C", str(checkout), "log", "-1", "--first-parent", "--format=%cI", "--", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or not done.stdout.strip():
-        reason = (done.stderr.strip().splitlines() or ["no commit has it"])[0]
-        raise GraftlineError(f"{checkout}: {path}: {reason}")
-    return datetime.fromisoformat(done.stdout.strip())
+    said = git(checkout, "log", "-1", "--first-parent", "--format=%cI", "--", path)
+    if not said:
+        raise GraftlineError(f"{checkout}: {path}: no commit has it")
+    return datetime.fromisoformat(said)
 
 
 class _Handler(BaseHTTPRequestHandler):

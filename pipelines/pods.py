@@ -16,12 +16,12 @@ import json
 import math
 from typing import Any
 
-from graftline.pipelines.data import origin
-from graftline.pipelines.images import digest
-from graftline.pipelines.launcher import RUN_ID
-from graftline.pipelines.settings import Settings
+from graftline.executor_input import RUN_ID
+from graftline.images import digest
 from graftline.pipelines.step import PLAN, Plan
 from graftline.profiles import TRAINING, Pod, Requests
+from graftline.settings import Settings
+from graftline.task_data import origin
 
 DISTRIBUTED = ("pretrain", "finetune")
 """The components that torchrun may start as several processes."""

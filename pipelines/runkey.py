@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
-from graftline.pipelines.images import Images
+from graftline.images import Images
 
 if TYPE_CHECKING:
     from graftline.pipelines.compile import CompiledPipeline
@@ -28,7 +28,7 @@ def run_key(
     Args:
         version: name of the compiled pipeline's version.
         parameters: what the run is given; those that say nothing about its content are left out here.
-        data_digest: of raw data and contract (data.py).
+        data_digest: of raw data and contract (task_data.py).
         images: each image with its digest.
         slot: why once more: the schedule's time (ISO 8601, UTC), `commit:<sha>` or `manual:<uuid>`.
     """

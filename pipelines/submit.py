@@ -18,17 +18,15 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from graftline import runs
-from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError
-from graftline.pipelines import ending
+from graftline import ending, runs
+from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, BackendError, GraftlineError
+from graftline.kubeflow_api import KubeflowApi, NotFoundError, RefusedError, Version, parameters
 from graftline.pipelines.compile import CompiledPipeline
-from graftline.pipelines.kubeflow_api import KubeflowApi, NotFoundError, RefusedError, Version, parameters
 from graftline.pipelines.reconcile.claims import holder
-from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.runkey import Run
-from graftline.pipelines.settings import Settings
 from graftline.pipelines.workflow import waits_for
 from graftline.profiles import STEPS
+from graftline.settings import Settings
 from graftline.store import Store, open_store
 
 CACHED, NEVER = "from the cache", "did not run"

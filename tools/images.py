@@ -25,7 +25,7 @@ from graftline.component import fail
 from graftline.durable import write_atomic
 from graftline.environment import ROOT, code_revision, lock_digest
 from graftline.errors import GraftlineError, InputError
-from graftline.pipelines.images import BUILT, LOCK, local_tag
+from graftline.images import BUILT, LOCK, local_tag
 
 TARGETS = ("data", "train")
 WHEELS_PORT = 8765

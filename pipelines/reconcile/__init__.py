@@ -9,7 +9,7 @@
     reconcile.py    observe, plan, apply, until nothing is left to do
     drift.py        desired against actual as a table
     kubeflow.py, local.py   the two backends; cluster.py: what Kubernetes knows of Kubeflow's runs
-    serve.py        the process that calls reconcile when a slot or a commit comes; lease.py: one at a time
+    serve.py        the process that calls reconcile when a slot or a commit comes, one at a time (store/lease.py)
 
 docs/decisions/reconcile.md says what is promised, by what, and what is not.
 """

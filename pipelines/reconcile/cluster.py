@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from graftline import runs
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import BackendError, GraftlineError, InputError
 from graftline.pipelines.pods import RUN_LABEL
-from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.trainjob.cluster import Cluster, connect
 from graftline.pipelines.trainjob.handover import sweep
 from graftline.store import Store

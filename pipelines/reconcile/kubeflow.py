@@ -14,10 +14,9 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from graftline import runs
-from graftline.errors import GraftlineError
-from graftline.pipelines import ending
-from graftline.pipelines.kubeflow_api import (
+from graftline import ending, runs
+from graftline.errors import BackendError, GraftlineError
+from graftline.kubeflow_api import (
     DeniedError,
     KubeflowApi,
     NotFoundError,
@@ -28,7 +27,6 @@ from graftline.pipelines.kubeflow_api import (
 from graftline.pipelines.reconcile import claims
 from graftline.pipelines.reconcile.desired import Desired, OneRun
 from graftline.pipelines.reconcile.planning import Action, Actual, Close, Seen, Start, Upload
-from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.reconcile.repository import Work
 from graftline.store import Store
 from graftline.store.documents import json_bytes, stored_json

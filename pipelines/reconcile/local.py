@@ -20,11 +20,10 @@ from pathlib import Path
 from graftline import runs
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
-from graftline.errors import EXIT_PREEMPTED, EXIT_REFUSED
+from graftline.errors import EXIT_PREEMPTED, EXIT_REFUSED, BackendError
 from graftline.pipelines.reconcile import claims
 from graftline.pipelines.reconcile.desired import Desired, OneRun
 from graftline.pipelines.reconcile.planning import Action, Actual, Seen, Start
-from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.store import Store
 
 ROOM_BYTES = 1 << 30

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from graftline.errors import GraftlineError
+from graftline.errors import BackendError
 from graftline.pipelines.reconcile.agenda import Agenda
 from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
 from graftline.pipelines.reconcile.planning import Action, Actual, Plan, plan
@@ -16,10 +16,6 @@ ROUNDS = 12
 """A run needs 2: upload, start; one more looks. The rest is for lost answers and for slots that come meanwhile."""
 TRIES = 5
 """Rounds in a row in which every call failed, after which the next reconcile is to try."""
-
-
-class BackendError(GraftlineError):
-    """The backend refused a call, or its answer was lost."""
 
 
 class Backend(Protocol):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
+from graftline.git import git
+from graftline.images import load_images
 from graftline.pipelines.reconcile.schedules import Schedule, load_schedules
-
-if TYPE_CHECKING:
-    from graftline.pipelines.images import Images
+from graftline.task_data import data_revision
 
 _VERSION = re.compile(r"^kind: PipelineVersion\nmetadata:\n(?:  .*\n)*?  name: (\S+)$", re.MULTILINE)
 """A version in a compiled manifest: YAML of half a megabyte takes seconds to read."""
@@ -130,8 +129,8 @@ class GitRepository:
         self.root, self._local, self._store_url = root, local, store_url
         self._works: dict[str, Work] = {}
         self._not_measured: dict[str, GraftlineError] = {}
-        self.commit = self._git("rev-parse", "--verify", "HEAD")
-        if self._git("rev-parse", "--is-shallow-repository") == "true":
+        self.commit = git(self.root, "rev-parse", "--verify", "HEAD")
+        if git(self.root, "rev-parse", "--is-shallow-repository") == "true":
             raise InputError(
                 root, "a shallow clone: which commit changed something cannot be told",
                 fix="fetch the whole history: `git fetch --unshallow`",
@@ -139,7 +138,7 @@ class GitRepository:
         watched = ["data", "pipelines", "images.lock", ".dvc/config"]
         if self._local:
             watched += ["components", "src", "dvc.yaml"]
-        if changed := self._git("status", "--porcelain", "--untracked-files=no", "--", *watched):
+        if changed := git(self.root, "status", "--porcelain", "--untracked-files=no", "--", *watched):
             raise InputError(
                 root, f"{changed.splitlines()[0].strip()} is not committed",
                 expected="a clean checkout: runs follow commits", fix="commit it, or `git stash`",
@@ -196,7 +195,7 @@ class GitRepository:
     def _last_commit(self, paths: Iterable[str]) -> str:
         # --first-parent: a merge counts where it arrives on this branch, whatever the dates of its commits.
         order = ["--first-parent", "--diff-merges=first-parent", "--no-patch"]
-        return self._git("log", "-1", *order, "--format=%H", "--", *paths)
+        return git(self.root, "log", "-1", *order, "--format=%H", "--", *paths)
 
     def _compiled_work(self, name: str, schedule: Schedule) -> Work:
         from graftline.pipelines.compile import compiled
@@ -205,8 +204,8 @@ class GitRepository:
         return Work(
             task=schedule.task, pipeline=pipeline.pipeline, version=pipeline.version,
             parameters=pipeline.parameters | {"store": self._store_url},
-            images=self._images().model_dump(), data_digest=self._data_digest(schedule.task),
-            revision=self._data_revision(schedule.task), spec=pipeline.spec,
+            images=load_images(self.root / "images.lock").model_dump(), data_digest=self._data_digest(schedule.task),
+            revision=data_revision(schedule.task, self.root), spec=pipeline.spec,
         )  # fmt: skip
 
     def _local_work(self, name: str, schedule: Schedule) -> Work:
@@ -221,17 +220,12 @@ class GitRepository:
         return Work(
             task=schedule.task, pipeline="dvc.yaml", version=f"checkout-{code[:12]}",
             parameters={"params": params.read_text()}, images={},
-            data_digest=self._pointer_digest(schedule.task), revision=self._data_revision(schedule.task),
+            data_digest=self._pointer_digest(schedule.task), revision=data_revision(schedule.task, self.root),
         )  # fmt: skip
-
-    def _images(self) -> Images:
-        from graftline.pipelines.images import load_images
-
-        return load_images(self.root / "images.lock")
 
     def _data_digest(self, task: str) -> str:
         """Return the digest of raw data and contract; raw data is fetched and read once for each pointer."""
-        from graftline.pipelines.data import task_digest
+        from graftline.engines.local import task_digest
         from graftline.store import MissingError, open_store
 
         store = open_store(self._store_url)
@@ -251,20 +245,6 @@ class GitRepository:
         return sha256_bytes(
             json.dumps([path.read_text() if path.exists() else None for path in files]).encode()
         )
-
-    def _data_revision(self, task: str) -> str:
-        from graftline.pipelines.data import data_revision
-
-        return data_revision(task, self.root)
-
-    def _git(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(self.root), *arguments], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["git failed"])[0]
-            raise InputError(self.root, reason, expected="a git repository with a commit")
-        return done.stdout.strip()
 
 
 def profiles_of(schedule: Schedule) -> dict[str, str] | None:

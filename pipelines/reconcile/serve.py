@@ -43,8 +43,8 @@ class Server:
         self, checkout: Path, revision: str, store: str, alive: Path, command: tuple[str, ...] = RECONCILE
     ) -> None:
         """Follow `revision` of the origin of `checkout`; `alive` is touched at every turn."""
-        from graftline.pipelines.reconcile.lease import SERVE, Lease
         from graftline.store import open_store
+        from graftline.store.lease import SERVE, Lease
 
         self._checkout, self._revision, self._alive, self._command = checkout, revision, alive, command
         self._holder = os.environ.get(HOLDER) or uuid.uuid4().hex
@@ -54,7 +54,7 @@ class Server:
     def run(self) -> None:
         """Serve until SIGTERM."""
         from graftline.errors import GraftlineError
-        from graftline.pipelines.reconcile.lease import LeaseLostError
+        from graftline.store.lease import LeaseLostError
 
         signal.signal(signal.SIGTERM, lambda number, frame: self._stop.set())
         while not self._stop.is_set():
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     if given.healthy:
         sys.exit(0 if given.alive.exists() and time.time() - given.alive.stat().st_mtime < ILL_SECONDS else 1)
     from graftline.component import exits
-    from graftline.pipelines.settings import load_settings
+    from graftline.settings import load_settings
 
     with exits("serve"):
         store = given.store or load_settings(given.checkout / "pipelines/settings.yaml").store

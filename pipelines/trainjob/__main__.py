@@ -28,8 +28,8 @@ from graftline.digests import RECORD, sha256_bytes
 from graftline.durable import exclusive
 from graftline.errors import EXIT_PREEMPTED, GraftlineError, InputError
 from graftline.executor_output import write_executor_output
+from graftline.images import digest
 from graftline.params import COMPONENTS, load_document, parse, section, task_name
-from graftline.pipelines.images import digest
 from graftline.pipelines.trainjob.cluster import Cluster, connect
 from graftline.pipelines.trainjob.follow import Launch
 from graftline.pipelines.trainjob.handover import Handover

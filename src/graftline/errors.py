@@ -63,6 +63,10 @@ class LostPeerError(GraftlineError):
     exit_code = EXIT_PREEMPTED
 
 
+class BackendError(GraftlineError):
+    """The backend that runs happen in refused a call, or its answer was lost."""
+
+
 def nearest(name: str, known: list[str]) -> str:
     """Return `; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
     import difflib

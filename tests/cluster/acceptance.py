@@ -39,9 +39,9 @@ from graftline.doctor.cluster import Kubernetes, RefusedError
 from graftline.doctor.cluster import connect as connect_cluster
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
-from graftline.pipelines.kubeflow_api import TOKEN, KubeflowApi, check_endpoint
-from graftline.pipelines.kubeflow_api import connect as connect_kubeflow
-from graftline.pipelines.settings import Settings, load_settings
+from graftline.kubeflow_api import TOKEN, KubeflowApi, check_endpoint
+from graftline.kubeflow_api import connect as connect_kubeflow
+from graftline.settings import Settings, load_settings
 from graftline.store import Store, open_store
 
 TASK = "mnist"
@@ -543,11 +543,12 @@ def ended_as(bench: Bench, row: str, run: str, state: str) -> str:
 
 def begin_by_hand(bench: Bench, changes: Mapping[str, str]) -> str:
     """Start a run with parameters that `submit` would not give it; return its id."""
+    from graftline.engines.local import task_digest
+    from graftline.images import load_images
     from graftline.pipelines.compile import compiled
-    from graftline.pipelines.data import committed_revision, task_digest
-    from graftline.pipelines.images import load_images
     from graftline.pipelines.runkey import plan_run
     from graftline.profiles import parse_choices
+    from graftline.task_data import committed_revision
 
     pipeline = compiled(TASK, profiles=parse_choices([bench.profile]), overrides=SMALL)
     pipeline = replace(pipeline, parameters=pipeline.parameters | {"store": bench.store.url})

@@ -14,13 +14,14 @@ import yaml
 
 from graftline.engines.backend import LOG, Backend, State
 from graftline.engines.containers import USER, Machine, built_images, placed, seen_store
+from graftline.engines.local import task_digest
 from graftline.environment import ROOT
 from graftline.pipelines.compile import component_params
-from graftline.pipelines.data import WORK_TREE, task_digest
 from graftline.pipelines.pods import KEYS
 from graftline.runs import Attempt, attempts
 from graftline.signing.mounting import keys_for_mounting
 from graftline.store import open_store
+from graftline.task_data import WORK_TREE
 
 TASK = "mnist"
 SMALL = {

@@ -14,7 +14,7 @@ sys.path[:0] = [
 
 from servers import moto_endpoint, moto_url, real_url, s3_url, store_url  # noqa: E402
 
-from graftline.pipelines.images import BUILT, Images, digest, load_images, local_tag  # noqa: E402
+from graftline.images import BUILT, Images, digest, load_images, local_tag  # noqa: E402
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "s3_url", "store_url"]
 

@@ -16,7 +16,7 @@ import pytest
 
 from graftline.canonical import read_json
 from graftline.environment import ROOT
-from graftline.pipelines.images import BUILT, Images, digest, load_images
+from graftline.images import BUILT, Images, digest, load_images
 from graftline.records import read_execution, verify
 
 SMALL = {

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from graftline.engines.local import task_digest
 from graftline.environment import ROOT, lock_digest
-from graftline.pipelines.data import task_digest
-from graftline.pipelines.images import Images
+from graftline.images import Images
 
 TARGETS = ("data", "train")
 BOUNDS = {"data": 1.0e9, "train": 2.5e9}
@@ -100,7 +100,7 @@ def test_reconcile_compiles_and_digests_a_clone_in_the_data_image(images: Images
     program = (
         "git config --global safe.directory '*' && git clone -q --no-local /repository /tmp/clone && cd /tmp/clone && "
         "ln -s ../../components ../../pipelines src/graftline/ && "
-        'PYTHONPATH=src python -c \'from graftline.pipelines.data import task_digest; print(task_digest("mnist"));'
+        'PYTHONPATH=src python -c \'from graftline.engines.local import task_digest; print(task_digest("mnist"));'
         'from graftline.pipelines.compile import compiled; print(compiled("glosses").version)\''
     )
     done = subprocess.run(

@@ -13,8 +13,8 @@ from test_engine import graftline
 
 from graftline.canonical import canonical_json, read_json
 from graftline.digests import sha256_file
+from graftline.images import Images
 from graftline.params import COMPONENTS
-from graftline.pipelines.images import Images
 from graftline.records import verify
 from graftline.runs import begun, ends
 

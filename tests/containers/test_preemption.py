@@ -17,7 +17,7 @@ import pytest
 import small
 from kills import Case, Unbroken, cases, desk_folder, run_unbroken
 
-from graftline.pipelines.images import Images
+from graftline.images import Images
 from graftline.records import verify
 from graftline.signing.mounting import keys_for_mounting
 from graftline.store import Store, open_store

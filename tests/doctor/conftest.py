@@ -17,7 +17,7 @@ from cluster_api import Api, Doctor, serve
 from healthy_cluster import healthy
 from servers import moto_endpoint, moto_url
 
-from graftline.pipelines import settings
+from graftline import settings
 
 __all__ = ["moto_endpoint", "moto_url"]
 

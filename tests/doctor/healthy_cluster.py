@@ -12,7 +12,7 @@ import yaml
 from cluster_api import Api
 
 from graftline.environment import ROOT
-from graftline.pipelines.images import load_images
+from graftline.images import load_images
 
 SPACE = "graftline"
 OURS = ("ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "ResourceQuota", "LimitRange", "ConfigMap")

@@ -15,16 +15,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from graftline import profiles
+from graftline import profiles, settings
 from graftline.cli import app
 from graftline.environment import ROOT
 from graftline.errors import InputError
+from graftline.executor_input import unreplaced
+from graftline.images import Images, load_images
 from graftline.params import COMPONENTS, parse
 from graftline.pipelines import compile as compiling
-from graftline.pipelines import runkey, settings
+from graftline.pipelines import runkey
 from graftline.pipelines.compile import CompiledPipeline, compiled
-from graftline.pipelines.images import Images, load_images
-from graftline.pipelines.launcher import unreplaced
 from graftline.pipelines.step import PLAN, Plan
 from graftline.yamlfile import load_yaml, parse_json
 

@@ -12,8 +12,8 @@ import pytest
 from kfp_server import RECORDINGS, recorded_run
 from kubernetes_server import Backend, Request, serve, write_kubeconfig
 
-from graftline import runs
-from graftline.pipelines import conclude, ending, workflow
+from graftline import ending, runs
+from graftline.pipelines import conclude, workflow
 from graftline.pipelines.reconcile import claims
 from graftline.runs import Attempt, End, Start
 from graftline.store import Store, open_store

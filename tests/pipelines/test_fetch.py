@@ -20,9 +20,9 @@ import pytest
 from graftline.digests import digest_path
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.pipelines.data import WORK_TREE, data_digest, data_revision, origin, with_token
 from graftline.runs import Start, open_runs
 from graftline.store import open_store
+from graftline.task_data import WORK_TREE, data_digest, data_revision, origin, with_token
 
 KEY = "f" * 64
 
@@ -272,7 +272,7 @@ def test_a_commit_that_leaves_the_data_alone_is_no_other_revision_of_it(repo: Pa
     git(repo, "commit", "-qam", "contract")
     assert data_revision("toy", repo) == git(repo, "rev-parse", "HEAD")
     assert data_revision("other", repo) == git(repo, "rev-list", "--max-parents=0", "HEAD"), "DVC's remotes"
-    with pytest.raises(InputError, match="no git repository"):
+    with pytest.raises(InputError, match="expected a git repository"):
         data_revision("toy", repo.parent)
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from graftline.component import Component
 from graftline.environment import ROOT
+from graftline.executor_input import read_executor_input
 from graftline.params import COMPONENTS
 from graftline.pipelines.compile import SECTIONS, compiled
-from graftline.pipelines.launcher import read_executor_input
 from graftline.pipelines.step import Plan, command
 from graftline.yamlfile import load_yaml
 
@@ -241,7 +241,7 @@ def test_results_that_depend_on_the_store_are_not_taken_from_a_cache(dvc_graph: 
 
 
 def test_every_image_is_named_in_one_place(pipeline_spec: dict[str, Any]) -> None:
-    from graftline.pipelines.images import load_images
+    from graftline.images import load_images
 
     executors = pipeline_spec["deploymentSpec"]["executors"]
     used = {name: executor["container"]["image"] for name, executor in executors.items()}

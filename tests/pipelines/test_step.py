@@ -17,7 +17,7 @@ import pytest
 
 from graftline import runs
 from graftline.errors import InputError
-from graftline.pipelines.launcher import read_executor_input
+from graftline.executor_input import read_executor_input
 from graftline.pipelines.step import Plan, command
 from graftline.store import Store, open_store
 

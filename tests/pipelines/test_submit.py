@@ -31,12 +31,13 @@ from kubernetes_server import Backend, write_kubeconfig
 from kubernetes_server import serve as serve_kubernetes
 from typer.testing import CliRunner
 
-from graftline import runs
+from graftline import runs, settings, task_data
 from graftline.cli import app
+from graftline.engines.local import task_digest
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
 from graftline.pipelines import compile as compiling
-from graftline.pipelines import data, settings, submit
+from graftline.pipelines import submit
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.reconcile import claims
 from graftline.runs import Attempt, End, Start
@@ -134,8 +135,8 @@ def pipeline() -> CompiledPipeline:
 @pytest.fixture
 def server(pipeline: CompiledPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A multi-user server without anything on it; the checkout stands at HEAD with nothing changed."""
-    monkeypatch.setattr(data, "committed_revision", lambda task: HEAD)
-    monkeypatch.setattr(data, "data_revision", lambda task, root: CHANGED)
+    monkeypatch.setattr(task_data, "committed_revision", lambda task: HEAD)
+    monkeypatch.setattr(task_data, "data_revision", lambda task, root: CHANGED)
     monkeypatch.setattr(compiling, "compiled", once_each)
     monkeypatch.delenv("GRAFTLINE_KFP_TOKEN", raising=False)
     backend = KfpBackend(namespace="graftline")
@@ -156,7 +157,7 @@ def test_a_run_is_made_of_a_version_that_it_names(server: Server, pipeline: Comp
     assert run.service_account == "graftline-run"
     given = run.runtime_config.parameters
     assert given["revision"] == CHANGED, "what stays the same as long as the data does"
-    assert given["data_digest"] == data.task_digest(TASK)
+    assert given["data_digest"] == task_digest(TASK)
     assert {"kind": "person", "commit": HEAD}.items() <= json.loads(given["reason"]).items()
     assert run.display_name == f"{TASK}-{given['run_key'][:16]}"
     assert run.display_name in done.output
@@ -508,7 +509,6 @@ def test_a_pod_that_does_not_start_is_explained(
     thread.join()
     lines = [line.strip() for line in done.output.splitlines() if "waits: " in line]
     assert lines[-1] == (  # a look in between may have seen only a part
-
         "waits: validate-driver(0): exceeded quota: runs; "
         "waits in the queue: couldn't assign flavors to pod set node: insufficient unused quota for "
         "ephemeral-storage in flavor cpu, 8Gi more needed; "
@@ -697,8 +697,6 @@ def test_data_that_is_not_committed_cannot_be_submitted(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """A cluster clones the commit: it would not find what lies here."""
-    from graftline import environment
-
     folder = tmp_path / "data/toy"
     folder.mkdir(parents=True)
     for name in ("raw.dvc", "expectations.yaml"):
@@ -707,13 +705,13 @@ def test_data_that_is_not_committed_cannot_be_submitted(
         ["git", "-c", "user.name=A", "-c", "user.email=a@example.com", *arguments],
         cwd=tmp_path, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(task_data, "ROOT", tmp_path)
     git("init", "-q")
     git("add", "-A")
     git("commit", "-qm", "data")
-    assert data.committed_revision("toy") == git("rev-parse", "HEAD").stdout.strip()
+    assert task_data.committed_revision("toy") == git("rev-parse", "HEAD").stdout.strip()
     (tmp_path / "unrelated.txt").write_text("new")
-    assert data.committed_revision("toy")
+    assert task_data.committed_revision("toy")
     (folder / place).write_text("a: 2\n")
     with pytest.raises(InputError, match=f"data/toy/{place}: differs from the commit"):
-        data.committed_revision("toy")
+        task_data.committed_revision("toy")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graftline.environment import ROOT
-from graftline.pipelines.images import load_images
+from graftline.images import load_images
 
 sys.path.insert(0, str(ROOT / "tools"))
 

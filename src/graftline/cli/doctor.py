@@ -38,9 +38,9 @@ def doctor(
     from graftline.doctor import capacity, namespace, platform, reach
     from graftline.doctor.cluster import Cluster, connect, examine
     from graftline.doctor.points import exit_code
-    from graftline.pipelines.images import load_images
-    from graftline.pipelines.settings import load_settings
+    from graftline.images import load_images
     from graftline.profiles import parse_choices, placement
+    from graftline.settings import load_settings
 
     settings = load_settings()
     cluster = Cluster(

@@ -51,8 +51,8 @@ def reconcile(
     $GRAFTLINE_KFP_TOKEN. Exit codes: 0 all is as declared; 75 run it again: a call failed or its outcome is not known
     yet, another reconcile is at work, or what a schedule wants could not be told; 2 bad input, 1 anything else.
     """
+    from graftline.errors import BackendError
     from graftline.pipelines.reconcile.planning import plan
-    from graftline.pipelines.reconcile.reconcile import BackendError
 
     try:
         with _opened(backend, endpoint, store) as scene:
@@ -149,15 +149,15 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
     import uuid
     from datetime import timedelta
 
-    from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
+    from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.reconcile.agenda import Agenda
     from graftline.pipelines.reconcile.cluster import RunsOfCluster
     from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
-    from graftline.pipelines.reconcile.lease import RECONCILE, Lease
     from graftline.pipelines.reconcile.reconcile import reconcile
     from graftline.pipelines.reconcile.repository import GitRepository
-    from graftline.pipelines.settings import load_settings
+    from graftline.settings import load_settings
     from graftline.store import open_store
+    from graftline.store.lease import RECONCILE, Lease
 
     check_endpoint(endpoint, otherwise=", or use --backend local")
     settings = load_settings()

@@ -54,11 +54,11 @@ def submit(
     from dataclasses import replace
 
     from graftline.cli.assignments import parse_assignments
+    from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.compile import compiled
-    from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
-    from graftline.pipelines.settings import load_settings
     from graftline.pipelines.submit import Submission
     from graftline.profiles import parse_choices
+    from graftline.settings import load_settings
 
     check_endpoint(endpoint)
     pipeline = compiled(
@@ -89,10 +89,11 @@ def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
     import json
     import uuid
 
+    from graftline.engines.local import task_digest
     from graftline.environment import ROOT
-    from graftline.pipelines.data import committed_revision, data_revision, task_digest
-    from graftline.pipelines.images import load_images
+    from graftline.images import load_images
     from graftline.pipelines.runkey import plan_run
+    from graftline.task_data import committed_revision, data_revision
 
     commit = committed_revision(pipeline.task)
     return plan_run(

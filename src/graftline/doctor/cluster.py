@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.doctor.points import Point
 from graftline.errors import GraftlineError, InputError
-from graftline.pipelines.images import Images
+from graftline.images import Images
 from graftline.pipelines.pods import DISTRIBUTED
-from graftline.pipelines.settings import Settings
 from graftline.profiles import TRAINING, Pod, load_profiles
+from graftline.settings import Settings
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -148,7 +148,7 @@ class Cluster:
         from kfp_server_api.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
-        from graftline.pipelines.kubeflow_api import TOKEN, connect
+        from graftline.kubeflow_api import TOKEN, connect
 
         if not self.endpoint:
             raise GraftlineError("no endpoint is known: give --endpoint or $GRAFTLINE_KFP")

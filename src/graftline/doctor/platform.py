@@ -9,7 +9,7 @@ from typing import Any
 
 from graftline.doctor.cluster import KUBEFLOW, Check, Cluster, RefusedError
 from graftline.doctor.points import Point, judged
-from graftline.pipelines.kubeflow_api import LEAST_VERSION
+from graftline.kubeflow_api import LEAST_VERSION
 from graftline.pipelines.trainjob.manifest import QUEUE, RUNTIME
 from graftline.yamlfile import parse_yaml
 

@@ -115,7 +115,7 @@ def repository_fault(address: str) -> str:
     """Return "" if the repository lists its branches to us as it would to `fetch`, else why not."""
     from dulwich.porcelain import ls_remote
 
-    from graftline.pipelines.data import with_token
+    from graftline.task_data import with_token
 
     given = with_token(address)
     try:

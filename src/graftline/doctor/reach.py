@@ -17,8 +17,8 @@ from graftline.doctor.cluster import Check, Cluster, RefusedError
 from graftline.doctor.points import Point, judged
 from graftline.doctor.probe import store_fault
 from graftline.errors import GraftlineError
-from graftline.pipelines.data import origin
-from graftline.pipelines.images import digest
+from graftline.images import digest
+from graftline.task_data import origin
 
 LABEL = "graftline-doctor"
 """`app.kubernetes.io/name` of the pods that are started here."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from graftline import runs
 from graftline.digests import RECORD
 from graftline.engines.backend import DONE, Backend, Pod
-from graftline.engines.local import StageError, StageRun
+from graftline.engines.local import StageError, StageRun, task_digest
 from graftline.environment import ROOT
 from graftline.errors import EXIT_REFUSED, GraftlineError, InputError
 from graftline.params import COMPONENTS
@@ -34,7 +34,7 @@ from graftline.store import Store, open_store
 if TYPE_CHECKING:
     import docker
 
-    from graftline.pipelines.images import Images
+    from graftline.images import Images
 
 OUTPUTS = ROOT / "build/docker"
 MEMORY = "8g"
@@ -64,10 +64,10 @@ def run(task: str, *, store_url: str, on_step: Callable[[str, str], None] = lamb
         StageError: a component failed, which it says itself, or the gate refused; then the outputs are kept too.
         KeyboardInterrupt: the run was stopped; the next one goes on from its checkpoints.
     """
+    from graftline.ending import close
     from graftline.pipelines.compile import compiled
-    from graftline.pipelines.data import WORK_TREE, task_digest
-    from graftline.pipelines.ending import close
     from graftline.pipelines.pods import KEYS
+    from graftline.task_data import WORK_TREE
 
     pipeline = compiled(task)
     images = built_images()
@@ -119,7 +119,7 @@ def built_images() -> Images:
     """Return the images that were built here. Raises InputError if there are none, or docker does not answer."""
     import docker
 
-    from graftline.pipelines.images import BUILT, digest, load_images, local_tag
+    from graftline.images import BUILT, digest, load_images, local_tag
 
     if not BUILT.exists():
         raise InputError(BUILT.relative_to(ROOT), "no images were built here", fix="make images")
@@ -148,10 +148,10 @@ def placed(
         retries: what each step is told of its tries, as in profiles.yaml; one try by default.
         checkpoint_seconds: between checkpoints; as on a cluster by default (settings.yaml).
     """
-    from graftline.pipelines.images import digest, load_images, local_tag
-    from graftline.pipelines.settings import load_settings
+    from graftline.images import digest, load_images, local_tag
     from graftline.pipelines.step import PLAN
     from graftline.profiles import TRAINING
+    from graftline.settings import load_settings
 
     here, built = deepcopy(dict(spec)), images.model_dump()
     targets = {image: target for target, image in load_images().model_dump().items()}

@@ -21,6 +21,7 @@ from graftline.environment import ROOT
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, BusyError, GraftlineError, InputError
 from graftline.params import COMPONENTS
 from graftline.records import read_execution
+from graftline.task_data import data_digest
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -86,6 +87,15 @@ def pull_raw(task: str) -> bool:
             )  # fmt: skip
         _check_out(repo, pointer, out)
     return there
+
+
+def task_digest(task: str) -> str:
+    """Return the digest of the task's data in this work tree; raw data comes from DVC's remote if need be.
+
+    Raises as `pull_raw` does.
+    """
+    pull_raw(task)
+    return data_digest(ROOT / "data" / task / "raw", ROOT / "data" / task / "expectations.yaml")
 
 
 def _is_stored(repo: Any, out: Any) -> bool:

@@ -14,9 +14,9 @@ from graftline import runs
 from graftline.errors import GraftlineError
 from graftline.pipelines import conclude
 from graftline.pipelines.reconcile import claims
-from graftline.pipelines.reconcile import lease as leases
-from graftline.pipelines.reconcile.lease import RECONCILE, SECONDS, Lease
+from graftline.store import lease as leases
 from graftline.store import open_store
+from graftline.store.lease import RECONCILE, SECONDS, Lease
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -13,15 +13,15 @@ from kfp_server_api import models
 from world import MemoryStore, ModelRepository, Process, Turn, World
 
 from graftline import runs
-from graftline.errors import InputError
-from graftline.pipelines.kubeflow_api import connect
+from graftline.errors import BackendError, InputError
+from graftline.kubeflow_api import connect
 from graftline.pipelines.reconcile import claims, kubeflow
 from graftline.pipelines.reconcile import reconcile as reconciling
 from graftline.pipelines.reconcile.agenda import Agenda
 from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
 from graftline.pipelines.reconcile.drift import Row, exit_code, rows
 from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
-from graftline.pipelines.reconcile.reconcile import BackendError, reconcile
+from graftline.pipelines.reconcile.reconcile import reconcile
 from graftline.pipelines.reconcile.repository import Work, profiles_of
 from graftline.pipelines.reconcile.schedules import Schedule
 
@@ -491,8 +491,8 @@ def test_two_schedules_that_want_the_same_run_get_one(world: Wired) -> None:
 
 def test_the_compiled_pipeline_takes_what_its_runs_are_given(world: Wired) -> None:
     """The pipeline as it is compiled for a cluster, not the model's: its parameters are checked by the server."""
+    from graftline.images import load_images
     from graftline.pipelines.compile import compiled
-    from graftline.pipelines.images import load_images
 
     pipeline = compiled("mnist", profiles=profiles_of(HOURLY.model_copy(update={"profile": "gpu-l4-spot"})))
     work = Work(

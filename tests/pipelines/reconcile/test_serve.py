@@ -21,8 +21,8 @@ import pytest
 from test_repository import Checkout
 
 from graftline.pipelines.reconcile import serve
-from graftline.pipelines.reconcile.lease import SERVE
 from graftline.store import open_store
+from graftline.store.lease import SERVE
 
 PATIENCE = 90.0
 """Seconds that a test waits for what must come; none of them is a measure."""
@@ -37,7 +37,8 @@ SERVER = """
 import sys
 from datetime import timedelta
 from pathlib import Path
-from graftline.pipelines.reconcile import lease, serve
+from graftline.pipelines.reconcile import serve
+from graftline.store import lease
 lease.SECONDS, lease.RENEWED, serve.IDLE_SECONDS = 3.0, 0.5, 0.2
 serve.LOOK, serve.AGAIN = timedelta(seconds=0.5), timedelta(seconds=1)
 checkout, store, alive, script = sys.argv[1:]

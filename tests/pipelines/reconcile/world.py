@@ -21,16 +21,17 @@ from kfp_server import ACTIVE, Fault, InProcess, KfpBackend, Request
 
 from graftline import runs
 from graftline.digests import sha256_bytes
-from graftline.pipelines.kubeflow_api import KubeflowApi
+from graftline.errors import BackendError
+from graftline.kubeflow_api import KubeflowApi
 from graftline.pipelines.reconcile import claims, planning
 from graftline.pipelines.reconcile.agenda import Agenda
 from graftline.pipelines.reconcile.desired import Desired
 from graftline.pipelines.reconcile.kubeflow import ENDS_ITSELF, KubeflowBackend
-from graftline.pipelines.reconcile.lease import RECONCILE, Lease, LeaseLostError
-from graftline.pipelines.reconcile.reconcile import BackendError, Outcome, reconcile
+from graftline.pipelines.reconcile.reconcile import Outcome, reconcile
 from graftline.pipelines.reconcile.repository import Changed, Shift, Work
 from graftline.pipelines.reconcile.schedules import Schedule, due_slots, slot_name
 from graftline.store import MissingError, Stored
+from graftline.store.lease import RECONCILE, Lease, LeaseLostError
 
 IMAGES = {"data": "data@sha256:" + "1" * 64, "train": "train@sha256:" + "2" * 64}
 TASKS = ("digits", "words")

@@ -11,7 +11,9 @@ from urllib.parse import quote, urlsplit
 
 from graftline.canonical import canonical_json
 from graftline.digests import digest_path, sha256_bytes
+from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
+from graftline.git import git
 
 WORK_TREE = "work-tree"
 """In place of a revision: the folder as it is, committed or not."""
@@ -23,33 +25,18 @@ def data_digest(raw: Path, expectations: Path) -> str:
     return sha256_bytes(canonical_json({"raw": digest_path(raw), "expectations": digest_path(expectations)}))
 
 
-def task_digest(task: str) -> str:
-    """Return the digest of the task's data in this work tree; raw data comes from DVC's remote if need be.
-
-    Raises:
-        InputError: no remote holds the version that the pointer names, or the data was changed by hand.
-    """
-    from graftline.engines.local import pull_raw
-    from graftline.environment import ROOT
-
-    pull_raw(task)
-    return data_digest(ROOT / "data" / task / "raw", ROOT / "data" / task / "expectations.yaml")
-
-
 def committed_revision(task: str) -> str:
     """Return the commit that is checked out, which must hold the task's data as it is here.
 
     Raises:
         InputError: the pointer, the contract or DVC's remotes differ from the commit: a cluster clones the commit.
     """
-    from graftline.environment import ROOT
-
-    if changed := _git(ROOT, "status", "--porcelain", "--", *_places(task)):
+    if changed := git(ROOT, "status", "--porcelain", "--", *_places(task)):
         raise InputError(
             ROOT / changed.splitlines()[0].split(maxsplit=1)[1], "differs from the commit that is checked out",
             fix="commit and push it: a cluster clones the commit",
         )  # fmt: skip
-    return _git(ROOT, "rev-parse", "--verify", "HEAD")
+    return git(ROOT, "rev-parse", "--verify", "HEAD")
 
 
 def data_revision(task: str, root: Path) -> str:
@@ -58,21 +45,12 @@ def data_revision(task: str, root: Path) -> str:
     A run is told this one: its first steps then say the same for as long as the data is the same, and Kubeflow's cache
     knows them. Raises InputError.
     """
-    last = _git(root, "log", "-1", "--format=%H", "--", *_places(task))
-    return last or _git(root, "rev-parse", "--verify", "HEAD")
+    last = git(root, "log", "-1", "--format=%H", "--", *_places(task))
+    return last or git(root, "rev-parse", "--verify", "HEAD")
 
 
 def _places(task: str) -> tuple[str, ...]:
     return f"data/{task}/raw.dvc", f"data/{task}/expectations.yaml", ".dvc/config"
-
-
-def _git(root: Path, *arguments: str) -> str:
-    import subprocess
-
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(root, "no git repository with a commit", fix="a cluster clones the data's pointers")
-    return done.stdout.strip()
 
 
 def bring(repository: str, revision: str, task: str, raw: Path, expectations: Path) -> None:

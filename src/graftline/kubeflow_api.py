@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graftline.errors import InputError
-from graftline.pipelines.reconcile.reconcile import BackendError
+from graftline.errors import BackendError, InputError
 
 EXPERIMENT = "graftline"
 TOKEN = "GRAFTLINE_KFP_TOKEN"  # noqa: S105  (the name of a variable)

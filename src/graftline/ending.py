@@ -2,7 +2,7 @@
 
 The exit handler, `graftline reconcile` and the local engine all close a run by `close`. What the engine knows comes
 from Kubeflow's API (`engine_state`); in the exit handler, which is told RUNNING of a run that was cancelled, from the
-run's Workflow (workflow.py).
+run's Workflow (pipelines/workflow.py).
 """
 
 from __future__ import annotations
