@@ -18,21 +18,19 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graftline import ending, runs
 from graftline.component import fail, from_os_error
 from graftline.errors import GraftlineError, InputError
+from graftline.kubernetes_api import Kubernetes, connect
 from graftline.pipelines import workflow
 from graftline.pipelines.claim import add_start, start
 from graftline.pipelines.reconcile.claims import holder, slot_elsewhere
-from graftline.pipelines.trainjob.cluster import Cluster, connect, delete_jobs
+from graftline.pipelines.trainjob.cluster import Cluster, delete_jobs
 from graftline.pipelines.trainjob.handover import sweep
 from graftline.store import Store, open_store
 from graftline.yamlfile import parse_json
-
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NO_WORD = "a step failed and left no word; its Workflow, which may say why, cannot be read"
@@ -92,7 +90,7 @@ def _told(status: str) -> str:
     return str(found["state"])
 
 
-def _cluster() -> tuple[ApiClient | None, str]:
+def _cluster() -> tuple[Kubernetes | None, str]:
     """Return a client of the cluster that this pod runs in, and the pod's namespace; None outside of one."""
     try:
         return connect(), (_ACCOUNT / "namespace").read_text().strip()

@@ -1,7 +1,7 @@
 """The graph of dvc.yaml as a Kubeflow pipeline: `graftline compile TASK` writes it as Kubernetes manifests.
 
 Every container starts `graftline.pipelines.step`, which makes the arguments of the same entry points that DVC runs of
-the executor input (executor_input.py): a component's declaration here says what it is given and makes, and nothing else.
+the executor input: a component's declaration here says what it is given and makes, and nothing else.
 Each gets its parameters as one JSON string that holds only the sections which it reads: the backend's cache compares
 that string, and a STRUCT turns 10 into 10.0. The cache reads no content of artifacts either: `cache_...` are no
 arguments, but the digest of the data, or of an input's record, which the component before returns. From fetch to

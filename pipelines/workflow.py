@@ -13,6 +13,7 @@ from typing import Any
 
 from graftline import runs
 from graftline.errors import InputError
+from graftline.kubernetes_api import Kubernetes, connect
 from graftline.pipelines.pods import RUN_LABEL
 
 RUN = "pipeline/runid"
@@ -20,29 +21,13 @@ RUN = "pipeline/runid"
 _WORKFLOW = "workflows.argoproj.io/workflow"
 _STARTING = ("", "PodInitializing", "ContainerCreating")
 _TRY = re.compile(r"\(\d+\)$")
-_TIMEOUT = (3.0, 10.0)
-"""Seconds to connect and to answer: after a cancel a run's last step has little time."""
 
 
-def ask(api: Any, path: str, **query: str) -> Any:
-    """Return the object at a path; None where it may not be seen, is not there, or nobody answers."""
-    from kubernetes.client import ApiException
-    from urllib3.exceptions import HTTPError
-
-    try:
-        return api.call_api(
-            path, "GET", query_params=list(query.items()), auth_settings=["BearerToken"], response_type="object",
-            _return_http_data_only=True, _request_timeout=_TIMEOUT,
-        )  # fmt: skip
-    except (ApiException, HTTPError, OSError, ValueError):
-        return None
-
-
-def of_pod(api: Any, namespace: str, pod: str) -> dict[str, Any] | None:
+def of_pod(api: Kubernetes, namespace: str, pod: str) -> dict[str, Any] | None:
     """Return the Workflow that a pod belongs to; None if it cannot be read."""
-    found = ask(api, f"/api/v1/namespaces/{namespace}/pods/{pod}") if pod else None
+    found = api.seen(f"/api/v1/namespaces/{namespace}/pods/{pod}") if pod else None
     name = found and (found["metadata"].get("labels") or {}).get(_WORKFLOW)
-    return ask(api, f"{_argo(namespace)}/{name}") if name else None
+    return api.seen(f"{workflows_of(namespace)}/{name}") if name else None
 
 
 def engine_state(workflow: Mapping[str, Any], told: str, now: datetime) -> runs.State:
@@ -89,16 +74,14 @@ def _step(pod: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> str
 
 def waits_for(namespace: str, run: str) -> str | None:
     """Return in one line why a run's pods do not start; "" if none waits, None if nothing may be asked."""
-    from graftline.pipelines.trainjob.cluster import connect
-
     try:
         api = connect()
     except InputError:
         return None
     core, by_run = f"/api/v1/namespaces/{namespace}", {"labelSelector": f"{RUN}={run}"}
-    workflows = ask(api, _argo(namespace), **by_run)
-    pods = [ask(api, f"{core}/pods", labelSelector=f"{label}={run}") for label in (RUN, RUN_LABEL)]
-    workloads = ask(api, f"/apis/kueue.x-k8s.io/v1beta2/namespaces/{namespace}/workloads")
+    workflows = api.seen(workflows_of(namespace), **by_run)
+    pods = [api.seen(f"{core}/pods", labelSelector=f"{label}={run}") for label in (RUN, RUN_LABEL)]
+    workloads = api.seen(f"/apis/kueue.x-k8s.io/v1beta2/namespaces/{namespace}/workloads")
     if all(answer is None for answer in (workflows, *pods, workloads)):
         return None
     lines = [*_unmade(_items(workflows)), *(_queued(_items(workloads), run))]
@@ -106,7 +89,7 @@ def waits_for(namespace: str, run: str) -> str | None:
         name = pod["metadata"]["name"]
         if pod["status"].get("phase") == "Pending":
             chosen = f"involvedObject.name={name},type=Warning"
-            reason = _unstarted(pod["status"]) or _last(ask(api, f"{core}/events", fieldSelector=chosen))
+            reason = _unstarted(pod["status"]) or _last(api.seen(f"{core}/events", fieldSelector=chosen))
             lines += [f"{name}: {reason}"] if reason else []
     return "; ".join(dict.fromkeys(" ".join(line.split()) for line in lines))
 
@@ -122,12 +105,9 @@ def _queued(workloads: list[Any], run: str) -> Iterator[str]:
     """Yield why Kueue lets no TrainJob of the run begin."""
     for workload in workloads:
         labels = workload["spec"]["podSets"][0]["template"].get("metadata", {}).get("labels") or {}
-        for condition in workload.get("status", {}).get("conditions") or ():
-            if labels.get(RUN_LABEL) == run and (condition["type"], condition["status"]) == (
-                "QuotaReserved",
-                "False",
-            ):
-                yield f"waits in the queue: {condition['message']}"
+        for each in workload.get("status", {}).get("conditions") or ():
+            if labels.get(RUN_LABEL) == run and (each["type"], each["status"]) == ("QuotaReserved", "False"):
+                yield f"waits in the queue: {each['message']}"
 
 
 def _unstarted(status: Mapping[str, Any]) -> str:
@@ -149,5 +129,6 @@ def _items(answer: Any) -> list[Any]:
     return list(answer["items"]) if answer else []
 
 
-def _argo(namespace: str) -> str:
+def workflows_of(namespace: str) -> str:
+    """Return the path below which Argo's Workflows lie."""
     return f"/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflows"

@@ -11,20 +11,19 @@ from collections import defaultdict
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from graftline import runs
 from graftline.errors import BackendError, GraftlineError, InputError
+from graftline.kubernetes_api import Kubernetes, NoAnswerError, RefusedError, connect
 from graftline.pipelines.pods import RUN_LABEL
-from graftline.pipelines.trainjob.cluster import Cluster, connect
+from graftline.pipelines.trainjob.cluster import Cluster
 from graftline.pipelines.trainjob.handover import sweep
+from graftline.pipelines.workflow import RUN, workflows_of
 from graftline.store import Store
 from graftline.training.remote import sweep_checkpoints
 
-WORKFLOW_LABEL = "pipeline/runid"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 """Without the objects' content: a workflow may have a megabyte."""
-_TIMEOUT = (5.0, 30.0)
 _AT_ONCE = 50
 """Ids in one question: an address may not be much longer."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -35,7 +34,8 @@ class RunsOfCluster:
 
     def __init__(self, namespace: str) -> None:
         """Connect; without a cluster, say so once and know nothing."""
-        self._namespace, self._api = namespace, None
+        self._namespace = namespace
+        self._api: Kubernetes | None = None
         try:
             self._api = connect()
         except InputError as error:
@@ -87,28 +87,19 @@ class RunsOfCluster:
         return over
 
     def _with_workflow(self, asked: list[str]) -> set[str]:
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
         if self._api is None:
             return set()
+        chosen = {"labelSelector": f"{RUN} in ({','.join(asked)})"}
         try:
-            answer: Any = self._api.call_api(
-                f"/apis/argoproj.io/v1alpha1/namespaces/{self._namespace}/workflows", "GET",
-                query_params=[("labelSelector", f"{WORKFLOW_LABEL} in ({','.join(asked)})")],
-                header_params={"Accept": _METADATA}, auth_settings=["BearerToken"], response_type="object",
-                _request_timeout=_TIMEOUT, _return_http_data_only=True,
-            )  # fmt: skip
-        except ApiException as error:
+            answer = self._api.call("GET", workflows_of(self._namespace), query=chosen, accept=_METADATA)
+        except RefusedError as error:
             if error.status not in (401, 403, 404):
-                raise BackendError(f"the Kubernetes API: {error.status} {error.reason}") from None
-            self._give_up(
-                f"namespace {self._namespace}: workflows cannot be listed: {error.status} {error.reason}"
-            )
+                raise BackendError(f"the Kubernetes API: {error}") from None
+            self._give_up(f"namespace {self._namespace}: workflows cannot be listed: {error}")
             return set()
-        except (HTTPError, OSError, ValueError) as error:
-            raise BackendError(f"the Kubernetes API does not answer: {type(error).__name__}") from None
-        return {str(item["metadata"]["labels"][WORKFLOW_LABEL]) for item in answer["items"]}
+        except NoAnswerError as error:
+            raise BackendError(f"the Kubernetes API does not answer: {error.cause}") from None
+        return {str(item["metadata"]["labels"][RUN]) for item in answer["items"]}
 
     def _give_up(self, why: str) -> None:
         self._api = None

@@ -29,8 +29,9 @@ from graftline.durable import exclusive
 from graftline.errors import EXIT_PREEMPTED, GraftlineError, InputError
 from graftline.executor_output import write_executor_output
 from graftline.images import digest
+from graftline.kubernetes_api import connect
 from graftline.params import COMPONENTS, load_document, parse, section, task_name
-from graftline.pipelines.trainjob.cluster import Cluster, connect
+from graftline.pipelines.trainjob.cluster import Cluster
 from graftline.pipelines.trainjob.follow import Launch
 from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import Job

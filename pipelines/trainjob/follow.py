@@ -130,8 +130,8 @@ class Launch:
     def _stand_by(self) -> None:
         """Wait for `stop`, with a warm connection to the API server, and delete the job: its name is known."""
         while not self._stopping.wait(self._warm):
-            self._cluster.at_once("get", self._job.name)
-        self._cluster.at_once("delete", self._job.name, propagation_policy="Foreground")
+            self._cluster.at_once("GET", self._job.name)
+        self._cluster.at_once("DELETE", self._job.name)
 
     def _attempts(self) -> list[dict[str, Any]]:
         """Return the attempts that the cluster has and is not about to delete, the newest last."""

@@ -35,12 +35,12 @@ from pathlib import Path
 from typing import Any
 
 from graftline import runs
-from graftline.doctor.cluster import Kubernetes, RefusedError
-from graftline.doctor.cluster import connect as connect_cluster
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
 from graftline.kubeflow_api import TOKEN, KubeflowApi, check_endpoint
 from graftline.kubeflow_api import connect as connect_kubeflow
+from graftline.kubernetes_api import Kubernetes, RefusedError
+from graftline.kubernetes_api import connect as connect_cluster
 from graftline.settings import Settings, load_settings
 from graftline.store import Store, open_store
 

@@ -28,6 +28,7 @@ import small
 from kubernetes_server import TRAINJOBS, Backend, Kubelet, Request, serve, write_kubeconfig
 
 from graftline.errors import GraftlineError, InputError
+from graftline.kubernetes_api import Kubernetes
 from graftline.pipelines.trainjob import __main__ as step_module
 from graftline.pipelines.trainjob import cluster as cluster_module
 from graftline.pipelines.trainjob.__main__ import read_step
@@ -61,7 +62,7 @@ class Launcher:
         configuration.retries = False
         self.said: list[str] = []
         self.slept: list[float] = []
-        api = Cluster(client.ApiClient(configuration), "graftline", pause_seconds=0.01)
+        api = Cluster(Kubernetes(client.ApiClient(configuration)), "graftline", pause_seconds=0.01)
 
         def sleep(seconds: float) -> None:
             self.slept.append(seconds)
@@ -674,7 +675,9 @@ def test_delete_jobs_deletes_those_of_its_run_and_needs_no_trainer(backend: Back
     from kubernetes import client
 
     jobs = [JOB, replace(JOB, component="finetune"), replace(JOB, run="another")]
-    api = Cluster(client.ApiClient(client.Configuration(host=url)), "graftline", pause_seconds=0.01)
+    api = Cluster(
+        Kubernetes(client.ApiClient(client.Configuration(host=url))), "graftline", pause_seconds=0.01
+    )
     for job in jobs:
         api.create(manifest(job, "graftline"))
     assert sorted(delete_jobs(api, RUN)) == sorted(job.name for job in jobs[:2])
@@ -713,7 +716,9 @@ def test_a_step_that_is_cancelled_at_any_moment_leaves_no_job_and_loses_no_check
 
     for name, value in COMMIT.items():
         monkeypatch.setenv(name, value)
-    api = Cluster(client.ApiClient(client.Configuration(host=url)), "graftline", pause_seconds=0.01)
+    api = Cluster(
+        Kubernetes(client.ApiClient(client.Configuration(host=url))), "graftline", pause_seconds=0.01
+    )
     pod = POD.model_copy(update={"nodes": 1})
     draw, left, went_on, newest = random.Random(CANCELS), 0, 0, 0
     lines: list[str]
@@ -807,7 +812,7 @@ def finish(
     configuration = client.Configuration(host=url)
     configuration.retries = False
     monkeypatch.setattr(
-        step_module, "connect", lambda: client.ApiClient(configuration)
+        step_module, "connect", lambda: Kubernetes(client.ApiClient(configuration))
     )  # the client reads KUBECONFIG once a process
     store = str(folder / "store")
     Handover(open_store(store), RUN, "pretrain").put_output(trunk)

@@ -36,9 +36,10 @@ def doctor(
     essential one could not be looked at, or the cluster does not answer.
     """
     from graftline.doctor import capacity, namespace, platform, reach
-    from graftline.doctor.cluster import Cluster, connect, examine
+    from graftline.doctor.cluster import Cluster, examine
     from graftline.doctor.points import exit_code
     from graftline.images import load_images
+    from graftline.kubernetes_api import connect
     from graftline.profiles import parse_choices, placement
     from graftline.settings import load_settings
 

@@ -3,95 +3,20 @@
 from __future__ import annotations
 
 import base64
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graftline.doctor.points import Point
 from graftline.errors import GraftlineError, InputError
 from graftline.images import Images
+from graftline.kubernetes_api import TIMEOUT, Kubernetes, RefusedError, one_line, reason_of
 from graftline.pipelines.pods import DISTRIBUTED
 from graftline.profiles import TRAINING, Pod, load_profiles
 from graftline.settings import Settings
 
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
-
-TIMEOUT = (5.0, 20.0)
-"""Seconds to connect, and between two packets."""
 KUBEFLOW = "kubeflow"
 """The namespace of Kubeflow Pipelines and its Argo Workflows."""
-
-
-class RefusedError(GraftlineError):
-    """The API refused a request."""
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        super().__init__(f"{status} {message}")
-
-    @property
-    def forbids(self) -> bool:
-        """Whether it is the caller who may not, rather than what was asked for."""
-        return self.status in (401, 403) and ("cannot " in str(self) or self.status == 401)
-
-
-class Kubernetes:
-    """The Kubernetes API. Every method raises RefusedError, and InputError if the API cannot be reached."""
-
-    def __init__(self, api: ApiClient) -> None:
-        self.api = api
-
-    def get(self, path: str, **query: str) -> Any:
-        """Return the JSON at `path`; None if nothing is there."""
-        try:
-            return self._call("GET", path, query=query)
-        except RefusedError as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def items(self, path: str, **query: str) -> list[dict[str, Any]]:
-        """Return what a list holds; nothing where the kind does not exist."""
-        return list((self.get(path, **query) or {}).get("items") or ())
-
-    def create(self, path: str, body: dict[str, Any]) -> Any:
-        return self._call("POST", path, body=body)
-
-    def patch(self, path: str, body: dict[str, Any]) -> Any:
-        """Merge `body` into the object at `path`."""
-        return self._call("PATCH", path, body=body)
-
-    def delete(self, path: str, **query: str) -> None:
-        """Delete what is at `path`, if it is there."""
-        try:
-            self._call("DELETE", path, query=query)
-        except RefusedError as error:
-            if error.status != 404:
-                raise
-
-    def _call(self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = f"application/{'merge-patch+' if method == 'PATCH' else ''}json"
-        try:
-            return self.api.call_api(
-                path, method, query_params=list((query or {}).items()), header_params=headers, body=body,
-                response_type="object", auth_settings=["BearerToken"], _return_http_data_only=True,
-                _request_timeout=TIMEOUT,
-            )  # fmt: skip
-        except ApiException as error:
-            raise RefusedError(error.status or 0, _message(error)) from None
-        except (HTTPError, OSError, ValueError) as error:
-            raise InputError(
-                "cluster", f"{self.api.configuration.host} does not answer ({one_line(error)})",
-                fix="check kubectl's context: `kubectl version` must answer",
-            ) from None  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -160,7 +85,7 @@ class Cluster:
                     _request_timeout=TIMEOUT,
                 )  # fmt: skip
             except ApiException as error:
-                raise RefusedError(error.status or 0, _message(error)) from None
+                raise RefusedError(error.status or 0, reason_of(error)) from None
             except (HTTPError, OSError, ValueError) as error:
                 raise GraftlineError(f"{self.endpoint} does not answer ({one_line(error)})") from None
         if not isinstance(answer, dict):
@@ -198,39 +123,3 @@ def examine(cluster: Cluster, checks: Iterable[Check]) -> Iterator[Point]:
             yield Point(check.name, "unknown", f"could not be looked at: {error}", "", do, check.essential)
         except GraftlineError as error:
             yield Point(check.name, "unknown", str(error), essential=check.essential)
-
-
-def connect() -> Kubernetes:
-    """Return the API of kubectl's current context; in a pod without one, that of its cluster.
-
-    Raises:
-        InputError: there is neither.
-    """
-    from kubernetes import client, config
-
-    configuration = client.Configuration()
-    try:
-        # The client read the variable when it was imported, not now.
-        config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
-    except config.ConfigException as error:
-        try:
-            config.load_incluster_config(configuration)
-        except config.ConfigException:
-            raise InputError(
-                "cluster", f"no context to talk to ({one_line(error)})",
-                fix=f"set KUBECONFIG{'' if 'KUBECONFIG' in os.environ else ' or write ~/.kube/config'}",
-            ) from None  # fmt: skip
-    configuration.retries = False
-    return Kubernetes(client.ApiClient(configuration))
-
-
-def one_line(error: object) -> str:
-    """Return a library's message in one line, or what kind of error it is."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _message(error: Any) -> str:
-    try:
-        return one_line(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return one_line(error.reason or "no message")

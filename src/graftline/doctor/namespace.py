@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from graftline.doctor.cluster import KUBEFLOW, Check, Cluster, RefusedError
+from graftline.doctor.cluster import KUBEFLOW, Check, Cluster
 from graftline.doctor.points import Point, State, judged
 from graftline.environment import ROOT
 from graftline.errors import InputError
+from graftline.kubernetes_api import RefusedError
 from graftline.yamlfile import parse_json, parse_yaml
 
 BASE = ROOT / "infra/base"

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from graftline.doctor.cluster import KUBEFLOW, Check, Cluster, RefusedError
+from graftline.doctor.cluster import KUBEFLOW, Check, Cluster
 from graftline.doctor.points import Point, judged
 from graftline.kubeflow_api import LEAST_VERSION
+from graftline.kubernetes_api import RefusedError
 from graftline.pipelines.trainjob.manifest import QUEUE, RUNTIME
 from graftline.yamlfile import parse_yaml
 

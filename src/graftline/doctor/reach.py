@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from graftline.doctor.cluster import Check, Cluster, RefusedError
+from graftline.doctor.cluster import Check, Cluster
 from graftline.doctor.points import Point, judged
 from graftline.doctor.probe import store_fault
 from graftline.errors import GraftlineError
 from graftline.images import digest
+from graftline.kubernetes_api import RefusedError
 from graftline.task_data import origin
 
 LABEL = "graftline-doctor"

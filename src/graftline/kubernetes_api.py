@@ -1,0 +1,139 @@
+"""The Kubernetes API, asked for plain JSON; each call once, however long its answer takes to come."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from graftline.errors import GraftlineError, InputError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+Timeout = tuple[float, float]
+"""Seconds to connect, and between two packets."""
+TIMEOUT: Timeout = (5.0, 30.0)
+QUICK: Timeout = (3.0, 10.0)
+"""Of what is only looked at: after a cancel a run's last step has little time."""
+
+
+class RefusedError(GraftlineError):
+    """The API refused a request."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(f"{status} {message}")
+
+    @property
+    def forbids(self) -> bool:
+        """Whether it is the caller who may not, rather than what was asked for."""
+        return self.status in (401, 403) and ("cannot " in str(self) or self.status == 401)
+
+
+class NoAnswerError(InputError):
+    """The API cannot be reached; `cause` is what kind of error says so."""
+
+    cause = ""
+
+
+def connect() -> Kubernetes:
+    """Return the API of kubectl's current context; in a pod without one, that of its cluster, as kubectl chooses.
+
+    Raises:
+        InputError: there is neither.
+    """
+    from kubernetes import client, config
+
+    configuration = client.Configuration()
+    try:
+        # The client read the variable when it was imported, not now.
+        config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
+    except config.ConfigException as error:
+        try:
+            config.load_incluster_config(configuration)
+        except config.ConfigException:
+            raise InputError(
+                "cluster", f"no context to talk to ({one_line(error)})",
+                fix=f"set KUBECONFIG{'' if 'KUBECONFIG' in os.environ else ' or write ~/.kube/config'}",
+            ) from None  # fmt: skip
+    configuration.retries = False  # who calls knows what may be tried again
+    return Kubernetes(client.ApiClient(configuration))
+
+
+class Kubernetes:
+    """The API of one cluster. Every method raises RefusedError, and NoAnswerError if it cannot be reached."""
+
+    def __init__(self, api: ApiClient) -> None:
+        self.api = api
+
+    def get(self, path: str, **query: str) -> Any:
+        """Return the JSON at `path`; None if nothing is there."""
+        return self.call("GET", path, absent=True, query=query)
+
+    def items(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """Return what a list holds; nothing where the kind does not exist."""
+        return list((self.get(path, **query) or {}).get("items") or ())
+
+    def seen(self, path: str, **query: str) -> Any:
+        """Return the JSON at `path`; None where it may not be seen, is not there, or nobody answers. Never raises."""
+        try:
+            return self.call("GET", path, query=query, timeout=QUICK)
+        except GraftlineError:
+            return None
+
+    def create(self, path: str, body: dict[str, Any]) -> Any:
+        return self.call("POST", path, body=body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """Merge `body` into the object at `path`."""
+        return self.call("PATCH", path, body=body)
+
+    def delete(self, path: str, **query: str) -> None:
+        """Delete what is at `path`, if it is there."""
+        self.call("DELETE", path, absent=True, query=query)
+
+    def call(
+        self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None, absent: bool = False,
+        accept: str = "application/json", kind: str = "object", timeout: Timeout = TIMEOUT,
+    ) -> Any:  # fmt: skip
+        """Make a request; return its answer, as the client's model of the name `kind` if one is given.
+
+        `absent`: nothing being there is an answer, None.
+        """
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": accept}
+        if body is not None:
+            headers["Content-Type"] = f"application/{'merge-patch+' if method == 'PATCH' else ''}json"
+        try:
+            return self.api.call_api(
+                path, method, query_params=list((query or {}).items()), header_params=headers, body=body,
+                response_type=kind, auth_settings=["BearerToken"], _return_http_data_only=True,
+                _request_timeout=timeout,
+            )  # fmt: skip
+        except ApiException as error:
+            if absent and error.status == 404:
+                return None
+            raise RefusedError(error.status or 0, reason_of(error)) from None
+        except (HTTPError, OSError, ValueError) as error:
+            silent = NoAnswerError(
+                "cluster", f"{self.api.configuration.host} does not answer ({one_line(error)})",
+                fix="check kubectl's context: `kubectl version` must answer",
+            )  # fmt: skip
+            silent.cause = type(error).__name__
+            raise silent from None
+
+
+def one_line(error: object) -> str:
+    """Return a library's message in one line, or what kind of error it is."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def reason_of(error: Any) -> str:
+    """Return in one line what an API server says of a request that it refused."""
+    try:
+        return one_line(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return one_line(error.reason or "no message")
