@@ -18,6 +18,10 @@ from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.executor_input import unreplaced
+from graftline.params import section
+from graftline.profiles import placement
+from graftline.settings import Settings, load_settings
+from graftline.task_params import parameter_models, task_document
 
 SECTIONS = {
     "validate": ("validate",),
@@ -44,7 +48,7 @@ class CompiledPipeline:
     spec: dict[str, Any] = field(repr=False)
     """The IR: `pipelineSpec` and `platformSpec`."""
     parameters: dict[str, str] = field(repr=False)
-    """What a run is given, but for the run's own: revision, data_digest, run_key and reason (runkey.plan_run)."""
+    """What a run is given, but for the run's own: revision, data_digest, run_key and reason (runkey.Run)."""
     manifest: bytes = field(repr=False)
     """YAML: Pipeline and PipelineVersion."""
 
@@ -64,15 +68,12 @@ def compiled(
     Raises:
         InputError: the task, a profile, a parameter or a setting is wrong.
     """
-    from graftline.profiles import placement
-    from graftline.settings import load_settings
-
     settings = load_settings()
     places = placement(profiles)
     name = f"retrain-{task.replace('_', '-')}"  # a Kubernetes name has no underscore
     written = component_params(task)
     defaults = {"task": task, "store": settings.store, "repository": settings.repository}
-    spec = _compile(name, task, defaults | written, places)
+    spec = _compile(_draw(name, task, places, settings), name, defaults | written)
     if left := unreplaced(spec):
         place, _, text = left[0].partition(": ")
         raise InputError(place, text, expected="no placeholder that Kubeflow leaves as it is", fix=_FIX)
@@ -85,32 +86,13 @@ def compiled(
     )  # fmt: skip
 
 
-def listed_tasks() -> list[str]:
-    """Return the tasks of data/tasks.yaml, in the file's order. Raises InputError."""
-    from graftline.yamlfile import load_yaml
-
-    path = ROOT / "data/tasks.yaml"
-    document = load_yaml(path)
-    tasks = document.get("tasks") if isinstance(document, dict) else None
-    if not isinstance(tasks, list) or not all(isinstance(name, str) for name in tasks):
-        raise InputError(path, "no list `tasks`", expected="tasks: [NAME, ...]")
-    return tasks
-
-
 def component_params(task: str, overrides: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Return each component's `--params`, defaults filled in, by the name of the pipeline's parameter.
 
     Raises:
         InputError: the task does not exist, or its parameters or the overrides are wrong.
     """
-    from graftline.cli.assignments import assign
-    from graftline.cli.run import task_parameters
-    from graftline.cli.schema import check_parameters, parameter_models
-    from graftline.params import load_document, section
-
-    document, where = load_document(task_parameters(task))
-    assign(document, overrides or {})
-    check_parameters(document, where, task)
+    document, where = task_document(task, overrides)
     values = {
         name: section(document, where, name, model).model_dump(mode="json")
         for name, model in parameter_models().items()
@@ -123,7 +105,7 @@ def component_params(task: str, overrides: Mapping[str, Any] | None = None) -> d
     }
 
 
-def _compile(name: str, task: str, defaults: dict[str, str], places: Mapping[str, Any]) -> dict[str, Any]:
+def _compile(pipeline: Any, name: str, defaults: dict[str, str]) -> dict[str, Any]:
     """Return the IR as plain data."""
     from kfp.compiler import Compiler
 
@@ -131,22 +113,19 @@ def _compile(name: str, task: str, defaults: dict[str, str], places: Mapping[str
 
     with TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
-        Compiler().compile(_draw(name, task, places), str(path), pipeline_parameters=defaults)
-        pipeline, _, platform = path.read_text().partition("\n---\n")
+        Compiler().compile(pipeline, str(path), pipeline_parameters=defaults)
+        spec, _, platform = path.read_text().partition("\n---\n")
     return {
-        "pipelineSpec": parse_yaml(pipeline, where=name),
+        "pipelineSpec": parse_yaml(spec, where=name),
         "platformSpec": parse_yaml(platform, where=name),
     }
 
 
-def _draw(name: str, task: str, places: Mapping[str, Any]) -> Any:
+def _draw(name: str, task: str, places: Mapping[str, Any], settings: Settings) -> Any:
     """Return the kfp pipeline with every step in its place."""
     from kfp import dsl
 
     from graftline.pipelines import pods, retrain
-    from graftline.settings import load_settings
-
-    settings = load_settings()
 
     def place(step: str, node: Any) -> None:
         pods.apply(node, places[step], places["fetch"], settings)

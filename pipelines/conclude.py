@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline import ending, runs
-from graftline.component import fail, from_os_error
+from graftline.component import exits
 from graftline.errors import GraftlineError, InputError
 from graftline.kubernetes_api import Kubernetes, connect
 from graftline.pipelines import workflow
@@ -45,12 +45,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--status", required=True, metavar="JSON", help="Kubeflow's PipelineTaskFinalStatus")
     add_start(parser)
     arguments = parser.parse_args(argv)
-    try:
+    with exits("conclude"):
         print(f"conclude: {_conclude(arguments)}")
-    except GraftlineError as error:
-        sys.exit(fail("conclude", error))
-    except OSError as error:
-        sys.exit(fail("conclude", from_os_error(error)))
 
 
 def _conclude(arguments: argparse.Namespace) -> str:

@@ -21,6 +21,12 @@ from pathlib import Path
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError
 from graftline.git import git
+from graftline.pipelines.reconcile.agenda import FOLDER, read_since
+from graftline.pipelines.reconcile.schedules import load_schedules, next_slot
+from graftline.releases.catalogue import champion, list_releases
+from graftline.runs import open_runs
+from graftline.store import Store, open_store
+from graftline.store.documents import stored_json
 
 Values = dict[tuple[tuple[str, str], ...], float]
 """A gauge's value by its labels."""
@@ -56,26 +62,17 @@ def collect(store_url: str, checkout: Path, now: datetime) -> list[Gauge]:
     due, schedules_readable = _or_nothing("schedules", lambda: due_times(checkout, store_url, now))
     looked, runs_readable = _or_nothing("reconcile", lambda: look_times(store_url))
     at_work, _ = _or_nothing("runs", lambda: open_counts(store_url))
-    return [
-        Gauge(
-            "graftline_store_readable",
-            "1 if the store could be read.",
-            {(): min(store_readable, runs_readable)},
-        ),
-        Gauge("graftline_schedules_readable", "1 if the schedules could.", {(): schedules_readable}),
-        Gauge(
-            "graftline_champion_created_timestamp_seconds",
-            "When the task's champion was released.",
-            champions,
-        ),
-        Gauge(
-            "graftline_schedule_due_timestamp_seconds",
-            "When the schedule's first slot that nothing was started for is due, or was.",
-            due,
-        ),
-        Gauge("graftline_reconcile_looked_timestamp_seconds", "When reconcile last looked.", looked),
-        Gauge("graftline_runs_open", "Runs that have begun and have no end, by task.", at_work),
-    ]
+    readable = min(store_readable, runs_readable)
+    told: tuple[tuple[str, str, Values], ...] = (
+        ("store_readable", "1 if the store could be read.", {(): readable}),
+        ("schedules_readable", "1 if the schedules could.", {(): schedules_readable}),
+        ("champion_created_timestamp_seconds", "When the task's champion was released.", champions),
+        ("schedule_due_timestamp_seconds",
+         "When the schedule's first slot that nothing was started for is due, or was.", due),
+        ("reconcile_looked_timestamp_seconds", "When reconcile last looked.", looked),
+        ("runs_open", "Runs that have begun and have no end, by task.", at_work),
+    )  # fmt: skip
+    return [Gauge(f"graftline_{name}", help, values) for name, help, values in told]
 
 
 def _or_nothing(what: str, read: Reader) -> tuple[Values, float]:
@@ -91,10 +88,7 @@ def _or_nothing(what: str, read: Reader) -> tuple[Values, float]:
 
 def champion_times(store_url: str) -> Values:
     """Return when each task's champion was released, Unix seconds. Raises GraftlineError, OSError."""
-    from graftline.releases.catalogue import champion, list_releases
-    from graftline.store import open_store
-
-    store = open_store(store_url or str(ROOT / "store"))
+    store = _store(store_url)
     tasks = sorted({release.task for release in list_releases(store)})
     found = {task: release for task in tasks if (release := champion(store, task))}
     return {
@@ -109,11 +103,7 @@ def due_times(checkout: Path, store_url: str, now: datetime) -> Values:
     Slots count from where reconcile has noted so; where it has not yet, from the last change of schedules.yaml, a year
     ago at most. A schedule that is paused, or of changes only, is never due. Raises GraftlineError, OSError.
     """
-    from graftline.pipelines.reconcile.agenda import read_since
-    from graftline.pipelines.reconcile.schedules import load_schedules, next_slot
-    from graftline.store import open_store
-
-    store = open_store(store_url or str(ROOT / "store"))
+    store = _store(store_url)
     changed = max(_changed(checkout, "pipelines/schedules.yaml"), now - _LOOK_BACK)
     values: Values = {}
     for name, schedule in load_schedules(checkout / "pipelines/schedules.yaml").items():
@@ -125,11 +115,7 @@ def due_times(checkout: Path, store_url: str, now: datetime) -> Values:
 
 def look_times(store_url: str) -> Values:
     """Return when a reconcile last looked at what is due, Unix seconds; empty if none ever did."""
-    from graftline.pipelines.reconcile.agenda import FOLDER
-    from graftline.store import open_store
-    from graftline.store.documents import stored_json
-
-    store = open_store(store_url or str(ROOT / "store"))
+    store = _store(store_url)
     found = [stored_json(store, key) for key in store.list(FOLDER)]
     looks = [datetime.fromisoformat(noted[0]["looked"]).timestamp() for noted in found if noted]
     return {(): max(looks)} if looks else {}
@@ -137,11 +123,13 @@ def look_times(store_url: str) -> Values:
 
 def open_counts(store_url: str) -> Values:
     """Return how many runs of each task have begun and have no end."""
-    from graftline.runs import open_runs
-    from graftline.store import open_store
 
-    tasks = Counter(begun.task for begun in open_runs(open_store(store_url or str(ROOT / "store"))))
+    tasks = Counter(begun.task for begun in open_runs(_store(store_url)))
     return {(("task", task),): float(count) for task, count in sorted(tasks.items())}
+
+
+def _store(url: str) -> Store:
+    return open_store(url or str(ROOT / "store"))
 
 
 def _changed(checkout: Path, path: str) -> datetime:

@@ -19,6 +19,7 @@ from typing import Any
 from graftline.executor_input import RUN_ID
 from graftline.images import digest
 from graftline.pipelines.step import PLAN, Plan
+from graftline.pipelines.trainjob.manifest import RUN_LABEL
 from graftline.profiles import TRAINING, Pod, Requests
 from graftline.settings import Settings
 from graftline.task_data import origin
@@ -26,7 +27,6 @@ from graftline.task_data import origin
 DISTRIBUTED = ("pretrain", "finetune")
 """The components that torchrun may start as several processes."""
 TASK_LABEL = "graftline.dev/task"
-RUN_LABEL = "graftline.dev/run"
 KEYS = "/var/run/secrets/graftline/keys"
 """Where the stages, and the pods of their TrainJobs (infra/components/trainer), see the keyring."""
 _UNSIGNED = ("claim", "fetch", "conclude")

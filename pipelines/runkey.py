@@ -1,16 +1,17 @@
-"""The run key: one sha256 over all that decides a run, so that the same run is never started twice."""
+"""A run before it is started, and its key: one sha256 over all that decides it, so that none is started twice."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
-from graftline.images import Images
 
 if TYPE_CHECKING:
+    from graftline.images import Images
     from graftline.pipelines.compile import CompiledPipeline
 
 SHORT = 16
@@ -20,63 +21,72 @@ _NO_PART = ("run_key", "version", "data_digest", "repository", "revision", "reas
 data's bytes came from (the digest says what they are: a commit that changes nothing is no reason to run), and why."""
 
 
-def run_key(
-    *, version: str, parameters: Mapping[str, str], data_digest: str, images: Mapping[str, str], slot: str
-) -> str:
-    """Return the run's key, 64 hex characters.
-
-    Args:
-        version: name of the compiled pipeline's version.
-        parameters: what the run is given; those that say nothing about its content are left out here.
-        data_digest: of raw data and contract (task_data.py).
-        images: each image with its digest.
-        slot: why once more: the schedule's time (ISO 8601, UTC), `commit:<sha>` or `manual:<uuid>`.
-    """
-    return sha256_bytes(
-        canonical_json(
-            {
-                "version": version,
-                "parameters": {name: value for name, value in parameters.items() if name not in _NO_PART},
-                "data": data_digest,
-                "images": dict(images),
-                "slot": slot,
-            }
-        )
-    )
-
-
 def run_name(task: str, key: str) -> str:
     """Return the run's name in Kubeflow, a valid Kubernetes label as well: the task and the start of the key."""
     return f"{task[: 62 - SHORT]}-{key[:SHORT]}"
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a run does: everything but when and why."""
+
+    task: str
+    pipeline: str
+    """Name of the Kubeflow pipeline."""
+    version: str
+    """Name of its version, by content."""
+    parameters: Mapping[str, str]
+    """Of the pipeline, without those that each run has its own of."""
+    images: Mapping[str, str]
+    data_digest: str
+    """Of raw data and contract (task_data.py)."""
+    revision: str
+    """The commit that last changed the data's pointer, its contract or its remotes: where the data comes from."""
+    spec: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """`pipelineSpec` and `platformSpec`, for a backend that does not have the version yet."""
+
+    def run_key(self, slot: str) -> str:
+        """Return the key of a run of this in `slot`, 64 hex characters, over all that decides it."""
+        given = {name: value for name, value in self.parameters.items() if name not in _NO_PART}
+        decides = {
+            "version": self.version, "parameters": given, "data": self.data_digest, "images": dict(self.images),
+            "slot": slot,
+        }  # fmt: skip
+        return sha256_bytes(canonical_json(decides))
+
+
+def work_of(pipeline: CompiledPipeline, images: Images, *, data_digest: str, revision: str) -> Work:
+    """Return the work of a pipeline that was compiled with these images, on a revision of its data."""
+    return Work(
+        pipeline.task, pipeline.pipeline, pipeline.version, pipeline.parameters, images.model_dump(), data_digest,
+        revision, pipeline.spec,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Run:
     """A run that is to be started."""
 
-    key: str
-    name: str
-    parameters: dict[str, str]
-    """All of the pipeline's parameters."""
+    work: Work
+    slot: str
+    """Why once more: the schedule's time (ISO 8601, UTC), `commit:<sha>` or `manual:<uuid>`."""
+    reason: Mapping[str, Any] = field(hash=False)
+    """Why it is started, for its record in the store."""
 
+    @property
+    def key(self) -> str:
+        return self.work.run_key(self.slot)
 
-def plan_run(
-    pipeline: CompiledPipeline, images: Images, *, revision: str, data_digest: str, slot: str, reason: str
-) -> Run:
-    """Return the run of `pipeline` on a revision of its data.
+    @property
+    def name(self) -> str:
+        """The run's name in the backend."""
+        return run_name(self.work.task, self.key)
 
-    Args:
-        pipeline: compiled with the run's profiles and overrides.
-        images: that it was compiled with.
-        revision: commit to bring the data from.
-        data_digest: of raw data and contract at that commit.
-        slot: see `run_key`.
-        reason: JSON that says why the run is started; it goes into the run's record in the store.
-    """
-    parameters = pipeline.parameters
-    key = run_key(
-        version=pipeline.version, parameters=parameters, data_digest=data_digest,
-        images=images.model_dump(), slot=slot,
-    )  # fmt: skip
-    given = {"revision": revision, "data_digest": data_digest, "run_key": key, "reason": reason}
-    return Run(key, run_name(pipeline.task, key), parameters | given)
+    @property
+    def parameters(self) -> dict[str, str]:
+        """All of the pipeline's parameters."""
+        own = {
+            "revision": self.work.revision, "data_digest": self.work.data_digest, "run_key": self.key,
+            "reason": json.dumps(dict(self.reason), sort_keys=True),
+        }  # fmt: skip
+        return dict(self.work.parameters) | own

@@ -21,9 +21,8 @@ from typing import Any
 from graftline import ending, runs
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, BackendError, GraftlineError
 from graftline.kubeflow_api import KubeflowApi, NotFoundError, RefusedError, Version, parameters
-from graftline.pipelines.compile import CompiledPipeline
 from graftline.pipelines.reconcile.claims import holder
-from graftline.pipelines.runkey import Run
+from graftline.pipelines.runkey import Run, Work
 from graftline.pipelines.workflow import waits_for
 from graftline.profiles import STEPS
 from graftline.settings import Settings
@@ -86,7 +85,7 @@ class Submission:
         self._api, self._endpoint, self._store_url = api, endpoint.rstrip("/"), store
         self._namespace, self._deadline = settings.namespace, timedelta(hours=settings.deadline_hours)
 
-    def submit(self, pipeline: CompiledPipeline, run: Run) -> Submitted:
+    def submit(self, run: Run) -> Submitted:
         """Start `run`, unless one of its key is there already.
 
         Raises:
@@ -94,7 +93,7 @@ class Submission:
         """
         if found := self._find(run):
             return found
-        made = self._api.create_run(run.name, self._version(pipeline), run.parameters)
+        made = self._api.create_run(run.name, self._version(run.work), run.parameters)
         return Submitted(made, run.key, self._link(made), before="")
 
     def _find(self, run: Run) -> Submitted | None:
@@ -109,13 +108,13 @@ class Submission:
             chosen, run.key, self._link(chosen), ended.state if ended else there.get(chosen, "LOST")
         )
 
-    def _version(self, pipeline: CompiledPipeline) -> Version:
+    def _version(self, work: Work) -> Version:
         """Return the pipeline's version, which is uploaded if it is missing: by somebody else perhaps, just now."""
         for attempt in range(3):
-            if found := self._api.versions(pipeline.pipeline).get(pipeline.version):
+            if found := self._api.versions(work.pipeline).get(work.version):
                 return found
             try:
-                return self._api.upload(pipeline.pipeline, pipeline.version, pipeline.spec)
+                return self._api.upload(work.pipeline, work.version, work.spec)
             except BackendError as error:
                 if isinstance(error, RefusedError) or attempt == 2:
                     raise

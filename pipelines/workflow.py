@@ -14,7 +14,7 @@ from typing import Any
 from graftline import runs
 from graftline.errors import InputError
 from graftline.kubernetes_api import Kubernetes, connect
-from graftline.pipelines.pods import RUN_LABEL
+from graftline.pipelines.trainjob.manifest import RUN_LABEL
 
 RUN = "pipeline/runid"
 """Kubeflow's label, on the Workflow and on each of its pods; RUN_LABEL is ours, and on the pods of TrainJobs too."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from graftline.canonical import canonical_json
-from graftline.cli.schema import parameter_models
 from graftline.environment import ROOT
 from graftline.params import load_document, section
+from graftline.task_params import parameter_models
 
 TASKS = sorted(path.parent.name for path in (ROOT / "data").glob("*/params.yaml"))
 

@@ -166,15 +166,26 @@ def test_components_do_not_import_one_another(component: str) -> None:
         assert not foreign, f"{path}: imports {sorted(foreign)}"
 
 
-def test_the_library_does_not_import_components() -> None:
-    """Commands, engines, plans, reports, audits sit above the components; what components share lies below them."""
-    above = {"audit", "cli", "engines", "plan", "report"}
+def test_the_library_imports_nothing_above_it() -> None:
+    """Commands, engines, plans, reports, audits, doctor sit above components and pipelines; what these share lies below
+    them."""
+    above = {"audit", "cli", "doctor", "engines", "plan", "report"}
     for path in (ROOT / "src/graftline").rglob("*.py"):
         if path.relative_to(ROOT / "src/graftline").parts[0] not in above:
             names = {
-                name for name in imported(path) if name.startswith(("graftline.components", "graftline.cli"))
+                name
+                for name in imported(path)
+                if name.startswith(("graftline.components", "graftline.pipelines", "graftline.cli"))
             }
             assert not names, f"{path}: imports {sorted(names)}"
+
+
+def test_only_commands_import_commands() -> None:
+    for folder in SOURCES.values():
+        for path in folder.rglob("*.py"):
+            if not path.is_relative_to(ROOT / "src/graftline/cli"):
+                names = {name for name in imported(path) if name.startswith("graftline.cli")}
+                assert not names, f"{path}: imports {sorted(names)}"
 
 
 def test_no_code_knows_a_tasks_name() -> None:

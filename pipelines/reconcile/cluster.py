@@ -15,9 +15,9 @@ from pathlib import Path
 from graftline import runs
 from graftline.errors import BackendError, GraftlineError, InputError
 from graftline.kubernetes_api import Kubernetes, NoAnswerError, RefusedError, connect
-from graftline.pipelines.pods import RUN_LABEL
 from graftline.pipelines.trainjob.cluster import Cluster
 from graftline.pipelines.trainjob.handover import sweep
+from graftline.pipelines.trainjob.manifest import RUN_LABEL
 from graftline.pipelines.workflow import RUN, workflows_of
 from graftline.store import Store
 from graftline.training.remote import sweep_checkpoints

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from graftline.errors import GraftlineError
-from graftline.pipelines.reconcile.repository import Repository, Work
+from graftline.pipelines.reconcile.repository import Repository
 from graftline.pipelines.reconcile.schedules import Schedule, due_slots, slot_name
+from graftline.pipelines.runkey import Run
 
 
 @dataclass(frozen=True)
-class OneRun:
-    """A run that should have been started by now."""
+class OneRun(Run):
+    """A run that should have been started by now, in the slot `commit:<sha>`, `shift:<...>` or one of its schedule."""
 
     schedule: str
-    work: Work
-    slot: str
-    """`commit:<sha>`, `shift:<...>` or a slot's name."""
-    reason: Mapping[str, Any] = field(hash=False)
     concurrency: int
     due: datetime | None = None
     """When its slot came; None for a change."""
-
-    @property
-    def key(self) -> str:
-        return self.work.run_key(self.slot)
-
-    @property
-    def name(self) -> str:
-        """The run's name in the backend."""
-        from graftline.pipelines.runkey import run_name
-
-        return run_name(self.work.task, self.key)
 
     @property
     def slot_file(self) -> str:
@@ -46,15 +30,6 @@ class OneRun:
     def label(self) -> str:
         """Schedule and slot for people, a commit by its first 12 characters."""
         return f"{self.schedule} {self.slot_file[: 19 if self.slot.startswith('commit:') else None]}"
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """The pipeline's parameters (see runkey.plan_run)."""
-        own = {
-            "revision": self.work.revision, "data_digest": self.work.data_digest, "run_key": self.key,
-            "reason": json.dumps(dict(self.reason), sort_keys=True),
-        }  # fmt: skip
-        return dict(self.work.parameters) | own
 
 
 @dataclass(frozen=True)
@@ -97,8 +72,8 @@ def _wanted(repository: Repository, name: str, schedule: Schedule, slots: Iterab
     changes = (_of_commit(repository, name, schedule), _of_shift(repository, name, schedule))
     return [run for run in changes if run is not None] + [
         OneRun(
-            name, repository.work(name), slot_name(slot),
-            {"kind": "schedule", "schedule": name, "slot": slot_name(slot)}, schedule.concurrency, slot,
+            repository.work(name), slot_name(slot), {"kind": "schedule", "schedule": name, "slot": slot_name(slot)},
+            name, schedule.concurrency, slot,
         )
         for slot in slots
     ]  # fmt: skip
@@ -114,7 +89,7 @@ def _of_commit(repository: Repository, name: str, schedule: Schedule) -> OneRun 
         "kind": kind, "schedule": name, "slot": f"commit-{changed.commit}", "commit": changed.commit,
         "changed": list(changed.what), "data": work.data_digest,
     }  # fmt: skip
-    return OneRun(name, work, f"commit:{changed.commit}", reason, schedule.concurrency)
+    return OneRun(work, f"commit:{changed.commit}", reason, name, schedule.concurrency)
 
 
 def _of_shift(repository: Repository, name: str, schedule: Schedule) -> OneRun | None:
@@ -129,4 +104,4 @@ def _of_shift(repository: Repository, name: str, schedule: Schedule) -> OneRun |
         "kind": "shift", "schedule": name, "slot": slot.replace(":", "-"), "data": work.data_digest,
         "champion": shift.champion, "limit": shift.limit, "index": shift.beyond,
     }  # fmt: skip
-    return OneRun(name, work, slot, reason, schedule.concurrency)
+    return OneRun(work, slot, reason, name, schedule.concurrency)

@@ -27,7 +27,7 @@ from graftline.kubeflow_api import (
 from graftline.pipelines.reconcile import claims
 from graftline.pipelines.reconcile.desired import Desired, OneRun
 from graftline.pipelines.reconcile.planning import Action, Actual, Close, Seen, Start, Upload
-from graftline.pipelines.reconcile.repository import Work
+from graftline.pipelines.runkey import Work, run_name
 from graftline.store import Store
 from graftline.store.documents import json_bytes, stored_json
 
@@ -113,8 +113,6 @@ class KubeflowBackend:
         return Seen(intent, started, 0 if started else self._active(run.schedule))
 
     def _find_runs(self, task: str, key: str) -> Iterable[Any]:
-        from graftline.pipelines.runkey import run_name
-
         return self._real(self._api.find_runs(run_name(task, key), key))
 
     def _active(self, schedule: str) -> int:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from graftline.pipelines.reconcile.claims import GRACE_SECONDS, Intent
 from graftline.pipelines.reconcile.desired import Desired, OneRun
-from graftline.pipelines.reconcile.repository import Work
+from graftline.pipelines.runkey import Work
 from graftline.runs import Start as Begun
 from graftline.runs import State
 

@@ -5,48 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
 from graftline.git import git
 from graftline.images import load_images
 from graftline.pipelines.reconcile.schedules import Schedule, load_schedules
+from graftline.pipelines.runkey import Work, work_of
 from graftline.task_data import data_revision
 
 _VERSION = re.compile(r"^kind: PipelineVersion\nmetadata:\n(?:  .*\n)*?  name: (\S+)$", re.MULTILINE)
 """A version in a compiled manifest: YAML of half a megabyte takes seconds to read."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a schedule runs at one commit: everything but when and why."""
-
-    task: str
-    pipeline: str
-    """Name of the Kubeflow pipeline."""
-    version: str
-    """Name of its version, by content."""
-    parameters: Mapping[str, str]
-    """Of the pipeline, without those that each run has its own of."""
-    images: Mapping[str, str]
-    data_digest: str
-    revision: str
-    """The commit that last changed the data's pointer, its contract or its remotes: where the data comes from."""
-    spec: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """`pipelineSpec` and `platformSpec`, for a backend that does not have the version yet."""
-
-    def run_key(self, slot: str) -> str:
-        """Return the key of a run of this in `slot`, 64 hex characters."""
-        from graftline.pipelines.runkey import run_key
-
-        return run_key(
-            version=self.version, parameters=self.parameters, data_digest=self.data_digest, images=self.images,
-            slot=slot,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -201,11 +174,10 @@ class GitRepository:
         from graftline.pipelines.compile import compiled
 
         pipeline = compiled(schedule.task, profiles=profiles_of(schedule), overrides=schedule.set)
-        return Work(
-            task=schedule.task, pipeline=pipeline.pipeline, version=pipeline.version,
-            parameters=pipeline.parameters | {"store": self._store_url},
-            images=load_images(self.root / "images.lock").model_dump(), data_digest=self._data_digest(schedule.task),
-            revision=data_revision(schedule.task, self.root), spec=pipeline.spec,
+        pipeline = replace(pipeline, parameters=pipeline.parameters | {"store": self._store_url})
+        return work_of(
+            pipeline, load_images(self.root / "images.lock"), data_digest=self._data_digest(schedule.task),
+            revision=data_revision(schedule.task, self.root),
         )  # fmt: skip
 
     def _local_work(self, name: str, schedule: Schedule) -> Work:

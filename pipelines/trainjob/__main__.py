@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from graftline.component import Component, fail, from_os_error
+from graftline.component import Component, exits
 from graftline.digests import RECORD, sha256_bytes
 from graftline.durable import exclusive
 from graftline.errors import EXIT_PREEMPTED, GraftlineError, InputError
@@ -37,6 +37,7 @@ from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import Job
 from graftline.profiles import Pod
 from graftline.store import open_store
+from graftline.task_params import parameter_models
 from graftline.training.preemption import outlive_readers
 from graftline.yamlfile import parse_json
 
@@ -64,15 +65,12 @@ class Step:
 def main(argv: list[str] | None = None) -> None:
     """Run the step and exit with its code."""
     outlive_readers()
-    try:
-        if code := _run(_parser().parse_args(argv)):
-            sys.exit(code)
-    except GraftlineError as error:
-        sys.exit(fail(_NAME, error))
-    except OSError as error:
-        sys.exit(fail(_NAME, from_os_error(error)))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with exits(_NAME):
+        try:
+            if code := _run(_parser().parse_args(argv)):
+                sys.exit(code)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -174,8 +172,6 @@ def _finish(step: Step, handover: Handover) -> None:
 
 def _check_made_by(step: Step, record: Record, prefix: str) -> None:
     """Refuse an output that was made for another task, of other inputs or with other parameters than this step's."""
-    from graftline.cli.schema import parameter_models
-
     fix = f"delete the TrainJob, and {prefix}/ in the store, then run the step again"
     if (record.task, record.component) != (step.task, step.component.name):
         raise InputError(

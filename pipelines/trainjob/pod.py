@@ -19,9 +19,9 @@ import tempfile
 import threading
 from pathlib import Path
 
-from graftline.component import fail, from_os_error
+from graftline.component import exits
 from graftline.digests import RECORD
-from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError
+from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED
 from graftline.pipelines.trainjob.handover import Handover
 from graftline.store import open_store
 from graftline.training.preemption import ends_at_once, outlive_readers
@@ -32,13 +32,8 @@ _NAME = "trainjob"
 def main(argv: list[str] | None = None) -> None:
     """Do this pod's part of a job and exit with the code of the component."""
     outlive_readers()
-    try:
-        with ends_at_once(_NAME):
-            sys.exit(_run(_parser().parse_args(argv)))
-    except GraftlineError as error:
-        sys.exit(fail(_NAME, error))
-    except OSError as error:
-        sys.exit(fail(_NAME, from_os_error(error)))
+    with exits(_NAME), ends_at_once(_NAME):
+        sys.exit(_run(_parser().parse_args(argv)))
 
 
 def _parser() -> argparse.ArgumentParser:

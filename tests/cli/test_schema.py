@@ -9,10 +9,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from graftline.cli.schema import check_parameters, parameter_models, schema_text
+from graftline.cli.schema import schema_text
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.params import load_document
+from graftline.task_params import check_parameters, parameter_models
 from graftline.yamlfile import load_yaml
 
 SHIPPED = sorted((ROOT / "data").glob("*/params.yaml"))

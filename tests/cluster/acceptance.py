@@ -546,17 +546,17 @@ def begin_by_hand(bench: Bench, changes: Mapping[str, str]) -> str:
     from graftline.engines.local import task_digest
     from graftline.images import load_images
     from graftline.pipelines.compile import compiled
-    from graftline.pipelines.runkey import plan_run
+    from graftline.pipelines.runkey import Run, work_of
     from graftline.profiles import parse_choices
     from graftline.task_data import committed_revision
 
     pipeline = compiled(TASK, profiles=parse_choices([bench.profile]), overrides=SMALL)
     pipeline = replace(pipeline, parameters=pipeline.parameters | {"store": bench.store.url})
     given = {"data_digest": task_digest(TASK)} | dict(changes)
-    run = plan_run(
-        pipeline, load_images(), revision=committed_revision(TASK), data_digest=given["data_digest"],
-        slot=f"manual:{uuid.uuid4()}", reason=json.dumps({"kind": "person", "who": "acceptance"}),
-    )  # fmt: skip
+    work = work_of(
+        pipeline, load_images(), data_digest=given["data_digest"], revision=committed_revision(TASK)
+    )
+    run = Run(work, f"manual:{uuid.uuid4()}", {"kind": "person", "who": "acceptance"})
     with bench.kubeflow() as api:
         version = api.versions(pipeline.pipeline).get(pipeline.version) or api.upload(
             pipeline.pipeline, pipeline.version, pipeline.spec

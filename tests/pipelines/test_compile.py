@@ -15,7 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from graftline import profiles, settings
+from graftline import profiles, settings, task_params
 from graftline.cli import app
 from graftline.environment import ROOT
 from graftline.errors import InputError
@@ -23,8 +23,8 @@ from graftline.executor_input import unreplaced
 from graftline.images import Images, load_images
 from graftline.params import COMPONENTS, parse
 from graftline.pipelines import compile as compiling
-from graftline.pipelines import runkey
 from graftline.pipelines.compile import CompiledPipeline, compiled
+from graftline.pipelines.runkey import Run, run_name, work_of
 from graftline.pipelines.step import PLAN, Plan
 from graftline.yamlfile import load_yaml, parse_json
 
@@ -198,7 +198,7 @@ def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(
 
 def test_every_step_is_told_the_stores_region(monkeypatch: pytest.MonkeyPatch) -> None:
     at_aws = settings.load_settings().model_copy(update={"region": "eu-central-1"})
-    monkeypatch.setattr(settings, "load_settings", lambda: at_aws)
+    monkeypatch.setattr(compiling, "load_settings", lambda: at_aws)
     version = placed()
     for step in STEPS:
         given = {item["name"]: item["value"] for item in container(version, step)["env"]}
@@ -207,7 +207,7 @@ def test_every_step_is_told_the_stores_region(monkeypatch: pytest.MonkeyPatch) -
 
 def test_trainjobs_are_made_where_the_runs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = settings.load_settings().model_copy(update={"namespace": "team-a"})
-    monkeypatch.setattr(settings, "load_settings", lambda: elsewhere)
+    monkeypatch.setattr(compiling, "load_settings", lambda: elsewhere)
     given = plan(placed(), "pretrain").trainjob
     assert given[given.index("--namespace") + 1] == "team-a"
 
@@ -367,11 +367,17 @@ def fingerprints(pipeline: CompiledPipeline, given: Mapping[str, str], run: str)
     return {step: found[step] for step in found if inner[step]["cachingOptions"].get("enableCache")}
 
 
+def run_of(
+    pipeline: CompiledPipeline, images: Images, *, slot: str, reason: dict[str, str], **data: str
+) -> Run:
+    return Run(work_of(pipeline, images, **data), slot, reason)
+
+
 def test_a_second_run_of_the_same_data_goes_on_where_the_first_one_ended(pipeline: CompiledPipeline) -> None:
     """K19: fetch to finetune come from the cache; with another head all before finetune do."""
     images, digest = load_images(), {"revision": "a" * 40, "data_digest": "d"}
-    first = runkey.plan_run(pipeline, images, **digest, slot="commit:a", reason='{"who": "a"}')
-    second = runkey.plan_run(pipeline, images, **digest, slot="20261128T000000Z", reason='{"schedule": "n"}')
+    first = run_of(pipeline, images, **digest, slot="commit:a", reason={"who": "a"})
+    second = run_of(pipeline, images, **digest, slot="20261128T000000Z", reason={"schedule": "n"})
     assert first.key != second.key
     before, after = (
         fingerprints(pipeline, run.parameters, name) for run, name in ((first, "1"), (second, "2"))
@@ -381,7 +387,7 @@ def test_a_second_run_of_the_same_data_goes_on_where_the_first_one_ended(pipelin
     moved = compiled(TASK, profiles={"all": "dev"})
     assert fingerprints(moved, second.parameters, "3") == before, "on any pool"
     changed = compiled(TASK, overrides={"finetune.epochs": 3})
-    other = runkey.plan_run(changed, images, **digest, slot="commit:a", reason="{}")
+    other = run_of(changed, images, **digest, slot="commit:a", reason={})
     kept = fingerprints(changed, other.parameters, "4")
     assert sorted(step for step in kept if kept[step] == before[step]) == ["fetch", "pretrain", "validate"]
 
@@ -471,7 +477,7 @@ def test_the_git_token_is_for_the_host_of_the_settings_only(
     in_the_clear = settings.load_settings().model_copy(
         update={"repository": "http://git.example.com/repo.git"}
     )
-    monkeypatch.setattr(settings, "load_settings", lambda: in_the_clear)
+    monkeypatch.setattr(compiling, "load_settings", lambda: in_the_clear)
     assert trusted(placed(), "fetch") == []
 
 
@@ -558,26 +564,26 @@ def test_a_profile_that_cannot_be_is_refused(tmp_path: Path, change: str, messag
 
 def test_the_key_is_the_same_for_the_same_run_and_for_no_other(pipeline: CompiledPipeline) -> None:
     images = load_images()
-    given = {"revision": "a" * 40, "data_digest": "d", "slot": "2026-11-23T02:30:00Z", "reason": "{}"}
-    first = runkey.plan_run(pipeline, images, **given)
+    given = {"revision": "a" * 40, "data_digest": "d", "slot": "2026-11-23T02:30:00Z", "reason": {}}
+    first = run_of(pipeline, images, **given)
     assert re.fullmatch("[0-9a-f]{64}", first.key)
     assert first.parameters["run_key"] == first.key
     assert set(first.parameters) == set(
         pipeline.spec["pipelineSpec"]["root"]["inputDefinitions"]["parameters"]
     )
-    for same in ({"revision": "b" * 40}, {"reason": '{"kind": "person"}'}):
-        assert runkey.plan_run(pipeline, images, **{**given, **same}).key == first.key
+    for same in ({"revision": "b" * 40}, {"reason": {"kind": "person"}}):
+        assert run_of(pipeline, images, **{**given, **same}).key == first.key
     for other in ({"data_digest": "e"}, {"slot": "2026-11-30T02:30:00Z"}):
-        assert runkey.plan_run(pipeline, images, **{**given, **other}).key != first.key
+        assert run_of(pipeline, images, **{**given, **other}).key != first.key
     newer = Images(data=images.data, train=f"graftline/train@sha256:{'1' * 64}")
-    assert runkey.plan_run(pipeline, newer, **given).key != first.key
+    assert run_of(pipeline, newer, **given).key != first.key
     changed = compiled(TASK, overrides={"finetune.epochs": 3})
-    assert runkey.plan_run(changed, images, **given).key != first.key
+    assert run_of(changed, images, **given).key != first.key
 
 
 @pytest.mark.parametrize("task", ["mnist", "a" * 63, "snake_case"])
 def test_a_runs_name_is_a_kubernetes_label(task: str) -> None:
-    name = runkey.run_name(task, "0123456789abcdef" * 4)
+    name = run_name(task, "0123456789abcdef" * 4)
     assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", name)
     assert name.endswith("-0123456789abcdef")
 
@@ -607,7 +613,7 @@ def test_check_shows_what_is_out_of_date_and_writes_nothing(folder: Path, pipeli
 def test_a_manifest_without_its_task_is_stale(
     folder: Path, pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiling, "listed_tasks", lambda: [TASK])
+    monkeypatch.setattr(task_params, "listed_tasks", lambda: [TASK])
     folder.mkdir()
     (folder / f"{TASK}.yaml").write_bytes(pipeline.manifest)
     (folder / "gone.yaml").write_text("kind: Pipeline\n")

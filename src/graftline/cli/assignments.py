@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
     """Return the value of each dotted key, read as JSON or YAML. Raises InputError."""
     return dict(_assignment(text) for text in texts)
-
-
-def assign(document: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Set each dotted key in the document; sections on the way are made."""
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        place: Any = document
-        for section in sections:
-            if not isinstance(place.get(section), dict):
-                place[section] = {}
-            place = place[section]
-        place[name] = value
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -46,16 +46,19 @@ def run(
     """  # fmt: skip
     import time
 
+    from graftline.cli.assignments import parse_assignments
     from graftline.durable import exclusive
     from graftline.engines import containers, local
     from graftline.environment import ROOT
     from graftline.errors import EXIT_REFUSED
+    from graftline.task_params import task_document, task_parameters
 
     started = time.perf_counter()
     params = task_parameters(task)
     store_url = _absolute(store) if store else str(ROOT / "store")
     outputs = (containers if engine == "docker" else local).OUTPUTS / task
-    changes = check_changes(params, task, assignments or [])
+    changes = parse_assignments(assignments or [])
+    task_document(task, changes)  # checked before anything is written
     with exclusive(outputs, what=f"`graftline run {task}`"):
         if changes:
             _write_parameters(params, changes)
@@ -71,49 +74,12 @@ def run(
         raise typer.Exit(EXIT_REFUSED)
 
 
-def task_parameters(task: str) -> Path:
-    """Return the path of the task's params.yaml. Raises InputError if there is no such task in data/."""
-    from graftline.environment import ROOT
-    from graftline.errors import InputError, nearest
-    from graftline.params import TASK_NAME
-    from graftline.yamlfile import load_yaml
-
-    known = sorted(path.parent.name for path in (ROOT / "data").glob("*/params.yaml"))
-    if not TASK_NAME.fullmatch(task) or task not in known:
-        raise InputError(
-            "data", f"no task '{task}'{nearest(task, known)}", expected="one of " + ", ".join(known),
-            fix="to add one, make a folder under data/ as README.md shows",
-        )  # fmt: skip
-    listing = ROOT / "data/tasks.yaml"
-    document = load_yaml(listing)
-    if not isinstance(document, dict) or task not in (document.get("tasks") or []):
-        raise InputError(listing, f"the task '{task}' is not listed", fix=f"add `- {task}` under `tasks`")
-    return ROOT / "data" / task / "params.yaml"
-
-
-def check_changes(path: Path, task: str, assignments: list[str]) -> dict[str, Any]:
-    """Return each assignment's value by its dotted key, after checking the task's parameters with all of them made.
-
-    Raises:
-        InputError: the file or an assignment is wrong.
-    """
-    from graftline.cli.assignments import assign, parse_assignments
-    from graftline.cli.schema import check_parameters
-    from graftline.params import load_document
-
-    document, where = load_document(path)
-    changes = parse_assignments(assignments)
-    assign(document, changes)
-    check_parameters(document, where, task)
-    return changes
-
-
 def _write_parameters(path: Path, changes: dict[str, Any]) -> None:
     """Make the changes in the file, comments kept."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
-    from graftline.cli.assignments import assign
     from graftline.durable import write_atomic
+    from graftline.task_params import assign
 
     text = path.read_text()
     document = parse_yaml_for_update(text, path)

@@ -1,8 +1,8 @@
-"""`graftline schema`: the JSON Schema of params.yaml, for editors; and the check of a whole document."""
+"""`graftline schema`: the JSON Schema of params.yaml, for editors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,38 +32,6 @@ def schema(
     )
 
 
-def parameter_models() -> dict[str, type[Params]]:
-    """Return each component's `<Name>Params`, out of `<name>/params.py` or `<name>/<name>.py`, by section."""
-    from graftline.params import COMPONENTS
-
-    return {name: _model(name) for name in COMPONENTS}
-
-
-def _model(name: str) -> type[Params]:
-    from importlib import import_module
-    from importlib.util import find_spec
-
-    package = f"graftline.components.{name}"
-    module = import_module(f"{package}.params" if find_spec(f"{package}.params") else f"{package}.{name}")
-    model: type[Params] = getattr(module, f"{name.capitalize()}Params")
-    return model
-
-
-def check_parameters(document: dict[str, Any], where: str, task: str) -> None:
-    """Check every section of the document of data/<task>/. Raises InputError for the first fault."""
-    from graftline.errors import InputError
-    from graftline.params import section, task_name
-
-    if (named := task_name(document, where)) != task:
-        raise InputError(f"{where}: task", f"'{named}'", expected=f"'{task}', the name of the folder")
-    for name, model in parameter_models().items():
-        if name not in document:  # DVC tracks the section by its name
-            raise InputError(
-                where, f"the section '{name}' is missing", fix=f"add `{name}: {{}}` for its defaults"
-            )
-        section(document, where, name, model)
-
-
 def schema_text() -> str:
     """Return the JSON Schema (draft 2020-12) of a whole params.yaml, the same bytes on every call."""
     import json
@@ -71,6 +39,7 @@ def schema_text() -> str:
     from pydantic.json_schema import models_json_schema
 
     from graftline.params import TASK_NAME
+    from graftline.task_params import parameter_models
 
     models = parameter_models()
     references, generated = models_json_schema([(model, "validation") for model in models.values()])

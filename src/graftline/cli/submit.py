@@ -72,7 +72,7 @@ def submit(
         api = KubeflowApi(client, namespace=settings.api_namespace, service_account=settings.service_account)
         api.check_version()
         server = Submission(api, endpoint, pipeline.parameters["store"], settings)
-        submitted = server.submit(pipeline, run)
+        submitted = server.submit(run)
         before = f"was submitted before: {submitted.before.lower()}; --again starts another"
         typer.echo(f"run       {run.name}, {before if submitted.before else 'submitted'}")
         typer.echo(f"id        {submitted.id}")
@@ -86,21 +86,20 @@ def submit(
 
 def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
     """Return the run on the commit that is checked out; `again` makes it another run than any before."""
-    import json
     import uuid
 
     from graftline.engines.local import task_digest
     from graftline.environment import ROOT
     from graftline.images import load_images
-    from graftline.pipelines.runkey import plan_run
+    from graftline.pipelines.runkey import Run, work_of
     from graftline.task_data import committed_revision, data_revision
 
     commit = committed_revision(pipeline.task)
-    return plan_run(
-        pipeline, load_images(), revision=data_revision(pipeline.task, ROOT), data_digest=task_digest(pipeline.task),
-        slot=f"manual:{uuid.uuid4()}" if again else f"commit:{commit}",
-        reason=json.dumps({"kind": "person", "who": _user(), "commit": commit}, sort_keys=True),
+    work = work_of(
+        pipeline, load_images(), data_digest=task_digest(pipeline.task), revision=data_revision(pipeline.task, ROOT)
     )  # fmt: skip
+    slot = f"manual:{uuid.uuid4()}" if again else f"commit:{commit}"
+    return Run(work, slot, {"kind": "person", "who": _user(), "commit": commit})
 
 
 def _user() -> str:

@@ -239,7 +239,7 @@ class Machine:
         self._client.close()
 
     def _of(self, run: str) -> list[docker.models.containers.Container]:
-        from graftline.pipelines.pods import RUN_LABEL
+        from graftline.pipelines.trainjob.manifest import RUN_LABEL
 
         return list(self._client.containers.list(all=True, filters={"label": f"{RUN_LABEL}={run}"}))
 

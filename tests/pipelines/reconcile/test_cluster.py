@@ -11,9 +11,9 @@ from kubernetes_server import Backend, serve, write_kubeconfig
 
 from graftline import runs
 from graftline.errors import BackendError
-from graftline.pipelines.pods import RUN_LABEL
 from graftline.pipelines.reconcile import cluster
 from graftline.pipelines.reconcile.cluster import RunsOfCluster
+from graftline.pipelines.trainjob.manifest import RUN_LABEL
 from graftline.store import Store, open_store
 from graftline.training.remote import GIVEN_UP
 

@@ -22,8 +22,9 @@ from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
 from graftline.pipelines.reconcile.drift import Row, exit_code, rows
 from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
 from graftline.pipelines.reconcile.reconcile import reconcile
-from graftline.pipelines.reconcile.repository import Work, profiles_of
+from graftline.pipelines.reconcile.repository import profiles_of
 from graftline.pipelines.reconcile.schedules import Schedule
+from graftline.pipelines.runkey import Work
 
 HOURLY = Schedule(task="digits", profile="cpu", cron="15 * * * *")
 ON_PUSH = Schedule(task="digits", profile="cpu", on_change=frozenset({"data", "parameters", "code"}))
@@ -499,7 +500,7 @@ def test_the_compiled_pipeline_takes_what_its_runs_are_given(world: Wired) -> No
         task="mnist", pipeline=pipeline.pipeline, version=pipeline.version, parameters=pipeline.parameters,
         images=load_images().model_dump(), data_digest="d" * 64, revision="c" * 40, spec=pipeline.spec,
     )  # fmt: skip
-    run = OneRun("hourly", work, f"commit:{'c' * 40}", {"kind": "commit", "schedule": "hourly"}, 1)
+    run = OneRun(work, f"commit:{'c' * 40}", {"kind": "commit", "schedule": "hourly"}, "hourly", 1)
 
     class Fixed(Agenda):
         def desired(self, now: Any) -> Desired:
