@@ -16,13 +16,13 @@ from bench.text_data import BATCH_TOKENS, Data
 from bench.text_trainer import AfterStep, Recipe
 from graftline.dataset import Schema, TextColumn
 from graftline.learning.checkpoint import Checkpoints
-from graftline.learning.fit import Data as Examples
-from graftline.learning.fit import fit
 from graftline.learning.loop import Desk, Run, linear, train
 from graftline.learning.optimizers import build_optimizers
 from graftline.learning.parameters import Precision
 from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents as Labelled
+from graftline.problems.fit import Data as Examples
+from graftline.problems.fit import fit
 from graftline.problems.parameters import SequenceClassificationParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.text.batches import Batches

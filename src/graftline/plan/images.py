@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from graftline.dataset import UNLABELLED, read_images
 from graftline.learning.randomness import batch_indices
 from graftline.plan.measure import Step
+from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
-from graftline.plan.workload import Fit, Part
 from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks import WEIGHTS, write_config
 from graftline.trunks.conv.trunk import KIND, ConvTrunk

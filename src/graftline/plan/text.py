@@ -19,8 +19,8 @@ from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import generator
 from graftline.plan.measure import Step
+from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
-from graftline.plan.workload import Fit, Part
 from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Batches
 from graftline.text.corpus import Shard, list_shards, read_documents

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from graftline.dataset import ImageColumn, Schema
 from graftline.errors import GraftlineError, InputError
-from graftline.learning import fit as module
 from graftline.learning.checkpoint import Checkpoints
-from graftline.learning.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.learning.loop import Desk
+from graftline.problems import fit as module
+from graftline.problems.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.problems.image_classification.head import (
     ImageClassification,
     ImageClassifier,
