@@ -23,14 +23,14 @@ from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents as Labelled
 from graftline.problems.fit import Data as Examples
 from graftline.problems.fit import fit
-from graftline.problems.parameters import SequenceClassificationParams
+from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.text.batches import Batches
 from graftline.text.tokenizer import save_tokenizer
 from graftline.trunks import write_config
-from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
-from graftline.trunks.objectives import build_language_model
 from graftline.trunks.text.language_modelling import LanguageModel
+from graftline.trunks.text.objectives import build_language_model
+from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams
 from graftline.trunks.text.trunk import KIND, embedding_ids, save_model
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from graftline.problems.registry import make_head
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.tasks.pretrain import PretrainParams
-from graftline.trunks.parameters import ConvParams
+from graftline.trunks.conv.parameters import ConvParams
 
 
 def parts(
