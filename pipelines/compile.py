@@ -18,10 +18,10 @@ from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.executor_input import unreplaced
-from graftline.params import section
 from graftline.profiles import placement
 from graftline.settings import Settings, load_settings
-from graftline.task_params import parameter_models, task_document
+from graftline.tasks.documents import parameter_models, task_document
+from graftline.tasks.parameters import section
 
 SECTIONS = {
     "validate": ("validate",),

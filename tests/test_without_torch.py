@@ -13,7 +13,7 @@ import pytest
 from tests.test_structure import module_name
 
 from graftline.environment import ROOT
-from graftline.task_params import listed_tasks
+from graftline.tasks.documents import listed_tasks
 
 _REFUSE = """
 import sys
@@ -39,12 +39,12 @@ def without_torch(code: str, *arguments: str) -> str:
 
 def test_the_packages_are_refused() -> None:
     with pytest.raises(AssertionError, match="No module named 'torch'"):
-        without_torch("import graftline.components.finetune.fit")
+        without_torch("import graftline.problems.fit")
 
 
 def test_every_tasks_parameters_are_checked_and_its_pipeline_compiled() -> None:
     code = (
-        "from graftline.pipelines.compile import compiled\nfrom graftline.task_params import listed_tasks\n"
+        "from graftline.pipelines.compile import compiled\nfrom graftline.tasks.documents import listed_tasks\n"
         "for task in listed_tasks(): print(compiled(task).version)"
     )
     versions = without_torch(code).split()

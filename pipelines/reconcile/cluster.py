@@ -15,12 +15,12 @@ from pathlib import Path
 from graftline import runs
 from graftline.errors import BackendError, GraftlineError, InputError
 from graftline.kubernetes_api import Kubernetes, NoAnswerError, RefusedError, connect
+from graftline.learning.remote import sweep_checkpoints
 from graftline.pipelines.trainjob.cluster import Cluster
 from graftline.pipelines.trainjob.handover import sweep
 from graftline.pipelines.trainjob.manifest import RUN_LABEL
 from graftline.pipelines.workflow import RUN, workflows_of
 from graftline.store import Store
-from graftline.training.remote import sweep_checkpoints
 
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 """Without the objects' content: a workflow may have a megabyte."""

@@ -30,15 +30,15 @@ from graftline.errors import EXIT_PREEMPTED, GraftlineError, InputError
 from graftline.executor_output import write_executor_output
 from graftline.images import digest
 from graftline.kubernetes_api import connect
-from graftline.params import COMPONENTS, load_document, parse, section, task_name
+from graftline.learning.preemption import outlive_readers
 from graftline.pipelines.trainjob.cluster import Cluster
 from graftline.pipelines.trainjob.follow import Launch
 from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import Job
 from graftline.profiles import Pod
 from graftline.store import open_store
-from graftline.task_params import parameter_models
-from graftline.training.preemption import outlive_readers
+from graftline.tasks.documents import parameter_models
+from graftline.tasks.parameters import COMPONENTS, load_document, parse, section, task_name
 from graftline.yamlfile import parse_json
 
 if TYPE_CHECKING:

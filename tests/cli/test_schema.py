@@ -12,8 +12,8 @@ import pytest
 from graftline.cli.schema import schema_text
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.params import load_document
-from graftline.task_params import check_parameters, parameter_models
+from graftline.tasks.documents import check_parameters, parameter_models
+from graftline.tasks.parameters import load_document
 from graftline.yamlfile import load_yaml
 
 SHIPPED = sorted((ROOT / "data").glob("*/params.yaml"))

@@ -21,11 +21,11 @@ from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.executor_input import unreplaced
 from graftline.images import Images, load_images
-from graftline.params import COMPONENTS, parse
 from graftline.pipelines import compile as compiling
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.runkey import Run, run_name, work_of
 from graftline.pipelines.step import PLAN, Plan
+from graftline.tasks.parameters import COMPONENTS, parse
 from graftline.yamlfile import load_yaml, parse_json
 
 TASK = "mnist"

@@ -25,7 +25,7 @@ def compile_pipeline(
     from graftline.durable import write_atomic
     from graftline.environment import ROOT
     from graftline.pipelines.compile import FOLDER, compiled
-    from graftline.task_params import listed_tasks
+    from graftline.tasks.documents import listed_tasks
 
     known = listed_tasks()
     stale = _without_task(FOLDER, known) if task is None else []

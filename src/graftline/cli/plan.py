@@ -37,10 +37,10 @@ def plan(
     from graftline.dataset import ImageColumn
     from graftline.engines.local import OUTPUTS
     from graftline.environment import cpu_count
-    from graftline.params import section
     from graftline.plan import STAGES, Sections, make_plan, start_seconds, write_plan
     from graftline.profiles import choose, load_profiles
-    from graftline.task_params import parameter_models, task_document
+    from graftline.tasks.documents import parameter_models, task_document
+    from graftline.tasks.parameters import section
 
     document, where = task_document(task)
     profiles = choose(load_profiles(), profile)
@@ -61,13 +61,13 @@ def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sa
     """Return a sample of the task's dataset if there is one, else of its raw data, which is fetched if need be."""
     from contextlib import suppress
 
-    from graftline.components.validate.contract import load_contract
     from graftline.engines.local import output_folder, pull_raw
     from graftline.environment import ROOT
     from graftline.errors import InputError
-    from graftline.params import section
     from graftline.plan.sample import sample_dataset, sample_raw
-    from graftline.task_params import parameter_models
+    from graftline.tasks.documents import parameter_models
+    from graftline.tasks.parameters import section
+    from graftline.values.contract import load_contract
 
     with suppress(InputError):  # none yet, or one of an earlier version: a run makes it again
         return sample_dataset(output_folder(task, "validate"), folder)

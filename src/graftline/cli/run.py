@@ -46,12 +46,12 @@ def run(
     """  # fmt: skip
     import time
 
-    from graftline.cli.assignments import parse_assignments
     from graftline.durable import exclusive
     from graftline.engines import containers, local
     from graftline.environment import ROOT
     from graftline.errors import EXIT_REFUSED
-    from graftline.task_params import task_document, task_parameters
+    from graftline.tasks.assignments import parse_assignments
+    from graftline.tasks.documents import task_document, task_parameters
 
     started = time.perf_counter()
     params = task_parameters(task)
@@ -79,7 +79,7 @@ def _write_parameters(path: Path, changes: dict[str, Any]) -> None:
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
     from graftline.durable import write_atomic
-    from graftline.task_params import assign
+    from graftline.tasks.documents import assign
 
     text = path.read_text()
     document = parse_yaml_for_update(text, path)

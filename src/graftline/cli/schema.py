@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from graftline.params import Params
+    from graftline.tasks.parameters import Params
 
 
 def schema(
@@ -38,8 +38,8 @@ def schema_text() -> str:
 
     from pydantic.json_schema import models_json_schema
 
-    from graftline.params import TASK_NAME
-    from graftline.task_params import parameter_models
+    from graftline.tasks.documents import parameter_models
+    from graftline.tasks.parameters import TASK_NAME
 
     models = parameter_models()
     references, generated = models_json_schema([(model, "validation") for model in models.values()])
