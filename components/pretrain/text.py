@@ -173,7 +173,7 @@ def _write(
         "parameters": counts["all"], "layer_parameters": counts["layers"], "tokens": seen,
         "flops": training_flops(model, seen, documents.mean_length), "held_out": look.curve,
     }  # fmt: skip
-    (out / BUDGET).write_text(json.dumps(budget, indent=1) + "\n")
+    (out / BUDGET).write_text(json.dumps(budget, indent=1) + "\n", encoding="utf-8")
     return {"tokens_trained": seen, "parameters": counts["all"], "held_out_loss": loss}
 
 

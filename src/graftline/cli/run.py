@@ -115,7 +115,7 @@ def _write_parameters(path: Path, changes: dict[str, Any]) -> None:
     from graftline.cli.assignments import assign
     from graftline.durable import write_atomic
 
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     document = parse_yaml_for_update(text, path)
     assign(document, changes)
     changed = dumps_yaml(document)

@@ -148,6 +148,7 @@ def reproduce(
     targets = [f"{stage}@{task}" for stage in only or COMPONENTS[-1:]]
     environment = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PYTHONUTF8": "1",  # of what a component's libraries read and write
         "GRAFTLINE_ENGINE": "dvc",
         "GRAFTLINE_STORE": store_url,
     }

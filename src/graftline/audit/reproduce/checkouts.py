@@ -164,10 +164,10 @@ def _share_cache(checkout: Checkout) -> None:
     """Let the clone read this repository's DVC cache, and its settings that are not in git (a remote's address)."""
     ours = ROOT / ".dvc" / "config.local"
     local = checkout.folder / ".dvc" / "config.local"
-    text = ours.read_text() if ours.is_file() else ""
+    text = ours.read_text(encoding="utf-8") if ours.is_file() else ""
     if "[cache]" not in text:
         text += f"\n[cache]\n    dir = {ROOT / '.dvc' / 'cache'}\n"
-    local.write_text(text)
+    local.write_text(text, encoding="utf-8")
 
 
 # Packages
