@@ -39,6 +39,7 @@ def plan(
     from graftline.dataset import ImageColumn
     from graftline.engines.local import OUTPUTS
     from graftline.environment import cpu_count
+    from graftline.label_counts import asked, check
     from graftline.params import load_document, section
     from graftline.plan import STAGES, Sections, make_plan, start_seconds, write_plan
     from graftline.profiles import choose, load_profiles
@@ -50,6 +51,8 @@ def plan(
     values: dict[str, Any] = {name: section(document, where, name, models[name]) for name in STAGES}
     with tempfile.TemporaryDirectory(prefix="graftline-plan-") as folder:
         sample = _sample(task, document, where, Path(folder))
+        if sample.available:
+            check(asked(values["finetune"], values["evaluate"]), sample.available)
         start = start_seconds(text=not isinstance(sample.schema.feature, ImageColumn))
         made = make_plan(task, Sections(**values), sample, profiles, threads=cpu_count(), start=start)
     path = write_plan(made, OUTPUTS / task)

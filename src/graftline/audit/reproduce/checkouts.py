@@ -29,6 +29,8 @@ class Code:
     """The sha256 of the difference from the commit, if there was one."""
     lock: str | None
     image: str | None
+    task: str
+    """The task whose data and parameters are meant."""
 
     @classmethod
     def of(cls, record: Record) -> Code:
@@ -45,7 +47,7 @@ class Code:
             value = named.get(name, {}).get("digest", {}).get("sha256")
             return None if value is None else str(value)
 
-        return cls(commit, dirty, digest("requirements.lock"), digest("image"))
+        return cls(commit, dirty, digest("requirements.lock"), digest("image"), record.task)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Checkout:
 
 def has_changes_at_hand(code: Code) -> bool:
     """Return whether the work tree here is the recorded commit with the recorded uncommitted changes."""
-    return code.dirty is not None and code_revision() == {"commit": code.commit, "dirty": code.dirty}
+    here = (code_revision(code.task), code_revision())  # an image holds no task's data
+    return code.dirty is not None and {"commit": code.commit, "dirty": code.dirty} in here
 
 
 def check_out(code: Code, folder: Path) -> Checkout:
