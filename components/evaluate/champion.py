@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graftline.components.evaluate.predict import Predictions, predict
-from graftline.components.evaluate.statistics import Estimate, paired_bootstrap
 from graftline.errors import InputError
+from graftline.learning.statistics import Estimate, paired_bootstrap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def compare_with_champion(
 
 def _obstacle(folder: Path, release: Release, model: Path) -> str:
     """Return why the release and the model do not answer the same questions, or an empty string."""
-    from graftline.components.finetune.model import read_facts
+    from graftline.problems.model import read_facts
 
     try:
         theirs = read_facts(folder)

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graftline import environment
-from graftline.components.evaluate import budget, plots, tables
+from graftline.components.evaluate import plots, tables
 from graftline.components.evaluate.champion import Comparison, compare_with_champion
 from graftline.components.evaluate.gate import decide
-from graftline.components.evaluate.lift import Experiment, measure_lift
-from graftline.components.evaluate.params import EvaluateParams
 from graftline.components.evaluate.predict import Predictions, predict
 from graftline.components.evaluate.quality import Quality, assess
-from graftline.components.finetune.params import FinetuneParams
 from graftline.dataset import ImageColumn, Schema, read_schema
+from graftline.learning import budget
+from graftline.learning.lift import Experiment, measure_lift
+from graftline.learning.randomness import seed_everything
 from graftline.records import COMPARED, Dependency
-from graftline.training.randomness import seed_everything
+from graftline.tasks.evaluate import EvaluateParams
+from graftline.tasks.finetune import FinetuneParams
 
 if TYPE_CHECKING:
     from graftline.component import Context

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from graftline.components.evaluate.champion import Comparison
-from graftline.components.evaluate.params import Gate
+from graftline.tasks.evaluate import Gate
 
 
 @dataclass(frozen=True)

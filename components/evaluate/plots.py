@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graftline.components.evaluate.params import ALL
-from graftline.components.evaluate.statistics import Calibration, Integers
+from graftline.learning.statistics import Calibration, Integers
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
+from graftline.tasks.evaluate import ALL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from graftline.components.evaluate.lift import Lift
-    from graftline.components.finetune.answers import Answers
+    from graftline.learning.lift import Lift
+    from graftline.problems.answers import Answers
 
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
 COLUMNS = 8

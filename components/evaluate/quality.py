@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from graftline.components.evaluate.statistics import (
+from graftline.learning.statistics import (
     Calibration,
     ClassScore,
     Estimate,
@@ -19,7 +19,7 @@ from graftline.components.evaluate.statistics import (
 )
 
 if TYPE_CHECKING:
-    from graftline.components.finetune.answers import Answers
+    from graftline.problems.answers import Answers
 
 
 @dataclass(frozen=True)

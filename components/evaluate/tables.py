@@ -9,14 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.components.evaluate.statistics import Integers
+from graftline.learning.statistics import Integers
 
 if TYPE_CHECKING:
-    from graftline.components.evaluate.lift import Lift
     from graftline.components.evaluate.predict import Predictions
     from graftline.components.evaluate.quality import Classes
-    from graftline.components.finetune.answers import Answers
     from graftline.dataset import Schema
+    from graftline.learning.lift import Lift
+    from graftline.problems.answers import Answers
 
 
 def write_json(value: Any, path: Path) -> None:

@@ -11,7 +11,7 @@ from graftline.dataset import Schema, TokensColumn, read_schema
 from graftline.errors import InputError
 
 if TYPE_CHECKING:
-    from graftline.params import Params
+    from graftline.tasks.parameters import Params
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def task_parameters(task: str) -> Path:
     """Return the path of the task's params.yaml. Raises InputError if there is no such task in data/."""
     from graftline.environment import ROOT
     from graftline.errors import InputError, nearest
-    from graftline.params import TASK_NAME
+    from graftline.tasks.parameters import TASK_NAME
     from graftline.yamlfile import load_yaml
 
     known = sorted(path.parent.name for path in (ROOT / "data").glob("*/params.yaml"))
@@ -100,9 +100,9 @@ def check_changes(path: Path, task: str, assignments: list[str]) -> dict[str, An
     Raises:
         InputError: the file or an assignment is wrong.
     """
-    from graftline.cli.assignments import assign, parse_assignments
     from graftline.cli.schema import check_parameters
-    from graftline.params import load_document
+    from graftline.tasks.assignments import assign, parse_assignments
+    from graftline.tasks.parameters import load_document
 
     document, where = load_document(path)
     changes = parse_assignments(assignments)
@@ -115,8 +115,8 @@ def _write_parameters(path: Path, changes: dict[str, Any]) -> None:
     """Make the changes in the file, comments kept."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
-    from graftline.cli.assignments import assign
     from graftline.durable import write_atomic
+    from graftline.tasks.assignments import assign
 
     text = path.read_text(encoding="utf-8")
     document = parse_yaml_for_update(text, path)
@@ -169,7 +169,7 @@ def _check_label_counts(dataset: Path, params: Path) -> None:
     """Raise InputError if a later stage would ask for more labels than the dataset has."""
     from graftline import label_counts
     from graftline.cli.schema import parameter_models
-    from graftline.params import load_document, section
+    from graftline.tasks.parameters import load_document, section
 
     document, where = load_document(params)
     models = parameter_models()

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from graftline.components.evaluate.champion import compare_with_champion
-from graftline.components.evaluate.lift import Run, _point
 from graftline.components.evaluate.predict import predict
-from graftline.components.evaluate.statistics import t_interval, wilson
+from graftline.learning.lift import Run, _point
+from graftline.learning.statistics import t_interval, wilson
 from graftline.records import verify
 from graftline.releases.catalogue import Release
 from graftline.releases.publishing import Draft, Publication, publish

@@ -8,10 +8,10 @@ import pytest
 
 from graftline.components.evaluate.champion import Comparison
 from graftline.components.evaluate.gate import decide
-from graftline.components.evaluate.params import EvaluateParams, Gate
-from graftline.components.evaluate.statistics import Estimate
 from graftline.errors import InputError
-from graftline.params import parse
+from graftline.learning.statistics import Estimate
+from graftline.tasks.evaluate import EvaluateParams, Gate
+from graftline.tasks.parameters import parse
 
 HAIR = 1e-9
 METRICS = {"accuracy": 0.97, "ece": 0.02, "min_class_recall": 0.9, "lift_5": 0.04, "lift_all": 0.001}

@@ -1,0 +1,106 @@
+"""What the two text classifiers share: a class for each unit (a document, a word), by transformers' own head."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from graftline.dataset import Schema
+from graftline.problems.answers import Answers
+from graftline.problems.documents import Documents
+from graftline.problems.head import Joint, Model
+from graftline.problems.joint import JointLanguageModel
+from graftline.problems.parameters import TextClassificationParams
+from graftline.problems.transformer import (
+    TextHead,
+    TextModel,
+    check_labels,
+    label_settings,
+    saved_model,
+    start_model,
+    with_dropout,
+    zero_classifier,
+)
+from graftline.text.tokenizer import load_tokenizer
+
+D = TypeVar("D", bound=Documents)
+
+
+class TextClassifier(TextModel[D]):
+    """Examples to (units, classes) logits."""
+
+    def __init__(self, *parts: Any, smoothing: float) -> None:
+        super().__init__(*parts)
+        self._smoothing = smoothing
+
+    @staticmethod
+    @abstractmethod
+    def targets(examples: D) -> torch.Tensor:
+        """Return the (units,) int64 classes of labelled examples."""
+
+    @abstractmethod
+    def logits(self, examples: D, *, fast: bool = False) -> torch.Tensor:
+        """Return (units, classes) float32 logits, in the units' order."""
+
+    def loss(self, examples: D, seed: int, step: int) -> torch.Tensor:
+        """Return the cross entropy of a batch, the mean over its units."""
+        with self.learning(examples, seed, step):
+            logits = self(examples)
+        targets = self.targets(examples).to(logits.device)
+        return nn.functional.cross_entropy(logits, targets, label_smoothing=self._smoothing)
+
+    def answer(self, examples: D, *, fast: bool = False) -> Answers:
+        return Answers.of(self.targets(examples).numpy(), self.probabilities(examples, fast=fast))
+
+    def probabilities(self, examples: D, *, fast: bool = False) -> np.ndarray:
+        """Return (units, classes) float32 probabilities."""
+        return self.logits(examples, fast=fast).softmax(dim=1).numpy()
+
+    def score(self, examples: D) -> tuple[int, float]:
+        logits, targets = self.logits(examples, fast=True), self.targets(examples)
+        loss = nn.functional.cross_entropy(logits, targets)
+        return int((logits.argmax(dim=1) == targets).sum()), -loss.item()
+
+
+P = TypeVar("P", bound=TextClassificationParams)
+
+
+class TextClassification(TextHead[D, P], Generic[D, P]):
+    """Learns one class a unit."""
+
+    classifier: ClassVar[type[TextClassifier[Any]]]
+
+    @staticmethod
+    @abstractmethod
+    def architecture() -> type:
+        """Return transformers' Auto class of the model; the import is heavy."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what else the model's config says."""
+        return {}
+
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextClassifier[D]:
+        check_labels(schema)
+        settings = {**with_dropout(self._params.dropout), **label_settings(schema), **self.settings()}
+        network, new = start_model(self.architecture(), trunk, scratch=scratch, **settings)
+        zero_classifier(network)
+        model = self._model(network, load_tokenizer(trunk), new)
+        if self._params.lora is not None:
+            model.add_adapters(self._params.lora)
+        return model
+
+    def joint(self, trunk: Path, model: Model[D], unlabelled: D, batch: int, *, scratch: bool) -> Joint:
+        assert isinstance(model, self.classifier)
+        return JointLanguageModel(trunk, model, unlabelled, batch, scratch=scratch)
+
+    def load(self, folder: Path, facts: dict[str, Any]) -> TextClassifier[D]:
+        network = saved_model(self.architecture(), folder)
+        return self._model(network, load_tokenizer(folder), frozenset()).eval()
+
+    def _model(self, *parts: Any) -> TextClassifier[D]:
+        return self.classifier(*parts, self._params, smoothing=self._params.label_smoothing)
