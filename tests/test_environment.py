@@ -139,7 +139,7 @@ def test_a_stages_code_is_that_of_dvc_yaml_and_in_an_image_the_same(tmp_path: Pa
     edit("cli/run.py")
     edit("components/publish/publish.py")
     assert digests() == before
-    edit("learning/lift.py")
+    edit("components/evaluate/evaluate.py")
     assert digests()[0] == before[0] and digests()[1] != before[1]
     edit("trunks/conv/trunk.py")
     assert digests()[0] != before[0]

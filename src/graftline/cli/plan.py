@@ -85,6 +85,8 @@ def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sa
 def _show(plan: Plan, path: Path) -> None:
     from rich.table import Table
 
+    from graftline.plan.measure import BUSY
+
     console = terminal()
     counts = ", ".join(f"{count:,} {split}" for split, count in plan.data_rows.items())
     console.print(f"{plan.task}: {counts} rows, by {plan.source}", soft_wrap=True)
@@ -100,7 +102,14 @@ def _show(plan: Plan, path: Path) -> None:
         )  # fmt: skip
     console.print(table)
     total = sum(plan.stage_seconds().values())
-    console.print(f"this machine, {plan.threads} threads: about {_time(total)} for these stages\n")
+    console.print(f"this machine, {plan.threads} threads: about {_time(total)} for these stages")
+    if plan.share < BUSY:
+        console.print(
+            f"this machine is busy: the steps that were timed had a CPU for {plan.share:.0%} of the time "
+            f"(load {plan.load:.1f}); the times are those without the wait, so a run that starts now takes longer",
+            soft_wrap=True,
+        )
+    console.print()
     costs = Table(box=None, pad_edge=False)
     for name in ("profile", "time", "USD an hour", "USD", "memory"):
         costs.add_column(name, justify="left" if name == "profile" else "right")
