@@ -22,8 +22,8 @@ from graftline.records import read_execution, read_record
 
 if TYPE_CHECKING:
     from graftline.plan.measure import Measured
+    from graftline.plan.parts import Part
     from graftline.plan.sample import Sample
-    from graftline.plan.workload import Part
     from graftline.tasks.evaluate import EvaluateParams
     from graftline.tasks.finetune import FinetuneParams
     from graftline.tasks.pretrain import PretrainParams
@@ -110,7 +110,7 @@ def start_seconds(*, text: bool) -> float:
     """
     began, before = time.perf_counter(), _children_seconds()
     kind = "text" if text else "images"
-    code = f"import matplotlib.pyplot, graftline.components.pretrain.{kind}, graftline.learning.fit"
+    code = f"import matplotlib.pyplot, graftline.components.pretrain.{kind}, graftline.problems.fit"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return min(time.perf_counter() - began, _children_seconds() - before)
 

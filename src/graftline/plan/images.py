@@ -8,8 +8,8 @@ import torch
 
 from graftline.dataset import UNLABELLED, read_images
 from graftline.plan.measure import Step
+from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
-from graftline.plan.workload import Fit, Part
 from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks.conv.pretraining import steps_for, training, write
 

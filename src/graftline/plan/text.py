@@ -16,16 +16,15 @@ from graftline.dataset import UNLABELLED
 from graftline.environment import ROOT
 from graftline.learning.precision import arithmetic
 from graftline.plan.measure import Step
+from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
-from graftline.plan.workload import Fit, Part
 from graftline.tasks.pretrain import PretrainParams
 from graftline.text.corpus import Shard, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
 from graftline.trunks import write_config
-from graftline.trunks.objective_parameters import CausalLMParams
-from graftline.trunks.parameters import TextParams
 from graftline.trunks.text.documents import Documents
+from graftline.trunks.text.parameters import CausalLMParams, TextParams
 from graftline.trunks.text.pretraining import training
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
 from graftline.trunks.text.trunk import (
