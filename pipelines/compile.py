@@ -114,7 +114,7 @@ def _compile(pipeline: Any, name: str, defaults: dict[str, str]) -> dict[str, An
     with TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
         Compiler().compile(pipeline, str(path), pipeline_parameters=defaults)
-        spec, _, platform = path.read_text().partition("\n---\n")
+        spec, _, platform = path.read_text(encoding="utf-8").partition("\n---\n")
     return {
         "pipelineSpec": parse_yaml(spec, where=name),
         "platformSpec": parse_yaml(platform, where=name),

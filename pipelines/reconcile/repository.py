@@ -123,7 +123,9 @@ class GitRepository:
 
     @property
     def manifests(self) -> frozenset[str]:
-        texts = [path.read_text() for path in (self.root / "pipelines/compiled").glob("*.yaml")]
+        texts = [
+            path.read_text(encoding="utf-8") for path in (self.root / "pipelines/compiled").glob("*.yaml")
+        ]
         return frozenset(name for text in texts for name in _VERSION.findall(text))
 
     def work(self, name: str) -> Work:
@@ -191,7 +193,7 @@ class GitRepository:
         code = self._last_commit(self._paths("code", schedule.task))
         return Work(
             task=schedule.task, pipeline="dvc.yaml", version=f"checkout-{code[:12]}",
-            parameters={"params": params.read_text()}, images={},
+            parameters={"params": params.read_text(encoding="utf-8")}, images={},
             data_digest=self._pointer_digest(schedule.task), revision=data_revision(schedule.task, self.root),
         )  # fmt: skip
 
@@ -215,7 +217,9 @@ class GitRepository:
 
         files = [self.root / path for path in self._paths("data", task)]
         return sha256_bytes(
-            json.dumps([path.read_text() if path.exists() else None for path in files]).encode()
+            json.dumps(
+                [path.read_text(encoding="utf-8") if path.exists() else None for path in files]
+            ).encode()
         )
 
 

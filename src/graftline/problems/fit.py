@@ -74,6 +74,17 @@ def fit(
 
     Both arms draw the same batches and warps at equal seed, and their heads start equal.
     """
+    model, run = training(trunk, data, params, seed, schema, scratch=scratch)
+    train(run, desk)
+    if isinstance(run.watcher, EarlyStop):
+        run.watcher.take_best()
+    return model.eval()
+
+
+def training(
+    trunk: Path, data: Data, params: FinetuneParams, seed: int, schema: Schema, *, scratch: bool = False
+) -> tuple[Model[Any], Run]:
+    """Return the model that `fit` trains, and its training."""
     torch.manual_seed(seed)
     head = make_head(params.head)
     model = head.build(trunk, schema, scratch=scratch)
@@ -98,10 +109,7 @@ def fit(
     )
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
-    train(run, desk)
-    if isinstance(run.watcher, EarlyStop):
-        run.watcher.take_best()
-    return model.eval()
+    return model, run
 
 
 def _joint(
