@@ -92,7 +92,7 @@ def _or_nothing(what: str, read: Reader) -> tuple[Values, float]:
 def champion_times(store_url: str) -> Values:
     """Return when each task's champion was released, Unix seconds. Raises GraftlineError, OSError."""
     from graftline.releases.catalogue import champion, list_releases
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     store = open_store(store_url or str(ROOT / "store"))
     tasks = sorted({release.task for release in list_releases(store)})
@@ -111,7 +111,7 @@ def due_times(checkout: Path, store_url: str, now: datetime) -> Values:
     """
     from graftline.pipelines.reconcile.agenda import read_since
     from graftline.pipelines.reconcile.schedules import load_schedules, next_slot
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     store = open_store(store_url or str(ROOT / "store"))
     changed = max(_changed(checkout, "pipelines/schedules.yaml"), now - _LOOK_BACK)
@@ -126,8 +126,8 @@ def due_times(checkout: Path, store_url: str, now: datetime) -> Values:
 def look_times(store_url: str) -> Values:
     """Return when a reconcile last looked at what is due, Unix seconds; empty if none ever did."""
     from graftline.pipelines.reconcile.agenda import FOLDER
-    from graftline.store import open_store
     from graftline.store.documents import stored_json
+    from graftline.store.opening import open_store
 
     store = open_store(store_url or str(ROOT / "store"))
     found = [stored_json(store, key) for key in store.list(FOLDER)]
@@ -138,7 +138,7 @@ def look_times(store_url: str) -> Values:
 def open_counts(store_url: str) -> Values:
     """Return how many runs of each task have begun and have no end."""
     from graftline.runs import open_runs
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     tasks = Counter(begun.task for begun in open_runs(open_store(store_url or str(ROOT / "store"))))
     return {(("task", task),): float(count) for task, count in sorted(tasks.items())}

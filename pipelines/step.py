@@ -36,7 +36,8 @@ from graftline.executor_output import add_run
 from graftline.params import COMPONENTS, Params, parse
 from graftline.pipelines.launcher import ExecutorInput, read_executor_input
 from graftline.profiles import STEPS, Retries
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 from graftline.yamlfile import parse_json
 
 PLAN = "GRAFTLINE_STEP"

@@ -21,16 +21,19 @@ from graftline.cli.releases import releases as releases_command
 from graftline.cli.releases import rollback as rollback_command
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError
-from graftline.ledger import Fact, Ledger, read_ledger
 from graftline.ledger.checkpoint import make_checkpoint, remember
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger, read_ledger
 from graftline.releases.catalogue import Release, champion, list_releases, resolve
 from graftline.releases.fetching import fetch
 from graftline.releases.layout import read_manifest
 from graftline.releases.promotion import rollback
 from graftline.releases.publishing import Draft, Publication, Receipt, open_publication, publish
-from graftline.signing.keys import load_keyring, make_private, read_signer
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private, read_signer
 from graftline.signing.model import sign_model
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
 RACERS = Path(__file__).parent / "store" / "racers.py"

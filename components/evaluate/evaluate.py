@@ -15,7 +15,7 @@ from graftline.components.evaluate.predict import Predictions, predict
 from graftline.components.evaluate.quality import Quality, assess
 from graftline.components.finetune.params import FinetuneParams
 from graftline.dataset import ImageColumn, Schema, read_schema
-from graftline.records import COMPARED, Dependency
+from graftline.records.model import COMPARED, Dependency
 from graftline.training.randomness import seed_everything
 
 if TYPE_CHECKING:

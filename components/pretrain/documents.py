@@ -15,7 +15,7 @@ from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import UNLABELLED, Schema
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.records import Dependency
+from graftline.records.model import CORPUS, Dependency
 from graftline.text.batches import Packed, pack
 from graftline.text.corpus import Shard, iterate_documents, list_shards
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
@@ -89,7 +89,7 @@ def open_documents(
         max_length = _max_length(params, tokenizer)
         files = _token_files(context, shards, column, tokenizer, max_length)
     if params.corpus is not None:
-        context.draft.dependencies.append(Dependency("corpus", files.digest))
+        context.draft.dependencies.append(Dependency(CORPUS, files.digest))
     count = min(params.held_out, len(files) // 10)
     if count == 0:
         raise InputError(

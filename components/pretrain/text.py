@@ -22,7 +22,7 @@ from graftline.components.pretrain.summary import summarise
 from graftline.dataset import Schema
 from graftline.environment import determinism
 from graftline.errors import InputError
-from graftline.records import Dependency
+from graftline.records.model import ROOTSTOCK, Dependency
 from graftline.text.batches import Batches
 from graftline.text.tokenizer import save_tokenizer
 from graftline.training import distributed
@@ -103,7 +103,7 @@ def _rootstock(context: Context, params: PretrainParams) -> Rootstock | None:
         return None
     found = resolve(params.trunk, where="pretrain.trunk")
     check_loads(found.folder)
-    context.draft.dependencies.append(Dependency("rootstock", found.digest, annotations=found.annotations()))
+    context.draft.dependencies.append(Dependency(ROOTSTOCK, found.digest, annotations=found.annotations()))
     return found
 
 

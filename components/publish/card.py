@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graftline.components.publish.params import PublishParams
-from graftline.records import Record
+from graftline.records.model import Record
 
 
 def model_card(

@@ -19,7 +19,7 @@ from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.durable import write_atomic
 from graftline.environment import lock_bytes
 from graftline.errors import GraftlineError, InputError, RefusalError
-from graftline.records import COMPARED
+from graftline.records.model import COMPARED
 from graftline.releases.catalogue import Release
 from graftline.releases.evidence import Evidence, keep
 from graftline.releases.layout import CHAMPION
@@ -27,7 +27,7 @@ from graftline.releases.publishing import Draft, Receipt, open_publication, publ
 from graftline.rows.blocklist import check_key, count_blocked, has_subjects, read_blocklist
 from graftline.rows.building import build
 from graftline.rows.subjects import load_key
-from graftline.signing.keys import load_keyring
+from graftline.signing.keyring import load_keyring
 from graftline.signing.rotation import open_ledger
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _evidence(context: Context) -> Evidence:
             )
     envelopes = {name: (context.paths[name] / ENVELOPE).read_bytes() for name in records}
     lock = lock_bytes()
-    named = {d["digest"].get("sha256") for record in context.records.values() for d in record.dependencies}
+    named = {record.lock for record in context.records.values()}
     locks = {digest: lock for digest in named if lock is not None and digest == sha256_bytes(lock)}
     return Evidence(records, envelopes, locks)
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from graftline.durable import output_directory
-from graftline.records import Record, verify
+from graftline.records.folder import verify
+from graftline.records.model import Record
 from graftline.store import Store, check_key
 from graftline.store.bundles import Source, delete_all, get_bundle, list_bundles, put_bundle
 from graftline.training.heartbeat import Heartbeat

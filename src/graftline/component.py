@@ -26,7 +26,8 @@ from graftline.training.preemption import ends_at_once, outlive_readers
 
 if TYPE_CHECKING:
     from graftline.params import Model
-    from graftline.records import Draft, Record
+    from graftline.records.folder import Draft
+    from graftline.records.model import Record
     from graftline.store import Store
 
 
@@ -87,7 +88,7 @@ class Context:
 
     def store(self) -> Store:
         """Open the store of releases."""
-        from graftline.store import open_store
+        from graftline.store.opening import open_store
 
         return open_store(self.store_url)
 
@@ -185,10 +186,10 @@ def _parser(component: Component) -> argparse.ArgumentParser:
 
 
 def _run(component: Component, arguments: argparse.Namespace) -> None:
-    from graftline import records
     from graftline.durable import exclusive, output_directory
     from graftline.params import load_document, task_name
-    from graftline.signing.keys import load_keyring
+    from graftline.records import folder as records
+    from graftline.signing.keyring import load_keyring
 
     started = time.time()
     given = vars(arguments)
@@ -275,7 +276,7 @@ def _check_inputs(task: str, where: str, verified: dict[str, Record]) -> None:
 
 
 def _dependencies(component: Component, paths: dict[str, Path], verified: dict[str, Record]) -> list[Any]:
-    from graftline.records import Dependency
+    from graftline.records.model import Dependency
 
     for name in component.sources:
         if not paths[name].exists():
@@ -291,7 +292,7 @@ def _dependencies(component: Component, paths: dict[str, Path], verified: dict[s
 def _source(name: str, path: Path) -> Any:
     """Return an input from outside by its digest; of a folder, with the digest of each file, where a trace ends."""
     from graftline.digests import digest_files, list_files, sha256_file
-    from graftline.records import Dependency
+    from graftline.records.model import Dependency
 
     if not path.is_dir():
         return Dependency(name, sha256_file(path))

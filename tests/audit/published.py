@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from graftline.audit.erase.erasing import Plan, Target, erase
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes
-from graftline.ledger import Ledger, key_event
 from graftline.ledger.checkpoint import Checkpoint, make_checkpoint
-from graftline.records import Dependency, Draft, Record, write_record
+from graftline.ledger.log import Ledger, key_event
+from graftline.records.folder import Draft, write_record
+from graftline.records.model import Dependency, Record
 from graftline.releases.catalogue import champion
 from graftline.releases.promotion import rollback
 from graftline.releases.publishing import Draft as Release
@@ -23,7 +24,8 @@ from graftline.rows.erasing import shards_with
 from graftline.rows.finding import find
 from graftline.runs import End, Start, conclude
 from graftline.signing import keyring, rotation
-from graftline.signing.keys import Signer, keys_folder, load_keyring, make_private, read_signer
+from graftline.signing.keyring import keys_folder, load_keyring
+from graftline.signing.keys import Signer, make_private, read_signer
 from graftline.store import Store
 
 LOCK = b"numpy==2.0\nrich==14\n"

@@ -34,18 +34,21 @@ from graftline.components.validate.contract import load_contract
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError, RefusalError
-from graftline.index import open_index
-from graftline.ledger import read_ledger
-from graftline.records import Dependency, read_record, write_record
-from graftline.records import Draft as RecordDraft
+from graftline.index.opening import open_index
+from graftline.ledger.log import read_ledger
+from graftline.records.folder import Draft as RecordDraft
+from graftline.records.folder import read_record, write_record
+from graftline.records.model import Dependency
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.rows.blocklist import block, read_blocklist
 from graftline.rows.building import build
 from graftline.rows.finding import find, find_row
 from graftline.rows.subjects import hash_subject, load_key
 from graftline.signing.envelope import open_envelope, seal, signers
-from graftline.signing.keys import load_keyring, make_private, read_signer
-from graftline.store import Store, open_store
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private, read_signer
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 EXPECTATIONS = """\
 columns:

@@ -29,17 +29,19 @@ from graftline.canonical import canonical_json
 from graftline.cli.evidence import evidence as command
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError, RefusalError
-from graftline.ledger import Fact, Ledger, key_event
 from graftline.ledger.checkpoint import make_checkpoint
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger, key_event
 from graftline.releases.catalogue import resolve
 from graftline.releases.promotion import rollback
 from graftline.releases.publishing import Publication
 from graftline.runs import Attempt, End, Start, add_attempt, conclude
 from graftline.signing.envelope import seal
-from graftline.signing.keyring import rotate
-from graftline.signing.keys import PublicKey, Signer, load_keyring
-from graftline.store import Store, open_store
+from graftline.signing.keyring import load_keyring, rotate
+from graftline.signing.keys import PublicKey, Signer
+from graftline.store import Store
 from graftline.store.directory import DirectoryStore
+from graftline.store.opening import open_store
 
 __all__ = ["moto_endpoint", "moto_url"]
 SHEET = "# digits: <b>seven</b> digits\n\n| Licence | MIT |\n"

@@ -24,17 +24,19 @@ from graftline.audit.verify.inventory import KINDS
 from graftline.audit.verify.verifying import Finding, Options, Verdict, verify
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, sha256_bytes
-from graftline.ledger import Entry, Fact
 from graftline.ledger.chain import Chain
 from graftline.ledger.checkpoint import Checkpoint
+from graftline.ledger.entries import Entry, Fact
 from graftline.ledger.trust import key_fact
 from graftline.releases.evidence import Evidence, keep
 from graftline.releases.promotion import rollback
 from graftline.releases.publishing import Publication, publish
 from graftline.signing.envelope import STATEMENT_TYPE, Envelope, open_envelope, seal
-from graftline.signing.keys import Signer, load_keyring
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import Signer
 from graftline.signing.model import sign_model
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 Content = dict[str, bytes]
 LAST = "ledger/{:08d}.json"

@@ -28,14 +28,16 @@ from graftline.audit.verify.verifying import Options, Verdict, verify
 from graftline.cli.verify import verify as verify_command
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
-from graftline.ledger import Fact, Ledger, key_event
 from graftline.ledger.checkpoint import make_checkpoint, remember
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger, key_event
 from graftline.releases.catalogue import resolve
 from graftline.signing import keyring
-from graftline.signing.keys import keys_folder, load_keyring
-from graftline.store import Store, Stored, open_store
+from graftline.signing.keyring import keys_folder, load_keyring
+from graftline.store import Store, Stored
 from graftline.store import s3 as s3_store
 from graftline.store.documents import json_bytes
+from graftline.store.opening import open_store
 
 __all__ = ["moto_endpoint", "moto_url"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 
 @pytest.fixture

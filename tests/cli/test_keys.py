@@ -12,10 +12,11 @@ from typer.testing import CliRunner, Result
 
 from graftline.cli.keys import app
 from graftline.errors import GraftlineError, InputError
-from graftline.ledger import Ledger
+from graftline.ledger.log import Ledger
 from graftline.releases.publishing import Draft, Publication, publish
-from graftline.signing.keys import load_keyring, make_private
-from graftline.store import open_store
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private
+from graftline.store.opening import open_store
 
 
 @pytest.fixture(autouse=True)

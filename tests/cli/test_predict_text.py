@@ -20,12 +20,12 @@ import small_tags
 import small_text
 import torch
 
-from graftline.cli import main
+from graftline.cli.app import main
 from graftline.components.finetune.model import load_model, read_head
 from graftline.dataset import read_tagged, read_texts
-from graftline.records import verify
+from graftline.records.folder import verify
 from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 GENERATION = {**small_text.FINETUNE, "head": {"name": "text_generation", "sample_tokens": 5}}
 Done = tuple[int, str, str]

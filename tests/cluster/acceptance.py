@@ -42,7 +42,8 @@ from graftline.errors import GraftlineError, InputError
 from graftline.pipelines.kubeflow_api import TOKEN, KubeflowApi, check_endpoint
 from graftline.pipelines.kubeflow_api import connect as connect_kubeflow
 from graftline.pipelines.settings import Settings, load_settings
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 TASK = "mnist"
 SMALL = {
@@ -683,7 +684,7 @@ def trust(bench: Bench) -> None:
     except (RefusedError, ValueError):
         keys = []
     if not keys:
-        from graftline.signing.keys import keys_folder
+        from graftline.signing.keyring import keys_folder
 
         bench.keys = keys_folder()
         return

@@ -15,7 +15,7 @@ from graftline.canonical import canonical_json, read_json
 from graftline.digests import sha256_file
 from graftline.params import COMPONENTS
 from graftline.pipelines.images import Images
-from graftline.records import verify
+from graftline.records.folder import verify
 from graftline.runs import begun, ends
 
 OUTPUTS = {"validate": "dataset", "pretrain": "trunk", "finetune": "model", "evaluate": "evaluation"}

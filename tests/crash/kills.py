@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.digests import RECORD
-from graftline.records import verify
+from graftline.records.folder import verify
 from graftline.training.metrics import read_metrics
 
 _POLL = 0.002

@@ -11,8 +11,8 @@ from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import GraftlineError
 from graftline.releases.publishing import Draft, open_publication, publish
 from graftline.signing.envelope import STATEMENT_TYPE, seal
-from graftline.signing.keys import load_keyring
-from graftline.store import open_store
+from graftline.signing.keyring import load_keyring
+from graftline.store.opening import open_store
 
 BEFORE = b"the old model"
 CHAMPION = {

@@ -19,11 +19,12 @@ from publisher import BEFORE, draft
 from servers import Proxy
 
 from graftline.errors import GraftlineError
-from graftline.ledger import read_ledger
+from graftline.ledger.log import read_ledger
 from graftline.releases.catalogue import list_releases, resolve
 from graftline.releases.fetching import fetch
 from graftline.releases.publishing import Publication, open_publication, publish
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 from graftline.store.s3 import S3Store
 
 PUBLISHER = Path(__file__).with_name("publisher.py")

@@ -12,12 +12,14 @@ import pytest
 from facts import changed, fact, new_signer, path_of, release, resigned
 
 from graftline.errors import InputError
-from graftline.ledger import START, BrokenLedgerError, Fact, Ledger, read_entry, read_ledger
 from graftline.ledger.cache import Cache
 from graftline.ledger.checkpoint import make_checkpoint, remember, seen
+from graftline.ledger.entries import START, BrokenLedgerError, Fact
+from graftline.ledger.log import Ledger, read_entry, read_ledger
 from graftline.ledger.merkle import Tree
-from graftline.signing.keys import load_keyring
-from graftline.store import MissingError, Store, open_store
+from graftline.signing.keyring import load_keyring
+from graftline.store import MissingError, Store
+from graftline.store.opening import open_store
 
 
 def test_entries_are_numbered_from_one_chained_signed_and_carry_the_root_of_all_before(store: Store) -> None:

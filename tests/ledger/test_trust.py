@@ -9,9 +9,11 @@ import pytest
 from facts import fact, forge, new_signer, release
 
 from graftline.errors import InputError, RefusalError
-from graftline.ledger import BrokenLedgerError, Ledger, key_event, read_ledger
+from graftline.ledger.entries import BrokenLedgerError
+from graftline.ledger.log import Ledger, key_event, read_ledger
 from graftline.ledger.trust import key_fact
-from graftline.signing.keys import Signer, load_keyring
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import Signer
 from graftline.store import Store
 
 
@@ -133,7 +135,7 @@ def test_a_key_entry_names_the_key_that_it_holds(store: Store, other: Signer, tm
 
 
 def test_an_empty_ledger_begins_with_the_signer_then_the_key(tmp_path: Path, other: Signer) -> None:
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     store = open_store(str(tmp_path / "new"))
     key_event(store, "trust", other.public)

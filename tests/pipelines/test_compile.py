@@ -16,7 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from graftline import profiles
-from graftline.cli import app
+from graftline.cli.app import app
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.params import COMPONENTS, parse

@@ -22,7 +22,7 @@ from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.pipelines.data import WORK_TREE, data_digest, data_revision, origin, with_token
 from graftline.runs import Start, open_runs
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 KEY = "f" * 64
 

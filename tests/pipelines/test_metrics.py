@@ -17,8 +17,8 @@ from graftline.pipelines.metrics import Values, collect, due_times, look_times, 
 from graftline.releases.catalogue import champion
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.runs import Start, begin
-from graftline.store import open_store
 from graftline.store.documents import json_bytes
+from graftline.store.opening import open_store
 
 SCHEDULES = """\
 schedules:

@@ -32,7 +32,7 @@ from kubernetes_server import serve as serve_kubernetes
 from typer.testing import CliRunner
 
 from graftline import runs
-from graftline.cli import app
+from graftline.cli.app import app
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
 from graftline.pipelines import compile as compiling
@@ -40,7 +40,8 @@ from graftline.pipelines import data, settings, submit
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.reconcile import claims
 from graftline.runs import Attempt, End, Start
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 TASK = "mnist"
 HEAD, CHANGED = "c" * 40, "d" * 40
@@ -508,7 +509,6 @@ def test_a_pod_that_does_not_start_is_explained(
     thread.join()
     lines = [line.strip() for line in done.output.splitlines() if "waits: " in line]
     assert lines[-1] == (  # a look in between may have seen only a part
-
         "waits: validate-driver(0): exceeded quota: runs; "
         "waits in the queue: couldn't assign flavors to pod set node: insufficient unused quota for "
         "ephemeral-storage in flavor cpu, 8Gi more needed; "

@@ -18,7 +18,7 @@ from graftline import runs
 from graftline.environment import ROOT
 from graftline.pipelines.reconcile.repository import GitRepository
 from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 BLOCKED = """
 import sys

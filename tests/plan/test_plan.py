@@ -29,7 +29,7 @@ from graftline.plan.measure import Step, measure
 from graftline.plan.sample import Sample, sample_dataset, sample_raw
 from graftline.plan.text import pretrain_text
 from graftline.profiles import Profile, choose, load_profiles
-from graftline.records import Draft, write_execution, write_record
+from graftline.records.folder import Draft, write_execution, write_record
 from graftline.text.tokens import open_tokens
 
 ENCODER = {"name": "text", "layers": 2, "width": 32, "heads": 2, "hidden": 64}

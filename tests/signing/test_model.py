@@ -14,15 +14,17 @@ import pytest
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, sha256_bytes
 from graftline.errors import InputError, RefusalError
-from graftline.ledger import key_event, read_ledger
+from graftline.ledger.log import key_event, read_ledger
 from graftline.releases.catalogue import list_releases, resolve
 from graftline.releases.fetching import fetch
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.signing import keyring as stored
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal
-from graftline.signing.keys import load_keyring, make_private, read_signer
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private, read_signer
 from graftline.signing.model import IGNORED, MODEL_SIGNATURE, model_signers, sign_model
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 RECORD = b'{"of":"the model"}'
 

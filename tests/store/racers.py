@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from graftline.errors import GraftlineError
-from graftline.ledger import Fact, Ledger
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger
 from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 
 def put(url: str, child: int, keys: int) -> object:

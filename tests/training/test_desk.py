@@ -12,7 +12,7 @@ from graftline import environment
 from graftline.component import Context
 from graftline.components.pretrain import COMPONENT
 from graftline.environment import ROOT
-from graftline.records import Draft
+from graftline.records.folder import Draft
 from graftline.training.desk import open_desk
 
 

@@ -22,7 +22,7 @@ import team
 from graftline.component import main
 from graftline.components.publish import COMPONENT as PUBLISH
 from graftline.errors import InputError
-from graftline.records import verify
+from graftline.records.folder import verify
 from graftline.training.distributed import World, share
 from graftline.training.metrics import read_metrics
 

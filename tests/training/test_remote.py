@@ -19,8 +19,9 @@ from torch import nn
 from graftline import runs
 from graftline.components.pretrain import COMPONENT
 from graftline.errors import GraftlineError, InputError
-from graftline.store import Store, open_store
+from graftline.store import Store
 from graftline.store.bundles import list_bundles
+from graftline.store.opening import open_store
 from graftline.store.s3 import S3Store
 from graftline.training.checkpoint import MANIFEST, STATE, Checkpoints
 from graftline.training.loop import Desk, Run, train

@@ -183,7 +183,7 @@ def _outdated(receipt_folder: Path, store_url: str) -> str:
     from graftline.canonical import read_json
     from graftline.releases.catalogue import list_releases
     from graftline.releases.layout import CHAMPION
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     receipt = read_json(receipt_folder / "release.json")
     releases = list_releases(open_store(store_url), receipt["task"])
@@ -199,7 +199,7 @@ def _report(outputs: Path, store_url: str, stages: list[StageRun]) -> Path:
     page = outputs / "report.html"
     if not page.exists() or any(stage.state != "skipped" for stage in stages):
         from graftline.report import write_report
-        from graftline.store import open_store
+        from graftline.store.opening import open_store
 
         store: Store = open_store(store_url)
         return write_report(outputs, store, page)

@@ -13,7 +13,7 @@ from graftline.cli.stores import STORE
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from graftline.index import IndexedRecord, Input
+    from graftline.index.rows import IndexedRecord, Input
     from graftline.lineage.run import Run
     from graftline.lineage.trace import Trace
     from graftline.runs import Attempt
@@ -152,7 +152,7 @@ def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool)
 
 
 def _add_input(step: Tree, found: Trace, given: Input) -> None:
-    from graftline.records import COMPARED
+    from graftline.records.model import COMPARED
 
     notes = ", ".join(f"{name} {value}" for name, value in given.annotations.items())
     if given.sha256 in found.compared and given.name == COMPARED:

@@ -87,7 +87,7 @@ def make_checkpoint(ledger: Ledger, signer: Signer | None = None) -> Checkpoint:
         InputError: the ledger has no entry.
         RefusalError: the ledger does not trust the signer's key.
     """
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     signer = signer or load_keyring().signer()
     ledger.check_signer(signer.keyid)
@@ -220,7 +220,7 @@ def remember(store: str, checkpoint: Checkpoint) -> None:
 
 def seen_path(store: str) -> Path:
     """Return where the last head of the store of this identity is remembered: beside the keys, not beside the store."""
-    from graftline.signing.keys import keys_folder
+    from graftline.signing.keyring import keys_folder
 
     return keys_folder() / "seen" / f"{sha256_bytes(store.encode())}.txt"
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from graftline.lineage.diff_chain import Chain
+from graftline.releases.chain import Chain
 
 _ENDS = ("_low", "_high")
 _PAIRED = "champion_difference"
@@ -42,10 +42,11 @@ def metric_changes(a: Chain, b: Chain) -> tuple[tuple[MetricChange, ...], list[s
     10. On the same test rows that is too wide rather than too narrow. Where b was evaluated against a itself, the
     difference in accuracy is the paired one that evaluate measured.
     """
-    one, two = _numbers(a.metrics), _numbers(b.metrics)
+    one, two = _numbers(a.manifest["metrics"]), _numbers(b.manifest["metrics"])
     names = [n for n in {**one, **two} if not n.endswith(_ENDS) and not n.startswith("champion_")]
     notes = []
-    paired = b.compared_with == (a.version, a.content) and f"{_PAIRED}_low" in two
+    champion = {"version": a.release.version, "digest": a.release.digest}
+    paired = b.manifest["compared_with"] == champion and f"{_PAIRED}_low" in two
     changes = [_change(name, one, two) for name in sorted(names)]
     if paired:
         changes = [_as_paired(change, two) if change.name == "accuracy" else change for change in changes]
@@ -88,5 +89,7 @@ def _interval(name: str, metrics: dict[str, float]) -> tuple[float, float] | Non
 
 def _test_rows(chain: Chain) -> str | None:
     """Return the sha256 of the rows that a model was measured on, or of their whole data set."""
-    step = chain.steps.get(chain.outputs.get("dataset", ""))
-    return step.files.get("test.parquet", step.content) if step else None
+    dataset = chain.parts.get("dataset")
+    if dataset is None:
+        return None
+    return next((file.sha256 for file in dataset.files if file.path == "test.parquet"), dataset.content)

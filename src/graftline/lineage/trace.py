@@ -9,12 +9,13 @@ from typing import Any
 
 from graftline.digests import RECORD, sha256_bytes
 from graftline.errors import InputError
-from graftline.index import AliasChange, Index, IndexedRecord, IndexedRelease, Match
+from graftline.index.queries import Index
 from graftline.index.reaching import in_order
+from graftline.index.rows import AliasChange, IndexedRecord, IndexedRelease, Match
 from graftline.index.selecting import as_indexed
 from graftline.index.sources import read_file
 from graftline.lineage.run import Run, read_run
-from graftline.records import COMPARED
+from graftline.records.model import COMPARED
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
 _SHOWN = 5
@@ -147,7 +148,7 @@ def _completed(
 
 
 def _execution(record: IndexedRecord) -> dict[str, Any]:
-    from graftline.records import read_execution
+    from graftline.records.folder import read_execution
 
     try:
         return read_execution(Path(str(record.folder)))

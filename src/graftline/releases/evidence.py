@@ -14,10 +14,11 @@ from pathlib import Path
 
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.ledger import Ledger
 from graftline.ledger.entries import entry_key
+from graftline.ledger.log import Ledger
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope
-from graftline.signing.keys import Keyring, PublicKey
+from graftline.signing.keyring import Keyring
+from graftline.signing.keys import PublicKey
 from graftline.signing.trusted import AGAIN, check_signed
 from graftline.store import Store
 

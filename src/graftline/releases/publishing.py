@@ -20,7 +20,8 @@ from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, digest_files, sha256_bytes, sha256_file
 from graftline.durable import write_atomic
 from graftline.errors import InputError
-from graftline.ledger import Entry, Fact, Ledger, utc_now
+from graftline.ledger.entries import Entry, Fact
+from graftline.ledger.log import Ledger
 from graftline.releases.catalogue import Release, pointed_at, read_release
 from graftline.releases.evidence import Evidence, check, check_revoked, keep, put
 from graftline.releases.layout import (
@@ -37,10 +38,12 @@ from graftline.releases.layout import (
     release_key,
 )
 from graftline.releases.promotion import follow, promote
-from graftline.signing.keys import Keyring, PublicKey, Signer, load_keyring
+from graftline.signing.keyring import Keyring, load_keyring
+from graftline.signing.keys import PublicKey, Signer
 from graftline.signing.model import MODEL_SIGNATURE, model_signers, sign_model
 from graftline.signing.rotation import open_ledger
 from graftline.store import MissingError, Store, check_key
+from graftline.times import utc_now
 
 _CHANGED = "the store was changed, or an earlier try was of other content: publish anew, under another id"
 

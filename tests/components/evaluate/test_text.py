@@ -19,7 +19,7 @@ import small_tags
 import small_text
 
 from graftline.dataset import read_tagged, read_texts
-from graftline.records import verify
+from graftline.records.folder import verify
 
 LIFT = {"lift_labels": [20], "lift_seeds": 2, "lift_epochs": 1, "lift_test_rows": 30, "mistakes": 5}
 
@@ -131,7 +131,7 @@ def test_a_champion_with_another_vocabulary_reads_the_rows_in_its_own_way(home: 
     from graftline.components.evaluate.champion import compare_with_champion
     from graftline.components.evaluate.predict import predict
     from graftline.releases.publishing import Draft, Publication, publish
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     dataset, models = small_text.dataset(home), []
     for vocabulary in (512, 300):

@@ -21,7 +21,7 @@ from graftline.components.finetune.model import load_model, read_head
 from graftline.components.finetune.params import FinetuneParams
 from graftline.dataset import read_schema, read_texts
 from graftline.errors import InputError
-from graftline.records import verify
+from graftline.records.folder import verify
 from graftline.training.checkpoint import Checkpoints
 from graftline.training.loop import Desk
 

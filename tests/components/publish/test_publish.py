@@ -24,17 +24,20 @@ from graftline.component import Component, Context, main
 from graftline.components.publish import COMPONENT
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes, sha256_file
 from graftline.environment import lock_bytes
-from graftline.index import open_index
-from graftline.ledger import Fact, Ledger, read_ledger
+from graftline.index.opening import open_index
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger, read_ledger
 from graftline.profiles import STEPS
-from graftline.records import Dependency, Draft, read_record, verify, write_record
+from graftline.records.folder import Draft, read_record, verify, write_record
+from graftline.records.model import Dependency
 from graftline.releases.catalogue import champion, list_releases, resolve
 from graftline.releases.fetching import fetch
 from graftline.rows.blocklist import block
 from graftline.rows.finding import RowHit, find_row
 from graftline.rows.subjects import hash_subject, load_key
-from graftline.signing.keys import load_keyring
-from graftline.store import Store, open_store
+from graftline.signing.keyring import load_keyring
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 RULE = {
     "name": "min_accuracy",

@@ -19,7 +19,7 @@ from graftline.components.validate.contract import load_contract
 from graftline.components.validate.suite import Judge, row_rules
 from graftline.rows.blocklist import block
 from graftline.rows.subjects import check_value, hash_subject, key_path, load_key
-from graftline.store import open_store
+from graftline.store.opening import open_store
 from graftline.tables import read_batches
 
 CONTRACT: dict[str, Any] = {

@@ -16,9 +16,9 @@ import pytest
 from graftline.components.validate.contract import load_contract
 from graftline.dataset import TextColumn, TokensColumn, read_schema, read_tagged, read_texts
 from graftline.errors import InputError
-from graftline.records import read_execution, read_record
+from graftline.records.folder import read_execution, read_record
 from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 CLASSES = ["noun.animal", "noun.artifact"]
 TAGS = ["ADJ", "ADP", "ADV", "CONJ", "DET", "NOUN", "NUM", "PRON", "PRT", "PUNCT", "VERB", "X"]

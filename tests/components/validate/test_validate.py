@@ -18,9 +18,9 @@ import pytest
 from graftline import tables
 from graftline.components.validate.suite import Judge, Rule
 from graftline.dataset import read_images, read_schema
-from graftline.records import read_execution, read_record
+from graftline.records.folder import read_execution, read_record
 from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 CONTRACT = {
     "columns": {

@@ -16,7 +16,7 @@ from graftline.pipelines import conclude
 from graftline.pipelines.reconcile import claims
 from graftline.pipelines.reconcile import lease as leases
 from graftline.pipelines.reconcile.lease import RECONCILE, SECONDS, Lease
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -14,7 +14,8 @@ from graftline.pipelines.pods import RUN_LABEL
 from graftline.pipelines.reconcile import cluster
 from graftline.pipelines.reconcile.cluster import RunsOfCluster
 from graftline.pipelines.reconcile.reconcile import BackendError
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 from graftline.training.remote import GIVEN_UP
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)

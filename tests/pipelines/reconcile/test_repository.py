@@ -28,7 +28,7 @@ from graftline.pipelines.reconcile.local import LocalBackend
 from graftline.pipelines.reconcile.reconcile import Outcome, reconcile
 from graftline.pipelines.reconcile.repository import Changed, GitRepository
 from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 SCHEDULES = """
 schedules:

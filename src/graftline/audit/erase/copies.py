@@ -18,7 +18,8 @@ from graftline.rows.finding import indexed
 if TYPE_CHECKING:
     from graftline.audit.erase.dvc_content import Place
     from graftline.audit.erase.plan import Plan
-    from graftline.index import Index, IndexedRecord
+    from graftline.index.queries import Index
+    from graftline.index.rows import IndexedRecord
     from graftline.rows.segments import Kind
 
 DERIVED = (".png", ".html", "mistakes.json", "predictions.parquet")

@@ -29,7 +29,7 @@ from graftline.audit.erase.stored import store_plan
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
-from graftline.ledger import Fact
+from graftline.ledger.entries import Fact
 from graftline.rows.blocklist import block, block_in_contract
 from graftline.rows.erasing import remove, shard_now
 from graftline.store import MissingError, Store
@@ -37,7 +37,7 @@ from graftline.times import utc_now
 
 if TYPE_CHECKING:
     from graftline.components.validate.contract import Contract
-    from graftline.ledger import Ledger
+    from graftline.ledger.log import Ledger
 
 __all__ = ["Plan", "Target", "erase", "make_plan"]
 
@@ -60,7 +60,7 @@ def erase(
             of the store is damaged: run the same command again.
         RefusalError: the ledger does not take entries of this machine's key.
     """
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
     from graftline.signing.rotation import open_ledger
 
     if wanted.subject is not None:  # also of a plan that was begun: lists may have come since
@@ -167,7 +167,7 @@ def _clean_index(store: Store, plan: Plan) -> None:
 def _store_receipt(store: Store, plan: Plan, notes: list[str]) -> tuple[str, dict[str, Any]]:
     """Store the signed receipt; return its sha256 and content."""
     from graftline.signing.envelope import seal
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     shards = [
         {"place": place, "before": before, "after": shard_now(store, place)}
@@ -195,7 +195,7 @@ def _stored_receipt(store: Store, plan: Plan) -> tuple[str, dict[str, Any]] | No
     import json
 
     from graftline.signing.envelope import open_envelope
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
     from graftline.signing.trusted import check_signed
 
     key = receipt_key(plan.id)

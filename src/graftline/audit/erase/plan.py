@@ -103,7 +103,7 @@ def make_plan(
     Raises:
         InputError: the key of the person's hash is not the one that persons were erased with before.
     """
-    from graftline.index import open_index
+    from graftline.index.opening import open_index
 
     if wanted.subject is not None:
         check_subjects_key(store, contracts, wanted.key)

@@ -28,7 +28,7 @@ def store_plan(store: Store, plan: Plan) -> None:
         GraftlineError: another plan for the same is stored.
     """
     from graftline.signing.envelope import seal
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     key, value = plan_key(plan.id), canonical_json(asdict(plan))
     check_orders(plan, where=key)
@@ -48,7 +48,7 @@ def stored_plan(store: Store, kind: str, target: list[str]) -> Plan | None:
         InputError: no key that is trusted here signed it, or it is of something else, or names what no erasure touches.
     """
     from graftline.signing.envelope import open_envelope
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
     from graftline.signing.trusted import check_signed
 
     identity = identity_of(store, kind, target)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.ledger import Entry, Ledger
 from graftline.ledger.checkpoint import Checkpoint, check_checkpoint, sign_head
+from graftline.ledger.entries import Entry
+from graftline.ledger.log import Ledger
 from graftline.releases.catalogue import Release
 from graftline.store import Store
 

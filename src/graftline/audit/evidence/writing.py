@@ -193,7 +193,7 @@ def _exports(facts: Facts, sheet: Datasheet | None) -> dict[str, bytes]:
 
 def _locks(store: Store, facts: Facts) -> dict[str, bytes]:
     """Return the locks that the records name, those that the store has."""
-    named = {step.digest_of("requirements.lock") for step in facts.steps} - {None}
+    named = {step.record.lock for step in facts.steps} - {None}
     found = {}
     for digest in sorted(filter(None, named)):
         for key in store.list(f"locks/{digest}.txt"):

@@ -7,20 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit.verify.findings import Finding
 from graftline.audit.verify.hashing import Hashed
-from graftline.audit.verify.ledger import kind_of
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError
+from graftline.findings import Finding, kind_of
 from graftline.releases.layout import CLAIM, MANIFEST, RECORDS, is_content, manifest_files, release_key
 from graftline.signing.model import MODEL_SIGNATURE, model_signers
 
 if TYPE_CHECKING:
     from graftline.audit.verify.inventory import Inventory
-    from graftline.audit.verify.ledger import LedgerState
     from graftline.audit.verify.records import Records
-    from graftline.ledger import Entry
+    from graftline.ledger.entries import Entry
+    from graftline.ledger.verification import LedgerState
 
 CARD = "README.md"
 """Made by publish itself; each other file is one of a step's output."""

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from graftline.audit.verify.aliases import verify_aliases
 from graftline.audit.verify.erasures import Erased, verify_erasures
-from graftline.audit.verify.findings import Finding, Verdict
+from graftline.audit.verify.findings import Verdict
 from graftline.audit.verify.hashing import Hashed, Progress, State, hash_all, hashers_of
 from graftline.audit.verify.inventory import Inventory
-from graftline.audit.verify.ledger import LedgerState, verify_aliases, verify_ledger
 from graftline.audit.verify.naming import UNTOLD, find_named
 from graftline.audit.verify.others import bundle_parts, verify_bundles, verify_keys, verify_notes
 from graftline.audit.verify.records import Records, verify_records
@@ -29,8 +29,10 @@ from graftline.audit.verify.releases import (
 )
 from graftline.audit.verify.rows import RowIndexes, verify_rows
 from graftline.digests import sha256_bytes
+from graftline.findings import Finding
+from graftline.ledger.entries import entry_key
+from graftline.ledger.verification import LedgerState, verify_ledger
 from graftline.releases.layout import parse_reference
-from graftline.signing.keys import load_keyring
 
 if TYPE_CHECKING:
     from graftline.ledger.checkpoint import Checkpoint
@@ -110,11 +112,12 @@ class _Verification:
 
     def run(self) -> Verdict:
         inventory, options = self.inventory, self._options
+        numbers = sorted(int(match[1]) for match in inventory.of["ledger"])
         ledger = verify_ledger(
-            inventory, load_keyring(create=False),
+            self._store, inventory.read_all([entry_key(number) for number in numbers]),
             checkpoints=options.checkpoints, first_key=options.first_key,
         )  # fmt: skip
-        self._findings += ledger.findings
+        self._findings += [*ledger.findings, *([ledger.unvouched] if ledger.unvouched else [])]
         self._only = find_named(inventory, ledger, self._name) if self._name is not None else None
         erased = verify_erasures(inventory, ledger, self._only)
         self._findings += erased.findings

@@ -1,0 +1,172 @@
+"""The record of an output folder: written into it last, read back, and compared with every byte beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graftline import environment
+from graftline.canonical import canonical_json, read_json
+from graftline.digests import ENVELOPE, EXECUTION, RECORD, FileDigest, digest_files, list_files, sha256_bytes
+from graftline.durable import write_new
+from graftline.errors import InputError
+from graftline.records.model import (
+    BUILD_TYPE,
+    BUILDER,
+    CODE,
+    IMAGE,
+    LOCK,
+    PREDICATE,
+    STATEMENT,
+    Dependency,
+    Record,
+    parse_record,
+)
+from graftline.signing.envelope import STATEMENT_TYPE, seal
+from graftline.signing.trusted import check_signed
+
+if TYPE_CHECKING:
+    from graftline.signing.keyring import Keyring
+    from graftline.signing.keys import Signer
+
+
+@dataclass
+class Draft:
+    """What a component run knows before its output is hashed."""
+
+    component: str
+    task: str
+    output: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    dependencies: list[Dependency] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    code: list[dict[str, Any]] = field(default_factory=lambda: code_dependencies())
+    """What runs, as it was when the run began: an edit made meanwhile is not what made the output."""
+
+
+def write_record(folder: Path, draft: Draft, signer: Signer | None = None) -> Record:
+    """Hash `folder` and put its record in it, last, and signed. The folder is not visible to readers yet.
+
+    Args:
+        signer: by default that of the keyring, which the first use makes. Raises InputError if there can be none.
+    """
+    if signer is None:
+        from graftline.signing.keyring import load_keyring
+
+        signer = load_keyring().signer()
+    files = list_files(folder)
+    data = canonical_json(_statement(draft, files))
+    record = parse_record(data, folder / RECORD, fix="correct the component: it says what no reader takes")
+    write_new(folder / ENVELOPE, seal(data, STATEMENT_TYPE, signer))
+    write_new(folder / RECORD, data)
+    return record
+
+
+def _statement(draft: Draft, files: list[FileDigest]) -> dict[str, Any]:
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": draft.output, "digest": {"sha256": digest_files(files)}}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    "component": draft.component, "task": draft.task, "parameters": draft.parameters,
+                },
+                "resolvedDependencies": [d.as_descriptor() for d in draft.dependencies] + draft.code,
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER},
+                "byproducts": [
+                    {"name": "metrics", "annotations": draft.metrics},
+                    {"name": "environment", "annotations": draft.environment},
+                    {"name": "files", "annotations": {"files": [file.as_dict() for file in files]}},
+                ],
+            },
+        },
+    }  # fmt: skip
+
+
+def code_dependencies() -> list[dict[str, Any]]:
+    """Return what ran: commit (and the digest of a dirty diff), environment lock, image; absent ones left out."""
+    found: list[dict[str, Any]] = []
+    revision = environment.code_revision()
+    if "commit" in revision:
+        code: dict[str, Any] = {"name": CODE, "digest": {"gitCommit": revision["commit"]}}
+        if "dirty" in revision:
+            code["annotations"] = {"dirty": revision["dirty"]}
+        found.append(code)
+    if lock := environment.lock_digest():
+        found.append({"name": LOCK, "digest": {"sha256": lock}})
+    if image := environment.image_digest():
+        found.append({"name": IMAGE, "digest": {"sha256": image.removeprefix("sha256:")}})
+    return found
+
+
+def read_record(folder: Path) -> Record:
+    """Return the record in `folder` without hashing the content. Raises InputError if it is missing or malformed."""
+    if not folder.is_dir():
+        raise InputError(folder, "no such folder", fix="run the stage that makes it")
+    path = folder / RECORD
+    try:
+        return parse_record(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise InputError(path, "the file is missing", fix="run the stage that makes it") from None
+
+
+def verify(folder: Path, keyring: Keyring | None = None) -> Record:
+    """Return the record of `folder` after checking its signature and comparing every byte of the folder with it.
+
+    Raises:
+        InputError: a file is extra, missing or different, the record is not one, or no trusted key signed it.
+    """
+    record = read_record(folder)
+    check_signature(folder, keyring)
+    actual = list_files(folder)
+    if digest_files(actual) != record.content:
+        raise InputError(folder, _difference(record.files, actual), fix="run the stage that makes it again")
+    return record
+
+
+def check_signature(folder: Path, keyring: Keyring | None = None) -> list[str]:
+    """Return the ids of the trusted keys that signed the record in `folder`.
+
+    Raises:
+        InputError: it is not signed, by no key that is trusted here, or the signature does not fit: each says so.
+    """
+    if keyring is None:
+        from graftline.signing.keyring import load_keyring
+
+        keyring = load_keyring(create=False)
+    path = folder / ENVELOPE
+    envelope = path.read_bytes() if path.is_file() else None
+    return check_signed((folder / RECORD).read_bytes(), STATEMENT_TYPE, envelope, keyring, where=path)
+
+
+def _difference(expected: list[FileDigest], actual: list[FileDigest]) -> str:
+    want = {file.path: file.sha256 for file in expected}
+    have = {file.path: file.sha256 for file in actual}
+    parts = [f"extra file {path}" for path in sorted(have.keys() - want.keys())]
+    parts += [f"missing file {path}" for path in sorted(want.keys() - have.keys())]
+    parts += [
+        f"{path} has sha256 {have[path]}, its record says {want[path]}"
+        for path in sorted(want.keys() & have.keys())
+        if want[path] != have[path]
+    ]
+    return "content differs from its record: " + "; ".join(parts)
+
+
+def write_execution(folder: Path, facts: dict[str, Any]) -> None:
+    """Put the facts of one execution (times, host, engine) beside the record; they are no part of identity."""
+    write_new(folder / EXECUTION, canonical_json(facts))
+
+
+def read_execution(folder: Path) -> dict[str, Any]:
+    """Return the execution facts that belong to the record in `folder`, or {} if there are none."""
+    path = folder / EXECUTION
+    if not path.is_file():
+        return {}
+    facts: dict[str, Any] = read_json(path)
+    return facts if facts.get("record") == sha256_bytes((folder / RECORD).read_bytes()) else {}
