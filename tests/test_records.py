@@ -65,6 +65,30 @@ def test_malformed_dependencies_are_refused(folder: Path, dependencies: Any) -> 
         read_record(folder)
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("buildDefinition/externalParameters/parameters", [], "a list where a mapping is expected"),
+        ("buildDefinition/externalParameters/task", 7, "a int where a string is expected"),
+        ("buildDefinition/resolvedDependencies/0/annotations/record", "../../aliases/x", "is no sha256"),
+        ("buildDefinition/resolvedDependencies/0/digest/sha256", "0" * 63, "is no sha256"),
+        ("runDetails/byproducts/0/annotations", "x", "a str where a mapping is expected"),
+        ("runDetails/byproducts/2/annotations/files/0/size", "7", "a str where a size is expected"),
+    ],
+)
+def test_each_value_of_a_record_has_its_type(folder: Path, place: str, value: Any, said: str) -> None:
+    """What is read may be anybody's; a record's digest becomes a key of the store."""
+    statement = json.loads((folder / RECORD).read_bytes())
+    *path, last = (int(name) if name.isdecimal() else name for name in place.split("/"))
+    at = statement["predicate"]
+    for name in path:
+        at = at[name]
+    at[last] = value
+    (folder / RECORD).write_bytes(canonical_json(statement))
+    with pytest.raises(InputError, match=said):
+        read_record(folder)
+
+
 def test_the_code_is_what_ran_when_the_draft_was_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFTLINE_COMMIT", "a" * 40)
     draft = Draft("pretrain", "digits", "trunk")

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 
 from graftline.audit.erase.erasing import Plan, Target, erase
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes
-from graftline.ledger.checkpoint import Checkpoint, make_checkpoint
+from graftline.ledger.checkpoint import TreeHead, make_checkpoint
 from graftline.ledger.log import Ledger, key_event
 from graftline.records.folder import Draft, write_record
 from graftline.records.model import Dependency, Record
 from graftline.releases.catalogue import champion
 from graftline.releases.promotion import rollback
-from graftline.releases.publishing import Draft as Release
 from graftline.releases.publishing import Publication, Receipt, publish
+from graftline.releases.publishing import ReleaseDraft as Release
 from graftline.rows.building import build
 from graftline.rows.erasing import shards_with
 from graftline.rows.finding import find
@@ -145,7 +145,7 @@ def erase_row(store: Store, work: Path, task: str, row: int) -> None:
     erase(store, work, plan, Target(frozenset({bytes.fromhex(digest)})), {})
 
 
-def fill(store: Store, work: Path) -> Checkpoint:
+def fill(store: Store, work: Path) -> TreeHead:
     """Make the store what the module describes; return a checkpoint of its ledger."""
     work.mkdir(parents=True, exist_ok=True)
     publisher = Publisher(work, store)

@@ -22,10 +22,10 @@ from graftline.audit.reproduce.verdict import PAYLOAD_TYPE, compare_metrics
 from graftline.audit.verify.verifying import Options, verify
 from graftline.canonical import canonical_json
 from graftline.digests import RECORD
-from graftline.records.folder import Draft as RecordDraft
+from graftline.records.folder import ReleaseDraft as RecordDraft
 from graftline.records.folder import write_record
 from graftline.releases.layout import is_content
-from graftline.releases.publishing import Draft, Publication, publish
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal, signers
 from graftline.signing.keyring import load_keyring
 from graftline.store.opening import open_store
@@ -75,7 +75,7 @@ def change_record(repo: Path, name: str, change: Callable[[dict[str, Any]], None
     statement = json.loads(records[name])
     change(statement["predicate"]["buildDefinition"])
     records[name] = canonical_json(statement)
-    draft = Draft(
+    draft = ReleaseDraft(
         "toy", {path: folder / path for path in content(manifest)}, records, manifest["metrics"],
         envelopes={of: seal(data, STATEMENT_TYPE, signer) for of, data in records.items()},
         locks={digest: (repo / f"store/locks/{digest}.txt").read_bytes() for digest in manifest["locks"]},
@@ -203,7 +203,7 @@ def test_a_file_that_none_of_the_steps_made_is_not_sound(repo: Path) -> None:
     read = {of: (folder / f"records/{of}.json").read_bytes() for of in manifest["records"]}
     read["planted"] = (planted / RECORD).read_bytes()
     signer = load_keyring().signer()
-    draft = Draft(
+    draft = ReleaseDraft(
         "toy", {path: folder / path for path in content(manifest)} | {"model.pkl": planted / "model.pkl"}, read,
         manifest["metrics"], envelopes={of: seal(data, STATEMENT_TYPE, signer) for of, data in read.items()},
         locks={digest: (repo / f"store/locks/{digest}.txt").read_bytes() for digest in manifest["locks"]},

@@ -338,7 +338,7 @@ def test_an_entry_by_a_key_that_may_not_sign_is_named_with_the_reason(
 def test_a_record_by_a_key_that_was_revoked_is_found_where_no_release_vouches_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graftline.releases.evidence import Evidence, keep
+    from graftline.releases.provenance import Provenance, keep
 
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
     store = MemoryStore("memory", {})
@@ -348,7 +348,7 @@ def test_a_record_by_a_key_that_was_revoked_is_found_where_no_release_vouches_fo
     publisher.release("digits", "one")
     publisher.release("letters", "one", second)
     refused = publisher.draft("words", "refused", second)
-    keep(store, Evidence(refused.records, refused.envelopes, refused.locks), load_keyring())
+    keep(store, Provenance(refused.records, refused.envelopes, refused.locks), load_keyring())
     assert faults(verify(store, None, Options(keep_state=False))) == []
     keyring.revoke(keys_folder(), second.public.keyid)
     found = faults(verify(store, None, Options(keep_state=False)))

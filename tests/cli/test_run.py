@@ -25,7 +25,7 @@ from graftline.durable import exclusive
 from graftline.environment import ROOT
 from graftline.params import COMPONENTS
 from graftline.releases.catalogue import Release, champion, list_releases, resolve
-from graftline.releases.publishing import Draft, Publication, publish
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.store.opening import open_store
 
 PARAMS = """\
@@ -183,7 +183,9 @@ def publish_toy(store: str, accuracy: float) -> None:
         metrics = Path(folder) / "metrics.json"
         metrics.write_text(json.dumps({"accuracy": accuracy}))
         compared = {"version": best.version, "digest": best.digest} if best else None
-        draft = Draft("toy", {"metrics.json": metrics}, {}, {"accuracy": accuracy}, compared_with=compared)
+        draft = ReleaseDraft(
+            "toy", {"metrics.json": metrics}, {}, {"accuracy": accuracy}, compared_with=compared
+        )
         assert publish(opened, draft, Publication("from elsewhere")).promoted
 
 

@@ -12,8 +12,7 @@ from graftline.digests import ENVELOPE, RECORD, FileDigest, digest_files
 from graftline.records.folder import Draft, write_record
 from graftline.records.model import Dependency, Record
 from graftline.releases.catalogue import champion
-from graftline.releases.publishing import Draft as ReleaseDraft
-from graftline.releases.publishing import Publication, Receipt, publish
+from graftline.releases.publishing import Publication, Receipt, ReleaseDraft, publish
 from graftline.store import Store
 
 COMMIT = "5" * 40

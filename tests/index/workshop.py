@@ -10,8 +10,7 @@ from graftline.digests import ENVELOPE, RECORD, digest_files, list_files, sha256
 from graftline.records.folder import Draft, write_record
 from graftline.records.model import Dependency, Record
 from graftline.releases.catalogue import champion
-from graftline.releases.publishing import Draft as ReleaseDraft
-from graftline.releases.publishing import Publication, Receipt, publish
+from graftline.releases.publishing import Publication, Receipt, ReleaseDraft, publish
 from graftline.store import Store
 
 COMMITS = {"first": "1" * 40, "second": "12" + "3" * 38}

@@ -22,9 +22,8 @@ from graftline.lineage.diff_rows import compare_rows
 from graftline.records.folder import Draft, write_record
 from graftline.records.model import Dependency, Record
 from graftline.releases.catalogue import Release, resolve
-from graftline.releases.chain import Chain, read_chain
-from graftline.releases.publishing import Draft as ReleaseDraft
-from graftline.releases.publishing import Publication, publish
+from graftline.releases.chain import ReleaseChain, read_release_chain
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.rows import shards
 from graftline.rows.building import MERGED, build
 from graftline.store.opening import open_store
@@ -81,11 +80,13 @@ class Run:
         found: list[dict[str, Any]] = self.told.get(f"{name} code", self.told["code"])
         return found
 
-    def chain(self, **facts: Any) -> Chain:
+    def chain(self, **facts: Any) -> ReleaseChain:
         parts = {name: record.sha256 for name, record in self.records.items()}
         manifest = {"metrics": METRICS, "compared_with": None, "records": parts} | facts
         release = Release("digits", 1, "", self.records["model"].content, "", (), "")
-        return Chain(release, manifest, {record.sha256: record for record in self.records.values()}, {})
+        return ReleaseChain(
+            release, manifest, {record.sha256: record for record in self.records.values()}, {}
+        )
 
 
 @pytest.fixture
@@ -300,7 +301,7 @@ def test_a_record_that_was_changed_or_is_missing_is_named(store: Path) -> None:
         diff(opened, "digits@1", "digits@2", store)
     (store / record).unlink()
     with pytest.raises(InputError, match=f"{record}: missing"):
-        read_chain(opened, resolve(opened, "digits@1"))
+        read_release_chain(opened, resolve(opened, "digits@1"))
     with pytest.raises(InputError, match="no version 7"):
         diff(opened, "digits@7", "digits@2", store)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from graftline.index.rows import IndexedRecord, Input
-    from graftline.lineage.run import Run
+    from graftline.lineage.run import RunHistory
     from graftline.lineage.trace import Trace
     from graftline.runs import Attempt
 
@@ -103,7 +103,7 @@ def _triggers(found: Trace) -> list[Any]:
     return lines
 
 
-def _add_run(tree: Tree, run: Run) -> None:
+def _add_run(tree: Tree, run: RunHistory) -> None:
     from graftline.lineage.run import account, told
 
     branch = tree.add(_line(f"run {run.id}: {run.state}", "bold"))
@@ -174,7 +174,7 @@ def _code(record: IndexedRecord) -> str:
     return commit + dirty + image + (f", lock {record.lock[:12]}" if record.lock else "")
 
 
-def _made(attempt: Attempt, run: Run) -> str:
+def _made(attempt: Attempt, run: RunHistory) -> str:
     """Return when and where the step ran on a cluster."""
     from graftline.lineage.run import account
 

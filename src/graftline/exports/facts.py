@@ -11,7 +11,7 @@ from graftline.digests import FileDigest, sha256_bytes
 from graftline.errors import InputError
 from graftline.records.model import Record
 from graftline.releases.catalogue import Release
-from graftline.releases.chain import CHANGED, read_chain, read_checked
+from graftline.releases.chain import CHANGED, read_checked, read_release_chain
 from graftline.releases.layout import MANIFEST, manifest_files, release_key
 from graftline.signing.envelope import open_envelope
 from graftline.store import Store
@@ -89,7 +89,7 @@ def read_facts(store: Store, release: Release) -> Facts:
     manifest = read_checked(
         store, f"{release_key(release.task, release.version)}/{MANIFEST}", release.manifest
     )
-    chain = read_chain(store, release)
+    chain = read_release_chain(store, release)
     steps = tuple(
         StoredRecord(record, chain.data[digest], _envelope(store, digest))
         for digest, record in chain.records.items()

@@ -198,15 +198,6 @@ class Ledger:
         self._cache.extend(self._chain)
 
 
-def read_ledger(store: Store) -> list[Entry]:
-    """Return all entries, oldest first, after verifying each anew.
-
-    Raises:
-        BrokenLedgerError: an entry is missing, or is not what its writer signed.
-    """
-    return read_chain(store).entries
-
-
 def stored_entries(
     store: Store, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Iterator[tuple[str, bytes | None]]:
@@ -252,11 +243,6 @@ def _count(store: Store) -> int:
             raise broken(store.url, entry_key(count + 1), f"missing, and {key} is there")
         count += 1
     return count
-
-
-def read_entry(store: Store, sequence: int) -> Entry:
-    """Return one entry, of which neither place nor signature is checked. Raises MissingError, InputError."""
-    return parse_entry(store.url, entry_key(sequence), store.get(entry_key(sequence)).data)
 
 
 def key_event(

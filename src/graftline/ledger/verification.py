@@ -17,7 +17,7 @@ from graftline.errors import InputError
 from graftline.findings import Finding, Kind, kind_of
 from graftline.ledger.chain import Chain
 from graftline.ledger.checkpoint import (
-    Checkpoint,
+    TreeHead,
     check_checkpoint,
     check_head,
     head_of,
@@ -99,7 +99,7 @@ def verify_ledger(
     store: Store,
     entries: Iterable[tuple[str, bytes | None]],
     *,
-    checkpoints: Mapping[str, Checkpoint] | None = None,
+    checkpoints: Mapping[str, TreeHead] | None = None,
     first_key: str | None = None,
     keyring: Keyring | None = None,
 ) -> LedgerState:
@@ -193,7 +193,7 @@ def _bad(ledger: LedgerState, number: int, finding: Finding) -> None:
 
 
 def _compare_outside(
-    ledger: LedgerState, store: str, checkpoints: Mapping[str, Checkpoint], first_key: str | None
+    ledger: LedgerState, store: str, checkpoints: Mapping[str, TreeHead], first_key: str | None
 ) -> None:
     """Compare the ledger with what was kept elsewhere; without any of it, nothing tells it from one made anew."""
     kept = dict(checkpoints)
@@ -227,7 +227,7 @@ def _compare_outside(
         ledger.unvouched = Finding(FIRST, "unknown key", expected, f"key {first}")
 
 
-def _compare_checkpoint(ledger: LedgerState, name: str, checkpoint: Checkpoint) -> None:
+def _compare_checkpoint(ledger: LedgerState, name: str, checkpoint: TreeHead) -> None:
     if not ledger.whole and checkpoint.size > len(ledger.chain.entries):
         if checkpoint.size > ledger.last:
             _add_cut_off(ledger, name, checkpoint)
@@ -246,7 +246,7 @@ def _compare_checkpoint(ledger: LedgerState, name: str, checkpoint: Checkpoint) 
     ledger.anchors.append(f"checkpoint at entry {checkpoint.size} ({name})")
 
 
-def _add_cut_off(ledger: LedgerState, name: str, checkpoint: Checkpoint) -> None:
+def _add_cut_off(ledger: LedgerState, name: str, checkpoint: TreeHead) -> None:
     place = entry_key(ledger.last + 1)
     ledger.findings.append(
         Finding(place, "missing", f"{checkpoint.size} entries, by {name}", f"{ledger.last} entries")

@@ -17,7 +17,7 @@ from graftline.lineage.diff_metrics import MetricChange, metric_changes
 from graftline.lineage.diff_rows import compare_rows
 from graftline.records.model import COMPARED, LOCK, RAW, ROOTSTOCK, Record
 from graftline.releases.catalogue import resolve
-from graftline.releases.chain import Chain, read_chain
+from graftline.releases.chain import ReleaseChain, read_release_chain
 
 if TYPE_CHECKING:
     from graftline.store import Store
@@ -76,7 +76,7 @@ def diff(store: Store, a: str, b: str, repository: Path) -> Difference:
     Raises:
         InputError: there is no such release, or one of its records is missing or damaged.
     """
-    one, two = read_chain(store, resolve(store, a)), read_chain(store, resolve(store, b))
+    one, two = read_release_chain(store, resolve(store, a)), read_release_chain(store, resolve(store, b))
     return compare(
         one,
         two,
@@ -87,8 +87,8 @@ def diff(store: Store, a: str, b: str, repository: Path) -> Difference:
 
 
 def compare(
-    a: Chain,
-    b: Chain,
+    a: ReleaseChain,
+    b: ReleaseChain,
     *,
     rows: Rows = lambda before, after: None,
     packages: Callable[[str], dict[str, str] | None] = lambda digest: None,
@@ -125,7 +125,7 @@ def _without_repeats(causes: Iterator[Cause]) -> list[Cause]:
 class _Walk:
     """Goes through two chains side by side, from what was released down to where differences begin."""
 
-    def __init__(self, a: Chain, b: Chain, rows: Rows, packages: Any, files: Any) -> None:
+    def __init__(self, a: ReleaseChain, b: ReleaseChain, rows: Rows, packages: Any, files: Any) -> None:
         self._a, self._b, self._rows, self._packages, self._files = a, b, rows, packages, files
         self.notes: list[str] = []
         self._seen: set[tuple[str, str]] = set()
@@ -225,7 +225,7 @@ class _Walk:
             self.notes.append("the locks differ in comments only")
 
 
-def _maker(chain: Chain, record: Record, name: str) -> Record | None:
+def _maker(chain: ReleaseChain, record: Record, name: str) -> Record | None:
     """Return the record of what made an input."""
     given = record.input(name)
     return chain.records.get(given.record) if given and given.record else None

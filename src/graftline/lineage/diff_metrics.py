@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from graftline.releases.chain import Chain
+from graftline.releases.chain import ReleaseChain
 
 _ENDS = ("_low", "_high")
 _PAIRED = "champion_difference"
@@ -34,7 +34,7 @@ class MetricChange:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def metric_changes(a: Chain, b: Chain) -> tuple[tuple[MetricChange, ...], list[str]]:
+def metric_changes(a: ReleaseChain, b: ReleaseChain) -> tuple[tuple[MetricChange, ...], list[str]]:
     """Return the change of each metric, and what to say of how they compare.
 
     A difference's interval is from the two metrics' own as if they were independent: square and add, R. G. Newcombe,
@@ -87,7 +87,7 @@ def _interval(name: str, metrics: dict[str, float]) -> tuple[float, float] | Non
     return None if low is None or high is None else (low, high)
 
 
-def _test_rows(chain: Chain) -> str | None:
+def _test_rows(chain: ReleaseChain) -> str | None:
     """Return the sha256 of the rows that a model was measured on, or of their whole data set."""
     dataset = chain.parts.get("dataset")
     if dataset is None:

@@ -6,6 +6,7 @@ by it. `parse_record` makes a `Record` of it, in which every value has the type 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -212,7 +213,7 @@ def _typed(parts: Parts, sha256: str) -> Record:
     )  # fmt: skip
 
 
-_HEX = frozenset("0123456789abcdef")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def _text(value: Any) -> str:
@@ -235,7 +236,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _digest(value: Any) -> str:
     """Return a sha256: it becomes a store's key."""
-    if len(_text(value)) != 64 or not _HEX.issuperset(value):
+    if not _SHA256.fullmatch(_text(value)):
         raise ValueError(f"{value[:80]!r} is no sha256")
     return str(value)
 

@@ -25,7 +25,7 @@ CHANGED = "the store was changed: find out with `graftline verify`"
 
 
 @dataclass(frozen=True)
-class Chain:
+class ReleaseChain:
     """A release and where it came from."""
 
     release: Release
@@ -44,7 +44,7 @@ class Chain:
         return {name: record for digest, record in self.records.items() for name in names.get(digest, ())}
 
 
-def read_chain(store: Store, release: Release) -> Chain:
+def read_release_chain(store: Store, release: Release) -> ReleaseChain:
     """Return the chain of a release.
 
     Raises:
@@ -79,7 +79,7 @@ def read_chain(store: Store, release: Release) -> Chain:
         waiting.append((digest, True))
         behind = [given.record for given in read[digest].inputs if given.record]
         waiting += [(before, False) for before in behind if before not in read]
-    return Chain(release, manifest, records, data)
+    return ReleaseChain(release, manifest, records, data)
 
 
 def _parsed(data: bytes, where: str) -> Record:

@@ -20,7 +20,7 @@ from graftline.components.evaluate.statistics import t_interval, wilson
 from graftline.records.folder import verify
 from graftline.records.model import Dependency
 from graftline.releases.catalogue import Release
-from graftline.releases.publishing import Draft, Publication, publish
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.store.opening import open_store
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def release(store: Path, model: Path) -> Release:
     """Make `model` the champion."""
     files = {name: model / name for name in ("head.json", "model.safetensors")}
     return publish(
-        open_store(str(store)), Draft("digits", files, {}), Publication("first", fresh=True)
+        open_store(str(store)), ReleaseDraft("digits", files, {}), Publication("first", fresh=True)
     ).release
 
 

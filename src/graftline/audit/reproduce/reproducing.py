@@ -20,7 +20,7 @@ from graftline.audit.verify.verifying import Options, verify
 from graftline.errors import InputError
 from graftline.records.model import Record
 from graftline.releases.catalogue import resolve
-from graftline.releases.chain import Chain, read_chain
+from graftline.releases.chain import ReleaseChain, read_release_chain
 from graftline.releases.fetching import fetch
 from graftline.releases.layout import is_content, manifest_files
 from graftline.store import Store
@@ -54,7 +54,7 @@ def reproduce(
     if wrong:
         return _not_sound(name, wrong)
     release = resolve(store, name)
-    chain = read_chain(store, release)
+    chain = read_release_chain(store, release)
     read = _parts(chain)
     if unmade := _unmade(chain, read):
         return _not_sound(name, unmade)
@@ -81,7 +81,7 @@ def _verify(store: Store, reference: str, options: Options) -> tuple[str, list[s
     return found.scope, lines[:_SHOWN] + more
 
 
-def _unmade(chain: Chain, read: Mapping[str, Record]) -> list[str]:
+def _unmade(chain: ReleaseChain, read: Mapping[str, Record]) -> list[str]:
     """Return a line for each file of the release that none of the steps made that are run again: not compared, it
     could be anything."""
     made = {file for record in read.values() for file in record.files}
@@ -98,7 +98,7 @@ def _not_sound(name: str, reasons: list[str]) -> Reproduction:
     return Reproduction(name, "", "not sound", [said, *reasons])
 
 
-def _parts(chain: Chain) -> dict[str, Record]:
+def _parts(chain: ReleaseChain) -> dict[str, Record]:
     """Return the release's records by output. Raises InputError if one is missing."""
     for name in STEPS:
         if name not in chain.parts:

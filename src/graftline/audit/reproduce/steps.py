@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from graftline.audit.reproduce import checkouts
-from graftline.audit.reproduce.verdict import STEPS, Step, Work
+from graftline.audit.reproduce.verdict import STEPS, StepCheck, Work
 from graftline.digests import sha256_file
 from graftline.errors import EXIT_PREEMPTED, GraftlineError
 from graftline.records.folder import read_record
@@ -35,8 +35,8 @@ def same_sources(work: Work) -> bool:
     contract = sha256_file(expectations) if expectations.is_file() else None
     result = work.result
     result.steps += [
-        Step(RAW, recorded.get(RAW, ""), actual),
-        Step(EXPECTATIONS, recorded.get(EXPECTATIONS, ""), contract),
+        StepCheck(RAW, recorded.get(RAW, ""), actual),
+        StepCheck(EXPECTATIONS, recorded.get(EXPECTATIONS, ""), contract),
     ]
     if raw is not None:
         work.outputs[RAW] = raw
@@ -66,11 +66,11 @@ def run_steps(work: Work) -> bool:
         try:
             made = _run_component(work, output, document, address)
         except StepFailedError as error:
-            work.result.steps.append(Step(output, recorded.content, None, time.perf_counter() - started))
+            work.result.steps.append(StepCheck(output, recorded.content, None, time.perf_counter() - started))
             work.result.verdict, work.result.first = "diverged", work.result.first or output
             work.result.reasons.append(str(error))
             return False
-        step = Step(
+        step = StepCheck(
             output, recorded.content, made.content, time.perf_counter() - started, _differing(recorded, made)
         )
         work.result.steps.append(step)

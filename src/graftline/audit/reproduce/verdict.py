@@ -23,7 +23,7 @@ Verdict = Literal["identical", "within intervals", "diverged", "not sound", "imp
 
 
 @dataclass(frozen=True)
-class Step:
+class StepCheck:
     """One output, or one thing from outside, as recorded and as it is now."""
 
     name: str
@@ -69,7 +69,7 @@ class Reproduction:
     """The first step that differs."""
     conditions: list[str] = field(default_factory=list)
     """What is otherwise here than when the release was made."""
-    steps: list[Step] = field(default_factory=list)
+    steps: list[StepCheck] = field(default_factory=list)
     metrics: list[MetricCheck] = field(default_factory=list)
     commits: list[str] = field(default_factory=list)
     at: str = field(default_factory=utc_now)

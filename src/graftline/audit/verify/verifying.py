@@ -22,7 +22,7 @@ from graftline.audit.verify.naming import UNTOLD, find_named
 from graftline.audit.verify.others import bundle_parts, verify_bundles, verify_keys, verify_notes
 from graftline.audit.verify.records import Records, verify_records
 from graftline.audit.verify.releases import (
-    Releases,
+    CheckedReleases,
     verify_files,
     verify_manifests,
     verify_model_signatures,
@@ -35,7 +35,7 @@ from graftline.ledger.verification import LedgerState, verify_ledger
 from graftline.releases.layout import parse_reference
 
 if TYPE_CHECKING:
-    from graftline.ledger.checkpoint import Checkpoint
+    from graftline.ledger.checkpoint import TreeHead
     from graftline.releases.catalogue import Release as Reference
     from graftline.store import Store
 
@@ -46,7 +46,7 @@ __all__ = ["Finding", "Options", "Verdict", "verify"]
 class Options:
     """How to verify."""
 
-    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+    checkpoints: Mapping[str, TreeHead] = field(default_factory=dict)
     """Checkpoints that were kept elsewhere, each with what to call it."""
     first_key: str | None = None
     """The id of the key that the ledger must begin with, or its beginning."""
@@ -137,7 +137,7 @@ class _Verification:
         left_out = self._hash(releases, records, rows)
         return self._verdict(ledger, erased, left_out)
 
-    def _verify_records(self, ledger: LedgerState, releases: Releases) -> Records:
+    def _verify_records(self, ledger: LedgerState, releases: CheckedReleases) -> Records:
         released = releases.first_places()
         named = [digest for release in releases.found for digest in release.records.values()]
         stored = [match[1] for match in self.inventory.of["record"]]
@@ -151,7 +151,7 @@ class _Verification:
         self._findings += wrong
         return records
 
-    def _verify_signers(self, ledger: LedgerState, releases: Releases, records: Records) -> set[str]:
+    def _verify_signers(self, ledger: LedgerState, releases: CheckedReleases, records: Records) -> set[str]:
         """Return the ids of the keys that signed what was read."""
         signatures = self.inventory.signatures
         signers = {keyid for digest in records.steps for keyid in signatures.get(digest, ())}
@@ -170,7 +170,7 @@ class _Verification:
         for name in _hidden(self._store):
             yield Finding(name, "unexpected", "no hidden file", "there")
 
-    def _hash(self, releases: Releases, records: Records, rows: RowIndexes) -> int:
+    def _hash(self, releases: CheckedReleases, records: Records, rows: RowIndexes) -> int:
         """Hash what is large, and compare it; return how many objects the sample leaves out."""
         files = {f"{r.folder}/{path}": r for r in releases.found for path in r.files}
         by_name = bundle_parts(self.inventory) if self._only is None else {}
