@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graftline.audit.erase.erasing import Plan, Target, erase
+from graftline.audit.erase.erasing import ErasurePlan, Target, erase
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.ledger.checkpoint import TreeHead, make_checkpoint
 from graftline.ledger.log import Ledger, key_event
-from graftline.records.folder import Draft, write_record
-from graftline.records.model import Dependency, Record
+from graftline.records.folder import Draft, read_record, write_record
+from graftline.records.model import Dependency
 from graftline.releases.catalogue import champion
 from graftline.releases.promotion import rollback
 from graftline.releases.publishing import Publication, Receipt, publish
@@ -123,8 +123,7 @@ class Publisher:
 
 
 def _dependency(path: Path) -> Dependency:
-    data = (path / RECORD).read_bytes()
-    record = Record(json.loads(data), sha256_bytes(data))
+    record = read_record(path)
     return Dependency(record.name, record.content, record.sha256)
 
 
@@ -138,7 +137,7 @@ def erase_row(store: Store, work: Path, task: str, row: int) -> None:
     digest = sha256_bytes(f"{task} {row}".encode())
     hits = [asdict(hit) for hit in find(store, "rows", bytes.fromhex(digest))]
     shards = shards_with(store, "rows", bytes.fromhex(digest))
-    plan = Plan(
+    plan = ErasurePlan(
         f"{digest[:16]}-1", "row", [digest], hits=hits, digests=[digest], shards=shards, tasks=[task],
         releases=[{"task": task, "version": 1}],
     )  # fmt: skip

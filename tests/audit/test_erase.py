@@ -36,7 +36,7 @@ from graftline.environment import ROOT
 from graftline.errors import InputError, RefusalError
 from graftline.index.opening import open_index
 from graftline.ledger.log import read_chain
-from graftline.records.folder import ReleaseDraft as RecordDraft
+from graftline.records.folder import Draft as RecordDraft
 from graftline.records.folder import read_record, write_record
 from graftline.records.model import Dependency
 from graftline.releases.publishing import Publication, ReleaseDraft, publish

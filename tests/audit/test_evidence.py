@@ -24,7 +24,7 @@ from servers import moto_endpoint, moto_url
 from graftline.audit.evidence import verifier
 from graftline.audit.evidence.annex import POINTS, index
 from graftline.audit.evidence.page import page
-from graftline.audit.evidence.writing import VERIFIER, Evidence, _write_zip, collect, write_evidence
+from graftline.audit.evidence.writing import VERIFIER, Contents, _write_zip, collect, write_evidence
 from graftline.canonical import canonical_json
 from graftline.cli.evidence import evidence as command
 from graftline.digests import FileDigest, digest_files, sha256_bytes
@@ -642,7 +642,7 @@ def test_the_command_prints_the_fingerprints_and_refuses_a_folder(
 def test_a_write_that_fails_leaves_nothing_behind(
     store: Store, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evidence: Evidence = collect(
+    evidence: Contents = collect(
         store, resolve(store, "digits@1"), load_keyring().signer(), checkout=place, with_model=True
     )
     weights = Path(store.url) / "releases/digits/1/model.safetensors"

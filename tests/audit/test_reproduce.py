@@ -22,7 +22,7 @@ from graftline.audit.reproduce.verdict import PAYLOAD_TYPE, compare_metrics
 from graftline.audit.verify.verifying import Options, verify
 from graftline.canonical import canonical_json
 from graftline.digests import RECORD
-from graftline.records.folder import ReleaseDraft as RecordDraft
+from graftline.records.folder import Draft as RecordDraft
 from graftline.records.folder import write_record
 from graftline.releases.layout import is_content
 from graftline.releases.publishing import Publication, ReleaseDraft, publish

@@ -181,12 +181,13 @@ def test_a_ledger_of_a_version_that_did_not_sign_is_refused_and_says_so(store: S
 
 def test_an_entry_by_a_key_that_the_ledger_does_not_know_is_refused(store: Store, tmp_path: Path) -> None:
     mallory = new_signer(tmp_path)
-    path_of(store, 4).write_bytes(resigned(read_chain(store).entries[3], mallory, version=9))
+    first, *_, fourth = read_chain(store).entries
+    path_of(store, 4).write_bytes(resigned(fourth, mallory, version=9))
     with pytest.raises(
         BrokenLedgerError, match=rf"00000004.json: signed by key {mallory.keyid}, which is unknown there"
     ):
         read_chain(store)
-    path_of(store, 1).write_bytes(resigned(read_chain(store).entries[0], mallory))
+    path_of(store, 1).write_bytes(resigned(first, mallory))
     with pytest.raises(BrokenLedgerError, match=r"00000001.json: the first entry does not bring the key"):
         read_chain(store)
 
