@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from graftline.ledger import Fact, Ledger
-from graftline.ledger.log import read_chain
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger, read_chain
 from graftline.ledger.merkle import Tree, leaf_hash, verify_inclusion
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 Result = TypeVar("Result")
 

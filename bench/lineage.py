@@ -22,10 +22,11 @@ from pathlib import Path
 from bench.figures import Figure
 from bench.lineage_pack import Pack
 from bench.lineage_records import SHARED, Shop
-from graftline.index import Index, open_index
+from graftline.index.opening import open_index
+from graftline.index.queries import Index
 from graftline.lineage import impact
 from graftline.lineage.trace import trace
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 QUESTIONS = 500
 MEMORY = Path("/dev/shm")  # noqa: S108  (a folder of our own is made in it)

@@ -70,7 +70,7 @@ def _quality(metrics: dict[str, float], command: str) -> list[Figure]:
 
 def _graftline_run(clone: Path, task: str) -> tuple[float, dict[str, int]]:
     """Return the wall seconds of a run and the peak bytes of its components."""
-    command = [sys.executable, "-c", "from graftline.cli import main; main()", "run", task]
+    command = [sys.executable, "-c", "from graftline.cli.app import main; main()", "run", task]
     started = time.monotonic()
     process = subprocess.Popen(command, cwd=clone, env=environment_of(clone))
     with ComponentMemory(process.pid) as memory:

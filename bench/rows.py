@@ -23,7 +23,8 @@ from bench.figures import Figure
 from graftline.rows.building import build
 from graftline.rows.finding import find_row
 from graftline.rows.segments import SPLITS
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 COMMAND = "python -m bench rows"
 CHUNK = 1_000_000

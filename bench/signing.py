@@ -35,10 +35,10 @@ def stage(work: Path, number: int) -> dict[str, float]:
     import graftline.component  # noqa: F401  (loaded by each entry point, signing or not)
 
     started = time.perf_counter()
-    from graftline import records
+    from graftline.records import folder as records
 
     imported = time.perf_counter()
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     signer = load_keyring().signer()
     if number == 0:
@@ -58,7 +58,7 @@ def stage(work: Path, number: int) -> dict[str, float]:
 
 
 def _write(folder: Path, name: str) -> None:
-    from graftline import records
+    from graftline.records import folder as records
 
     folder.mkdir()
     (folder / "content").write_bytes(name.encode())

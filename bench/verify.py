@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bench.figures import Figure
 from graftline.audit.verify.hashing import hash_all, hashers_of
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 BUFFER = 256 << 10
 

@@ -15,7 +15,7 @@ from graftline.component import exits
 from graftline.errors import InputError, RefusalError
 from graftline.pipelines.reconcile.claims import hold
 from graftline.runs import Start, begin
-from graftline.store import open_store
+from graftline.store.opening import open_store
 from graftline.yamlfile import parse_json
 
 

@@ -29,7 +29,8 @@ from graftline.pipelines.claim import add_start, start
 from graftline.pipelines.reconcile.claims import holder, slot_elsewhere
 from graftline.pipelines.trainjob.cluster import Cluster, delete_jobs
 from graftline.pipelines.trainjob.handover import sweep
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 from graftline.yamlfile import parse_json
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

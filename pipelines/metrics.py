@@ -25,8 +25,9 @@ from graftline.pipelines.reconcile.agenda import FOLDER, read_since
 from graftline.pipelines.reconcile.schedules import load_schedules, next_slot
 from graftline.releases.catalogue import champion, list_releases
 from graftline.runs import open_runs
-from graftline.store import Store, open_store
+from graftline.store import Store
 from graftline.store.documents import stored_json
+from graftline.store.opening import open_store
 
 Values = dict[tuple[tuple[str, str], ...], float]
 """A gauge's value by its labels."""

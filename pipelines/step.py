@@ -35,7 +35,8 @@ from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, Graftline
 from graftline.executor_input import ExecutorInput, read_executor_input
 from graftline.executor_output import add_run
 from graftline.profiles import STEPS, Retries
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 from graftline.tasks.parameters import COMPONENTS, Params, parse
 from graftline.yamlfile import parse_json
 

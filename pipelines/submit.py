@@ -26,7 +26,8 @@ from graftline.pipelines.runkey import Run, Work
 from graftline.pipelines.workflow import waits_for
 from graftline.profiles import STEPS
 from graftline.settings import Settings
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 CACHED, NEVER = "from the cache", "did not run"
 PATIENCE = 10

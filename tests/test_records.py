@@ -16,14 +16,12 @@ from graftline.digests import (
     ENVELOPE,
     EXECUTION,
     RECORD,
-    FileDigest,
     digest_files,
     digest_path,
     sha256_bytes,
 )
 from graftline.errors import InputError
-from graftline.records import (
-    Dependency,
+from graftline.records.folder import (
     Draft,
     check_signature,
     read_record,
@@ -31,9 +29,11 @@ from graftline.records import (
     write_execution,
     write_record,
 )
+from graftline.records.model import Dependency
 from graftline.signing import keyring as stored
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal
-from graftline.signing.keys import Signer, load_keyring, make_private, read_signer
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import Signer, make_private, read_signer
 
 
 @pytest.fixture
@@ -49,9 +49,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_record_that_was_written_reads_back(folder: Path) -> None:
     record = verify(folder)
     assert (record.component, record.task, record.name) == ("pretrain", "digits", "trunk")
-    assert record.dependencies[0] == {
-        "name": "dataset", "digest": {"sha256": "0" * 64}, "annotations": {"record": "1" * 64},
-    }  # fmt: skip
+    assert record.inputs == [Dependency("dataset", "0" * 64, "1" * 64)]
 
 
 @pytest.mark.parametrize(
@@ -67,12 +65,36 @@ def test_malformed_dependencies_are_refused(folder: Path, dependencies: Any) -> 
         read_record(folder)
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("buildDefinition/externalParameters/parameters", [], "a list where a mapping is expected"),
+        ("buildDefinition/externalParameters/task", 7, "a int where a string is expected"),
+        ("buildDefinition/resolvedDependencies/0/annotations/record", "../../aliases/x", "is no sha256"),
+        ("buildDefinition/resolvedDependencies/0/digest/sha256", "0" * 63, "is no sha256"),
+        ("runDetails/byproducts/0/annotations", "x", "a str where a mapping is expected"),
+        ("runDetails/byproducts/2/annotations/files/0/size", "7", "a str where a size is expected"),
+    ],
+)
+def test_each_value_of_a_record_has_its_type(folder: Path, place: str, value: Any, said: str) -> None:
+    """What is read may be anybody's; a record's digest becomes a key of the store."""
+    statement = json.loads((folder / RECORD).read_bytes())
+    *path, last = (int(name) if name.isdecimal() else name for name in place.split("/"))
+    at = statement["predicate"]
+    for name in path:
+        at = at[name]
+    at[last] = value
+    (folder / RECORD).write_bytes(canonical_json(statement))
+    with pytest.raises(InputError, match=said):
+        read_record(folder)
+
+
 def test_the_code_is_what_ran_when_the_draft_was_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFTLINE_COMMIT", "a" * 40)
     draft = Draft("pretrain", "digits", "trunk")
     monkeypatch.setenv("GRAFTLINE_COMMIT", "b" * 40)  # somebody commits while it trains
     record = write_record(folder, draft)
-    assert {"name": "code", "digest": {"gitCommit": "a" * 40}} in record.dependencies
+    assert record.commit == "a" * 40
 
 
 def test_the_envelope_signs_exactly_the_records_bytes_and_is_no_part_of_identity(folder: Path) -> None:
@@ -241,17 +263,16 @@ def arguments(tmp_path: Path) -> list[str]:
 
 def test_the_record_names_each_file_of_a_folder_from_outside(tmp_path: Path, arguments: list[str]) -> None:
     main(COPY, arguments)
-    [raw] = [each for each in verify(tmp_path / "out").dependencies if each["name"] == "raw"]
-    files = [FileDigest(**file) for file in raw["annotations"]["files"]]
-    assert [(file.path, file.size) for file in files] == [("a.txt", 2), ("deep/b.txt", 2)]
-    assert files[0].sha256 == sha256_bytes(b"a\n")
-    assert digest_files(files) == digest_path(tmp_path / "raw") == raw["digest"]["sha256"]
+    raw = verify(tmp_path / "out").input("raw")
+    assert raw is not None
+    assert [(file.path, file.size) for file in raw.files] == [("a.txt", 2), ("deep/b.txt", 2)]
+    assert raw.files[0].sha256 == sha256_bytes(b"a\n")
+    assert digest_files(raw.files) == digest_path(tmp_path / "raw") == raw.sha256
 
 
 def test_a_file_from_outside_is_named_by_its_digest(tmp_path: Path, arguments: list[str]) -> None:
     main(COPY, [*arguments[:3], str(tmp_path / "raw" / "a.txt"), *arguments[4:]])
-    [raw] = [each for each in verify(tmp_path / "out").dependencies if each["name"] == "raw"]
-    assert raw == {"name": "raw", "digest": {"sha256": sha256_bytes(b"a\n")}}
+    assert verify(tmp_path / "out").input("raw") == Dependency("raw", sha256_bytes(b"a\n"))
 
 
 def test_without_a_key_nothing_is_done(

@@ -21,16 +21,19 @@ from graftline.cli.releases import releases as releases_command
 from graftline.cli.releases import rollback as rollback_command
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError
-from graftline.ledger import Fact, Ledger, read_ledger
 from graftline.ledger.checkpoint import make_checkpoint, remember
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger, read_chain
 from graftline.releases.catalogue import Release, champion, list_releases, resolve
 from graftline.releases.fetching import fetch
 from graftline.releases.layout import read_manifest
 from graftline.releases.promotion import rollback
-from graftline.releases.publishing import Draft, Publication, Receipt, open_publication, publish
-from graftline.signing.keys import load_keyring, make_private, read_signer
+from graftline.releases.publishing import Publication, Receipt, ReleaseDraft, open_publication, publish
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private, read_signer
 from graftline.signing.model import sign_model
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
 RACERS = Path(__file__).parent / "store" / "racers.py"
@@ -48,36 +51,36 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def draft(tmp_path: Path) -> Draft:
+def draft(tmp_path: Path) -> ReleaseDraft:
     files = tmp_path / "files"
     files.mkdir()
     (files / "model.safetensors").write_bytes(bytes(range(256)) * 64)
     (files / "README.md").write_text("# digits\n")
     by_name = {path.name: path for path in files.iterdir()}
-    return Draft("digits", by_name, {"model": b"{}"}, {"accuracy": 0.97})
+    return ReleaseDraft("digits", by_name, {"model": b"{}"}, {"accuracy": 0.97})
 
 
-def measured_against(draft: Draft, champion: Release | None) -> Draft:
+def measured_against(draft: ReleaseDraft, champion: Release | None) -> ReleaseDraft:
     """Return the draft as evaluate and publish make it when `champion` is the champion."""
     named = None if champion is None else {"version": champion.version, "digest": champion.digest}
     return replace(draft, compared_with=named)
 
 
-def publish_next(store: Store, draft: Draft, identity: str) -> Receipt:
+def publish_next(store: Store, draft: ReleaseDraft, identity: str) -> Receipt:
     """Publish, compared with the champion as it is."""
     return publish(store, measured_against(draft, champion(store, draft.task)), Publication(identity))
 
 
-def publish_many(store: Store, draft: Draft, count: int) -> None:
+def publish_many(store: Store, draft: ReleaseDraft, count: int) -> None:
     for number in range(count):
         publish_next(store, draft, f"publication-{number}")
 
 
 def promotions(store: Store) -> list[int]:
-    return [entry.version for entry in read_ledger(store) if entry.event == "promote"]
+    return [entry.version for entry in read_chain(store).entries if entry.event == "promote"]
 
 
-def test_a_release_is_listed_resolved_and_fetched(store: Store, draft: Draft) -> None:
+def test_a_release_is_listed_resolved_and_fetched(store: Store, draft: ReleaseDraft) -> None:
     assert champion(store, "digits") is None
     receipt = publish(store, draft, Publication("one"))
     assert (receipt.release.version, receipt.promoted, receipt.previous_champion) == (1, True, None)
@@ -93,19 +96,21 @@ def test_a_release_is_listed_resolved_and_fetched(store: Store, draft: Draft) ->
     assert len(store.list("records/")) == 1
 
 
-def test_the_same_publication_releases_once(store: Store, draft: Draft) -> None:
+def test_the_same_publication_releases_once(store: Store, draft: ReleaseDraft) -> None:
     first = publish(store, draft, Publication("one"))
     publish_next(store, draft, "two")
     again = publish(store, draft, Publication("one"))
     assert again.release.manifest == first.release.manifest
     assert not again.promoted
     assert [release.version for release in list_releases(store)] == [1, 2]
-    assert [entry.event for entry in read_ledger(store)] == ["key", *["release", "promote"] * 2]
+    assert [entry.event for entry in read_chain(store).entries] == ["key", *["release", "promote"] * 2]
 
 
-def test_releases_of_the_same_bits_have_equal_digests(store: Store, draft: Draft, tmp_path: Path) -> None:
+def test_releases_of_the_same_bits_have_equal_digests(
+    store: Store, draft: ReleaseDraft, tmp_path: Path
+) -> None:
     one = publish(store, draft, Publication("one")).release
-    records = Draft(draft.task, draft.files, {"model": b'{"commit": "another"}'}, draft.metrics)
+    records = ReleaseDraft(draft.task, draft.files, {"model": b'{"commit": "another"}'}, draft.metrics)
     two = publish(store, records, Publication("two")).release
     assert one.digest == two.digest
     assert one.manifest != two.manifest
@@ -114,7 +119,7 @@ def test_releases_of_the_same_bits_have_equal_digests(store: Store, draft: Draft
 
 
 def test_32_publishers_at_once_make_32_versions_and_one_of_them_is_champion(
-    store_url: str, draft: Draft, tmp_path: Path
+    store_url: str, draft: ReleaseDraft, tmp_path: Path
 ) -> None:
     done = subprocess.run(
         [sys.executable, str(RACERS), "publish", store_url, "32", str(tmp_path / "files")],
@@ -129,7 +134,7 @@ def test_32_publishers_at_once_make_32_versions_and_one_of_them_is_champion(
     releases = list_releases(store, "digits")
     assert [release.version for release in releases] == list(range(1, 33))
     assert [release.version for release in releases if release.aliases] == [promoted]
-    entries = read_ledger(store)
+    entries = read_chain(store).entries
     assert sorted(e.version for e in entries if e.event == "release") == list(range(1, 33))
     assert len(entries) == 34, "the key, 32 releases, one promotion"
     assert promotions(store) == [promoted]
@@ -137,7 +142,7 @@ def test_32_publishers_at_once_make_32_versions_and_one_of_them_is_champion(
 
 
 def test_a_killed_try_is_continued_and_other_content_is_a_new_publication(
-    draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    draft: ReleaseDraft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GRAFTLINE_RUN", raising=False)
     first = open_publication(tmp_path / "work", draft)
@@ -151,7 +156,9 @@ def test_a_killed_try_is_continued_and_other_content_is_a_new_publication(
     assert elsewhere.id.startswith("run-7-") and not elsewhere.fresh
 
 
-def test_a_run_key_used_for_other_content_is_refused(store: Store, draft: Draft, tmp_path: Path) -> None:
+def test_a_run_key_used_for_other_content_is_refused(
+    store: Store, draft: ReleaseDraft, tmp_path: Path
+) -> None:
     publish(store, draft, Publication("run-7"))
     (tmp_path / "files" / "README.md").write_text("# other\n")
     with pytest.raises(InputError, match="publication run-7: it claimed digits@1 for other content"):
@@ -159,20 +166,22 @@ def test_a_run_key_used_for_other_content_is_refused(store: Store, draft: Draft,
     assert len(list_releases(store)) == 1
 
 
-def test_rollback_is_recorded_and_deletes_nothing(store: Store, draft: Draft) -> None:
+def test_rollback_is_recorded_and_deletes_nothing(store: Store, draft: ReleaseDraft) -> None:
     publish_many(store, draft, 3)
     before = set(store.list("releases/"))
     release, moved = rollback(store, "digits", 1)
     assert (release.version, release.aliases, moved) == (1, ("champion",), True)
     assert resolve(store, "digits").version == 1
-    assert read_ledger(store)[-1].event == "rollback"
+    assert read_chain(store).entries[-1].event == "rollback"
     assert set(store.list("releases/")) == before
-    entries = len(read_ledger(store))
+    entries = len(read_chain(store).entries)
     assert rollback(store, "digits", 1)[1] is False
-    assert len(read_ledger(store)) == entries
+    assert len(read_chain(store).entries) == entries
 
 
-def test_a_publish_after_a_rollback_promotes_again_but_its_retry_does_not(store: Store, draft: Draft) -> None:
+def test_a_publish_after_a_rollback_promotes_again_but_its_retry_does_not(
+    store: Store, draft: ReleaseDraft
+) -> None:
     publish_many(store, draft, 2)
     rollback(store, "digits", 1)
     later = measured_against(draft, champion(store, "digits"))
@@ -186,7 +195,7 @@ def test_a_publish_after_a_rollback_promotes_again_but_its_retry_does_not(store:
 
 
 def test_an_alias_that_lags_misleads_nobody_and_is_repaired_by_the_next_writer(
-    store: Store, draft: Draft
+    store: Store, draft: ReleaseDraft
 ) -> None:
     publish_many(store, draft, 2)
     entered = resolve(store, "digits@1")
@@ -200,7 +209,9 @@ def test_an_alias_that_lags_misleads_nobody_and_is_repaired_by_the_next_writer(
     assert json.loads(store.get("aliases/digits/champion.json").data) == {"version": 1, "entry": 6}
 
 
-def test_a_model_replaces_only_the_champion_that_it_was_compared_with(store: Store, draft: Draft) -> None:
+def test_a_model_replaces_only_the_champion_that_it_was_compared_with(
+    store: Store, draft: ReleaseDraft
+) -> None:
     one = publish(store, draft, Publication("one")).release
     slow, better = measured_against(draft, one), measured_against(draft, one)
     two = publish(store, better, Publication("better")).release
@@ -215,7 +226,9 @@ def test_a_model_replaces_only_the_champion_that_it_was_compared_with(store: Sto
     assert [release.version for release in list_releases(store)] == [1, 2, 3, 4]
 
 
-def test_a_rollback_between_evaluation_and_publication_is_respected(store: Store, draft: Draft) -> None:
+def test_a_rollback_between_evaluation_and_publication_is_respected(
+    store: Store, draft: ReleaseDraft
+) -> None:
     publish_many(store, draft, 2)
     slow = measured_against(draft, champion(store, "digits"))
     rollback(store, "digits", 1)
@@ -226,7 +239,7 @@ def test_a_rollback_between_evaluation_and_publication_is_respected(store: Store
 
 
 def test_a_champion_of_the_same_version_but_other_content_is_another(
-    store: Store, draft: Draft, tmp_path: Path
+    store: Store, draft: ReleaseDraft, tmp_path: Path
 ) -> None:
     elsewhere = open_store(str(tmp_path / "elsewhere"))
     theirs = publish(elsewhere, draft, Publication("theirs")).release
@@ -237,7 +250,7 @@ def test_a_champion_of_the_same_version_but_other_content_is_another(
 
 
 def test_a_model_that_was_compared_with_a_champion_of_another_store_is_not_promoted(
-    store: Store, draft: Draft, tmp_path: Path
+    store: Store, draft: ReleaseDraft, tmp_path: Path
 ) -> None:
     theirs = publish(open_store(str(tmp_path / "elsewhere")), draft, Publication("theirs")).release
     receipt = publish(store, measured_against(draft, theirs), Publication("one"))
@@ -245,14 +258,16 @@ def test_a_model_that_was_compared_with_a_champion_of_another_store_is_not_promo
     assert champion(store, "digits") is None
 
 
-def test_another_alias_goes_to_the_highest_version_whatever_was_compared(store: Store, draft: Draft) -> None:
+def test_another_alias_goes_to_the_highest_version_whatever_was_compared(
+    store: Store, draft: ReleaseDraft
+) -> None:
     candidate = replace(draft, alias="candidate")
     assert [publish(store, candidate, Publication(name)).promoted for name in "abc"] == [True] * 3
     assert resolve(store, "digits@candidate").version == 3
 
 
 def test_the_files_are_hashed_once_and_the_upload_is_what_was_hashed(
-    store: Store, draft: Draft, tmp_path: Path
+    store: Store, draft: ReleaseDraft, tmp_path: Path
 ) -> None:
     publication = open_publication(tmp_path / "work", draft)
     (tmp_path / "files" / "README.md").write_text("# changed after it was hashed\n")
@@ -273,7 +288,7 @@ def test_the_files_are_hashed_once_and_the_upload_is_what_was_hashed(
     ],
 )
 def test_an_unknown_release_lists_what_there_is(
-    folder: Path, draft: Draft, reference: str, line: str
+    folder: Path, draft: ReleaseDraft, reference: str, line: str
 ) -> None:
     store = open_store(str(folder))
     publish_many(store, draft, 2)
@@ -281,15 +296,15 @@ def test_an_unknown_release_lists_what_there_is(
         resolve(store, reference)
 
 
-def test_rollback_to_an_unknown_version_lists_what_exists(folder: Path, draft: Draft) -> None:
+def test_rollback_to_an_unknown_version_lists_what_exists(folder: Path, draft: ReleaseDraft) -> None:
     store = open_store(str(folder))
     publish_many(store, draft, 2)
     with pytest.raises(InputError, match="no version 7; expected one of the versions 1, 2"):
         rollback(store, "digits", 7)
-    assert "rollback" not in {entry.event for entry in read_ledger(store)}
+    assert "rollback" not in {entry.event for entry in read_chain(store).entries}
 
 
-def test_a_version_without_a_manifest_does_not_exist(folder: Path, draft: Draft) -> None:
+def test_a_version_without_a_manifest_does_not_exist(folder: Path, draft: ReleaseDraft) -> None:
     store = open_store(str(folder))
     publish_many(store, draft, 1)
     store.put_if_absent("releases/digits/2/claim.json", b'{"publication": "killed", "payload": ""}')
@@ -314,7 +329,7 @@ def damage(folder: Path) -> Iterator[tuple[str, object]]:
 
 @pytest.mark.parametrize("case", range(6))
 def test_a_changed_release_is_refused_with_the_file_and_both_digests(
-    folder: Path, draft: Draft, case: int
+    folder: Path, draft: ReleaseDraft, case: int
 ) -> None:
     store = open_store(str(folder))
     release = publish(store, draft, Publication("one")).release
@@ -326,7 +341,7 @@ def test_a_changed_release_is_refused_with_the_file_and_both_digests(
 
 
 def test_a_flipped_bit_in_an_s3_release_and_in_its_cache(
-    moto_url: str, draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moto_url: str, draft: ReleaseDraft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import boto3
 
@@ -355,7 +370,7 @@ def test_a_flipped_bit_in_an_s3_release_and_in_its_cache(
     ],
 )
 def test_a_changed_manifest_is_refused(
-    folder: Path, draft: Draft, change: dict[str, object], line: str
+    folder: Path, draft: ReleaseDraft, change: dict[str, object], line: str
 ) -> None:
     store = open_store(str(folder))
     release = publish(store, draft, Publication("one")).release
@@ -377,12 +392,12 @@ def test_a_changed_manifest_is_refused(
 
 def planted_entry(store: Store, **values: object) -> bytes:
     """Return a next entry that says what the last one says but for `values`, with that one's signature."""
-    last = read_ledger(store)[-1]
+    last = read_chain(store).entries[-1]
     previous, root = sha256_bytes(last.data), Ledger(store).tree.root().hex()
     return replace(last, sequence=last.sequence + 1, previous=previous, root=root, **values).data  # type: ignore[arg-type]
 
 
-def test_an_entry_that_nobody_signed_makes_no_champion(folder: Path, draft: Draft) -> None:
+def test_an_entry_that_nobody_signed_makes_no_champion(folder: Path, draft: ReleaseDraft) -> None:
     store = open_store(str(folder))
     publish_many(store, draft, 2)
     one = resolve(store, "digits@1")
@@ -398,7 +413,7 @@ def test_an_entry_that_nobody_signed_makes_no_champion(folder: Path, draft: Draf
 
 
 def test_a_manifest_that_is_not_the_entered_one_is_not_read(
-    folder: Path, draft: Draft, tmp_path: Path
+    folder: Path, draft: ReleaseDraft, tmp_path: Path
 ) -> None:
     """It agrees with itself and with its files; only the ledger knows that it was another."""
     store, elsewhere = open_store(str(folder)), open_store(str(tmp_path / "elsewhere"))
@@ -415,7 +430,7 @@ def test_a_manifest_that_is_not_the_entered_one_is_not_read(
             read()
 
 
-def test_what_the_ledger_has_no_entry_of_is_not_released(folder: Path, draft: Draft) -> None:
+def test_what_the_ledger_has_no_entry_of_is_not_released(folder: Path, draft: ReleaseDraft) -> None:
     """A publisher that was killed before its entry leaves the same, and completes it when it runs again."""
     store = open_store(str(folder))
     publish_many(store, draft, 1)
@@ -433,7 +448,7 @@ def test_what_the_ledger_has_no_entry_of_is_not_released(folder: Path, draft: Dr
     assert [release.version for release in list_releases(store)] == [1, 2]
 
 
-def test_an_alias_to_other_bits_than_were_released_is_refused(folder: Path, draft: Draft) -> None:
+def test_an_alias_to_other_bits_than_were_released_is_refused(folder: Path, draft: ReleaseDraft) -> None:
     store = open_store(str(folder))
     publish_many(store, draft, 2)
     other = resolve(store, "digits@1").manifest
@@ -444,7 +459,7 @@ def test_an_alias_to_other_bits_than_were_released_is_refused(folder: Path, draf
         resolve(store, "digits")
 
 
-def test_a_store_without_its_alias_objects_is_read_by_its_ledger(folder: Path, draft: Draft) -> None:
+def test_a_store_without_its_alias_objects_is_read_by_its_ledger(folder: Path, draft: ReleaseDraft) -> None:
     store = open_store(str(folder))
     publish_many(store, draft, 2)
     (folder / "aliases" / "digits" / "champion.json").unlink()
@@ -452,7 +467,7 @@ def test_a_store_without_its_alias_objects_is_read_by_its_ledger(folder: Path, d
 
 
 def test_a_reader_who_remembers_the_ledger_refuses_one_that_was_cut_or_made_anew(
-    folder: Path, draft: Draft, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    folder: Path, draft: ReleaseDraft, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
     store = open_store(str(folder))
@@ -470,7 +485,7 @@ def test_a_reader_who_remembers_the_ledger_refuses_one_that_was_cut_or_made_anew
         list_releases(store)
 
 
-def planted(store: Store, draft: Draft, **values: object) -> None:
+def planted(store: Store, draft: ReleaseDraft, **values: object) -> None:
     """Put a manifest under the claim of publication "one", which names `values`, and end there: no entry of it."""
     publish(store, draft, Publication("one"))
     folder = Path(store.url)
@@ -480,7 +495,7 @@ def planted(store: Store, draft: Draft, **values: object) -> None:
     shutil.rmtree(folder / "aliases")
 
 
-def test_a_manifest_that_another_wrote_is_not_entered(folder: Path, draft: Draft) -> None:
+def test_a_manifest_that_another_wrote_is_not_entered(folder: Path, draft: ReleaseDraft) -> None:
     """Who sees the claim knows the publication's id, and is quicker."""
     store = open_store(str(folder))
     backdoor = FileDigest("hook.bin", 3, sha256_bytes(b"own"))
@@ -505,7 +520,7 @@ def test_a_manifest_that_another_wrote_is_not_entered(folder: Path, draft: Draft
         InputError, match=r"manifest.json: other content, files, metrics, records; expected what one"
     ):
         publish(store, draft, Publication("one"))
-    assert read_ledger(store) == []
+    assert read_chain(store).entries == []
 
 
 @pytest.mark.parametrize(
@@ -516,7 +531,7 @@ def test_a_manifest_that_another_wrote_is_not_entered(folder: Path, draft: Draft
     ],
 )  # fmt: skip
 def test_each_thing_that_a_manifest_says_must_be_the_drafts(
-    folder: Path, draft: Draft, values: dict[str, object]
+    folder: Path, draft: ReleaseDraft, values: dict[str, object]
 ) -> None:
     store = open_store(str(folder))
     planted(store, draft, **values)
@@ -524,11 +539,11 @@ def test_each_thing_that_a_manifest_says_must_be_the_drafts(
         InputError, match=f"manifest.json: other {next(iter(values))}; expected what one publishes"
     ):
         publish(store, draft, Publication("one"))
-    assert read_ledger(store) == []
+    assert read_chain(store).entries == []
 
 
 def test_a_manifest_with_another_ones_model_signature_is_not_entered(
-    folder: Path, draft: Draft, tmp_path: Path
+    folder: Path, draft: ReleaseDraft, tmp_path: Path
 ) -> None:
     store = open_store(str(folder))
     (tmp_path / "another.key").write_bytes(make_private()[0])
@@ -542,16 +557,16 @@ def test_a_manifest_with_another_ones_model_signature_is_not_entered(
     (folder / "releases" / "digits" / "1" / "model.sig").write_bytes(theirs)
     with pytest.raises(InputError, match=r"model.sig: not signed by a key that is trusted here"):
         publish(store, draft, Publication("one"))
-    assert read_ledger(store) == []
+    assert read_chain(store).entries == []
 
 
-def test_a_try_that_was_killed_before_its_entry_is_completed(folder: Path, draft: Draft) -> None:
+def test_a_try_that_was_killed_before_its_entry_is_completed(folder: Path, draft: ReleaseDraft) -> None:
     store = open_store(str(folder))
     planted(store, draft)
     assert publish(store, draft, Publication("one")).promoted
 
 
-def test_an_alias_that_the_ledger_does_not_support_is_refused(folder: Path, draft: Draft) -> None:
+def test_an_alias_that_the_ledger_does_not_support_is_refused(folder: Path, draft: ReleaseDraft) -> None:
     store = open_store(str(folder))
     publish_many(store, draft, 2)
     (folder / "aliases" / "digits" / "champion.json").write_bytes(b'{"entry":5,"version":1}')
@@ -562,7 +577,7 @@ def test_an_alias_that_the_ledger_does_not_support_is_refused(folder: Path, draf
 
 
 def test_the_command_lists_releases_as_json_oldest_first(
-    folder: Path, draft: Draft, capsys: pytest.CaptureFixture[str]
+    folder: Path, draft: ReleaseDraft, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish_many(open_store(str(folder)), draft, 2)
     releases_command(None, as_json=True, store=str(folder))
@@ -578,7 +593,7 @@ def test_the_command_lists_releases_as_json_oldest_first(
 
 
 def test_the_command_rolls_back_and_says_if_there_is_nothing_to_do(
-    folder: Path, draft: Draft, capsys: pytest.CaptureFixture[str]
+    folder: Path, draft: ReleaseDraft, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish_many(open_store(str(folder)), draft, 2)
     rollback_command("digits", to=1, store=str(folder), alias="champion")

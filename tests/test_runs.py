@@ -11,8 +11,9 @@ import pytest
 from graftline import runs
 from graftline.errors import GraftlineError
 from graftline.runs import Attempt, End, Source, Start
-from graftline.store import Store, open_store
+from graftline.store import Store
 from graftline.store.documents import json_bytes
+from graftline.store.opening import open_store
 from graftline.tasks.parameters import COMPONENTS
 
 START = Start(

@@ -102,7 +102,7 @@ def test_a_changed_parameter_keeps_comments_in_another_locale(checkout: Path) ->
     params = next((checkout / "data").glob("*/params.yaml"))
     params.with_name("raw.dvc").unlink()  # the run ends after the change: there is no data
     params.write_text("# für alle, 中文\n" + params.read_text(encoding="utf-8"), encoding="utf-8")
-    command = [sys.executable, "-c", "from graftline.cli import main; main()", "run", params.parent.name]
+    command = [sys.executable, "-c", "from graftline.cli.app import main; main()", "run", params.parent.name]
     environment = os.environ | ASCII | {"PYTHONPATH": str(checkout / "build/package")}
     done = subprocess.run(
         [*command, "--set", "finetune.epochs=3"],

@@ -79,5 +79,5 @@ def test_components_of_the_image_data_load_their_work(component: str) -> None:
 
 @pytest.mark.parametrize("command", ["compile", "submit", "reconcile", "fetch", "drift", "schema"])
 def test_commands_of_graftline_start(command: str) -> None:
-    code = f"from graftline.cli import main\nsys.argv[1:] = [{command!r}, '--help']\nmain()"
+    code = f"from graftline.cli.app import main\nsys.argv[1:] = [{command!r}, '--help']\nmain()"
     assert "Usage:" in without_torch(code)

@@ -15,7 +15,7 @@ from graftline.dataset import ImageColumn, Schema, read_schema
 from graftline.evaluation import budget
 from graftline.evaluation.lift import Experiment, measure_lift
 from graftline.learning.randomness import seed_everything
-from graftline.records import COMPARED, Dependency
+from graftline.records.model import COMPARED, Dependency
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
 

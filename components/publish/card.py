@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from graftline.records import Record
+from graftline.records.model import Record
 from graftline.tasks.publish import PublishParams
 
 

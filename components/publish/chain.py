@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from graftline.errors import InputError
-from graftline.records import Record
+from graftline.records.model import Record
 
 MADE_FROM = {
     "trunk": ("dataset",),
@@ -35,10 +35,8 @@ def check_chain(records: Mapping[str, Record]) -> None:
 
 def _said(record: Record, name: str) -> tuple[str, str] | None:
     """Return the content digest and record digest of the dependency `name`."""
-    for dependency in record.dependencies:
-        if dependency["name"] == name:
-            return dependency["digest"].get("sha256", ""), dependency.get("annotations", {}).get("record", "")
-    return None
+    given = record.input(name)
+    return (given.sha256, given.record or "") if given else None
 
 
 def _shown(pair: tuple[str, str] | None) -> str:

@@ -18,15 +18,15 @@ from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.durable import write_atomic
 from graftline.environment import lock_bytes
 from graftline.errors import GraftlineError, InputError, RefusalError
-from graftline.records import COMPARED
+from graftline.records.model import COMPARED
 from graftline.releases.catalogue import Release
-from graftline.releases.evidence import Evidence, keep
 from graftline.releases.layout import CHAMPION
-from graftline.releases.publishing import Draft, Receipt, open_publication, publish
+from graftline.releases.provenance import Provenance, keep
+from graftline.releases.publishing import Receipt, ReleaseDraft, open_publication, publish
 from graftline.rows.blocklist import check_key, count_blocked, has_subjects, read_blocklist
 from graftline.rows.building import build
 from graftline.rows.subjects import load_key
-from graftline.signing.keys import load_keyring
+from graftline.signing.keyring import load_keyring
 from graftline.signing.rotation import open_ledger
 from graftline.tasks.publish import PublishParams
 
@@ -54,13 +54,13 @@ def run(context: Context) -> None:
     params = context.section("publish", PublishParams)
     check_chain(context.records)
     decision = read_decision(context.paths["evaluation"])
-    evidence = _evidence(context)
+    provenance = _provenance(context)
     try:
         decision.check(context.task)
     except RefusalError:
-        _keep_refused(context, evidence)
+        _keep_refused(context, provenance)
         raise
-    draft = _draft(context, params, decision, evidence)
+    draft = _draft(context, params, decision, provenance)
     _check_store(context)
     # Before the release: one whose rows cannot be found would be missing from an erasure's plan.
     _index_rows(context)
@@ -75,12 +75,12 @@ def run(context: Context) -> None:
     context.draft.metrics = {"version": receipt.release.version, "promoted": int(receipt.promoted)}
 
 
-def _keep_refused(context: Context, evidence: Evidence) -> None:
+def _keep_refused(context: Context, provenance: Provenance) -> None:
     """Store the lineage of what was refused, and its rows' places. A store that fails changes nothing about it."""
     try:
         _check_store(context)
         _index_rows(context)
-        keep(context.store(), evidence, load_keyring())
+        keep(context.store(), provenance, load_keyring())
     except GraftlineError as error:
         print(
             f"publish: warning: the records of what was refused are not in the store: {error}",
@@ -120,7 +120,9 @@ def _index_rows(context: Context) -> None:
         print(f"publish: warning: the dataset has no {ROWS}: no question finds its rows", file=sys.stderr)
 
 
-def _draft(context: Context, params: PublishParams, decision: Decision, evidence: Evidence) -> Draft:
+def _draft(
+    context: Context, params: PublishParams, decision: Decision, provenance: Provenance
+) -> ReleaseDraft:
     sources = _sources(context)
     files = {name: context.paths[of] / name for name, of in sources.items()}
     plots = {path.name: path for path in sorted(context.paths["evaluation"].glob("*.png"))}
@@ -130,10 +132,10 @@ def _draft(context: Context, params: PublishParams, decision: Decision, evidence
     metrics = _metrics(files["metrics.json"])
     card = context.work / CARD
     write_atomic(card, model_card(context.task, params, context.records, metrics, list(plots)).encode())
-    draft = Draft(
-        task=context.task, files=files | plots | {CARD: card}, records=evidence.records, metrics=metrics,
+    draft = ReleaseDraft(
+        task=context.task, files=files | plots | {CARD: card}, records=provenance.records, metrics=metrics,
         compared_with=decision.champion, alias=params.alias,
-        envelopes=evidence.envelopes, locks=evidence.locks,
+        envelopes=provenance.envelopes, locks=provenance.locks,
     )  # fmt: skip
     draft = replace(draft, identity=_identity(context, params, draft, sources, list(plots)))
     _check_unchanged(context, draft, sources | dict.fromkeys(plots, "evaluation"))
@@ -141,7 +143,7 @@ def _draft(context: Context, params: PublishParams, decision: Decision, evidence
 
 
 def _identity(
-    context: Context, params: PublishParams, draft: Draft, sources: Mapping[str, str], plots: list[str]
+    context: Context, params: PublishParams, draft: ReleaseDraft, sources: Mapping[str, str], plots: list[str]
 ) -> str:
     """Return the sha256 of what a release is whichever champion it was compared with.
 
@@ -165,7 +167,7 @@ def _sources(context: Context) -> dict[str, str]:
     return dict.fromkeys(of_model, "model") | FILES
 
 
-def _check_unchanged(context: Context, draft: Draft, sources: Mapping[str, str]) -> None:
+def _check_unchanged(context: Context, draft: ReleaseDraft, sources: Mapping[str, str]) -> None:
     """Return if each file of the draft that an input holds is the one that the input's record lists."""
     listed = {name: {file.path: file for file in record.files} for name, record in context.records.items()}
     for file in draft.listing:
@@ -186,7 +188,7 @@ def _metrics(path: Path) -> dict[str, float]:
     return metrics
 
 
-def _evidence(context: Context) -> Evidence:
+def _provenance(context: Context) -> Provenance:
     """Return each input's record, the bytes that were verified, its envelope, and the lock file if they name ours."""
     records = {name: (context.paths[name] / RECORD).read_bytes() for name in context.records}
     for name, data in records.items():
@@ -196,9 +198,9 @@ def _evidence(context: Context) -> Evidence:
             )
     envelopes = {name: (context.paths[name] / ENVELOPE).read_bytes() for name in records}
     lock = lock_bytes()
-    named = {d["digest"].get("sha256") for record in context.records.values() for d in record.dependencies}
+    named = {record.lock for record in context.records.values()}
     locks = {digest: lock for digest in named if lock is not None and digest == sha256_bytes(lock)}
-    return Evidence(records, envelopes, locks)
+    return Provenance(records, envelopes, locks)
 
 
 def _receipt(receipt: Receipt) -> dict[str, Any]:

@@ -200,7 +200,8 @@ class GitRepository:
     def _data_digest(self, task: str) -> str:
         """Return the digest of raw data and contract; raw data is fetched and read once for each pointer."""
         from graftline.engines.local import task_digest
-        from graftline.store import MissingError, open_store
+        from graftline.store import MissingError
+        from graftline.store.opening import open_store
 
         store = open_store(self._store_url)
         key = f"runs/data/{task}/{self._pointer_digest(task)}"

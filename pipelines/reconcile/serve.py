@@ -43,8 +43,8 @@ class Server:
         self, checkout: Path, revision: str, store: str, alive: Path, command: tuple[str, ...] = RECONCILE
     ) -> None:
         """Follow `revision` of the origin of `checkout`; `alive` is touched at every turn."""
-        from graftline.store import open_store
         from graftline.store.lease import SERVE, Lease
+        from graftline.store.opening import open_store
 
         self._checkout, self._revision, self._alive, self._command = checkout, revision, alive, command
         self._holder = os.environ.get(HOLDER) or uuid.uuid4().hex

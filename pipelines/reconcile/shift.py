@@ -11,8 +11,8 @@ from typing import Any
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
 from graftline.pipelines.reconcile.repository import Shift
-from graftline.store import open_store
 from graftline.store.documents import stored_json
+from graftline.store.opening import open_store
 
 
 def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Shift | None:
@@ -60,7 +60,7 @@ def _limit(params: Path) -> float:
 def _validate(task: str, store_url: str, root: Path) -> dict[str, Any]:
     """Return what validate observed of drift; empty if the champion has nothing to compare with."""
     from graftline.engines.local import pull_raw
-    from graftline.records import read_execution
+    from graftline.records.folder import read_execution
 
     pull_raw(task)
     folder = root / "data" / task

@@ -36,13 +36,13 @@ from graftline.pipelines.trainjob.follow import Launch
 from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import Job
 from graftline.profiles import Pod
-from graftline.store import open_store
+from graftline.store.opening import open_store
 from graftline.tasks.documents import parameter_models
 from graftline.tasks.parameters import COMPONENTS, load_document, parse, section, task_name
 from graftline.yamlfile import parse_json
 
 if TYPE_CHECKING:
-    from graftline.records import Record
+    from graftline.records.model import Record
 
 _NAME = "trainjob"
 _PASSED_ON = ("GRAFTLINE_COMMIT", "GRAFTLINE_KEYS", "GRAFTLINE_SILENT_SECONDS")
@@ -178,7 +178,7 @@ def _check_made_by(step: Step, record: Record, prefix: str) -> None:
             step.out, f"a {record.name} of {record.component} for task '{record.task}'",
             expected=f"one of {step.component.name} for task '{step.task}'", fix=fix,
         )  # fmt: skip
-    read = {each["name"]: each.get("annotations", {}).get("record") for each in record.dependencies}
+    read = {given.name: given.record for given in record.inputs}
     for name, folder in step.inputs.items():
         if read.get(name) != sha256_bytes((folder / RECORD).read_bytes()):
             raise InputError(step.out, f"made of another {name}", expected=f"of {folder}", fix=fix)

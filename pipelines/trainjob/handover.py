@@ -16,7 +16,8 @@ from pathlib import Path
 from graftline.durable import output_directory
 from graftline.learning.heartbeat import Heartbeat
 from graftline.learning.remote import forget
-from graftline.records import Record, verify
+from graftline.records.folder import verify
+from graftline.records.model import Record
 from graftline.store import Store, check_key
 from graftline.store.bundles import Source, delete_all, get_bundle, list_bundles, put_bundle
 

@@ -24,7 +24,7 @@ from graftline.digests import RECORD
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED
 from graftline.learning.preemption import ends_at_once, outlive_readers
 from graftline.pipelines.trainjob.handover import Handover
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 _NAME = "trainjob"
 

@@ -24,10 +24,17 @@ def read_json(path: Path) -> Any:
         InputError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(path, "the file is missing", fix="run the stage that makes it") from None
+    return parse_json(data, path, fix="run the stage that makes it again")
+
+
+def parse_json(data: bytes, where: object, *, fix: str) -> Any:
+    """Return the JSON value in `data`, which `where` holds. Raises InputError if it is none."""
+    try:
+        return json.loads(data)
     except RecursionError:
-        raise InputError(path, "nested too deeply", fix="run the stage that makes it again") from None
+        raise InputError(where, "nested too deeply", fix=fix) from None
     except ValueError as error:  # not UTF-8, not JSON, or a number of thousands of digits
-        raise InputError(path, f"not JSON ({error})", fix="run the stage that makes it again") from None
+        raise InputError(where, f"not JSON ({error})", fix=fix) from None

@@ -25,7 +25,8 @@ from graftline.learning.distributed import world
 from graftline.learning.preemption import ends_at_once, outlive_readers
 
 if TYPE_CHECKING:
-    from graftline.records import Draft, Record
+    from graftline.records.folder import Draft
+    from graftline.records.model import Record
     from graftline.store import Store
     from graftline.tasks.parameters import Model
 
@@ -87,7 +88,7 @@ class Context:
 
     def store(self) -> Store:
         """Open the store of releases."""
-        from graftline.store import open_store
+        from graftline.store.opening import open_store
 
         return open_store(self.store_url)
 
@@ -185,9 +186,9 @@ def _parser(component: Component) -> argparse.ArgumentParser:
 
 
 def _run(component: Component, arguments: argparse.Namespace) -> None:
-    from graftline import records
     from graftline.durable import exclusive, output_directory
-    from graftline.signing.keys import load_keyring
+    from graftline.records import folder as records
+    from graftline.signing.keyring import load_keyring
     from graftline.tasks.parameters import load_document, task_name
 
     started = time.time()
@@ -256,11 +257,12 @@ def _warn_without_commit(component: Component, draft: Draft) -> None:
 
 
 def _say_whose_record(component: Component, draft: Draft, record: Record) -> None:
-    code = next((one for one in record.dependencies if one["name"] == "code"), None)
-    if code and code not in draft.code:
-        commit = code["digest"]["gitCommit"]
+    from graftline.records.model import CODE
+
+    now = [one["digest"]["gitCommit"] for one in draft.code if one["name"] == CODE]
+    if record.commit is not None and record.commit not in now:
         print(
-            f"{component.name}: the same {component.output} as commit {commit[:12]} made; its record stays",
+            f"{component.name}: the same {component.output} as commit {record.commit[:12]} made; its record stays",
             file=sys.stderr,
         )
 
@@ -300,7 +302,7 @@ def _check_inputs(task: str, where: str, verified: dict[str, Record]) -> None:
 
 
 def _dependencies(component: Component, paths: dict[str, Path], verified: dict[str, Record]) -> list[Any]:
-    from graftline.records import Dependency
+    from graftline.records.model import Dependency
 
     for name in component.sources:
         if not paths[name].exists():
@@ -316,7 +318,7 @@ def _dependencies(component: Component, paths: dict[str, Path], verified: dict[s
 def _source(name: str, path: Path) -> Any:
     """Return an input from outside by its digest; of a folder, with the digest of each file, where a trace ends."""
     from graftline.digests import digest_files, list_files, sha256_file
-    from graftline.records import Dependency
+    from graftline.records.model import Dependency
 
     if not path.is_dir():
         return Dependency(name, sha256_file(path))

@@ -13,7 +13,8 @@ from typing import Any
 
 from graftline.digests import ENVELOPE
 from graftline.durable import write_atomic
-from graftline.records import Record, check_signature
+from graftline.records.folder import check_signature
+from graftline.records.model import Record
 
 MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 """Where the launcher keeps the artifacts of an object store. It wants their addresses back."""

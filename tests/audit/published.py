@@ -9,21 +9,23 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graftline.audit.erase.erasing import Plan, Target, erase
+from graftline.audit.erase.erasing import ErasurePlan, Target, erase
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes
-from graftline.ledger import Ledger, key_event
-from graftline.ledger.checkpoint import Checkpoint, make_checkpoint
-from graftline.records import Dependency, Draft, Record, write_record
+from graftline.ledger.checkpoint import TreeHead, make_checkpoint
+from graftline.ledger.log import Ledger, key_event
+from graftline.records.folder import Draft, read_record, write_record
+from graftline.records.model import Dependency
 from graftline.releases.catalogue import champion
 from graftline.releases.promotion import rollback
-from graftline.releases.publishing import Draft as Release
 from graftline.releases.publishing import Publication, Receipt, publish
+from graftline.releases.publishing import ReleaseDraft as Release
 from graftline.rows.building import build
 from graftline.rows.erasing import shards_with
 from graftline.rows.finding import find
 from graftline.runs import End, Start, conclude
 from graftline.signing import keyring, rotation
-from graftline.signing.keys import Signer, keys_folder, load_keyring, make_private, read_signer
+from graftline.signing.keyring import keys_folder, load_keyring
+from graftline.signing.keys import Signer, make_private, read_signer
 from graftline.store import Store
 
 LOCK = b"numpy==2.0\nrich==14\n"
@@ -121,8 +123,7 @@ class Publisher:
 
 
 def _dependency(path: Path) -> Dependency:
-    data = (path / RECORD).read_bytes()
-    record = Record(json.loads(data), sha256_bytes(data))
+    record = read_record(path)
     return Dependency(record.name, record.content, record.sha256)
 
 
@@ -136,14 +137,14 @@ def erase_row(store: Store, work: Path, task: str, row: int) -> None:
     digest = sha256_bytes(f"{task} {row}".encode())
     hits = [asdict(hit) for hit in find(store, "rows", bytes.fromhex(digest))]
     shards = shards_with(store, "rows", bytes.fromhex(digest))
-    plan = Plan(
+    plan = ErasurePlan(
         f"{digest[:16]}-1", "row", [digest], hits=hits, digests=[digest], shards=shards, tasks=[task],
         releases=[{"task": task, "version": 1}],
     )  # fmt: skip
     erase(store, work, plan, Target(frozenset({bytes.fromhex(digest)})), {})
 
 
-def fill(store: Store, work: Path) -> Checkpoint:
+def fill(store: Store, work: Path) -> TreeHead:
     """Make the store what the module describes; return a checkpoint of its ledger."""
     work.mkdir(parents=True, exist_ok=True)
     publisher = Publisher(work, store)

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from graftline import environment
 from graftline.audit.erase.dvc_content import add_raw
 from graftline.audit.erase.erasing import PAYLOAD_TYPE, Target, erase
-from graftline.audit.erase.plan import Plan, identity_of, make_plan, plan_key, receipt_key
+from graftline.audit.erase.plan import ErasurePlan, identity_of, make_plan, plan_key, receipt_key
 from graftline.audit.erase.raw import find_rows, rewrite
 from graftline.audit.erase.stored import PLAN_TYPE, store_plan, stored_plan
 from graftline.audit.raw_row import digests_of, task_contracts
@@ -33,18 +33,21 @@ from graftline.components.validate import COMPONENT
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError, RefusalError
-from graftline.index import open_index
-from graftline.ledger import read_ledger
-from graftline.records import Dependency, read_record, write_record
-from graftline.records import Draft as RecordDraft
-from graftline.releases.publishing import Draft, Publication, publish
+from graftline.index.opening import open_index
+from graftline.ledger.log import read_chain
+from graftline.records.folder import Draft as RecordDraft
+from graftline.records.folder import read_record, write_record
+from graftline.records.model import Dependency
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.rows.blocklist import block, read_blocklist
 from graftline.rows.building import build
 from graftline.rows.finding import find, find_row
 from graftline.rows.subjects import hash_subject, load_key
 from graftline.signing.envelope import open_envelope, seal, signers
-from graftline.signing.keys import load_keyring, make_private, read_signer
-from graftline.store import Store, open_store
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private, read_signer
+from graftline.store import Store
+from graftline.store.opening import open_store
 from graftline.values.contract import load_contract
 
 EXPECTATIONS = """\
@@ -134,7 +137,11 @@ def release(repo: Path) -> None:
         keep(repo / ".dvc/cache", path.read_bytes())
     store = open_store(str(repo / "store"))
     records = {name: (outputs / name / "record.json").read_bytes() for name in known}
-    publish(store, Draft("toy", {"model": outputs / "model/model.safetensors"}, records), Publication("one"))
+    publish(
+        store,
+        ReleaseDraft("toy", {"model": outputs / "model/model.safetensors"}, records),
+        Publication("one"),
+    )
     build(outputs / "dataset/rows.parquet", store, "toy", known["dataset"].content)
 
 
@@ -192,7 +199,7 @@ def ada() -> Target:
     return person("ada lovelace")
 
 
-def plan_for(repo: Path, target: Target) -> Plan:
+def plan_for(repo: Path, target: Target) -> ErasurePlan:
     hashed = [target.subject.hex()] if target.subject else []
     return make_plan(store_of(repo), repo, "subject", hashed, target, task_contracts(repo))
 
@@ -226,7 +233,7 @@ def assert_erased(repo: Path, receipt: dict[str, Any]) -> None:
     sealed = store.get(key).data
     assert signers(open_envelope(sealed), load_keyring().public)
     assert open_envelope(sealed).payload_type == PAYLOAD_TYPE
-    marks = [entry for entry in read_ledger(store) if entry.event == "erase"]
+    marks = [entry for entry in read_chain(store).entries if entry.event == "erase"]
     assert [(e.task, e.version, e.digest) for e in marks] == [("toy", 1, sha256_bytes(sealed))]
     assert store.list("erased/plans/") == []
 
@@ -330,7 +337,9 @@ def test_nothing_is_touched_without_a_yes(repo: Path) -> None:
 
 def test_orders_to_delete_that_nobody_here_signed_are_not_obeyed(repo: Path, tmp_path: Path) -> None:
     store, target = store_of(repo), [hash_subject("ada lovelace", load_key(create=False)).hex()]
-    plan = Plan(identity_of(store, "subject", target), "subject", target, bundles=store.list("records/"))
+    plan = ErasurePlan(
+        identity_of(store, "subject", target), "subject", target, bundles=store.list("records/")
+    )
     value = canonical_json(asdict(plan))
     pem, _ = make_private()
     (tmp_path / "other.pem").write_bytes(pem)
@@ -375,12 +384,12 @@ def test_an_old_plan_that_is_put_back_deletes_nothing_more(repo: Path) -> None:
     store_plan(store, plan)
     kept = store.get(plan_key(plan.id)).data
     erase(store, repo, plan, ada(), task_contracts(repo))
-    entries = len(read_ledger(store))
+    entries = len(read_chain(store).entries)
     validate(repo)
     store.put_if_absent(plan_key(plan.id), kept)
     command(repo, *ADA, "--yes")
     assert (repo / "outputs/toy/dataset/train.parquet").is_file()
-    assert (len(read_ledger(store)), store.list("erased/plans/")) == (entries, [])
+    assert (len(read_chain(store).entries), store.list("erased/plans/")) == (entries, [])
 
 
 def test_models_of_a_dataset_that_was_never_published_are_marked(repo: Path) -> None:
@@ -429,7 +438,7 @@ def test_a_signed_plan_that_names_what_no_erasure_of_this_touches_is_refused(
 ) -> None:
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
     store, target = open_store(str(tmp_path / "store")), ["a" * 32]
-    plan = Plan(identity_of(store, "subject", target), "subject", target, objects=[f"{'0' * 32}.dir"])
+    plan = ErasurePlan(identity_of(store, "subject", target), "subject", target, objects=[f"{'0' * 32}.dir"])
     signer = load_keyring().signer()
     store.put_if_absent(
         plan_key(plan.id), seal(canonical_json(asdict(plan) | {name: value}), PLAN_TYPE, signer)

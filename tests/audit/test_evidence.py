@@ -24,22 +24,24 @@ from servers import moto_endpoint, moto_url
 from graftline.audit.evidence import verifier
 from graftline.audit.evidence.annex import POINTS, index
 from graftline.audit.evidence.page import page
-from graftline.audit.evidence.writing import VERIFIER, Evidence, _write_zip, collect, write_evidence
+from graftline.audit.evidence.writing import VERIFIER, Contents, _write_zip, collect, write_evidence
 from graftline.canonical import canonical_json
 from graftline.cli.evidence import evidence as command
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError, RefusalError
-from graftline.ledger import Fact, Ledger, key_event
 from graftline.ledger.checkpoint import make_checkpoint
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger, key_event
 from graftline.releases.catalogue import resolve
 from graftline.releases.promotion import rollback
 from graftline.releases.publishing import Publication
 from graftline.runs import Attempt, End, Start, add_attempt, conclude
 from graftline.signing.envelope import seal
-from graftline.signing.keyring import rotate
-from graftline.signing.keys import PublicKey, Signer, load_keyring
-from graftline.store import Store, open_store
+from graftline.signing.keyring import load_keyring, rotate
+from graftline.signing.keys import PublicKey, Signer
+from graftline.store import Store
 from graftline.store.directory import DirectoryStore
+from graftline.store.opening import open_store
 
 __all__ = ["moto_endpoint", "moto_url"]
 SHEET = "# digits: <b>seven</b> digits\n\n| Licence | MIT |\n"
@@ -640,7 +642,7 @@ def test_the_command_prints_the_fingerprints_and_refuses_a_folder(
 def test_a_write_that_fails_leaves_nothing_behind(
     store: Store, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evidence: Evidence = collect(
+    evidence: Contents = collect(
         store, resolve(store, "digits@1"), load_keyring().signer(), checkout=place, with_model=True
     )
     weights = Path(store.url) / "releases/digits/1/model.safetensors"

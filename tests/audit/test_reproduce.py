@@ -15,19 +15,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from toy_repository import add_raw, command, git, make_repository, run_components
 
-from graftline import environment, records
+from graftline import environment
 from graftline.audit.reproduce import checkouts
 from graftline.audit.reproduce.reproducing import reproduce as make_again
 from graftline.audit.reproduce.verdict import PAYLOAD_TYPE, compare_metrics
 from graftline.audit.verify.verifying import Options, verify
 from graftline.canonical import canonical_json
 from graftline.digests import RECORD
-from graftline.records import write_record
+from graftline.records.folder import Draft as RecordDraft
+from graftline.records.folder import write_record
 from graftline.releases.layout import is_content
-from graftline.releases.publishing import Draft, Publication, publish
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal, signers
-from graftline.signing.keys import load_keyring
-from graftline.store import open_store
+from graftline.signing.keyring import load_keyring
+from graftline.store.opening import open_store
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def change_record(repo: Path, name: str, change: Callable[[dict[str, Any]], None
     statement = json.loads(records[name])
     change(statement["predicate"]["buildDefinition"])
     records[name] = canonical_json(statement)
-    draft = Draft(
+    draft = ReleaseDraft(
         "toy", {path: folder / path for path in content(manifest)}, records, manifest["metrics"],
         envelopes={of: seal(data, STATEMENT_TYPE, signer) for of, data in records.items()},
         locks={digest: (repo / f"store/locks/{digest}.txt").read_bytes() for digest in manifest["locks"]},
@@ -197,12 +198,12 @@ def test_a_file_that_none_of_the_steps_made_is_not_sound(repo: Path) -> None:
     planted = repo.parent / "planted"
     planted.mkdir()
     (planted / "model.pkl").write_bytes(b"runs on whoever loads it")
-    write_record(planted, records.Draft("finetune", "toy", "planted", {}))
+    write_record(planted, RecordDraft("finetune", "toy", "planted", {}))
     manifest = json.loads((folder / "manifest.json").read_bytes())
     read = {of: (folder / f"records/{of}.json").read_bytes() for of in manifest["records"]}
     read["planted"] = (planted / RECORD).read_bytes()
     signer = load_keyring().signer()
-    draft = Draft(
+    draft = ReleaseDraft(
         "toy", {path: folder / path for path in content(manifest)} | {"model.pkl": planted / "model.pkl"}, read,
         manifest["metrics"], envelopes={of: seal(data, STATEMENT_TYPE, signer) for of, data in read.items()},
         locks={digest: (repo / f"store/locks/{digest}.txt").read_bytes() for digest in manifest["locks"]},

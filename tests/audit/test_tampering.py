@@ -24,17 +24,19 @@ from graftline.audit.verify.inventory import KINDS
 from graftline.audit.verify.verifying import Finding, Options, Verdict, verify
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, sha256_bytes
-from graftline.ledger import Entry, Fact
 from graftline.ledger.chain import Chain
-from graftline.ledger.checkpoint import Checkpoint
+from graftline.ledger.checkpoint import TreeHead
+from graftline.ledger.entries import Entry, Fact
 from graftline.ledger.trust import key_fact
-from graftline.releases.evidence import Evidence, keep
 from graftline.releases.promotion import rollback
+from graftline.releases.provenance import Provenance, keep
 from graftline.releases.publishing import Publication, publish
 from graftline.signing.envelope import STATEMENT_TYPE, Envelope, open_envelope, seal
-from graftline.signing.keys import Signer, load_keyring
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import Signer
 from graftline.signing.model import sign_model
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 Content = dict[str, bytes]
 LAST = "ledger/{:08d}.json"
@@ -45,7 +47,7 @@ class World:
     """An untouched store, a checkpoint of it, and a key that nobody trusts."""
 
     store: MemoryStore
-    checkpoint: Checkpoint
+    checkpoint: TreeHead
     forger: Signer
     folder: Path
 
@@ -74,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield World(store, checkpoint, new_signer(folder), folder)
 
 
-def look(store: Store, *checkpoints: Checkpoint, **options: Any) -> Verdict:
+def look(store: Store, *checkpoints: TreeHead, **options: Any) -> Verdict:
     kept = {f"checkpoint {number}": given for number, given in enumerate(checkpoints)}
     return verify(store, None, Options(kept, readers=1, keep_state=False, **options))
 
@@ -594,7 +596,7 @@ def test_stores_of_every_shape_raise_no_alarm(alone: Path, world: World) -> None
     store = open_store(str(alone / "store"))
     publisher = Publisher(alone / "work", store)
     refused = publisher.draft("digits", "refused")
-    keep(store, Evidence(refused.records, refused.envelopes, refused.locks), load_keyring())
+    keep(store, Provenance(refused.records, refused.envelopes, refused.locks), load_keyring())
     assert look(store).findings == (), "what the gate refused leaves its records"
     publisher.release("digits", "one")
     assert look(store).findings == ()

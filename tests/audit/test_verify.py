@@ -28,14 +28,16 @@ from graftline.audit.verify.verifying import Options, Verdict, verify
 from graftline.cli.verify import verify as verify_command
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
-from graftline.ledger import Fact, Ledger, key_event
 from graftline.ledger.checkpoint import make_checkpoint, remember
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger, key_event
 from graftline.releases.catalogue import resolve
 from graftline.signing import keyring
-from graftline.signing.keys import keys_folder, load_keyring
-from graftline.store import Store, Stored, open_store
+from graftline.signing.keyring import keys_folder, load_keyring
+from graftline.store import Store, Stored
 from graftline.store import s3 as s3_store
 from graftline.store.documents import json_bytes
+from graftline.store.opening import open_store
 
 __all__ = ["moto_endpoint", "moto_url"]
 
@@ -336,7 +338,7 @@ def test_an_entry_by_a_key_that_may_not_sign_is_named_with_the_reason(
 def test_a_record_by_a_key_that_was_revoked_is_found_where_no_release_vouches_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graftline.releases.evidence import Evidence, keep
+    from graftline.releases.provenance import Provenance, keep
 
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
     store = MemoryStore("memory", {})
@@ -346,7 +348,7 @@ def test_a_record_by_a_key_that_was_revoked_is_found_where_no_release_vouches_fo
     publisher.release("digits", "one")
     publisher.release("letters", "one", second)
     refused = publisher.draft("words", "refused", second)
-    keep(store, Evidence(refused.records, refused.envelopes, refused.locks), load_keyring())
+    keep(store, Provenance(refused.records, refused.envelopes, refused.locks), load_keyring())
     assert faults(verify(store, None, Options(keep_state=False))) == []
     keyring.revoke(keys_folder(), second.public.keyid)
     found = faults(verify(store, None, Options(keep_state=False)))

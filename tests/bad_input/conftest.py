@@ -33,7 +33,8 @@ from harness import (  # noqa: E402
 )
 
 from graftline.environment import ROOT  # noqa: E402
-from graftline.records import Dependency, Draft, read_record, write_record  # noqa: E402
+from graftline.records.folder import Draft, read_record, write_record  # noqa: E402
+from graftline.records.model import Dependency  # noqa: E402
 
 RAW = ROOT / "data" / "mnist" / "raw" / "images.parquet"
 Refused = Callable[..., Ended]

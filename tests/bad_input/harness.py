@@ -102,7 +102,7 @@ def run_here(command: Call, capture: pytest.CaptureFixture[str]) -> Ended:
 
 
 def _run_cli(arguments: tuple[str, ...]) -> None:
-    from graftline.cli import main as run
+    from graftline.cli.app import main as run
 
     before = sys.argv
     sys.argv = ["graftline", *arguments]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from graftline.components import finetune, pretrain, publish
 from graftline.digests import RECORD
-from graftline.records import Draft, read_record, write_record
+from graftline.records.folder import Draft, read_record, write_record
 
 Refused = Callable[..., Any]
 Copy = Callable[[str], Path]

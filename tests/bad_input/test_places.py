@@ -19,7 +19,7 @@ import pytest
 from harness import HANG_SECONDS, TRAINING, Call, Parts, call, put_old_output, run_here, snapshot
 
 from graftline.errors import EXIT_PREEMPTED
-from graftline.records import verify
+from graftline.records.folder import verify
 
 Refused = Callable[..., Any]
 Mount = Callable[..., Path]
@@ -99,7 +99,7 @@ def test_a_store_on_a_full_disk_leaves_no_release(
     parts: Parts, mount: Mount, tmp_path: Path, refused: Refused
 ) -> None:
     from graftline.releases.catalogue import list_releases
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     store = mount("store", *tmpfs(64))
     bad = publication(parts, tmp_path / "outputs" / "release", str(store))

@@ -15,7 +15,7 @@ import pytest
 from harness import call
 
 from graftline.dataset import Schema, TextColumn
-from graftline.records import Draft, write_record
+from graftline.records.folder import Draft, write_record
 from graftline.trunks.text import rootstock
 from graftline.trunks.text.rootstock import RootstockParams, resolve
 

@@ -12,7 +12,7 @@ from graftline.environment import ROOT
 from graftline.tasks.parameters import COMPONENTS
 
 HEAVY = {"torch", "pyarrow", "kfp", "dvc", "great_expectations", "matplotlib", "boto3", "pandas", "numpy"}
-GRAFTLINE = "from graftline.cli import main; main()"
+GRAFTLINE = "from graftline.cli.app import main; main()"
 
 
 def graftline(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +22,7 @@ def graftline(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def commands() -> list[str]:
-    from graftline.cli import app
+    from graftline.cli.app import app
 
     return [str(command.name) for command in [*app.registered_commands, *app.registered_groups]]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def store(tmp_path: Path) -> str:
     files.mkdir()
     (files / "model.safetensors").write_bytes(bytes(range(256)))
     (files / "config.json").write_text("{}")
-    draft = Draft(
+    draft = ReleaseDraft(
         "digits", {path.name: path for path in files.iterdir()}, {"model": b"{}"}, {"accuracy": 0.9}
     )
     publish(open_store(str(tmp_path / "store")), draft, Publication("one"))

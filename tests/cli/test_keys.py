@@ -12,10 +12,11 @@ from typer.testing import CliRunner, Result
 
 from graftline.cli.keys import app
 from graftline.errors import GraftlineError, InputError
-from graftline.ledger import Ledger
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.signing.keys import load_keyring, make_private
-from graftline.store import open_store
+from graftline.ledger.log import Ledger
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private
+from graftline.store.opening import open_store
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def store(tmp_path: Path) -> str:
     """A store with one release, whose ledger begins with this machine's key."""
     (tmp_path / "model").write_text("weights")
     url = str(tmp_path / "store")
-    publish(open_store(url), Draft("digits", {"model": tmp_path / "model"}, {}), Publication("one"))
+    publish(open_store(url), ReleaseDraft("digits", {"model": tmp_path / "model"}, {}), Publication("one"))
     return url
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 import small
 import torch
 
-from graftline.cli import main
+from graftline.cli.app import main
 from graftline.dataset import read_images
 from graftline.problems.model import load_model
 
@@ -74,7 +74,13 @@ def answers(done: tuple[int, str, str]) -> list[dict[str, Any]]:
 
 def test_the_command_prints_json_for_programs(store: Path, images: Path) -> None:
     """As a process of its own: nothing but JSON is on standard output."""
-    command = [sys.executable, "-c", "from graftline.cli import main; main()", "predict", "digits@champion"]
+    command = [
+        sys.executable,
+        "-c",
+        "from graftline.cli.app import main; main()",
+        "predict",
+        "digits@champion",
+    ]
     done = subprocess.run(
         [*command, str(images / "00.png"), "--json", "--store", str(store)],
         capture_output=True,

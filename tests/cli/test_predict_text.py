@@ -20,12 +20,12 @@ import small_tags
 import small_text
 import torch
 
-from graftline.cli import main
+from graftline.cli.app import main
 from graftline.dataset import read_tagged, read_texts
 from graftline.problems.model import load_model, read_head
-from graftline.records import verify
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.records.folder import verify
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 
 GENERATION = {**small_text.FINETUNE, "head": {"name": "text_generation", "sample_tokens": 5}}
 Done = tuple[int, str, str]
@@ -51,7 +51,9 @@ def store(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("glosses", folder / "glosses"), ("writer", folder / "writer"), ("tags", small_tags.model(home)),
     ):  # fmt: skip
         files = {file.path: model / file.path for file in verify(model).files}
-        publish(open_store(str(folder / "store")), Draft(name, files, {}), Publication(name, fresh=True))
+        publish(
+            open_store(str(folder / "store")), ReleaseDraft(name, files, {}), Publication(name, fresh=True)
+        )
     return folder / "store"
 
 

@@ -24,8 +24,8 @@ import pytest
 from graftline.durable import exclusive
 from graftline.environment import ROOT
 from graftline.releases.catalogue import Release, champion, list_releases, resolve
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 from graftline.tasks.parameters import COMPONENTS
 
 PARAMS = """\
@@ -120,7 +120,7 @@ def environment(repo: Path) -> dict[str, str]:
 
 
 def graftline(repo: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from graftline.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from graftline.cli.app import main; main()", *arguments]
     return subprocess.run(
         command, cwd=cwd or repo, env=environment(repo), capture_output=True, text=True, timeout=120
     )
@@ -144,7 +144,7 @@ def running(repo: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start `graftline run toy` in its own session and wait until a component works; leave nothing behind."""
     # A shell starts what runs in the background with Ctrl-C ignored, and so would be what the tests start.
     heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    program = f"{heeding}; from graftline.cli import main; main()"
+    program = f"{heeding}; from graftline.cli.app import main; main()"
     command = [sys.executable, "-c", program, "run", "toy", *arguments]
     process = subprocess.Popen(
         command, cwd=repo, env=environment(repo), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -183,7 +183,9 @@ def publish_toy(store: str, accuracy: float) -> None:
         metrics = Path(folder) / "metrics.json"
         metrics.write_text(json.dumps({"accuracy": accuracy}))
         compared = {"version": best.version, "digest": best.digest} if best else None
-        draft = Draft("toy", {"metrics.json": metrics}, {}, {"accuracy": accuracy}, compared_with=compared)
+        draft = ReleaseDraft(
+            "toy", {"metrics.json": metrics}, {}, {"accuracy": accuracy}, compared_with=compared
+        )
         assert publish(opened, draft, Publication("from elsewhere")).promoted
 
 

@@ -42,7 +42,8 @@ from graftline.kubeflow_api import connect as connect_kubeflow
 from graftline.kubernetes_api import Kubernetes, RefusedError
 from graftline.kubernetes_api import connect as connect_cluster
 from graftline.settings import Settings, load_settings
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 TASK = "mnist"
 SMALL = {
@@ -684,7 +685,7 @@ def trust(bench: Bench) -> None:
     except (RefusedError, ValueError):
         keys = []
     if not keys:
-        from graftline.signing.keys import keys_folder
+        from graftline.signing.keyring import keys_folder
 
         bench.keys = keys_folder()
         return

@@ -24,7 +24,8 @@ from kfp_server import serve as serve_kubeflow
 
 from graftline import runs
 from graftline.environment import ROOT
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 HERE = Path(__file__).parent
 STAGES = ("claim", "fetch", "validate", "pretrain", "finetune", "evaluate", "publish")

@@ -20,7 +20,7 @@ from graftline.pipelines.compile import component_params
 from graftline.pipelines.pods import KEYS
 from graftline.runs import Attempt, attempts
 from graftline.signing.mounting import keys_for_mounting
-from graftline.store import open_store
+from graftline.store.opening import open_store
 from graftline.task_data import WORK_TREE
 
 TASK = "mnist"

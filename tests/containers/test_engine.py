@@ -17,7 +17,7 @@ import pytest
 from graftline.canonical import read_json
 from graftline.environment import ROOT
 from graftline.images import BUILT, Images, digest, load_images
-from graftline.records import read_execution, verify
+from graftline.records.folder import read_execution, verify
 
 SMALL = {
     "mnist": [
@@ -40,7 +40,7 @@ OUTPUTS = {"validate": "dataset", "pretrain": "trunk", "finetune": "model", "eva
 HEEDING = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
-from graftline.cli import main
+from graftline.cli.app import main
 main()
 """
 

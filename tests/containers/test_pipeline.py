@@ -14,7 +14,7 @@ from test_engine import graftline
 from graftline.canonical import canonical_json, read_json
 from graftline.digests import sha256_file
 from graftline.images import Images
-from graftline.records import verify
+from graftline.records.folder import verify
 from graftline.runs import begun, ends
 from graftline.tasks.parameters import COMPONENTS
 

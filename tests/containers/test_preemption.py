@@ -18,10 +18,11 @@ import small
 from kills import Case, Unbroken, cases, desk_folder, run_unbroken
 
 from graftline.images import Images
-from graftline.records import verify
+from graftline.records.folder import verify
 from graftline.signing.mounting import keys_for_mounting
-from graftline.store import Store, open_store
+from graftline.store import Store
 from graftline.store.bundles import list_bundles
+from graftline.store.opening import open_store
 
 EVERY_SECONDS = 1.0
 KEYS = "/run/graftline-keys"

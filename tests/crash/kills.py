@@ -22,7 +22,7 @@ from typing import Any
 
 from graftline.digests import RECORD
 from graftline.learning.metrics import read_metrics
-from graftline.records import verify
+from graftline.records.folder import verify
 
 _POLL = 0.002
 _PATIENCE = 120.0

@@ -9,10 +9,10 @@ from pathlib import Path
 from graftline.component import fail, from_os_error
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import GraftlineError
-from graftline.releases.publishing import Draft, open_publication, publish
+from graftline.releases.publishing import ReleaseDraft, open_publication, publish
 from graftline.signing.envelope import STATEMENT_TYPE, seal
-from graftline.signing.keys import load_keyring
-from graftline.store import open_store
+from graftline.signing.keyring import load_keyring
+from graftline.store.opening import open_store
 
 BEFORE = b"the old model"
 CHAMPION = {
@@ -22,9 +22,9 @@ CHAMPION = {
 """Version 1 in the store, of this one file: what the publisher's model was compared with."""
 
 
-def draft(files: Path, compared_with: dict[str, object] | None = CHAMPION) -> Draft:
+def draft(files: Path, compared_with: dict[str, object] | None = CHAMPION) -> ReleaseDraft:
     record, lock = b'{"of": "the model"}', b"a==1"
-    return Draft(
+    return ReleaseDraft(
         task="digits", files={path.name: path for path in sorted(files.iterdir())},
         records={"model": record}, metrics={"accuracy": 0.97}, compared_with=compared_with,
         envelopes={"model": seal(record, STATEMENT_TYPE, load_keyring().signer())}, locks={sha256_bytes(lock): lock},

@@ -19,11 +19,12 @@ from publisher import BEFORE, draft
 from servers import Proxy
 
 from graftline.errors import GraftlineError
-from graftline.ledger import read_ledger
+from graftline.ledger.log import read_chain
 from graftline.releases.catalogue import list_releases, resolve
 from graftline.releases.fetching import fetch
 from graftline.releases.publishing import Publication, open_publication, publish
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 from graftline.store.s3 import S3Store
 
 PUBLISHER = Path(__file__).with_name("publisher.py")
@@ -78,7 +79,7 @@ def check_old_or_new(store: Store) -> int:
         fetch(store, release)
     champion = resolve(store, "digits@champion")
     assert champion in releases
-    entered = {(entry.version, entry.digest) for entry in read_ledger(store) if entry.event != "key"}
+    entered = {(entry.version, entry.digest) for entry in read_chain(store).entries if entry.event != "key"}
     assert entered <= {(release.version, release.manifest) for release in releases}
     return len(releases)
 
@@ -91,7 +92,7 @@ def check_restart(store: Store, files: Path, work: Path) -> None:
     assert receipt.previous_champion is not None
     assert check_old_or_new(store) == 2
     assert resolve(store, "digits").version == 2
-    events = [(entry.event, entry.version) for entry in read_ledger(store)]
+    events = [(entry.event, entry.version) for entry in read_chain(store).entries]
     assert events == [("key", 0), ("release", 1), ("promote", 1), ("release", 2), ("promote", 2)]
     assert not {key for key in store.list("releases/") if key.startswith("releases/digits/3")}
 

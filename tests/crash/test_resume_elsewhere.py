@@ -28,8 +28,9 @@ import small
 from kills import Case, Outcome, Unbroken, cases, desk_folder, finish, newest_checkpoint, run_unbroken, start
 from servers import Proxy
 
-from graftline.store import Store, open_store
+from graftline.store import Store
 from graftline.store.bundles import list_bundles
+from graftline.store.opening import open_store
 
 RUN = "0123456789abcdef" * 4
 ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"

@@ -47,7 +47,7 @@ def doctor(cluster: Api, address: str, moto_url: str, monkeypatch: pytest.Monkey
     """Run `graftline doctor --json`; return its exit code and the points by name."""
     from typer.testing import CliRunner
 
-    from graftline.cli import app
+    from graftline.cli.app import app
 
     data = cluster.find("ConfigMap", "graftline-settings")["data"]
     if data.get("GRAFTLINE_STORE") == settings.load_settings().store:

@@ -335,7 +335,7 @@ def test_the_table_has_one_row_a_point_with_what_to_do(
 ) -> None:
     from typer.testing import CliRunner
 
-    from graftline.cli import app
+    from graftline.cli.app import app
 
     argo(cluster, "OnError", "Always")
     _, points = doctor()

@@ -13,7 +13,8 @@ from made import release
 
 from graftline.exports.facts import Facts, read_facts
 from graftline.releases.catalogue import resolve
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 
 @pytest.fixture(scope="session")

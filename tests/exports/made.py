@@ -9,10 +9,10 @@ from typing import Any
 
 from graftline.canonical import canonical_json
 from graftline.digests import ENVELOPE, RECORD, FileDigest, digest_files
-from graftline.records import Dependency, Draft, Record, write_record
+from graftline.records.folder import Draft, write_record
+from graftline.records.model import Dependency, Record
 from graftline.releases.catalogue import champion
-from graftline.releases.publishing import Draft as ReleaseDraft
-from graftline.releases.publishing import Publication, Receipt, publish
+from graftline.releases.publishing import Publication, Receipt, ReleaseDraft, publish
 from graftline.store import Store
 
 COMMIT = "5" * 40

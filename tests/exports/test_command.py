@@ -11,7 +11,8 @@ from made import release
 from graftline.cli.export import SUFFIXES, Format, export
 from graftline.errors import InputError
 from graftline.exports.facts import Facts
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 
 @pytest.mark.parametrize("form", [form for form in Format if form is not Format.MLFLOW])

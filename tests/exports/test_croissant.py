@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_every_file_column_split_and_class_is_described(read: dict[str, Any], fa
     assert sets["train"].fields[1].array_shape == "784"
     assert sets["train"].description == "The rows of the split train: 3."
     assert [one["@id"] for one in read["prov:wasDerivedFrom"]] == [
-        f"urn:sha256:{d['digest']['sha256']}" for d in facts.named["dataset"].inputs
+        f"urn:sha256:{given.sha256}" for given in facts.named["dataset"].record.inputs
     ]
 
 
@@ -96,7 +97,7 @@ def test_the_data_sheet_is_that_of_the_recorded_commit_or_says_that_it_is_not(
     sheet = read_datasheet(facts, tmp_path)
     assert sheet is not None and sheet.title == "digits now"
     assert "as it stood in the checkout" in sheet.source and "5" * 40 in sheet.source
-    code = next(d for d in facts.named["dataset"].record.dependencies if d["name"] == "code")
-    monkeypatch.setitem(code["digest"], "gitCommit", head)
+    dataset = facts.named["dataset"]
+    monkeypatch.setitem(facts.named, "dataset", replace(dataset, record=replace(dataset.record, commit=head)))
     sheet = read_datasheet(facts, tmp_path)
     assert sheet is not None and sheet.title == "digits then" and head in sheet.source

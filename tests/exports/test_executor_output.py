@@ -14,7 +14,7 @@ from graftline.canonical import canonical_json
 from graftline.digests import ENVELOPE
 from graftline.errors import InputError
 from graftline.executor_output import write_executor_output
-from graftline.signing.keys import load_keyring
+from graftline.signing.keyring import load_keyring
 
 METRICS = {"loss": 0.25, "sha256": "a metric of this name hides nothing", "curve": [1, 2]}
 

@@ -58,7 +58,7 @@ def test_digests_and_links_to_records_are_tags(run: Run, facts: Facts) -> None:
 
 def test_what_went_in_is_a_data_set_input_of_its_step(run: Run, facts: Facts) -> None:
     found = {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
-    edges = {(f"digits/{d['name']}", d["digest"]["sha256"]) for step in facts.steps for d in step.inputs}
+    edges = {(f"digits/{i.name}", i.sha256) for step in facts.steps for i in step.record.inputs}
     assert found == edges and len(found) == 5
     assert {tag.value for one in run.inputs.dataset_inputs for tag in one.tags} <= {
         "validate", "pretrain", "finetune", "evaluate",

@@ -107,7 +107,7 @@ def test_digests_parameters_metrics_and_edges_are_in_the_events(facts: Facts) ->
         )
         assert own["code"] == {"code": COMMIT, "requirements.lock": LOCK_DIGEST, "image": IMAGE}
         versions = {d["name"]: d["facets"]["version"]["datasetVersion"] for d in event["inputs"]}
-        assert versions == {f"digits/{d['name']}": d["digest"]["sha256"] for d in step.inputs}
+        assert versions == {f"digits/{i.name}": i.sha256 for i in step.record.inputs}
         assert event["outputs"][0]["facets"]["version"]["datasetVersion"] == step.record.content
         assert event["producer"] == PRODUCER
     given = found["digits.finetune"]["run"]["facets"]["executionParameters"]["parameters"]

@@ -44,7 +44,7 @@ def test_every_step_generates_its_output_and_uses_its_inputs(read: ProvDocument,
     for step in facts.steps:
         activity, output = f"graftline:record-{step.record.sha256}", f"sha256:{step.record.content}"
         assert (output, activity) in generated
-        inputs = {f"sha256:{descriptor['digest']['sha256']}" for descriptor in step.inputs}
+        inputs = {f"sha256:{given.sha256}" for given in step.record.inputs}
         assert {(activity, one) for one in inputs} <= used
         assert {(output, one) for one in inputs} <= derived
         assert (activity, f"git:{COMMIT}") in used

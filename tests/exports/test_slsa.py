@@ -18,8 +18,8 @@ from graftline.exports.facts import Facts, read_facts
 from graftline.exports.slsa import bundle
 from graftline.releases.catalogue import resolve
 from graftline.signing.envelope import open_envelope, signers
-from graftline.signing.keys import load_keyring
-from graftline.store import open_store
+from graftline.signing.keyring import load_keyring
+from graftline.store.opening import open_store
 
 
 def test_each_line_is_a_signed_statement_that_in_toto_and_slsa_accept(facts: Facts) -> None:
@@ -37,7 +37,7 @@ def test_each_line_is_a_signed_statement_that_in_toto_and_slsa_accept(facts: Fac
         assert definition.build_type and provenance.run_details.builder.id
         digests = {value for d in definition.resolved_dependencies for value in d.digest.values()}
         assert {COMMIT, IMAGE, LOCK_DIGEST} <= digests
-        assert {d["digest"]["sha256"] for d in step.inputs} <= digests
+        assert {given.sha256 for given in step.record.inputs} <= digests
         (subject,) = message.subject
         assert subject.digest["sha256"] == step.record.content
 

@@ -16,7 +16,7 @@ import pytest
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.importers import IMPORTERS, glosses
+from graftline.importers import glosses
 from graftline.importers.packages import AR_MAGIC
 
 RAW = ROOT / "data" / "glosses" / "raw" / "glosses.parquet"
@@ -70,7 +70,7 @@ def deb(files: dict[str, bytes]) -> bytes:
 
 def test_a_package_gives_the_bytes_of_the_shipped_raw_data(pinned: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "wordnet.deb").write_bytes(deb(pinned))
-    made = IMPORTERS["glosses"]()(tmp_path / "out", tmp_path / "wordnet.deb")
+    made = glosses.write(tmp_path / "out", tmp_path / "wordnet.deb")
     assert made.read_bytes() == RAW.read_bytes()
 
 

@@ -14,7 +14,7 @@ import pytest
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.importers import IMPORTERS, mnist
+from graftline.importers import mnist
 
 RAW = ROOT / "data" / "mnist" / "raw" / "images.parquet"
 
@@ -39,8 +39,8 @@ def test_two_imports_give_the_bytes_of_the_shipped_raw_data(
     monkeypatch.setattr(
         mnist, "SHA256", sha256_bytes(source.read_bytes())
     )  # gzip wrote other bytes than the package's
-    first = IMPORTERS["mnist"]()(tmp_path / "first", source)
-    second = IMPORTERS["mnist"]()(tmp_path / "second", source)
+    first = mnist.write(tmp_path / "first", source)
+    second = mnist.write(tmp_path / "second", source)
     assert first.read_bytes() == second.read_bytes() == RAW.read_bytes()
 
 

@@ -14,7 +14,7 @@ import pytest
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.importers import IMPORTERS, turkish
+from graftline.importers import turkish
 
 RAW = ROOT / "data" / "turkish" / "raw" / "sentences.parquet"
 
@@ -46,8 +46,8 @@ def test_two_imports_give_the_bytes_of_the_shipped_raw_data(
 ) -> None:
     monkeypatch.setattr(turkish, "MEMBERS", {name: sha256_bytes(data) for name, data in files.items()})
     wheel = write_wheel(tmp_path / "t.whl", files)
-    first = IMPORTERS["turkish"]()(tmp_path / "first", wheel)
-    second = IMPORTERS["turkish"]()(tmp_path / "second", wheel)
+    first = turkish.write(tmp_path / "first", wheel)
+    second = turkish.write(tmp_path / "second", wheel)
     assert first.read_bytes() == second.read_bytes() == RAW.read_bytes()
 
 

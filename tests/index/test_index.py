@@ -25,9 +25,12 @@ from servers import moto_endpoint, moto_url, real_url, store_url
 from workshop import IMAGE, LOCK_DIGEST, Workshop
 
 from graftline.digests import RECORD, sha256_bytes, sha256_file
-from graftline.index import Index, index_path, open_index, reading
+from graftline.index import reading
+from graftline.index.opening import index_path, open_index
+from graftline.index.queries import Index
 from graftline.releases.promotion import rollback
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
 
@@ -262,8 +265,8 @@ def test_what_a_killed_rebuild_left_is_swept(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     made = """
 import os, signal, sys
-from graftline.index import open_index
-from graftline.store import open_store
+from graftline.index.opening import open_index
+from graftline.store.opening import open_store
 open_index(open_store(sys.argv[1]), rebuild=True, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 """
     killed = subprocess.run([sys.executable, "-c", made, store.url], check=False)
@@ -334,7 +337,7 @@ def test_a_killed_worker_ends_the_rebuild_with_one_line(tmp_path: Path) -> None:
 def test_processes_that_open_it_at_once_all_get_it_whole(tmp_path: Path) -> None:
     write_store(tmp_path / "store", 400)
     code = (
-        "import sys; from graftline.index import open_index; from graftline.store import open_store\n"
+        "import sys; from graftline.index.opening import open_index; from graftline.store.opening import open_store\n"
         "for turn in range(4):\n"
         "    index = open_index(open_store(sys.argv[1]), rebuild=turn % 2 == int(sys.argv[2]) % 2, full=True)\n"
         "    counts = index.counts(); print(counts['records'], counts['releases'])"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from graftline.digests import ENVELOPE, RECORD, digest_files, list_files, sha256_bytes
-from graftline.records import Dependency, Draft, Record, write_record
+from graftline.records.folder import Draft, write_record
+from graftline.records.model import Dependency, Record
 from graftline.releases.catalogue import champion
-from graftline.releases.publishing import Draft as ReleaseDraft
-from graftline.releases.publishing import Publication, Receipt, publish
+from graftline.releases.publishing import Publication, Receipt, ReleaseDraft, publish
 from graftline.store import Store
 
 COMMITS = {"first": "1" * 40, "second": "12" + "3" * 38}

@@ -569,7 +569,7 @@ def test_addresses_agree_with_the_pipelines_settings(built: dict[str, list[Objec
 
 
 def test_commands_of_the_pods_exist(built: dict[str, list[Object]]) -> None:
-    from graftline.cli import app
+    from graftline.cli.app import app
 
     known = {command.name for command in app.registered_commands}
     words = " ".join(

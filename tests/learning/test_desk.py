@@ -12,7 +12,7 @@ from graftline.component import Context
 from graftline.components.pretrain import COMPONENT
 from graftline.environment import ROOT
 from graftline.learning.desk import open_desk
-from graftline.records import Draft
+from graftline.records.folder import Draft
 
 
 def context(work: Path, **parameters: int) -> Context:

@@ -24,7 +24,7 @@ from graftline.components.publish import COMPONENT as PUBLISH
 from graftline.errors import InputError
 from graftline.learning.distributed import World, share
 from graftline.learning.metrics import read_metrics
-from graftline.records import verify
+from graftline.records.folder import verify
 
 STEP = {"steps": 1, "sgd": True, "rate": 1.0}
 """With rate 1 the weights change by the gradient."""

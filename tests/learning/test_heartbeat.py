@@ -14,7 +14,7 @@ import pytest
 from graftline.errors import GraftlineError
 from graftline.learning import heartbeat as module
 from graftline.learning.heartbeat import Heartbeat
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 KEY = "handover/0123abcd/pretrain/heartbeat.json"
 
@@ -87,7 +87,8 @@ def test_a_store_that_stays_away_for_twice_the_time_is_the_end(
 def test_a_process_that_listens_lives_while_another_beats_and_gets_sigterm_after(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     code = (
-        "import sys; from graftline.store import open_store; from graftline.learning.heartbeat import Heartbeat;"
+        "import sys; from graftline.store.opening import open_store; "
+        "from graftline.learning.heartbeat import Heartbeat;"
         f"Heartbeat(open_store({str(tmp_path / 'store')!r}), {KEY!r}).listen('trainjob')"
     )
     with pytest.MonkeyPatch.context() as patched:

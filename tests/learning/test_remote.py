@@ -24,8 +24,9 @@ from graftline.learning.loop import Desk, Run, train
 from graftline.learning.metrics import read_metrics
 from graftline.learning.randomness import generator
 from graftline.learning.remote import RemoteCheckpoints, remote_checkpoints, sweep_checkpoints
-from graftline.store import Store, open_store
+from graftline.store import Store
 from graftline.store.bundles import list_bundles
+from graftline.store.opening import open_store
 from graftline.store.s3 import S3Store
 
 STEPS, IDENTITY, RUN, OTHER_RUN = 8, "1" * 64, "0123abcd", "4567cdef"

@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 
 from servers import moto_endpoint, moto_url, real_url, s3_url, store_url
 
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "s3_url", "store_url"]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from graftline.canonical import canonical_json
-from graftline.ledger import Entry, Fact, Ledger
 from graftline.ledger.chain import Chain
-from graftline.ledger.log import read_chain
+from graftline.ledger.entries import Entry, Fact
+from graftline.ledger.log import Ledger, read_chain
 from graftline.signing.keys import PublicKey, Signer, make_private, read_signer
 from graftline.store import Store
 

@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 from facts import changed, fact, new_signer, path_of, release, resigned
 
-from graftline.errors import InputError
-from graftline.ledger import START, BrokenLedgerError, Fact, Ledger, read_entry, read_ledger
 from graftline.ledger.cache import Cache
 from graftline.ledger.checkpoint import make_checkpoint, remember, seen
+from graftline.ledger.entries import START, BrokenLedgerError, Fact
+from graftline.ledger.log import Ledger, read_chain
 from graftline.ledger.merkle import Tree
-from graftline.signing.keys import load_keyring
-from graftline.store import MissingError, Store, open_store
+from graftline.signing.keyring import load_keyring
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 
 def test_entries_are_numbered_from_one_chained_signed_and_carry_the_root_of_all_before(store: Store) -> None:
-    entries = read_ledger(store)
+    entries = read_chain(store).entries
     assert [entry.sequence for entry in entries] == [1, 2, 3, 4]
     assert entries[0].previous == START
     assert store.list("ledger/") == [f"ledger/0000000{n}.json" for n in (1, 2, 3, 4)]
@@ -33,7 +34,7 @@ def test_entries_are_numbered_from_one_chained_signed_and_carry_the_root_of_all_
 
 
 def test_the_first_entry_is_the_signers_key(store: Store) -> None:
-    first = read_entry(store, 1)
+    first = read_chain(store).entries[0]
     public = load_keyring(create=False).signer().public
     assert (first.event, first.digest, first.task) == ("key", public.keyid, "")
     assert first.detail == {"action": "trust", "public_key": public.pem}
@@ -42,19 +43,19 @@ def test_the_first_entry_is_the_signers_key(store: Store) -> None:
 def test_nothing_is_appended_if_nothing_is_wanted(tmp_path: Path) -> None:
     empty = open_store(str(tmp_path / "empty"))
     assert Ledger(empty).append(lambda _: None) is None
-    assert read_ledger(empty) == []
+    assert read_chain(empty).entries == []
 
 
 def test_a_fact_is_appended_once(store: Store) -> None:
     first = Ledger(store).append(lambda _: fact("again", 4))
     assert Ledger(store).append(lambda _: fact("again", 4)) == first
-    assert len(read_ledger(store)) == 5
+    assert len(read_chain(store).entries) == 5
 
 
 def test_an_erasure_keeps_what_it_touched(store: Store) -> None:
     detail = {"releases": ["digits@1", "digits@2"], "rows": 7, "reason": None}
     Ledger(store).append(lambda _: Fact("erase", "digits", 0, "a" * 64, "erase-1", detail=detail))
-    assert read_ledger(store)[-1].detail == detail
+    assert read_chain(store).entries[-1].detail == detail
 
 
 def test_who_loses_the_place_decides_again_in_view_of_the_winner(store: Store) -> None:
@@ -77,12 +78,12 @@ def test_who_loses_the_place_decides_again_in_view_of_the_winner(store: Store) -
 def test_a_fact_that_readers_would_refuse_is_not_stored(store: Store) -> None:
     with pytest.raises(BrokenLedgerError, match="digest is no sha256"):
         Ledger(store).append(lambda _: replace(fact("bad"), digest="latest"))
-    assert len(read_ledger(store)) == 4
+    assert len(read_chain(store).entries) == 4
 
 
 def test_a_missing_entry_is_named(store: Store) -> None:
     path_of(store, 2).unlink()
-    for read in (read_ledger, Ledger):
+    for read in (read_chain, Ledger):
         with pytest.raises(
             BrokenLedgerError, match=r"00000002.json: missing, and ledger/00000003.json is there"
         ):
@@ -99,7 +100,7 @@ def test_a_missing_entry_is_named(store: Store) -> None:
 def test_what_an_entry_says_is_signed(store: Store, field: str, value: object) -> None:
     changed(path_of(store, 4), **{field: value})  # the last one, which no other entry vouches for
     with pytest.raises(BrokenLedgerError, match=r"00000004.json: its signature is not one of key"):
-        read_ledger(store)
+        read_chain(store)
 
 
 def test_where_an_entry_stands_is_signed(store: Store) -> None:
@@ -111,7 +112,7 @@ def test_where_an_entry_stands_is_signed(store: Store) -> None:
         kept = path_of(store, 4).read_bytes()
         changed(path_of(store, 4), **{field: 5 if field == "sequence" else "1" * 64})
         with pytest.raises(BrokenLedgerError, match=rf"00000004.json: .*{line}"):
-            read_ledger(store)
+            read_chain(store)
         path_of(store, 4).write_bytes(kept)
 
 
@@ -120,12 +121,12 @@ def test_swapped_and_replayed_entries_break_the_chain(store: Store) -> None:
     second, third = two.read_bytes(), three.read_bytes()
     path_of(store, 5).write_bytes(third)
     with pytest.raises(BrokenLedgerError, match=r"00000005.json: follows"):
-        read_ledger(store)
+        read_chain(store)
     path_of(store, 5).unlink()
     two.write_bytes(third)
     three.write_bytes(second)
     with pytest.raises(BrokenLedgerError, match=r"00000002.json: follows"):
-        read_ledger(store)
+        read_chain(store)
 
 
 def test_each_bit_of_the_last_entry_counts(store: Store) -> None:
@@ -134,7 +135,7 @@ def test_each_bit_of_the_last_entry_counts(store: Store) -> None:
     for place in range(0, len(data), 3):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 7]) + data[place + 1 :])
         with pytest.raises(BrokenLedgerError, match=r"00000004.json"):
-            read_ledger(store)
+            read_chain(store)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_each_bit_of_the_last_entry_counts(store: Store) -> None:
 )
 def test_bytes_that_are_no_entry_are_named(store: Store, data: bytes) -> None:
     path_of(store, 4).write_bytes(data)
-    for read in (read_ledger, Ledger, lambda store: read_entry(store, 4)):
+    for read in (read_chain, Ledger):
         with pytest.raises(BrokenLedgerError, match=r"00000004.json: not an entry"):
             read(store)
 
@@ -159,14 +160,14 @@ def test_a_value_of_another_kind_is_no_entry(store: Store, field: str, value: ob
     path = path_of(store, 4)
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {field: value}, separators=(",", ":")))
     with pytest.raises(BrokenLedgerError, match=r"00000004.json: not an entry"):
-        read_ledger(store)
+        read_chain(store)
 
 
 def test_an_entry_in_another_form_is_refused(store: Store) -> None:
     path = path_of(store, 4)
     path.write_text(json.dumps(json.loads(path.read_bytes()), indent=1))
     with pytest.raises(BrokenLedgerError, match="not in canonical form"):
-        read_ledger(store)
+        read_chain(store)
 
 
 def test_a_ledger_of_a_version_that_did_not_sign_is_refused_and_says_so(store: Store) -> None:
@@ -175,19 +176,20 @@ def test_a_ledger_of_a_version_that_did_not_sign_is_refused_and_says_so(store: S
         del value[name]
     path_of(store, 1).write_text(json.dumps(value))
     with pytest.raises(BrokenLedgerError, match=r"no signature.*of a version that did not sign"):
-        read_ledger(store)
+        read_chain(store)
 
 
 def test_an_entry_by_a_key_that_the_ledger_does_not_know_is_refused(store: Store, tmp_path: Path) -> None:
     mallory = new_signer(tmp_path)
-    path_of(store, 4).write_bytes(resigned(read_entry(store, 4), mallory, version=9))
+    first, *_, fourth = read_chain(store).entries
+    path_of(store, 4).write_bytes(resigned(fourth, mallory, version=9))
     with pytest.raises(
         BrokenLedgerError, match=rf"00000004.json: signed by key {mallory.keyid}, which is unknown there"
     ):
-        read_ledger(store)
-    path_of(store, 1).write_bytes(resigned(read_entry(store, 1), mallory))
+        read_chain(store)
+    path_of(store, 1).write_bytes(resigned(first, mallory))
     with pytest.raises(BrokenLedgerError, match=r"00000001.json: the first entry does not bring the key"):
-        read_ledger(store)
+        read_chain(store)
 
 
 # What this machine has verified before
@@ -220,7 +222,7 @@ def test_what_was_verified_before_is_not_fetched_again(store_url: str) -> None:
     assert not set(store.read) & {f"ledger/{n:08d}.json" for n in range(2, 32)}
     ledger.append(lambda _: fact("one more", 99))
     store.read.clear()
-    assert [entry.data for entry in read_ledger(store)] == [
+    assert [entry.data for entry in read_chain(store).entries] == [
         entry.data for entry in Ledger(store.store).entries
     ]
     assert len(store.read) == 42, "reading to verify takes nothing from the cache"
@@ -277,7 +279,7 @@ def test_an_emptied_ledger_is_not_begun_anew_before_its_cache_is_deleted(tmp_pat
     assert store.list("ledger/") == []
     cache_file(tmp_path).unlink()
     release(store, 1)
-    assert len(read_ledger(store)) == len(Ledger(store).entries) == 2
+    assert len(read_chain(store).entries) == len(Ledger(store).entries) == 2
 
 
 class Listing(Counting):
@@ -294,14 +296,14 @@ class Listing(Counting):
 def test_an_entry_that_a_listing_left_out_is_asked_for(store: Store) -> None:
     for sequence in (1, 3):
         listing = Listing(store, f"ledger/{sequence:08d}.json")
-        assert [entry.sequence for entry in read_ledger(listing)] == [1, 2, 3, 4]
+        assert [entry.sequence for entry in read_chain(listing).entries] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("name", ["00000003.json.bak", "zzz", "99999999.json", "00000000.json"])
 def test_another_key_among_the_entries_is_named(store: Store, name: str) -> None:
     store.put_if_absent(f"ledger/{name}", b"{}")
     with pytest.raises(BrokenLedgerError, match=rf"missing, and ledger/{name} is there"):
-        read_ledger(store)
+        read_chain(store)
 
 
 def test_equal_buckets_of_two_servers_are_two_stores(
@@ -322,10 +324,3 @@ def test_equal_buckets_of_two_servers_are_two_stores(
 def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFTLINE_CACHE", "/dev/null")
     assert len(Ledger(long_ledger(str(tmp_path / "store"))).entries) == 41
-
-
-def test_an_entry_that_is_not_there_is_missing(store: Store) -> None:
-    with pytest.raises(MissingError):
-        read_entry(store, 5)
-    with pytest.raises(InputError):
-        read_entry(store, -1)

@@ -9,9 +9,11 @@ import pytest
 from facts import fact, forge, new_signer, release
 
 from graftline.errors import InputError, RefusalError
-from graftline.ledger import BrokenLedgerError, Ledger, key_event, read_ledger
+from graftline.ledger.entries import BrokenLedgerError
+from graftline.ledger.log import Ledger, key_event, read_chain
 from graftline.ledger.trust import key_fact
-from graftline.signing.keys import Signer, load_keyring
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import Signer
 from graftline.store import Store
 
 
@@ -31,7 +33,7 @@ def test_a_writer_whose_key_is_unknown_is_told_who_can_help(store: Store, other:
     assert "\n" not in line
     assert other.keyid in line
     assert f"anna (key {own().keyid[:12]}) must run `graftline keys trust`" in line
-    assert len(read_ledger(store)) == 4, "nothing was entered"
+    assert len(read_chain(store).entries) == 4, "nothing was entered"
 
 
 def test_a_trusted_key_writes_until_it_is_retired(store: Store, other: Signer) -> None:
@@ -70,7 +72,7 @@ def test_a_revoked_key_never_comes_back(store: Store, other: Signer) -> None:
     key_event(store, "revoke", other.public)
     with pytest.raises(InputError, match="was revoked, which is not taken back"):
         key_event(store, "trust", other.public)
-    assert read_ledger(store)[5].key == other.keyid, "what it signed before stands in its place"
+    assert read_chain(store).entries[5].key == other.keyid, "what it signed before stands in its place"
 
 
 def test_the_last_valid_key_stays_and_an_unknown_one_cannot_go(store: Store, other: Signer) -> None:
@@ -79,7 +81,7 @@ def test_the_last_valid_key_stays_and_an_unknown_one_cannot_go(store: Store, oth
             key_event(store, action, own().public)  # type: ignore[arg-type]
         with pytest.raises(InputError, match="is unknown, so there is nothing to"):
             key_event(store, action, other.public)  # type: ignore[arg-type]
-    assert len(read_ledger(store)) == 4
+    assert len(read_chain(store).entries) == 4
 
 
 @pytest.mark.parametrize("state", ["unknown", "retired", "revoked"])
@@ -89,17 +91,17 @@ def test_an_entry_by_a_key_that_is_not_valid_breaks_the_ledger(
     if state != "unknown":
         key_event(store, "trust", other.public)
         key_event(store, "retire" if state == "retired" else "revoke", other.public)
-    place = len(read_ledger(store)) + 1
+    place = len(read_chain(store).entries) + 1
     forge(store, other)
     with pytest.raises(BrokenLedgerError) as caught:
-        read_ledger(store)
+        read_chain(store)
     assert f"{place:08d}.json: signed by key {other.keyid}, which is {state} there" in str(caught.value)
 
 
 def test_no_key_trusts_itself(store: Store, other: Signer) -> None:
     forge(store, other, lambda _: key_fact("trust", other.public, "forged"))
     with pytest.raises(BrokenLedgerError, match=r"00000005.json: signed by key \w+, which is unknown there"):
-        read_ledger(store)
+        read_chain(store)
 
 
 @pytest.mark.parametrize(
@@ -122,20 +124,20 @@ def test_a_key_entry_that_names_no_key_is_refused(
     )
     forge(store, own(), lambda _: bad)
     with pytest.raises(BrokenLedgerError, match=rf"00000005.json: .*{line}"):
-        read_ledger(store)
+        read_chain(store)
 
 
 def test_a_key_entry_names_the_key_that_it_holds(store: Store, other: Signer, tmp_path: Path) -> None:
     third = new_signer(tmp_path)
     forge(store, own(), lambda _: replace(key_fact("trust", other.public, "x"), digest=third.keyid))
     with pytest.raises(BrokenLedgerError, match=rf"it holds key {other.keyid} and names {third.keyid}"):
-        read_ledger(store)
+        read_chain(store)
 
 
 def test_an_empty_ledger_begins_with_the_signer_then_the_key(tmp_path: Path, other: Signer) -> None:
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     store = open_store(str(tmp_path / "new"))
     key_event(store, "trust", other.public)
-    assert [entry.digest for entry in read_ledger(store)] == [own().keyid, other.keyid]
-    assert [entry.key for entry in read_ledger(store)] == [own().keyid] * 2
+    assert [entry.digest for entry in read_chain(store).entries] == [own().keyid, other.keyid]
+    assert [entry.key for entry in read_chain(store).entries] == [own().keyid] * 2

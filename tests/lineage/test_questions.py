@@ -26,15 +26,17 @@ from graftline.cli.index import index as index_command
 from graftline.cli.trace import trace as trace_command
 from graftline.digests import digest_path, sha256_bytes, sha256_file
 from graftline.errors import InputError
-from graftline.index import Index, open_index
+from graftline.index.opening import open_index
+from graftline.index.queries import Index
 from graftline.lineage import impact
 from graftline.lineage.trace import trace
-from graftline.records import UNKNOWN_CHANGES
+from graftline.records.model import UNKNOWN_CHANGES
 from graftline.rows.building import build
 from graftline.rows.finding import RowHit
 from graftline.rows.subjects import hash_subject, load_key
 from graftline.runs import Attempt, End, Source, Start, add_attempt, begin, begin_again, conclude
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 from graftline.values.contract import load_contract
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]

@@ -16,7 +16,8 @@ from graftline import ending, runs
 from graftline.pipelines import conclude, workflow
 from graftline.pipelines.reconcile import claims
 from graftline.runs import Attempt, End, Start
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 RUN, KEY, POD = (
     "10104e01-6750-48a5-97c1-c1d34857ebaa",

@@ -21,7 +21,7 @@ from graftline.digests import digest_path
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.runs import Start, open_runs
-from graftline.store import open_store
+from graftline.store.opening import open_store
 from graftline.task_data import WORK_TREE, data_digest, data_revision, origin, with_token
 
 KEY = "f" * 64

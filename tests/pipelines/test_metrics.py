@@ -15,10 +15,10 @@ import pytest
 from graftline.pipelines import metrics
 from graftline.pipelines.metrics import Values, collect, due_times, look_times, open_counts, server
 from graftline.releases.catalogue import champion
-from graftline.releases.publishing import Draft, Publication, publish
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.runs import Start, begin
-from graftline.store import open_store
 from graftline.store.documents import json_bytes
+from graftline.store.opening import open_store
 
 SCHEDULES = """\
 schedules:
@@ -53,7 +53,7 @@ def store(tmp_path: Path) -> str:
     files = tmp_path / "files"
     files.mkdir()
     (files / "model.safetensors").write_bytes(bytes(range(256)))
-    draft = Draft(
+    draft = ReleaseDraft(
         "digits", {"model.safetensors": files / "model.safetensors"}, {"model": b"{}"}, {"accuracy": 0.9}
     )
     publish(open_store(str(tmp_path / "store")), draft, Publication("one"))

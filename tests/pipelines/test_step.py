@@ -19,7 +19,8 @@ from graftline import runs
 from graftline.errors import InputError
 from graftline.executor_input import read_executor_input
 from graftline.pipelines.step import Plan, command
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 RUN = "5a6bdf78-0000-4000-8000-000000000000"
 MADE_BY = "11111111-0000-4000-8000-000000000000"

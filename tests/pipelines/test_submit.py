@@ -32,7 +32,7 @@ from kubernetes_server import serve as serve_kubernetes
 from typer.testing import CliRunner
 
 from graftline import runs, settings, task_data
-from graftline.cli import app
+from graftline.cli.app import app
 from graftline.engines.local import task_digest
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
@@ -41,7 +41,8 @@ from graftline.pipelines import submit
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.reconcile import claims
 from graftline.runs import Attempt, End, Start
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 TASK = "mnist"
 HEAD, CHANGED = "c" * 40, "d" * 40

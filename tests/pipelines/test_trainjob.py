@@ -37,8 +37,9 @@ from graftline.pipelines.trainjob.follow import Launch
 from graftline.pipelines.trainjob.handover import Handover, sweep
 from graftline.pipelines.trainjob.manifest import Job, manifest
 from graftline.profiles import Pod, Retries, load_profiles
-from graftline.records import verify
-from graftline.store import Store, open_store
+from graftline.records.folder import verify
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 IMAGE = "registry.example/graftline/train@sha256:" + "1" * 64
 RUN = "0123456789abcdef" * 4

@@ -17,8 +17,8 @@ from kfp_server import KfpBackend, serve
 from graftline import runs
 from graftline.environment import ROOT
 from graftline.pipelines.reconcile.repository import GitRepository
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 
 BLOCKED = """
 import sys
@@ -163,7 +163,9 @@ def test_the_exporter_and_the_server_of_a_model_read_the_store(image: Image, tmp
     (tmp_path / "model.bin").write_bytes(b"weights")
     store = open_store(str(tmp_path / "store"))
     publish(
-        store, Draft("digits", {"model.bin": tmp_path / "model.bin"}, {"model": b"{}"}), Publication("one")
+        store,
+        ReleaseDraft("digits", {"model.bin": tmp_path / "model.bin"}, {"model": b"{}"}),
+        Publication("one"),
     )
     collect = (
         "import sys, pathlib, datetime; from graftline.pipelines.metrics import collect; "

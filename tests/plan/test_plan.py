@@ -28,7 +28,7 @@ from graftline.plan.measure import Step, measure
 from graftline.plan.sample import Sample, sample_dataset, sample_raw
 from graftline.plan.text import pretrain_text
 from graftline.profiles import Profile, choose, load_profiles
-from graftline.records import Draft, write_execution, write_record
+from graftline.records.folder import Draft, write_execution, write_record
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.tasks.parameters import parse

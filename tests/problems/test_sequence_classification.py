@@ -22,7 +22,7 @@ from graftline.problems.fit import Data, EarlyStop, fit
 from graftline.problems.model import load_model, read_head
 from graftline.problems.registry import make_head
 from graftline.problems.sequence_classification.head import SequenceClassifier
-from graftline.records import verify
+from graftline.records.folder import verify
 from graftline.tasks.finetune import FinetuneParams
 
 TEXTS = ["a dog", "a small wooden chair that is used by children", "any of various herbs"]

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from graftline.digests import RECORD
-from graftline.records import Dependency, Draft, read_record, write_record
+from graftline.records.folder import Draft, read_record, write_record
+from graftline.records.model import Dependency
 from graftline.report import write_report
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 MARKUP = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

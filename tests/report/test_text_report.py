@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from graftline.report import write_report
-from graftline.store import open_store
+from graftline.store.opening import open_store
 
 HOSTILE = "<script>alert(1)</script> \u05e9\u05dc\u05d5\u05dd \U0001f600"
 

@@ -28,7 +28,8 @@ from graftline.rows.finding import RowHit, find_row, find_subject, indexed
 from graftline.rows.segments import SPLITS, Segment, change_list, read_index, read_list
 from graftline.rows.subjects import check_value, hash_subject, key_path, load_key
 from graftline.signing.envelope import open_envelope
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
 

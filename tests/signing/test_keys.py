@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
 from graftline.signing import keyring as stored
-from graftline.signing.keys import load_keyring, make_private
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private
 
-FIRST_USE = "from graftline.signing.keys import load_keyring; print(load_keyring().signer().keyid)"
+FIRST_USE = "from graftline.signing.keyring import load_keyring; print(load_keyring().signer().keyid)"
 
 
 @pytest.fixture

@@ -14,15 +14,17 @@ import pytest
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, sha256_bytes
 from graftline.errors import InputError, RefusalError
-from graftline.ledger import key_event, read_ledger
+from graftline.ledger.log import key_event, read_chain
 from graftline.releases.catalogue import list_releases, resolve
 from graftline.releases.fetching import fetch
-from graftline.releases.publishing import Draft, Publication, publish
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.signing import keyring as stored
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal
-from graftline.signing.keys import load_keyring, make_private, read_signer
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private, read_signer
 from graftline.signing.model import IGNORED, MODEL_SIGNATURE, model_signers, sign_model
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 RECORD = b'{"of":"the model"}'
 
@@ -34,7 +36,7 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def draft(tmp_path: Path) -> Draft:
+def draft(tmp_path: Path) -> ReleaseDraft:
     files = tmp_path / "files"
     (files / "tokenizer").mkdir(parents=True)
     (files / "model.safetensors").write_bytes(bytes(range(256)) * 64)
@@ -42,7 +44,9 @@ def draft(tmp_path: Path) -> Draft:
     (files / "tokenizer" / "merges.txt").write_text("a b")  # sorts by folder, not by character
     by_name = {p.relative_to(files).as_posix(): p for p in files.rglob("*") if p.is_file()}
     envelope = seal(RECORD, STATEMENT_TYPE, load_keyring().signer())
-    return Draft("digits", by_name, {"model": RECORD}, {"accuracy": 0.9}, envelopes={"model": envelope})
+    return ReleaseDraft(
+        "digits", by_name, {"model": RECORD}, {"accuracy": 0.9}, envelopes={"model": envelope}
+    )
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def model_signing(folder: Path, pem: str, tmp_path: Path) -> subprocess.Complete
 
 
 def test_the_public_command_verifies_a_release_and_finds_what_was_changed(
-    tmp_path: Path, draft: Draft
+    tmp_path: Path, draft: ReleaseDraft
 ) -> None:
     release = publish(open_store(str(tmp_path / "store")), draft, Publication("one")).release
     folder, public = Path(release.path), load_keyring().signer().public
@@ -81,7 +85,7 @@ def test_the_public_command_verifies_a_release_and_finds_what_was_changed(
 
 
 def test_a_release_that_was_fetched_from_a_store_carries_its_signature(
-    store: Store, draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, draft: ReleaseDraft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRAFTLINE_CACHE", str(tmp_path / "cache"))
     release = publish(store, draft, Publication("one")).release
@@ -101,7 +105,9 @@ def test_a_release_that_was_fetched_from_a_store_carries_its_signature(
     assert open_envelope(envelope).payload == RECORD
 
 
-def test_a_changed_signature_of_a_release_is_found_when_it_is_fetched(tmp_path: Path, draft: Draft) -> None:
+def test_a_changed_signature_of_a_release_is_found_when_it_is_fetched(
+    tmp_path: Path, draft: ReleaseDraft
+) -> None:
     store = open_store(str(tmp_path / "store"))
     release = publish(store, draft, Publication("one")).release
     path = Path(release.path, MODEL_SIGNATURE)
@@ -110,7 +116,7 @@ def test_a_changed_signature_of_a_release_is_found_when_it_is_fetched(tmp_path: 
         fetch(store, release)
 
 
-def test_who_signs_is_no_part_of_a_releases_content(tmp_path: Path, draft: Draft, keys: Path) -> None:
+def test_who_signs_is_no_part_of_a_releases_content(tmp_path: Path, draft: ReleaseDraft, keys: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     one = publish(store, draft, Publication("one")).release
     stored.rotate(keys)
@@ -119,7 +125,7 @@ def test_who_signs_is_no_part_of_a_releases_content(tmp_path: Path, draft: Draft
     assert one.manifest != two.manifest
 
 
-def test_no_byte_of_a_model_signature_can_change(draft: Draft) -> None:
+def test_no_byte_of_a_model_signature_can_change(draft: ReleaseDraft) -> None:
     signer = load_keyring().signer()
     data = sign_model("digits@1", draft.listing, signer)
     assert model_signers(data, "digits@1", draft.listing, {signer.keyid: signer.public})
@@ -132,7 +138,7 @@ def test_no_byte_of_a_model_signature_can_change(draft: Draft) -> None:
         assert not found, f"byte {place}"
 
 
-def interrupted(store: Store, draft: Draft) -> None:
+def interrupted(store: Store, draft: ReleaseDraft) -> None:
     """Leave what a try leaves that was killed before its manifest."""
     publish(store, draft, Publication("one"))
     folder = Path(store.url)
@@ -141,7 +147,9 @@ def interrupted(store: Store, draft: Draft) -> None:
         path.unlink()
 
 
-def test_a_retry_keeps_the_signatures_of_the_try_before(tmp_path: Path, draft: Draft, keys: Path) -> None:
+def test_a_retry_keeps_the_signatures_of_the_try_before(
+    tmp_path: Path, draft: ReleaseDraft, keys: Path
+) -> None:
     """A key management service signs in other bytes each time; here another key does."""
     store = open_store(str(tmp_path / "store"))
     interrupted(store, draft)
@@ -153,7 +161,9 @@ def test_a_retry_keeps_the_signatures_of_the_try_before(tmp_path: Path, draft: D
 
 
 @pytest.mark.parametrize("what", ["releases/digits/1/model.sig", "signatures"])
-def test_a_retry_refuses_a_signature_that_is_not_sound(tmp_path: Path, draft: Draft, what: str) -> None:
+def test_a_retry_refuses_a_signature_that_is_not_sound(
+    tmp_path: Path, draft: ReleaseDraft, what: str
+) -> None:
     store = open_store(str(tmp_path / "store"))
     interrupted(store, draft)
     (tmp_path / "another.key").write_bytes(make_private()[0])
@@ -169,10 +179,10 @@ def test_a_retry_refuses_a_signature_that_is_not_sound(tmp_path: Path, draft: Dr
     assert not list_releases(store)
 
 
-def test_records_without_a_trusted_signature_take_no_version(tmp_path: Path, draft: Draft) -> None:
+def test_records_without_a_trusted_signature_take_no_version(tmp_path: Path, draft: ReleaseDraft) -> None:
     (tmp_path / "another.key").write_bytes(make_private()[0])
     forged = seal(RECORD, STATEMENT_TYPE, read_signer(tmp_path / "another.key"))
-    theirs = Draft("digits", draft.files, draft.records, envelopes={"model": forged})
+    theirs = ReleaseDraft("digits", draft.files, draft.records, envelopes={"model": forged})
     with pytest.raises(InputError, match=r"the envelope of model: signed by key .* which is not known here"):
         publish(open_store(str(tmp_path / "store")), theirs, Publication("one"))
     assert not (tmp_path / "store").exists()
@@ -193,7 +203,7 @@ def revoked_by_another_machine(store: Store, monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_a_record_by_a_key_that_the_ledger_revoked_is_not_published(
-    store: Store, draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, draft: ReleaseDraft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine that publishes trusts that key still: nobody told it."""
     publish(store, draft, Publication("one"))
@@ -207,7 +217,7 @@ def test_a_record_by_a_key_that_the_ledger_revoked_is_not_published(
 
 
 def test_a_model_signature_by_a_key_that_the_ledger_revoked_is_not_continued(
-    store: Store, draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, draft: ReleaseDraft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(store, draft, Publication("one"))
     revoked_by_another_machine(store, monkeypatch, tmp_path)
@@ -217,31 +227,31 @@ def test_a_model_signature_by_a_key_that_the_ledger_revoked_is_not_continued(
 
 
 def test_the_old_key_brings_the_new_one_into_the_ledger_of_each_store(
-    store: Store, draft: Draft, keys: Path
+    store: Store, draft: ReleaseDraft, keys: Path
 ) -> None:
     publish(store, draft, Publication("one"))
     old = load_keyring().signer().keyid
     _, new = stored.rotate(keys)
     publish(store, draft, Publication("two"))
-    entries = read_ledger(store)
+    entries = read_chain(store).entries
     changes = [(e.detail["action"], e.digest, e.key) for e in entries if e.event == "key"]
     assert changes == [("trust", old, old), ("trust", new.keyid, old), ("retire", old, new.keyid)]
     assert {entry.key for entry in entries if entry.version == 2} == {new.keyid}
 
 
 def test_a_machine_that_the_ledger_does_not_know_takes_no_version(
-    tmp_path: Path, draft: Draft, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, draft: ReleaseDraft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(str(tmp_path / "store"))
     publish(store, draft, Publication("one"))
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "stranger"))
-    unsigned = Draft("digits", draft.files, draft.records)
+    unsigned = ReleaseDraft("digits", draft.files, draft.records)
     with pytest.raises(RefusalError, match="its ledger does not take entries by key"):
         publish(store, unsigned, Publication("two"))
     assert not [key for key in store.list("releases/") if key.startswith("releases/digits/2")]
 
 
-def test_the_statement_has_one_form(draft: Draft) -> None:
+def test_the_statement_has_one_form(draft: ReleaseDraft) -> None:
     value = json.loads(sign_model("digits@1", draft.listing, load_keyring().signer()))
     assert value["mediaType"] == "application/vnd.dev.sigstore.bundle.v0.3+json"
     payload = open_envelope(canonical_json(value["dsseEnvelope"])).payload

@@ -15,12 +15,11 @@ import pytest
 from graftline.engines import containers
 from graftline.rows.subjects import KEY_FILE, load_key
 from graftline.signing import keyring as stored
-from graftline.signing.keys import load_keyring, make_private
+from graftline.signing.keyring import load_keyring
+from graftline.signing.keys import make_private
 from graftline.signing.mounting import keys_for_mounting
 
-SIGNER = (
-    "from graftline.signing.keys import load_keyring; k = load_keyring(); print(k.signer().keyid, *k.public)"
-)
+SIGNER = "from graftline.signing.keyring import load_keyring; k = load_keyring(); print(k.signer().keyid, *k.public)"
 
 
 @pytest.fixture(autouse=True)

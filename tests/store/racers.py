@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from graftline.errors import GraftlineError
-from graftline.ledger import Fact, Ledger
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 
 
 def put(url: str, child: int, keys: int) -> object:
@@ -42,7 +43,7 @@ def count(url: str, child: int, increments: int) -> object:
 def release(url: str, child: int, folder: str) -> object:
     """Publish what was compared with no champion; return the version and whether it was promoted."""
     files = {path.name: path for path in Path(folder).iterdir()}
-    draft = Draft("digits", files, {"model": b'{"child": %d}' % child}, {"accuracy": 0.9})
+    draft = ReleaseDraft("digits", files, {"model": b'{"child": %d}' % child}, {"accuracy": 0.9})
     receipt = publish(open_store(url), draft, Publication(f"child-{child}", fresh=True))
     return [receipt.release.version, receipt.promoted]
 

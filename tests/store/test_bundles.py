@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from graftline.errors import GraftlineError
-from graftline.store import MissingError, Store, bundles, open_store
+from graftline.store import MissingError, Store, bundles
 from graftline.store.bundles import (
     DamagedError,
     Source,
@@ -18,6 +18,7 @@ from graftline.store.bundles import (
     list_bundles,
     put_bundle,
 )
+from graftline.store.opening import open_store
 
 
 @pytest.fixture

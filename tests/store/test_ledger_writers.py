@@ -14,7 +14,8 @@ import pytest
 from servers import Proxy
 
 from graftline.ledger.log import read_chain
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 RACERS = Path(__file__).with_name("racers.py")
 FAULTS = ("drop-before", "drop-after", "500-before", "500-after")

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from graftline.errors import GraftlineError, InputError
-from graftline.store import MissingError, open_store
+from graftline.store import MissingError
+from graftline.store.opening import open_store
 
 RACERS = Path(__file__).with_name("racers.py")
 NOT_KEYS = [
@@ -195,7 +196,7 @@ def test_a_link_out_of_a_directory_store_is_refused(tmp_path: Path) -> None:
 
 def test_a_read_only_directory_is_one_line() -> None:
     code = (
-        "import os, sys; from graftline.errors import InputError; from graftline.store import open_store\n"
+        "import os, sys; from graftline.errors import InputError; from graftline.store.opening import open_store\n"
         "store = open_store(sys.argv[1])\n"
         "if os.getuid() == 0: os.setuid(65534)\n"  # root may write anywhere
         "try: store.put_if_absent('a/b', b'x')\n"

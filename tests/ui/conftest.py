@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import page_stores
 from page_sites import MARK, Shown, site_of
 
-from graftline.store import open_store
+from graftline.store.opening import open_store
 from graftline.ui.export import export
 from graftline.ui.server import Server
 

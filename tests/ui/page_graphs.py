@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from graftline.digests import sha256_bytes
-from graftline.index import IndexedRecord, IndexedRelease, Input
-from graftline.store import open_store
+from graftline.index.rows import IndexedRecord, IndexedRelease, Input
+from graftline.store.opening import open_store
 from graftline.ui.nodes import build
 from graftline.ui.site import ASSETS, Site, asset_bytes
 from graftline.ui.views import View

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from graftline.index import open_index
+from graftline.index.opening import open_index
 from graftline.store import Store
 from graftline.ui.site import Site
 

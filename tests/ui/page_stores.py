@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from graftline.digests import ENVELOPE, RECORD, FileDigest, digest_files, sha256_bytes
-from graftline.records import Dependency, Draft, read_record, write_record
+from graftline.records.folder import Draft, read_record, write_record
+from graftline.records.model import Dependency
 from graftline.releases.catalogue import champion, resolve
-from graftline.releases.evidence import Evidence, keep
 from graftline.releases.promotion import rollback
-from graftline.releases.publishing import Draft as ReleaseDraft
-from graftline.releases.publishing import Publication, publish
+from graftline.releases.provenance import Provenance, keep
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.runs import Attempt, End, Source, Start, add_attempt, conclude
-from graftline.signing.keys import load_keyring
-from graftline.store import Store, open_store
+from graftline.signing.keyring import load_keyring
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 LOCK = b"numpy==2.1.0\ntorch==2.13.0\n"
 PARTS = ("dataset", "trunk", "model", "evaluation")
@@ -84,7 +85,7 @@ class Maker:
             self.mark, self.mark, self.mark, "stray", [], parameters={self.mark: {self.mark: [self.mark]}}
         )
         record = read_record(folder)
-        signed = Evidence(
+        signed = Provenance(
             {"stray": (folder / RECORD).read_bytes()}, {"stray": (folder / ENVELOPE).read_bytes()}
         )
         keep(open_store(str(self.home / "store")), signed, load_keyring())

@@ -13,7 +13,7 @@ import pytest
 from page_sites import MARK, Shown, site_of
 
 from graftline.errors import InputError
-from graftline.store import open_store
+from graftline.store.opening import open_store
 from graftline.ui.card import read_card, spans
 from graftline.ui.charts import NEWEST, Sample, draw
 from graftline.ui.export import MARKER, export

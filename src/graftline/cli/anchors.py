@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from graftline.ledger.checkpoint import Checkpoint
+    from graftline.ledger.checkpoint import TreeHead
 
 CHECKPOINT = typer.Option(
     "--checkpoint",
@@ -19,7 +19,7 @@ CHECKPOINT = typer.Option(
 KEY = typer.Option("--key", metavar="FINGERPRINT", help="the key that the ledger must begin with")
 
 
-def read_checkpoints(given: Iterable[str]) -> dict[str, Checkpoint]:
+def read_checkpoints(given: Iterable[str]) -> dict[str, TreeHead]:
     """Return each checkpoint by what to call it: it is given as text, or as the file that holds it.
 
     Raises:

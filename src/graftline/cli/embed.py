@@ -52,7 +52,7 @@ def embed(
 def _folder(source: str, store: str) -> Path:
     """Return the folder of a trunk, a model or a release, verified, and of kind text. Raises InputError."""
     from graftline.canonical import read_json
-    from graftline.records import verify
+    from graftline.records.folder import verify
     from graftline.releases.catalogue import resolve
     from graftline.releases.fetching import fetch
     from graftline.trunks import CONFIG, read_config

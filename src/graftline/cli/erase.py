@@ -12,7 +12,7 @@ from graftline.cli.stores import STORE, open_given
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from graftline.audit.erase.erasing import Plan, Target
+    from graftline.audit.erase.erasing import ErasurePlan, Target
     from graftline.values.contract import Contract
 
 
@@ -96,7 +96,7 @@ def _wanted(
     return "row", sorted(digest.hex() for digest in digests), Target(frozenset(digests))
 
 
-def _show(plan: Plan, begun: bool) -> None:
+def _show(plan: ErasurePlan, begun: bool) -> None:
     from graftline.cli.shown import cell, terminal
 
     console = terminal()

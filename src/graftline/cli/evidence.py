@@ -39,7 +39,7 @@ def evidence(
     from graftline.audit.evidence.writing import write_evidence
     from graftline.environment import ROOT
     from graftline.releases.catalogue import resolve
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     if out.is_dir():
         raise InputError(

@@ -11,7 +11,8 @@ from graftline.cli.index import OUTPUTS, open_for_questions
 from graftline.cli.stores import STORE
 
 if TYPE_CHECKING:
-    from graftline.index import Index, IndexedRecord
+    from graftline.index.queries import Index
+    from graftline.index.rows import IndexedRecord
     from graftline.lineage.impact import Impact
 
 

@@ -20,12 +20,14 @@ def import_data(
     from graftline.digests import sha256_file
     from graftline.environment import ROOT
     from graftline.errors import InputError, nearest
-    from graftline.importers import IMPORTERS
+    from graftline.importers import glosses, mnist, turkish
 
-    if task not in IMPORTERS:
-        known = sorted(IMPORTERS)
+    importers = {"glosses": glosses.write, "mnist": mnist.write, "turkish": turkish.write}
+    if task not in importers:
         raise InputError(
-            "import", f"no importer for '{task}'{nearest(task, known)}", expected=", ".join(known)
+            "import",
+            f"no importer for '{task}'{nearest(task, list(importers))}",
+            expected=", ".join(importers),
         )
-    path = IMPORTERS[task]()(out or ROOT / "data" / task / "raw", source)
+    path = importers[task](out or ROOT / "data" / task / "raw", source)
     typer.echo(f"{path}  {path.stat().st_size:,} bytes  sha256 {sha256_file(path)}")

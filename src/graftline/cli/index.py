@@ -10,7 +10,7 @@ import typer
 from graftline.cli.stores import STORE, open_given
 
 if TYPE_CHECKING:
-    from graftline.index import Index
+    from graftline.index.queries import Index
 
 OUTPUTS = typer.Option(
     "--outputs", metavar="DIR", help="also outputs below this folder (the checkout's own with its own store)"
@@ -28,7 +28,7 @@ def index(
     from dataclasses import asdict
 
     from graftline.cli.shown import cell, terminal
-    from graftline.index import index_path, open_index
+    from graftline.index.opening import index_path, open_index
 
     opened, folders = open_given(store), folders_given(store, outputs)
     with _progress() as progress, open_index(
@@ -51,7 +51,7 @@ def index(
 
 def open_for_questions(store: str, outputs: list[Path] | None) -> Index:
     """Open the index of the given store, with progress if it has to be made."""
-    from graftline.index import open_index
+    from graftline.index.opening import open_index
 
     with _progress() as progress:
         return open_index(open_given(store), folders=folders_given(store, outputs), progress=progress)

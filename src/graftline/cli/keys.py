@@ -12,8 +12,9 @@ from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, open_given
 
 if TYPE_CHECKING:
-    from graftline.ledger import Entry
-    from graftline.signing.keys import Keyring, PublicKey
+    from graftline.ledger.entries import Entry
+    from graftline.signing.keyring import Keyring
+    from graftline.signing.keys import PublicKey
     from graftline.store import Store
 
 app = typer.Typer(help="The keys that sign records, releases and the ledger.", no_args_is_help=False)
@@ -29,7 +30,7 @@ def keys(
     """List the keys of this machine, oldest first; the first use makes one."""
     if context.invoked_subcommand:
         return
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     keyring = load_keyring()
     rows = list_keys(keyring)
@@ -58,7 +59,7 @@ def rotate(store: Annotated[str, STORE] = "", only_here: Annotated[bool, ONLY_HE
 
     from graftline.errors import InputError
     from graftline.signing import keyring
-    from graftline.signing.keys import keys_folder, load_keyring
+    from graftline.signing.keyring import keys_folder, load_keyring
 
     if os.environ.get("GRAFTLINE_KEY"):
         raise InputError(
@@ -80,8 +81,8 @@ def trust(
     only_here: Annotated[bool, ONLY_HERE] = False,
 ) -> None:
     """Trust what another's key signs: records here, and entries in the store's ledger if there is one."""
-    from graftline.ledger import key_event
-    from graftline.signing.keys import load_keyring
+    from graftline.ledger.log import key_event
+    from graftline.signing.keyring import load_keyring
 
     public = load_keyring().add_trusted(file.read_bytes(), where=file)
     print(f"key {public.keyid} is trusted here")
@@ -98,7 +99,7 @@ def revoke(
     """Trust nothing more that a key has signed or will sign, here and in the store's ledger. It is not taken back."""
     from graftline.errors import InputError
     from graftline.signing import keyring
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     loaded = load_keyring()
     public = find_key(loaded, keyid)
@@ -115,7 +116,7 @@ def revoke(
 @app.command()
 def export(keyid: Annotated[str, KEYID] = "") -> None:
     """Print a public key as PEM: that which signs here, or the one named."""
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     keyring = load_keyring()
     public = find_key(keyring, keyid) if keyid else keyring.signer().public
@@ -163,7 +164,7 @@ def find_key(keyring: Keyring, keyid: str) -> PublicKey:
 def _tell(url: str, only_here: bool) -> None:
     """Bring the store's ledger up to the keyring, if it has one."""
     from graftline.signing import rotation
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     if store := _with_ledger(url, only_here):
         _say(store, rotation.hand_over(store, load_keyring()))

@@ -15,7 +15,7 @@ from graftline.errors import InputError
 if TYPE_CHECKING:
     from graftline.ledger.entries import Entry
     from graftline.ledger.log import Ledger
-    from graftline.ledger.verification import Verdict
+    from graftline.ledger.verification import LedgerState
 
 EXIT_BROKEN, EXIT_UNKNOWN = 1, 2
 JSON = typer.Option("--json", help="print JSON instead of text")
@@ -102,23 +102,26 @@ def verify(
     """Verify every entry, and the whole against what is known from outside. Exit 0: it holds. 1: it is broken.
     2: nothing from outside vouches for it, or it cannot be read."""
     from graftline.errors import GraftlineError
+    from graftline.ledger.log import stored_entries
     from graftline.ledger.verification import remember_verified, verify_ledger
 
     opened = open_given(store)
     kept, first_key = read_checkpoints(checkpoint or []), _fingerprint(key)
     try:
         with _counting() as progress:
-            verdict = verify_ledger(opened, checkpoints=kept, first_key=first_key, progress=progress)
+            verdict = verify_ledger(
+                opened, stored_entries(opened, progress), checkpoints=kept, first_key=first_key
+            )
     except InputError:
         raise  # which ends with 2 as well
     except GraftlineError as error:
         raise InputError("the ledger cannot be verified", str(error)) from None
-    if not verdict.problems and not verdict.chain.entries:
+    if not verdict.findings and not verdict.chain.entries:
         raise InputError(
             opened.url, "nothing there to verify: its ledger has no entry", expected="a store with releases",
             fix="is it the right one?",
         )  # fmt: skip
-    remember_verified(verdict)
+    remember_verified(verdict, opened)
     _print_verdict(verdict, as_json)
     if verdict.status != "ok":
         raise typer.Exit(EXIT_BROKEN if verdict.status == "broken" else EXIT_UNKNOWN)
@@ -153,7 +156,7 @@ def _note(ledger: Ledger) -> str | None:
     """Return a checkpoint of now; None where no key may sign one, as at an auditor's."""
     from graftline.errors import RefusalError
     from graftline.ledger.checkpoint import make_checkpoint
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     try:
         return make_checkpoint(ledger, load_keyring(create=False).signer()).note
@@ -183,17 +186,18 @@ def _counting() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, of: bar.update(line, completed=done, total=of)
 
 
-def _print_verdict(verdict: Verdict, as_json: bool) -> None:
+def _print_verdict(verdict: LedgerState, as_json: bool) -> None:
     import json
 
     chain = verdict.chain
+    problems = [f"{f.place}: {f.kind}: {f.actual}; expected {f.expected}" for f in verdict.findings]
     if as_json:
-        value = {"status": verdict.status, "problems": verdict.problems, "anchors": verdict.anchors}
+        value = {"status": verdict.status, "problems": problems, "anchors": verdict.anchors}
         print(json.dumps(value | {"entries": len(chain.entries), "root": chain.tree.root().hex()}, indent=2))
         return
     from graftline.cli.shown import plain
 
-    for problem in verdict.problems:
+    for problem in problems:
         print(f"broken: {plain(problem, 2000)}")
     if verdict.status != "broken":
         print(

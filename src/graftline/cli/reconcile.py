@@ -156,8 +156,8 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
     from graftline.pipelines.reconcile.reconcile import reconcile
     from graftline.pipelines.reconcile.repository import GitRepository
     from graftline.settings import load_settings
-    from graftline.store import open_store
     from graftline.store.lease import RECONCILE, Lease
+    from graftline.store.opening import open_store
 
     check_endpoint(endpoint, otherwise=", or use --backend local")
     settings = load_settings()

@@ -134,7 +134,7 @@ def _run_stages(task: str, params: Path, store_url: str, force: bool) -> list[St
 def _check_label_counts(dataset: Path, params: Path) -> None:
     """Raise InputError if a later stage would ask for more labels than the dataset has."""
     from graftline import label_counts
-    from graftline.cli.schema import parameter_models
+    from graftline.tasks.documents import parameter_models
     from graftline.tasks.parameters import load_document, section
 
     document, where = load_document(params)
@@ -169,7 +169,7 @@ def _outdated(receipt_folder: Path, store_url: str) -> str:
     from graftline.canonical import read_json
     from graftline.releases.catalogue import list_releases
     from graftline.releases.layout import CHAMPION
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     receipt = read_json(receipt_folder / "release.json")
     releases = list_releases(open_store(store_url), receipt["task"])
@@ -185,7 +185,7 @@ def _report(outputs: Path, store_url: str, stages: list[StageRun]) -> Path:
     page = outputs / "report.html"
     if not page.exists() or any(stage.state != "skipped" for stage in stages):
         from graftline.report import write_report
-        from graftline.store import open_store
+        from graftline.store.opening import open_store
 
         store: Store = open_store(store_url)
         return write_report(outputs, store, page)

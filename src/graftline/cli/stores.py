@@ -17,6 +17,6 @@ STORE = typer.Option(
 def open_given(url: str) -> Store:
     """Open the store at `url`, or the checkout's own for an empty one."""
     from graftline.environment import ROOT
-    from graftline.store import open_store
+    from graftline.store.opening import open_store
 
     return open_store(url or str(ROOT / "store"))

@@ -13,8 +13,8 @@ from graftline.cli.stores import STORE
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from graftline.index import IndexedRecord, Input
-    from graftline.lineage.run import Run
+    from graftline.index.rows import IndexedRecord, Input
+    from graftline.lineage.run import RunHistory
     from graftline.lineage.trace import Trace
     from graftline.runs import Attempt
 
@@ -103,7 +103,7 @@ def _triggers(found: Trace) -> list[Any]:
     return lines
 
 
-def _add_run(tree: Tree, run: Run) -> None:
+def _add_run(tree: Tree, run: RunHistory) -> None:
     from graftline.lineage.run import account, told
 
     branch = tree.add(_line(f"run {run.id}: {run.state}", "bold"))
@@ -152,7 +152,7 @@ def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool)
 
 
 def _add_input(step: Tree, found: Trace, given: Input) -> None:
-    from graftline.records import COMPARED
+    from graftline.records.model import COMPARED
 
     notes = ", ".join(f"{name} {value}" for name, value in given.annotations.items())
     if given.sha256 in found.compared and given.name == COMPARED:
@@ -174,7 +174,7 @@ def _code(record: IndexedRecord) -> str:
     return commit + dirty + image + (f", lock {record.lock[:12]}" if record.lock else "")
 
 
-def _made(attempt: Attempt, run: Run) -> str:
+def _made(attempt: Attempt, run: RunHistory) -> str:
     """Return when and where the step ran on a cluster."""
     from graftline.lineage.run import account
 

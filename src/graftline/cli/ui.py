@@ -37,7 +37,7 @@ def ui(
     if export is not None:
         _export(site, export)
         return
-    from graftline.index import open_index
+    from graftline.index.opening import open_index
     from graftline.ui.server import Server
 
     with _progress("indexing") as advance:
@@ -48,7 +48,7 @@ def ui(
 
 def _site(store: str, outputs: Path | None, newest: int) -> Site:
     from graftline.environment import ROOT
-    from graftline.index import open_index
+    from graftline.index.opening import open_index
     from graftline.ui.site import Site
 
     opened = open_given(store)
@@ -78,7 +78,7 @@ def _serve(server: Server) -> None:
 
 
 def _export(site: Site, out: Path) -> None:
-    from graftline.index import open_index
+    from graftline.index.opening import open_index
     from graftline.ui.export import export
 
     with _progress("indexing") as advance:

@@ -19,7 +19,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from graftline.errors import GraftlineError
-from graftline.store import MissingError, Store, open_store
+from graftline.store import MissingError, Store
+from graftline.store.opening import open_store
 
 SECONDS = 45.0
 """How long one answer may take: the store alone tries for half a minute."""

@@ -26,9 +26,10 @@ from graftline.engines.backend import DONE, Backend, Pod
 from graftline.engines.local import StageError, StageRun, task_digest
 from graftline.environment import ROOT
 from graftline.errors import EXIT_REFUSED, GraftlineError, InputError
-from graftline.records import read_execution, verify
+from graftline.records.folder import read_execution, verify
 from graftline.signing.mounting import keys_for_mounting
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 from graftline.tasks.parameters import COMPONENTS
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.environment import ROOT
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, BusyError, GraftlineError, InputError
-from graftline.records import read_execution
+from graftline.records.folder import read_execution
 from graftline.task_data import data_digest
 from graftline.tasks.parameters import COMPONENTS
 

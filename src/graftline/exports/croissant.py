@@ -11,7 +11,7 @@ from typing import Any
 from graftline.digests import FileDigest
 from graftline.errors import InputError
 from graftline.exports.datasheet import Datasheet
-from graftline.exports.facts import Facts, Step
+from graftline.exports.facts import Facts, StoredRecord
 
 _SPLITS = ("train", "val", "test", "unlabelled")
 _PARQUET = "application/x-parquet"
@@ -53,14 +53,16 @@ def metadata(facts: Facts, sheet: Datasheet | None) -> bytes:
         "license": (sheet.row("licence") if sheet else "") or "not stated in the data sheet",
         "url": f"https://graftline.dev/dataset/{dataset.record.content}",
         "citeAs": (sheet.row("paper") if sheet else "") or f"{facts.release.task}, sha256 {dataset.record.content}",
-        "prov:wasDerivedFrom": [_derived(descriptor) for descriptor in dataset.inputs],
+        "prov:wasDerivedFrom": [
+            {"@id": f"urn:sha256:{given.sha256}", "name": given.name} for given in dataset.record.inputs
+        ],
         "distribution": [_file(file) for file in dataset.record.files],
         "recordSet": [*_classes(schema, profile), *(_records(file, schema, dataset) for file in splits)],
     }  # fmt: skip
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _description(facts: Facts, dataset: Step, sheet: Datasheet | None) -> str:
+def _description(facts: Facts, dataset: StoredRecord, sheet: Datasheet | None) -> str:
     parts = [
         f"{sheet.title}." if sheet and sheet.title else f"The data set of the task {facts.release.task}."
     ]
@@ -70,11 +72,6 @@ def _description(facts: Facts, dataset: Step, sheet: Datasheet | None) -> str:
         parts.append(f"Origin: {origin}.")
     parts.append(f"sha256 of its content: {dataset.record.content}; of its record: {dataset.record.sha256}.")
     return " ".join(parts)
-
-
-def _derived(descriptor: dict[str, Any]) -> dict[str, str]:
-    digest = str(next(iter(descriptor["digest"].values()), ""))
-    return {"@id": f"urn:sha256:{digest}", "name": str(descriptor["name"])}
 
 
 def _file(file: FileDigest) -> dict[str, Any]:
@@ -107,7 +104,7 @@ def _classes(schema: dict[str, Any], profile: dict[str, Any]) -> list[dict[str, 
     }]  # fmt: skip
 
 
-def _records(file: FileDigest, schema: dict[str, Any], dataset: Step) -> dict[str, Any]:
+def _records(file: FileDigest, schema: dict[str, Any], dataset: StoredRecord) -> dict[str, Any]:
     """Return the columns of one split."""
     split = file.path.removesuffix(".parquet")
     columns: dict[str, dict[str, Any]] = {"row": {"dataType": "sc:Integer"}}

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from graftline.exports.facts import CODE, Facts
+from graftline.exports.facts import Facts
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _ROW = re.compile(r"\|\s*([^|]+?)\s*\|\s*(.+?)\s*\|\s*")
@@ -42,7 +42,7 @@ def read_datasheet(facts: Facts, checkout: Path) -> Datasheet | None:
     """Return the sheet of the release's task, or None if neither the repository nor the checkout has one."""
     path = f"data/{facts.release.task}/README.md"
     dataset = facts.named.get("dataset")
-    commit = dataset.digest_of(CODE) if dataset else None
+    commit = dataset.record.commit if dataset else None
     if commit and _COMMIT.fullmatch(commit) and (text := _at_commit(checkout, commit, path)) is not None:
         return Datasheet(text, f"{path} at commit {commit}, which the record of the data set names")
     try:

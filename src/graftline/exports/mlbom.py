@@ -8,9 +8,10 @@ import re
 from typing import Any
 
 from graftline import __version__
-from graftline.exports.facts import CODE, IMAGE, LOCK, Facts, Step
-from graftline.exports.values import intervals, package_url, parameters, raw_files, uuid_of
+from graftline.exports.facts import Facts, StoredRecord
+from graftline.exports.values import intervals, package_url, parameters, uuid_of
 from graftline.locks import pins
+from graftline.records.model import CODE, EXPECTATIONS, IMAGE, LOCK, Dependency
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODELS = ("trunk", "model")
@@ -22,7 +23,7 @@ def bom(facts: Facts) -> bytes:
     edges: dict[str, set[str]] = {}
     for step in facts.steps:
         parts[_ref(step)] = _step_component(step)
-        edges[_ref(step)] = {_input(parts, descriptor) for descriptor in step.inputs} | _made_by(parts, step)
+        edges[_ref(step)] = {_input(parts, given) for given in step.record.inputs} | _made_by(parts, step)
     packages = _packages(facts.lock())
     locks = {ref for ref in parts if parts[ref]["name"] == LOCK}
     for ref in locks:
@@ -114,11 +115,11 @@ def _front_matter(facts: Facts) -> dict[str, str]:
     return found
 
 
-def _ref(step: Step) -> str:
+def _ref(step: StoredRecord) -> str:
     return f"record:{step.record.sha256}"
 
 
-def _step_component(step: Step) -> dict[str, Any]:
+def _step_component(step: StoredRecord) -> dict[str, Any]:
     record = step.record
     properties = {
         "record": record.sha256, "made-by": record.component, "signed": str(step.envelope is not None).lower(),
@@ -135,34 +136,33 @@ def _step_component(step: Step) -> dict[str, Any]:
     return component
 
 
-def _input(parts: dict[str, dict[str, Any]], descriptor: dict[str, Any]) -> str:
+def _input(parts: dict[str, dict[str, Any]], given: Dependency) -> str:
     """Add an input to the components unless a record's own is it; return its reference."""
-    if record := descriptor.get("annotations", {}).get("record"):
-        return f"record:{record}"
-    name, digest = descriptor["name"], str(next(iter(descriptor["digest"].values()), ""))
-    kind = "configuration" if name == "expectations" else "dataset"
+    if given.record:
+        return f"record:{given.record}"
+    name, digest = given.name, given.sha256
+    kind = "configuration" if name == EXPECTATIONS else "dataset"
     return _add(parts, f"content:{digest}", {
         "type": "data", "name": name, "version": digest, "hashes": _hashes(digest),
         "data": [{"type": kind, "name": name}],
         "components": [
             {
-                "type": "file", "bom-ref": f"content:{digest}/{file['path']}", "name": str(file["path"]),
-                "hashes": _hashes(str(file["sha256"])), "properties": _properties({"bytes": str(file["size"])}),
+                "type": "file", "bom-ref": f"content:{digest}/{file.path}", "name": file.path,
+                "hashes": _hashes(file.sha256), "properties": _properties({"bytes": str(file.size)}),
             }
-            for file in raw_files(descriptor)
+            for file in given.files
         ],
     })  # fmt: skip
 
 
-def _made_by(parts: dict[str, dict[str, Any]], step: Step) -> set[str]:
+def _made_by(parts: dict[str, dict[str, Any]], step: StoredRecord) -> set[str]:
     """Add code, image and lock; return their references."""
     kinds = {CODE: "application", IMAGE: "container", LOCK: "file"}
-    found = {name: digest for name in kinds if (digest := step.digest_of(name))}
     return {
         _add(parts, f"{name}:{digest}", {
             "type": kinds[name], "name": name, "version": digest, "hashes": _hashes(digest),
         })
-        for name, digest in found.items()
+        for name, digest in step.record.what_ran.items()
     }  # fmt: skip
 
 

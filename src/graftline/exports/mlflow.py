@@ -16,8 +16,9 @@ from typing import Any
 
 from graftline.durable import output_directory
 from graftline.errors import InputError
-from graftline.exports.facts import CODE, IMAGE, LOCK, Facts, Step
+from graftline.exports.facts import Facts, StoredRecord
 from graftline.exports.values import numbers, parameters, uuid_of
+from graftline.records.model import CODE, IMAGE, LOCK
 
 _FINISHED, _LOCAL = 3, 4
 """RunStatus.FINISHED and SourceType.LOCAL of MLflow's service.proto."""
@@ -114,24 +115,18 @@ def _tags(facts: Facts) -> dict[str, str]:
     for name, step in facts.named.items():
         tags[f"graftline.record.{name}"] = step.record.sha256
         tags[f"graftline.content.{name}"] = step.record.content
-    if model and (commit := model.digest_of(CODE)):
-        tags["mlflow.source.git.commit"] = commit
-    if model and (image := model.digest_of(IMAGE)):
-        tags["graftline.image"] = image
-    if model and (lock := model.digest_of(LOCK)):
-        tags["graftline.lock"] = lock
+    ran = model.record.what_ran if model else {}
+    keys = {CODE: "mlflow.source.git.commit", IMAGE: "graftline.image", LOCK: "graftline.lock"}
+    tags |= {keys[name]: digest for name, digest in ran.items()}
     return tags
 
 
-def _write_dataset_inputs(experiment: Path, run: Path, identity: str, step: Step) -> None:
+def _write_dataset_inputs(experiment: Path, run: Path, identity: str, step: StoredRecord) -> None:
     """Write what went into a step as MLflow's data set inputs, in the context of that step."""
-    for descriptor in step.inputs:
-        name = f"{step.record.task}/{descriptor['name']}"
-        digest = str(next(iter(descriptor["digest"].values()), ""))
+    for given in step.record.inputs:
+        name, digest = f"{step.record.task}/{given.name}", given.sha256
         dataset = _identifier(name, digest)
-        source = {"uri": f"urn:sha256:{digest}"} | {
-            key: value for key, value in descriptor.get("annotations", {}).items() if key == "record"
-        }
+        source = {"uri": f"urn:sha256:{digest}"} | ({"record": given.record} if given.record else {})
         _write(experiment / "datasets" / dataset / "meta.yaml", {
             "name": name, "digest": digest, "source_type": "graftline", "source": json.dumps(source, sort_keys=True),
             "schema": None, "profile": None,

@@ -12,8 +12,9 @@ from typing import Any
 from graftline import __version__
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError, InputError
-from graftline.exports.facts import CODE, IMAGE, LOCK, Facts, Step
-from graftline.exports.values import parameters, raw_files, uuid_of
+from graftline.exports.facts import Facts, StoredRecord
+from graftline.exports.values import parameters, uuid_of
+from graftline.records.model import Dependency
 
 PRODUCER = f"https://graftline.dev/{__version__}"
 NAMESPACE = "graftline"
@@ -29,7 +30,7 @@ def events(facts: Facts) -> Iterator[dict[str, Any]]:
     for step in facts.steps:
         run = {"runId": str(uuid_of("record", step.record.sha256)), "facets": _run_facets(step)}
         job = _job(step.record.task, step.record.component)
-        inputs = [_input(step.record.task, descriptor) for descriptor in step.inputs]
+        inputs = [_input(step.record.task, given) for given in step.record.inputs]
         yield from _pair(facts.release.created, run, job, inputs, [_output(step)])
     yield from _release_events(facts)
 
@@ -118,12 +119,11 @@ def _job(task: str, component: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _run_facets(step: Step) -> dict[str, Any]:
+def _run_facets(step: StoredRecord) -> dict[str, Any]:
     record = step.record
-    made_by = {name: digest for name in (CODE, LOCK, IMAGE) if (digest := step.digest_of(name))}
     own = {
         "sha256": record.sha256, "signed": step.envelope is not None, "metrics": record.metrics,
-        "environment": record.environment, "code": made_by, "parameters": record.parameters,
+        "environment": record.environment, "code": record.what_ran, "parameters": record.parameters,
     }  # fmt: skip
     given = [{"key": name, "value": value} for name, value in sorted(parameters(step).items())]
     facet = _facet("1-0-0", "ExecutionParametersRunFacet", {"parameters": given})
@@ -135,17 +135,17 @@ def _engine() -> dict[str, Any]:
     return {"processing_engine": _facet("1-1-1", "ProcessingEngineRunFacet", version)}
 
 
-def _input(task: str, descriptor: dict[str, Any]) -> dict[str, Any]:
+def _input(task: str, given: Dependency) -> dict[str, Any]:
     """Return a dependency as a dataset: its digest is the version, and its files are listed where they are known."""
     own: dict[str, Any] = {}
-    if record := descriptor.get("annotations", {}).get("record"):
-        own["graftline_record"] = _own("DatasetFacet", {"sha256": record})
-    if files := raw_files(descriptor):
-        own["graftline_files"] = _own("DatasetFacet", {"files": files})
-    return _dataset(task, descriptor["name"], str(next(iter(descriptor["digest"].values()), "")), own)
+    if given.record:
+        own["graftline_record"] = _own("DatasetFacet", {"sha256": given.record})
+    if given.files:
+        own["graftline_files"] = _own("DatasetFacet", {"files": [file.as_dict() for file in given.files]})
+    return _dataset(task, given.name, given.sha256, own)
 
 
-def _output(step: Step) -> dict[str, Any]:
+def _output(step: StoredRecord) -> dict[str, Any]:
     record = step.record
     own = {"graftline_record": _own("DatasetFacet", {"sha256": record.sha256})}
     output = _dataset(record.task, record.name, record.content, own)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graftline.canonical import canonical_json
-from graftline.exports.facts import CODE, IMAGE, LOCK, Facts, Step
-from graftline.exports.values import numbers, parameters, raw_files
+from graftline.exports.facts import Facts, StoredRecord
+from graftline.exports.values import numbers, parameters
+from graftline.records.model import CODE, Dependency
 
 PREFIXES = {"graftline": "https://graftline.dev/prov/", "sha256": "urn:sha256:", "git": "urn:git:commit:"}
 _BUILDER = "graftline:builder"
@@ -50,7 +51,7 @@ def document(facts: list[Facts]) -> bytes:
     return made.data()
 
 
-def _add_step(made: Document, step: Step) -> None:
+def _add_step(made: Document, step: StoredRecord) -> None:
     record = step.record
     activity = made.add(
         "activity", f"graftline:record-{record.sha256}",
@@ -65,26 +66,26 @@ def _add_step(made: Document, step: Step) -> None:
     }
     made.relate("wasGeneratedBy", entity=output, activity=activity)
     made.relate("wasAssociatedWith", activity=activity, agent=_BUILDER)
-    for descriptor in step.inputs:
-        given = _add_input(made, record.task, descriptor)
-        made.relate("used", activity=activity, entity=given, role=descriptor["name"])
-        made.relate("wasDerivedFrom", generatedEntity=output, usedEntity=given, activity=activity)
-    for name, prefix in ((CODE, "git"), (LOCK, "sha256"), (IMAGE, "sha256")):
-        if digest := step.digest_of(name):
-            plan = made.add("entity", f"{prefix}:{_local(digest)}", prov__label=name)
-            made.relate("used", activity=activity, entity=plan, role=name)
+    for given in record.inputs:
+        used = _add_input(made, record.task, given)
+        made.relate("used", activity=activity, entity=used, role=given.name)
+        made.relate("wasDerivedFrom", generatedEntity=output, usedEntity=used, activity=activity)
+    for name, digest in record.what_ran.items():
+        plan = made.add("entity", f"{'git' if name == CODE else 'sha256'}:{_local(digest)}", prov__label=name)
+        made.relate("used", activity=activity, entity=plan, role=name)
 
 
-def _add_input(made: Document, task: str, descriptor: dict[str, Any]) -> str:
-    digest = str(next(iter(descriptor["digest"].values()), ""))
-    given = made.add("entity", f"sha256:{_local(digest)}", prov__label=f"{task} {descriptor['name']}")
-    for file in raw_files(descriptor):
+def _add_input(made: Document, task: str, given: Dependency) -> str:
+    whole = made.add("entity", f"sha256:{_local(given.sha256)}", prov__label=f"{task} {given.name}")
+    for file in given.files:
         part = made.add(
-            "entity", f"sha256:{_local(str(file['sha256']))}",
-            prov__label=str(file["path"]), graftline__bytes=_number(file["size"]),
-        )  # fmt: skip
-        made.relate("hadMember", collection=given, entity=part)
-    return given
+            "entity",
+            f"sha256:{_local(file.sha256)}",
+            prov__label=file.path,
+            graftline__bytes=_number(file.size),
+        )
+        made.relate("hadMember", collection=whole, entity=part)
+    return whole
 
 
 def _add_release(made: Document, facts: Facts) -> None:

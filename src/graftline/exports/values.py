@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from graftline.exports.facts import Step
+from graftline.exports.facts import StoredRecord
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://graftline.dev/exports/v1")
 """Of the UUIDs that some standards want: the same record has the same one in every export."""
@@ -20,7 +20,7 @@ def uuid_of(kind: str, digest: str) -> uuid.UUID:
     return uuid.uuid5(NAMESPACE, f"{kind}:{digest}")
 
 
-def parameters(step: Step) -> dict[str, str]:
+def parameters(step: StoredRecord) -> dict[str, str]:
     """Return each parameter by dotted name; a value is JSON, or a string as it is."""
     return dict(_dotted("", step.record.parameters))
 
@@ -56,11 +56,3 @@ def intervals(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, tuple[fl
 def package_url(name: str, version: str) -> str:
     """Return the purl of a Python package (https://github.com/package-url/purl-spec)."""
     return f"pkg:pypi/{quote(name.lower().replace('_', '-'), safe='')}@{quote(version, safe='')}"
-
-
-def raw_files(descriptor: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the files that a dependency lists in its annotations: path, size, sha256 of each."""
-    files = descriptor.get("annotations", {}).get("files")
-    if not isinstance(files, list):
-        return []
-    return [file for file in files if isinstance(file, dict) and {"path", "size", "sha256"} <= file.keys()]

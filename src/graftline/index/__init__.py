@@ -8,32 +8,3 @@ It is made from the records and can be made from them again at any time: it is n
 ledger to its end first; records that no ledger entry leads to (and what was removed by hand) are seen by
 `graftline index`, which looks at every key. docs/decisions/index.md says why.
 """
-
-from __future__ import annotations
-
-from graftline.index.opening import index_path, open_index
-from graftline.index.queries import Index
-from graftline.index.rows import (
-    AliasChange,
-    FileHolder,
-    IndexedRecord,
-    IndexedRelease,
-    Input,
-    Match,
-    Problem,
-    Reached,
-)
-
-__all__ = [
-    "AliasChange",
-    "FileHolder",
-    "Index",
-    "IndexedRecord",
-    "IndexedRelease",
-    "Input",
-    "Match",
-    "Problem",
-    "Reached",
-    "index_path",
-    "open_index",
-]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from graftline.cache import cache_folder
 from graftline.digests import sha256_bytes
 from graftline.index import building
 from graftline.index.queries import Index
@@ -33,9 +34,8 @@ _FILLING = ("page_size = 16384", "journal_mode = OFF", "synchronous = OFF", "loc
 
 def index_path(store: Store, folders: Sequence[Path] = ()) -> Path:
     """Return where the index of `store` (and of the outputs in `folders`) lies."""
-    cache = Path(os.environ.get("GRAFTLINE_CACHE") or Path.home() / ".cache" / "graftline")
     name = "\0".join([store.url, *sorted(str(folder.absolute()) for folder in folders)])
-    return cache / "index" / f"{sha256_bytes(os.fsencode(name))}.sqlite"
+    return cache_folder() / "index" / f"{sha256_bytes(os.fsencode(name))}.sqlite"
 
 
 def open_index(

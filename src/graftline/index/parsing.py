@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from graftline.records import PREDICATE, STATEMENT, UNKNOWN_CHANGES, code_of
+from graftline.records.model import UNKNOWN_CHANGES, NotARecordError, take_apart
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -39,50 +39,21 @@ files. A tuple, and digests that only `check_sha256` will look at: there may be 
 
 def parse_record(data: bytes) -> ParsedRecord:
     """Return what the index keeps of a record. Raises RefusedError."""
-    statement = _json(data)
     try:
-        if statement["_type"] != STATEMENT or statement["predicateType"] != PREDICATE:
-            raise RefusedError("an unknown type of statement")
-        predicate, (subject, *_) = statement["predicate"], statement["subject"]
-        definition = predicate["buildDefinition"]
-        external = definition["externalParameters"]
-        products = {
-            product["name"]: product["annotations"] for product in predicate["runDetails"]["byproducts"]
-        }
-        code, inputs = _dependencies(definition["resolvedDependencies"])
+        parts = take_apart(_json(data))
         return (
-            (external["component"], external["task"], subject["name"]), subject["digest"]["sha256"],
-            (*code, _mapping(products.get("environment", {}))),
-            _mapping(external["parameters"]), _mapping(products.get("metrics", {})), inputs,
-            _listing(products["files"]["files"]),
+            (parts.component, parts.task, parts.name), parts.content,
+            (parts.commit, parts.dirty, parts.lock, parts.image, _mapping(parts.environment)),
+            _mapping(parts.parameters), _mapping(parts.metrics), [_input(*given) for given in parts.inputs],
+            _listing(parts.files),
         )  # fmt: skip
+    except NotARecordError as error:
+        raise RefusedError(str(error)) from None
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError) as error:
         raise RefusedError(f"not a record ({type(error).__name__}: {str(error)[:80]})") from None
 
 
-_Code = tuple[str | None, str | None, str | None, str | None]
-
-
-def _dependencies(descriptors: Any) -> tuple[_Code, list[ParsedInput]]:
-    commit = dirty = lock = image = None
-    inputs: list[ParsedInput] = []
-    for descriptor in descriptors:
-        name, digest = descriptor["name"], descriptor["digest"]
-        if name == "code":
-            commit, dirty = code_of(descriptor)
-        elif name == "requirements.lock":
-            lock = digest["sha256"]
-        elif name == "image":
-            image = digest["sha256"]
-        elif "annotations" in descriptor:
-            inputs.append(_annotated(name, digest["sha256"], descriptor["annotations"]))
-        else:
-            inputs.append((name, digest["sha256"], None, None, None))
-    return (commit, dirty, lock, image), inputs
-
-
-def _annotated(name: str, content: str, annotations: dict[str, Any]) -> ParsedInput:
-    record = annotations.pop("record", None)
+def _input(name: str, content: str, record: str | None, annotations: dict[str, Any] | None) -> ParsedInput:
     if not annotations:
         return name, content, record, None, None
     files = annotations.pop("files", None)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from graftline.index.rows import IndexedRecord, Reached
 from graftline.index.selecting import Query, records_by_id, releases_by_id
-from graftline.records import COMPARED
+from graftline.records.model import COMPARED
 
 # CROSS JOIN: the tables in this order. There are no statistics, since gathering them would take longer than the index.
 # An input that names a record leads to that record alone. One that names none, such as a base checkpoint that is an

@@ -24,7 +24,7 @@ from pathlib import Path
 from graftline import runs
 from graftline.durable import output_directory
 from graftline.errors import GraftlineError, InputError
-from graftline.store import MissingError, Store, check_key, open_store
+from graftline.store import MissingError, Store, check_key
 from graftline.store.bundles import (
     DamagedError,
     Source,
@@ -34,6 +34,7 @@ from graftline.store.bundles import (
     list_bundles,
     put_bundle,
 )
+from graftline.store.opening import open_store
 
 METRICS = "metrics.jsonl"
 KEPT = 2

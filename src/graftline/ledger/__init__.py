@@ -5,20 +5,3 @@ of the bytes of the entry before it and the root of the Merkle tree (RFC 6962) o
 or inserted entry, or one by a key that the ledger does not trust, breaks it there. That its end was cut off, or that
 all of it was made anew, shows against a checkpoint that was kept elsewhere.
 """
-
-from graftline.ledger.entries import START, BrokenLedgerError, Entry, Event, Fact
-from graftline.ledger.log import Ledger, key_event, read_entry, read_ledger
-from graftline.times import utc_now
-
-__all__ = [
-    "START",
-    "BrokenLedgerError",
-    "Entry",
-    "Event",
-    "Fact",
-    "Ledger",
-    "key_event",
-    "read_entry",
-    "read_ledger",
-    "utc_now",
-]

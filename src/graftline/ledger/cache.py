@@ -11,7 +11,9 @@ import fcntl
 import os
 from pathlib import Path
 
+from graftline.cache import cache_folder
 from graftline.digests import sha256_bytes
+from graftline.errors import InputError
 from graftline.ledger.chain import Chain
 from graftline.ledger.entries import BrokenLedgerError
 from graftline.store import Store
@@ -25,7 +27,11 @@ class Cache:
 
     def __init__(self, store: Store) -> None:
         self.url = store.url
-        self.path = cache_folder() / "ledger" / f"{sha256_bytes(store.identity.encode())}.log"
+        try:
+            folder = cache_folder()
+        except InputError:
+            folder = Path(os.devnull)  # in which nothing can be written: there is no cache
+        self.path = folder / "ledger" / f"{sha256_bytes(store.identity.encode())}.log"
         self._entries, self._bytes = 0, 0
         """How much of the file is known here."""
 
@@ -80,11 +86,3 @@ class Cache:
             self.path.unlink(missing_ok=True)
         except OSError:
             return
-
-
-def cache_folder() -> Path:
-    """Return $GRAFTLINE_CACHE, or ~/.cache/graftline."""
-    try:
-        return Path(os.environ.get("GRAFTLINE_CACHE") or Path.home() / ".cache" / "graftline")
-    except RuntimeError:  # a user id without a name, as in many containers
-        return Path(os.devnull)  # in which nothing can be written: there is no cache

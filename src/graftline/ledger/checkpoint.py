@@ -41,7 +41,7 @@ _LINE = re.compile(_HEAD % (" ", " ", " ") + "([A-Za-z0-9+/]{8,1024}={0,2})")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TreeHead:
     """The head of a ledger at one moment."""
 
     origin: str
@@ -80,28 +80,28 @@ def origin_of(chain: Chain | Ledger) -> str:
     return ORIGIN + sha256_bytes(chain.entries[0].data)
 
 
-def make_checkpoint(ledger: Ledger, signer: Signer | None = None) -> Checkpoint:
+def make_checkpoint(ledger: Ledger, signer: Signer | None = None) -> TreeHead:
     """Return the head of the ledger, signed; by the keyring's signer if none is given.
 
     Raises:
         InputError: the ledger has no entry.
         RefusalError: the ledger does not trust the signer's key.
     """
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     signer = signer or load_keyring().signer()
     ledger.check_signer(signer.keyid)
     return sign_head(ledger, signer)
 
 
-def sign_head(ledger: Ledger, signer: Signer) -> Checkpoint:
+def sign_head(ledger: Ledger, signer: Signer) -> TreeHead:
     """Return the head of the ledger, signed by whoever saw it. Raises InputError if the ledger has no entry."""
     head = head_of(ledger)
     key_hash = bytes.fromhex(signer.keyid)[:HASH_BYTES]
     return replace(head, key_hash=key_hash, signature=signer.sign(head.text.encode()))
 
 
-def parse_checkpoint(text: str, *, where: object = "checkpoint") -> Checkpoint:
+def parse_checkpoint(text: str, *, where: object = "checkpoint") -> TreeHead:
     """Return the checkpoint that a note or its one line is. Its signature is not checked here.
 
     Raises:
@@ -116,7 +116,7 @@ def parse_checkpoint(text: str, *, where: object = "checkpoint") -> Checkpoint:
     if match:
         try:
             root, signed = (base64.b64decode(part, validate=True) for part in match.group(3, 4))
-            found = Checkpoint(match[1], int(match[2]), root, signed[:HASH_BYTES], signed[HASH_BYTES:])
+            found = TreeHead(match[1], int(match[2]), root, signed[:HASH_BYTES], signed[HASH_BYTES:])
         except ValueError:
             found = None
     if found is None or text.strip() not in (found.line, found.note.strip()):
@@ -126,12 +126,12 @@ def parse_checkpoint(text: str, *, where: object = "checkpoint") -> Checkpoint:
     return found
 
 
-def head_of(chain: Chain | Ledger) -> Checkpoint:
+def head_of(chain: Chain | Ledger) -> TreeHead:
     """Return the head of a ledger without a signature. Raises InputError if it has no entry."""
-    return Checkpoint(origin_of(chain), len(chain.entries), chain.tree.root(), b"", b"")
+    return TreeHead(origin_of(chain), len(chain.entries), chain.tree.root(), b"", b"")
 
 
-def check_checkpoint(checkpoint: Checkpoint, chain: Chain | Ledger, *, where: object = "checkpoint") -> None:
+def check_checkpoint(checkpoint: TreeHead, chain: Chain | Ledger, *, where: object = "checkpoint") -> None:
     """Raise BrokenLedgerError unless the ledger begins with what was seen, and one of its keys signed that."""
     check_head(checkpoint, chain, where=where)
     keys = [
@@ -148,7 +148,7 @@ def check_checkpoint(checkpoint: Checkpoint, chain: Chain | Ledger, *, where: ob
         )  # fmt: skip
 
 
-def check_head(checkpoint: Checkpoint, chain: Chain | Ledger, *, where: object = "checkpoint") -> None:
+def check_head(checkpoint: TreeHead, chain: Chain | Ledger, *, where: object = "checkpoint") -> None:
     """Raise BrokenLedgerError unless the ledger begins with what was seen, whoever signed it."""
     if not chain.entries:
         raise _broken(where, chain, "the ledger is empty", f"{checkpoint.size} entries")
@@ -187,7 +187,7 @@ def check_seen(chain: Chain, store: str) -> None:
             raise BrokenLedgerError(error.where, error.found, expected=error.expected, fix=fix) from None
 
 
-def seen(store: str) -> Checkpoint | None:
+def seen(store: str) -> TreeHead | None:
     """Return the last head of the ledger of the store of this identity that was remembered; it has no signature.
 
     Raises:
@@ -201,13 +201,13 @@ def seen(store: str) -> Checkpoint | None:
     except (OSError, UnicodeDecodeError):
         text = ""
     if match := _TEXT.fullmatch(text):
-        return Checkpoint(match[1], int(match[2]), base64.b64decode(match[3]), b"", b"")
+        return TreeHead(match[1], int(match[2]), base64.b64decode(match[3]), b"", b"")
     raise InputError(
         path, "not what was seen of a ledger", fix="delete it, and verify against a kept checkpoint"
     )
 
 
-def remember(store: str, checkpoint: Checkpoint) -> None:
+def remember(store: str, checkpoint: TreeHead) -> None:
     """Keep a head that was verified, unless a later one of the same ledger is kept already.
 
     It needs no signature: whoever can change it here can change the keys beside it.
@@ -220,7 +220,7 @@ def remember(store: str, checkpoint: Checkpoint) -> None:
 
 def seen_path(store: str) -> Path:
     """Return where the last head of the store of this identity is remembered: beside the keys, not beside the store."""
-    from graftline.signing.keys import keys_folder
+    from graftline.signing.keyring import keys_folder
 
     return keys_folder() / "seen" / f"{sha256_bytes(store.encode())}.txt"
 

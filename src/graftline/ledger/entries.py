@@ -93,6 +93,9 @@ class Entry:
 _FIELDS = tuple(spec.name for spec in fields(Entry))
 
 
+ENTRY_KEY = re.compile(r"ledger/([0-9]{8})\.json")
+
+
 def entry_key(sequence: int) -> str:
     return f"ledger/{sequence:08d}.json"
 

@@ -16,7 +16,7 @@ from graftline.errors import InputError, RefusalError
 from graftline.ledger.cache import Cache
 from graftline.ledger.chain import Chain
 from graftline.ledger.checkpoint import check_seen
-from graftline.ledger.entries import Entry, Fact, broken, entry_key, parse_entry
+from graftline.ledger.entries import ENTRY_KEY, Entry, Fact, broken, entry_key, parse_entry
 from graftline.ledger.merkle import Tree
 from graftline.ledger.trust import Action, Trust, key_fact
 from graftline.store import MissingError, Store
@@ -148,7 +148,7 @@ class Ledger:
         )
 
     def _own_signer(self) -> Signer:
-        from graftline.signing.keys import load_keyring
+        from graftline.signing.keyring import load_keyring
 
         self._signer = self._signer or load_keyring().signer()
         return self._signer
@@ -198,20 +198,25 @@ class Ledger:
         self._cache.extend(self._chain)
 
 
-def read_ledger(store: Store) -> list[Entry]:
-    """Return all entries, oldest first, after verifying each anew.
-
-    Raises:
-        BrokenLedgerError: an entry is missing, or is not what its writer signed.
-    """
-    return read_chain(store).entries
-
-
-def read_chain(store: Store, *, progress: Callable[[int, int], None] = lambda done, of: None) -> Chain:
-    """Return the whole ledger, every entry read from the store and verified; nothing comes from the cache.
+def stored_entries(
+    store: Store, progress: Callable[[int, int], None] = lambda done, of: None
+) -> Iterator[tuple[str, bytes | None]]:
+    """Yield key and bytes of all up to the last entry that is listed, unverified; None for one that is not there.
 
     Args:
-        progress: called now and then with how many entries of how many are done.
+        progress: called now and then with how many entries of how many are read.
+    """
+    listed = {key: ENTRY_KEY.fullmatch(key) for key in store.list("ledger/")}
+    count = max((int(match[1]) for match in listed.values() if match), default=0)
+    yield from ((key, b"") for key, match in listed.items() if match is None or int(match[1]) == 0)
+    for sequence, data in enumerate(_all(store, count), start=1):
+        yield entry_key(sequence), data
+        if sequence % 256 == 0 or sequence == count:
+            progress(sequence, count)
+
+
+def read_chain(store: Store) -> Chain:
+    """Return the whole ledger, every entry read from the store and verified; nothing comes from the cache.
 
     Raises:
         BrokenLedgerError: an entry is missing, or is not what its writer signed; or another key is among them.
@@ -222,8 +227,6 @@ def read_chain(store: Store, *, progress: Callable[[int, int], None] = lambda do
         if data is None:
             raise broken(store.url, entry_key(sequence), "missing, and it was listed")
         chain.add(data)
-        if sequence % 256 == 0 or sequence == count:
-            progress(sequence, count)
     return chain
 
 
@@ -240,11 +243,6 @@ def _count(store: Store) -> int:
             raise broken(store.url, entry_key(count + 1), f"missing, and {key} is there")
         count += 1
     return count
-
-
-def read_entry(store: Store, sequence: int) -> Entry:
-    """Return one entry, of which neither place nor signature is checked. Raises MissingError, InputError."""
-    return parse_entry(store.url, entry_key(sequence), store.get(entry_key(sequence)).data)
 
 
 def key_event(

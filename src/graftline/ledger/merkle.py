@@ -145,37 +145,6 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     return last == 0 and found == root
 
 
-def verify_consistency(
-    first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
-) -> bool:
-    """Return whether `proof` shows that the tree of `first` leaves is the start of that of `second`.
-
-    RFC 9162, 2.1.4.2; the empty tree is the start of each.
-    """
-    if first == 0:
-        return second >= 0 and not proof and first_root == EMPTY_ROOT
-    if first == second:
-        return not proof and first_root == second_root
-    path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)
-    if not 0 < first < second or not path:
-        return False
-    place, last = first - 1, second - 1
-    while place & 1:
-        place, last = place >> 1, last >> 1
-    old = new = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            return False
-        if place & 1 or place == last:
-            old, new = node_hash(sibling, old), node_hash(sibling, new)
-            while place and not place & 1:
-                place, last = place >> 1, last >> 1
-        else:
-            new = node_hash(new, sibling)
-        place, last = place >> 1, last >> 1
-    return last == 0 and old == first_root and new == second_root
-
-
 def _split(size: int) -> int:
     """Return the largest power of two below `size` (at least 2): how many leaves stand left of the root."""
     return int(1 << ((size - 1).bit_length() - 1))

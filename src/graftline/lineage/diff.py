@@ -12,16 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.lineage.diff_chain import LOCK, Chain, Step, read_chain
 from graftline.lineage.diff_code import changed_files, packages_of, runs_in_a_step
 from graftline.lineage.diff_metrics import MetricChange, metric_changes
-from graftline.records import COMPARED
+from graftline.lineage.diff_rows import compare_rows
+from graftline.records.model import COMPARED, LOCK, RAW, ROOTSTOCK, Record
+from graftline.releases.catalogue import resolve
+from graftline.releases.chain import ReleaseChain, read_release_chain
 
 if TYPE_CHECKING:
     from graftline.store import Store
 
-Rows = Callable[[str, str], "list[Change] | None"]
-"""Given the content digests of two datasets, how their rows differ; None if there is no row index of both."""
+Rows = Callable[[str, str], dict[str, int] | None]
+"""Given the content digests of two datasets, how many rows differ in which way; None without a row index of both."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,7 @@ def diff(store: Store, a: str, b: str, repository: Path) -> Difference:
     Raises:
         InputError: there is no such release, or one of its records is missing or damaged.
     """
-    from graftline.lineage.diff_rows import compare_rows
-
-    one, two = read_chain(store, a), read_chain(store, b)
+    one, two = read_release_chain(store, resolve(store, a)), read_release_chain(store, resolve(store, b))
     return compare(
         one,
         two,
@@ -87,8 +87,8 @@ def diff(store: Store, a: str, b: str, repository: Path) -> Difference:
 
 
 def compare(
-    a: Chain,
-    b: Chain,
+    a: ReleaseChain,
+    b: ReleaseChain,
     *,
     rows: Rows = lambda before, after: None,
     packages: Callable[[str], dict[str, str] | None] = lambda digest: None,
@@ -108,8 +108,10 @@ def compare(
     changes = {detail.name for cause in causes if cause.kind == "packages" for detail in cause.details}
     causes = [c for c in causes if not (c.kind == "environment" and c.name in changes)]
     metrics, note = metric_changes(a, b)
-    same = ["the same bits: every file of the two releases is equal"] if a.content == b.content else []
-    return Difference(a.name, b.name, tuple(causes), metrics, (*same, *dict.fromkeys(walk.notes), *note))
+    equal = a.release.digest == b.release.digest
+    same = ["the same bits: every file of the two releases is equal"] if equal else []
+    notes = (*same, *dict.fromkeys(walk.notes), *note)
+    return Difference(a.release.name, b.release.name, tuple(causes), metrics, notes)
 
 
 def _without_repeats(causes: Iterator[Cause]) -> list[Cause]:
@@ -123,72 +125,72 @@ def _without_repeats(causes: Iterator[Cause]) -> list[Cause]:
 class _Walk:
     """Goes through two chains side by side, from what was released down to where differences begin."""
 
-    def __init__(self, a: Chain, b: Chain, rows: Rows, packages: Any, files: Any) -> None:
+    def __init__(self, a: ReleaseChain, b: ReleaseChain, rows: Rows, packages: Any, files: Any) -> None:
         self._a, self._b, self._rows, self._packages, self._files = a, b, rows, packages, files
         self.notes: list[str] = []
         self._seen: set[tuple[str, str]] = set()
 
     def causes(self) -> Iterator[Cause]:
-        for name in dict.fromkeys([*self._a.outputs, *self._b.outputs]):
-            yield from self._visit(name, self._a.outputs.get(name), self._b.outputs.get(name))
+        a, b = self._a.parts, self._b.parts
+        for name in dict.fromkeys([*a, *b]):
+            yield from self._visit(name, a.get(name), b.get(name))
 
-    def _visit(self, name: str, a: str | None, b: str | None) -> Iterator[Cause]:
-        """Yield the causes behind two records (by sha256) of the same role, inputs first."""
-        if a == b or (a or "", b or "") in self._seen:
+    def _visit(self, name: str, a: Record | None, b: Record | None) -> Iterator[Cause]:
+        """Yield the causes behind two records of the same role, inputs first."""
+        pair = (a.sha256 if a else "", b.sha256 if b else "")
+        if pair[0] == pair[1] or pair in self._seen:
             return
-        self._seen.add((a or "", b or ""))
-        one, two = self._a.steps.get(a or ""), self._b.steps.get(b or "")
-        if one is None or two is None:
-            if (one or two) is not None:
-                yield Cause(name, "step", name, one and one.content, two and two.content)
+        self._seen.add(pair)
+        if a is None or b is None:
+            yield Cause(name, "step", name, a and a.content, b and b.content)
             return
-        if one.content == two.content:
+        if a.content == b.content:
             return
-        for dependency in dict.fromkeys([*one.inputs, *two.inputs]):
-            yield from self._visit(dependency, one.made_by(dependency), two.made_by(dependency))
-        yield from self._own(one, two)
+        for given in dict.fromkeys(given.name for given in [*a.inputs, *b.inputs]):
+            yield from self._visit(given, _maker(self._a, a, given), _maker(self._b, b, given))
+        yield from self._own(a, b)
 
-    def _own(self, a: Step, b: Step) -> Iterator[Cause]:
+    def _own(self, a: Record, b: Record) -> Iterator[Cause]:
         """Yield what changed in what two steps were given from outside, or that nothing did."""
         causes = [
             *self._outside(a, b),
-            *_flat_causes("parameter", b.name, a.parameters, b.parameters),
+            *_flat_causes("parameter", b.name, flat(a.parameters), flat(b.parameters)),
             *self._code(a, b),
             *self._lock(a, b),
             *_flat_causes("image", b.name, {"image": a.image}, {"image": b.image}),
-            *_flat_causes("environment", b.name, a.environment, b.environment),
+            *_flat_causes("environment", b.name, flat(a.environment), flat(b.environment)),
         ]
         yield from causes
-        inherited = {name: given.sha256 for name, given in a.inputs.items()} != {
-            name: given.sha256 for name, given in b.inputs.items()
-        }
+        inherited = {i.name: i.sha256 for i in a.inputs} != {i.name: i.sha256 for i in b.inputs}
         if not causes and not inherited:
             note = "the same inputs, parameters, code and environment gave other bits"
             yield Cause(b.name, "unexplained", "output", a.content, b.content, note=note)
 
-    def _outside(self, a: Step, b: Step) -> Iterator[Cause]:
+    def _outside(self, a: Record, b: Record) -> Iterator[Cause]:
         """Yield inputs that no step made: raw data, the contract, a corpus, a base checkpoint."""
-        for name in dict.fromkeys([*a.inputs, *b.inputs]):
-            one, two = a.inputs.get(name), b.inputs.get(name)
+        for name in dict.fromkeys(given.name for given in [*a.inputs, *b.inputs]):
+            one, two = a.input(name), b.input(name)
             if name == COMPARED or any(given and given.record for given in (one, two)):
                 continue
             if (one and one.sha256) == (two and two.sha256):
                 continue
-            given = two or one
-            assert given is not None
-            kind = "base checkpoint" if given.is_checkpoint else "data"
-            cause = Cause(b.name, kind, name, one and one.sha256, two and two.sha256)
-            files = _by_key(one.files if one else {}, two.files if two else {}) if one and two else []
-            cause = replace(cause, details=tuple(files))
-            yield self._with_rows(cause, a, b) if kind == "data" and name == "raw" else cause
+            kind = "base checkpoint" if name == ROOTSTOCK else "data"
+            files = (
+                _by_key(*({f.path: f.sha256 for f in given.files} for given in (one, two)))
+                if one and two
+                else []
+            )
+            cause = Cause(b.name, kind, name, one and one.sha256, two and two.sha256, tuple(files))
+            yield self._with_rows(cause, a, b) if name == RAW else cause
 
-    def _with_rows(self, cause: Cause, a: Step, b: Step) -> Cause:
+    def _with_rows(self, cause: Cause, a: Record, b: Record) -> Cause:
         rows = self._rows(a.content, b.content)
         if rows is None:
             return replace(cause, note="no row index of both data sets is at hand: digests only")
-        return replace(cause, details=(*rows, *cause.details))
+        changed = (Change(how, 0, count) for how, count in rows.items())
+        return replace(cause, details=(*changed, *cause.details))
 
-    def _code(self, a: Step, b: Step) -> Iterator[Cause]:
+    def _code(self, a: Record, b: Record) -> Iterator[Cause]:
         if (a.commit, a.dirty) == (b.commit, b.dirty):
             return
         files = self._files(a.commit, b.commit) if a.commit and b.commit and a.commit != b.commit else None
@@ -207,7 +209,7 @@ class _Walk:
         details = tuple(Change(path, *_STATUS.get(status, ("there", "changed"))) for status, path in running)
         yield Cause(b.name, "code", "commit", before, after, details)
 
-    def _lock(self, a: Step, b: Step) -> Iterator[Cause]:
+    def _lock(self, a: Record, b: Record) -> Iterator[Cause]:
         if a.lock == b.lock:
             return
         one = self._packages(a.lock) if a.lock else None
@@ -223,6 +225,23 @@ class _Walk:
             self.notes.append("the locks differ in comments only")
 
 
+def _maker(chain: ReleaseChain, record: Record, name: str) -> Record | None:
+    """Return the record of what made an input."""
+    given = record.input(name)
+    return chain.records.get(given.record) if given and given.record else None
+
+
+def flat(values: Any, path: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, by dotted path."""
+    if not isinstance(values, dict) or (path and not values):
+        return {path: values} if path else {}
+    return {
+        key: value
+        for name, nested in values.items()
+        for key, value in flat(nested, f"{path}.{name}" if path else str(name)).items()
+    }
+
+
 _STATUS = {"A": (None, "added"), "D": ("there", None), "M": ("there", "changed")}
 
 
@@ -234,7 +253,7 @@ def _flat_causes(kind: str, step: str, a: dict[str, Any], b: dict[str, Any]) -> 
     return [Cause(step, kind, change.name, change.before, change.after) for change in _by_key(a, b)]
 
 
-def _revision(step: Step) -> str | None:
+def _revision(step: Record) -> str | None:
     if step.commit is None:
         return f"dirty {step.dirty}" if step.dirty else None
     return f"{step.commit} (dirty {step.dirty})" if step.dirty else step.commit

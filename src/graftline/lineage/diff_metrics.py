@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from graftline.lineage.diff_chain import Chain
+from graftline.releases.chain import ReleaseChain
 
 _ENDS = ("_low", "_high")
 _PAIRED = "champion_difference"
@@ -34,7 +34,7 @@ class MetricChange:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def metric_changes(a: Chain, b: Chain) -> tuple[tuple[MetricChange, ...], list[str]]:
+def metric_changes(a: ReleaseChain, b: ReleaseChain) -> tuple[tuple[MetricChange, ...], list[str]]:
     """Return the change of each metric, and what to say of how they compare.
 
     A difference's interval is from the two metrics' own as if they were independent: square and add, R. G. Newcombe,
@@ -42,10 +42,11 @@ def metric_changes(a: Chain, b: Chain) -> tuple[tuple[MetricChange, ...], list[s
     10. On the same test rows that is too wide rather than too narrow. Where b was evaluated against a itself, the
     difference in accuracy is the paired one that evaluate measured.
     """
-    one, two = _numbers(a.metrics), _numbers(b.metrics)
+    one, two = _numbers(a.manifest["metrics"]), _numbers(b.manifest["metrics"])
     names = [n for n in {**one, **two} if not n.endswith(_ENDS) and not n.startswith("champion_")]
     notes = []
-    paired = b.compared_with == (a.version, a.content) and f"{_PAIRED}_low" in two
+    champion = {"version": a.release.version, "digest": a.release.digest}
+    paired = b.manifest["compared_with"] == champion and f"{_PAIRED}_low" in two
     changes = [_change(name, one, two) for name in sorted(names)]
     if paired:
         changes = [_as_paired(change, two) if change.name == "accuracy" else change for change in changes]
@@ -86,7 +87,9 @@ def _interval(name: str, metrics: dict[str, float]) -> tuple[float, float] | Non
     return None if low is None or high is None else (low, high)
 
 
-def _test_rows(chain: Chain) -> str | None:
+def _test_rows(chain: ReleaseChain) -> str | None:
     """Return the sha256 of the rows that a model was measured on, or of their whole data set."""
-    step = chain.steps.get(chain.outputs.get("dataset", ""))
-    return step.files.get("test.parquet", step.content) if step else None
+    dataset = chain.parts.get("dataset")
+    if dataset is None:
+        return None
+    return next((file.sha256 for file in dataset.files if file.path == "test.parquet"), dataset.content)

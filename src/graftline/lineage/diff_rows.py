@@ -16,13 +16,12 @@ from graftline.rows.shards import WHOLE
 if TYPE_CHECKING:
     import numpy as np
 
-    from graftline.lineage.diff import Change
     from graftline.store import Store
 
 _HEX = "0123456789abcdef"
 
 
-def compare_rows(store: Store, before: str, after: str) -> list[Change] | None:
+def compare_rows(store: Store, before: str, after: str) -> dict[str, int] | None:
     """Return how many rows were added, removed and changed, and moved to another split; None without an index of both.
 
     Args:
@@ -34,8 +33,6 @@ def compare_rows(store: Store, before: str, after: str) -> list[Change] | None:
         InputError: the row index is damaged.
     """
     import numpy as np
-
-    from graftline.lineage.diff import Change
 
     segments = _segments(store)
     if before not in segments or after not in segments:
@@ -56,7 +53,7 @@ def compare_rows(store: Store, before: str, after: str) -> list[Change] | None:
         "rows changed": changed,
         "rows in another split": moved,
     }
-    return [Change(name, 0, count) for name, count in counts.items() if count]
+    return {how: count for how, count in counts.items() if count}
 
 
 def _segments(store: Store) -> dict[str, Segment]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from graftline.digests import digest_files, list_files, sha256_file
 from graftline.errors import InputError
-from graftline.index import FileHolder, Index, Match, Reached
+from graftline.index.queries import Index
+from graftline.index.rows import FileHolder, Match, Reached
 from graftline.lineage.trace import one_match
-from graftline.records import COMPARED
+from graftline.records.model import COMPARED
 
 if TYPE_CHECKING:
     from graftline.rows.finding import RowHit

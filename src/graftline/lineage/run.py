@@ -17,7 +17,7 @@ AT_WORK = "at work"
 
 
 @dataclass(frozen=True)
-class Run:
+class RunHistory:
     """All that the store knows of a run. It is unsigned: what the run's steps and its engine said."""
 
     id: str
@@ -64,13 +64,13 @@ class Run:
         return asdict(self) | {"state": self.state}
 
 
-def read_run(store: Store, run: str) -> Run:
+def read_run(store: Store, run: str) -> RunHistory:
     """Return what the store knows of a run, with the attempts of other runs whose outputs it took from the cache.
 
     It reads a handful of small objects: what asks of many runs at once must not call it. What cannot be read is
     said in `trouble`, since a note that somebody changed must not hide the rest of a lineage.
     """
-    found, trouble = Run(run), list[str]()
+    found, trouble = RunHistory(run), list[str]()
     try:
         begun = runs.begun(store, run)
         found = replace(found, start=begun, at_work=begun is not None)
@@ -89,7 +89,7 @@ def read_run(store: Store, run: str) -> Run:
     return replace(found, trouble="; ".join(trouble))
 
 
-def _cached(run: Run) -> dict[str, Source]:
+def _cached(run: RunHistory) -> dict[str, Source]:
     given = {name: source for attempt in run.attempts for name, source in attempt.inputs.items()}
     return {name: source for name, source in given.items() if source.run and source.run != run.id}
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from graftline.digests import RECORD, sha256_bytes
 from graftline.errors import InputError
-from graftline.index import AliasChange, Index, IndexedRecord, IndexedRelease, Match
+from graftline.index.queries import Index
 from graftline.index.reaching import in_order
+from graftline.index.rows import AliasChange, IndexedRecord, IndexedRelease, Match
 from graftline.index.selecting import as_indexed
 from graftline.index.sources import read_file
-from graftline.lineage.run import Run, read_run
-from graftline.records import COMPARED
+from graftline.lineage.run import RunHistory, read_run
+from graftline.records.model import COMPARED
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
 _SHOWN = 5
@@ -30,7 +31,7 @@ class Trace:
     release: IndexedRelease | None
     history: tuple[AliasChange, ...]
     """The ledger's entries about the release."""
-    run: Run | None
+    run: RunHistory | None
     """The run that published it; None for a publication outside a run."""
     asked: tuple[str, ...]
     """The records asked for; of a release, its parts."""
@@ -130,7 +131,7 @@ def _local(folder: Path) -> IndexedRecord | None:
 
 def _completed(
     index: Index, subject: str, steps: list[IndexedRecord], asked: tuple[str, ...],
-    *, release: IndexedRelease | None = None, history: tuple[AliasChange, ...] = (), run: Run | None = None,
+    *, release: IndexedRelease | None = None, history: tuple[AliasChange, ...] = (), run: RunHistory | None = None,
 ) -> Trace:  # fmt: skip
     known = {record.sha256 for record in steps}
     inputs = [i for record in steps for i in record.inputs]
@@ -147,7 +148,7 @@ def _completed(
 
 
 def _execution(record: IndexedRecord) -> dict[str, Any]:
-    from graftline.records import read_execution
+    from graftline.records.folder import read_execution
 
     try:
         return read_execution(Path(str(record.folder)))

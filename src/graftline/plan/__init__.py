@@ -18,7 +18,7 @@ from graftline.durable import write_atomic
 from graftline.errors import InputError
 from graftline.plan.estimate import STAGES, Cost, Plan, Row, estimate_row, price
 from graftline.profiles import Profile
-from graftline.records import read_execution, read_record
+from graftline.records.folder import read_execution, read_record
 
 if TYPE_CHECKING:
     from graftline.plan.measure import Measured

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from graftline.errors import InputError
-from graftline.ledger import Entry, Ledger
-from graftline.ledger.entries import entry_key
+from graftline.ledger.entries import Entry, entry_key
+from graftline.ledger.log import Ledger
 from graftline.releases.layout import (
     CHAMPION,
     MANIFEST,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from graftline.cache import cache_folder
 from graftline.digests import FileDigest, sha256_file
 from graftline.durable import fsync_tree
 from graftline.errors import InputError
@@ -68,7 +68,7 @@ def _fetch_to_cache(store: Store, release: Release, files: list[FileDigest]) -> 
     prefix = f"{release_key(release.task, release.version)}/"
     have = {key.removeprefix(prefix) for key in store.list(prefix)} - {CLAIM, MANIFEST}
     _check_names(f"{store.url}/{prefix}".rstrip("/"), have, {file.path for file in files})
-    cache = Path(os.environ.get("GRAFTLINE_CACHE") or Path.home() / ".cache" / "graftline") / "releases"
+    cache = cache_folder() / "releases"
     final = cache / release.manifest
     if final.exists():
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from graftline.digests import FileDigest, digest_files, sha256_bytes
@@ -93,7 +94,7 @@ def is_content(path: str) -> bool:
     return not path.startswith(RECORDS) and path != MODEL_SIGNATURE
 
 
-def manifest_files(manifest: dict[str, Any]) -> list[FileDigest]:
+def manifest_files(manifest: Mapping[str, Any]) -> list[FileDigest]:
     files = [FileDigest(**file) for file in manifest["files"]]
     for file in files:
         check_key(file.path)

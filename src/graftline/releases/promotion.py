@@ -8,10 +8,11 @@ from typing import Any
 
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
-from graftline.ledger import Entry, Fact, Ledger
+from graftline.ledger.entries import Entry, Fact
+from graftline.ledger.log import Ledger
 from graftline.releases.catalogue import Release, parse_alias, resolve
 from graftline.releases.layout import CHAMPION, check_alias, read_manifest
-from graftline.signing.keys import load_keyring
+from graftline.signing.keyring import load_keyring
 from graftline.signing.rotation import open_ledger
 from graftline.store import MissingError, Store
 

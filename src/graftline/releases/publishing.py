@@ -20,9 +20,9 @@ from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, digest_files, sha256_bytes, sha256_file
 from graftline.durable import write_atomic
 from graftline.errors import InputError
-from graftline.ledger import Entry, Fact, Ledger, utc_now
+from graftline.ledger.entries import Entry, Fact
+from graftline.ledger.log import Ledger
 from graftline.releases.catalogue import Release, pointed_at, read_release
-from graftline.releases.evidence import Evidence, check, check_revoked, keep, put
 from graftline.releases.layout import (
     CHAMPION,
     CLAIM,
@@ -37,16 +37,19 @@ from graftline.releases.layout import (
     release_key,
 )
 from graftline.releases.promotion import follow, promote
-from graftline.signing.keys import Keyring, PublicKey, Signer, load_keyring
+from graftline.releases.provenance import Provenance, check, check_revoked, keep, put
+from graftline.signing.keyring import Keyring, load_keyring
+from graftline.signing.keys import PublicKey, Signer
 from graftline.signing.model import MODEL_SIGNATURE, model_signers, sign_model
 from graftline.signing.rotation import open_ledger
 from graftline.store import MissingError, Store, check_key
+from graftline.times import utc_now
 
 _CHANGED = "the store was changed, or an earlier try was of other content: publish anew, under another id"
 
 
 @dataclass(frozen=True)
-class Draft:
+class ReleaseDraft:
     """What is to be released, and under which publication."""
 
     task: str
@@ -78,8 +81,8 @@ class Draft:
         )
 
     @property
-    def evidence(self) -> Evidence:
-        return Evidence(self.records, self.envelopes, self.locks)
+    def provenance(self) -> Provenance:
+        return Provenance(self.records, self.envelopes, self.locks)
 
     def record_listing(self) -> list[FileDigest]:
         return sorted(
@@ -113,7 +116,7 @@ class Receipt:
     """Whether it was there already: the publication made no version of its own."""
 
 
-def open_publication(work: Path, draft: Draft) -> Publication:
+def open_publication(work: Path, draft: ReleaseDraft) -> Publication:
     """Return the publication for `draft`: the one that an earlier, killed try in `work` began, or a new one.
 
     $GRAFTLINE_RUN, if set, and the content are its id: an orchestrator that retries elsewhere finds no folder `work`.
@@ -132,7 +135,7 @@ def open_publication(work: Path, draft: Draft) -> Publication:
     return publication
 
 
-def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
+def publish(store: Store, draft: ReleaseDraft, publication: Publication) -> Receipt:
     """Release `draft` as a new version, enter it in the ledger, and promote it if the champion is still the
     release that it was compared with. If not, it is released all the same. A release that is equal to it stands for
     it: no version is made, and that one is promoted by the same rule.
@@ -148,7 +151,7 @@ def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
     keyring = load_keyring()
     check_task(draft.task)
     check_alias(draft.alias)
-    signed = check(draft.evidence, keyring)
+    signed = check(draft.provenance, keyring)
     ledger = open_ledger(store, keyring)
     check_revoked(signed, ledger)  # all before a version is taken
     before = pointed_at(store, draft.task, draft.alias, ledger)
@@ -157,7 +160,7 @@ def publish(store: Store, draft: Draft, publication: Publication) -> Receipt:
     )  # by a try that was killed: it is finished, whatever came since
     equal = None if version else _equal(store, ledger, draft)
     if equal is not None:
-        keep(store, draft.evidence, keyring)
+        keep(store, draft.provenance, keyring)
         version, manifest = equal.version, equal.digest
     else:
         version = version or _claim(store, draft, publication)
@@ -180,7 +183,7 @@ def _release_of(store: Store, ledger: Ledger, entry: Entry | None) -> Release | 
     return None if entry is None else read_release(store, entry.task, entry.version, ledger)
 
 
-def _equal(store: Store, ledger: Ledger, draft: Draft) -> Entry | None:
+def _equal(store: Store, ledger: Ledger, draft: ReleaseDraft) -> Entry | None:
     """Return the entry of the newest release of the draft's identity of which every file is there; None if none is."""
     released = (e for e in reversed(ledger.entries) if (e.event, e.task) == ("release", draft.task))
     same = (e for e in released if draft.identity and e.detail.get("identity") == draft.identity)
@@ -197,7 +200,7 @@ def _is_there(store: Store, entry: Entry) -> bool:
     return {f"{folder}/{file.path}" for file in manifest_files(manifest)} <= set(store.list(f"{folder}/"))
 
 
-def _claimed(store: Store, draft: Draft, publication: Publication) -> int | None:
+def _claimed(store: Store, draft: ReleaseDraft, publication: Publication) -> int | None:
     """Return the version that an earlier try of the publication claimed."""
     for version in [] if publication.fresh else reversed(_versions(store, draft.task)):
         claim = read_object(store, f"{release_key(draft.task, version)}/{CLAIM}")
@@ -211,7 +214,7 @@ def _claimed(store: Store, draft: Draft, publication: Publication) -> int | None
     return None
 
 
-def _claim(store: Store, draft: Draft, publication: Publication) -> int:
+def _claim(store: Store, draft: ReleaseDraft, publication: Publication) -> int:
     """Return the next free version, claimed."""
     data = canonical_json({"publication": publication.id, "payload": _payload(draft)})
     version = max(_versions(store, draft.task), default=0) + 1
@@ -228,7 +231,7 @@ def _versions(store: Store, task: str) -> list[int]:
 
 def _upload(
     store: Store,
-    draft: Draft,
+    draft: ReleaseDraft,
     publication: Publication,
     version: int,
     before: dict[str, Any] | None,
@@ -244,7 +247,7 @@ def _upload(
             put(store, f"{folder}/{file.path}", draft.files[file.path])
         for name, data in sorted(draft.records.items()):
             put(store, f"{folder}/{RECORDS}{name}.json", data)
-        keep(store, draft.evidence, keyring, signer=keyring.signer().public)
+        keep(store, draft.provenance, keyring, signer=keyring.signer().public)
         signature = _sign(store, draft, version, keyring.signer(), trusted)
         manifest = canonical_json(_manifest_value(draft, publication, version, before, signature))
         if store.put_if_absent(f"{folder}/{MANIFEST}", manifest):
@@ -256,7 +259,7 @@ def _upload(
 
 
 def _sign(
-    store: Store, draft: Draft, version: int, signer: Signer, trusted: Mapping[str, PublicKey]
+    store: Store, draft: ReleaseDraft, version: int, signer: Signer, trusted: Mapping[str, PublicKey]
 ) -> FileDigest:
     """Store the model signature, or check the one that an earlier try stored, elsewhere perhaps: its bytes differ."""
     name, files = f"{draft.task}@{version}", draft.listing + draft.record_listing()
@@ -267,7 +270,7 @@ def _sign(
 
 
 def _stored_signature(
-    store: Store, draft: Draft, version: int, trusted: Mapping[str, PublicKey]
+    store: Store, draft: ReleaseDraft, version: int, trusted: Mapping[str, PublicKey]
 ) -> FileDigest:
     """Return the model signature in the store. Raises InputError unless a trusted key signed the draft's files."""
     key, name = f"{release_key(draft.task, version)}/{MODEL_SIGNATURE}", f"{draft.task}@{version}"
@@ -286,7 +289,11 @@ def _stored_signature(
 
 
 def _own_manifest(
-    store: Store, draft: Draft, publication: Publication, version: int, trusted: Mapping[str, PublicKey]
+    store: Store,
+    draft: ReleaseDraft,
+    publication: Publication,
+    version: int,
+    trusted: Mapping[str, PublicKey],
 ) -> bytes | None:
     """Return the manifest that an earlier try stored, if there is one.
 
@@ -317,7 +324,11 @@ def _own_manifest(
 
 
 def _manifest_value(
-    draft: Draft, publication: Publication, version: int, before: dict[str, Any] | None, signature: FileDigest
+    draft: ReleaseDraft,
+    publication: Publication,
+    version: int,
+    before: dict[str, Any] | None,
+    signature: FileDigest,
 ) -> dict[str, Any]:
     files, records = draft.listing, draft.record_listing()
     return {
@@ -335,6 +346,6 @@ def _manifest_value(
     }
 
 
-def _payload(draft: Draft) -> str:
+def _payload(draft: ReleaseDraft) -> str:
     """Return the digest of all that a draft would store under its version, records included."""
     return digest_files(draft.listing + draft.record_listing())

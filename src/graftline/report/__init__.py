@@ -12,7 +12,8 @@ from graftline.canonical import read_json
 from graftline.durable import write_atomic
 from graftline.lift_names import lift_counts
 from graftline.plan import compare
-from graftline.records import Record, code_of, read_execution, read_record
+from graftline.records.folder import read_execution, read_record
+from graftline.records.model import Record
 from graftline.report.lineage import lay_out
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ def _receipt(folder: Path, records: dict[str, Record]) -> Any:
     """Return publish's receipt, or None if there is none or it is about an earlier evaluation."""
     if "release" not in records:
         return None
-    inputs = [dependency.get("annotations", {}) for dependency in records["release"].dependencies]
-    current = records["evaluation"].sha256 in [annotations.get("record") for annotations in inputs]
+    current = records["evaluation"].sha256 in [given.record for given in records["release"].inputs]
     return read_json(folder / "release.json") if current else None
 
 
@@ -134,11 +134,7 @@ def _lift_rows(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
 
 def _code(record: Record) -> str:
     """Return the commit that made an output, and whether the work tree differed from it."""
-    for dependency in record.dependencies:
-        if dependency["name"] == "code":
-            commit, dirty = code_of(dependency)
-            return commit[:12] + (" with changes" if dirty else "")
-    return ""
+    return record.commit[:12] + (" with changes" if record.dirty else "") if record.commit else ""
 
 
 def _picture(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graftline.records import Record
+from graftline.records.model import Record
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 150, 52, 56, 22
 _BOW = 46
@@ -60,14 +60,10 @@ def lay_out(records: dict[str, Record]) -> Lineage:
     makers = {name: record.component for name, record in records.items()}
     arrows: list[tuple[str, str]] = []
     for name, record in records.items():
-        for dependency in record.dependencies:
-            source = str(dependency["name"])
-            digest = dependency["digest"].get("sha256") or dependency["digest"].get("gitCommit", "")
-            if source in ("code", "requirements.lock", "image"):
-                continue  # the same for every box: said once, below the picture
-            if source not in digests:
-                digests[source], makers[source] = digest, ""
-            arrows.append((source, name))
+        for given in record.inputs:  # what ran is the same for every box: said once, below the picture
+            if given.name not in digests:
+                digests[given.name], makers[given.name] = given.sha256, ""
+            arrows.append((given.name, name))
     columns = _columns(list(digests), arrows)
     places = _places(columns)
     nodes = {name: Node(name, digests[name], makers[name], *places[name]) for name in digests}

@@ -96,7 +96,7 @@ def read_signed(store: Store, kind: Kind, task: str, segment: Segment, data: byt
         InputError: it is of another segment, or no key trusted here has signed it as an index.
     """
     from graftline.signing.envelope import open_envelope
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
     from graftline.signing.trusted import check_signed
 
     key = index_key(kind, segment.name)
@@ -198,7 +198,7 @@ def _delete_unnamed(store: Store, kind: Kind, name: str, shards: Mapping[str, st
 
 def seal_index(value: Mapping[str, Any]) -> bytes:
     from graftline.signing.envelope import seal
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     return seal(canonical_json(value), PAYLOAD_TYPE, load_keyring().signer())
 

@@ -22,7 +22,7 @@ KEY_FILE = "subjects.key"
 
 def key_path() -> Path:
     """Return where the key lies: $GRAFTLINE_KEYS/subjects.key, by default in ~/.config/graftline/keys."""
-    from graftline.signing.keys import keys_folder
+    from graftline.signing.keyring import keys_folder
 
     return keys_folder() / KEY_FILE
 

@@ -1,5 +1,10 @@
-"""The keyring's folder: made on first use, changed under a lock, `keyring.json` last and in one step.
+"""The keyring: which key signs here, and which ones are trusted.
 
+It is a folder, $GRAFTLINE_KEYS or ~/.config/graftline/keys: `keyring.json` says which keys there are and since when,
+`<key id>.key` is a private one (mode 0600). The first use makes a key. $GRAFTLINE_KEY names another private key
+instead: a mounted PEM file, or a key management service's address (see `signing.services`).
+
+The folder is made on first use and changed under a lock, `keyring.json` last and in one step.
 A process that is killed half-way leaves at most a private key that `keyring.json` does not name; nothing uses it.
 """
 
@@ -9,7 +14,7 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +23,8 @@ from typing import Any
 from graftline.canonical import canonical_json, read_json
 from graftline.durable import fsync_directory, write_atomic
 from graftline.errors import InputError
-from graftline.signing.keys import PublicKey, State, make_private
+from graftline.signing.keys import PublicKey, Signer, State, make_private, read_signer
+from graftline.signing.services import is_address, open_service
 from graftline.times import utc_now
 
 KEYRING = "keyring.json"
@@ -50,6 +56,95 @@ class Known:
             "keyid": self.public.keyid, "pem": self.public.pem, "own": self.own, "created": self.created,
             "retired": self.retired, "revoked": self.revoked,
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """The keys of this machine, or of the folder that was mounted. A change is on the disk when the call returns."""
+
+    folder: Path
+    known: Mapping[str, Known]
+    """Each key of the folder by its id, the oldest first."""
+    given: Signer | None = None
+    """What $GRAFTLINE_KEY names."""
+
+    @property
+    def public(self) -> dict[str, PublicKey]:
+        """Every trusted key by its id: own and others', retired ones too, revoked ones not."""
+        found = {k: v.public for k, v in self.known.items() if v.state != "revoked"}
+        if self.given and self.state(self.given.keyid) != "revoked":
+            found[self.given.keyid] = self.given.public
+        return found
+
+    def state(self, keyid: str) -> State:
+        """Return what this keyring says of a key."""
+        if known := self.known.get(keyid):
+            return known.state
+        return "valid" if self.given and self.given.keyid == keyid else "unknown"
+
+    def signer(self) -> Signer:
+        """Return what signs: $GRAFTLINE_KEY, or the newest own key that is neither retired nor revoked.
+
+        Raises:
+            InputError: there is none, or its file cannot be read.
+        """
+        if self.given:
+            if self.state(self.given.keyid) in ("retired", "revoked"):
+                raise InputError(
+                    "GRAFTLINE_KEY", f"key {self.given.keyid}, which is {self.state(self.given.keyid)}",
+                    expected="a valid key", fix="name another key",
+                )  # fmt: skip
+            return self.given
+        own = [known for known in self.known.values() if known.own and known.state == "valid"]
+        if not own:
+            raise InputError(
+                self.folder, "no key to sign with", expected="a private key that is neither retired nor revoked",
+                fix="make one with `graftline keys rotate`, or name one by GRAFTLINE_KEY",
+            )  # fmt: skip
+        return self.own_signer(own[-1].public.keyid)
+
+    def own_signer(self, keyid: str) -> Signer:
+        """Return what signs with one's own key `keyid`, a retired one too: it hands over to its successor."""
+        if self.given and self.given.keyid == keyid:
+            return self.given
+        return read_signer(self.folder / f"{keyid}.key", expected=keyid)
+
+    def add_trusted(self, pem: str | bytes, *, where: object = "public key") -> PublicKey:
+        """Trust another's public key from now on. Raises InputError: no key, or one that was revoked."""
+        return add_trusted(self.folder, PublicKey.from_pem(pem, where=where))
+
+
+def load_keyring(*, create: bool = True) -> Keyring:
+    """Return the keyring; with `create`, one that can sign: a key is made where there is none at all.
+
+    Raises:
+        InputError: the folder cannot be read, or written where a key must be made.
+    """
+    folder = keys_folder()
+    known, given = read_known(folder), _given()
+    if create and not given and not any(key.own for key in known.values()):
+        known = make_first(folder)
+    return Keyring(folder, known, given)
+
+
+def keys_folder() -> Path:
+    """Return the keyring's folder: $GRAFTLINE_KEYS, or ~/.config/graftline/keys."""
+    if given := os.environ.get("GRAFTLINE_KEYS"):
+        return Path(given).absolute()
+    try:
+        return Path.home() / ".config" / "graftline" / "keys"
+    except RuntimeError:  # a user id without a name, as in many containers
+        raise InputError(
+            "GRAFTLINE_KEYS", "not set, and this user has no home", expected="the folder of the signing keys",
+            fix="mount the keys and set it (docs/cluster.md)",
+        ) from None  # fmt: skip
+
+
+def _given() -> Signer | None:
+    value = os.environ.get("GRAFTLINE_KEY")
+    if not value:
+        return None
+    return open_service(value) if is_address(value) else read_signer(Path(value), where="GRAFTLINE_KEY")
 
 
 def read_known(folder: Path) -> dict[str, Known]:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from graftline.rows.subjects import KEY_FILE, key_path
-from graftline.signing.keyring import KEYRING
-from graftline.signing.keys import Keyring, keys_folder, load_keyring
+from graftline.signing.keyring import KEYRING, Keyring, keys_folder, load_keyring
 from graftline.signing.services import is_address
 
 _GIVEN, _PUBLIC = "given.key", "given.pem"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from graftline.ledger import Entry, Ledger, key_event
-from graftline.signing.keys import Keyring, PublicKey, Signer
+from graftline.ledger.entries import Entry
+from graftline.ledger.log import Ledger, key_event
+from graftline.signing.keyring import Keyring
+from graftline.signing.keys import PublicKey, Signer
 from graftline.store import Store
 
 

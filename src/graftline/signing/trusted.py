@@ -12,7 +12,7 @@ from graftline.errors import InputError
 from graftline.signing.envelope import Envelope, open_envelope, signers
 
 if TYPE_CHECKING:
-    from graftline.signing.keys import Keyring
+    from graftline.signing.keyring import Keyring
 
 AGAIN = "run the stage that makes it again, with `graftline run TASK --force`"
 

@@ -108,27 +108,6 @@ class Store(Protocol):
         ...
 
 
-def open_store(url: str) -> Store:
-    """Return the store at `url`: `s3://bucket/prefix`, or a directory, which the first write makes.
-
-    Raises:
-        InputError: the url is of another kind, or names no bucket.
-    """
-    if url.startswith("s3://"):
-        from graftline.store.s3 import S3Store
-
-        return S3Store.from_url(url)
-    if "://" in url or not url:
-        raise InputError(
-            "--store",
-            f"'{url.partition('://')[0]}://...'" if url else "nothing",
-            expected="a directory or s3://bucket/prefix",
-        )
-    from graftline.store.directory import DirectoryStore
-
-    return DirectoryStore(Path(url))
-
-
 def check_key(key: str) -> str:
     """Return `key`. Raises InputError if it is not one: it then might name something outside the store."""
     if len(key) > MAX_KEY or not all(_NAME.fullmatch(name) for name in key.split("/")):

@@ -10,7 +10,7 @@ from graftline.ui.addresses import diff_page
 from graftline.ui.views import Ask, NoPageError, View
 
 if TYPE_CHECKING:
-    from graftline.index import IndexedRelease
+    from graftline.index.rows import IndexedRelease
 
 _OFFERED = 400
 """Releases to choose from; any other can be typed."""

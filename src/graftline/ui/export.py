@@ -9,7 +9,7 @@ from pathlib import Path
 
 from graftline.durable import exclusive, output_directory
 from graftline.errors import InputError
-from graftline.ledger import utc_now
+from graftline.times import utc_now
 from graftline.ui.site import ASSETS, FRAME_POLICY, Answer, Site, asset_bytes, pages
 from graftline.ui.verdicts import verify_store
 

@@ -10,7 +10,7 @@ from graftline.ui.nodes import MOST, Node, build
 from graftline.ui.views import Ask, NoPageError, View
 
 if TYPE_CHECKING:
-    from graftline.index import IndexedRelease
+    from graftline.index.rows import IndexedRelease
 
 _HOME = ("Lineage", "graph.html")
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graftline.errors import InputError
-from graftline.records import COMPARED
+from graftline.records.model import COMPARED
 from graftline.ui.addresses import impact_page
 from graftline.ui.views import Ask, NoPageError, View
 
 if TYPE_CHECKING:
-    from graftline.index import IndexedRecord
+    from graftline.index.rows import IndexedRecord
     from graftline.lineage.impact import Impact
 
 MOST = 2000

@@ -14,7 +14,7 @@ from graftline.ui.values import finite, moment, number
 from graftline.ui.views import Ask, NoPageError, View
 
 if TYPE_CHECKING:
-    from graftline.index import AliasChange, IndexedRelease
+    from graftline.index.rows import AliasChange, IndexedRelease
 
 _SPARK = 40
 _EVENTS = 8

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from graftline.records import COMPARED
+from graftline.records.model import COMPARED
 from graftline.ui.addresses import impact_page, record_page, release_page
 
 if TYPE_CHECKING:
-    from graftline.index import IndexedRecord, IndexedRelease, Input
+    from graftline.index.rows import IndexedRecord, IndexedRelease, Input
 
 MOST = 2000
 """Nodes on one page."""

@@ -19,7 +19,7 @@ from graftline.ui.verdicts import of_release
 from graftline.ui.views import Ask, NoPageError, View
 
 if TYPE_CHECKING:
-    from graftline.index import IndexedRelease
+    from graftline.index.rows import IndexedRelease
 
 _LEAD = 5
 """Metrics at the head of the page."""

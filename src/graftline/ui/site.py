@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from graftline.audit.verify.verifying import Verdict
-    from graftline.index import Index, IndexedRelease
+    from graftline.index.queries import Index
+    from graftline.index.rows import IndexedRelease
     from graftline.store import Store
 
 POLICY = (

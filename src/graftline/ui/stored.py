@@ -14,7 +14,7 @@ from graftline.store import Store
 from graftline.ui.views import Ask, File, NoPageError
 
 if TYPE_CHECKING:
-    from graftline.index import IndexedRelease
+    from graftline.index.rows import IndexedRelease
 
 CARD, REPORT = "README.md", "report.html"
 _LARGEST = 20_000_000

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from graftline.audit.verify.verifying import Finding, Verdict
-    from graftline.index import IndexedRelease
+    from graftline.index.rows import IndexedRelease
     from graftline.store import Store
 
 _ONE_AT_A_TIME = Lock()

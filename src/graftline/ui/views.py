@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graftline.audit.verify.verifying import Verdict
-    from graftline.index import Index
+    from graftline.index.queries import Index
     from graftline.store import Store
 
 

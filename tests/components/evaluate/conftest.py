@@ -19,7 +19,7 @@ from graftline.components.finetune import COMPONENT as FINETUNE
 from graftline.components.pretrain import COMPONENT as PRETRAIN
 from graftline.dataset import ImageColumn, Schema
 from graftline.environment import ROOT
-from graftline.records import Draft, write_record
+from graftline.records.folder import Draft, write_record
 
 RAW = ROOT / "data" / "mnist" / "raw" / "images.parquet"
 ROWS = {"train": 30, "val": 10, "test": 30}

@@ -17,10 +17,11 @@ from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.predict import predict
 from graftline.evaluation.lift import Run, _point
 from graftline.evaluation.statistics import t_interval, wilson
-from graftline.records import verify
+from graftline.records.folder import verify
+from graftline.records.model import Dependency
 from graftline.releases.catalogue import Release
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 
 if TYPE_CHECKING:
     from conftest import Evaluation, Parts
@@ -32,7 +33,7 @@ def release(store: Path, model: Path) -> Release:
     """Make `model` the champion."""
     files = {name: model / name for name in ("head.json", "model.safetensors")}
     return publish(
-        open_store(str(store)), Draft("digits", files, {}), Publication("first", fresh=True)
+        open_store(str(store)), ReleaseDraft("digits", files, {}), Publication("first", fresh=True)
     ).release
 
 
@@ -106,7 +107,7 @@ def test_a_significantly_better_champion_blocks_and_scratch_does_not_know_the_tr
     assert decision["champion"] == {"version": 1, "digest": champion.digest}
     metrics = done.json("metrics.json")
     assert metrics["champion_difference"] == pytest.approx(metrics["accuracy"] - metrics["champion_accuracy"])
-    assert {"name": "champion", "digest": {"sha256": champion.digest}} in verify(done.out).dependencies
+    assert Dependency("champion", champion.digest) in verify(done.out).inputs
 
     other = evaluate({"lift_labels": [3]}, trunk=parts.other_trunk, out="other").json("metrics.json")
     assert other["scratch_3"] == metrics["scratch_3"]

@@ -19,7 +19,7 @@ import small_tags
 import small_text
 
 from graftline.dataset import read_tagged, read_texts
-from graftline.records import verify
+from graftline.records.folder import verify
 
 LIFT = {"lift_labels": [20], "lift_seeds": 2, "lift_epochs": 1, "lift_test_rows": 30, "mistakes": 5}
 
@@ -130,8 +130,8 @@ def test_a_rule_about_what_the_head_has_not_fails_and_says_so(tokens: Path) -> N
 def test_a_champion_with_another_vocabulary_reads_the_rows_in_its_own_way(home: Path, tmp_path: Path) -> None:
     from graftline.components.evaluate.champion import compare_with_champion
     from graftline.components.evaluate.predict import predict
-    from graftline.releases.publishing import Draft, Publication, publish
-    from graftline.store import open_store
+    from graftline.releases.publishing import Publication, ReleaseDraft, publish
+    from graftline.store.opening import open_store
 
     dataset, models = small_text.dataset(home), []
     for vocabulary in (512, 300):
@@ -144,7 +144,7 @@ def test_a_champion_with_another_vocabulary_reads_the_rows_in_its_own_way(home: 
         models.append(model)
     store = open_store(str(tmp_path / "store"))
     files = {file.path: models[1] / file.path for file in verify(models[1]).files}
-    publish(store, Draft("digits", files, {}), Publication("first", fresh=True))
+    publish(store, ReleaseDraft("digits", files, {}), Publication("first", fresh=True))
     challenger = predict(models[0], dataset)
     found = compare_with_champion(store, "digits", dataset, models[0], challenger, resamples=1000, seed=0)
     assert found is not None

@@ -17,7 +17,7 @@ from graftline.errors import InputError
 from graftline.problems.image_classification.head import WEIGHTS
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.model import FACTS, load_model, read_head, save_model
-from graftline.records import verify
+from graftline.records.folder import verify
 
 
 def finetune(dataset: Path, trunk: Path, out: Path, **section: Any) -> int:
@@ -40,7 +40,7 @@ def test_a_model_that_has_learned_comes_out(model: Path, dataset: Path) -> None:
     right = load_model(model).probabilities(torch.from_numpy(test.pixels)).argmax(axis=1) == test.labels
     assert right.mean() > 0.6, "chance is 0.1"
     assert record.metrics == json.loads((model / "metrics.json").read_text())
-    assert [d["name"] for d in record.dependencies][:2] == ["dataset", "trunk"]
+    assert [given.name for given in record.inputs] == ["dataset", "trunk"]
 
 
 def test_equal_runs_have_equal_digests(model: Path, dataset: Path, trunk: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import small
 import torch
 
 from graftline.learning.metrics import read_metrics
-from graftline.records import verify
+from graftline.records.folder import verify
 from graftline.trunks import CONFIG, WEIGHTS, load_trunk
 from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 
@@ -55,7 +55,7 @@ def test_equal_runs_have_equal_digests_and_another_seed_has_not(
 def test_labels_are_not_looked_at(trunk: Path, dataset: Path, tmp_path: Path) -> None:
     """Only the pool without labels decides: train, val and test may hold anything."""
     from graftline.digests import RECORD
-    from graftline.records import Draft, write_record
+    from graftline.records.folder import Draft, write_record
 
     bare = tmp_path / "dataset"
     shutil.copytree(dataset, bare)

@@ -13,7 +13,7 @@ import small_text
 import torch
 
 from graftline.learning.metrics import read_metrics
-from graftline.records import verify
+from graftline.records.folder import verify
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_training_goes_on_from_a_checkpoint_of_our_own(home: Path, tmp_path: Pat
     before = json.loads((small_text.trunk(home) / "budget.json").read_text())["held_out"][-1][1]
     after = [loss for _, loss in json.loads((tmp_path / "trunk" / "budget.json").read_text())["held_out"]]
     assert after[0] < before + 0.3
-    names = [dependency["name"] for dependency in verify(tmp_path / "trunk").dependencies]
+    names = [given.name for given in verify(tmp_path / "trunk").inputs]
     assert "rootstock" in names
 
 
@@ -115,9 +115,8 @@ def test_a_public_checkpoint_is_taken_as_it_is_with_no_epochs(home: Path, tmp_pa
     assert pretrain(home, tmp_path / "trunk", trunk=trunk, tokenizer=None, epochs=0) == 0
     model = AutoModel.from_pretrained(tmp_path / "trunk", local_files_only=True)
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (6, 384)
-    [said] = [d for d in verify(tmp_path / "trunk").dependencies if d["name"] == "rootstock"]
-    assert "apache" in said["annotations"]["licence"].lower()
-    assert len(said["digest"]["sha256"]) == 64
+    said = verify(tmp_path / "trunk").input("rootstock")
+    assert said is not None and "apache" in said.annotations["licence"].lower()
 
 
 def test_a_corpus_outside_of_the_dataset_is_learnt_from_and_recorded(home: Path, tmp_path: Path) -> None:
@@ -125,7 +124,7 @@ def test_a_corpus_outside_of_the_dataset_is_learnt_from_and_recorded(home: Path,
 
     with small_text.inside_repository(small_text.dataset(home) / "test.parquet") as file:
         assert pretrain(home, tmp_path / "trunk", corpus={"url": str(file.relative_to(ROOT))}) == 0
-    assert "corpus" in [dependency["name"] for dependency in verify(tmp_path / "trunk").dependencies]
+    assert "corpus" in [given.name for given in verify(tmp_path / "trunk").inputs]
     assert len(read_metrics(tmp_path / "trunk" / "metrics.jsonl")) < len(
         read_metrics(small_text.trunk(home) / "metrics.jsonl")
     )

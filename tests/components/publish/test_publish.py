@@ -24,17 +24,20 @@ from graftline.component import Component, Context, main
 from graftline.components.publish import COMPONENT
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes, sha256_file
 from graftline.environment import lock_bytes
-from graftline.index import open_index
-from graftline.ledger import Fact, Ledger, read_ledger
+from graftline.index.opening import open_index
+from graftline.ledger.entries import Fact
+from graftline.ledger.log import Ledger, read_chain
 from graftline.profiles import STEPS
-from graftline.records import Dependency, Draft, read_record, verify, write_record
+from graftline.records.folder import Draft, read_record, verify, write_record
+from graftline.records.model import Dependency
 from graftline.releases.catalogue import champion, list_releases, resolve
 from graftline.releases.fetching import fetch
 from graftline.rows.blocklist import block
 from graftline.rows.finding import RowHit, find_row
 from graftline.rows.subjects import hash_subject, load_key
-from graftline.signing.keys import load_keyring
-from graftline.store import Store, open_store
+from graftline.signing.keyring import load_keyring
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 RULE = {
     "name": "min_accuracy",
@@ -341,7 +344,7 @@ def test_a_refused_model_is_not_released_and_the_rule_is_named(
     assert not (outputs / "release").exists()
     store = open_store(str(outputs / "store"))
     assert not list_releases(store)
-    assert not read_ledger(store)
+    assert not read_chain(store).entries
     for name in ("dataset", "trunk", "model", "evaluation"):
         check_kept(store, outputs / name)
 
@@ -500,7 +503,7 @@ def test_a_run_that_makes_the_same_again_makes_no_version_and_says_which_it_equa
     assert capsys.readouterr().err == "publish: equal to digits@1: no new version was made\n"
     store = open_store(str(outputs / "store"))
     assert [release.version for release in list_releases(store)] == [1]
-    assert [entry.event for entry in read_ledger(store)] == ["key", "release", "promote"]
+    assert [entry.event for entry in read_chain(store).entries] == ["key", "release", "promote"]
     receipt = read_json(outputs / "release" / "release.json")
     assert (receipt["version"], receipt["equal"], receipt["promoted"]) == (1, True, True)
     assert (receipt["digest"], receipt["manifest"]) == (against["digest"], resolve(store, "digits").manifest)
@@ -575,7 +578,7 @@ def test_one_that_equals_an_earlier_release_moves_the_alias_back_to_it(outputs: 
     compared(outputs)
     assert run(outputs) == 0
     store = open_store(str(outputs / "store"))
-    said = [(entry.event, entry.version) for entry in read_ledger(store)]
+    said = [(entry.event, entry.version) for entry in read_chain(store).entries]
     assert said == [
         ("key", 0), ("release", 1), ("promote", 1), ("release", 2), ("promote", 2), ("promote", 1),
     ]  # fmt: skip
@@ -583,7 +586,7 @@ def test_one_that_equals_an_earlier_release_moves_the_alias_back_to_it(outputs: 
     assert (receipt["version"], receipt["equal"], receipt["previous_champion"]["version"]) == (1, True, 2)
     assert resolve(store, "digits").version == 1 and verify_all(store).whole
     assert run(outputs) == 0, "and once more"
-    assert len(read_ledger(store)) == len(said)
+    assert len(read_chain(store).entries) == len(said)
 
 
 def test_one_that_equals_a_release_whose_files_are_gone_is_released(outputs: Path) -> None:
@@ -650,4 +653,4 @@ def test_a_retry_under_the_same_run_key_releases_once(outputs: Path, monkeypatch
     assert read_json(outputs / "release" / "release.json") == first
     store = open_store(str(outputs / "store"))
     assert len(list_releases(store)) == 1
-    assert [entry.event for entry in read_ledger(store)] == ["key", "release", "promote"]
+    assert [entry.event for entry in read_chain(store).entries] == ["key", "release", "promote"]

@@ -16,7 +16,7 @@ import pytest
 from graftline.audit.raw_row import good_rows
 from graftline.rows.blocklist import block
 from graftline.rows.subjects import check_value, hash_subject, key_path, load_key
-from graftline.store import open_store
+from graftline.store.opening import open_store
 from graftline.tables import read_batches
 from graftline.values.columns import fact_frame, read_columns
 from graftline.values.contract import load_contract

@@ -15,9 +15,9 @@ import pytest
 
 from graftline.dataset import TextColumn, TokensColumn, read_schema, read_tagged, read_texts
 from graftline.errors import InputError
-from graftline.records import read_execution, read_record
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.records.folder import read_execution, read_record
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 from graftline.values.contract import load_contract
 
 CLASSES = ["noun.animal", "noun.artifact"]
@@ -249,7 +249,7 @@ def test_a_shift_in_words_or_length_against_the_champion_is_a_warning(
     validate: Callable, write_table: Callable, glosses: pa.Table, tmp_path: Path
 ) -> None:
     before = validate(write_table(glosses), TEXT, out="before")
-    draft = Draft("digits", {"profile.json": before.out / "profile.json"}, {})
+    draft = ReleaseDraft("digits", {"profile.json": before.out / "profile.json"}, {})
     publish(open_store(str(tmp_path / "store")), draft, Publication("0" * 32, fresh=True))
     again = validate(write_table(glosses), TEXT, out="again")
     assert again.code == 0 and "shifted" not in again.error

@@ -17,9 +17,9 @@ import pytest
 
 from graftline import tables
 from graftline.dataset import read_images, read_schema
-from graftline.records import read_execution, read_record
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.records.folder import read_execution, read_record
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 from graftline.values.suite import Judge, Rule
 
 CONTRACT = {
@@ -300,7 +300,7 @@ def test_a_shift_against_the_champion_is_a_warning_with_numbers(
     validate: Callable, write_raw: Callable, digits: Digits, tmp_path: Path
 ) -> None:
     before = validate(write_raw(*digits), out="before")
-    draft = Draft("digits", {"profile.json": before.out / "profile.json"}, {})
+    draft = ReleaseDraft("digits", {"profile.json": before.out / "profile.json"}, {})
     store = open_store(str(tmp_path / "store"))
     publish(store, draft, Publication("0" * 32, fresh=True))
     again = validate(write_raw(*digits), out="again")

@@ -15,8 +15,8 @@ from graftline.errors import GraftlineError
 from graftline.pipelines import conclude
 from graftline.pipelines.reconcile import claims
 from graftline.store import lease as leases
-from graftline.store import open_store
 from graftline.store.lease import RECONCILE, SECONDS, Lease
+from graftline.store.opening import open_store
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

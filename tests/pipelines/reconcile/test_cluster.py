@@ -15,7 +15,8 @@ from graftline.learning.remote import GIVEN_UP
 from graftline.pipelines.reconcile import cluster
 from graftline.pipelines.reconcile.cluster import RunsOfCluster
 from graftline.pipelines.trainjob.manifest import RUN_LABEL
-from graftline.store import Store, open_store
+from graftline.store import Store
+from graftline.store.opening import open_store
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 

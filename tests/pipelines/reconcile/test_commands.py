@@ -25,13 +25,13 @@ from typer.testing import CliRunner
 from world import ModelRepository
 
 from graftline import settings
-from graftline.cli import app
+from graftline.cli.app import app
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
 from graftline.pipelines.reconcile import local, repository
 from graftline.pipelines.reconcile.desired import OneRun
-from graftline.store import open_store
 from graftline.store.lease import RECONCILE, Lease
+from graftline.store.opening import open_store
 from graftline.yamlfile import load_yaml
 
 command = import_module("graftline.cli.reconcile")  # the package names the function alike

@@ -27,8 +27,8 @@ from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
 from graftline.pipelines.reconcile.local import LocalBackend
 from graftline.pipelines.reconcile.reconcile import Outcome, reconcile
 from graftline.pipelines.reconcile.repository import Changed, GitRepository
-from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 
 SCHEDULES = """
 schedules:
@@ -316,7 +316,7 @@ def test_new_data_runs_only_when_it_has_shifted_beyond_the_limit_of_now(
         "--in-expectations", raw.with_name("expectations.yaml"), "--out-dataset", learnt,
     ]  # fmt: skip
     subprocess.run([*validate, "--store", checkout.store.url], check=True)
-    draft = Draft("digits", {"profile.json": learnt / "profile.json"}, {})
+    draft = ReleaseDraft("digits", {"profile.json": learnt / "profile.json"}, {})
     publish(checkout.store, draft, Publication("0" * 32, fresh=True))
     checkout.change("data/digits/params.yaml", "task: digits\nvalidate: {drift_warning: 50}\n")
     raw_images(raw, 60)

@@ -21,8 +21,8 @@ import pytest
 from test_repository import Checkout
 
 from graftline.pipelines.reconcile import serve
-from graftline.store import open_store
 from graftline.store.lease import SERVE
+from graftline.store.opening import open_store
 
 PATIENCE = 90.0
 """Seconds that a test waits for what must come; none of them is a measure."""

@@ -17,15 +17,16 @@ from graftline.rows.finding import indexed
 
 if TYPE_CHECKING:
     from graftline.audit.erase.dvc_content import Place
-    from graftline.audit.erase.plan import Plan
-    from graftline.index import Index, IndexedRecord
+    from graftline.audit.erase.plan import ErasurePlan
+    from graftline.index.queries import Index
+    from graftline.index.rows import IndexedRecord
     from graftline.rows.segments import Kind
 
 DERIVED = (".png", ".html", "mistakes.json", "predictions.parquet")
 """Endings of files made from a dataset that may show its rows."""
 
 
-def plan_lineage(plan: Plan, index: Index) -> list[IndexedRecord]:
+def plan_lineage(plan: ErasurePlan, index: Index) -> list[IndexedRecord]:
     """Note datasets, trunks, models and releases; return the records of all whose files may show the rows."""
     in_index = {hit["dataset"] for hit in plan.hits}
     quarantined, unknown = _made_from_raw(plan, index, in_index)
@@ -44,7 +45,7 @@ def plan_lineage(plan: Plan, index: Index) -> list[IndexedRecord]:
 
 
 def _made_from_raw(
-    plan: Plan, index: Index, in_index: set[str]
+    plan: ErasurePlan, index: Index, in_index: set[str]
 ) -> tuple[list[IndexedRecord], list[IndexedRecord]]:
     """Return other datasets made from touched raw files: those whose rows the row index has, and those it has not.
 
@@ -69,7 +70,7 @@ def _is_of(record: IndexedRecord, touched: set[str]) -> bool:
     return not listed or bool(listed & touched)
 
 
-def plan_copies(plan: Plan, root: Path, records: list[IndexedRecord], found: list[Place]) -> None:
+def plan_copies(plan: ErasurePlan, root: Path, records: list[IndexedRecord], found: list[Place]) -> None:
     """Note what lies in outputs/, in DVC's cache and in its remote of the datasets and of what shows their rows."""
     contents = {record.content for record in records}
     for path in sorted((root / "outputs").glob(f"*/*/{RECORD}")):

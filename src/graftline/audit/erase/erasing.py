@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.audit.erase import dvc_content
 from graftline.audit.erase.plan import (
-    Plan,
+    ErasurePlan,
     check_subjects_key,
     index_targets,
     make_plan,
@@ -29,17 +29,17 @@ from graftline.audit.erase.stored import store_plan
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
-from graftline.ledger import Fact
+from graftline.ledger.entries import Fact
 from graftline.rows.blocklist import block, block_in_contract
 from graftline.rows.erasing import remove, shard_now
 from graftline.store import MissingError, Store
 from graftline.times import utc_now
 
 if TYPE_CHECKING:
-    from graftline.ledger import Ledger
+    from graftline.ledger.log import Ledger
     from graftline.values.contract import Contract
 
-__all__ = ["Plan", "Target", "erase", "make_plan"]
+__all__ = ["ErasurePlan", "Target", "erase", "make_plan"]
 
 PAYLOAD_TYPE = "application/vnd.graftline.erasure+json"
 
@@ -47,7 +47,7 @@ PAYLOAD_TYPE = "application/vnd.graftline.erasure+json"
 def erase(
     store: Store,
     root: Path,
-    plan: Plan,
+    plan: ErasurePlan,
     wanted: Target,
     contracts: Mapping[str, Contract],
     *,
@@ -60,7 +60,7 @@ def erase(
             of the store is damaged: run the same command again.
         RefusalError: the ledger does not take entries of this machine's key.
     """
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
     from graftline.signing.rotation import open_ledger
 
     if wanted.subject is not None:  # also of a plan that was begun: lists may have come since
@@ -84,7 +84,7 @@ def erase(
 
 
 def _remove(
-    store: Store, root: Path, plan: Plan, wanted: Target, contracts: Mapping[str, Contract],
+    store: Store, root: Path, plan: ErasurePlan, wanted: Target, contracts: Mapping[str, Contract],
     on_event: Callable[[str], None],
 ) -> list[str]:  # fmt: skip
     """Remove everything that the plan names; return what is left to do by hand."""
@@ -108,7 +108,7 @@ def _remove(
     return notes
 
 
-def _block(store: Store, root: Path, plan: Plan, wanted: Target) -> None:
+def _block(store: Store, root: Path, plan: ErasurePlan, wanted: Target) -> None:
     subjects = plan.target if plan.kind == "subject" else []
     key = wanted.key if subjects else None
     for task in plan.tasks:
@@ -118,7 +118,7 @@ def _block(store: Store, root: Path, plan: Plan, wanted: Target) -> None:
             block_in_contract(contract, plan.digests, subjects, key=key)
 
 
-def _rewrite_raw(root: Path, task: str, contract: Contract, wanted: Target, plan: Plan) -> None:
+def _rewrite_raw(root: Path, task: str, contract: Contract, wanted: Target, plan: ErasurePlan) -> None:
     folder = root / "data" / task / "raw"
     names = sorted(
         {str(file["file"]) for file in plan.raw if file["task"] == task and file["version"] is None}
@@ -132,7 +132,7 @@ def _rewrite_raw(root: Path, task: str, contract: Contract, wanted: Target, plan
         dvc_content.add_raw(root, task)
 
 
-def _delete_objects(root: Path, plan: Plan) -> list[str]:
+def _delete_objects(root: Path, plan: ErasurePlan) -> list[str]:
     """Delete the objects; return what to do about those that git's history still holds."""
     with dvc_content.places(root) as found:
         for place in found:
@@ -159,15 +159,15 @@ def _delete_output(root: Path, name: str) -> None:
         shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
 
 
-def _clean_index(store: Store, plan: Plan) -> None:
+def _clean_index(store: Store, plan: ErasurePlan) -> None:
     for kind, values in index_targets(plan):
         remove(store, kind, *map(bytes.fromhex, values))
 
 
-def _store_receipt(store: Store, plan: Plan, notes: list[str]) -> tuple[str, dict[str, Any]]:
+def _store_receipt(store: Store, plan: ErasurePlan, notes: list[str]) -> tuple[str, dict[str, Any]]:
     """Store the signed receipt; return its sha256 and content."""
     from graftline.signing.envelope import seal
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     shards = [
         {"place": place, "before": before, "after": shard_now(store, place)}
@@ -186,7 +186,7 @@ def _store_receipt(store: Store, plan: Plan, notes: list[str]) -> tuple[str, dic
     return stored
 
 
-def _stored_receipt(store: Store, plan: Plan) -> tuple[str, dict[str, Any]] | None:
+def _stored_receipt(store: Store, plan: ErasurePlan) -> tuple[str, dict[str, Any]] | None:
     """Return the sha256 and content of the plan's receipt; None if there is none yet.
 
     Raises:
@@ -195,7 +195,7 @@ def _stored_receipt(store: Store, plan: Plan) -> tuple[str, dict[str, Any]] | No
     import json
 
     from graftline.signing.envelope import open_envelope
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
     from graftline.signing.trusted import check_signed
 
     key = receipt_key(plan.id)
@@ -212,7 +212,7 @@ def _stored_receipt(store: Store, plan: Plan) -> tuple[str, dict[str, Any]] | No
     return sha256_bytes(data), receipt
 
 
-def facts(plan: Plan, receipt: str) -> list[Fact]:
+def facts(plan: ErasurePlan, receipt: str) -> list[Fact]:
     """Return the ledger's entries: one for each release that was made with the rows; else one for each task."""
     detail = {"receipt": receipt_key(plan.id), "kind": plan.kind}
     of = [(release["task"], release["version"]) for release in plan.releases]

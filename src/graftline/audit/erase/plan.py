@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Plan:
+class ErasurePlan:
     """Everything that an erasure removes or marks; no value of a row and no id of a person is in it."""
 
     id: str
@@ -93,7 +93,7 @@ def check_subjects_key(store: Store, contracts: Mapping[str, Contract], key: byt
 
 def make_plan(
     store: Store, root: Path, kind: str, target: list[str], wanted: Target, contracts: Mapping[str, Contract]
-) -> Plan:
+) -> ErasurePlan:
     """Return what erasing `wanted` touches. Nothing is changed.
 
     Args:
@@ -103,11 +103,11 @@ def make_plan(
     Raises:
         InputError: the key of the person's hash is not the one that persons were erased with before.
     """
-    from graftline.index import open_index
+    from graftline.index.opening import open_index
 
     if wanted.subject is not None:
         check_subjects_key(store, contracts, wanted.key)
-    plan = Plan(identity_of(store, kind, target), kind, target)
+    plan = ErasurePlan(identity_of(store, kind, target), kind, target)
     digests = [bytes.fromhex(value) for value in target]
     index_kind: Kind = "rows" if kind == "row" else "subjects"
     hits = sorted({hit for digest in digests for hit in find(store, index_kind, digest)})
@@ -128,7 +128,7 @@ def make_plan(
 
 
 def _plan_raw(
-    plan: Plan, root: Path, task: str, contract: Contract, wanted: Target, found: list[Place]
+    plan: ErasurePlan, root: Path, task: str, contract: Contract, wanted: Target, found: list[Place]
 ) -> None:
     """Look through the work tree's raw data and through every version that DVC still holds."""
     from graftline.tables import SUFFIXES
@@ -153,7 +153,7 @@ def _plan_raw(
 
 
 def _scan(
-    plan: Plan, task: str, name: str, oid: str, contract: Contract, wanted: Target, found: list[Place],
+    plan: ErasurePlan, task: str, name: str, oid: str, contract: Contract, wanted: Target, found: list[Place],
     known: dict[str, tuple[Found, str]],
 ) -> None:  # fmt: skip
     """Look for the rows in a file of an old version; note its sha256 too."""
@@ -177,7 +177,7 @@ def _scan(
 
 
 def _note(
-    plan: Plan, task: str, version: str | None, name: str, oid: str | None, scanned: tuple[Found, str]
+    plan: ErasurePlan, task: str, version: str | None, name: str, oid: str | None, scanned: tuple[Found, str]
 ) -> None:
     found, sha256 = scanned
     if found.positions:
@@ -190,7 +190,7 @@ def _note(
             plan.objects.append(oid)
 
 
-def _plan_store(plan: Plan, store: Store, records: set[str]) -> None:
+def _plan_store(plan: ErasurePlan, store: Store, records: set[str]) -> None:
     keys = store.list("handover/")
     plan.bundles = [key for key in keys if any(sha in key for sha in records)]
     for kind, values in index_targets(plan):
@@ -198,7 +198,7 @@ def _plan_store(plan: Plan, store: Store, records: set[str]) -> None:
             plan.shards |= shards_with(store, kind, bytes.fromhex(value))
 
 
-def index_targets(plan: Plan) -> list[tuple[Kind, list[str]]]:
+def index_targets(plan: ErasurePlan) -> list[tuple[Kind, list[str]]]:
     """Return what is taken out of the row index, in hex."""
     known = {digest[: 2 * DIGEST_BYTES] for digest in plan.digests}
     return [
@@ -207,7 +207,7 @@ def index_targets(plan: Plan) -> list[tuple[Kind, list[str]]]:
     ]
 
 
-def _plan_rest(plan: Plan, root: Path, contracts: Mapping[str, Contract]) -> None:
+def _plan_rest(plan: ErasurePlan, root: Path, contracts: Mapping[str, Contract]) -> None:
     """Note what to train again, and what no command here can reach."""
     touched = {hit["task"] for hit in plan.hits} | {file["task"] for file in plan.raw}
     plan.tasks = sorted(touched)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
-from graftline.audit.erase.plan import Plan, identity_of, plan_key
+from graftline.audit.erase.plan import ErasurePlan, identity_of, plan_key
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError, InputError
 from graftline.store import MissingError, Store
@@ -20,7 +20,7 @@ _DIGEST = {"row": re.compile(r"[0-9a-f]{64}"), "subject": re.compile(r"[0-9a-f]{
 _FIX = "delete it, and begin again, unless someone whose key you should trust began this erasure"
 
 
-def store_plan(store: Store, plan: Plan) -> None:
+def store_plan(store: Store, plan: ErasurePlan) -> None:
     """Store the plan, signed. Doing it again changes nothing.
 
     Raises:
@@ -28,7 +28,7 @@ def store_plan(store: Store, plan: Plan) -> None:
         GraftlineError: another plan for the same is stored.
     """
     from graftline.signing.envelope import seal
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
 
     key, value = plan_key(plan.id), canonical_json(asdict(plan))
     check_orders(plan, where=key)
@@ -41,14 +41,14 @@ def store_plan(store: Store, plan: Plan) -> None:
         raise GraftlineError(f"{store.url}/{key}: another erasure of this is under way; run it again")
 
 
-def stored_plan(store: Store, kind: str, target: list[str]) -> Plan | None:
+def stored_plan(store: Store, kind: str, target: list[str]) -> ErasurePlan | None:
     """Return the plan of an erasure of this that has not ended; None if there is none.
 
     Raises:
         InputError: no key that is trusted here signed it, or it is of something else, or names what no erasure touches.
     """
     from graftline.signing.envelope import open_envelope
-    from graftline.signing.keys import load_keyring
+    from graftline.signing.keyring import load_keyring
     from graftline.signing.trusted import check_signed
 
     identity = identity_of(store, kind, target)
@@ -60,7 +60,7 @@ def stored_plan(store: Store, kind: str, target: list[str]) -> Plan | None:
     payload = open_envelope(data, where=where).payload
     check_signed(payload, PLAN_TYPE, data, load_keyring(), where=where, fix=_FIX)
     try:
-        plan = Plan(**json.loads(payload))
+        plan = ErasurePlan(**json.loads(payload))
         if (plan.id, plan.kind, plan.target) != (identity, kind, target):
             raise ValueError("it is of something else")
     except (ValueError, TypeError, RecursionError) as error:
@@ -69,7 +69,7 @@ def stored_plan(store: Store, kind: str, target: list[str]) -> Plan | None:
     return plan
 
 
-def check_orders(plan: Plan, *, where: str) -> None:
+def check_orders(plan: ErasurePlan, *, where: str) -> None:
     """Raise InputError if the plan names anything that an erasure does not touch, or that leads elsewhere."""
     try:
         _check("an id", [plan.id], _ID.fullmatch)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.ledger import Entry, Ledger
-from graftline.ledger.checkpoint import Checkpoint, check_checkpoint, sign_head
+from graftline.ledger.checkpoint import TreeHead, check_checkpoint, sign_head
+from graftline.ledger.entries import Entry
+from graftline.ledger.log import Ledger
 from graftline.releases.catalogue import Release
 from graftline.store import Store
 
@@ -34,9 +35,7 @@ class LedgerPart:
     """The key of whoever makes the evidence, if the ledger does not know it: that of someone who may only read."""
 
 
-def ledger_part(
-    store: Store, release: Release, signer: Signer, kept: Iterable[Checkpoint] = ()
-) -> LedgerPart:
+def ledger_part(store: Store, release: Release, signer: Signer, kept: Iterable[TreeHead] = ()) -> LedgerPart:
     """Return the entries of the release's task and those of keys and erasures, each with its proof.
 
     Args:

@@ -45,7 +45,7 @@ from graftline.signing.envelope import open_envelope, seal, signers
 from graftline.store import Store
 
 if TYPE_CHECKING:
-    from graftline.ledger.checkpoint import Checkpoint
+    from graftline.ledger.checkpoint import TreeHead
     from graftline.signing.keys import Signer
 
 FORMAT = "https://graftline.dev/evidence/v1"
@@ -62,7 +62,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Contents:
     """What goes into the file."""
 
     members: Mapping[str, bytes]
@@ -90,7 +90,7 @@ class Written:
 
 def write_evidence(
     store: Store, release: Release, out: Path, signer: Signer, *, checkout: Path, with_model: bool = False,
-    kept: Iterable[Checkpoint] = (), progress: Progress = lambda line: None,
+    kept: Iterable[TreeHead] = (), progress: Progress = lambda line: None,
 ) -> Written:  # fmt: skip
     """Write the evidence of `release` to `out`, aside and then renamed.
 
@@ -123,8 +123,8 @@ def write_evidence(
 
 def collect(
     store: Store, release: Release, signer: Signer, *, checkout: Path, with_model: bool = False,
-    kept: Iterable[Checkpoint] = (),
-) -> Evidence:  # fmt: skip
+    kept: Iterable[TreeHead] = (),
+) -> Contents:  # fmt: skip
     """Return everything that goes in. Raises as write_evidence."""
     facts = read_facts(store, release)
     ledger = ledger_part(store, release, signer, kept)
@@ -155,7 +155,7 @@ def collect(
         "files": [file.as_dict() for file in sorted(listed)],
     })  # fmt: skip
     members[LIST_SIGNATURE] = seal(members[LIST], LIST_TYPE, signer)
-    return Evidence(members, inside, facts, index)
+    return Contents(members, inside, facts, index)
 
 
 def _records(facts: Facts, ledger: LedgerPart) -> dict[str, bytes]:
@@ -193,7 +193,7 @@ def _exports(facts: Facts, sheet: Datasheet | None) -> dict[str, bytes]:
 
 def _locks(store: Store, facts: Facts) -> dict[str, bytes]:
     """Return the locks that the records name, those that the store has."""
-    named = {step.digest_of("requirements.lock") for step in facts.steps} - {None}
+    named = {step.record.lock for step in facts.steps} - {None}
     found = {}
     for digest in sorted(filter(None, named)):
         for key in store.list(f"locks/{digest}.txt"):
@@ -249,7 +249,7 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _write_zip(path: Path, evidence: Evidence, progress: Progress) -> None:
+def _write_zip(path: Path, evidence: Contents, progress: Progress) -> None:
     weights = {f"release/{file.path}": file for file in evidence.weights}
     with path.open("xb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted([*evidence.members, *weights]):

@@ -14,7 +14,7 @@ from graftline.digests import digest_path, sha256_bytes
 from graftline.environment import ROOT, code_revision
 from graftline.errors import GraftlineError, InputError
 from graftline.locks import pins
-from graftline.records import Record, code_of
+from graftline.records.model import Record
 from graftline.store import MissingError, Store
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -35,19 +35,11 @@ class Code:
     @classmethod
     def of(cls, record: Record) -> Code:
         """Read it from a record. Raises InputError for a commit that is none: it goes to git as an argument."""
-        named = {dependency["name"]: dependency for dependency in record.dependencies}
-        given = named.get("code", {})
-        commit, dirty = code_of(given) if "gitCommit" in given.get("digest", {}) else (None, None)
-        if commit is not None and not _COMMIT.fullmatch(commit):
+        if record.commit is not None and not _COMMIT.fullmatch(record.commit):
             raise InputError(
-                f"record of {record.name}", f"the commit {commit[:80]!r}", expected="40 hex digits"
+                f"record of {record.name}", f"the commit {record.commit[:80]!r}", expected="40 hex digits"
             )
-
-        def digest(name: str) -> str | None:
-            value = named.get(name, {}).get("digest", {}).get("sha256")
-            return None if value is None else str(value)
-
-        return cls(commit, dirty, digest("requirements.lock"), digest("image"), record.task)
+        return cls(record.commit, record.dirty, record.lock, record.image, record.task)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graftline.audit.reproduce import checkouts
 from graftline.audit.reproduce.checkouts import Code
 from graftline.audit.reproduce.verdict import STEPS, Work
-from graftline.records import Record
+from graftline.records.model import Record
 
 
 def conditions(work: Work) -> list[str]:

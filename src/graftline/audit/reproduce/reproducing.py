@@ -17,13 +17,13 @@ from graftline.audit.reproduce.steps import run_steps, same_sources
 from graftline.audit.reproduce.verdict import STEPS, Reproduction, Work, compare_metrics
 from graftline.audit.verify.releases import CARD
 from graftline.audit.verify.verifying import Options, verify
-from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.records import Record
-from graftline.releases.catalogue import Release, resolve
+from graftline.records.model import Record
+from graftline.releases.catalogue import resolve
+from graftline.releases.chain import ReleaseChain, read_release_chain
 from graftline.releases.fetching import fetch
-from graftline.releases.layout import RECORDS, is_content, manifest_files, read_manifest, release_key
-from graftline.store import MissingError, Store
+from graftline.releases.layout import is_content, manifest_files
+from graftline.store import Store
 
 _SHOWN = 20
 """Lines about a release that is not sound."""
@@ -54,8 +54,9 @@ def reproduce(
     if wrong:
         return _not_sound(name, wrong)
     release = resolve(store, name)
-    read = _read_records(store, release)
-    if unmade := _unmade(store, release, read):
+    chain = read_release_chain(store, release)
+    read = _parts(chain)
+    if unmade := _unmade(chain, read):
         return _not_sound(name, unmade)
     work = Work(store, release, folder, on_event, read, Reproduction(release.name, release.manifest))
     result = work.result
@@ -80,12 +81,11 @@ def _verify(store: Store, reference: str, options: Options) -> tuple[str, list[s
     return found.scope, lines[:_SHOWN] + more
 
 
-def _unmade(store: Store, release: Release, read: Mapping[str, Record]) -> list[str]:
+def _unmade(chain: ReleaseChain, read: Mapping[str, Record]) -> list[str]:
     """Return a line for each file of the release that none of the steps made that are run again: not compared, it
     could be anything."""
     made = {file for record in read.values() for file in record.files}
-    manifest = read_manifest(store, release.task, release.version, expected=release.manifest)
-    files = [file for file in manifest_files(manifest) if is_content(file.path) and file.path != CARD]
+    files = [file for file in manifest_files(chain.manifest) if is_content(file.path) and file.path != CARD]
     return [
         f"{file.path} (sha256 {file.sha256}) is no output of {', '.join(STEPS.values())}"
         for file in files
@@ -98,43 +98,14 @@ def _not_sound(name: str, reasons: list[str]) -> Reproduction:
     return Reproduction(name, "", "not sound", [said, *reasons])
 
 
-def _read_records(store: Store, release: Release) -> dict[str, Record]:
-    """Return the release's records, each compared with the manifest. Raises InputError."""
-    manifest = read_manifest(store, release.task, release.version, expected=release.manifest)
-    found = {}
+def _parts(chain: ReleaseChain) -> dict[str, Record]:
+    """Return the release's records by output. Raises InputError if one is missing."""
     for name in STEPS:
-        key = f"{release_key(release.task, release.version)}/{RECORDS}{name}.json"
-        if name not in manifest["records"]:
+        if name not in chain.parts:
             raise InputError(
-                release.name, f"it has no record of its {name}", fix="nothing says how to make it"
+                chain.release.name, f"it has no record of its {name}", fix="nothing says how to make it"
             )
-        try:
-            data = store.get(key).data
-        except MissingError:
-            raise InputError(f"{store.url}/{key}", "missing", fix="`graftline verify` says more") from None
-        if sha256_bytes(data) != manifest["records"][name]:
-            raise InputError(
-                f"{store.url}/{key}", f"sha256 {sha256_bytes(data)}", expected=manifest["records"][name],
-                fix="the release was changed: `graftline verify` says more",
-            )  # fmt: skip
-        found[name] = _parsed(data, f"{store.url}/{key}")
-    return found
-
-
-def _parsed(data: bytes, where: str) -> Record:
-    try:
-        record = Record(json.loads(data), sha256_bytes(data))
-        _ = (
-            record.component,
-            record.parameters,
-            record.dependencies,
-            record.files,
-            record.metrics,
-            record.content,
-        )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(where, f"not a record ({error!r})", fix="`graftline verify` says more") from None
-    return record
+    return {name: chain.parts[name] for name in STEPS}
 
 
 def _judge(work: Work) -> None:

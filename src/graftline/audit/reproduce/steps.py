@@ -8,12 +8,12 @@ import sys
 import time
 from typing import Any
 
-from graftline import records
 from graftline.audit.reproduce import checkouts
-from graftline.audit.reproduce.verdict import STEPS, Step, Work
+from graftline.audit.reproduce.verdict import STEPS, StepCheck, Work
 from graftline.digests import sha256_file
 from graftline.errors import EXIT_PREEMPTED, GraftlineError
-from graftline.records import Record
+from graftline.records.folder import read_record
+from graftline.records.model import EXPECTATIONS, RAW, Record
 from graftline.releases.catalogue import read_release
 from graftline.releases.fetching import fetch
 from graftline.releases.layout import read_manifest
@@ -28,19 +28,19 @@ class StepFailedError(GraftlineError):
 def same_sources(work: Work) -> bool:
     """Compare raw data and contract with the record of the dataset; return whether to go on."""
     record, checkout = work.records["dataset"], work.checkout("dataset")
-    recorded = {d["name"]: d["digest"].get("sha256", "") for d in record.dependencies}
+    recorded = {given.name: given.sha256 for given in record.inputs}
     work.on_event("looking for the raw data")
-    raw, actual = checkouts.find_raw(checkout, work.release.task, recorded.get("raw", ""))
+    raw, actual = checkouts.find_raw(checkout, work.release.task, recorded.get(RAW, ""))
     expectations = checkout.folder / "data" / work.release.task / "expectations.yaml"
     contract = sha256_file(expectations) if expectations.is_file() else None
     result = work.result
     result.steps += [
-        Step("raw", recorded.get("raw", ""), actual),
-        Step("expectations", recorded.get("expectations", ""), contract),
+        StepCheck(RAW, recorded.get(RAW, ""), actual),
+        StepCheck(EXPECTATIONS, recorded.get(EXPECTATIONS, ""), contract),
     ]
     if raw is not None:
-        work.outputs["raw"] = raw
-    work.outputs["expectations"] = expectations
+        work.outputs[RAW] = raw
+    work.outputs[EXPECTATIONS] = expectations
     first = next((step for step in result.steps if not step.same), None)
     if first is None:
         return True
@@ -66,11 +66,11 @@ def run_steps(work: Work) -> bool:
         try:
             made = _run_component(work, output, document, address)
         except StepFailedError as error:
-            work.result.steps.append(Step(output, recorded.content, None, time.perf_counter() - started))
+            work.result.steps.append(StepCheck(output, recorded.content, None, time.perf_counter() - started))
             work.result.verdict, work.result.first = "diverged", work.result.first or output
             work.result.reasons.append(str(error))
             return False
-        step = Step(
+        step = StepCheck(
             output, recorded.content, made.content, time.perf_counter() - started, _differing(recorded, made)
         )
         work.result.steps.append(step)
@@ -114,12 +114,12 @@ def _run_component(work: Work, output: str, document: str, address: str) -> Reco
             f"{component} ended with exit code {done.returncode} here; what it said is above"
         )
     work.outputs[output] = work.folder / output
-    return records.read_record(work.folder / output)
+    return read_record(work.folder / output)
 
 
 def _inputs(component: str) -> tuple[str, ...]:
     return {
-        "validate": ("raw", "expectations"), "pretrain": ("dataset",), "finetune": ("dataset", "trunk"),
+        "validate": (RAW, EXPECTATIONS), "pretrain": ("dataset",), "finetune": ("dataset", "trunk"),
         "evaluate": ("dataset", "trunk", "model"),
     }[component]  # fmt: skip
 
@@ -138,7 +138,10 @@ _PUBLISH = """\
 import json, sys
 from pathlib import Path
 from graftline.releases.publishing import Draft, Publication, publish
-from graftline.store import open_store
+try:
+    from graftline.store.opening import open_store
+except ImportError:  # the commit is of a release of before it was there
+    from graftline.store.opening import open_store
 task, version, folder, address = sys.argv[1:]
 store, files = open_store(address), {}
 for path in sorted(Path(folder).rglob("*")):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from graftline.audit.reproduce import checkouts
 from graftline.audit.reproduce.checkouts import Checkout, Code
 from graftline.canonical import canonical_json
-from graftline.records import Record
+from graftline.records.model import Record
 from graftline.releases.catalogue import Release
 from graftline.store import Store
 from graftline.times import utc_now
@@ -23,7 +23,7 @@ Verdict = Literal["identical", "within intervals", "diverged", "not sound", "imp
 
 
 @dataclass(frozen=True)
-class Step:
+class StepCheck:
     """One output, or one thing from outside, as recorded and as it is now."""
 
     name: str
@@ -69,7 +69,7 @@ class Reproduction:
     """The first step that differs."""
     conditions: list[str] = field(default_factory=list)
     """What is otherwise here than when the release was made."""
-    steps: list[Step] = field(default_factory=list)
+    steps: list[StepCheck] = field(default_factory=list)
     metrics: list[MetricCheck] = field(default_factory=list)
     commits: list[str] = field(default_factory=list)
     at: str = field(default_factory=utc_now)
@@ -83,7 +83,7 @@ class Reproduction:
     def sealed(self) -> bytes:
         """Return the verdict as a DSSE envelope signed with this machine's key."""
         from graftline.signing.envelope import seal
-        from graftline.signing.keys import load_keyring
+        from graftline.signing.keyring import load_keyring
 
         return seal(canonical_json(self.as_dict()), PAYLOAD_TYPE, load_keyring().signer())
 

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit.verify.findings import Finding
 from graftline.audit.verify.records import read_sealed
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
+from graftline.findings import Finding
 from graftline.rows.blocklist import Blocklist
 
 if TYPE_CHECKING:
     from graftline.audit.verify.inventory import Inventory
-    from graftline.audit.verify.ledger import LedgerState
+    from graftline.ledger.verification import LedgerState
 
 PAYLOAD_TYPE = "application/vnd.graftline.erasure+json"
 PLAN_TYPE = "application/vnd.graftline.erasure-plan+json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -13,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graftline.cache import cache_folder
 from graftline.digests import sha256_bytes
 from graftline.store import MissingError, Stat
 
@@ -54,8 +54,7 @@ class State:
 
     @classmethod
     def of(cls, url: str, *, resume: bool) -> State:
-        cache = Path(os.environ.get("GRAFTLINE_CACHE") or Path.home() / ".cache" / "graftline")
-        return cls(cache / "verify" / f"{sha256_bytes(url.encode())}.jsonl", resume=resume)
+        return cls(cache_folder() / "verify" / f"{sha256_bytes(url.encode())}.jsonl", resume=resume)
 
     def _read(self) -> None:
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []

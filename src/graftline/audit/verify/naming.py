@@ -9,7 +9,7 @@ from graftline.releases.layout import MANIFEST, parse_reference
 
 if TYPE_CHECKING:
     from graftline.audit.verify.inventory import Inventory
-    from graftline.audit.verify.ledger import LedgerState
+    from graftline.ledger.verification import LedgerState
 
 UNTOLD = 0
 """Instead of a version: something is named so, and the ledger cannot tell which release."""

@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit.verify.findings import Finding
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
+from graftline.findings import Finding
 from graftline.signing.keys import PublicKey
 
 if TYPE_CHECKING:
     from graftline.audit.verify.inventory import Inventory
-    from graftline.audit.verify.ledger import LedgerState
+    from graftline.ledger.verification import LedgerState
 
 _PART = re.compile(r"(.+)-([0-9a-f]{64})")
 

@@ -7,18 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit.verify.findings import Finding
-from graftline.audit.verify.ledger import kind_of
-from graftline.digests import FileDigest, digest_files, sha256_bytes
+from graftline.digests import FileDigest, sha256_bytes
 from graftline.errors import InputError
-from graftline.records import PREDICATE, STATEMENT
+from graftline.findings import Finding, kind_of
+from graftline.records.model import parse_record
 from graftline.signing.envelope import STATEMENT_TYPE, Envelope, open_envelope, pae
 
 if TYPE_CHECKING:
     from graftline.audit.verify.inventory import Inventory
-    from graftline.audit.verify.ledger import LedgerState
-
-LOCK = "requirements.lock"
+    from graftline.ledger.verification import LedgerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Kept:
     """What verify keeps of a record: a store may have a million of them."""
 
     name: str
@@ -45,7 +42,7 @@ class Step:
 class Records:
     """The records that were read, by sha256."""
 
-    steps: dict[str, Step] = field(default_factory=dict)
+    steps: dict[str, Kept] = field(default_factory=dict)
     bad: set[str] = field(default_factory=set)
     """Those that are not what their name says, or are missing."""
     files: dict[str, frozenset[FileDigest]] = field(default_factory=dict)
@@ -97,37 +94,15 @@ def _verify_record(
         yield Finding(place, "tampered", f"sha256 {digest}", f"sha256 {actual}", step=_step_name(data))
         return
     try:
-        step, files = _parsed(data)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        record = parse_record(data, place)
+    except InputError as error:
         records.bad.add(digest)
-        yield Finding(place, "tampered", "a record", f"not one ({type(error).__name__}: {error})"[:200])
+        yield Finding(place, "tampered", "a record", error.found[:200])
         return
-    records.steps[digest] = step
+    links = tuple(Link(given.name, given.sha256, given.record) for given in record.inputs if given.record)
+    records.steps[digest] = Kept(record.name, record.content, links, record.lock)
     if keep_files:
-        records.files[digest] = files
-
-
-def _parsed(data: bytes) -> tuple[Step, frozenset[FileDigest]]:
-    """Return what a record says. Raises ValueError, KeyError, TypeError, ... if it contradicts itself or is none."""
-    statement = json.loads(data)
-    if (statement["_type"], statement["predicateType"]) != (STATEMENT, PREDICATE):
-        raise ValueError("an unknown type of statement")
-    definition = statement["predicate"]["buildDefinition"]
-    (subject,) = statement["subject"]
-    _ = definition["externalParameters"]["component"], definition["externalParameters"]["task"]
-    byproducts = {b["name"]: b["annotations"] for b in statement["predicate"]["runDetails"]["byproducts"]}
-    files = [FileDigest(**file) for file in byproducts["files"]["files"]]
-    content = str(subject["digest"]["sha256"])
-    if digest_files(files) != content:
-        raise ValueError("its list of files does not give the digest that it names")
-    links, lock = [], None
-    for dependency in definition["resolvedDependencies"]:
-        name, digest = str(dependency["name"]), dependency["digest"]
-        if record := dependency.get("annotations", {}).get("record"):
-            links.append(Link(name, str(digest["sha256"]), str(record)))
-        elif name == LOCK:
-            lock = str(digest["sha256"])
-    return Step(str(subject["name"]), content, tuple(links), lock), frozenset(files)
+        records.files[digest] = frozenset(record.files)
 
 
 def _step_name(data: bytes) -> str:

@@ -7,27 +7,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit.verify.findings import Finding
 from graftline.audit.verify.hashing import Hashed
-from graftline.audit.verify.ledger import kind_of
 from graftline.canonical import canonical_json
 from graftline.digests import FileDigest, digest_files, sha256_bytes
 from graftline.errors import InputError
+from graftline.findings import Finding, kind_of
 from graftline.releases.layout import CLAIM, MANIFEST, RECORDS, is_content, manifest_files, release_key
 from graftline.signing.model import MODEL_SIGNATURE, model_signers
 
 if TYPE_CHECKING:
     from graftline.audit.verify.inventory import Inventory
-    from graftline.audit.verify.ledger import LedgerState
     from graftline.audit.verify.records import Records
-    from graftline.ledger import Entry
+    from graftline.ledger.entries import Entry
+    from graftline.ledger.verification import LedgerState
 
 CARD = "README.md"
 """Made by publish itself; each other file is one of a step's output."""
 
 
 @dataclass
-class Release:
+class CheckedRelease:
     """A release whose manifest is the one that the ledger names."""
 
     task: str
@@ -48,10 +47,10 @@ class Release:
 
 
 @dataclass
-class Releases:
+class CheckedReleases:
     """The releases that can be verified further."""
 
-    found: list[Release] = field(default_factory=list)
+    found: list[CheckedRelease] = field(default_factory=list)
     unpublished: list[tuple[str, int]] = field(default_factory=list)
     """Versions that were claimed and have no manifest: a publication that never ended."""
 
@@ -67,11 +66,11 @@ class Releases:
 
 def verify_manifests(
     inventory: Inventory, ledger: LedgerState, only: tuple[str, int] | None
-) -> tuple[Releases, list[Finding]]:
+) -> tuple[CheckedReleases, list[Finding]]:
     """Return the releases, all or one, and what is wrong with their manifests and claims."""
     entries = {k: e for k, e in ledger.releases().items() if only in (None, k)}
     versions = sorted(k for k in inventory.releases if only in (None, k))
-    releases, findings = Releases(), []
+    releases, findings = CheckedReleases(), []
     for which in sorted(entries.keys() - {v for v in versions if MANIFEST in inventory.releases[v]}):
         place = f"{release_key(*which)}/{MANIFEST}"
         findings.append(
@@ -93,7 +92,7 @@ def verify_manifests(
 
 def _verify_manifest(
     ledger: LedgerState, task: str, version: int, data: bytes, entry: Entry | None
-) -> tuple[Release | None, list[Finding]]:
+) -> tuple[CheckedRelease | None, list[Finding]]:
     place, actual = f"{release_key(task, version)}/{MANIFEST}", f"sha256 {sha256_bytes(data)}"
     if entry is not None and entry.digest != sha256_bytes(data):
         return None, [Finding(place, "tampered", f"sha256 {entry.digest}", actual, file=MANIFEST)]
@@ -119,10 +118,10 @@ def _verify_manifest(
         )
         return None, findings
     by_path = {file.path: file for file in files}
-    return Release(task, version, manifest, by_path, entry.sequence if entry else None), findings
+    return CheckedRelease(task, version, manifest, by_path, entry.sequence if entry else None), findings
 
 
-def _verify_names(inventory: Inventory, release: Release) -> Iterator[Finding]:
+def _verify_names(inventory: Inventory, release: CheckedRelease) -> Iterator[Finding]:
     """Yield the files that are missing or that the manifest does not list."""
     have = inventory.releases[release.task, release.version]
     for name in sorted(release.files.keys() - have):
@@ -156,7 +155,7 @@ def _verify_names(inventory: Inventory, release: Release) -> Iterator[Finding]:
             )
 
 
-def _verify_claims(inventory: Inventory, releases: Releases) -> Iterator[Finding]:
+def _verify_claims(inventory: Inventory, releases: CheckedReleases) -> Iterator[Finding]:
     """Yield claims that are not those of their release, or are none."""
     by_key = {f"{release.folder}/{CLAIM}": release for release in releases.found}
     claimed = [f"{release_key(*version)}/{CLAIM}" for version in releases.unpublished]
@@ -193,7 +192,7 @@ def _parse_claim(data: bytes) -> tuple[str, str] | None:
 
 
 def verify_files(
-    release: Release, hashed: Mapping[str, Hashed | None], records: Records
+    release: CheckedRelease, hashed: Mapping[str, Hashed | None], records: Records
 ) -> Iterator[Finding]:
     """Yield the files whose bytes differ from the manifest, and those that no record of the release lists.
 
@@ -222,7 +221,7 @@ def verify_files(
 
 
 def verify_model_signatures(
-    inventory: Inventory, ledger: LedgerState, releases: Releases
+    inventory: Inventory, ledger: LedgerState, releases: CheckedReleases
 ) -> Iterator[tuple[set[str], Finding | None]]:
     """Yield the ids of the keys that signed each release's files, and what is wrong with the signature."""
     by_key = {f"{release.folder}/{MODEL_SIGNATURE}": release for release in releases.found}

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graftline.audit.verify.findings import Finding
 from graftline.audit.verify.records import read_sealed
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
+from graftline.findings import Finding
 from graftline.rows.segments import KINDS, PAYLOAD_TYPE, Kind, Segment, merged_name, read_list
 from graftline.rows.shards import WHOLE
 from graftline.store import MissingError
 
 if TYPE_CHECKING:
     from graftline.audit.verify.inventory import Inventory
-    from graftline.audit.verify.ledger import LedgerState
+    from graftline.ledger.verification import LedgerState
     from graftline.store import Store
 
 _SEGMENT = re.compile(r"[0-9a-f]{64}")

@@ -13,27 +13,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from graftline.audit.verify.aliases import verify_aliases
 from graftline.audit.verify.erasures import Erased, verify_erasures
-from graftline.audit.verify.findings import Finding, Verdict
+from graftline.audit.verify.findings import Verdict
 from graftline.audit.verify.hashing import Hashed, Progress, State, hash_all, hashers_of
 from graftline.audit.verify.inventory import Inventory
-from graftline.audit.verify.ledger import LedgerState, verify_aliases, verify_ledger
 from graftline.audit.verify.naming import UNTOLD, find_named
 from graftline.audit.verify.others import bundle_parts, verify_bundles, verify_keys, verify_notes
 from graftline.audit.verify.records import Records, verify_records
 from graftline.audit.verify.releases import (
-    Releases,
+    CheckedReleases,
     verify_files,
     verify_manifests,
     verify_model_signatures,
 )
 from graftline.audit.verify.rows import RowIndexes, verify_rows
 from graftline.digests import sha256_bytes
+from graftline.findings import Finding
+from graftline.ledger.entries import entry_key
+from graftline.ledger.verification import LedgerState, verify_ledger
 from graftline.releases.layout import parse_reference
-from graftline.signing.keys import load_keyring
 
 if TYPE_CHECKING:
-    from graftline.ledger.checkpoint import Checkpoint
+    from graftline.ledger.checkpoint import TreeHead
     from graftline.releases.catalogue import Release as Reference
     from graftline.store import Store
 
@@ -44,7 +46,7 @@ __all__ = ["Finding", "Options", "Verdict", "verify"]
 class Options:
     """How to verify."""
 
-    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+    checkpoints: Mapping[str, TreeHead] = field(default_factory=dict)
     """Checkpoints that were kept elsewhere, each with what to call it."""
     first_key: str | None = None
     """The id of the key that the ledger must begin with, or its beginning."""
@@ -110,11 +112,12 @@ class _Verification:
 
     def run(self) -> Verdict:
         inventory, options = self.inventory, self._options
+        numbers = sorted(int(match[1]) for match in inventory.of["ledger"])
         ledger = verify_ledger(
-            inventory, load_keyring(create=False),
+            self._store, inventory.read_all([entry_key(number) for number in numbers]),
             checkpoints=options.checkpoints, first_key=options.first_key,
         )  # fmt: skip
-        self._findings += ledger.findings
+        self._findings += [*ledger.findings, *([ledger.unvouched] if ledger.unvouched else [])]
         self._only = find_named(inventory, ledger, self._name) if self._name is not None else None
         erased = verify_erasures(inventory, ledger, self._only)
         self._findings += erased.findings
@@ -134,7 +137,7 @@ class _Verification:
         left_out = self._hash(releases, records, rows)
         return self._verdict(ledger, erased, left_out)
 
-    def _verify_records(self, ledger: LedgerState, releases: Releases) -> Records:
+    def _verify_records(self, ledger: LedgerState, releases: CheckedReleases) -> Records:
         released = releases.first_places()
         named = [digest for release in releases.found for digest in release.records.values()]
         stored = [match[1] for match in self.inventory.of["record"]]
@@ -148,7 +151,7 @@ class _Verification:
         self._findings += wrong
         return records
 
-    def _verify_signers(self, ledger: LedgerState, releases: Releases, records: Records) -> set[str]:
+    def _verify_signers(self, ledger: LedgerState, releases: CheckedReleases, records: Records) -> set[str]:
         """Return the ids of the keys that signed what was read."""
         signatures = self.inventory.signatures
         signers = {keyid for digest in records.steps for keyid in signatures.get(digest, ())}
@@ -167,7 +170,7 @@ class _Verification:
         for name in _hidden(self._store):
             yield Finding(name, "unexpected", "no hidden file", "there")
 
-    def _hash(self, releases: Releases, records: Records, rows: RowIndexes) -> int:
+    def _hash(self, releases: CheckedReleases, records: Records, rows: RowIndexes) -> int:
         """Hash what is large, and compare it; return how many objects the sample leaves out."""
         files = {f"{r.folder}/{path}": r for r in releases.found for path in r.files}
         by_name = bundle_parts(self.inventory) if self._only is None else {}

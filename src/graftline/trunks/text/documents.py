@@ -14,7 +14,7 @@ from graftline.dataset import UNLABELLED, Schema
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.learning import distributed
-from graftline.records import Dependency
+from graftline.records.model import CORPUS, Dependency
 from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Packed, pack
 from graftline.text.corpus import Shard, iterate_documents, list_shards
@@ -88,7 +88,7 @@ def open_documents(
         max_length = _max_length(params, tokenizer)
         files = _token_files(context, shards, column, tokenizer, max_length)
     if params.corpus is not None:
-        context.draft.dependencies.append(Dependency("corpus", files.digest))
+        context.draft.dependencies.append(Dependency(CORPUS, files.digest))
     count = min(params.held_out, len(files) // 10)
     if count == 0:
         raise InputError(

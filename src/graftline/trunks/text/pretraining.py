@@ -23,7 +23,7 @@ from graftline.learning.memory import keep_freed_memory
 from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import generator, seed_everything
-from graftline.records import Dependency
+from graftline.records.model import ROOTSTOCK, Dependency
 from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Batches
 from graftline.text.tokenizer import save_tokenizer
@@ -102,7 +102,7 @@ def _rootstock(context: Context, params: PretrainParams) -> Rootstock | None:
         return None
     found = resolve(params.trunk, where="pretrain.trunk")
     check_loads(found.folder)
-    context.draft.dependencies.append(Dependency("rootstock", found.digest, annotations=found.annotations()))
+    context.draft.dependencies.append(Dependency(ROOTSTOCK, found.digest, annotations=found.annotations()))
     return found
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.ledger import Ledger
 from graftline.ledger.entries import entry_key
+from graftline.ledger.log import Ledger
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope
-from graftline.signing.keys import Keyring, PublicKey
+from graftline.signing.keyring import Keyring
+from graftline.signing.keys import PublicKey
 from graftline.signing.trusted import AGAIN, check_signed
 from graftline.store import Store
 
@@ -25,7 +26,7 @@ CHANGED = "the store was changed by hand"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Provenance:
     """The records of a run's outputs by the output's name, and what belongs to them."""
 
     records: Mapping[str, bytes]
@@ -35,7 +36,7 @@ class Evidence:
     """Lock files by their sha256."""
 
 
-def check(evidence: Evidence, keyring: Keyring) -> dict[str, list[str]]:
+def check(provenance: Provenance, keyring: Keyring) -> dict[str, list[str]]:
     """Return the ids of the trusted keys that signed each record, by the record's name.
 
     Raises:
@@ -43,9 +44,9 @@ def check(evidence: Evidence, keyring: Keyring) -> dict[str, list[str]]:
     """
     return {
         name: check_signed(
-            evidence.records[name], STATEMENT_TYPE, envelope, keyring, where=f"the envelope of {name}"
+            provenance.records[name], STATEMENT_TYPE, envelope, keyring, where=f"the envelope of {name}"
         )
-        for name, envelope in sorted(evidence.envelopes.items())
+        for name, envelope in sorted(provenance.envelopes.items())
     }
 
 
@@ -66,7 +67,7 @@ def check_revoked(signed: Mapping[str, list[str]], ledger: Ledger) -> None:
                 )  # fmt: skip
 
 
-def keep(store: Store, evidence: Evidence, keyring: Keyring, *, signer: PublicKey | None = None) -> None:
+def keep(store: Store, provenance: Provenance, keyring: Keyring, *, signer: PublicKey | None = None) -> None:
     """Store everything that is not there yet; a second call changes nothing.
 
     Args:
@@ -75,15 +76,15 @@ def keep(store: Store, evidence: Evidence, keyring: Keyring, *, signer: PublicKe
     Raises:
         InputError: an envelope is not of a trusted key over its record, or other bytes are in the store.
     """
-    signed = check(evidence, keyring)
+    signed = check(provenance, keyring)
     keys = {keyid: keyring.public[keyid] for keyids in signed.values() for keyid in keyids}
     for keyid, public in sorted((keys | ({signer.keyid: signer} if signer else {})).items()):
         put(store, f"keys/{keyid}.pem", public.pem.encode())
-    for name, record in sorted(evidence.records.items()):
+    for name, record in sorted(provenance.records.items()):
         put(store, f"records/{sha256_bytes(record)}.json", record)
         for keyid in signed.get(name, ()):
-            _keep_envelope(store, record, evidence.envelopes[name], keys[keyid], keyring)
-    for digest, lock in sorted(evidence.locks.items()):
+            _keep_envelope(store, record, provenance.envelopes[name], keys[keyid], keyring)
+    for digest, lock in sorted(provenance.locks.items()):
         put(store, f"locks/{digest}.txt", lock)
 
 
