@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bench.clones import clone_of_head, environment_of
 from bench.figures import Figure
 from graftline.environment import ROOT
-from graftline.params import COMPONENTS
+from graftline.tasks.parameters import COMPONENTS
 
 if TYPE_CHECKING:
     from bench.parts import Options

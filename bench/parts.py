@@ -18,7 +18,7 @@ from bench.figures import Figure
 from bench.memory import ComponentMemory
 from bench.verify import measure_verify
 from graftline.environment import ROOT
-from graftline.params import COMPONENTS
+from graftline.tasks.parameters import COMPONENTS
 
 GIB = 2**30
 OUTPUTS = dict(zip(COMPONENTS, ("dataset", "trunk", "model", "evaluation", "release"), strict=True))

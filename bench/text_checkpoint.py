@@ -13,8 +13,8 @@ import torch
 from bench.text_data import Data
 from bench.text_loop import Rates, language_model, pretraining_run
 from graftline.environment import ROOT
-from graftline.training.checkpoint import Checkpoints
-from graftline.training.loop import Desk, train
+from graftline.learning.checkpoint import Checkpoints
+from graftline.learning.loop import Desk, train
 
 
 class _Timed(Checkpoints):

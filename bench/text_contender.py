@@ -13,8 +13,8 @@ from bench.text_data import Data
 from bench.text_loop import Rates, control_run, finetune, language_model, pretraining_run, train_at_desk
 from bench.text_rounds import Contender
 from bench.text_trainer import AfterStep, classification, pretraining, run_trainer
-from graftline.training.memory import keep_freed_memory
-from graftline.training.randomness import seed_everything
+from graftline.learning.memory import keep_freed_memory
+from graftline.learning.randomness import seed_everything
 
 
 def run(contender: Contender, folder: Path, threads: int, after_step: AfterStep, *, steps: int) -> None:

@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
-from graftline.components.finetune.heads.documents import Documents as Labelled
-from graftline.components.finetune.heads.documents import documents_of
-from graftline.components.pretrain.documents import Documents
 from graftline.environment import ROOT
+from graftline.problems.documents import Documents as Labelled
+from graftline.problems.documents import documents_of
 from graftline.text.corpus import iterate_documents, list_shards
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import open_tokens, tokenise
-from graftline.trunks.params import TextParams
-from graftline.trunks.text import build_config, build_model
+from graftline.trunks.parameters import TextParams
+from graftline.trunks.text.documents import Documents
+from graftline.trunks.text.trunk import build_config, build_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast

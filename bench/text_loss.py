@@ -16,8 +16,8 @@ import numpy as np
 from bench.text_data import BATCH_TOKENS, LENGTH, Data, grouped
 from bench.text_loop import Rates, language_model, pretraining_run
 from bench.text_trainer import pretraining, run_trainer
-from graftline.components.pretrain.documents import Documents
 from graftline.text.batches import Packed, pack
+from graftline.trunks.text.documents import Documents
 
 SHAPE = "modernbert 2x128"
 
@@ -58,8 +58,8 @@ def measure_arms(folder: Path, *, tokens: int, seeds: int) -> dict[str, list[flo
 def _measure(folder: Path, name: str, seed: int, tokens: int) -> float:
     import torch
 
-    from graftline.training.loop import train
-    from graftline.training.memory import keep_freed_memory
+    from graftline.learning.loop import train
+    from graftline.learning.memory import keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()

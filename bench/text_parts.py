@@ -124,7 +124,7 @@ def _labelled() -> list[Contender]:
 
 
 def _dtype() -> Literal["float32", "bfloat16"]:
-    from graftline.training.precision import arithmetic
+    from graftline.learning.precision import arithmetic
 
     return "bfloat16" if arithmetic("auto") == "bfloat16" else "float32"
 

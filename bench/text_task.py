@@ -11,19 +11,19 @@ import numpy as np
 
 from bench.text_data import GLOSSES, LENGTH, RAW, SHAPES, Data
 from bench.text_loop import write_trunk
-from graftline.components.evaluate.lift import Experiment, unpack
-from graftline.components.finetune.fit import select
-from graftline.components.finetune.heads.documents import Documents as Labelled
-from graftline.components.finetune.params import FinetuneParams
-from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import UNLABELLED, Schema, read_schema
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.params import load_document, section
+from graftline.learning.fit import select
+from graftline.learning.lift import Experiment, unpack
+from graftline.problems.documents import Documents as Labelled
+from graftline.tasks.finetune import FinetuneParams
+from graftline.tasks.parameters import load_document, section
+from graftline.tasks.pretrain import PretrainParams
 from graftline.text.corpus import iterate_documents, list_shards
 from graftline.text.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
-from graftline.trunks.text import quiet
+from graftline.trunks.text.trunk import quiet
 
 SHAPE = "modernbert 2x128"
 TEST_ROWS = 8000

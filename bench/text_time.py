@@ -28,14 +28,14 @@ from bench.text_data import LENGTH
 from bench.text_loop import Rates, desk, language_model, pretraining_run, train_at_desk, write_trunk
 from bench.text_task import SHAPE, TEST_ROWS, Task
 from bench.text_trainer import classification, pretraining, run_trainer
-from graftline.components.finetune.fit import Data as Examples
-from graftline.components.finetune.fit import fit
-from graftline.components.finetune.heads.documents import Documents as Labelled
-from graftline.components.finetune.heads.documents import by_length, padded
-from graftline.components.pretrain.objectives.params import MaskedLMParams
-from graftline.training.precision import arithmetic
-from graftline.training.randomness import seed_everything
-from graftline.trunks.text import quiet
+from graftline.learning.fit import Data as Examples
+from graftline.learning.fit import fit
+from graftline.learning.precision import arithmetic
+from graftline.learning.randomness import seed_everything
+from graftline.problems.documents import Documents as Labelled
+from graftline.problems.documents import by_length, padded
+from graftline.trunks.objective_parameters import MaskedLMParams
+from graftline.trunks.text.trunk import quiet
 
 LABELS = 100
 """A class."""
@@ -181,7 +181,7 @@ def _accuracy(model: torch.nn.Module, documents: Labelled) -> float:
 
 
 def _graftline(arm: GraftlineArm, task: Task, outcome: Outcome, tokens: int, trunk: Path) -> Outcome:
-    from graftline.training.memory import keep_freed_memory
+    from graftline.learning.memory import keep_freed_memory
 
     keep_freed_memory()
     seed_everything(outcome.seed, threads=1)

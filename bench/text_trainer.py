@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import Dataset
 
 from bench.text_data import LENGTH, Data, grouped
-from graftline.components.finetune.heads.documents import Documents as Labelled
+from graftline.problems.documents import Documents as Labelled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

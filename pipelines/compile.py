@@ -103,10 +103,10 @@ def component_params(task: str, overrides: Mapping[str, Any] | None = None) -> d
     Raises:
         InputError: the task does not exist, or its parameters or the overrides are wrong.
     """
-    from graftline.cli.assignments import assign
     from graftline.cli.run import task_parameters
     from graftline.cli.schema import check_parameters, parameter_models
-    from graftline.params import load_document, section
+    from graftline.tasks.assignments import assign
+    from graftline.tasks.parameters import load_document, section
 
     document, where = load_document(task_parameters(task))
     assign(document, overrides or {})

@@ -20,8 +20,8 @@ from graftline.digests import digest_path
 from graftline.durable import output_directory, write_atomic
 from graftline.errors import InputError
 from graftline.executor_output import write_outputs
-from graftline.params import TASK_NAME
 from graftline.pipelines.data import bring, data_digest
+from graftline.tasks.parameters import TASK_NAME
 
 
 def main(argv: list[str] | None = None) -> None:

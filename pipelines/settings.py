@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from graftline.environment import ROOT
-from graftline.params import Params, parse
+from graftline.tasks.parameters import Params, parse
 from graftline.yamlfile import load_yaml
 
 SETTINGS = ROOT / "pipelines/settings.yaml"

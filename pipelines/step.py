@@ -33,10 +33,10 @@ from graftline.component import exits
 from graftline.digests import RECORD
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError, InputError
 from graftline.executor_output import add_run
-from graftline.params import COMPONENTS, Params, parse
 from graftline.pipelines.launcher import ExecutorInput, read_executor_input
 from graftline.profiles import STEPS, Retries
 from graftline.store import Store, open_store
+from graftline.tasks.parameters import COMPONENTS, Params, parse
 from graftline.yamlfile import parse_json
 
 PLAN = "GRAFTLINE_STEP"

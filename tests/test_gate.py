@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from graftline.components.evaluate.params import EvaluateParams
-from graftline.components.finetune.heads.params import SequenceClassificationParams, TextGenerationParams
 from graftline.errors import InputError, RefusalError
 from graftline.gate import DECISION, Comparison, Gate, decide, read_decision
-from graftline.params import parse
+from graftline.problems.parameters import SequenceClassificationParams, TextGenerationParams
 from graftline.score import Estimate, Score
+from graftline.tasks.evaluate import EvaluateParams
+from graftline.tasks.parameters import parse
 
 HAIR = 1e-9
 METRICS = {

@@ -10,10 +10,10 @@ import pytest
 
 from graftline import runs
 from graftline.errors import GraftlineError
-from graftline.params import COMPONENTS
 from graftline.runs import Attempt, End, Source, Start
 from graftline.store import Store, open_store
 from graftline.store.documents import json_bytes
+from graftline.tasks.parameters import COMPONENTS
 
 START = Start(
     "f9168fed-f7a5-45e8-a21a-c976499d223e", "e0f2384ca7de8d8c", "mnist", "retrain-mnist-c4415d72cb80", "9971cdec",

@@ -12,7 +12,7 @@ from graftline.score import difference
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from graftline.components.finetune.answers import Answers
+    from graftline.problems.answers import Answers
     from graftline.releases.catalogue import Release
     from graftline.store import Store
 
@@ -56,7 +56,7 @@ def compare_with_champion(
 
 def _obstacle(folder: Path, release: Release, model: Path) -> str:
     """Return why the release and the model do not answer the same questions, or an empty string."""
-    from graftline.components.finetune.model import read_facts
+    from graftline.problems.model import read_facts
 
     try:
         theirs = read_facts(folder)

@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 from graftline import environment
 from graftline.canonical import write_json
-from graftline.components.evaluate import budget, plots, tables
+from graftline.components.evaluate import plots, tables
 from graftline.components.evaluate.champion import compare_with_champion
-from graftline.components.evaluate.lift import Experiment, measure_lift
-from graftline.components.evaluate.params import EvaluateParams
 from graftline.components.evaluate.predict import predict
-from graftline.components.finetune.params import FinetuneParams
 from graftline.dataset import read_schema
 from graftline.gate import DECISION, Comparison, decide
+from graftline.learning import budget
+from graftline.learning.lift import Experiment, measure_lift
+from graftline.learning.randomness import seed_everything
 from graftline.records import COMPARED, Dependency
 from graftline.score import as_metrics, estimate
-from graftline.training.randomness import seed_everything
+from graftline.tasks.evaluate import EvaluateParams
+from graftline.tasks.finetune import FinetuneParams
 
 if TYPE_CHECKING:
     from graftline.component import Context
-    from graftline.components.finetune.answers import Answers
+    from graftline.problems.answers import Answers
 
 
 def run(context: Context) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graftline.components.evaluate.params import ALL
 from graftline.plots import ACCENT, INK, MUTED, figure, save
+from graftline.tasks.evaluate import ALL
 
 if TYPE_CHECKING:
-    from graftline.components.evaluate.lift import Lift
+    from graftline.learning.lift import Lift
 
 
 def plot_lift(lift: Lift, path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graftline.components.finetune.answers import Answers
-    from graftline.components.finetune.heads.head import Examples, Head, Model
+    from graftline.problems.answers import Answers
+    from graftline.problems.head import Examples, Head, Model
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def predict(folder: Path, dataset: Path) -> Predictions:
 
     Each model reads the rows by itself: two text models may have different vocabularies.
     """
-    from graftline.components.finetune.model import load_model, read_head
+    from graftline.problems.model import load_model, read_head
 
     head = read_head(folder)
     examples = head.read(dataset, "test", folder)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from graftline.canonical import write_json
 
 if TYPE_CHECKING:
-    from graftline.components.evaluate.lift import Lift
     from graftline.components.evaluate.predict import Predictions
     from graftline.dataset import Schema
+    from graftline.learning.lift import Lift
 
 
 def write_predictions(predictions: Predictions, schema: Schema, path: Path) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 
 from graftline.component import Context
-from graftline.components.finetune.fit import Data, fit, select
-from graftline.components.finetune.heads.build import make_head
-from graftline.components.finetune.model import save_model
-from graftline.components.finetune.params import FinetuneParams
 from graftline.dataset import read_schema
 from graftline.environment import determinism
+from graftline.learning.desk import open_desk
+from graftline.learning.fit import Data, fit, select
+from graftline.learning.memory import keep_freed_memory
+from graftline.learning.metrics import read_metrics
+from graftline.learning.randomness import seed_everything
 from graftline.plots import loss_curve
-from graftline.training.desk import open_desk
-from graftline.training.memory import keep_freed_memory
-from graftline.training.metrics import read_metrics
-from graftline.training.randomness import seed_everything
+from graftline.problems.model import save_model
+from graftline.problems.registry import make_head
+from graftline.tasks.finetune import FinetuneParams
 
 
 def run(context: Context) -> None:

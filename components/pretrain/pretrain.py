@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from graftline.component import Context
-from graftline.components.pretrain.objectives.params import CausalLMParams, MaskedLMParams
-from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import ImageColumn, read_schema
 from graftline.errors import InputError
+from graftline.tasks.pretrain import PretrainParams
+from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
 
 
 def run(context: Context) -> None:
@@ -21,7 +21,7 @@ def run(context: Context) -> None:
             fix=f"the dataset's feature '{schema.feature.name}' is {'images' if images else 'text'}",
         )  # fmt: skip
     if images:
-        from graftline.components.pretrain.images import pretrain
+        from graftline.trunks.conv.pretraining import pretrain
     else:
-        from graftline.components.pretrain.text import pretrain
+        from graftline.trunks.text.pretraining import pretrain
     pretrain(context, params, schema)

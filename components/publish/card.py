@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from graftline.components.publish.params import PublishParams
 from graftline.records import Record
+from graftline.tasks.publish import PublishParams
 
 
 def model_card(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from graftline.canonical import canonical_json, read_json
 from graftline.components.publish.card import model_card
 from graftline.components.publish.chain import check_chain
-from graftline.components.publish.params import PublishParams
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.durable import write_atomic
 from graftline.environment import lock_bytes
@@ -30,6 +29,7 @@ from graftline.rows.subjects import load_key
 from graftline.score import DESCRIPTIONS
 from graftline.signing.keys import load_keyring
 from graftline.signing.rotation import open_ledger
+from graftline.tasks.publish import PublishParams
 
 if TYPE_CHECKING:
     from graftline.component import Context

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from graftline.component import Context
-from graftline.components.validate import profile
-from graftline.components.validate.params import ValidateParams
+from graftline.tasks.validate import ValidateParams
+from graftline.values import profile
 
 PROFILE = "profile.json"
 """In a dataset and in the release made from it."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from graftline.components.validate.columns import output_type
-from graftline.components.validate.contract import Contract
-from graftline.components.validate.identity import SPLIT_NAMES, TEST, UNLABELLED
 from graftline.rows.subjects import HASH_BYTES
+from graftline.values.columns import output_type
+from graftline.values.contract import Contract
+from graftline.values.identity import SPLIT_NAMES, TEST, UNLABELLED
 
 if TYPE_CHECKING:
     import numpy as np

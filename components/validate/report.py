@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.components.validate.contract import Contract, Image
-from graftline.components.validate.identity import TRAIN
-from graftline.components.validate.profile import LENGTHS
+from graftline.values.contract import Contract, Image
+from graftline.values.identity import TRAIN
+from graftline.values.profile import LENGTHS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,16 +6,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graftline.components.validate import identity, leakage, near, profile, report
-from graftline.components.validate.columns import fact_frame, read_columns
-from graftline.components.validate.contract import Contract, Image, Tags
-from graftline.components.validate.erased import Erasures, withheld
-from graftline.components.validate.facts import ColumnBatch, shorten
+from graftline.components.validate import report
 from graftline.components.validate.outputs import Outputs
-from graftline.components.validate.params import ValidateParams
-from graftline.components.validate.suite import Failure, Judge, row_rules, unique_rules
 from graftline.digests import sha256_bytes
 from graftline.tables import RawBatch
+from graftline.tasks.validate import ValidateParams
+from graftline.values import identity, leakage, near, profile
+from graftline.values.columns import fact_frame, read_columns
+from graftline.values.contract import Contract, Image, Tags
+from graftline.values.erased import Erasures, withheld
+from graftline.values.facts import ColumnBatch, shorten
+from graftline.values.suite import Failure, Judge, row_rules, unique_rules
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graftline.components.validate import identity, leakage
-from graftline.components.validate.contract import SPLITS, Contract
 from graftline.components.validate.scan import Validation
-from graftline.components.validate.suite import Failure, Judge, Rule, class_rules, total_rules
 from graftline.errors import InputError
+from graftline.values import identity, leakage
+from graftline.values.contract import SPLITS, Contract
+from graftline.values.suite import Failure, Judge, Rule, class_rules, total_rules
 
 
 @dataclass

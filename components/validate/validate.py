@@ -10,17 +10,17 @@ from typing import Any
 
 from graftline.component import Context
 from graftline.components.validate import report
-from graftline.components.validate.contract import load_contract
 from graftline.components.validate.drift import PROFILE, drift_warnings
-from graftline.components.validate.erased import ERASED, load_erasures
 from graftline.components.validate.outputs import Outputs
-from graftline.components.validate.params import ValidateParams
 from graftline.components.validate.scan import Tally, Validation
 from graftline.components.validate.table import TableChecks, judge_table
 from graftline.dataset import SCHEMA
 from graftline.durable import write_new
 from graftline.errors import InputError
 from graftline.tables import raw_files, read_batches
+from graftline.tasks.validate import ValidateParams
+from graftline.values.contract import load_contract
+from graftline.values.erased import ERASED, load_erasures
 
 REPORT = "report.html"
 # mallopt(3)

@@ -15,12 +15,12 @@ from typing import Any
 
 from graftline import runs
 from graftline.errors import GraftlineError, InputError
+from graftline.learning.remote import sweep_checkpoints
 from graftline.pipelines.pods import RUN_LABEL
 from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.pipelines.trainjob.cluster import Cluster, connect
 from graftline.pipelines.trainjob.handover import sweep
 from graftline.store import Store
-from graftline.training.remote import sweep_checkpoints
 
 WORKFLOW_LABEL = "pipeline/runid"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"

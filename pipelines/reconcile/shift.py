@@ -51,8 +51,8 @@ def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Sh
 
 def _limit(params: Path) -> float:
     """Return `validate.drift_warning` of a task."""
-    from graftline.components.validate.params import ValidateParams
-    from graftline.params import load_document, section
+    from graftline.tasks.parameters import load_document, section
+    from graftline.tasks.validate import ValidateParams
 
     return section(*load_document(params), "validate", ValidateParams).drift_warning
 

@@ -28,7 +28,7 @@ from graftline.digests import RECORD, sha256_bytes
 from graftline.durable import exclusive
 from graftline.errors import EXIT_PREEMPTED, GraftlineError, InputError
 from graftline.executor_output import write_executor_output
-from graftline.params import COMPONENTS, load_document, parse, section, task_name
+from graftline.learning.preemption import outlive_readers
 from graftline.pipelines.images import digest
 from graftline.pipelines.trainjob.cluster import Cluster, connect
 from graftline.pipelines.trainjob.follow import Launch
@@ -36,7 +36,7 @@ from graftline.pipelines.trainjob.handover import Handover
 from graftline.pipelines.trainjob.manifest import Job
 from graftline.profiles import Pod
 from graftline.store import open_store
-from graftline.training.preemption import outlive_readers
+from graftline.tasks.parameters import COMPONENTS, load_document, parse, section, task_name
 from graftline.yamlfile import parse_json
 
 if TYPE_CHECKING:

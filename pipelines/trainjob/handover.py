@@ -14,11 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from graftline.durable import output_directory
+from graftline.learning.heartbeat import Heartbeat
+from graftline.learning.remote import forget
 from graftline.records import Record, verify
 from graftline.store import Store, check_key
 from graftline.store.bundles import Source, delete_all, get_bundle, list_bundles, put_bundle
-from graftline.training.heartbeat import Heartbeat
-from graftline.training.remote import forget
 
 
 def sweep(store: Store, run: str) -> None:

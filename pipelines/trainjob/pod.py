@@ -22,9 +22,9 @@ from pathlib import Path
 from graftline.component import fail, from_os_error
 from graftline.digests import RECORD
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError
+from graftline.learning.preemption import ends_at_once, outlive_readers
 from graftline.pipelines.trainjob.handover import Handover
 from graftline.store import open_store
-from graftline.training.preemption import ends_at_once, outlive_readers
 
 _NAME = "trainjob"
 

@@ -21,13 +21,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from graftline.errors import GraftlineError, InputError, PreemptedError
-from graftline.training.distributed import world
-from graftline.training.preemption import ends_at_once, outlive_readers
+from graftline.learning.distributed import world
+from graftline.learning.preemption import ends_at_once, outlive_readers
 
 if TYPE_CHECKING:
-    from graftline.params import Model
     from graftline.records import Draft, Record
     from graftline.store import Store
+    from graftline.tasks.parameters import Model
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Context:
 
     def section(self, name: str, model: type[Model]) -> Model:
         """Return a parameter section with defaults, and record it. Raises InputError."""
-        from graftline.params import section
+        from graftline.tasks.parameters import section
 
         values = section(self.document, self.where, name, model)
         self.draft.parameters[name] = values.model_dump(mode="json")
@@ -187,8 +187,8 @@ def _parser(component: Component) -> argparse.ArgumentParser:
 def _run(component: Component, arguments: argparse.Namespace) -> None:
     from graftline import records
     from graftline.durable import exclusive, output_directory
-    from graftline.params import load_document, task_name
     from graftline.signing.keys import load_keyring
+    from graftline.tasks.parameters import load_document, task_name
 
     started = time.time()
     given = vars(arguments)

@@ -16,8 +16,8 @@ from pydantic import Field, model_validator
 
 from graftline.canonical import read_json
 from graftline.errors import InputError, RefusalError, nearest
-from graftline.params import Params
 from graftline.score import Estimate, Score
+from graftline.tasks.parameters import Params
 
 DECISION = "decision.json"
 _BEFORE = {

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.params import COMPONENTS, Params, parse
+from graftline.tasks.parameters import COMPONENTS, Params, parse
 from graftline.yamlfile import load_yaml
 
 PROFILES = ROOT / "pipelines/profiles.yaml"

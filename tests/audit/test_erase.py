@@ -30,7 +30,6 @@ from graftline.canonical import canonical_json
 from graftline.cli.erase import erase as erase_command
 from graftline.component import main
 from graftline.components.validate import COMPONENT
-from graftline.components.validate.contract import load_contract
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError, RefusalError
@@ -46,6 +45,7 @@ from graftline.rows.subjects import hash_subject, load_key
 from graftline.signing.envelope import open_envelope, seal, signers
 from graftline.signing.keys import load_keyring, make_private, read_signer
 from graftline.store import Store, open_store
+from graftline.values.contract import load_contract
 
 EXPECTATIONS = """\
 columns:

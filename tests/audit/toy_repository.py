@@ -12,10 +12,10 @@ from textwrap import dedent
 
 from graftline.audit.erase import dvc_content
 from graftline.environment import ROOT
-from graftline.params import COMPONENTS
+from graftline.tasks.parameters import COMPONENTS
 
 PARAMS = """\
-    from graftline.params import Params
+    from graftline.tasks.parameters import Params
 
 
     class {title}Params(Params):
@@ -25,7 +25,7 @@ TOY = """\
     import json
     from hashlib import sha256
 
-    from graftline.components.{name}.params import {title}Params
+    from graftline.tasks.{name} import {title}Params
 
 
     def run(context):
@@ -105,7 +105,7 @@ def make_repository(repo: Path, toys: tuple[str, ...], expectations: str) -> Non
     for name in toys:
         words = {"name": name, "title": name.capitalize()}
         (repo / f"components/{name}/{name}.py").write_text(dedent(TOY).format(**words))
-        (repo / f"components/{name}/params.py").write_text(dedent(PARAMS).format(**words))
+        (repo / f"src/graftline/tasks/{name}.py").write_text(dedent(PARAMS).format(**words))
     task = repo / "data/toy"
     (task / "raw").mkdir(parents=True)
     (task / "expectations.yaml").write_text(expectations)

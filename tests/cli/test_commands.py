@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from graftline.environment import ROOT
-from graftline.params import COMPONENTS
+from graftline.tasks.parameters import COMPONENTS
 
 HEAVY = {"torch", "pyarrow", "kfp", "dvc", "great_expectations", "matplotlib", "boto3", "pandas", "numpy"}
 GRAFTLINE = "from graftline.cli import main; main()"

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
 import torch
 
 from graftline.cli import main
-from graftline.components.finetune.model import load_model
 from graftline.dataset import read_images
+from graftline.problems.model import load_model
 
 COUNT = 12
 

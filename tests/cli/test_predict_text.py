@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
 import small_tags
@@ -21,8 +21,8 @@ import small_text
 import torch
 
 from graftline.cli import main
-from graftline.components.finetune.model import load_model, read_head
 from graftline.dataset import read_tagged, read_texts
+from graftline.problems.model import load_model, read_head
 from graftline.records import verify
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store

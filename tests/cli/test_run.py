@@ -23,13 +23,13 @@ import pytest
 
 from graftline.durable import exclusive
 from graftline.environment import ROOT
-from graftline.params import COMPONENTS
 from graftline.releases.catalogue import Release, champion, list_releases, resolve
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
+from graftline.tasks.parameters import COMPONENTS
 
 PARAMS = """\
-    from graftline.params import Params
+    from graftline.tasks.parameters import Params
 
 
     class {title}Params(Params):
@@ -45,7 +45,7 @@ TOY = """\
     import time
     from pathlib import Path
 
-    from graftline.components.{name}.params import {title}Params
+    from graftline.tasks.{name} import {title}Params
     from graftline.errors import InputError
 
 
@@ -215,7 +215,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in COMPONENTS[:-1]:
         words = {"name": name, "title": name.capitalize()}
         (repo / f"components/{name}/{name}.py").write_text(dedent(TOY).format(**words))
-        (repo / f"components/{name}/params.py").write_text(dedent(PARAMS).format(**words))
+        (repo / f"src/graftline/tasks/{name}.py").write_text(dedent(PARAMS).format(**words))
     task = repo / "data/toy"
     (task / "raw").mkdir(parents=True)
     (task / "raw/rows.csv").write_text("a,b\n1,2\n")

@@ -12,7 +12,7 @@ import pytest
 from graftline.cli.schema import check_parameters, parameter_models, schema_text
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.params import load_document
+from graftline.tasks.parameters import load_document
 from graftline.yamlfile import load_yaml
 
 SHIPPED = sorted((ROOT / "data").glob("*/params.yaml"))

@@ -13,10 +13,10 @@ from test_engine import graftline
 
 from graftline.canonical import canonical_json, read_json
 from graftline.digests import sha256_file
-from graftline.params import COMPONENTS
 from graftline.pipelines.images import Images
 from graftline.records import verify
 from graftline.runs import begun, ends
+from graftline.tasks.parameters import COMPONENTS
 
 OUTPUTS = {"validate": "dataset", "pretrain": "trunk", "finetune": "model", "evaluate": "evaluation"}
 RETRY = {"retries": {"limit": 2, "backoff_seconds": 1}}

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from graftline.digests import RECORD
+from graftline.learning.metrics import read_metrics
 from graftline.records import verify
-from graftline.training.metrics import read_metrics
 
 _POLL = 0.002
 _PATIENCE = 120.0

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
 import small_text
@@ -40,7 +40,7 @@ from kills import (
     start,
 )
 
-from graftline.training.checkpoint import Checkpoints
+from graftline.learning.checkpoint import Checkpoints
 
 ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
 KILLS = int(os.environ.get("GRAFTLINE_KILLS", "20"))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
 from kills import Case, Outcome, Unbroken, cases, desk_folder, finish, newest_checkpoint, run_unbroken, start

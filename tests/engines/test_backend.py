@@ -17,8 +17,8 @@ import yaml
 from graftline.engines.backend import LOG, OUTPUT_FILE, Backend, Pod
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.params import COMPONENTS
 from graftline.pipelines.launcher import read_executor_input, unreplaced
+from graftline.tasks.parameters import COMPONENTS
 
 CACHED = ["fetch", "validate", "pretrain", "finetune"]
 GIVEN = {"revision": "0" * 40, "data_digest": "1" * 64}

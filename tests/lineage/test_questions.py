@@ -24,7 +24,6 @@ from graftline.audit.verify.verifying import verify
 from graftline.cli.impact import impact as impact_command
 from graftline.cli.index import index as index_command
 from graftline.cli.trace import trace as trace_command
-from graftline.components.validate.contract import load_contract
 from graftline.digests import digest_path, sha256_bytes, sha256_file
 from graftline.errors import InputError
 from graftline.index import Index, open_index
@@ -36,6 +35,7 @@ from graftline.rows.finding import RowHit
 from graftline.rows.subjects import hash_subject, load_key
 from graftline.runs import Attempt, End, Source, Start, add_attempt, begin, begin_again, conclude
 from graftline.store import Store, open_store
+from graftline.values.contract import load_contract
 
 __all__ = ["moto_endpoint", "moto_url", "real_url", "store_url"]
 

@@ -19,13 +19,13 @@ from graftline import profiles
 from graftline.cli import app
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.params import COMPONENTS, parse
 from graftline.pipelines import compile as compiling
 from graftline.pipelines import runkey, settings
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.images import Images, load_images
 from graftline.pipelines.launcher import unreplaced
 from graftline.pipelines.step import PLAN, Plan
+from graftline.tasks.parameters import COMPONENTS, parse
 from graftline.yamlfile import load_yaml, parse_json
 
 TASK = "mnist"

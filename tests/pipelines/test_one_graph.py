@@ -13,10 +13,10 @@ import pytest
 
 from graftline.component import Component
 from graftline.environment import ROOT
-from graftline.params import COMPONENTS
 from graftline.pipelines.compile import SECTIONS, compiled
 from graftline.pipelines.launcher import read_executor_input
 from graftline.pipelines.step import Plan, command
+from graftline.tasks.parameters import COMPONENTS
 from graftline.yamlfile import load_yaml
 
 TASK = "mnist"

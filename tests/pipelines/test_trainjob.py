@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
 from kubernetes_server import TRAINJOBS, Backend, Kubelet, Request, serve, write_kubeconfig

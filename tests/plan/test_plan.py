@@ -13,15 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from graftline.components.evaluate.params import EvaluateParams
-from graftline.components.finetune.params import FinetuneParams
-from graftline.components.pretrain.params import PretrainParams
-from graftline.components.validate.contract import Contract, load_contract
-from graftline.components.validate.params import ValidateParams
 from graftline.dataset import ImageColumn, Schema, TextColumn, read_images
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.params import parse
 from graftline.plan import FILE, Sections, compare, make_plan, write_plan
 from graftline.plan.estimate import GIB, Row, price
 from graftline.plan.layers import extend, is_large, layers_of, with_layers
@@ -30,7 +24,13 @@ from graftline.plan.sample import Sample, sample_dataset, sample_raw
 from graftline.plan.text import pretrain_text
 from graftline.profiles import Profile, choose, load_profiles
 from graftline.records import Draft, write_execution, write_record
+from graftline.tasks.evaluate import EvaluateParams
+from graftline.tasks.finetune import FinetuneParams
+from graftline.tasks.parameters import parse
+from graftline.tasks.pretrain import PretrainParams
+from graftline.tasks.validate import ValidateParams
 from graftline.text.tokens import open_tokens
+from graftline.values.contract import Contract, load_contract
 
 ENCODER = {"name": "text", "layers": 2, "width": 32, "heads": 2, "hidden": 64}
 CLASSES = ("a", "b", "c")

@@ -11,8 +11,8 @@ import transformers
 
 from graftline.text.attention import SHORT, packed
 from graftline.text.batches import pack
-from graftline.trunks.params import TextParams
-from graftline.trunks.text import build_model
+from graftline.trunks.parameters import TextParams
+from graftline.trunks.text.trunk import build_model
 
 ARCHITECTURES = ["modernbert", "bert", "llama", "gpt2"]
 SHAPE = {"vocab_size": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

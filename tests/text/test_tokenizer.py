@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from graftline.errors import InputError
-from graftline.params import parse
+from graftline.tasks.parameters import parse
 from graftline.text.tokenizer import (
     FILES,
     TokenizerParams,

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from graftline.components.validate.contract import Contract, Image
-    from graftline.components.validate.facts import ColumnBatch
-    from graftline.components.validate.suite import Rule
     from graftline.tables import RawBatch
+    from graftline.values.contract import Contract, Image
+    from graftline.values.facts import ColumnBatch
+    from graftline.values.suite import Rule
 
 MAX_BYTES = 64 << 20
 _TABLES = (".parquet", ".csv", ".jsonl")
@@ -48,7 +48,7 @@ def digests_by_task(path: Path, contracts: Mapping[str, Contract]) -> dict[str, 
 
 def task_contracts(root: Path, tasks: Iterable[str] | None = None) -> dict[str, Contract]:
     """Return the contract of each task (of all in data/). Raises InputError for one that cannot be read."""
-    from graftline.components.validate.contract import load_contract
+    from graftline.values.contract import load_contract
 
     known = sorted(path.parent.name for path in (root / "data").glob("*/expectations.yaml"))
     return {task: load_contract(root / "data" / task / "expectations.yaml") for task in tasks or known}
@@ -73,9 +73,9 @@ def digests_of(path: Path, contract: Contract) -> list[bytes]:
 
 
 def _digests(path: Path, raw: Path, contract: Contract, rows: int) -> list[bytes]:
-    from graftline.components.validate.columns import read_columns
-    from graftline.components.validate.identity import row_digests
     from graftline.tables import read_batches
+    from graftline.values.columns import read_columns
+    from graftline.values.identity import row_digests
 
     batches = list(read_batches([raw], list(contract.columns)))
     if sum(batch.rows for batch in batches) != rows:
@@ -99,8 +99,8 @@ def good_rows(batch: RawBatch, columns: dict[str, ColumnBatch], contract: Contra
     """
     import numpy as np
 
-    from graftline.components.validate.columns import fact_frame
-    from graftline.components.validate.suite import row_rules
+    from graftline.values.columns import fact_frame
+    from graftline.values.suite import row_rules
 
     frame = fact_frame(batch, columns, contract)
     good = np.ones(batch.rows, bool)

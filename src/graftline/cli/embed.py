@@ -39,7 +39,7 @@ def embed(
         raise InputError(out, f"a file of type '{out.suffix}'", expected=" or ".join(_OUTPUTS))
     folder = _folder(source, store)
     documents = read_documents(paths or [], texts or [], column)
-    from graftline.components.finetune.embedding import embed as embed_texts
+    from graftline.problems.embedding import embed as embed_texts
 
     vectors = embed_texts(folder, [document.string for document in documents])
     if out is not None:
@@ -56,7 +56,7 @@ def _folder(source: str, store: str) -> Path:
     from graftline.releases.catalogue import resolve
     from graftline.releases.fetching import fetch
     from graftline.trunks import CONFIG, read_config
-    from graftline.trunks.text import KIND
+    from graftline.trunks.text.trunk import KIND
 
     folder = Path(source)
     if not folder.is_dir():

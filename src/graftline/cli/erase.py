@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graftline.audit.erase.erasing import Plan, Target
-    from graftline.components.validate.contract import Contract
+    from graftline.values.contract import Contract
 
 
 def erase(

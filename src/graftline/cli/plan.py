@@ -39,9 +39,9 @@ def plan(
     from graftline.dataset import ImageColumn
     from graftline.engines.local import OUTPUTS
     from graftline.environment import cpu_count
-    from graftline.params import load_document, section
     from graftline.plan import STAGES, Sections, make_plan, start_seconds, write_plan
     from graftline.profiles import choose, load_profiles
+    from graftline.tasks.parameters import load_document, section
 
     document, where = load_document(task_parameters(task))
     check_parameters(document, where, task)
@@ -64,12 +64,12 @@ def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sa
     from contextlib import suppress
 
     from graftline.cli.schema import parameter_models
-    from graftline.components.validate.contract import load_contract
     from graftline.engines.local import output_folder, pull_raw
     from graftline.environment import ROOT
     from graftline.errors import InputError
-    from graftline.params import section
     from graftline.plan.sample import sample_dataset, sample_raw
+    from graftline.tasks.parameters import section
+    from graftline.values.contract import load_contract
 
     with suppress(InputError):  # none yet, or one of an earlier version: a run makes it again
         return sample_dataset(output_folder(task, "validate"), folder)

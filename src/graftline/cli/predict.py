@@ -50,8 +50,8 @@ def predict(
 
     A release that tags words prints each word's tag; one that writes goes on with each text.
     """
-    from graftline.components.finetune.model import read_facts
     from graftline.dataset import ImageColumn, Schema
+    from graftline.problems.model import read_facts
     from graftline.releases.catalogue import resolve
     from graftline.releases.fetching import fetch
 
@@ -70,8 +70,8 @@ def predict(
 def _about_images(folder: Path, paths: list[Path], schema: Schema) -> list[dict[str, Any]]:
     import torch
 
-    from graftline.components.finetune.answers import labelled
-    from graftline.components.finetune.model import load_model
+    from graftline.problems.answers import labelled
+    from graftline.problems.model import load_model
 
     image = schema.image
     questions = [question for path in paths for question in _questions(path, image)]
@@ -88,7 +88,7 @@ def _about_images(folder: Path, paths: list[Path], schema: Schema) -> list[dict[
 
 
 def _about_texts(folder: Path, documents: list[Document], schema: Schema) -> list[dict[str, Any]]:
-    from graftline.components.finetune.model import load_model, read_head
+    from graftline.problems.model import load_model, read_head
 
     head = read_head(folder)
     answers = head.ask(folder, load_model(folder), [document.text for document in documents], schema.classes)

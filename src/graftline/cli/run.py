@@ -75,7 +75,7 @@ def task_parameters(task: str) -> Path:
     """Return the path of the task's params.yaml. Raises InputError if there is no such task in data/."""
     from graftline.environment import ROOT
     from graftline.errors import InputError, nearest
-    from graftline.params import TASK_NAME
+    from graftline.tasks.parameters import TASK_NAME
     from graftline.yamlfile import load_yaml
 
     known = sorted(path.parent.name for path in (ROOT / "data").glob("*/params.yaml"))
@@ -97,9 +97,9 @@ def check_changes(path: Path, task: str, assignments: list[str]) -> dict[str, An
     Raises:
         InputError: the file or an assignment is wrong.
     """
-    from graftline.cli.assignments import assign, parse_assignments
     from graftline.cli.schema import check_parameters
-    from graftline.params import load_document
+    from graftline.tasks.assignments import assign, parse_assignments
+    from graftline.tasks.parameters import load_document
 
     document, where = load_document(path)
     changes = parse_assignments(assignments)
@@ -112,8 +112,8 @@ def _write_parameters(path: Path, changes: dict[str, Any]) -> None:
     """Make the changes in the file, comments kept."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
-    from graftline.cli.assignments import assign
     from graftline.durable import write_atomic
+    from graftline.tasks.assignments import assign
 
     text = path.read_text()
     document = parse_yaml_for_update(text, path)

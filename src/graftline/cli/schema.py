@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from graftline.params import Params
+    from graftline.tasks.parameters import Params
 
 
 def schema(
@@ -33,19 +33,16 @@ def schema(
 
 
 def parameter_models() -> dict[str, type[Params]]:
-    """Return each component's `<Name>Params`, out of `<name>/params.py` or `<name>/<name>.py`, by section."""
-    from graftline.params import COMPONENTS
+    """Return each component's parameters, `<Name>Params` of `tasks/<name>.py`, by section."""
+    from graftline.tasks.parameters import COMPONENTS
 
     return {name: _model(name) for name in COMPONENTS}
 
 
 def _model(name: str) -> type[Params]:
     from importlib import import_module
-    from importlib.util import find_spec
 
-    package = f"graftline.components.{name}"
-    module = import_module(f"{package}.params" if find_spec(f"{package}.params") else f"{package}.{name}")
-    model: type[Params] = getattr(module, f"{name.capitalize()}Params")
+    model: type[Params] = getattr(import_module(f"graftline.tasks.{name}"), f"{name.capitalize()}Params")
     return model
 
 
@@ -56,7 +53,7 @@ def check_parameters(document: dict[str, Any], where: str, task: str) -> None:
         InputError: the first fault.
     """
     from graftline.errors import InputError
-    from graftline.params import section, task_name
+    from graftline.tasks.parameters import section, task_name
 
     if (named := task_name(document, where)) != task:
         raise InputError(f"{where}: task", f"'{named}'", expected=f"'{task}', the name of the folder")
@@ -76,7 +73,7 @@ def schema_text() -> str:
 
     from pydantic.json_schema import models_json_schema
 
-    from graftline.params import TASK_NAME
+    from graftline.tasks.parameters import TASK_NAME
 
     models = parameter_models()
     references, generated = models_json_schema([(model, "validation") for model in models.values()])

@@ -53,12 +53,12 @@ def submit(
     """
     from dataclasses import replace
 
-    from graftline.cli.assignments import parse_assignments
     from graftline.pipelines.compile import compiled
     from graftline.pipelines.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.settings import load_settings
     from graftline.pipelines.submit import Submission
     from graftline.profiles import parse_choices
+    from graftline.tasks.assignments import parse_assignments
 
     check_endpoint(endpoint)
     pipeline = compiled(

@@ -112,7 +112,7 @@ class _Progress:
         self._began, self._now = monotonic(), monotonic
 
     def __call__(self, done: int, total: int) -> None:
-        from graftline.training.progress import Progress
+        from graftline.learning.progress import Progress
 
         if self._bar is None:
             if self._now() - self._began < 1.0 and done < total:

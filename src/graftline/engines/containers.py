@@ -26,10 +26,10 @@ from graftline.engines.backend import DONE, Backend, Pod
 from graftline.engines.local import StageError, StageRun
 from graftline.environment import ROOT
 from graftline.errors import EXIT_REFUSED, GraftlineError, InputError
-from graftline.params import COMPONENTS
 from graftline.records import read_execution, verify
 from graftline.signing.mounting import keys_for_mounting
 from graftline.store import Store, open_store
+from graftline.tasks.parameters import COMPONENTS
 
 if TYPE_CHECKING:
     import docker
@@ -288,9 +288,9 @@ def _make_subjects_key(task: str, store_url: str) -> None:
     Raises:
         InputError: it cannot be made, or is not the one that persons were erased with.
     """
-    from graftline.components.validate.contract import load_contract
-    from graftline.components.validate.erased import subjects_key
     from graftline.rows.blocklist import read_blocklist
+    from graftline.values.contract import load_contract
+    from graftline.values.erased import subjects_key
 
     try:
         contract = load_contract(ROOT / "data" / task / "expectations.yaml")

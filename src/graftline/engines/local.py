@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.environment import ROOT
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, BusyError, GraftlineError, InputError
-from graftline.params import COMPONENTS
 from graftline.records import read_execution
+from graftline.tasks.parameters import COMPONENTS
 
 if TYPE_CHECKING:
     from types import FrameType

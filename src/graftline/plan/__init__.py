@@ -19,12 +19,12 @@ from graftline.profiles import Profile
 from graftline.records import read_execution, read_record
 
 if TYPE_CHECKING:
-    from graftline.components.evaluate.params import EvaluateParams
-    from graftline.components.finetune.params import FinetuneParams
-    from graftline.components.pretrain.params import PretrainParams
     from graftline.plan.measure import Measured
     from graftline.plan.sample import Sample
     from graftline.plan.workload import Part
+    from graftline.tasks.evaluate import EvaluateParams
+    from graftline.tasks.finetune import FinetuneParams
+    from graftline.tasks.pretrain import PretrainParams
 
 FILE = "plan.json"
 _OUTPUTS = {"pretrain": "trunk", "finetune": "model", "evaluate": "evaluation"}
@@ -101,9 +101,7 @@ def start_seconds(*, text: bool) -> float:
     """Return how long a component for text or for images loads its libraries here, from a process that does so."""
     began = time.perf_counter()
     kind = "text" if text else "images"
-    code = (
-        f"import matplotlib.pyplot, graftline.components.pretrain.{kind}, graftline.components.finetune.fit"
-    )
+    code = f"import matplotlib.pyplot, graftline.components.pretrain.{kind}, graftline.learning.fit"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from graftline.components.pretrain.objectives.build import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.components.pretrain.objectives.build import build_objective
-from graftline.components.pretrain.objectives.params import CausalLMParams, MaskedLMParams
-from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import UNLABELLED, read_images
+from graftline.learning.randomness import batch_indices
 from graftline.plan.measure import Step
 from graftline.plan.sample import Sample
 from graftline.plan.workload import Fit, Part
-from graftline.training.randomness import batch_indices
+from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks import WEIGHTS, write_config
-from graftline.trunks.conv import KIND, ConvTrunk
-from graftline.trunks.params import ConvParams
+from graftline.trunks.conv.trunk import KIND, ConvTrunk
+from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
+from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.objectives import build_objective
+from graftline.trunks.parameters import ConvParams
 
 
 def pretrain_images(sample: Sample, params: PretrainParams, trunk: Path) -> tuple[Part, Step]:

@@ -6,9 +6,9 @@ and time to the accuracy of a plan. A machine that could never hold the model ca
 
 from __future__ import annotations
 
-from graftline.components.pretrain.params import PretrainParams
 from graftline.plan.measure import Measured
-from graftline.trunks.params import TextParams
+from graftline.tasks.pretrain import PretrainParams
+from graftline.trunks.parameters import TextParams
 
 MOST_PARAMETERS = 50e6
 """Layers with more weights than this in all are not tried whole: a step of them takes seconds on a few cores."""

@@ -15,8 +15,8 @@ from graftline.durable import write_new
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from graftline.components.validate.contract import Contract
-    from graftline.components.validate.params import ValidateParams
+    from graftline.tasks.validate import ValidateParams
+    from graftline.values.contract import Contract
 
 SPLITS = ("train", "val", "test")
 _ROWS = 2048

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from graftline.components.evaluate.lift import ARMS
-from graftline.components.evaluate.params import EvaluateParams
-from graftline.components.finetune.fit import steps_for
-from graftline.components.finetune.heads.build import make_head
-from graftline.components.finetune.heads.head import Examples
-from graftline.components.finetune.params import FinetuneParams
-from graftline.components.pretrain.params import PretrainParams
 from graftline.dataset import UNLABELLED
+from graftline.learning.fit import steps_for
+from graftline.learning.lift import ARMS
 from graftline.plan.measure import Step
 from graftline.plan.sample import Sample
-from graftline.trunks.params import ConvParams
+from graftline.problems.head import Examples
+from graftline.problems.registry import make_head
+from graftline.tasks.evaluate import EvaluateParams
+from graftline.tasks.finetune import FinetuneParams
+from graftline.tasks.pretrain import PretrainParams
+from graftline.trunks.parameters import ConvParams
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from graftline.canonical import canonical_json, read_json
 from graftline.errors import InputError
-from graftline.params import Params
+from graftline.tasks.parameters import Params
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

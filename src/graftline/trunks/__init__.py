@@ -12,7 +12,7 @@ from graftline.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from graftline.trunks.conv import ConvTrunk
+    from graftline.trunks.conv.trunk import ConvTrunk
 
 WEIGHTS, CONFIG = "trunk.safetensors", "trunk.json"
 
@@ -42,7 +42,7 @@ def load_trunk(folder: Path, *, weights: bool = True) -> ConvTrunk:
     Raises:
         InputError: the config is not one, or the weights do not fit it.
     """
-    from graftline.trunks.conv import KIND, ConvTrunk
+    from graftline.trunks.conv.trunk import KIND, ConvTrunk
 
     config = read_config(folder, KIND)
     try:

@@ -15,9 +15,9 @@ import pytest
 from scipy.stats import binom
 
 from graftline.components.evaluate.champion import compare_with_champion
-from graftline.components.evaluate.lift import Run, _point
 from graftline.components.evaluate.predict import predict
-from graftline.components.finetune.heads.params import ImageClassificationParams
+from graftline.learning.lift import Run, _point
+from graftline.problems.parameters import ImageClassificationParams
 from graftline.records import verify
 from graftline.releases.catalogue import Release
 from graftline.releases.publishing import Draft, Publication, publish

@@ -12,11 +12,11 @@ import pytest
 import small
 import torch
 
-from graftline.components.finetune.heads.image_classification import WEIGHTS
-from graftline.components.finetune.heads.params import ImageClassificationParams
-from graftline.components.finetune.model import FACTS, load_model, read_head, save_model
 from graftline.dataset import read_images, read_schema
 from graftline.errors import InputError
+from graftline.problems.image_classification.head import WEIGHTS
+from graftline.problems.model import FACTS, load_model, read_head, save_model
+from graftline.problems.parameters import ImageClassificationParams
 from graftline.records import verify
 
 

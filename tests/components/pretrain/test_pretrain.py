@@ -11,10 +11,10 @@ import pytest
 import small
 import torch
 
-from graftline.components.pretrain.objectives.build import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.learning.metrics import read_metrics
 from graftline.records import verify
-from graftline.training.metrics import read_metrics
 from graftline.trunks import CONFIG, WEIGHTS, load_trunk
+from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 
 
 def pretrain(dataset: Path, out: Path, **section: Any) -> int:
@@ -83,8 +83,8 @@ def test_a_diverged_run_is_one_line_that_names_the_step_and_leaves_no_output(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pixels that are no numbers stand for any way to a loss that is none."""
-    from graftline.components.pretrain import images as module
     from graftline.dataset import Images, read_images
+    from graftline.trunks.conv import pretraining as module
 
     def broken(folder: Path, split: str) -> Images:
         images = read_images(folder, split)

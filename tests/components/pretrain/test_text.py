@@ -12,8 +12,8 @@ import small
 import small_text
 import torch
 
+from graftline.learning.metrics import read_metrics
 from graftline.records import verify
-from graftline.training.metrics import read_metrics
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,13 @@ import pytest
 
 from graftline.component import main
 from graftline.components.validate import COMPONENT
-from graftline.environment import ROOT
 
-RAW = ROOT / "data" / "mnist" / "raw" / "images.parquet"
+sys.path.insert(0, str(Path(__file__).parents[2] / "values"))
+
+from samples import digits, glosses, sentences
+
+__all__ = ["digits", "glosses", "sentences"]
+
 CONTRACT = {
     "columns": {
         "image": {"type": "image", "shape": [28, 28]},
@@ -39,50 +44,6 @@ class Run:
     def digest(self) -> str:
         statement = json.loads((self.out / "record.json").read_text())
         return str(statement["subject"][0]["digest"]["sha256"])
-
-
-@pytest.fixture(scope="session")
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """1,000 of the shipped digits, 100 a class in turn: (n, 784) uint8, (n,) int64."""
-    if not RAW.is_file():
-        pytest.fail(f"{RAW} is missing: run `dvc pull`")
-    table = pq.read_table(RAW)
-    pixels = table["image"].combine_chunks().flatten().to_numpy().reshape(-1, 784)
-    labels = table["label"].to_numpy()
-    order = (
-        np.concatenate([np.flatnonzero(labels == c)[:100] for c in range(10)]).reshape(10, 100).T.reshape(-1)
-    )
-    return pixels[order], labels[order]
-
-
-def shipped(task: str, file: str) -> pa.Table:
-    path = ROOT / "data" / task / "raw" / file
-    if not path.is_file():
-        pytest.fail(f"{path} is missing: run `dvc pull`")
-    return pq.read_table(path)
-
-
-@pytest.fixture(scope="session")
-def glosses() -> pa.Table:
-    """1,500 of the shipped glosses, 500 each of animals and artifacts and 500 without a label, no two equal."""
-    table = shipped("glosses", "glosses.parquet")
-    first = {text: row for row, text in reversed(list(enumerate(table["text"].to_pylist())))}
-    labels = table["label"].to_pylist()
-    rows = sorted(first.values())
-    kept = [
-        [row for row in rows if labels[row] == name][:500] for name in ("noun.animal", "noun.artifact", None)
-    ]
-    return table.take([row for three in zip(*kept, strict=True) for row in three])
-
-
-@pytest.fixture(scope="session")
-def sentences() -> pa.Table:
-    """800 of the shipped Turkish sentences, without the two rarest parts of speech."""
-    table = shipped("turkish", "sentences.parquet")
-    rare = {"AFFIX", "ONOM"}
-    return table.take(
-        [row for row, tags in enumerate(table["tags"].to_pylist()) if not rare & set(tags)][:800]
-    )
 
 
 @pytest.fixture

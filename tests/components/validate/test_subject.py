@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from graftline.audit.raw_row import good_rows
-from graftline.components.validate.columns import fact_frame, read_columns
-from graftline.components.validate.contract import load_contract
-from graftline.components.validate.suite import Judge, row_rules
 from graftline.rows.blocklist import block
 from graftline.rows.subjects import check_value, hash_subject, key_path, load_key
 from graftline.store import open_store
 from graftline.tables import read_batches
+from graftline.values.columns import fact_frame, read_columns
+from graftline.values.contract import load_contract
+from graftline.values.suite import Judge, row_rules
 
 CONTRACT: dict[str, Any] = {
     "columns": {

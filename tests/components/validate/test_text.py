@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graftline.components.validate.contract import load_contract
 from graftline.dataset import TextColumn, TokensColumn, read_schema, read_tagged, read_texts
 from graftline.errors import InputError
 from graftline.records import read_execution, read_record
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
+from graftline.values.contract import load_contract
 
 CLASSES = ["noun.animal", "noun.artifact"]
 TAGS = ["ADJ", "ADP", "ADV", "CONJ", "DET", "NOUN", "NUM", "PRON", "PRT", "PUNCT", "VERB", "X"]

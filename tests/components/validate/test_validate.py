@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from graftline import tables
-from graftline.components.validate.suite import Judge, Rule
 from graftline.dataset import read_images, read_schema
 from graftline.records import read_execution, read_record
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
+from graftline.values.suite import Judge, Rule
 
 CONTRACT = {
     "columns": {

@@ -10,12 +10,12 @@ import pytest
 from kubernetes_server import Backend, serve, write_kubeconfig
 
 from graftline import runs
+from graftline.learning.remote import GIVEN_UP
 from graftline.pipelines.pods import RUN_LABEL
 from graftline.pipelines.reconcile import cluster
 from graftline.pipelines.reconcile.cluster import RunsOfCluster
 from graftline.pipelines.reconcile.reconcile import BackendError
 from graftline.store import Store, open_store
-from graftline.training.remote import GIVEN_UP
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 

@@ -36,8 +36,8 @@ from graftline.store import MissingError, Store
 from graftline.times import utc_now
 
 if TYPE_CHECKING:
-    from graftline.components.validate.contract import Contract
     from graftline.ledger import Ledger
+    from graftline.values.contract import Contract
 
 __all__ = ["Plan", "Target", "erase", "make_plan"]
 

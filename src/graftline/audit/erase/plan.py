@@ -24,7 +24,7 @@ from graftline.times import utc_now
 
 if TYPE_CHECKING:
     from graftline.audit.erase.dvc_content import Place
-    from graftline.components.validate.contract import Contract
+    from graftline.values.contract import Contract
 
 
 @dataclass

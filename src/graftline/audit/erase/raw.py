@@ -16,7 +16,7 @@ from graftline.audit.raw_row import good_rows
 from graftline.durable import fsync_directory
 
 if TYPE_CHECKING:
-    from graftline.components.validate.contract import Contract
+    from graftline.values.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
     """
     import numpy as np
 
-    from graftline.components.validate.columns import read_columns
-    from graftline.components.validate.identity import row_digests
     from graftline.tables import read_batches
+    from graftline.values.columns import read_columns
+    from graftline.values.identity import row_digests
 
     positions: list[int] = []
     digests: list[str] = []
@@ -76,7 +76,7 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
 def _of_subject(columns: Any, contract: Contract, target: Target, count: int) -> Any:
     import numpy as np
 
-    from graftline.components.validate.erased import Erasures
+    from graftline.values.erased import Erasures
 
     if target.subject is None or contract.subject is None:
         return np.zeros(count, bool)

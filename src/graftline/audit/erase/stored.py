@@ -10,8 +10,8 @@ from dataclasses import asdict
 from graftline.audit.erase.plan import Plan, identity_of, plan_key
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError, InputError
-from graftline.params import TASK_NAME
 from graftline.store import MissingError, Store
+from graftline.tasks.parameters import TASK_NAME
 
 PLAN_TYPE = "application/vnd.graftline.erasure-plan+json"
 _ID = re.compile(r"[0-9a-f]{16}-[0-9]{1,9}")

@@ -1,0 +1,160 @@
+"""Fine-tuning as a function: `finetune` calls it once, `evaluate` many times to measure the lift of pretraining."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from graftline.dataset import Schema
+from graftline.errors import GraftlineError, InputError
+from graftline.learning.loop import Desk, Run, train
+from graftline.learning.randomness import generator
+from graftline.problems.head import E, Examples, Joint, Model
+from graftline.problems.registry import make_head
+from graftline.tasks.finetune import FinetuneParams
+
+
+@dataclass(frozen=True)
+class Data:
+    """What one fine-tuning learns from."""
+
+    train: Examples
+    val: Examples | None
+    """For early stopping; None to use all steps."""
+    unlabelled: Examples | None = None
+    """For the joint objective only."""
+
+
+def select(examples: E, labels_per_class: int | None, classes: int, seed: int) -> E:
+    """Return a balanced random subset, a pure function of the seed; all examples for None.
+
+    Where an example has no one class (a sentence with a tag a word, a document to generate), `labels_per_class`
+    is the number of examples in all.
+
+    Raises:
+        InputError: there are fewer examples, or fewer of a class, than asked for.
+    """
+    if labels_per_class is None:
+        return examples
+    order = torch.randperm(len(examples), generator=generator(seed, 0, "subset"))
+    labels = examples.classes
+    if labels is None:
+        return examples.take(_first(order, labels_per_class, "there are"))
+    chosen = [
+        _first(order[labels[order] == number], labels_per_class, f"class number {number} has")
+        for number in range(classes)
+    ]
+    return examples.take(torch.cat(chosen))
+
+
+def _first(members: torch.Tensor, count: int, who: str) -> torch.Tensor:
+    if len(members) < count:
+        raise InputError(
+            "labels_per_class", f"{count}, but {who} {len(members)} examples",
+            fix=f"ask for at most {len(members)}, or give more labelled data",
+        )  # fmt: skip
+    return members[:count]
+
+
+def steps_for(params: FinetuneParams, examples: int) -> int:
+    """Return the steps of a fine-tuning from so many examples."""
+    return max(params.min_steps, params.epochs * examples // params.batch)
+
+
+def fit(
+    trunk: Path, data: Data, params: FinetuneParams, seed: int, schema: Schema,
+    *, scratch: bool = False, desk: Desk | None = None,
+) -> Model[Any]:  # fmt: skip
+    """Return a model fine-tuned from the trunk in a folder, or with `scratch` from its shape only.
+
+    Both arms draw the same batches and warps at equal seed, and their heads start equal.
+    """
+    torch.manual_seed(seed)
+    head = make_head(params.head)
+    model = head.build(trunk, schema, scratch=scratch)
+    joint = _joint(trunk, model, data, params, scratch=scratch)
+    module = nn.ModuleDict({"model": model} | ({"decoder": joint.module} if joint else {}))
+    batch = min(params.batch, len(data.train))
+    steps = steps_for(params, len(data.train))
+    if params.freeze_trunk:
+        model.freeze_trunk()
+
+    def drawn(step: int) -> Examples:
+        return data.train.take(data.train.draw(seed, step, batch))
+
+    def loss(step: int) -> torch.Tensor:
+        module.train()
+        total = model.loss(drawn(step), seed, step)
+        return total if joint is None else total + params.joint_weight * joint.loss(seed, step)
+
+    optimizer = _optimizer(model, joint, params)
+    run = Run(
+        module, optimizer, loss, steps, params.warmup_steps, rows=lambda step: drawn(step).rows.tolist()
+    )
+    if data.val is not None and params.patience is not None:
+        run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
+    train(run, desk)
+    if isinstance(run.watcher, EarlyStop):
+        run.watcher.take_best()
+    return model.eval()
+
+
+def _joint(
+    trunk: Path, model: Model[Any], data: Data, params: FinetuneParams, *, scratch: bool
+) -> Joint | None:
+    if not params.joint_weight or data.unlabelled is None:
+        return None
+    return make_head(params.head).joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
+
+
+def _optimizer(model: Model[Any], joint: Joint | None, params: FinetuneParams) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [{"params": model.head_parameters(), "lr": params.learning_rate}]
+    if trunk := model.trunk_parameters():
+        groups.append({"params": trunk, "lr": params.learning_rate * params.trunk_rate})
+    if joint is not None:
+        groups.append({"params": list(joint.module.parameters()), "lr": params.learning_rate})
+    return torch.optim.AdamW(groups, weight_decay=params.weight_decay, fused=True)
+
+
+class EarlyStop:
+    """Keeps the weights with the best primary score on val; ends the run when it no longer improves."""
+
+    def __init__(self, model: Model[Any], val: Examples, every: int, patience: int) -> None:
+        """Look every `every` steps; stop after `patience` looks without a better score; a lower loss breaks ties."""
+        self._model, self._val, self._every, self._patience = model, val, every, patience
+        self._best: dict[str, torch.Tensor] = {}
+        self._score: tuple[float, float] | None = None
+        self._waited = 0
+
+    def after_step(self, step: int) -> bool:
+        if step % self._every:
+            return False
+        answers = self._model.answer(self._val, fast=True)
+        if not math.isfinite(answers.loss):
+            raise GraftlineError(
+                f"the validation loss is {answers.loss} after step {step}; lower the learning rate, or look at the data"
+            )
+        score = answers.scores[0].gain(answers.value, 0.0), -answers.loss
+        if self._score is None or score > self._score:
+            self._score, self._waited = score, 0
+            self._best = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
+        else:
+            self._waited += 1
+        return self._waited >= self._patience
+
+    def take_best(self) -> None:
+        """Put the best weights into the model, if there was a look."""
+        if self._best:
+            self._model.load_state_dict(self._best)
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        return self._best, {"score": self._score and list(self._score), "waited": self._waited}
+
+    def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        self._best, self._waited = tensors, facts["waited"]
+        self._score = facts["score"] and (facts["score"][0], facts["score"][1])

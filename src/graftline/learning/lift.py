@@ -1,0 +1,266 @@
+"""The lift of pretraining: the same fine-tuning from the trunk and from scratch, at several label counts.
+
+Both arms of a pair have the same seed, hence the same labelled subset, batches and head; they differ in the
+trunk's first weights alone. The fits run in worker processes with one thread each, so that their bits do not
+depend on how many workers there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graftline.dataset import read_schema
+from graftline.errors import InputError
+from graftline.learning.progress import Progress
+from graftline.learning.workers import run_all
+from graftline.score import Estimate, Score, t_interval
+from graftline.tasks.evaluate import label_name
+
+if TYPE_CHECKING:
+    from graftline.learning.fit import Data
+    from graftline.problems.head import Examples, Head
+    from graftline.tasks.finetune import FinetuneParams
+
+TRUNK, SCRATCH = ARMS = ("trunk", "scratch")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What all fits of a measurement share."""
+
+    dataset: Path
+    trunk: Path
+    params: FinetuneParams
+    work: Path
+    """A folder for arrays that the workers share."""
+    test_rows: int | None = None
+    """Test rows on which the fits are scored; None for all."""
+    seed: int = 0
+    """Draws those rows."""
+
+    @property
+    def head(self) -> Head[Any]:
+        from graftline.problems.registry import make_head
+
+        return make_head(self.params.head)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fine-tuning to do."""
+
+    experiment: Experiment
+    labels: int | None
+    """A class; None for all."""
+    seed: int
+    arm: str
+    """`trunk` or `scratch`."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning that was done."""
+
+    labels: str
+    seed: int
+    arm: str
+    examples: int
+    """Labelled examples that it learnt from."""
+    subset: str
+    """sha256 of those examples: equal for both arms of a pair."""
+    value: float
+    """The primary score on the test rows, or on the sample of them."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Both arms at one label count, over all seeds."""
+
+    name: str
+    size: float
+    """Labels a class; for all labels the mean over the classes."""
+    trunk: Estimate
+    """The primary score, mean and 95% t interval over the seeds."""
+    scratch: Estimate
+    lift: Estimate
+    """The paired differences: by how much the trunk's arm is better, negative if it is worse."""
+
+    def arm(self, name: str) -> Estimate:
+        """Return the score of `trunk` or `scratch`."""
+        return self.trunk if name == TRUNK else self.scratch
+
+
+@dataclass(frozen=True)
+class Lift:
+    """The whole measurement."""
+
+    runs: list[Run]
+    points: list[Point]
+    seeds: int
+    amount: str
+    """What the label counts count."""
+    score: Score
+    """What was measured of each fit: the problem's primary score."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return the flat metrics: `trunk_5`, `scratch_5`, `lift_5`, `lift_5_low`, `lift_5_high`, ..."""
+        found: dict[str, float] = {}
+        for point in self.points:
+            found |= {
+                f"trunk_{point.name}": point.trunk.value,
+                f"scratch_{point.name}": point.scratch.value,
+                f"lift_{point.name}": point.lift.value,
+                f"lift_{point.name}_low": point.lift.low,
+                f"lift_{point.name}_high": point.lift.high,
+            }
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "runs": [asdict(run) for run in self.runs],
+            "points": [asdict(point) for point in self.points],
+            "amount": self.amount,
+            "score": self.score.name,
+        }
+
+
+def measure_lift(experiment: Experiment, counts: tuple[int | None, ...], seeds: range, workers: int) -> Lift:
+    """Fit both arms at every label count and seed, and compare them pair by pair.
+
+    Args:
+        experiment: data, trunk and fine-tuning parameters.
+        counts: labels a class; None for all.
+        seeds: one pair of fits each per label count.
+        workers: processes to use; the result does not depend on it.
+
+    Raises:
+        InputError: a label count is more than a class has, or a fit cannot be done.
+    """
+    unpack(experiment)
+    sizes = _sizes(experiment, counts)
+    fits = [Fit(experiment, count, seed, arm) for count in counts for seed in seeds for arm in ARMS]
+    # The longest first, so that no worker ends long after the others.
+    fits.sort(key=lambda fit: -sizes[fit.labels])
+    runs = _run_showing_progress(fits, min(workers, len(fits)))
+    score = experiment.params.head.scores[0]
+    points = [_point(score, count, sizes[count], runs) for count in counts]
+    runs.sort(key=lambda run: (run.examples, run.seed, run.arm))
+    return Lift(runs, points, len(seeds), experiment.head.amount, score)
+
+
+def _run_showing_progress(fits: list[Fit], workers: int) -> list[Run]:
+    progress = Progress("lift", len(fits), "fits")
+    ended = 0
+
+    def show(run: Run) -> None:
+        nonlocal ended
+        ended += 1
+        if progress.due() or ended == len(fits):
+            progress.show(ended)
+
+    try:
+        return run_all(run_fit, fits, workers=workers, done=show)
+    finally:
+        progress.close()
+
+
+def run_fit(fit: Fit) -> Run:
+    """Fine-tune as `fit` says and return what came of it. Runs in a worker."""
+    from graftline.learning.fit import fit as fine_tune
+    from graftline.learning.memory import keep_freed_memory
+    from graftline.learning.randomness import seed_everything
+
+    keep_freed_memory()
+    experiment, schema = fit.experiment, read_schema(fit.experiment.dataset)
+    data = _data(fit, len(schema.classes))
+    seed_everything(fit.seed, threads=1)
+    model = fine_tune(experiment.trunk, data, experiment.params, fit.seed, schema, scratch=fit.arm == SCRATCH)
+    value = model.answer(_load(experiment, "test"), fast=True).value
+    return Run(label_name(fit.labels), fit.seed, fit.arm, len(data.train), data.train.digest(), value)
+
+
+def _data(fit: Fit, classes: int) -> Data:
+    """Return what one fit learns from; it depends on label count and seed, not on the arm.
+
+    With few labels nothing is held out to stop early, as in `finetune`: that would be labels by another name.
+    """
+    from graftline.learning.fit import Data, select
+
+    experiment = fit.experiment
+    return Data(
+        select(_load(experiment, "train"), fit.labels, classes, fit.seed),
+        _load(experiment, "val") if fit.labels is None else None,
+        _load(experiment, "unlabelled") if experiment.params.joint_weight else None,
+    )
+
+
+@cache
+def _load(experiment: Experiment, split: str) -> Examples:
+    """Return a split that `unpack` wrote, mapped into memory: workers share its pages."""
+    folder = experiment.work / split
+    arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
+    examples: Examples = experiment.head.examples.from_arrays(arrays)
+    return examples
+
+
+def unpack(experiment: Experiment) -> None:
+    """Write the splits of the dataset as plain arrays into the experiment's folder."""
+    for split in ("train", "val", "test", *(("unlabelled",) if experiment.params.joint_weight else ())):
+        examples = experiment.head.read(experiment.dataset, split, experiment.trunk)
+        if split == "test":
+            examples = _sample(examples, experiment)
+        (experiment.work / split).mkdir(parents=True, exist_ok=True)
+        for name, array in examples.arrays().items():
+            np.save(experiment.work / split / f"{name}.npy", array)
+
+
+def _sample(examples: Examples, experiment: Experiment) -> Examples:
+    """Return the test rows on which the fits are scored, the same for all of them."""
+    import torch
+
+    from graftline.learning.randomness import generator
+
+    if experiment.test_rows is None or experiment.test_rows >= len(examples):
+        return examples
+    order = torch.randperm(len(examples), generator=generator(experiment.seed, 0, "lift test rows"))
+    return examples.take(order[: experiment.test_rows].sort().values)
+
+
+def _sizes(experiment: Experiment, counts: tuple[int | None, ...]) -> dict[int | None, float]:
+    """Return labels a class by label count; for None the mean. Raises InputError if a class has too few."""
+    train, schema = _load(experiment, "train"), read_schema(experiment.dataset)
+    if train.classes is None:
+        available, who = np.array([len(train)]), "there are"
+    else:
+        available = np.bincount(train.classes.numpy(), minlength=len(schema.classes))
+        who = f"class {schema.classes[int(available.argmin())]} has"
+    for count in counts:
+        if count is not None and count > available.min():
+            raise InputError(
+                "evaluate.lift_labels", f"{count} {experiment.head.amount}",
+                expected=f"at most {available.min()}, which {who} in train",
+                fix="lower it, or label more data",
+            )  # fmt: skip
+    return {count: float(available.mean()) if count is None else count for count in counts}
+
+
+def _point(score: Score, count: int | None, size: float, runs: list[Run]) -> Point:
+    """Return both arms' mean score and their paired difference at one label count."""
+    name = label_name(count)
+    arms = {arm: {run.seed: run for run in runs if run.labels == name and run.arm == arm} for arm in ARMS}
+    trunk, scratch = arms[TRUNK], arms[SCRATCH]
+    for seed, run in trunk.items():
+        if run.subset != scratch[seed].subset:
+            raise AssertionError(f"{name} labels, seed {seed}: the arms learnt from different examples")
+    return Point(
+        name,
+        size,
+        trunk=t_interval([run.value for run in trunk.values()]),
+        scratch=t_interval([run.value for run in scratch.values()]),
+        lift=t_interval([score.gain(run.value, scratch[seed].value) for seed, run in trunk.items()]),
+    )

@@ -1,0 +1,137 @@
+"""Documents as tokens in memory, and batches of them with little padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+import numpy as np
+import torch
+
+from graftline.digests import sha256_bytes
+from graftline.learning.randomness import generator
+from graftline.problems.head import Examples
+
+IGNORED = -100
+"""The label of a token that is not learned: torch's cross entropy skips it."""
+_WINDOW = 16  # batches sorted by length together
+_ANSWER_TOKENS = 16_384  # tokens at once where nothing is learned, padding included
+
+
+@dataclass(frozen=True)
+class Documents(Examples):
+    """Documents as tokens, end to end."""
+
+    ids: torch.Tensor
+    """(tokens,) int32 token ids of all documents."""
+    offsets: torch.Tensor
+    """(n + 1,) int64; document i is `ids[offsets[i]:offsets[i + 1]]`."""
+    rows: torch.Tensor
+    labels: torch.Tensor | None = None
+    """(n,) int64 class indices; None of documents without labels."""
+
+    @property
+    def classes(self) -> torch.Tensor | None:
+        return self.labels
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """(n,) int64 tokens of each document."""
+        return self.offsets.diff()
+
+    def take(self, chosen: torch.Tensor) -> Self:
+        arrays = self.arrays()
+        lengths = self.lengths[chosen]
+        tokens = token_positions(self.offsets[chosen], lengths).numpy()
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        taken = {
+            name: array[tokens if name in self.token_arrays() else chosen.numpy()]
+            for name, array in arrays.items()
+            if name != "offsets"
+        }
+        return self.from_arrays({**taken, "offsets": offsets.numpy()})
+
+    @classmethod
+    def token_arrays(cls) -> tuple[str, ...]:
+        """Return the names of the arrays with a value a token."""
+        return ("ids",)
+
+    def draw(self, seed: int, step: int, size: int) -> torch.Tensor:
+        """Return the (size,) positions of a step's batch: documents of similar length, all of them in turn.
+
+        An epoch's permutation is cut into windows of some batches, each sorted by length and cut into batches,
+        which come in random order. What is left over in an epoch (less than a batch) is skipped; it is other
+        documents each time.
+        """
+        return _bucketed(seed, step, size, self.lengths)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            name: tensor.numpy() for name, tensor in vars(self).items() if isinstance(tensor, torch.Tensor)
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        return cls(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def digest(self) -> str:
+        return sha256_bytes(b"".join(array.tobytes() for _, array in sorted(self.arrays().items())))
+
+
+def token_positions(starts: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Return (total,) positions: each document's from its start on, one document after the other."""
+    before = lengths.cumsum(0) - lengths
+    shift = torch.repeat_interleave(starts - before, lengths)
+    return torch.arange(int(lengths.sum())) + shift
+
+
+def _bucketed(seed: int, step: int, size: int, lengths: torch.Tensor) -> torch.Tensor:
+    batches = len(lengths) // size
+    epoch, place = divmod(step, batches)
+    window, inside = divmod(place, _WINDOW)
+    order = _order(seed, epoch, len(lengths))[: batches * size].split(_WINDOW * size)[window]
+    order = order[lengths[order].argsort(stable=True)]
+    first = epoch * (batches // _WINDOW + 1) + window
+    shuffled = torch.randperm(len(order) // size, generator=generator(seed, first, "bucket"))
+    chosen: torch.Tensor = order.split(size)[int(shuffled[inside])]
+    return chosen
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> torch.Tensor:
+    return torch.randperm(count, generator=generator(seed, epoch, "epoch"))
+
+
+def documents_of(
+    encoded: list[list[int]], rows: np.ndarray, labels: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return the arrays of documents from n lists of token ids."""
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(ids) for ids in encoded], out=offsets[1:])
+    flat = np.fromiter((token for ids in encoded for token in ids), dtype=np.int32, count=int(offsets[-1]))
+    known = {} if labels is None else {"labels": labels}
+    return {"ids": flat, "offsets": offsets, "rows": np.array(rows), **known}
+
+
+def padded(values: torch.Tensor, lengths: torch.Tensor, fill: int, width: int | None = None) -> torch.Tensor:
+    """Return (n, width) int64 of n documents' values that lie end to end; `fill` stands behind the shorter ones.
+
+    `width` is the longest document's by default.
+    """
+    table = torch.full((len(lengths), width or int(lengths.max())), fill, dtype=torch.int64)
+    table[torch.arange(table.shape[1]) < lengths[:, None]] = values.long()
+    return table
+
+
+def by_length(lengths: torch.Tensor, limit: int = _ANSWER_TOKENS) -> Iterator[torch.Tensor]:
+    """Yield all positions in batches of at most `limit` tokens with padding, the shortest documents first."""
+    order = lengths.argsort(stable=True)
+    ordered = lengths[order].tolist()
+    start = 0
+    for end, length in enumerate(ordered):
+        if (end - start + 1) * length > limit and end > start:
+            yield order[start:end]
+            start = end
+    yield order[start:]

@@ -1,0 +1,57 @@
+"""The head that nothing is learned for: a text's vector is the mean of its tokens' last hidden states.
+
+Reimers and Gurevych, 2019, arXiv:1908.10084. It stands on any text trunk or release.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from graftline.errors import InputError
+from graftline.problems.documents import Documents, by_length, documents_of, padded
+from graftline.problems.transformer import longest
+from graftline.text.tokenizer import load_tokenizer
+from graftline.trunks.text.trunk import quiet
+
+_MOST_TOKENS = 8192
+"""Of a document, where the model itself sets no limit."""
+
+
+def embed(folder: Path, texts: list[str]) -> np.ndarray:
+    """Return (n, width) float32 vectors of texts: the mean over a text's own tokens, none of the padding.
+
+    Args:
+        folder: a trunk or a model of kind text, in the Hugging Face layout.
+        texts: n documents; what is beyond the model's positions is cut off.
+
+    Raises:
+        InputError: the folder holds no text model.
+    """
+    from transformers import AutoModel
+
+    quiet()
+    tokenizer = load_tokenizer(folder)
+    encoded = tokenizer(texts, truncation=True, max_length=longest(folder, _MOST_TOKENS))["input_ids"]
+    documents = Documents.from_arrays(documents_of(encoded, np.arange(len(texts)), None))
+    try:
+        network = AutoModel.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+        ).eval()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(folder, f"no model that loads ({' '.join(str(error).split())[:200]})") from None
+    vectors = np.empty((len(texts), network.config.hidden_size), dtype=np.float32)
+    with torch.inference_mode():
+        for chosen in by_length(documents.lengths):
+            part = documents.take(chosen)
+            ids = padded(part.ids, part.lengths, int(tokenizer.pad_token_id or 0))
+            mask = padded(torch.ones(len(part.ids)), part.lengths, 0)
+            hidden = network(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
+            vectors[chosen.numpy()] = (hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True)).numpy()
+    return vectors

@@ -1,0 +1,174 @@
+"""What a head is: how its examples are read, and how its model learns, answers, is saved and loaded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from graftline.dataset import Schema
+from graftline.learning.randomness import batch_indices
+from graftline.problems.answers import Answers
+from graftline.problems.parameters import ProblemParams
+
+
+class Examples(ABC):
+    """The examples of one split in memory. They are made of plain arrays, so that processes can share them."""
+
+    rows: torch.Tensor
+    """(n,) int64 row numbers in the raw data."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @abstractmethod
+    def take(self, chosen: torch.Tensor) -> Self:
+        """Return the examples at the (k,) positions `chosen`, in that order."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> torch.Tensor | None:
+        """(n,) class indices; None where an example has no one class (a sentence with a tag a word)."""
+
+    def draw(self, seed: int, step: int, size: int) -> torch.Tensor:
+        """Return the (size,) positions of a step's batch, a pure function of (seed, step)."""
+        return batch_indices(seed, step, size, len(self))
+
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all there is: `from_arrays(examples.arrays())` is equal to `examples`."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Return the examples that `arrays` returned these of."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Return the sha256 of inputs and labels."""
+
+    def units(self) -> dict[str, np.ndarray]:
+        """Return columns that say what each answer is about: `row`, and what tells the units of a row apart."""
+        return {"row": self.rows.numpy()}
+
+
+Classes = Sequence[int | str]
+"""Class names in the order of the outputs."""
+
+E = TypeVar("E", bound=Examples)
+
+
+class Model(nn.Module, ABC, Generic[E]):
+    """A trunk with a head on it."""
+
+    @abstractmethod
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return what starts untrained."""
+
+    @abstractmethod
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Return what pretraining made, as far as it is trained."""
+
+    @abstractmethod
+    def freeze_trunk(self) -> None:
+        """Leave the trunk as it is from here on, its batch statistics too."""
+
+    @abstractmethod
+    def loss(self, examples: E, seed: int, step: int) -> torch.Tensor:
+        """Return the loss of a batch, a scalar; what it draws is a pure function of (seed, step)."""
+
+    @abstractmethod
+    def answer(self, examples: E, *, fast: bool = False) -> Answers:
+        """Return the answers on labelled examples; with `fast` in the arithmetic of training."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the weights, and return what `Head.load` needs to know besides."""
+
+
+class Joint(Protocol):
+    """The pretraining objective beside the head's loss."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Return what it learns besides the trunk; it shares no parameter with the model."""
+
+    def loss(self, seed: int, step: int) -> torch.Tensor:
+        """Return the objective's loss of a step, a scalar."""
+
+
+class Head(ABC, Generic[E]):
+    """One kind of learning problem."""
+
+    examples: type[E]
+    amount: ClassVar[str] = "labels a class"
+    """What `labels_per_class` counts."""
+    plural: ClassVar[str] = "images"
+    """What an example is."""
+
+    @property
+    @abstractmethod
+    def params(self) -> ProblemParams:
+        """The head's parameters."""
+
+    def environment(self) -> dict[str, str]:
+        """Return what of the determinism tuple this head decides, such as its arithmetic."""
+        return {}
+
+    @abstractmethod
+    def read(self, dataset: Path, split: str, folder: Path) -> E:
+        """Return a split's examples as the trunk or model in `folder` takes them.
+
+        Raises:
+            InputError: the dataset holds no examples of this kind.
+        """
+
+    @abstractmethod
+    def present(self, answers: Any, examples: E, dataset: Path, out: Path, mistakes: int) -> None:
+        """Write into the folder `out` what a person is shown of the answers on the test rows.
+
+        Args:
+            answers: this problem's, on all test rows.
+            examples: the test rows.
+            dataset: that they are of.
+            out: a folder, for pictures and tables.
+            mistakes: how many of the most confident ones to show.
+        """
+
+    def samples(self, model: Model[E], seed: int) -> list[dict[str, str]]:
+        """Return what the model writes: `prompt` and `text` of each sample; nothing for a head that does not write."""
+        return []
+
+    def ask(
+        self, folder: Path, model: Model[E], texts: list[str | list[str]], classes: Classes
+    ) -> list[dict[str, Any]]:
+        """Return what the model in `folder` says about each text, for people and programs; text heads only.
+
+        A text is a string or its words.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> Model[E]:
+        """Return the head on the trunk in the folder `trunk`, or with `scratch` on an untrained one of its shape.
+
+        Draws from torch's global generator only. At an equal seed both start with equal heads.
+        """
+
+    @abstractmethod
+    def joint(self, trunk: Path, model: Model[E], unlabelled: E, batch: int, *, scratch: bool) -> Joint:
+        """Return the objective that made the trunk, around the model's trunk, on batches of `unlabelled`."""
+
+    @abstractmethod
+    def load(self, folder: Path, facts: dict[str, Any]) -> Model[E]:
+        """Return the model that was saved in `folder`; `facts` is its head.json.
+
+        Raises:
+            InputError: the weights do not fit.
+            KeyError, TypeError, ValueError: the facts are not this head's.
+        """

@@ -1,0 +1,1 @@
+"""One image in, one class out."""

@@ -1,0 +1,66 @@
+"""A fine-tuned model as a folder: head.json and the weights, in a model output or a release."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from graftline.canonical import read_json
+from graftline.dataset import Schema
+from graftline.errors import InputError
+from graftline.problems.head import Head, Model
+from graftline.problems.parameters import parse_head
+from graftline.problems.registry import make_head
+
+FACTS = "head.json"
+
+
+def save_model(head: Head[Any], model: Model[Any], schema: Schema, folder: Path) -> None:
+    """Write the model's weights into `folder`, and what a reader needs to use it."""
+    values = {"head": head.params.model_dump(mode="json"), **schema.as_dict(), **model.save(folder)}
+    (folder / FACTS).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what the head.json in `folder` says: `head`, `feature`, `label`, `classes` and the head's own.
+
+    Raises:
+        InputError: there is none, or it is not one.
+    """
+    values = read_json(folder / FACTS)
+    try:
+        Schema.from_dict(values)
+        parse_head(values["head"])
+    except (KeyError, TypeError, ValueError) as error:
+        found = f"not a model's {FACTS} ({_short(error)})"
+        raise InputError(folder / FACTS, found, fix="run finetune again") from None
+    return dict(values)
+
+
+def _short(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return repr(error)
+    first = error.errors(include_url=False)[0]
+    return f"head{''.join(f'.{part}' for part in first['loc'])}: {first['msg']}"
+
+
+def read_head(folder: Path) -> Head[Any]:
+    """Return the head of the model in `folder`. Raises InputError."""
+    return make_head(parse_head(read_facts(folder)["head"]))
+
+
+def load_model(folder: Path) -> Model[Any]:
+    """Return the model in `folder`, ready to answer.
+
+    Raises:
+        InputError: head.json is not one or names an unknown head, or the weights do not fit it.
+    """
+    facts = read_facts(folder)
+    try:
+        return read_head(folder).load(folder, facts)
+    except (KeyError, TypeError, ValueError) as error:
+        found = f"not a model's {FACTS} ({error!r})"
+        raise InputError(folder / FACTS, found, fix="run finetune again") from None

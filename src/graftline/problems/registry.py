@@ -1,0 +1,31 @@
+"""From parameters to the head that they name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graftline.problems.head import Head
+from graftline.problems.image_classification.head import ImageClassification
+from graftline.problems.parameters import (
+    HeadParams,
+    ImageClassificationParams,
+    SequenceClassificationParams,
+    TextGenerationParams,
+    TokenClassificationParams,
+)
+from graftline.problems.sequence_classification.head import SequenceClassification
+from graftline.problems.text_generation.head import TextGeneration
+from graftline.problems.token_classification.head import TokenClassification
+
+
+def make_head(params: HeadParams) -> Head[Any]:
+    """Return the head that `params` names."""
+    match params:
+        case ImageClassificationParams():
+            return ImageClassification(params)
+        case SequenceClassificationParams():
+            return SequenceClassification(params)
+        case TokenClassificationParams():
+            return TokenClassification(params)
+        case TextGenerationParams():
+            return TextGeneration(params)

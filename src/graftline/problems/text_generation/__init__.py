@@ -1,0 +1,1 @@
+"""The beginning of a text in, the rest of it out."""

@@ -1,0 +1,198 @@
+"""Text generation: a causal language model goes on learning, on the documents of the task; no labels are needed.
+
+An answer is about a token: the class is the token that follows, out of the whole vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from graftline.dataset import Schema, read_texts
+from graftline.errors import InputError
+from graftline.learning.randomness import generator
+from graftline.problems.classes import TokenAnswers
+from graftline.problems.documents import Documents, by_length, documents_of, token_positions
+from graftline.problems.head import Classes, Joint, Model
+from graftline.problems.joint import JointLanguageModel
+from graftline.problems.parameters import TextGenerationParams
+from graftline.problems.transformer import (
+    TextHead,
+    TextModel,
+    longest,
+    saved_model,
+    start_model,
+    with_dropout,
+)
+from graftline.text.attention import packed
+from graftline.text.batches import Packed, pack
+from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
+from graftline.trunks import CONFIG, read_config
+from graftline.trunks.text.causal_lm import CausalLM
+from graftline.trunks.text.trunk import KIND
+
+_ANSWER_TOKENS = 2048  # at once: each has a probability for every token of the vocabulary
+
+
+@dataclass(frozen=True)
+class Writing(Documents):
+    """Documents to go on with: a model is asked at each token that another follows."""
+
+    @property
+    def followed(self) -> torch.Tensor:
+        """(tokens,) bool: all but each document's last token. Answers are about these, in order."""
+        followed = torch.ones(len(self.ids), dtype=torch.bool)
+        followed[self.offsets[1:] - 1] = False
+        return followed
+
+    def units(self) -> dict[str, np.ndarray]:
+        rows = torch.repeat_interleave(self.rows, self.lengths)
+        places = torch.arange(len(self.ids)) - torch.repeat_interleave(self.offsets[:-1], self.lengths)
+        return {"row": rows[self.followed].numpy(), "token": places[self.followed].numpy()}
+
+
+class TextGenerator(TextModel[Writing]):
+    """Documents to the next token's logits."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._objective = [
+            CausalLM(self.network, self.tokenizer, self.dtype)
+        ]  # a list: no second module of the weights
+
+    def loss(self, examples: Writing, seed: int, step: int) -> torch.Tensor:
+        """Return the mean cross entropy of the tokens that follow, over packed documents."""
+        with self.learning(examples, seed, step):
+            return self._objective[0].loss(_packed(examples), generator(seed, step, "unused"))
+
+    def answer(self, examples: Writing, *, fast: bool = False) -> TokenAnswers:
+        """Return the answers at each token that another follows."""
+        self.eval()
+        followed = examples.followed
+        number = followed.cumsum(0) - 1
+        labels = examples.ids.long().roll(-1)[followed]
+        predicted, confidence, surprise = (torch.empty(len(labels)) for _ in range(3))
+        predicted = predicted.long()
+        with torch.inference_mode(), self.answering(fast=fast):
+            for chosen in by_length(examples.lengths, _ANSWER_TOKENS):
+                part = examples.take(chosen)
+                tokens = token_positions(examples.offsets[chosen], examples.lengths[chosen])
+                places = number[tokens[followed[tokens]]]
+                shares = self._logits(part).log_softmax(dim=1).cpu()
+                best = shares.max(dim=1)
+                predicted[places], confidence[places] = best.indices, best.values.exp()
+                surprise[places] = -shares.gather(1, labels[places, None])[:, 0]
+        return TokenAnswers(
+            self.scores, examples.units()["row"], float(surprise.mean(dtype=torch.float64)),
+            labels.numpy(), predicted.numpy(), confidence.numpy(), surprise.numpy(),
+        )  # fmt: skip
+
+    def _logits(self, documents: Writing) -> torch.Tensor:
+        """Return (k, vocabulary) float32 logits at the k tokens that another follows."""
+        batch, device = _packed(documents), self.network.device
+        with packed(self.network):
+            hidden = self.network.base_model(
+                input_ids=batch.ids.to(device), position_ids=batch.positions.to(device), runs=batch.runs,
+                use_cache=False,
+            ).last_hidden_state[0]  # fmt: skip
+        network: Any = self.network
+        logits: torch.Tensor = network.get_output_embeddings()(hidden[documents.followed.to(device)])
+        return logits.float()
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {**super().save(folder), "vocabulary": tokenizer_digest(self.tokenizer)}
+
+    def go_on(self, prompts: list[str], tokens: int, temperature: float, seed: int) -> list[str]:
+        """Return what the model writes after each prompt: a pure function of the weights and the arguments."""
+        self.eval()
+        written = []
+        for number, prompt in enumerate(prompts):
+            before = torch.tensor([self.tokenizer(prompt)["input_ids"]], device=self.network.device)
+            torch.manual_seed(generator(seed, number, "sample").initial_seed())
+            with torch.inference_mode(), self.answering(fast=False):
+                found = self.network.generate(  # type: ignore[operator]
+                    before, attention_mask=torch.ones_like(before), do_sample=True, temperature=temperature,
+                    max_new_tokens=tokens, pad_token_id=self.tokenizer.pad_token_id or 0, top_k=0,
+                )  # fmt: skip
+            text = self.tokenizer.decode(found[0, before.shape[1] :].tolist(), skip_special_tokens=True)
+            written.append(str(text))
+        return written
+
+
+class TextGeneration(TextHead[Writing, TextGenerationParams]):
+    """Learns to go on with a text."""
+
+    examples = Writing
+    plural, amount = "documents", "documents"
+
+    def read(self, dataset: Path, split: str, folder: Path) -> Writing:
+        """Return a split's documents; labels are not looked at."""
+        found = read_texts(dataset, split)
+        tokenizer = load_tokenizer(folder)
+        before, after = document_marks(tokenizer)
+        room = longest(folder, self._params.max_tokens) - len(before) - len(after)
+        encoded = tokenizer(found.texts, add_special_tokens=False, truncation=True, max_length=room)[
+            "input_ids"
+        ]
+        whole = [[*before, *ids, *after] for ids in encoded]
+        # A document of one token asks nothing.
+        kept = [place for place, ids in enumerate(whole) if len(ids) > 1]
+        return Writing.from_arrays(documents_of([whole[place] for place in kept], found.rows[kept], None))
+
+    def present(
+        self, answers: TokenAnswers, examples: Writing, dataset: Path, out: Path, mistakes: int
+    ) -> None:
+        answers.write(out)
+
+    def ask(
+        self, folder: Path, model: Model[Writing], texts: list[str | list[str]], classes: Classes
+    ) -> list[dict[str, Any]]:
+        """Return `prompt` and the `text` that the model goes on with; the same at each call."""
+        assert isinstance(model, TextGenerator)
+        prompts = [text if isinstance(text, str) else " ".join(text) for text in texts]
+        written = model.go_on(prompts, self._params.sample_tokens, self._params.temperature, seed=0)
+        return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
+
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextGenerator:
+        from transformers import AutoModelForCausalLM
+
+        objective = read_config(trunk, KIND)["objective"]["name"]
+        if objective != "causal_lm":
+            raise InputError(
+                trunk / CONFIG, f"a trunk that {objective} made", expected="one that causal_lm made",
+                fix="set pretrain.objective.name to causal_lm, or choose another head",
+            )  # fmt: skip
+        settings = with_dropout(self._params.dropout)
+        network, new = start_model(AutoModelForCausalLM, trunk, scratch=scratch, **settings)
+        model = TextGenerator(network, load_tokenizer(trunk), new, self._params)
+        if self._params.lora is not None:
+            model.add_adapters(self._params.lora)
+        return model
+
+    def samples(self, model: Model[Writing], seed: int) -> list[dict[str, str]]:
+        assert isinstance(model, TextGenerator)
+        prompts = [self._params.prompts[n % len(self._params.prompts)] for n in range(self._params.samples)]
+        texts = model.go_on(prompts, self._params.sample_tokens, self._params.temperature, seed)
+        return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
+
+    def joint(
+        self, trunk: Path, model: Model[Writing], unlabelled: Writing, batch: int, *, scratch: bool
+    ) -> Joint:
+        assert isinstance(model, TextGenerator)
+        return JointLanguageModel(trunk, model, unlabelled, batch, scratch=scratch)
+
+    def load(self, folder: Path, facts: dict[str, Any]) -> TextGenerator:
+        from transformers import AutoModelForCausalLM
+
+        network = saved_model(AutoModelForCausalLM, folder)
+        return TextGenerator(network, load_tokenizer(folder), frozenset(), self._params).eval()
+
+
+def _packed(documents: Writing) -> Packed:
+    """Return documents, sorted by length, as a packed row."""
+    numbers = np.arange(len(documents))
+    return pack(documents.ids.numpy(), documents.lengths.numpy(), numbers)

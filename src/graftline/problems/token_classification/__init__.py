@@ -1,0 +1,1 @@
+"""A sentence in, one tag a word out."""

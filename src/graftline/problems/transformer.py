@@ -1,0 +1,256 @@
+"""A text head's model: one of transformers' own, from a trunk in the Hugging Face layout, and saved in it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+import torch
+from torch import nn
+
+from graftline.canonical import read_json
+from graftline.dataset import Schema
+from graftline.errors import InputError
+from graftline.learning.distributed import device
+from graftline.learning.precision import arithmetic, autocast
+from graftline.learning.randomness import generator
+from graftline.problems.documents import Documents, padded
+from graftline.problems.head import E, Head, Model
+from graftline.problems.parameters import Lora, TextHeadParams
+from graftline.text.attention import SHORT
+from graftline.text.tokenizer import save_tokenizer
+from graftline.trunks import read_config
+from graftline.trunks.text.trunk import KIND, quiet, save_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+_ROUND = 8
+"""Rows are padded to a multiple of so many tokens: oneDNN compiles a bfloat16 kernel for each shape that it meets, and
+keeps it."""
+
+
+def start_model(
+    auto: type, trunk: Path, *, scratch: bool, **settings: Any
+) -> tuple[PreTrainedModel, frozenset[str]]:
+    """Return transformers' model of the class `auto` on the trunk in a folder, and its new parameters' names.
+
+    Both arms draw the same initial weights from torch's global generator; then, but for `scratch`, what
+    pretraining saved replaces them. So the new parameters (the head's) are equal in both.
+
+    Args:
+        auto: such as AutoModelForSequenceClassification.
+        trunk: a folder in the Hugging Face layout.
+        scratch: keep the initial weights.
+        settings: what differs from the trunk's config.
+
+    Raises:
+        InputError: the folder holds no such model, or its tensors do not fit.
+    """
+    from transformers import AutoConfig
+
+    read_config(trunk, KIND)
+    quiet()
+    try:
+        config = AutoConfig.from_pretrained(trunk, local_files_only=True)
+        for name, value in settings.items():
+            setattr(config, name, value)
+        fresh = auto.from_config(config, attn_implementation="sdpa", dtype=torch.float32)  # type: ignore[attr-defined]
+        loaded, found = auto.from_pretrained(  # type: ignore[attr-defined]
+            trunk, config=config, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True,
+            local_files_only=True, use_safetensors=True,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(trunk, f"no model that loads ({_line(error)})", fix="run pretrain again") from None
+    new = frozenset(found["missing_keys"])
+    if scratch:
+        return fresh, new
+    initial = fresh.state_dict()
+    loaded.load_state_dict({name: initial[name] for name in new}, strict=False)
+    return loaded, new
+
+
+def longest(folder: Path, wanted: int) -> int:
+    """Return how many tokens an input may have: `wanted`, or fewer if the model in `folder` has fewer positions."""
+    config = read_json(folder / "config.json")
+    positions = config.get("max_position_embeddings", config.get("n_positions", wanted))
+    return min(wanted, int(positions))
+
+
+def with_dropout(share: float) -> dict[str, float]:
+    """Return every name under which transformers' configs know dropout, each with `share`."""
+    names = (
+        "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "embedding_dropout",
+        "mlp_dropout", "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
+    )  # fmt: skip
+    return dict.fromkeys(names, share)
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+class TextModel(Model[E]):
+    """One of transformers' models, and the tokenizer that goes with it."""
+
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        new: frozenset[str],
+        params: TextHeadParams,
+    ) -> None:
+        """Train `network`, of which the parameters named in `new` are the head's, as `params` say."""
+        super().__init__()
+        self.network: PreTrainedModel = network.to(device())  # type: ignore[arg-type]
+        self.tokenizer, self.scores, self._new, self._frozen = tokenizer, params.scores, new, False
+        self.dtype, self._drops = arithmetic(params.precision), params.dropout > 0
+
+    def add_adapters(self, lora: Lora) -> None:
+        """Give the trunk's linear layers low-rank adapters, and learn those instead of the layers."""
+        from peft import LoraConfig, inject_adapter_in_model
+        from transformers.pytorch_utils import Conv1D
+
+        linear = [n for n, m in self.network.named_modules() if isinstance(m, nn.Linear | Conv1D)]
+        inside = [n for n in linear if n.startswith(self.network.base_model_prefix + ".")]
+        if lora.targets is not None:
+            inside = [n for n in inside if n.split(".")[-1] in lora.targets]
+            if not inside:
+                known = sorted({n.split(".")[-1] for n in linear if n not in self._new})
+                raise InputError(
+                    "finetune.head.lora.targets", f"none of {', '.join(lora.targets)} is in the trunk",
+                    expected=f"some of {', '.join(known)}",
+                )  # fmt: skip
+        swapped = any(isinstance(self.network.get_submodule(name), Conv1D) for name in inside)
+        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=inside, fan_in_fan_out=swapped)
+        inject_adapter_in_model(config, self.network)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_("lora_" in name or name in self._new)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return [p for name, p in self.network.named_parameters() if name in self._new]
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        return [p for name, p in self.network.named_parameters() if name not in self._new and p.requires_grad]
+
+    def freeze_trunk(self) -> None:
+        self._frozen = True
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name in self._new)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self._frozen:
+            self.network.base_model.eval()
+        return self
+
+    def learning(self, documents: Documents, seed: int, step: int) -> AbstractContextManager[object]:
+        """Return the context of a forward pass that is learned from; dropout is a pure function of (seed, step)."""
+        if self._drops:
+            torch.manual_seed(generator(seed, step, "dropout").initial_seed())
+        # On CPUs the fused kernel's backward pass in bfloat16 takes several times that of plain matrix products.
+        plain = self.network.device.type == "cpu" and int(documents.lengths.max()) <= SHORT
+        self._attend("eager" if plain else "sdpa")
+        return autocast(self.dtype, self.network.device)
+
+    def answering(self, *, fast: bool) -> AbstractContextManager[object]:
+        """Return the context of one that is not: in float32, as the released model answers, if not `fast`."""
+        self._attend("sdpa")
+        return autocast(self.dtype if fast else "float32", self.network.device)
+
+    def _attend(self, implementation: str) -> None:
+        if self.network.config._attn_implementation != implementation:
+            self.network.set_attn_implementation(implementation)
+
+    def inputs(self, documents: Documents) -> dict[str, torch.Tensor]:
+        """Return `input_ids` and `attention_mask`, (n, width) each; width is the longest, rounded up."""
+        fill = self.tokenizer.pad_token_id or 0
+        place = self.network.device
+        lengths = documents.lengths
+        longest = int(lengths.max())
+        width = max(longest, min(longest + -longest % _ROUND, self.network.config.max_position_embeddings))
+        mask = padded(torch.ones(len(documents.ids)), lengths, 0, width)
+        ids = padded(documents.ids, lengths, int(fill), width)
+        return {"input_ids": ids.to(place), "attention_mask": mask.to(place)}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write model and tokenizer in the Hugging Face layout, adapters merged."""
+        self._attend("sdpa")
+        self._merge_adapters()
+        save_model(self.network, folder)
+        save_tokenizer(self.tokenizer, folder)
+        return {}
+
+    def _merge_adapters(self) -> None:
+        from peft.tuners.lora import LoraLayer
+
+        for name, module in list(self.network.named_modules()):
+            if isinstance(module, LoraLayer):
+                module.merge()
+                parent, _, last = name.rpartition(".")
+                setattr(self.network.get_submodule(parent), last, module.get_base_layer())
+
+
+P = TypeVar("P", bound=TextHeadParams)
+
+
+class TextHead(Head[E], Generic[E, P]):
+    """What the text heads share: their parameters, and the arithmetic that these choose."""
+
+    def __init__(self, params: P) -> None:
+        self._params = params
+
+    @property
+    def params(self) -> P:
+        return self._params
+
+    def environment(self) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision)}
+
+
+def saved_model(auto: type, folder: Path) -> PreTrainedModel:
+    """Return the model that was saved in `folder`. Raises InputError if its tensors do not fit."""
+    quiet()
+    try:
+        model, found = auto.from_pretrained(  # type: ignore[attr-defined]
+            folder, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True,
+            local_files_only=True, use_safetensors=True,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(folder, f"no model that loads ({_line(error)})", fix="run finetune again") from None
+    if found["missing_keys"] or found["mismatched_keys"]:
+        names = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+        raise InputError(
+            folder / "model.safetensors", f"{names[0]} is missing or of another shape",
+            expected="tensors that fit the config beside it", fix="run finetune again",
+        )  # fmt: skip
+    network: PreTrainedModel = model
+    return network
+
+
+def check_labels(schema: Schema) -> None:
+    """Return if the dataset has classes to learn. Raises InputError."""
+    if schema.label is None or len(schema.classes) < 2:
+        raise InputError(
+            "schema.json", f"{len(schema.classes)} classes", expected="a label column with at least 2 classes",
+            fix="declare it in the contract, or choose the head text_generation",
+        )  # fmt: skip
+
+
+def label_settings(schema: Schema) -> dict[str, Any]:
+    """Return what a config says about the classes."""
+    names = [str(name) for name in schema.classes]
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+
+
+def zero_classifier(network: PreTrainedModel) -> None:
+    """Start the last layer at zero, as the image head does: all classes start equal."""
+    classifier: Any = network.classifier if hasattr(network, "classifier") else network.score
+    for parameter in classifier.parameters():
+        nn.init.zeros_(parameter)

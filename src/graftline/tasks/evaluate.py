@@ -1,0 +1,62 @@
+"""The parameters of `evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from graftline.gate import Gate
+from graftline.tasks.parameters import Params
+
+LabelCount = Annotated[int, Field(ge=1)]
+
+ALL = "all"
+
+
+def label_name(count: int | None) -> str:
+    """Return the name of a label count in metrics, rules and tables: `5` or, for None, `all`."""
+    return ALL if count is None else str(count)
+
+
+class EvaluateParams(Params):
+    """What to measure, and what the measures must be."""
+
+    lift_labels: tuple[LabelCount | None, ...] = Field((5, 10, 50, None), min_length=1)
+    """Labels a class at which the lift of pretraining is measured, each at least 1; null is all of them. Where an
+    example has no one class they are examples in all, as in `finetune.labels_per_class`."""
+    lift_seeds: int = Field(4, ge=2, le=100)
+    """Paired fine-tunings per label count, 2 to 100; with fewer than 4 the intervals say little."""
+    lift_epochs: int | None = Field(None, ge=1)
+    """Epochs of each of those fine-tunings, at least 1; null is as `finetune.epochs`."""
+    lift_test_rows: LabelCount | None = None
+    """Test rows on which those fine-tunings are scored, a fixed sample of them; null for all."""
+    budget_labels: LabelCount | None = None
+    """Labels a class at which the trunks of `pretrain.sizes` are compared with the main one; null compares nothing."""
+    budget_seeds: int = Field(2, ge=2, le=100)
+    """Fine-tunings of each of those trunks, 2 to 100."""
+    bootstrap_resamples: int = Field(10_000, ge=1000, le=1_000_000)
+    """Resamples of the test rows for intervals and the comparison with the champion, 1,000 to 1,000,000."""
+    mistakes: int = Field(24, ge=1, le=100)
+    """How many of the most confident mistakes to show, 1 to 100."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Seed of the bootstrap, and the first of the lift's seeds (the others follow it), 0 to 2**31 - 1."""
+    gate: Gate = Gate()
+    """What decides whether the model is released."""
+
+    @field_validator("lift_labels")
+    @classmethod
+    def _no_count_twice(cls, counts: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        if len(set(counts)) != len(counts):
+            raise ValueError("a label count stands twice")
+        return counts
+
+    @model_validator(mode="after")
+    def _lift_floors_are_measured(self) -> EvaluateParams:
+        measured = [label_name(count) for count in self.lift_labels]
+        for name in self.gate.min_lift:
+            if name not in measured:
+                raise ValueError(
+                    f"gate.min_lift names '{name}', which is not in lift_labels ({', '.join(measured)})"
+                )
+        return self

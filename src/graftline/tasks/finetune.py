@@ -1,0 +1,41 @@
+"""Parameters of the component `finetune`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from graftline.problems.parameters import HeadParams, ImageClassificationParams
+from graftline.tasks.parameters import Params
+
+
+class FinetuneParams(Params):
+    """The section `finetune` of a task's parameters."""
+
+    head: HeadParams = Field(default=ImageClassificationParams(), discriminator="name")
+    """What is learned from labels."""
+    labels_per_class: int | None = Field(default=None, ge=1)
+    """How many labelled examples of each class to learn from; null for all. Where an example has no one class (a
+    sentence with a tag a word, a document to generate) it is the number of examples in all."""
+    epochs: int = Field(default=12, ge=1, le=100_000)
+    """Passes over the labelled examples, at most."""
+    min_steps: int = Field(default=80, ge=1, le=1_000_000)
+    """Steps at least, however few examples there are."""
+    batch: int = Field(default=64, ge=2, le=65_536)
+    """Examples a step (all of them where there are fewer)."""
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    """Peak learning rate of the head, for AdamW."""
+    trunk_rate: float = Field(default=1.0, gt=0, le=1)
+    """The trunk's learning rate as a share of the head's, above 0 and up to 1."""
+    freeze_trunk: bool = False
+    """Leave the trunk as pretraining made it and learn the head only."""
+    weight_decay: float = Field(default=0.05, ge=0, le=1)
+    """Decoupled weight decay of AdamW."""
+    warmup_steps: int = Field(default=10, ge=0)
+    """Steps of linear warm-up."""
+    joint_weight: float = Field(default=0.0, ge=0, le=100)
+    """lambda in `loss = finetune + lambda * pretrain`: the pretraining objective goes on beside; 0 for off."""
+    patience: int | None = Field(default=4, ge=1)
+    """Stop after so many epochs without a better primary score on val, and keep the best weights; null for never.
+    Only with all labels: with `labels_per_class` no labels are held out."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Decides initial weights, the labelled subset, batches and warps."""

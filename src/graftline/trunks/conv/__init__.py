@@ -1,0 +1,1 @@
+"""Convolutional trunks, for images."""

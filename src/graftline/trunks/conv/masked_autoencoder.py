@@ -1,0 +1,29 @@
+"""Masked autoencoder: paint an image of which most patches are hidden (He et al., 2021, arXiv:2111.06377)."""
+
+from __future__ import annotations
+
+import torch
+
+from graftline.trunks.conv.reconstruction import Reconstruction
+from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.objective_parameters import MaskedAutoencoderParams
+
+
+class MaskedAutoencoder(Reconstruction):
+    """Hides a random share of square patches from the trunk."""
+
+    def __init__(self, trunk: ConvTrunk, params: MaskedAutoencoderParams) -> None:
+        super().__init__(trunk, params.augmentation)
+        self._ratio, self._patch = params.mask_ratio, params.patch
+
+    def hide(self, pixels: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+        count, height, width = pixels.shape
+        rows, columns = -(-height // self._patch), -(-width // self._patch)
+        seen = (torch.rand(count, rows, columns, generator=draw) >= self._ratio).float()
+        seen = seen.repeat_interleave(self._patch, 1).repeat_interleave(self._patch, 2)
+        return pixels * seen[:, :height, :width]
+
+
+def build(trunk: ConvTrunk, params: MaskedAutoencoderParams) -> MaskedAutoencoder:
+    """Return the objective around `trunk`."""
+    return MaskedAutoencoder(trunk, params)

@@ -1,0 +1,61 @@
+"""What the two autoencoders share: a trunk, a decoder, and the image that the decoder should paint."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from graftline.learning.augment import augment
+from graftline.learning.parameters import Augmentation
+from graftline.learning.randomness import generator
+from graftline.trunks.conv.trunk import ConvTrunk
+
+
+class Pictures(NamedTuple):
+    """What goes in, what comes out and what should have come out: each (n, height, width), 0 to 1."""
+
+    shown: torch.Tensor
+    painted: torch.Tensor
+    original: torch.Tensor
+
+
+class Reconstruction(nn.Module):
+    """Paints the image as it was before it was warped and, in a subclass, hidden in part.
+
+    To paint the unwarped image, the embedding must say what the image shows, not where: a denoising autoencoder
+    (Vincent et al., 2008) whose noise is the warp.
+    """
+
+    def __init__(self, trunk: ConvTrunk, augmentation: Augmentation) -> None:
+        super().__init__()
+        self.trunk, self._augmentation = trunk, augmentation
+        channels, rows, columns = trunk.grid
+        low, middle, high = trunk.params.channels[0], trunk.params.channels[1], channels
+        self.decoder = nn.Sequential(
+            nn.Linear(trunk.params.width, high * rows * columns),
+            nn.GELU(),
+            nn.Unflatten(1, (high, rows, columns)),
+            nn.ConvTranspose2d(high, middle, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(middle, low, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(low, 1, 4, stride=2, padding=1),
+        )
+
+    def hide(self, pixels: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+        """Return what the trunk may see of (n, height, width) pixels."""
+        return pixels
+
+    def pictures(self, pixels: torch.Tensor, seed: int, step: int) -> Pictures:
+        """Return the pictures for (n, height, width) pixels; warp and mask are those of (seed, step)."""
+        warped = augment(pixels, self._augmentation, generator(seed, step, "augment"))
+        shown = self.hide(warped, generator(seed, step, "hide"))
+        height, width = pixels.shape[1:]
+        return Pictures(shown, self.decoder(self.trunk(shown))[:, 0, :height, :width], pixels)
+
+    def loss(self, pixels: torch.Tensor, seed: int, step: int) -> torch.Tensor:
+        """Return the mean squared error per pixel, a scalar."""
+        _, painted, original = self.pictures(pixels, seed, step)
+        return nn.functional.mse_loss(painted, original)

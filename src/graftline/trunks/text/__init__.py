@@ -1,0 +1,1 @@
+"""Transformers, for text: trained from scratch or continued from a public checkpoint."""

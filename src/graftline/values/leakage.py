@@ -1,0 +1,254 @@
+"""Rows that are in two splits at once, exactly or nearly, and equal rows that contradict each other.
+
+Every row has a signature of some bands (see `near`). Rows that agree in a whole band are compared by their
+signatures, and those that are close by their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from graftline.values.identity import SPLIT_NAMES, TEST, UNLABELLED
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+WINDOW = 32
+"""How many neighbours in its bucket a row is compared with: bounds the work of a large bucket."""
+MAX_PAIRS = 1_000_000
+"""How many candidate pairs are verified, the closest signatures first."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows in different splits with (nearly) the same features."""
+
+    first: int
+    second: int
+    splits: tuple[str, str]
+    likeness: str = "equal"
+    """How near they are, in words: `cosine 0.9934`."""
+
+    def __str__(self) -> str:
+        first, second = self.splits
+        return f"row {self.first} ({first}) and row {self.second} ({second}, {self.likeness})"
+
+
+@dataclass
+class Index:
+    """What is kept of each good row: some 70 bytes."""
+
+    rows: list[np.ndarray] = field(default_factory=list)
+    splits: list[np.ndarray] = field(default_factory=list)
+    features: list[np.ndarray] = field(default_factory=list)
+    """(n, 2) uint64: the first 128 bits of the digest of each row's features."""
+    labels: list[np.ndarray] = field(default_factory=list)
+    """(n,) int32 class indices, -1 without a label."""
+    signatures: list[np.ndarray] = field(default_factory=list)
+    """(n, bands) uint32."""
+
+    def close(self) -> Columns:
+        """Return the index in one piece; the pieces are let go one by one."""
+        import numpy as np
+
+        def join(parts: list[np.ndarray]) -> np.ndarray:
+            whole = np.concatenate(parts)
+            parts.clear()
+            return whole
+
+        signatures = join(self.signatures) if self.signatures else None
+        return Columns(join(self.rows), join(self.splits), join(self.features), join(self.labels), signatures)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The index of all good rows; see `Index`."""
+
+    rows: np.ndarray
+    splits: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+    signatures: np.ndarray | None
+
+
+class Measure(Protocol):
+    """How near two rows are: by signatures, roughly, and by their values, exactly."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def minimum(self) -> float:
+        """Likeness from which on two rows are near-duplicates."""
+
+    @property
+    def max_distance(self) -> int:
+        """Distance of signatures up to which two rows are compared by their values."""
+
+    def signatures(self, values: pa.Array) -> np.ndarray:
+        """Return (n, bands) uint32; all zeros for a value that is near nothing."""
+
+    def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return how far signatures are from each other, (n,)."""
+
+    def pairs_at_once(self, folder: Path) -> int:
+        """Return how many pairs' values fit into memory at once."""
+
+    def likeness(self, pairs: np.ndarray, index: Columns, folder: Path) -> np.ndarray:
+        """Return the likeness of each pair of positions, (m,) float64, by the values in the split files."""
+
+
+@dataclass(frozen=True)
+class ExactFindings:
+    """What rows with equal features show."""
+
+    leaks: list[Pair]
+    """One pair for each set of equal rows that is in two splits, by row number."""
+    duplicates: int
+    """Rows that equal an earlier row of the same split."""
+    conflicts: list[tuple[int, int]]
+    """For each set of equal rows with different labels, two of them."""
+
+
+def leaks(first: Any, second: Any) -> Any:
+    """Return whether equal rows in these splits leak (arrays or scalars).
+
+    The unlabelled pool holds the rows of train and val by design, but never those of test.
+    """
+    pool = ((first == UNLABELLED) & (second != TEST)) | ((second == UNLABELLED) & (first != TEST))
+    return (first != second) & ~pool
+
+
+def find_exact(index: Columns) -> ExactFindings:
+    """Compare rows with equal features."""
+    import numpy as np
+
+    order = np.lexsort((index.rows, index.features[:, 1], index.features[:, 0]))
+    keys = index.features[order]
+    starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)])
+    ends = np.r_[starts[1:], len(order)]
+    found_leaks, conflicts, duplicates = [], [], 0
+    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
+        group = order[start:end]
+        splits, labels = index.splits[group], index.labels[group]
+        duplicates += len(group) - len(np.unique(splits))
+        other = next((o for s in np.unique(splits) for o in np.unique(splits) if s < o and leaks(s, o)), None)
+        if other is not None:
+            second = group[splits == other][0]
+            first = group[leaks(splits, other)][0]
+            found_leaks.append(_pair(index, first, second))
+        labelled = group[labels >= 0]
+        differing = (
+            labelled[index.labels[labelled] != index.labels[labelled[:1]]] if len(labelled) else labelled
+        )
+        if len(differing):
+            conflicts.append((int(index.rows[labelled[0]]), int(index.rows[differing[0]])))
+    return ExactFindings(sorted(found_leaks, key=lambda pair: pair.first), duplicates, sorted(conflicts))
+
+
+def find_near(index: Columns, measure: Measure, folder: Path) -> list[Pair]:
+    """Return pairs of rows of leaking splits whose likeness is at least the measure's minimum.
+
+    Candidates come from the signatures; their values from the split files in `folder`. Stops after the first
+    group of candidates that holds such pairs. Bounded: each row is compared with WINDOW others a band.
+    """
+    import numpy as np
+
+    pairs = candidates(index, measure.max_distance, measure.distance)
+    step = measure.pairs_at_once(folder)
+    for start in range(0, len(pairs), step):
+        chunk = pairs[start : start + step]
+        likeness = measure.likeness(chunk, index, folder)
+        hits = np.flatnonzero(likeness >= measure.minimum)
+        if len(hits):
+            found = [
+                _pair(index, chunk[hit, 0], chunk[hit, 1], f"{measure.name} {likeness[hit]:.4f}")
+                for hit in hits
+            ]
+            order = np.argsort(-likeness[hits], kind="stable")
+            return [found[place] for place in order]
+    return []
+
+
+def hamming(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return how many bits differ, (n,), between signatures of (n, words) uint32."""
+    import numpy as np
+
+    differing: np.ndarray = np.bitwise_count(first ^ second).sum(axis=1)
+    return differing
+
+
+def candidates(
+    index: Columns, distance: int, between: Callable[[np.ndarray, np.ndarray], np.ndarray] = hamming
+) -> np.ndarray:
+    """Return (m, 2) positions of rows of leaking splits that share a band and are at most `distance` apart."""
+    import numpy as np
+
+    assert index.signatures is not None
+    kept = _representatives(index)
+    found, distances = [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)]
+    for band in range(index.signatures.shape[1]):
+        for first, second in _band_pairs(index, kept, band):
+            apart = between(index.signatures[first], index.signatures[second])
+            close = apart <= distance
+            found.append(np.stack([first[close], second[close]], axis=1))
+            distances.append(apart[close].astype(np.int64))
+        found, distances = _closest(found, distances)
+    return found[0]
+
+
+def _representatives(index: Columns) -> np.ndarray:
+    """Return positions: one of each set of rows that are equal and in one split; none without a signature."""
+    import numpy as np
+
+    assert index.signatures is not None
+    order = np.lexsort((index.rows, index.splits, index.features[:, 1], index.features[:, 0]))
+    features, splits = index.features[order], index.splits[order]
+    new = np.r_[True, (features[1:] != features[:-1]).any(axis=1) | (splits[1:] != splits[:-1])]
+    kept = order[new]
+    positions: np.ndarray = np.sort(kept[index.signatures[kept].any(axis=1)])
+    return positions
+
+
+def _band_pairs(index: Columns, kept: np.ndarray, band: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the pairs at 1, 2, ... WINDOW places from each other in the order of a band's buckets."""
+    import numpy as np
+
+    assert index.signatures is not None
+    keys = index.signatures[kept, band]
+    # Within a bucket, neighbours in the order of the next band tend to be close in it too.
+    order = np.lexsort((index.signatures[kept, (band + 1) % index.signatures.shape[1]], keys))
+    keys, members = keys[order], kept[order]
+    same = keys[1:] == keys[:-1]
+    crowded = np.r_[False, same] | np.r_[same, False]
+    keys, members = keys[crowded], members[crowded]
+    for offset in range(1, WINDOW + 1):
+        same = keys[offset:] == keys[:-offset]
+        if not same.any():
+            return
+        first, second = members[:-offset][same], members[offset:][same]
+        apart = leaks(index.splits[first], index.splits[second])
+        first, second = first[apart], second[apart]
+        yield np.minimum(first, second), np.maximum(first, second)
+
+
+def _closest(
+    found: list[np.ndarray], distances: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Join the pairs, each once, the closest first, at most MAX_PAIRS."""
+    import numpy as np
+
+    pairs, first = np.unique(np.concatenate(found), axis=0, return_index=True)
+    apart = np.concatenate(distances)[first]
+    order = np.argsort(apart, kind="stable")[:MAX_PAIRS]
+    return [pairs[order]], [apart[order]]
+
+
+def _pair(index: Columns, first: Any, second: Any, likeness: str = "equal") -> Pair:
+    first, second = sorted((int(first), int(second)), key=lambda position: int(index.rows[position]))
+    names = (SPLIT_NAMES[index.splits[first]], SPLIT_NAMES[index.splits[second]])
+    return Pair(int(index.rows[first]), int(index.rows[second]), names, likeness)

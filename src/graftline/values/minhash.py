@@ -1,0 +1,157 @@
+"""How near two texts are: MinHash, and the Jaccard index of their runs of 5 characters.
+
+Broder, "On the resemblance and containment of documents", SEQUENCES 1997: the smallest of the hashed runs
+under 128 permutations, in 16 bands of 8. Two texts that share a fraction j of their runs agree in a band with
+probability j^8. Case and the amount of white space do not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graftline.values import leakage
+from graftline.values.identity import SPLIT_NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+RUN = 5
+"""Characters in a run."""
+BANDS, ROWS = 16, 8
+CHUNK = 1 << 18
+"""Characters that are hashed at once: 1 MiB a permutation stays in the cache."""
+PAIRS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class TextMeasure:
+    """A `leakage.Measure`, of a column of text or of words."""
+
+    column: str
+    minimum: float
+    name: str = "jaccard"
+    max_distance: int = BANDS - 1
+    """Of 16 bands."""
+
+    def signatures(self, values: pa.Array) -> np.ndarray:
+        return signatures(normalise(values))
+
+    def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return how many bands differ."""
+        differing: np.ndarray = (first != second).sum(axis=1)
+        return differing
+
+    def pairs_at_once(self, folder: Path) -> int:
+        return PAIRS_AT_ONCE
+
+    def likeness(self, pairs: np.ndarray, index: leakage.Columns, folder: Path) -> np.ndarray:
+        """Return the Jaccard index of each pair, (m,) float64."""
+        import numpy as np
+
+        positions = np.unique(pairs)
+        runs = [_runs(text) for text in _read_texts(folder, self.column, index.rows[positions])]
+        place = np.searchsorted(positions, pairs)
+        return np.array([_jaccard(runs[a], runs[b]) for a, b in place], np.float64)
+
+
+def normalise(values: pa.Array) -> pa.Array:
+    """Return text (or lists of words, joined) in lower case with single spaces."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_list(values.type):
+        values = pc.binary_join(values, " ")
+    words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pc.utf8_lower(values)))
+    return pc.binary_join(words, " ")
+
+
+def signatures(texts: pa.Array) -> np.ndarray:
+    """Return the MinHash of each normalised text, (n, 16) uint32: a hash of each band of 8 minima.
+
+    Integer arithmetic alone, so that it does not depend on the machine.
+    """
+    import numpy as np
+
+    made, waiting, size = [np.empty((0, BANDS), np.uint32)], [], 0
+    for text in texts.to_pylist():
+        waiting.append(text)
+        size += len(text)
+        if size >= CHUNK:
+            made.append(_signatures(waiting))
+            waiting, size = [], 0
+    if waiting:
+        made.append(_signatures(waiting))
+    return np.concatenate(made)
+
+
+def _signatures(texts: list[str]) -> np.ndarray:
+    import numpy as np
+
+    hashed, starts = _hashed_runs(texts)
+    # Odd factors make each of these a permutation of the 32-bit numbers; the constants are fixed for ever.
+    stream = hashlib.shake_256(b"graftline minhash 1").digest(2 * BANDS * ROWS * 4)
+    constants = np.frombuffer(stream, "<u4").astype(np.uint32).reshape(2, BANDS * ROWS)
+    keys = np.zeros((len(texts), BANDS), np.uint32)
+    for number, (factor, offset) in enumerate(zip(constants[0] | 1, constants[1], strict=True)):
+        smallest = np.minimum.reduceat(hashed * factor + offset, starts)
+        band = keys[:, number // ROWS]
+        keys[:, number // ROWS] = (band ^ smallest) * np.uint32(0x9E3779B1) + np.uint32(number)
+    return keys
+
+
+def _hashed_runs(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return 32-bit hashes of all runs, text by text, and where each text's runs start.
+
+    A text shorter than a run is filled up with zeros.
+    """
+    import numpy as np
+
+    padded = [text if len(text) >= RUN else text.ljust(RUN, "\0") for text in texts]
+    codes = np.frombuffer("".join(padded).encode("utf-32-le"), np.uint32)
+    lengths = np.array([len(text) for text in padded])
+    hashed = np.zeros(len(codes) - RUN + 1, np.uint32)
+    for place in range(RUN):
+        hashed = (hashed ^ codes[place : place + len(hashed)]) * np.uint32(
+            0x01000193
+        )  # FNV-1a, by code points
+    hashed ^= hashed >> np.uint32(15)
+    hashed *= np.uint32(0x85EBCA6B)
+    hashed ^= hashed >> np.uint32(13)
+    ends = np.cumsum(lengths)
+    inside = np.ones(len(codes), bool)
+    for place in range(1, RUN):
+        inside[ends - place] = False  # a run that starts here would go on into the next text
+    counts = lengths - RUN + 1
+    return hashed[inside[: len(hashed)]], np.cumsum(counts) - counts
+
+
+def _read_texts(folder: Path, column: str, rows: np.ndarray) -> list[str]:
+    """Return the normalised texts of `rows` (sorted), from the split files."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = [""] * len(rows)
+    for name in SPLIT_NAMES:
+        with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=8192, columns=["row", column], use_threads=False):
+                found = batch.column("row").to_numpy()
+                place = np.minimum(np.searchsorted(rows, found), len(rows) - 1)
+                wanted = rows[place] == found
+                kept = normalise(batch.column(column).filter(pa.array(wanted))).to_pylist()
+                for position, text in zip(place[wanted], kept, strict=True):
+                    texts[position] = text
+    return texts
+
+
+def _runs(text: str) -> frozenset[str]:
+    return frozenset(text[start : start + RUN] for start in range(max(1, len(text) - RUN + 1)))
+
+
+def _jaccard(first: frozenset[str], second: frozenset[str]) -> float:
+    shared = len(first & second)
+    return shared / (len(first) + len(second) - shared)

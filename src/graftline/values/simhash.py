@@ -1,0 +1,123 @@
+"""How near two images are: SimHash, and the cosine of their pixels.
+
+Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002: 256 signs of random
+projections of the centred pixels, in 8 bands of 32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graftline.values import leakage
+from graftline.values.identity import SPLIT_NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+BITS = 256
+CHUNK = 4096
+"""Images that are projected at once."""
+VERIFY_BYTES = 64 << 20
+"""How many pixels are in memory while candidates are verified, as float32."""
+
+
+@dataclass(frozen=True)
+class ImageMeasure:
+    """A `leakage.Measure`."""
+
+    column: str
+    minimum: float
+    name: str = "cosine"
+
+    @property
+    def max_distance(self) -> int:
+        return max_distance(self.minimum)
+
+    def signatures(self, values: pa.Array) -> np.ndarray:
+        return signatures(values.flatten().to_numpy().reshape(len(values), -1))
+
+    def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return leakage.hamming(first, second)
+
+    def pairs_at_once(self, folder: Path) -> int:
+        return max(1, VERIFY_BYTES // (2 * 4 * _pixel_count(folder, self.column)))
+
+    def likeness(self, pairs: np.ndarray, index: leakage.Columns, folder: Path) -> np.ndarray:
+        """Return the cosine of the centred pixels of each pair, (m,) float64."""
+        import numpy as np
+
+        positions = np.unique(pairs)
+        rows = index.rows[positions]
+        centred = _read_pixels(folder, self.column, rows)
+        centred -= centred.mean(axis=1, keepdims=True)
+        norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))
+        place = np.searchsorted(positions, pairs)
+        dots = np.array([np.dot(centred[a], centred[b]) for a, b in place], np.float64)
+        cosines: np.ndarray = dots / np.maximum(norms[place[:, 0]] * norms[place[:, 1]], 1e-30)
+        return cosines
+
+
+def signatures(pixels: np.ndarray) -> np.ndarray:
+    """Return the SimHash of each image, (n, 8) uint32, from (n, pixels); all zeros for an image of one grey.
+
+    For pixels of 8 bits the arithmetic is exact, so that it does not depend on the machine.
+    """
+    import numpy as np
+
+    planes = hyperplanes(pixels.shape[1])
+    sums = planes.sum(axis=0, dtype=np.float64)
+    parts = []
+    for start in range(0, len(pixels), CHUNK):
+        chunk = pixels[start : start + CHUNK].astype(np.float32)
+        # n * (x - mean(x)) . h = n * x . h - sum(x) * sum(h)
+        total = chunk.sum(axis=1, dtype=np.float64)
+        projected = (chunk @ planes).astype(np.float64) * pixels.shape[1] - total[:, None] * sums
+        parts.append(np.packbits(projected > 0, axis=1).view(">u4").astype(np.uint32))
+    return np.concatenate(parts)
+
+
+def hyperplanes(size: int) -> np.ndarray:
+    """Return (size, 256) float32 of -1 and 1: the bits of SHAKE-256, the same for ever on any machine."""
+    import numpy as np
+
+    stream = hashlib.shake_256(b"graftline simhash 1").digest(size * BITS // 8)
+    bits = np.unpackbits(np.frombuffer(stream, np.uint8)).reshape(size, BITS)
+    planes: np.ndarray = bits.astype(np.float32) * 2 - 1
+    return planes
+
+
+def max_distance(min_cosine: float) -> int:
+    """Return the Hamming distance that signatures at this cosine exceed with probability 1e-4 or less."""
+    import math
+
+    share = math.acos(min_cosine) / math.pi
+    return math.ceil(BITS * share + 4 * math.sqrt(BITS * share * (1 - share)))
+
+
+def _pixel_count(folder: Path, image: str) -> int:
+    import pyarrow.parquet as pq
+
+    kind = pq.read_schema(folder / f"{SPLIT_NAMES[0]}.parquet").field(image).type
+    return int(kind.list_size)
+
+
+def _read_pixels(folder: Path, image: str, rows: np.ndarray) -> np.ndarray:
+    """Return the pixels of `rows` (sorted), (n, pixels) float32, from the split files."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    pixels = np.empty((len(rows), _pixel_count(folder, image)), np.float32)
+    for name in SPLIT_NAMES:
+        with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=8192, columns=["row", image], use_threads=False):
+                found = batch.column("row").to_numpy()
+                place = np.minimum(np.searchsorted(rows, found), len(rows) - 1)
+                wanted = rows[place] == found
+                if wanted.any():
+                    flat = batch.column(image).flatten().to_numpy().reshape(len(found), -1)
+                    pixels[place[wanted]] = flat[wanted]
+    return pixels

@@ -1,0 +1,100 @@
+"""Worker processes: results in order, one thread each, failures that say what to do, no orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from graftline.errors import GraftlineError, InputError
+from graftline.learning.workers import run_all
+
+MODULE = """
+import os, signal, time
+from graftline.errors import InputError
+
+def slow_first(item):
+    time.sleep(0.3 if item == 0 else 0)
+    return item * item
+
+def threads(item):
+    import torch
+    return torch.get_num_threads()
+
+def refuse(item):
+    raise InputError("row 3", "a stray value", expected="a digit", fix="mend it")
+
+def die(item):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def announce(path):
+    path.with_name(f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+"""
+
+PARENT = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from graftline.learning.workers import run_all
+from worker_functions import announce
+folder = pathlib.Path(sys.argv[1])
+run_all(announce, [folder / "a", folder / "b"], workers=2, done=print)
+"""
+
+
+@pytest.fixture
+def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A module that spawned workers can import by name."""
+    (tmp_path / "worker_functions.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "worker_functions", raising=False)
+    import worker_functions  # type: ignore[import-not-found]
+
+    return worker_functions
+
+
+def test_results_come_in_the_items_order_with_one_thread_each(functions) -> None:
+    seen: list[int] = []
+    assert run_all(functions.slow_first, range(4), workers=2, done=seen.append) == [0, 1, 4, 9]
+    assert sorted(seen) == [0, 1, 4, 9]
+    assert run_all(functions.threads, [0], workers=1, done=seen.append) == [1]
+
+
+def test_a_workers_input_error_arrives_whole(functions) -> None:
+    with pytest.raises(InputError, match="row 3: a stray value; expected a digit; mend it") as caught:
+        run_all(functions.refuse, [0, 1], workers=1, done=print)
+    assert caught.value.fix == "mend it"
+
+
+def test_a_killed_worker_is_an_error_that_says_what_to_do(functions) -> None:
+    with pytest.raises(GraftlineError, match="worker process was killed; give the stage more memory"):
+        run_all(functions.die, [0], workers=1, done=print)
+
+
+def test_workers_die_with_a_parent_that_is_killed(functions, tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, tmp_path])
+    wait_for(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
+    workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_for(lambda: not any(alive(worker) for worker in workers))
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
