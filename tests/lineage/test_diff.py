@@ -20,7 +20,7 @@ from graftline.lineage.diff import Cause, Change, compare
 from graftline.lineage.diff_chain import Chain, read_chain, step_of
 from graftline.lineage.diff_code import changed_files
 from graftline.lineage.diff_rows import compare_rows
-from graftline.problems.parameters import TextGenerationParams
+from graftline.problems.parameters import TextGenerationParams, TokenClassificationParams
 from graftline.records import Dependency, Draft, Record, write_record
 from graftline.releases.publishing import Draft as Release
 from graftline.releases.publishing import Publication, publish
@@ -263,6 +263,11 @@ def test_the_paired_difference_is_that_of_the_primary_score_and_less_may_be_bett
     changes = compare(one, runs().chain(metrics=second, compared_with=(1, one.content), version=2)).metrics
     found = {change.name: (change.method, change.verdict) for change in changes}
     assert found == {"perplexity": ("paired", "better"), "accuracy": ("independent", "better")}
+    before = runs().chain()  # metrics that name no scores
+    after = as_metrics({TokenClassificationParams.scores[0]: Estimate(0.94, 0.92, 0.96)})
+    after |= {"champion_difference": 0.04, "champion_difference_low": 0.03, "champion_difference_high": 0.05}
+    mixed = compare(before, runs().chain(metrics=after, compared_with=(1, before.content), version=2)).metrics
+    assert [(m.name, m.method, m.verdict) for m in mixed if m.after] == [("accuracy", "paired", "better")]
     back = compare(runs().chain(metrics=second), runs().chain(metrics=first)).metrics
     assert {change.name: change.verdict for change in back} == {"perplexity": "worse", "accuracy": "worse"}
 
