@@ -14,7 +14,7 @@ from torch import nn
 from graftline.dataset import Schema
 from graftline.learning.randomness import batch_indices
 from graftline.problems.answers import Answers
-from graftline.problems.parameters import ProblemParams
+from graftline.problems.scores import ProblemParams
 
 
 class Examples(ABC):

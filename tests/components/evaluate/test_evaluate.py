@@ -16,7 +16,7 @@ from scipy.stats import binom
 
 from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.predict import predict
-from graftline.learning.lift import Run, _point
+from graftline.evaluation.lift import Run, _point
 from graftline.problems.parameters import ImageClassificationParams
 from graftline.records import verify
 from graftline.releases.catalogue import Release
