@@ -195,7 +195,7 @@ def _graftline(arm: GraftlineArm, task: Task, outcome: Outcome, tokens: int, tru
             start, Examples(labelled, None), params, outcome.seed, schema, scratch=not arm.budget, desk=written
         )  # fmt: skip
     tuned = perf_counter() - started
-    return replace(outcome, finetune_seconds=tuned, accuracy=model.answer(task.test()).accuracy)
+    return replace(outcome, finetune_seconds=tuned, accuracy=model.answer(task.test()).value)
 
 
 def _pretrained(task: Task, outcome: Outcome, tokens: int, trunk: Path) -> Outcome:

@@ -632,3 +632,18 @@ def test_a_lift_names_what_its_counts_are() -> None:
         "lift      +1.0 points  95% +0.0 to +2.0, at all sentences",
     ]
     assert headlines(metrics, "labels a class")[1].endswith("at all labels")
+
+
+def test_the_primary_score_stands_first_and_a_lift_is_in_its_units() -> None:
+    from graftline.cli.run import headlines
+    from graftline.problems.parameters import TextGenerationParams
+    from graftline.score import Estimate, as_metrics
+
+    perplexity, accuracy, _ = TextGenerationParams.scores
+    metrics = as_metrics({perplexity: Estimate(41.5, 40.25, 43.0), accuracy: Estimate(0.25, 0.24, 0.26)})
+    metrics |= {"lift_all": 12.0, "lift_all_low": 10.0, "lift_all_high": 14.0}
+    assert headlines(metrics, "documents") == [
+        "perplexity  41.5000  95% 40.2500 to 43.0000",
+        "lift      +12.0  95% +10.0 to +14.0, at all documents",
+        "accuracy  0.2500  95% 0.2400 to 0.2600",
+    ]

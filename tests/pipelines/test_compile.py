@@ -25,7 +25,7 @@ from graftline.pipelines import compile as compiling
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.runkey import Run, run_name, work_of
 from graftline.pipelines.step import PLAN, Plan
-from graftline.tasks import documents
+from graftline.tasks import documents as task_documents
 from graftline.tasks.parameters import COMPONENTS, parse
 from graftline.yamlfile import load_yaml, parse_json
 
@@ -614,7 +614,7 @@ def test_check_shows_what_is_out_of_date_and_writes_nothing(folder: Path, pipeli
 def test_a_manifest_without_its_task_is_stale(
     folder: Path, pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "listed_tasks", lambda: [TASK])
+    monkeypatch.setattr(task_documents, "listed_tasks", lambda: [TASK])
     folder.mkdir()
     (folder / f"{TASK}.yaml").write_bytes(pipeline.manifest)
     (folder / "gone.yaml").write_text("kind: Pipeline\n")

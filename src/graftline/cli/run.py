@@ -233,23 +233,21 @@ def headlines(metrics: dict[str, Any], amount: str) -> list[str]:
         amount: what the lift's counts are, such as `sentences`.
     """
     from graftline.lift_names import lift_counts
+    from graftline.score import told_scores
 
-    lines = []
-    if "accuracy" in metrics:
-        lines.append(f"accuracy  {metrics['accuracy']:.4f}{_interval(metrics, 'accuracy', 1, '.4f')}")
+    told = told_scores(metrics)
+    scores = [(one.name, f"{one.value:.4f}{_interval(one.low, one.high, 1, '.4f')}") for one in told]
+    scale, unit = (100, " points") if not told or told[0].share else (1, "")
+    lifts = []
     for count in lift_counts(metrics):
+        low, high = metrics[f"lift_{count}_low"], metrics[f"lift_{count}_high"]
+        gain = f"{scale * metrics[f'lift_{count}']:+.1f}{unit}{_interval(low, high, scale, '+.1f')}"
         labels = f"all {amount.split()[0]}" if count == "all" else f"{count} {amount}"
-        gain = (
-            f"{100 * metrics[f'lift_{count}']:+.1f} points{_interval(metrics, f'lift_{count}', 100, '+.1f')}"
-        )
-        lines.append(f"lift      {gain}, at {labels}")
-    if "ece" in metrics:
-        lines.append(f"ECE       {metrics['ece']:.4f}")
-    return lines
+        lifts.append(("lift", f"{gain}, at {labels}"))
+    return [f"{name:8}  {said}" for name, said in (*scores[:1], *lifts, *scores[1:])]
 
 
-def _interval(metrics: dict[str, Any], name: str, scale: float, style: str) -> str:
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+def _interval(low: float | None, high: float | None, scale: float, style: str) -> str:
     return "" if low is None or high is None else f"  95% {scale * low:{style}} to {scale * high:{style}}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from graftline.learning.parameters import Precision
+from graftline.problems.scores import ProblemParams
 from graftline.tasks.parameters import Params
 
 
@@ -19,7 +20,7 @@ class Lora(Params):
     """Names of the linear layers that get an adapter, such as `Wqkv`; null for all of the trunk's."""
 
 
-class TextHeadParams(Params):
+class TextHeadParams(ProblemParams):
     """Parameters of every text head."""
 
     max_tokens: int = Field(default=256, ge=8, le=1_048_576)

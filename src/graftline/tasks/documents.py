@@ -69,15 +69,22 @@ def assign(document: dict[str, Any], values: Mapping[str, Any]) -> None:
 
 
 def check_parameters(document: dict[str, Any], where: str, task: str) -> None:
-    """Check every section of the document of data/<task>/. Raises InputError for the first fault."""
+    """Check every section of the document of data/<task>/, and that they agree with one another.
+
+    Raises:
+        InputError: the first fault.
+    """
     if (named := task_name(document, where)) != task:
         raise InputError(f"{where}: task", f"'{named}'", expected=f"'{task}', the name of the folder")
+    checked: dict[str, Any] = {}
     for name, model in parameter_models().items():
         if name not in document:  # DVC tracks the section by its name
             raise InputError(
                 where, f"the section '{name}' is missing", fix=f"add `{name}: {{}}` for its defaults"
             )
-        section(document, where, name, model)
+        checked[name] = section(document, where, name, model)
+    for values in checked.values():
+        values.check_with(checked, where)
 
 
 def parameter_models() -> dict[str, type[Params]]:

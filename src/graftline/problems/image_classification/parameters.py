@@ -7,11 +7,13 @@ from typing import Literal
 from pydantic import Field
 
 from graftline.learning.parameters import Augmentation
-from graftline.tasks.parameters import Params
+from graftline.problems.scores import ONE_CLASS_A_ROW, ProblemParams
 
 
-class ImageClassificationParams(Params):
+class ImageClassificationParams(ProblemParams):
     """Parameters of the head `image_classification`."""
+
+    scores = ONE_CLASS_A_ROW
 
     name: Literal["image_classification"] = "image_classification"
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)

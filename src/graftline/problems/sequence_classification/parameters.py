@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from graftline.problems.scores import ONE_CLASS_A_ROW
 from graftline.problems.text_parameters import TextClassificationParams
 
 
 class SequenceClassificationParams(TextClassificationParams):
     """Parameters of the head `sequence_classification`."""
+
+    scores = ONE_CLASS_A_ROW
 
     name: Literal["sequence_classification"] = "sequence_classification"
     pooling: Literal["mean", "cls"] = "mean"

@@ -6,11 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from graftline.problems.scores import ECE, PERPLEXITY, accuracy
 from graftline.problems.text_parameters import TextHeadParams
 
 
 class TextGenerationParams(TextHeadParams):
     """Parameters of the head `text_generation`."""
+
+    scores = (PERPLEXITY, accuracy("accuracy of the next token"), ECE)
 
     name: Literal["text_generation"] = "text_generation"
     prompts: tuple[str, ...] = Field(default=("",), min_length=1, max_length=100)
