@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.values.contract import Contract
+from graftline.values.contract import Contract, Image
 from graftline.values.identity import TRAIN
-from graftline.values.image import Image
 from graftline.values.profile import LENGTHS
 
 if TYPE_CHECKING:

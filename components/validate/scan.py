@@ -13,12 +13,10 @@ from graftline.tables import RawBatch
 from graftline.tasks.validate import ValidateParams
 from graftline.values import identity, leakage, near, profile
 from graftline.values.columns import fact_frame, read_columns
-from graftline.values.contract import Contract
+from graftline.values.contract import Contract, Image, Tags
 from graftline.values.erased import Erasures, withheld
 from graftline.values.facts import ColumnBatch, shorten
-from graftline.values.image import Image
 from graftline.values.suite import Failure, Judge, row_rules, unique_rules
-from graftline.values.tags import Tags
 
 if TYPE_CHECKING:
     import numpy as np

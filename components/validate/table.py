@@ -9,10 +9,8 @@ from typing import Any
 from graftline.components.validate.scan import Validation
 from graftline.errors import InputError
 from graftline.values import identity, leakage
-from graftline.values.category import SPLITS
-from graftline.values.contract import Contract
-from graftline.values.rules import Rule
-from graftline.values.suite import Failure, Judge, class_rules, total_rules
+from graftline.values.contract import SPLITS, Contract
+from graftline.values.suite import Failure, Judge, Rule, class_rules, total_rules
 
 
 @dataclass

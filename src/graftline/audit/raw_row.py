@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from graftline.tables import RawBatch
-    from graftline.values.contract import Contract
+    from graftline.values.contract import Contract, Image
     from graftline.values.facts import ColumnBatch
-    from graftline.values.image import Image
-    from graftline.values.rules import Rule
+    from graftline.values.suite import Rule
 
 MAX_BYTES = 64 << 20
 _TABLES = (".parquet", ".csv", ".jsonl")

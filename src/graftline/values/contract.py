@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graftline.dataset import Schema
+from graftline.dataset import Feature, ImageColumn, Schema, TextColumn, TokensColumn
 from graftline.errors import InputError, nearest
 from graftline.rows.blocklist import Blocklist
 from graftline.tasks.parameters import Params, parse
-from graftline.values.category import String
-from graftline.values.image import Image
-from graftline.values.number import Float, Integer
-from graftline.values.tags import Tags
-from graftline.values.text import Text
-from graftline.values.words import Tokens
 from graftline.yamlfile import load_yaml
 
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 RESERVED = ("row", "split", "digest")
 """Names that the output adds."""
+
+
+class Balance(Params):
+    """Bounds of each class's share of the labelled rows."""
+
+    min_share: float = Field(default=0.0, ge=0, le=1)
+    """Smallest share of a class, from 0 to 1."""
+
+    max_share: float = Field(default=1.0, ge=0, le=1)
+    """Largest share of a class, from 0 to 1."""
 
 
 class NearDuplicates(Params):
@@ -60,6 +65,146 @@ class Erased(Params):
         return Blocklist(self.rows, self.subjects, self.key)
 
 
+class _Column(Params):
+    role: Literal["feature", "label", "split", "metadata"] = "metadata"
+    """feature: what a model sees, and what decides the split; label: to predict; split: the raw data's own
+    split; metadata: only kept."""
+
+    nullable: bool = False
+    """Whether a value may be missing."""
+
+    max_null_share: float = Field(default=1.0, ge=0, le=1)
+    """Largest share of missing values among all rows, from 0 to 1, where they may be missing."""
+
+    unique: bool = False
+    """Whether a value may stand once only; later rows with it go to the quarantine."""
+
+
+class Image(_Column):
+    """Grey images of one size: a list of pixels, row by row (in CSV: numbers with spaces between)."""
+
+    type: Literal["image"] = "image"
+
+    role: Literal["feature", "label", "split", "metadata"] = "feature"
+    """An image is what the model sees."""
+
+    shape: tuple[int, int]
+    """Height and width in pixels, each from 1 to 4096."""
+
+    min: Literal[0] = 0
+    """Smallest pixel value: black is 0."""
+
+    max: float = 255.0
+    """Largest pixel value: full brightness."""
+
+    dtype: Literal["uint8", "float32"] = "uint8"
+    """How pixels are stored: uint8 takes whole numbers from 0 to 255."""
+
+    @property
+    def pixels(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not all(1 <= side <= 4096 for side in self.shape):
+            raise ValueError("height and width must lie between 1 and 4096")
+        if self.max <= 0:
+            raise ValueError("max must be above 0")
+        if self.dtype == "uint8" and self.max > 255:
+            raise ValueError("uint8 pixels lie between 0 and 255: change max, or the dtype to float32")
+        return self
+
+
+class Integer(_Column):
+    """Whole numbers of 64 bits."""
+
+    type: Literal["integer"] = "integer"
+
+    min: int | None = None
+    """Smallest value."""
+
+    max: int | None = None
+    """Largest value."""
+
+    classes: tuple[Int64, ...] | None = None
+    """The only values allowed; of a label, in the order of class indices."""
+
+    balance: Balance = Balance()
+    """Of a label."""
+
+
+class Float(_Column):
+    """Finite numbers of 64 bits."""
+
+    type: Literal["float"] = "float"
+
+    min: float | None = None
+    """Smallest value."""
+
+    max: float | None = None
+    """Largest value."""
+
+
+class String(_Column):
+    """Text."""
+
+    type: Literal["string"] = "string"
+
+    max_length: int | None = Field(default=None, ge=1)
+    """Largest length in characters."""
+
+    classes: tuple[str, ...] | None = None
+    """The only values allowed; of a label, in the order of class indices."""
+
+    balance: Balance = Balance()
+    """Of a label."""
+
+
+class Text(_Column):
+    """Documents, one a row. Control characters are bad, but for tab, line feed and carriage return."""
+
+    type: Literal["text"] = "text"
+
+    role: Literal["feature", "label", "split", "metadata"] = "feature"
+    """Text is what the model sees."""
+
+    min_length: int = Field(default=1, ge=1)
+    """Smallest length in characters, without white space at the ends."""
+
+    max_length: int | None = Field(default=None, ge=1)
+    """Largest length in characters, likewise."""
+
+
+class Tokens(_Column):
+    """Sentences, one a row: a list of words (in CSV: words with spaces between). None holds a control character."""
+
+    type: Literal["tokens"] = "tokens"
+
+    role: Literal["feature", "label", "split", "metadata"] = "feature"
+    """The words are what the model sees."""
+
+    min_length: int = Field(default=1, ge=1)
+    """Smallest length in words."""
+
+    max_length: int | None = Field(default=None, ge=1)
+    """Largest length in words."""
+
+
+class Tags(_Column):
+    """The label of a sentence: a list of tags (in CSV: with spaces between), as many as it has words."""
+
+    type: Literal["tags"] = "tags"
+
+    role: Literal["feature", "label", "split", "metadata"] = "label"
+    """Tags are the label."""
+
+    classes: tuple[str, ...]
+    """The only tags allowed, in the order of class indices."""
+
+    balance: Balance = Balance()
+    """Of all tags, not of sentences."""
+
+
 Column = Annotated[Image | Integer | Float | String | Text | Tokens | Tags, Field(discriminator="type")]
 COLUMN_TYPES: dict[str, type[Image | Integer | Float | String | Text | Tokens | Tags]] = {
     "image": Image, "integer": Integer, "float": Float, "string": String,
@@ -67,6 +212,7 @@ COLUMN_TYPES: dict[str, type[Image | Integer | Float | String | Text | Tokens | 
 }  # fmt: skip
 FEATURES = (Image, Text, Tokens)
 LABELS = (Integer, String, Tags)
+SPLITS = ("train", "val", "test")
 
 
 class Contract(Params):
@@ -127,7 +273,12 @@ class Contract(Params):
     def schema_of_dataset(self) -> Schema:
         """Return what later components need to know about the columns."""
         name, column = self.feature
-        return Schema(column.as_feature(name), None if self.label is None else self.label[0], self.classes)
+        feature: Feature
+        if isinstance(column, Image):
+            feature = ImageColumn(name, column.shape, column.max)
+        else:
+            feature = TextColumn(name) if isinstance(column, Text) else TokensColumn(name)
+        return Schema(feature, None if self.label is None else self.label[0], self.classes)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -183,8 +334,12 @@ class Contract(Params):
         near = self.near_duplicates
         if near is None:
             return
-        wanted = self.feature[1].nearness
-        if set(near.model_dump(exclude_none=True)) != {wanted}:
+        wanted, other = (
+            ("min_cosine", "min_jaccard")
+            if isinstance(self.feature[1], Image)
+            else ("min_jaccard", "min_cosine")
+        )
+        if getattr(near, wanted) is None or getattr(near, other) is not None:
             raise ValueError(f"near_duplicates: give {wanted} for a column of type {self.feature[1].type}")
 
     def _check_subject(self) -> None:
@@ -226,15 +381,14 @@ def load_contract(path: Path) -> Contract:
                 f"unknown type '{kind}'{nearest(kind, list(COLUMN_TYPES))}" if "type" in values else "no type"
             )
             raise InputError(where, found, expected="one of " + ", ".join(COLUMN_TYPES))
-        if COLUMN_TYPES[kind].classes_are_words:
-            _check_words(values.get("classes"), where)
+        _check_words(values.get("classes"), kind, where)
         columns[name] = parse(values, COLUMN_TYPES[kind], where=where)
     return parse({**document, "columns": columns}, Contract, where=str(path))
 
 
-def _check_words(classes: object, where: str) -> None:
+def _check_words(classes: object, kind: str, where: str) -> None:
     """Refuse classes that YAML did not read as the words that stand there: yes, no, on, off, null, 007, 1e5, a date."""
-    if not isinstance(classes, list):
+    if kind not in ("string", "tags") or not isinstance(classes, list):
         return
     found = [f"{value!r} ({type(value).__name__})" for value in classes if not isinstance(value, str)]
     if found:

@@ -12,11 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from graftline.values.category import String
-from graftline.values.contract import Contract
-from graftline.values.image import Image
-from graftline.values.number import Float, Integer
-from graftline.values.tags import Tags
+from graftline.values.contract import Contract, Float, Image, Integer, String, Tags
 
 if TYPE_CHECKING:
     import numpy as np

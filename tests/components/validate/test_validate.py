@@ -20,8 +20,7 @@ from graftline.dataset import read_images, read_schema
 from graftline.records import read_execution, read_record
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
-from graftline.values.rules import Rule
-from graftline.values.suite import Judge
+from graftline.values.suite import Judge, Rule
 
 CONTRACT = {
     "columns": {
