@@ -12,6 +12,7 @@ from torch import nn
 
 from graftline.dataset import Schema
 from graftline.errors import GraftlineError, InputError
+from graftline.learning.distributed import World, world
 from graftline.learning.loop import Desk, Run, train
 from graftline.learning.randomness import generator
 from graftline.problems.head import E, Examples, Joint, Model
@@ -84,18 +85,24 @@ def fit(
     if params.freeze_trunk:
         model.freeze_trunk()
 
+    if desk:  # the lift's fits end before compiling has paid
+        model.compile_if_worth(steps)
+    # no other process takes part without a desk
+    part = world() if desk else World()
+
     def drawn(step: int) -> Examples:
         return data.train.take(data.train.draw(seed, step, batch))
 
     def loss(step: int) -> torch.Tensor:
         module.train()
-        total = model.loss(drawn(step), seed, step)
-        return total if joint is None else total + params.joint_weight * joint.loss(seed, step)
+        total = model.loss(drawn(step), seed, step, part)
+        return total if joint is None else total + params.joint_weight * joint.loss(seed, step, part)
 
     optimizer = _optimizer(model, joint, params)
     run = Run(
-        module, optimizer, loss, steps, params.warmup_steps, rows=lambda step: drawn(step).rows.tolist()
-    )
+        module, optimizer, loss, steps, params.warmup_steps, rows=lambda step: drawn(step).rows.tolist(),
+        addends=True,
+    )  # fmt: skip
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
     train(run, desk)

@@ -18,6 +18,9 @@ class ImageClassificationParams(Params):
     """Share of each target spread over all classes (Szegedy et al., 2016)."""
     augmentation: Augmentation = Augmentation()
     """How training images are warped."""
+    precision: Precision = "auto"
+    """Arithmetic of training and of the lift's answers; auto is bfloat16 on a GPU that computes in it, float32 on a
+    CPU. The weights stay float32, and so does what a released model answers."""
 
 
 class Lora(Params):
