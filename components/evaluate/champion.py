@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.components.evaluate.predict import Predictions, predict
 from graftline.errors import InputError
-from graftline.learning.statistics import Estimate, paired_bootstrap
+from graftline.evaluation.statistics import Estimate, paired_bootstrap
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ from graftline.components.evaluate.gate import decide
 from graftline.components.evaluate.predict import Predictions, predict
 from graftline.components.evaluate.quality import Quality, assess
 from graftline.dataset import ImageColumn, Schema, read_schema
-from graftline.learning import budget
-from graftline.learning.lift import Experiment, measure_lift
+from graftline.evaluation import budget
+from graftline.evaluation.lift import Experiment, measure_lift
 from graftline.learning.randomness import seed_everything
 from graftline.records import COMPARED, Dependency
 from graftline.tasks.evaluate import EvaluateParams

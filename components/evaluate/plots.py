@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graftline.learning.statistics import Calibration, Integers
+from graftline.evaluation.statistics import Calibration, Integers
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
 from graftline.tasks.evaluate import ALL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from graftline.learning.lift import Lift
+    from graftline.evaluation.lift import Lift
     from graftline.problems.answers import Answers
 
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read

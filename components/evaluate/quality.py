@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from graftline.learning.statistics import (
+from graftline.evaluation.statistics import (
     Calibration,
     ClassScore,
     Estimate,

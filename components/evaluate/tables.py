@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.learning.statistics import Integers
+from graftline.evaluation.statistics import Integers
 
 if TYPE_CHECKING:
     from graftline.components.evaluate.predict import Predictions
     from graftline.components.evaluate.quality import Classes
     from graftline.dataset import Schema
-    from graftline.learning.lift import Lift
+    from graftline.evaluation.lift import Lift
     from graftline.problems.answers import Answers
 
 

@@ -6,7 +6,7 @@ from graftline.component import Context
 from graftline.dataset import ImageColumn, read_schema
 from graftline.errors import InputError
 from graftline.tasks.pretrain import PretrainParams
-from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
+from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams
 
 
 def run(context: Context) -> None:

@@ -15,8 +15,8 @@ import torch
 from graftline.dataset import read_schema, read_tagged
 from graftline.problems.documents import IGNORED
 from graftline.problems.model import load_model, read_head
-from graftline.problems.parameters import TokenClassificationParams
 from graftline.problems.token_classification.head import TokenClassification
+from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.text.tokenizer import load_tokenizer
 
 

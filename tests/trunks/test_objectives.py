@@ -9,14 +9,10 @@ import torch
 
 from graftline.dataset import read_images
 from graftline.learning.parameters import Augmentation
+from graftline.tasks.pretrain import ObjectiveParams
+from graftline.trunks.conv.objectives import build_objective
+from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
 from graftline.trunks.conv.trunk import ConvTrunk
-from graftline.trunks.objective_parameters import (
-    AutoencoderParams,
-    MaskedAutoencoderParams,
-    ObjectiveParams,
-)
-from graftline.trunks.objectives import build_objective
-from graftline.trunks.parameters import ConvParams
 
 STILL = Augmentation(shift=0)
 BOTH = [AutoencoderParams(), MaskedAutoencoderParams()]

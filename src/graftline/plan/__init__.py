@@ -20,8 +20,8 @@ from graftline.records import read_execution, read_record
 
 if TYPE_CHECKING:
     from graftline.plan.measure import Measured
+    from graftline.plan.parts import Part
     from graftline.plan.sample import Sample
-    from graftline.plan.workload import Part
     from graftline.tasks.evaluate import EvaluateParams
     from graftline.tasks.finetune import FinetuneParams
     from graftline.tasks.pretrain import PretrainParams
@@ -101,7 +101,7 @@ def start_seconds(*, text: bool) -> float:
     """Return how long a component for text or for images loads its libraries here, from a process that does so."""
     began = time.perf_counter()
     kind = "text" if text else "images"
-    code = f"import matplotlib.pyplot, graftline.components.pretrain.{kind}, graftline.learning.fit"
+    code = f"import matplotlib.pyplot, graftline.components.pretrain.{kind}, graftline.problems.fit"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 

@@ -10,15 +10,15 @@ from safetensors.torch import save_file
 from graftline.dataset import UNLABELLED, read_images
 from graftline.learning.randomness import batch_indices
 from graftline.plan.measure import Step
+from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
-from graftline.plan.workload import Fit, Part
 from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks import WEIGHTS, write_config
+from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.conv.objectives import build_objective
+from graftline.trunks.conv.parameters import ConvParams
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
-from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
-from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.trunks.objectives import build_objective
-from graftline.trunks.parameters import ConvParams
+from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams
 
 
 def pretrain_images(sample: Sample, params: PretrainParams, trunk: Path) -> tuple[Part, Step]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from graftline.plan.measure import Measured
 from graftline.tasks.pretrain import PretrainParams
-from graftline.trunks.parameters import TextParams
+from graftline.trunks.text.parameters import TextParams
 
 MOST_PARAMETERS = 50e6
 """Layers with more weights than this in all are not tried whole: a step of them takes seconds on a few cores."""

@@ -19,18 +19,17 @@ from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import generator
 from graftline.plan.measure import Step
+from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
-from graftline.plan.workload import Fit, Part
 from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Batches
 from graftline.text.corpus import Shard, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
 from graftline.trunks import write_config
-from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
-from graftline.trunks.objectives import build_language_model
-from graftline.trunks.parameters import TextParams
 from graftline.trunks.text.documents import Documents
+from graftline.trunks.text.objectives import build_language_model
+from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextParams
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
 from graftline.trunks.text.trunk import (
     KIND,

@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from graftline.dataset import UNLABELLED
-from graftline.learning.fit import steps_for
-from graftline.learning.lift import ARMS
+from graftline.evaluation.lift import ARMS
+from graftline.plan.images import pretrain_images
 from graftline.plan.measure import Step
+from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
+from graftline.plan.text import pretrain_text
+from graftline.problems.fit import steps_for
 from graftline.problems.head import Examples
 from graftline.problems.registry import make_head
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.tasks.pretrain import PretrainParams
-from graftline.trunks.parameters import ConvParams
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One training from beginning to end."""
-
-    steps: int
-    batch: float
-    """Examples a step."""
-    answered: float = 0
-    """Examples that are only answered, without a step: in validation and on the test set."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One model's share of a stage."""
-
-    stage: str
-    name: str
-    """Which of the stage's models; empty for its only or main one."""
-    fits: tuple[Fit, ...]
-    unit: str
-    """What an example is, such as images."""
-    apart: bool = False
-    """Whether the fits are independent and run in processes of one thread each."""
-    other_seconds: float = 0.0
-    """Work of this part on this machine that is no training, such as tokenising."""
+from graftline.trunks.conv.parameters import ConvParams
 
 
 def parts(
@@ -62,12 +37,8 @@ def parts(
     trunk.mkdir()
     torch.manual_seed(pretrain.seed)
     if isinstance(pretrain.trunk, ConvParams):
-        from graftline.plan.images import pretrain_images
-
         yield pretrain_images(sample, pretrain, trunk)
     else:
-        from graftline.plan.text import pretrain_text
-
         yield from pretrain_text(sample, pretrain, trunk, work)
     yield from _with_labels(sample, finetune, evaluate, trunk)
 

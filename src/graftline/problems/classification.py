@@ -17,7 +17,7 @@ from graftline.problems.answers import Answers
 from graftline.problems.documents import Documents
 from graftline.problems.head import Joint, Model
 from graftline.problems.joint import JointLanguageModel
-from graftline.problems.parameters import TextClassificationParams
+from graftline.problems.text_parameters import TextClassificationParams
 from graftline.problems.transformer import (
     TextHead,
     TextModel,

@@ -18,7 +18,7 @@ from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents, padded
 from graftline.problems.head import E, Head, Model
-from graftline.problems.parameters import Lora, TextHeadParams
+from graftline.problems.text_parameters import Lora, TextHeadParams
 from graftline.text.attention import SHORT
 from graftline.text.tokenizer import save_tokenizer
 from graftline.trunks import read_config

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from graftline.problems.parameters import HeadParams, ImageClassificationParams
+from graftline.problems.image_classification.parameters import ImageClassificationParams
+from graftline.problems.parameters import HeadParams
 from graftline.tasks.parameters import Params
 
 

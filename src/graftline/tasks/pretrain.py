@@ -9,15 +9,11 @@ from pydantic import Field, model_validator
 from graftline.learning.parameters import Precision
 from graftline.tasks.parameters import Params
 from graftline.text.tokenizer import TokenizerParams
-from graftline.trunks.objective_parameters import (
-    CausalLMParams,
-    MaskedAutoencoderParams,
-    MaskedLMParams,
-    ObjectiveParams,
-)
-from graftline.trunks.parameters import ConvParams, TextParams
+from graftline.trunks.conv.parameters import ConvParams, ImageObjectiveParams, MaskedAutoencoderParams
+from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextObjectiveParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
 
+ObjectiveParams = ImageObjectiveParams | TextObjectiveParams
 SizeName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.predict import predict
-from graftline.learning.lift import Run, _point
-from graftline.learning.statistics import t_interval, wilson
+from graftline.evaluation.lift import Run, _point
+from graftline.evaluation.statistics import t_interval, wilson
 from graftline.records import verify
 from graftline.releases.catalogue import Release
 from graftline.releases.publishing import Draft, Publication, publish

@@ -9,7 +9,7 @@ import pytest
 from graftline.components.evaluate.champion import Comparison
 from graftline.components.evaluate.gate import decide
 from graftline.errors import InputError
-from graftline.learning.statistics import Estimate
+from graftline.evaluation.statistics import Estimate
 from graftline.tasks.evaluate import EvaluateParams, Gate
 from graftline.tasks.parameters import parse
 

@@ -15,8 +15,8 @@ import torch
 from graftline.dataset import read_images, read_schema
 from graftline.errors import InputError
 from graftline.problems.image_classification.head import WEIGHTS
+from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.model import FACTS, load_model, read_head, save_model
-from graftline.problems.parameters import ImageClassificationParams
 from graftline.records import verify
 
 

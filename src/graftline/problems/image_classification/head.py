@@ -22,13 +22,13 @@ from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import batch_indices, generator
 from graftline.problems.answers import Answers
 from graftline.problems.head import Examples, Head, Joint, Model
-from graftline.problems.parameters import ImageClassificationParams
+from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.trunks import load_trunk, load_weights, read_config
+from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.conv.objectives import build_objective
+from graftline.trunks.conv.parameters import ImageObjectiveParams
 from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
-from graftline.trunks.objective_parameters import ImageObjectiveParams
-from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.trunks.objectives import build_objective
 
 WEIGHTS = "model.safetensors"
 _BATCH = 1000  # images at once where nothing is learned

@@ -13,7 +13,7 @@ from graftline.problems.answers import labelled
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.documents import Documents, by_length, documents_of
 from graftline.problems.head import Classes, Model
-from graftline.problems.parameters import SequenceClassificationParams
+from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.transformer import longest
 from graftline.text.tokenizer import load_tokenizer
 

@@ -20,7 +20,7 @@ from graftline.problems.answers import Answers
 from graftline.problems.documents import Documents, by_length, documents_of, token_positions
 from graftline.problems.head import Classes, Joint, Model
 from graftline.problems.joint import JointLanguageModel
-from graftline.problems.parameters import TextGenerationParams
+from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.problems.transformer import (
     TextHead,
     TextModel,

@@ -24,7 +24,7 @@ from graftline.problems.documents import (
     token_positions,
 )
 from graftline.problems.head import Classes, Model
-from graftline.problems.parameters import TokenClassificationParams
+from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.problems.transformer import longest
 from graftline.text.tokenizer import document_marks, load_tokenizer
 

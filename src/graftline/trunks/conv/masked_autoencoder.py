@@ -6,9 +6,9 @@ import torch
 
 from graftline.learning.device import send
 from graftline.learning.distributed import World, share
+from graftline.trunks.conv.parameters import MaskedAutoencoderParams
 from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import ConvTrunk
-from graftline.trunks.objective_parameters import MaskedAutoencoderParams
 
 
 class MaskedAutoencoder(Reconstruction):

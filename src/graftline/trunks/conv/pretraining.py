@@ -16,14 +16,14 @@ from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import batch_indices, seed_everything
 from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks import WEIGHTS, write_config
+from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.conv.objectives import build_objective
+from graftline.trunks.conv.parameters import ConvParams
 from graftline.trunks.conv.plots import reconstructions
 from graftline.trunks.conv.reconstruction import Pictures, Reconstruction
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
-from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
-from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.trunks.objectives import build_objective
-from graftline.trunks.parameters import ConvParams
 from graftline.trunks.summary import summarise
+from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams
 
 _SHOWN = 10
 

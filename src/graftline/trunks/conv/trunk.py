@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
-from graftline.trunks.parameters import ConvParams
+from graftline.trunks.conv.parameters import ConvParams
 
 KIND = "conv"
 

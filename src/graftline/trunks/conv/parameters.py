@@ -1,13 +1,25 @@
-"""The parameters of each objective; without torch, so that a pipeline is compiled and checked where there is none."""
+"""The parameters of convolutional trunks and of what they learn from; without torch, like all parameter models."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from graftline.learning.parameters import Augmentation
 from graftline.tasks.parameters import Params
+
+Channels = Annotated[int, Field(ge=1, le=4096)]
+
+
+class ConvParams(Params):
+    """The shape of a convolutional trunk."""
+
+    name: Literal["conv"] = "conv"
+    channels: tuple[Channels, Channels, Channels] = (16, 32, 64)
+    """Channels after each of the three convolutions, 1 to 4,096; each halves the height and width."""
+    width: int = Field(default=128, ge=8, le=4096)
+    """Length of the embedding."""
 
 
 class AutoencoderParams(Params):
@@ -30,21 +42,4 @@ class MaskedAutoencoderParams(Params):
     """How the input is warped; the target is not."""
 
 
-class MaskedLMParams(Params):
-    """Parameters of the objective `masked_lm`."""
-
-    name: Literal["masked_lm"] = "masked_lm"
-    mask_ratio: float = Field(default=0.3, gt=0, lt=1)
-    """Share of tokens that are hidden in training (0.3 to 0.4: Wettig et al., 2023, arXiv:2202.08005). Held-out
-    documents always have 0.15 hidden, the same tokens for every recipe, so that losses compare."""
-
-
-class CausalLMParams(Params):
-    """Parameters of the objective `causal_lm`."""
-
-    name: Literal["causal_lm"] = "causal_lm"
-
-
 ImageObjectiveParams = AutoencoderParams | MaskedAutoencoderParams
-TextObjectiveParams = MaskedLMParams | CausalLMParams
-ObjectiveParams = ImageObjectiveParams | TextObjectiveParams

@@ -13,19 +13,19 @@ from safetensors.torch import load_file, save_file
 
 from graftline.dataset import ImageColumn, Schema
 from graftline.errors import GraftlineError, InputError
-from graftline.learning import fit as module
 from graftline.learning.checkpoint import Checkpoints
-from graftline.learning.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.learning.loop import Desk
+from graftline.problems import fit as module
+from graftline.problems.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.problems.image_classification.head import (
     ImageClassification,
     ImageClassifier,
     LabelledImages,
 )
-from graftline.problems.parameters import ImageClassificationParams
+from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.trunks import load_trunk
-from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 
 IMAGES = ImageClassification(ImageClassificationParams())
 SCHEMA = Schema(ImageColumn("image", (28, 28), 255), "label", tuple(range(10)))
@@ -218,8 +218,8 @@ def test_the_joint_objective_keeps_painting_better(
     trunk: Path, examples: LabelledImages, unlabelled: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a large weight the reconstruction loss stays lower than fine-tuning alone leaves it."""
-    from graftline.trunks.objective_parameters import MaskedAutoencoderParams
-    from graftline.trunks.objectives import build_objective
+    from graftline.trunks.conv.objectives import build_objective
+    from graftline.trunks.conv.parameters import MaskedAutoencoderParams
 
     kept: list[Any] = []
     joint = module._joint

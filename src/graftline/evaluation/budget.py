@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.canonical import read_json
 from graftline.errors import InputError
-from graftline.learning.lift import TRUNK, Experiment, Fit, run_fit
-from graftline.learning.statistics import Estimate, t_interval
-from graftline.learning.workers import run_all
+from graftline.evaluation.lift import TRUNK, Experiment, Fit, run_fit
+from graftline.evaluation.statistics import Estimate, t_interval
+from graftline.evaluation.workers import run_all
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
 from graftline.tasks.evaluate import label_name
 

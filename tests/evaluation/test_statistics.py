@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftline.learning.statistics import (
+from graftline.evaluation.statistics import (
     calibrate,
     class_scores,
     confusion,

@@ -1,0 +1,23 @@
+"""Parameters of the problem `image_classification`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from graftline.learning.parameters import Augmentation, Precision
+from graftline.tasks.parameters import Params
+
+
+class ImageClassificationParams(Params):
+    """Parameters of the head `image_classification`."""
+
+    name: Literal["image_classification"] = "image_classification"
+    label_smoothing: float = Field(default=0.05, ge=0, lt=1)
+    """Share of each target spread over all classes (Szegedy et al., 2016)."""
+    augmentation: Augmentation = Augmentation()
+    """How training images are warped."""
+    precision: Precision = "auto"
+    """Arithmetic of training and of the lift's answers; auto is bfloat16 on a GPU that computes in it, float32 on a
+    CPU. The weights stay float32, and so does what a released model answers."""
