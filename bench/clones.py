@@ -20,7 +20,7 @@ def clone_of_head() -> Iterator[Path]:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         for name in ("components", "pipelines"):  # the layout that is installed
             (clone / "src/graftline" / name).symlink_to(f"../../{name}")
-            with (clone / ".git/info/exclude").open("a") as excluded:
+            with (clone / ".git/info/exclude").open("a", encoding="utf-8") as excluded:
                 excluded.write(f"/src/graftline/{name}\n")
         yield clone
 

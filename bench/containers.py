@@ -34,7 +34,7 @@ def measure_containers(options: Options) -> list[Figure]:
     with clone_of_head() as clone:
         _build(clone)
         code = clone / "src/graftline/errors.py"
-        code.write_text(code.read_text() + "\n# changed\n")
+        code.write_text(code.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
         rebuild = _build(clone)
         subprocess.run(["git", "-C", str(clone), "checkout", "--quiet", "--", "."], check=True)
         _build(clone)
@@ -61,12 +61,13 @@ def _run(clone: Path, task: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as store:
         done = subprocess.run(
             [sys.executable, "-c", _TIMED, task, store], cwd=clone, env=environment_of(clone), check=True,
-            text=True, stdout=subprocess.PIPE,
+            encoding="utf-8", stdout=subprocess.PIPE,
         )  # fmt: skip
     outputs = clone / "build/docker" / task
     took = _steps(done.stdout)
     return {
-        stage: took[stage] - json.loads((outputs / folder / "execution.json").read_text())["seconds"]
+        stage: took[stage]
+        - json.loads((outputs / folder / "execution.json").read_text(encoding="utf-8"))["seconds"]
         for stage, folder in OUTPUTS.items()
     }
 

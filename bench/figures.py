@@ -32,7 +32,7 @@ def write_figures(figures: list[Figure], path: Path) -> None:
     """Write the figures as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = [asdict(figure) | {"met": figure.met} for figure in figures]
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def print_figures(figures: list[Figure]) -> None:

@@ -114,7 +114,7 @@ def measure_resume(options: Options) -> list[Figure]:
 def measure_validate(options: Options) -> list[Figure]:
     """validate on many rows, in a process of its own."""
     script = [str(ROOT / "bench/validate_stream.py"), "--rows", str(options.rows)]
-    done = subprocess.run([sys.executable, *script], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, *script], stdout=subprocess.PIPE, encoding="utf-8", check=True)
     peak = json.loads(done.stdout.splitlines()[-1])["peak_mib"] / 1024
     command = f"python bench/validate_stream.py --rows {options.rows}"
     return [Figure(f"memory of validate, {options.rows:,} rows", peak, "<", 1, "GiB", command)]
@@ -171,7 +171,7 @@ def measure_questions(options: Options) -> list[Figure]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text())
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return values
 
 

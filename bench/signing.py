@@ -25,7 +25,7 @@ def measure(work: Path) -> dict[str, float]:
     found = []
     for number in range(RUNS + 1):  # the first makes the key and the inputs, and is not counted
         command = [sys.executable, __file__, "--stage", str(work), str(number)]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8", check=True)
         found.append(json.loads(done.stdout))
     return {name: statistics.median(each[name] for each in found[1:]) for name in found[0]}
 

@@ -59,7 +59,7 @@ def prepare(folder: Path) -> None:
 
 
 def _prepare_labelled(folder: Path) -> None:
-    contract = yaml.safe_load((GLOSSES / "expectations.yaml").read_text())
+    contract = yaml.safe_load((GLOSSES / "expectations.yaml").read_text(encoding="utf-8"))
     number = {name: place for place, name in enumerate(contract["columns"]["label"]["classes"])}
     table = pq.read_table(RAW, columns=["text", "label"])
     labels = np.array([number.get(label, -1) for label in table["label"].to_pylist()], np.int64)

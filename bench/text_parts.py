@@ -185,10 +185,10 @@ def print_rates(part: str, found: Sequence[Measured]) -> None:
 
 def keep(part: str, values: Any) -> None:
     """Put a part's values into RESULTS, beside those of the other parts."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     known |= {"machine": {"processor": platform.processor() or platform.machine()}, part: values}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def measure_loss(options: TextOptions) -> list[Figure]:

@@ -94,7 +94,11 @@ def _peak(work: Path, corpus: str, *, threads: int, command: str) -> tuple[int, 
     arguments = ["nice", sys.executable, "-m", "bench.text_tokens", command, str(work), corpus]
     environment = os.environ | {"RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [*arguments, "--threads", str(threads)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        [*arguments, "--threads", str(threads)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     )
     peak, watched = 0, psutil.Process(process.pid)
     while process.poll() is None:

@@ -78,7 +78,7 @@ def random_images(generator: np.random.Generator, count: int) -> dict[str, pa.Ar
 def measure(work: Path) -> dict[str, float]:
     """Run the entry point on `work`/raw; return its rows, seconds and peak memory."""
     contract = work / "expectations.yaml"
-    contract.write_text(CONTRACT)
+    contract.write_text(CONTRACT, encoding="utf-8")
     command = [sys.executable, "-m", "graftline.components.validate", "--params", '{"task": "bench"}']
     command += [
         "--in-raw",

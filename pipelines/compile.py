@@ -132,7 +132,7 @@ def _compile(name: str, task: str, defaults: dict[str, str], places: Mapping[str
     with TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
         Compiler().compile(_draw(name, task, places), str(path), pipeline_parameters=defaults)
-        pipeline, _, platform = path.read_text().partition("\n---\n")
+        pipeline, _, platform = path.read_text(encoding="utf-8").partition("\n---\n")
     return {
         "pipelineSpec": parse_yaml(pipeline, where=name),
         "platformSpec": parse_yaml(platform, where=name),

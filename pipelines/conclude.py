@@ -95,7 +95,7 @@ def _told(status: str) -> str:
 def _cluster() -> tuple[ApiClient | None, str]:
     """Return a client of the cluster that this pod runs in, and the pod's namespace; None outside of one."""
     try:
-        return connect(), (_ACCOUNT / "namespace").read_text().strip()
+        return connect(), (_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
     except (InputError, OSError):
         return None, ""
 

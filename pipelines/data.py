@@ -69,7 +69,7 @@ def _places(task: str) -> tuple[str, ...]:
 def _git(root: Path, *arguments: str) -> str:
     import subprocess
 
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, encoding="utf-8")
     if done.returncode:
         raise InputError(root, "no git repository with a commit", fix="a cluster clones the data's pointers")
     return done.stdout.strip()

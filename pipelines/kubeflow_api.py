@@ -157,7 +157,9 @@ class KubeflowApi:
         parts = [spec["pipelineSpec"], spec.get("platformSpec")]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, f"{version}.yaml")
-            path.write_text("\n---\n".join(json.dumps(part) for part in parts if part))  # JSON is YAML
+            path.write_text(
+                "\n---\n".join(json.dumps(part) for part in parts if part), encoding="utf-8"
+            )  # JSON is YAML
             made = self._ask(
                 "POST", "/pipelines/upload_version", "V2beta1PipelineVersion", file=path,
                 name=version, display_name=version, pipelineid=pipeline_id,

@@ -146,7 +146,7 @@ def open_counts(store_url: str) -> Values:
 
 def _changed(checkout: Path, path: str) -> datetime:
     command = ["git", "-C", str(checkout), "log", "-1", "--first-parent", "--format=%cI", "--", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode or not done.stdout.strip():
         reason = (done.stderr.strip().splitlines() or ["no commit has it"])[0]
         raise GraftlineError(f"{checkout}: {path}: {reason}")

@@ -155,7 +155,7 @@ def push(target: str, registry: str) -> str:
 
 def _inspect(name: str, template: str) -> str:
     command = ["docker", "image", "inspect", "--format", template, name]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.strip()
 
 
 def lock(path: Path, images: dict[str, str], which: str) -> None:

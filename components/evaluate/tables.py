@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def write_json(value: Any, path: Path) -> None:
     """Write `value` for people and programs, at full precision. Raises ValueError for NaN and infinity."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_predictions(predictions: Predictions, schema: Schema, path: Path) -> None:
@@ -95,7 +95,7 @@ def write_lift(lift: Lift, folder: Path) -> None:
 
 
 def _write_csv(header: tuple[str, ...], lines: Iterable[tuple[object, ...]], path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(lines)

@@ -69,7 +69,9 @@ def run(context: Context) -> None:
         print(f"publish: equal to {receipt.release.name}: no new version was made", file=sys.stderr)
     if not receipt.promoted:
         print(_warning(decision, receipt), file=sys.stderr)
-    (context.out / RECEIPT).write_text(json.dumps(_receipt(receipt), indent=2, sort_keys=True) + "\n")
+    (context.out / RECEIPT).write_text(
+        json.dumps(_receipt(receipt), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
     context.draft.metrics = {"version": receipt.release.version, "promoted": int(receipt.promoted)}
 
 

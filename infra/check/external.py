@@ -17,7 +17,9 @@ def run(command: list[str], root: Path) -> subprocess.CompletedProcess[str]:
     # checkov and zizmor would ask their makers' servers; a configuration of terraform may name a missing file
     environment = {name: value for name, value in os.environ.items() if name != "TF_CLI_CONFIG_FILE"}
     environment |= {"NO_COLOR": "1", "CHECKPOINT_DISABLE": "1", "LOG_LEVEL": "ERROR"}
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(
+        command, cwd=root, capture_output=True, encoding="utf-8", check=False, env=environment
+    )
 
 
 def failed(name: str, done: subprocess.CompletedProcess[str]) -> list[str]:

@@ -38,11 +38,11 @@ def _entry(lock: Path, target: str, image: str) -> str:
 
 
 def write(root: Path) -> None:
-    (root / COMPONENT).write_text(component(root))
+    (root / COMPONENT).write_text(component(root), encoding="utf-8")
 
 
 def drift(root: Path) -> list[str]:
     """Return one error if the component is not what images.lock says."""
-    if (root / COMPONENT).read_text() == component(root):
+    if (root / COMPONENT).read_text(encoding="utf-8") == component(root):
         return []
     return [f"{COMPONENT}: differs from images.lock; run `make manifests-images` and commit it"]

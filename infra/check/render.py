@@ -39,7 +39,7 @@ def folders(root: Path) -> list[Path]:
 def kustomize(root: Path, folder: Path) -> str:
     """Return the YAML that `folder` builds to. Raises ValueError with kustomize's own words."""
     command = [str(TOOLS / "kubectl"), "kustomize", str(folder)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         raise ValueError(f"{folder}: {done.stderr.strip()}")
     return done.stdout
@@ -63,8 +63,8 @@ def render(root: Path, out: Path) -> tuple[list[Document], list[str]]:
         except ValueError as error:
             errors.append(str(error))
             continue
-        (out / f"{folder.name}.yaml").write_text(text)
+        (out / f"{folder.name}.yaml").write_text(text, encoding="utf-8")
         found += documents(text, str(folder))
     for path in sorted((root / "pipelines/compiled").glob("*.yaml")):
-        found += documents(path.read_text(), str(path.relative_to(root)))
+        found += documents(path.read_text(encoding="utf-8"), str(path.relative_to(root)))
     return found, errors

@@ -45,7 +45,9 @@ def validate(found: Iterable[Document], schemas: Path) -> dict[str, list[str]]:
 
 def load(schemas: Path) -> dict[tuple[Any, Any], Draft202012Validator]:
     """Return a validator for each custom resource of `schemas`, by (apiVersion, kind)."""
-    contents = {path.name: json.loads(path.read_text()) for path in sorted(schemas.glob("*.json"))}
+    contents = {
+        path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(schemas.glob("*.json"))
+    }
     registry: Registry[Any] = Registry().with_resources(
         (name, Resource.from_contents(schema)) for name, schema in contents.items()
     )

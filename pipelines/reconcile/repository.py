@@ -151,7 +151,9 @@ class GitRepository:
 
     @property
     def manifests(self) -> frozenset[str]:
-        texts = [path.read_text() for path in (self.root / "pipelines/compiled").glob("*.yaml")]
+        texts = [
+            path.read_text(encoding="utf-8") for path in (self.root / "pipelines/compiled").glob("*.yaml")
+        ]
         return frozenset(name for text in texts for name in _VERSION.findall(text))
 
     def work(self, name: str) -> Work:
@@ -220,7 +222,7 @@ class GitRepository:
         code = self._last_commit(self._paths("code", schedule.task))
         return Work(
             task=schedule.task, pipeline="dvc.yaml", version=f"checkout-{code[:12]}",
-            parameters={"params": params.read_text()}, images={},
+            parameters={"params": params.read_text(encoding="utf-8")}, images={},
             data_digest=self._pointer_digest(schedule.task), revision=self._data_revision(schedule.task),
         )  # fmt: skip
 
@@ -249,7 +251,9 @@ class GitRepository:
 
         files = [self.root / path for path in self._paths("data", task)]
         return sha256_bytes(
-            json.dumps([path.read_text() if path.exists() else None for path in files]).encode()
+            json.dumps(
+                [path.read_text(encoding="utf-8") if path.exists() else None for path in files]
+            ).encode()
         )
 
     def _data_revision(self, task: str) -> str:
@@ -259,7 +263,7 @@ class GitRepository:
 
     def _git(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["git", "-C", str(self.root), *arguments], capture_output=True, text=True, check=False
+            ["git", "-C", str(self.root), *arguments], capture_output=True, encoding="utf-8", check=False
         )
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["git failed"])[0]

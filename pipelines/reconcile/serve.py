@@ -105,7 +105,7 @@ class Server:
         began = _now()
         environment = dict(os.environ)
         if path := environment.get(TOKEN_FILE):
-            environment["GRAFTLINE_KFP_TOKEN"] = Path(path).read_text().strip()
+            environment["GRAFTLINE_KFP_TOKEN"] = Path(path).read_text(encoding="utf-8").strip()
         code, said = self._child(list(self._command), RECONCILE_SECONDS, environment)
         sys.stdout.write(said)
         sys.stdout.flush()
@@ -135,7 +135,8 @@ class Server:
         """Run a command; return exit code and output. It is told to stop when this process is, or after `seconds`."""
         end, told = time.monotonic() + seconds, False
         with subprocess.Popen(
-            command, cwd=self._checkout, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, cwd=self._checkout, env=environment, encoding="utf-8",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         ) as child:  # fmt: skip
             lines: list[str] = []
             assert child.stdout is not None

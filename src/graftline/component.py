@@ -208,6 +208,7 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
         verified = {name: records.verify(paths[name]) for name in component.inputs}
         _check_inputs(task, where, verified)
         draft = records.Draft(component.name, task, component.output)
+        _warn_without_commit(component, draft)
         draft.dependencies = _dependencies(component, paths, verified)
         context = Context(
             component=component, task=task, document=document, where=where, paths=paths, records=verified,
@@ -228,7 +229,9 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
     with exclusive(out, what=component.name):
         with output_directory(out) as aside:
             context = work(aside)
-            record = records.write_record(aside, context.draft, signer)
+            before = out.with_name(f".{out.name}.records")
+            record = records.write_record(aside, context.draft, signer, before)
+            _say_whose_record(component, context.draft, record)
             records.write_execution(aside, _execution(started, record.sha256) | context.observed)
         for clean_up in context.when_whole:
             clean_up()
@@ -238,6 +241,28 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
 
         store = given.get("store", "")
         write_executor_output(Path(arguments.executor_output), component.output, out, record, store=store)
+
+
+def _warn_without_commit(component: Component, draft: Draft) -> None:
+    """Say that the record will not tell what made the output: whoever asks later cannot be helped any more."""
+    from graftline.environment import ROOT
+
+    if world().leads and not any(dependency["name"] == "code" for dependency in draft.code):
+        print(
+            f"{component.name}: warning: {ROOT} is in no git repository with a commit, so the record names none; "
+            "work in a clone, or set GRAFTLINE_COMMIT",
+            file=sys.stderr,
+        )
+
+
+def _say_whose_record(component: Component, draft: Draft, record: Record) -> None:
+    code = next((one for one in record.dependencies if one["name"] == "code"), None)
+    if code and code not in draft.code:
+        commit = code["digest"]["gitCommit"]
+        print(
+            f"{component.name}: the same {component.output} as commit {commit[:12]} made; its record stays",
+            file=sys.stderr,
+        )
 
 
 def _threads(given: int | None) -> int:

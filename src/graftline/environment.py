@@ -6,36 +6,46 @@ import hashlib
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 
 from graftline.digests import sha256_file
 from graftline.errors import GraftlineError
+from graftline.yamlfile import load_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout that this code runs from (an editable install), or a folder without `.git` in an image."""
+_PACKAGE = Path(__file__).resolve().parent
 
-# What decides a result besides its inputs, and so what an image is made of. Notes, logs, tests and the engine's state
-# (dvc.lock) are no part of it; of data/store, which holds raw data, and of images records name the digest.
-_CODE = ("src", "components", "pipelines", ":!pipelines/compiled", "data", ":!data/store", "dvc.yaml",
-         "requirements.lock")  # fmt: skip
+_KINDS = ("py", "j2", "yaml", "lock", "js", "css")
+"""What code is made of. Notes and what a shell redirects into the checkout are of other kinds."""
 
 
-def code_revision() -> dict[str, str]:
-    """Return `commit` (hex) and, if code or parameters differ from it, `dirty`: the sha256 of the difference.
+def _code(task: str | None) -> list[str]:
+    """Return git's pathspecs of what decides a result besides its inputs.
 
-    An image has no git: its build sets GRAFTLINE_COMMIT, `<commit>` or `<commit>+<sha256 of the difference>`. Without
-    either, the result is empty.
+    Of data/ it is what the task says of its data; raw data, data/store and images are in records by their digest.
+    """
+    folders = [f":(glob){top}/**/*.{kind}" for top in ("src", "components", "pipelines") for kind in _KINDS]
+    own = [f"data/{task}/{name}" for name in ("params.yaml", "expectations.yaml", "raw.dvc")] if task else []
+    return [*folders, ":!pipelines/compiled", *own, "dvc.yaml", "requirements.lock"]
+
+
+def code_revision(task: str | None = None) -> dict[str, str]:
+    """Return `commit` (hex) and, if code differs from it, `dirty`: the sha256 of the difference.
+
+    With a task, its parameters, contract and pointer count too. The repository is that of the checkout, which may be a
+    folder of a larger one. An image has no git: its build sets GRAFTLINE_COMMIT, `<commit>` or `<commit>+<sha256 of the
+    difference>`. Without either, the result is empty.
     """
     if named := os.environ.get("GRAFTLINE_COMMIT"):
         return dict(zip(("commit", "dirty"), named.split("+", 1), strict=False))
-    if not (ROOT / ".git").exists():
+    if not _in_git():
         return {}
     head = _git("rev-parse", "--verify", "--quiet", "HEAD").strip()
-    difference = hashlib.sha256()
-    changed = _git("diff", "--binary", "HEAD", "--", *_CODE) if head else b""
+    code, difference = _code(task), hashlib.sha256()
+    changed = _git("diff", "--binary", "--relative", "HEAD", "--", *code) if head else b""
     difference.update(changed)
-    listed = _git("ls-files", "-oz", "--exclude-standard", "--", *_CODE)
+    listed = _git("ls-files", "-oz", "--exclude-standard", "--", *code)
     untracked = sorted(name for name in listed.split(b"\0") if name)
     for name in untracked:
         path = ROOT / os.fsdecode(name)
@@ -47,9 +57,22 @@ def code_revision() -> dict[str, str]:
     return revision
 
 
+def _in_git() -> bool:
+    """Return whether a git repository holds the checkout: not one that the package was only installed in."""
+    if (ROOT / ".git").exists():
+        return True
+    around = any((folder / ".git").exists() for folder in ROOT.parents)
+    return around and bool(_git("ls-files", "--", "src/graftline/environment.py"))
+
+
 def _git(*arguments: str) -> bytes:
     """Return git's output; nothing where it fails for want of a commit. Raises GraftlineError if it cannot work."""
-    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=False)
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise GraftlineError(
+            "git is missing, which tells what code runs; install it, or set GRAFTLINE_COMMIT"
+        ) from None
     if (
         done.returncode and done.stderr
     ):  # such as a work tree of another owner: not to be taken for a clean one
@@ -60,17 +83,27 @@ def _git(*arguments: str) -> bytes:
     return done.stdout
 
 
-def running_code() -> str:
-    """Return one sha256 over the source files of this package that the process has loaded.
+def stage_code(component: str) -> str:
+    """Return one sha256 over the source files that dvc.yaml names as the code of a component's stage.
 
-    The store's are left out: which of them are loaded depends on where a run's checkpoints go, and no result does.
+    An image has dvc.yaml too, and components/ inside the package; the digest is the same. Where there is no dvc.yaml
+    it is over the whole package.
     """
-    files = {
-        name: sha256_file(Path(module.__file__))
-        for name, module in list(sys.modules.items())
-        if name.split(".")[0] == "graftline" and module.__file__ and not name.startswith("graftline.store")
-    }
+    places = {"src/graftline": _PACKAGE, "components": _components()}
+    listing = ROOT / "dvc.yaml"
+    deps = load_yaml(listing)["stages"][component]["do"]["deps"] if listing.is_file() else list(places)
+    files = {}
+    for dep in deps:
+        for top, place in places.items():
+            if dep == top or dep.startswith(f"{top}/"):
+                path = place / dep.removeprefix(top).strip("/")
+                found = [path] if path.is_file() else sorted(path.rglob("*.py"))
+                files.update({f"{top}/{file.relative_to(place)}": sha256_file(file) for file in found})
     return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+
+
+def _components() -> Path:
+    return next(path for path in (_PACKAGE / "components", ROOT / "components") if path.is_dir())
 
 
 def lock_bytes() -> bytes | None:

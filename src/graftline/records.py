@@ -8,7 +8,9 @@ into `record.dsse.json`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from graftline import environment
 from graftline.canonical import canonical_json, read_json
 from graftline.digests import ENVELOPE, EXECUTION, RECORD, FileDigest, digest_files, list_files, sha256_bytes
-from graftline.durable import write_new
+from graftline.durable import write_atomic, write_new
 from graftline.errors import InputError
 from graftline.signing.envelope import STATEMENT_TYPE, seal
 from graftline.signing.trusted import check_signed
@@ -30,6 +32,9 @@ BUILD_TYPE = "https://graftline.dev/component/v1"
 BUILDER = "https://graftline.dev/builder/v1"
 COMPARED = "champion"
 """The input that an evaluation was only compared with: nothing of it went into the output."""
+
+CODE = ("code", "requirements.lock", "image")
+"""The dependencies that are what ran, not what it ran on."""
 
 UNKNOWN_CHANGES = "unknown"
 """In the place of the digest of changes that a record tells of without it."""
@@ -126,15 +131,22 @@ class Draft:
     dependencies: list[Dependency] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
-    code: list[dict[str, Any]] = field(default_factory=lambda: code_dependencies())
+    code: list[dict[str, Any]] = field(default_factory=list)
     """What runs, as it was when the run began: an edit made meanwhile is not what made the output."""
 
+    def __post_init__(self) -> None:
+        self.code = self.code or code_dependencies(self.task)
 
-def write_record(folder: Path, draft: Draft, signer: Signer | None = None) -> Record:
+
+def write_record(
+    folder: Path, draft: Draft, signer: Signer | None = None, made_before: Path | None = None
+) -> Record:
     """Hash `folder` and put its record in it, last, and signed. The folder is not visible to readers yet.
 
     Args:
         signer: by default that of the keyring, which the first use makes. Raises InputError if there can be none.
+        made_before: a folder of records of earlier outputs. The same output of the same inputs and parameters keeps
+            the record of the first that made it, though other code has made it again: what stands on it stays.
     """
     if signer is None:
         from graftline.signing.keys import load_keyring
@@ -143,9 +155,39 @@ def write_record(folder: Path, draft: Draft, signer: Signer | None = None) -> Re
     files = list_files(folder)
     statement = _statement(draft, files)
     data = canonical_json(statement)
-    write_new(folder / ENVELOPE, seal(data, STATEMENT_TYPE, signer))
+    envelope = seal(data, STATEMENT_TYPE, signer)
+    if made_before is not None:
+        data, envelope = _first_of(made_before, statement, data, envelope)
+    write_new(folder / ENVELOPE, envelope)
     write_new(folder / RECORD, data)
-    return Record(statement, sha256_bytes(data))
+    return Record(json.loads(data), sha256_bytes(data))
+
+
+def _first_of(folder: Path, statement: dict[str, Any], data: bytes, envelope: bytes) -> tuple[bytes, bytes]:
+    """Return the record and signature of the first output that differs in its code only; keep this one if it is it.
+
+    A record of code that a commit has takes the place of one of uncommitted changes: who reads it can look it up.
+    """
+    definition = statement["predicate"]["buildDefinition"]
+    inputs = [one for one in definition["resolvedDependencies"] if one["name"] not in CODE]
+    predicate = statement["predicate"] | {"buildDefinition": definition | {"resolvedDependencies": inputs}}
+    place = folder / sha256_bytes(canonical_json(statement | {"predicate": predicate}))
+    if (place / RECORD).is_file():
+        first = (place / RECORD).read_bytes()
+        with suppress(InputError):  # signed by no key that is trusted any more
+            check_signature(place)
+            if _committed(json.loads(first)) or not _committed(statement):
+                return first, (place / ENVELOPE).read_bytes()
+    place.mkdir(parents=True, exist_ok=True)
+    write_atomic(place / ENVELOPE, envelope)
+    write_atomic(place / RECORD, data)
+    return data, envelope
+
+
+def _committed(statement: dict[str, Any]) -> bool:
+    """Return whether the code that a record names is that of a commit."""
+    named = {one["name"]: one for one in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
+    return "code" in named and code_of(named["code"])[1] is None
 
 
 def _statement(draft: Draft, files: list[FileDigest]) -> dict[str, Any]:
@@ -173,10 +215,10 @@ def _statement(draft: Draft, files: list[FileDigest]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def code_dependencies() -> list[dict[str, Any]]:
+def code_dependencies(task: str) -> list[dict[str, Any]]:
     """Return what ran: commit (and the digest of a dirty diff), environment lock, image; absent ones left out."""
     found: list[dict[str, Any]] = []
-    revision = environment.code_revision()
+    revision = environment.code_revision(task)
     if "commit" in revision:
         code: dict[str, Any] = {"name": "code", "digest": {"gitCommit": revision["commit"]}}
         if "dirty" in revision:

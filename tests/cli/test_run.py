@@ -288,6 +288,37 @@ def test_a_change_of_documentation_or_of_other_code_reruns_nothing(repo: Path) -
     assert states(graftline(repo, "run", "toy"))["evaluate"] == "ran"
 
 
+def test_an_output_that_is_made_again_keeps_its_record_and_what_stands_on_it_does_not_run(repo: Path) -> None:
+    """Another commit is in no output's content."""
+    records = {
+        name: (repo / "outputs/toy" / name / "record.json") for name in ("dataset", "trunk", "release")
+    }
+    before = {name: path.read_bytes() for name, path in records.items()}
+    code = repo / "components/validate/validate.py"
+    code.write_text(code.read_text() + "# more\n")
+    (repo / "README.md").write_text("new words")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "a comment and a page")
+    done = graftline(repo, "run", "toy")
+    assert states(done) == ALL_SKIPPED | {"validate": "ran"}
+    assert {name: path.read_bytes() for name, path in records.items()} == before
+    first = json.loads(before["dataset"])["predicate"]["buildDefinition"]["resolvedDependencies"]
+    commit = next(one["digest"]["gitCommit"] for one in first if one["name"] == "code")
+    assert f"validate: the same dataset as commit {commit[:12]} made; its record stays" in done.stderr
+
+
+def test_a_log_in_the_checkout_and_another_task_are_no_change_of_the_code(repo: Path) -> None:
+    """K29: `make run | tee run.log`, from the folder where one happens to be."""
+    for name in ("run.log", "src/run.log", "data/toy/notes.txt", "data/other/params.yaml"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).write_text("as it grows")
+    for records in (repo / "outputs/toy").glob(".*.records"):
+        shutil.rmtree(records)  # else the first run's records would stay
+    assert graftline(repo, "run", "toy", "--force").returncode == 0
+    for path in (repo / "outputs/toy").glob("*/record.json"):
+        assert "dirty" not in path.read_text(), path
+
+
 def test_force_runs_everything_and_the_records_stay(repo: Path) -> None:
     names = ("dataset", "trunk", "model")  # the evaluation is against another champion now
     before = [(repo / "outputs/toy" / name / "record.json").read_bytes() for name in names]

@@ -17,12 +17,13 @@ import torch
 from safetensors.torch import save_model
 
 from graftline.dataset import read_schema
-from graftline.learning import distributed, fit
+from graftline.learning import distributed
 from graftline.learning.checkpoint import Checkpoints
 from graftline.learning.distributed import world
-from graftline.learning.fit import Data
 from graftline.learning.loop import Desk
 from graftline.learning.randomness import seed_everything
+from graftline.problems import fit
+from graftline.problems.fit import Data
 from graftline.problems.registry import make_head
 from graftline.tasks.finetune import FinetuneParams
 

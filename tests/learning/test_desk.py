@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import graftline.plots
 from graftline import environment
 from graftline.component import Context
 from graftline.components.pretrain import COMPONENT
@@ -51,9 +50,11 @@ def test_another_image_or_lock_is_another_run(tmp_path: Path, monkeypatch: pytes
     assert open_desk(context(tmp_path), 8).checkpoints.load() is None
 
 
-def test_loaded_code_is_part_of_the_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = environment.running_code()
-    changed = tmp_path / "plots.py"
-    changed.write_text("# edited\n")
-    monkeypatch.setattr(graftline.plots, "__file__", str(changed))
-    assert environment.running_code() != before
+def test_an_edit_of_the_stages_code_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_desk(context(tmp_path), 8).checkpoints.save(5, {"w": torch.ones(2)}, {})
+    (tmp_path / "components/pretrain").mkdir(parents=True)
+    (tmp_path / "dvc.yaml").write_text("stages: {pretrain: {do: {deps: [components/pretrain]}}}\n")
+    (tmp_path / "components/pretrain/new.py").write_text("# nobody has loaded it yet\n")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "_components", lambda: tmp_path / "components")
+    assert open_desk(context(tmp_path), 8).checkpoints.load() is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from graftline.cli.plan import _show
 from graftline.dataset import ImageColumn, Schema, TextColumn, read_images
 from graftline.environment import ROOT
 from graftline.errors import InputError
+from graftline.learning.loop import Run
 from graftline.plan import FILE, Sections, compare, make_plan, write_plan
 from graftline.plan.estimate import GIB, Row, price
 from graftline.plan.layers import extend, is_large, layers_of, with_layers
@@ -170,7 +174,7 @@ def test_memory_is_weights_gradients_and_adams_two_moments_and_grows_with_the_ba
     def step(batch: int) -> Step:
         pixels = torch.ones(batch, 64)
         optimizer = torch.optim.AdamW(module.parameters(), lr=1e-9)
-        return Step(module, [optimizer], lambda number: module(pixels).mean(), batch)
+        return Step(Run(module, optimizer, lambda number: module(pixels).mean(), steps=10, warmup=0), batch)
 
     small, large = measure(step(10), seconds=0.0), measure(step(30), seconds=0.0)
     weights = 64 * 128 + 128 + 128 + 1
@@ -315,3 +319,39 @@ def test_a_run_is_compared_with_the_plan_of_its_own_parameters(text_sample: Samp
     (tmp_path / FILE).write_text('{"seconds": {}}')
     with pytest.raises(InputError, match="not a plan"):
         compare(tmp_path)
+
+
+HOGS = """
+import os, subprocess, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+try:
+    import torch
+    from graftline.learning.loop import Run
+    from graftline.plan.measure import BUSY, Step, measure
+    torch.set_num_threads(1)
+    module, pixels = torch.nn.Linear(512, 512), torch.ones(512, 512)
+    run = Run(module, torch.optim.SGD(module.parameters(), lr=0.1), lambda step: module(pixels).mean(), 10, 0)
+    found = measure(Step(run, 512), seconds=1.0)
+    print(found.share < BUSY)
+finally:
+    for hog in hogs:
+        hog.kill()
+"""
+
+
+def test_steps_that_share_their_cpu_with_others_are_told_from_slow_ones() -> None:
+    done = subprocess.run([sys.executable, "-c", HOGS], capture_output=True, encoding="utf-8", check=False)
+    assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.parametrize(("share", "says"), [(0.3, True), (0.97, False)])
+def test_a_plan_says_when_the_machine_is_busy(
+    share: float, says: bool, text_sample: Sample, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = make_plan("pages", TEXT, text_sample, {}, threads=1, start=3.0, seconds=0.05)
+    _show(replace(plan, share=share, load=17.0), tmp_path)
+    assert (
+        "this machine is busy: the steps that were timed had a CPU for 30% of the time (load 17.0)"
+        in (capsys.readouterr().out)
+    ) is says

@@ -68,7 +68,7 @@ def digests_of(path: Path, contract: Contract) -> list[bytes]:
         else:
             values = _values(path, contract)
             raw, rows = Path(folder) / "rows.jsonl", len(values)
-            raw.write_text("".join(json.dumps(value) + "\n" for value in values))
+            raw.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
         return _digests(path, raw, contract, rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -62,6 +63,9 @@ def main() -> None:
     """Run the command and exit: 0 done, 2 bad input, 3 refused, 75 try again, 130 interrupted, 1 otherwise."""
     from graftline.component import fail, from_os_error
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what is printed is UTF-8, whatever the locale
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         app()
     except GraftlineError as error:

@@ -39,6 +39,7 @@ def plan(
     from graftline.dataset import ImageColumn
     from graftline.engines.local import OUTPUTS
     from graftline.environment import cpu_count
+    from graftline.label_counts import asked, check
     from graftline.plan import STAGES, Sections, make_plan, start_seconds, write_plan
     from graftline.profiles import choose, load_profiles
     from graftline.tasks.parameters import load_document, section
@@ -50,6 +51,8 @@ def plan(
     values: dict[str, Any] = {name: section(document, where, name, models[name]) for name in STAGES}
     with tempfile.TemporaryDirectory(prefix="graftline-plan-") as folder:
         sample = _sample(task, document, where, Path(folder))
+        if sample.available:
+            check(asked(values["finetune"], values["evaluate"]), sample.available)
         start = start_seconds(text=not isinstance(sample.schema.feature, ImageColumn))
         made = make_plan(task, Sections(**values), sample, profiles, threads=cpu_count(), start=start)
     path = write_plan(made, OUTPUTS / task)
@@ -82,6 +85,8 @@ def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sa
 def _show(plan: Plan, path: Path) -> None:
     from rich.table import Table
 
+    from graftline.plan.measure import BUSY
+
     console = terminal()
     counts = ", ".join(f"{count:,} {split}" for split, count in plan.data_rows.items())
     console.print(f"{plan.task}: {counts} rows, by {plan.source}", soft_wrap=True)
@@ -97,7 +102,14 @@ def _show(plan: Plan, path: Path) -> None:
         )  # fmt: skip
     console.print(table)
     total = sum(plan.stage_seconds().values())
-    console.print(f"this machine, {plan.threads} threads: about {_time(total)} for these stages\n")
+    console.print(f"this machine, {plan.threads} threads: about {_time(total)} for these stages")
+    if plan.share < BUSY:
+        console.print(
+            f"this machine is busy: the steps that were timed had a CPU for {plan.share:.0%} of the time "
+            f"(load {plan.load:.1f}); the times are those without the wait, so a run that starts now takes longer",
+            soft_wrap=True,
+        )
+    console.print()
     costs = Table(box=None, pad_edge=False)
     for name in ("profile", "time", "USD an hour", "USD", "memory"):
         costs.add_column(name, justify="left" if name == "profile" else "right")

@@ -63,8 +63,11 @@ def run(
             terminal().print(
                 f"data/{task}/raw was another version than raw.dvc names; that one was checked out"
             )
-        in_containers = engine == "docker"
-        stages = _run_in_containers(task, store_url) if in_containers else _run_stages(task, store_url, force)
+        stages = (
+            _run_in_containers(task, store_url)
+            if engine == "docker"
+            else _run_stages(task, params, store_url, force)
+        )
         page = _report(outputs, store_url, stages)
         _summary(outputs, stages, time.perf_counter() - started, page)
     if stages[-1].state == REFUSED:
@@ -115,7 +118,7 @@ def _write_parameters(path: Path, changes: dict[str, Any]) -> None:
     from graftline.durable import write_atomic
     from graftline.tasks.assignments import assign
 
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     document = parse_yaml_for_update(text, path)
     assign(document, changes)
     changed = dumps_yaml(document)
@@ -128,7 +131,7 @@ def _absolute(store: str) -> str:
     return store if "://" in store else str(Path(store).absolute())
 
 
-def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
+def _run_stages(task: str, params: Path, store_url: str, force: bool) -> list[StageRun]:
     """Run what has changed; return what became of each stage. Exits with a failed component's exit code."""
     import shutil
 
@@ -142,9 +145,13 @@ def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
         if event == "ran":
             terminal().rule(f"{stage} {task}", align="left", style="dim")
 
+    def check(stage: str) -> None:
+        if stage == "pretrain":
+            _check_label_counts(local.output_folder(task, "validate"), params)
+
     receipt = local.output_folder(task, "publish")
     try:
-        local.reproduce(task, store_url=store_url, force=force, on_event=show)
+        local.reproduce(task, store_url=store_url, force=force, before=check, on_event=show)
         if why := _outdated(receipt, store_url):
             terminal().print(f"{why}; evaluating and publishing again")
             again = ("evaluate", "publish")  # what depends on the store, which DVC does not watch
@@ -156,6 +163,19 @@ def _run_stages(task: str, store_url: str, force: bool) -> list[StageRun]:
         if receipt.exists():  # an earlier release's: it says nothing about this model
             shutil.rmtree(receipt)
     return local.outcome(task, events)
+
+
+def _check_label_counts(dataset: Path, params: Path) -> None:
+    """Raise InputError if a later stage would ask for more labels than the dataset has."""
+    from graftline import label_counts
+    from graftline.cli.schema import parameter_models
+    from graftline.tasks.parameters import load_document, section
+
+    document, where = load_document(params)
+    models = parameter_models()
+    sections = (section(document, where, name, models[name]) for name in ("finetune", "evaluate"))
+    if asked := label_counts.asked(*sections):
+        label_counts.check(asked, label_counts.in_dataset(dataset))
 
 
 def _run_in_containers(task: str, store_url: str) -> list[StageRun]:

@@ -22,7 +22,7 @@ def schema(
 
     path = ROOT / "docs/schema/params.json"
     text = schema_text()
-    current = path.read_text() if path.is_file() else ""
+    current = path.read_text(encoding="utf-8") if path.is_file() else ""
     if check and current != text:
         raise InputError(path, "out of date", fix="run `graftline schema`")
     if current != text:

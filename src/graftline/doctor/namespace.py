@@ -298,7 +298,7 @@ def _labels(cluster: Cluster) -> dict[str, str]:
 def _declared(kind: str) -> Iterator[dict[str, Any]]:
     """Yield the objects of a kind that infra/base declares."""
     for path in sorted(BASE.glob("*.yaml")):
-        for text in f"\n{path.read_text()}".split("\n---\n"):
+        for text in f"\n{path.read_text(encoding='utf-8')}".split("\n---\n"):
             document = parse_yaml(text, where=path) or {}
             for each in document.get("items") or (document,):
                 if each.get("kind") == kind:

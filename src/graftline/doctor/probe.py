@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     answer = json.dumps(_all(looks))
     if arguments.out:
-        Path(arguments.out).write_text(answer)
+        Path(arguments.out).write_text(answer, encoding="utf-8")
     print(answer, flush=True)
     os._exit(0)  # a look that hangs must not hold the pod
 

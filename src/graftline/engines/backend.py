@@ -390,7 +390,7 @@ def _made(given: Mapping[str, Any], handover: Path) -> dict[str, Any]:
     for name in given["outputs"].get("parameters", {}):
         written = handover / "parameters" / name
         if name not in parameters and written.is_file():
-            parameters[name] = written.read_text()
+            parameters[name] = written.read_text(encoding="utf-8")
     return {"artifacts": artifacts, "parameters": parameters}
 
 

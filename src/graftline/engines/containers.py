@@ -355,5 +355,5 @@ def _keep(backend: Backend, work: Path, folder: Path) -> None:
     for name in COMPONENTS:
         if name in done:
             shutil.copytree(_folder(backend, name), folder / _output_name(name), copy_function=os.link)
-    (folder / _STATES).write_text(json.dumps(done))
+    (folder / _STATES).write_text(json.dumps(done), encoding="utf-8")
     backend.forget_others()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import re
+import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
@@ -130,6 +132,7 @@ def reproduce(
     store_url: str,
     force: bool = False,
     only: tuple[str, ...] = (),
+    before: Callable[[str], None] = lambda stage: None,
     on_event: Callable[[str, str], None],
 ) -> None:
     """Run the stages of `task` whose inputs, parameters or code have changed, in order.
@@ -138,6 +141,7 @@ def reproduce(
         store_url: where releases live, for the components that use it.
         force: run them even if nothing has changed.
         only: run these stages and no other, in this order.
+        before: called with a stage's name when those before it are done; what it raises ends the run.
         on_event: called with a stage's name, and `ran` when it starts or `restored` when DVC has its output.
 
     Raises:
@@ -148,22 +152,27 @@ def reproduce(
     targets = [f"{stage}@{task}" for stage in only or COMPONENTS[-1:]]
     environment = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PYTHONUTF8": "1",  # of what a component's libraries read and write
         "GRAFTLINE_ENGINE": "dvc",
         "GRAFTLINE_STORE": store_url,
     }
-    with _environ(environment), _children_end_with_us(), _repository(on_event) as repo:
-        repo.reproduce(targets=targets, force=force, single_item=bool(only), repro_fn=_reproduce_stage)
 
+    def reproduce_stage(stage: Any, **how: Any) -> Any:
+        """Do what DVC does for a stage, but pass over pointers (.dvc files): DVC would make them name whatever
+        lies there now. `pull_raw` has compared them."""
+        if stage.is_data_source:
+            return None
+        before(_component(stage))
+        done = stage.reproduce(**how)
+        if done:
+            done.dump(update_pipeline=False)
+        return done
 
-def _reproduce_stage(stage: Any, **how: Any) -> Any:
-    """Do what DVC does for a stage, but pass over pointers (.dvc files): DVC would make them name whatever
-    lies there now. `pull_raw` has compared them."""
-    if stage.is_data_source:
-        return None
-    done = stage.reproduce(**how)
-    if done:
-        done.dump(update_pipeline=False)
-    return done
+    with (
+        _environ(environment), _children_end_with_us(), _repository() as repo,
+        _own_commands(repo, on_event),
+    ):  # fmt: skip
+        repo.reproduce(targets=targets, force=force, single_item=bool(only), repro_fn=reproduce_stage)
 
 
 def outcome(task: str, events: dict[str, str]) -> list[StageRun]:
@@ -179,13 +188,13 @@ def _stage_outcome(name: str, folder: Path, state: str) -> StageRun:
 
 
 @contextmanager
-def _repository(on_event: Callable[[str, str], None] = lambda stage, event: None) -> Iterator[Any]:
+def _repository() -> Iterator[Any]:
     """Open the DVC repository with its chatter off; turn its errors into ours."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
 
-    with chdir(ROOT), _quiet(on_event):
+    with chdir(ROOT), _quiet():
         try:
             with Repo(str(ROOT)) as repo:
                 yield repo
@@ -208,62 +217,72 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _from_dvc(causes: list[BaseException]) -> BaseException:
-    from dvc.stage.exceptions import StageCmdFailedError
-
-    for cause in causes:
-        if isinstance(cause, StageCmdFailedError):  # it keeps the command and the status in its text only
-            stage = re.search(r"-m graftline\.components\.(\w+)", str(cause))
-            status = re.search(r"exited with (-?\d+)$", str(cause))
-            code = int(status[1]) if status else 1
-            if code in INTERRUPTED:
-                return KeyboardInterrupt()
-            return StageError(stage[1] if stage else "a stage", code)
     if isinstance(causes[-1], GraftlineError):
         return causes[-1]
     text = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
     return InputError("dvc", text[:300], fix="`dvc status` in the repository says more")
 
 
-# What DVC says of a stage, and our word for it.
-_EVENTS = (
-    (re.compile(r"Running stage '(?:.*:)?(\w+)@"), "ran"),
-    (re.compile(r"Stage '(?:.*:)?(\w+)@.*' is cached"), "restored"),
-)
-
-
-class _Events(logging.Handler):
-    """Pass DVC's messages about stages on, as events."""
-
-    def __init__(self, on_event: Callable[[str, str], None]) -> None:
-        super().__init__(logging.INFO)
-        self._on_event = on_event
-
-    def emit(self, record: logging.LogRecord) -> None:
-        for pattern, event in _EVENTS:
-            if found := pattern.match(record.getMessage()):
-                self._on_event(found[1], event)
-
-
 @contextmanager
-def _quiet(on_event: Callable[[str, str], None]) -> Iterator[None]:
-    """Silence DVC's messages and progress bars; what they say of stages goes to `on_event`."""
-    import dvc.stage  # noqa: F401  (importing it sets the loggers up, so that what is set here stays)
+def _own_commands(repo: Any, on_event: Callable[[str, str], None]) -> Iterator[None]:
+    """Run stages' commands ourselves, and hear of outputs that DVC has: its exceptions keep the exit code in their
+    text only, its log tells of both in words."""
+    from dvc.stage import run as of_dvc
 
-    loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects", "dvc.stage")]
-    before = [(logger, logger.level, logger.propagate) for logger in loggers]
-    stages, handler = loggers[-1], _Events(on_event)
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    stages.setLevel(logging.INFO)
-    stages.propagate = False
-    stages.addHandler(handler)
+    restore = repo.stage_cache.restore
+
+    def restored(stage: Any, **how: Any) -> None:
+        restore(stage, **how)  # raises if there is none
+        on_event(_component(stage), "restored")
+
+    def start(stage: Any, dry: bool = False, run_env: dict[str, str] | None = None) -> None:
+        on_event(_component(stage), "ran")
+        command = [of_dvc.get_executable(), "-c", stage.cmd]
+        process = subprocess.Popen(command, **of_dvc.prepare_kwargs(stage, run_env))
+        heeding = _ignore_interrupts()  # it is the component's: it ends in its own time, and says so
+        try:
+            code = process.wait()
+        finally:
+            heeding()
+        if code in INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            raise StageError(_component(stage), code)
+
+    before = of_dvc.cmd_run
+    repo.stage_cache.restore, of_dvc.cmd_run = restored, start
     try:
         yield
     finally:
-        stages.removeHandler(handler)
-        for logger, level, propagate in before:
+        of_dvc.cmd_run = before
+
+
+def _component(stage: Any) -> str:
+    """Return the component of a stage of dvc.yaml, whose name is `<component>@<task>`."""
+    return str(stage.name).partition("@")[0]
+
+
+def _ignore_interrupts() -> Callable[[], object]:
+    """Ignore Ctrl-C; return what undoes that."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return lambda: signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence DVC's messages and progress bars."""
+    import dvc.stage  # noqa: F401  (importing it sets the loggers up, so that what is set here stays)
+
+    before = [(logger, logger.level) for logger in map(logging.getLogger, ("dvc", "dvc_data", "dvc_objects"))]
+    for logger, _ in before:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in before:
             logger.setLevel(level)
-            logger.propagate = propagate
 
 
 @contextmanager
@@ -284,9 +303,6 @@ def _environ(changes: dict[str, str]) -> Iterator[None]:
 @contextmanager
 def _children_end_with_us() -> Iterator[None]:
     """On SIGTERM end the running component too, and wait for its checkpoint: it would go on alone, under our feet."""
-    import signal
-    import threading
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -56,7 +56,7 @@ def download_deb(package: str, instead: str) -> bytes:
 
 
 def _run(command: list[str], folder: str, name: str, instead: str) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise GraftlineError(f"{name}: {reason}; fetch it elsewhere and give {instead} by --from")

@@ -28,8 +28,8 @@ def open_desk(
         "parameters": context.draft.parameters,
         "inputs": {name: record.content for name, record in context.records.items()},
         "environment": context.draft.environment,
-        # the files that are loaded, not the repository: an edit elsewhere does not throw hours of training away
-        "code": environment.running_code(),
+        # the stage's own code, not the repository: an edit elsewhere does not throw hours of training away
+        "code": environment.stage_code(context.component.name),
         "lock": environment.lock_digest(),
         "image": environment.image_digest(),
     }

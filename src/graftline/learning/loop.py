@@ -123,12 +123,10 @@ def train(run: Run, desk: Desk | None = None) -> int:
         GraftlineError: the loss or a weight is NaN or infinite, or the loss rose and stayed high; names the step.
         PreemptedError: SIGTERM came; the run goes on from its newest checkpoint when it is started again.
     """
-    for optimizer in run.optimizers:
-        for group in optimizer.param_groups:
-            group["base"] = group["lr"]
     try:
         if desk is None:
             return _train_alone(run)
+        _keep_rates(run)
         with distributed.told_of_lost_peers():
             return _Training(run, desk).go()
     except LossError as error:
@@ -154,11 +152,24 @@ def _place(run: Run, desk: Desk | None, step: int) -> str:
     return f"{text}; the last good checkpoint is of step {good}, in {folder}"
 
 
-def _train_alone(run: Run) -> int:
-    done, stopped = 0, False
+def alone(run: Run) -> Callable[[int], object]:
+    """Return what makes a step (from 0) of a run that knows of no other process: in `train`, and in a plan."""
     forward = Spread(run.module, run.loss, run.optimizers, distributed.World(), addends=False, shard=False)
+    _keep_rates(run)
+    return lambda step: _step(run, step, forward)
+
+
+def _keep_rates(run: Run) -> None:
+    """Remember the learning rates that the schedule's factors are of."""
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["base"] = group["lr"]
+
+
+def _train_alone(run: Run) -> int:
+    done, stopped, step = 0, False, alone(run)
     while done < run.steps and not stopped:
-        _step(run, done, forward)
+        step(done)
         done += 1
         stopped = run.watcher.after_step(done)
     _check_finite(run.module.named_parameters(), done)

@@ -89,4 +89,4 @@ class MetricsLog:
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Return the lines of a metrics file, in order."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

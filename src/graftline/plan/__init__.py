@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -94,16 +96,28 @@ def make_plan(
         found = measured(sections.pretrain)
     rows = tuple(estimate_row(part, step, threads) for part, step in found)
     costs = tuple(price(name, profile, rows, threads, start) for name, profile in profiles.items())
-    return Plan(task, sample.source, sample.rows, threads, start, rows, costs, sections.as_dict())
+    share = min(step.share for _, step in found)
+    load = os.getloadavg()[0]
+    return Plan(
+        task, sample.source, sample.rows, threads, start, rows, costs, sections.as_dict(), share, load
+    )
 
 
 def start_seconds(*, text: bool) -> float:
-    """Return how long a component for text or for images loads its libraries here, from a process that does so."""
-    began = time.perf_counter()
+    """Return how long a component for text or for images loads its libraries here, from a process that does so.
+
+    Of a busy machine it is the CPU time: the wait for others is not the task's.
+    """
+    began, before = time.perf_counter(), _children_seconds()
     kind = "text" if text else "images"
     code = f"import matplotlib.pyplot, graftline.components.pretrain.{kind}, graftline.problems.fit"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    return min(time.perf_counter() - began, _children_seconds() - before)
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _measure(sections: Sections, sample: Sample, threads: int, seconds: float) -> list[tuple[Part, Measured]]:

@@ -82,6 +82,10 @@ class Plan:
     costs: tuple[Cost, ...]
     parameters: dict[str, Any]
     """The sections that were planned, defaults filled in."""
+    share: float
+    """Of a CPU, the least that the timed steps of a model got: below `measure.BUSY` the machine was busy."""
+    load: float
+    """The system's load average over a minute, when it was measured."""
 
     def stage_seconds(self) -> dict[str, float]:
         """Return the seconds of each stage on this machine."""

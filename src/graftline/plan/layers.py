@@ -46,6 +46,7 @@ def extend(one: Measured, two: Measured, layers: int) -> Measured:
         examples=one.examples,
         tokens=one.tokens,
         seconds=line(one.seconds, two.seconds),
+        share=min(one.share, two.share),
         flops=line(one.flops, two.flops),
         state_bytes=round(line(one.state_bytes, two.state_bytes)),
         activation_bytes=round(line(one.activation_bytes, two.activation_bytes)),

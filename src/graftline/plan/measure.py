@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import nn
 
+from graftline.learning.loop import Run, alone
+
 _MOST_STEPS = 200
+BUSY = 0.8
+"""Below this share of a CPU the machine has other work: a step that waits for none gets 0.95 and more."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A training step as a component makes it."""
+    """A step of a training, as the component makes it."""
 
-    module: nn.Module
-    optimizers: list[torch.optim.Optimizer]
-    loss: Callable[[int], torch.Tensor]
-    """The loss of a step (from 0), a scalar."""
+    run: Run
     examples: float
     """Images or documents a step."""
     tokens: float | None = None
     """Tokens a step; None for images."""
+
+    def loss(self, number: int) -> torch.Tensor:
+        return self.run.loss(number)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.run.module
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,9 @@ class Measured:
     tokens: float | None
     """None for images."""
     seconds: float
-    """Mean time, with the threads that were set."""
+    """Mean time, with the threads that were set; on a busy machine the part of it in which it had a CPU."""
+    share: float
+    """That part, from 0 to about 1."""
     flops: float
     """Operations of matrix products, convolutions and attention, forward and backward; a multiply-add is two."""
     state_bytes: int
@@ -53,34 +63,33 @@ def measure(step: Step, *, seconds: float) -> Measured:
     step.module.train()
     flops = _count_flops(step)
     activations = _count_activations(step)
-    _run(step, 0)
-    mean = time_steps(step, seconds=seconds)
+    mean, share = time_steps(step, seconds=seconds)
+    if (
+        share < BUSY
+    ):  # what the step takes once it has a CPU for itself: the wait for others is not the task's
+        mean *= share
     weights = {id(weight): weight for weight in step.module.parameters()}
     trained = sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     return Measured(
         parameters=sum(weight.numel() for weight in weights.values()), trained=trained,
-        examples=step.examples, tokens=step.tokens, seconds=mean, flops=flops,
+        examples=step.examples, tokens=step.tokens, seconds=mean, share=share, flops=flops,
         state_bytes=_state_bytes(step), activation_bytes=activations,
     )  # fmt: skip
 
 
-def time_steps(step: Step, *, seconds: float) -> float:
-    """Return the mean seconds of a step, over at least two steps after one to warm up."""
-    _run(step, 1)
-    began, done = time.perf_counter(), 0
+def time_steps(step: Step, *, seconds: float) -> tuple[float, float]:
+    """Return the mean seconds of a step, over at least two steps after two to warm up, and the share of that time
+    in which this thread had a CPU: about 1 on a machine that has nothing else to do."""
+    make = alone(step.run)
+    numbers = (number % max(1, step.run.steps) for number in count())
+    for _ in range(2):
+        make(next(numbers))
+    began, own, done = time.perf_counter(), time.thread_time(), 0
     while done < 2 or (time.perf_counter() - began < seconds and done < _MOST_STEPS):
-        _run(step, done + 2)
+        make(next(numbers))
         done += 1
-    return (time.perf_counter() - began) / done
-
-
-def _run(step: Step, number: int) -> None:
-    loss = step.loss(number)
-    for optimizer in step.optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    for optimizer in step.optimizers:
-        optimizer.step()
+    wall = time.perf_counter() - began
+    return wall / done, (time.thread_time() - own) / wall
 
 
 def _count_flops(step: Step) -> float:
@@ -113,7 +122,7 @@ def _count_activations(step: Step) -> int:
 def _state_bytes(step: Step) -> int:
     tensors = {id(t): t for t in (*step.module.parameters(), *step.module.buffers())}
     total = sum(t.nbytes + (t.grad.nbytes if t.grad is not None else 0) for t in tensors.values())
-    for optimizer in step.optimizers:
+    for optimizer in step.run.optimizers:
         for state in optimizer.state.values():
             total += sum(value.nbytes for value in state.values() if isinstance(value, torch.Tensor))
     return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 
 from graftline.dataset import SCHEMA, UNLABELLED, ImageColumn, Schema, TokensColumn, read_schema
 from graftline.durable import write_new
+from graftline.label_counts import Available, in_dataset, of_counts
+from graftline.label_counts import count as count_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +38,8 @@ class Sample:
     """How many rows each split of the whole dataset has."""
     source: str
     """Where that is known from, for people."""
+    available: Available | None = None
+    """The most labels that a setting can ask for; of raw data, those of all splits."""
 
 
 def sample_dataset(dataset: Path, folder: Path) -> Sample:
@@ -47,7 +52,7 @@ def sample_dataset(dataset: Path, folder: Path) -> Sample:
     if not isinstance(schema.feature, ImageColumn):
         features = _spread_rows(dataset / f"{UNLABELLED}.parquet", schema.feature.name)
     _write(folder, schema, features)
-    return Sample(folder, schema, rows, "the validated dataset")
+    return Sample(folder, schema, rows, "the validated dataset", in_dataset(dataset))
 
 
 def sample_raw(raw: Path, contract: Contract, params: ValidateParams, folder: Path) -> Sample:
@@ -60,14 +65,15 @@ def sample_raw(raw: Path, contract: Contract, params: ValidateParams, folder: Pa
 
     schema = contract.schema_of_dataset()
     files = raw_files(raw)
-    total, labelled, own = _count(files, contract)
+    total, labelled, own, classes = _count(files, contract)
     test, val = int(labelled * params.test_fraction), int(labelled * params.val_fraction)
     split = own or {"train": labelled - test - val, "val": val, "test": test}
     features = None if isinstance(schema.feature, ImageColumn) else _first_rows(files, contract)
     _write(folder, schema, features)
     return Sample(
-        folder, schema, {**split, UNLABELLED: total - split["test"]}, "the raw data and the split fractions"
-    )
+        folder, schema, {**split, UNLABELLED: total - split["test"]}, "the raw data and the split fractions",
+        of_counts(schema, classes, split["train"]),
+    )  # fmt: skip
 
 
 def _spread_rows(path: Path, column: str) -> pa.Array:
@@ -100,16 +106,19 @@ def _first_rows(files: list[Path], contract: Contract) -> pa.Array:
     return values.drop_null().slice(0, _ROWS)
 
 
-def _count(files: list[Path], contract: Contract) -> tuple[int, int, dict[str, int] | None]:
-    """Return all rows, those with a label, and the rows of each split if the data brings its own."""
+def _count(files: list[Path], contract: Contract) -> tuple[int, int, dict[str, int] | None, Counter[str]]:
+    """Return all rows, those with a label, the rows of each split if the data brings its own, and each label's."""
     total = labelled = 0
+    labels: Counter[str] = Counter()
     splits = dict.fromkeys(SPLITS, 0)
     for rows, label, split in _label_columns(files, contract):
         total += rows
-        labelled += 0 if label is None else rows - label.null_count
+        if label is not None:
+            labelled += rows - label.null_count
+            labels += count_labels(label) if contract.feature[1].type != "tokens" else Counter()
         for name in SPLITS if split is not None else ():
             splits[name] += sum(1 for value in split.to_pylist() if value == name)
-    return total, labelled, splits if contract.split is not None else None
+    return total, labelled, splits if contract.split is not None else None, labels
 
 
 def _label_columns(files: list[Path], contract: Contract) -> Iterator[tuple[int, Any, Any]]:

@@ -11,31 +11,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from graftline.dataset import UNLABELLED
 from graftline.environment import ROOT
-from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
-from graftline.learning.randomness import generator
 from graftline.plan.measure import Step
 from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
 from graftline.tasks.pretrain import PretrainParams
-from graftline.text.batches import Batches
 from graftline.text.corpus import Shard, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
 from graftline.trunks import write_config
 from graftline.trunks.text.documents import Documents
-from graftline.trunks.text.objectives import build_language_model
-from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextParams
+from graftline.trunks.text.parameters import CausalLMParams, TextParams
+from graftline.trunks.text.pretraining import training
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
 from graftline.trunks.text.trunk import (
     KIND,
     build_config,
     build_model,
-    embedding_ids,
     load_model,
     quiet,
     save_model,
@@ -67,10 +62,11 @@ def pretrain_text(
         resolve(params.trunk, where="pretrain.trunk") if isinstance(params.trunk, RootstockParams) else None
     )
     corpus = _corpus(sample, params)
-    began = time.perf_counter()
+    began, own = time.perf_counter(), time.process_time()
     tokenizer, vocabulary = _tokenizer(corpus, params, rootstock, work)
     documents = _tokenised(corpus, params, tokenizer, work)
-    ahead = (time.perf_counter() - began) * corpus.rows / len(corpus.texts)
+    took = min(time.perf_counter() - began, time.process_time() - own)  # without the wait for a busy machine
+    ahead = took * corpus.rows / len(corpus.texts)
     decodes = isinstance(params.objective, CausalLMParams)
     if rootstock is not None:
         check_loads(rootstock.folder)
@@ -153,21 +149,7 @@ def _part(
     corpus: _Corpus, ahead: float,
 ) -> tuple[Part, Step]:  # fmt: skip
     """Return the pretraining of one trunk; `ahead` is the time before its first step, in seconds."""
-    assert isinstance(params.objective, MaskedLMParams | CausalLMParams)
-    objective = build_language_model(
-        model, documents.tokenizer, arithmetic(params.precision), params.objective
-    )
-    batches = Batches(documents.lengths, params.batch_tokens, params.seed)
-
-    def loss(step: int) -> torch.Tensor:
-        return objective.loss(
-            documents.pack(batches.documents(step)), generator(params.seed, step, "objective")
-        )
-
-    optimizers = build_optimizers(
-        objective.named_parameters(), name=params.optimizer, learning_rate=1e-9, matrix_rate=1e-9,
-        weight_decay=0.0, embeddings=embedding_ids(model),
-    )  # fmt: skip
+    made = training(params, documents, model, epochs, arithmetic(params.precision))
     share = corpus.rows / len(corpus.texts)
     pieces, tokens = len(documents.files) * share, documents.tokens * share
     held_out = min(params.held_out, pieces / 10)
@@ -175,12 +157,7 @@ def _part(
     per_epoch = max(1, round(trained * tokens / params.batch_tokens))
     steps = math.ceil(epochs * per_epoch)
     docs = trained * pieces / per_epoch
-    step = Step(
-        objective,
-        optimizers,
-        loss,
-        len(documents.files) / batches.per_epoch,
-        documents.tokens / batches.per_epoch,
-    )
+    per_epoch = made.batches.per_epoch
+    step = Step(made.run, len(documents.files) / per_epoch, documents.tokens / per_epoch)
     fits = (Fit(steps, docs, _LOOKS * held_out),)
     return Part("pretrain", name, fits, "documents", other_seconds=ahead), step

@@ -14,7 +14,7 @@ from graftline.plan.measure import Step
 from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
 from graftline.plan.text import pretrain_text
-from graftline.problems.fit import steps_for
+from graftline.problems.fit import Data, steps_for, training
 from graftline.problems.head import Examples
 from graftline.problems.registry import make_head
 from graftline.tasks.evaluate import EvaluateParams
@@ -68,21 +68,9 @@ def _with_labels(
 
 
 def _finetune_step(sample: Sample, params: FinetuneParams, trunk: Path, examples: Examples) -> Step:
-    head = make_head(params.head)
-    model = head.build(trunk, sample.schema, scratch=False)
-    if params.freeze_trunk:
-        model.freeze_trunk()
-    batch = min(params.batch, len(examples), sample.rows["train"])
-    joint = None
+    labelled = examples.take(torch.arange(min(len(examples), sample.rows["train"])))
+    unlabelled = None
     if params.joint_weight:
-        unlabelled = head.read(sample.folder, UNLABELLED, trunk)
-        joint = head.joint(trunk, model, unlabelled, min(params.batch, len(unlabelled)), scratch=False)
-    module = torch.nn.ModuleDict({"model": model} | ({"decoder": joint.module} if joint else {}))
-
-    def loss(step: int) -> torch.Tensor:
-        total = model.loss(examples.take(examples.draw(params.seed, step, batch)), params.seed, step)
-        return total if joint is None else total + params.joint_weight * joint.loss(params.seed, step)
-
-    trained = [weight for weight in module.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-9, fused=True)  # the rate costs nothing, and harms nothing
-    return Step(module, [optimizer], loss, batch)
+        unlabelled = make_head(params.head).read(sample.folder, UNLABELLED, trunk)
+    _, run = training(trunk, Data(labelled, None, unlabelled), params, params.seed, sample.schema)
+    return Step(run, min(params.batch, len(labelled)))

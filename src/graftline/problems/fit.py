@@ -75,6 +75,21 @@ def fit(
 
     Both arms draw the same batches and warps at equal seed, and their heads start equal.
     """
+    part = world() if desk else World()  # without a desk no other process takes part
+    model, run = training(trunk, data, params, seed, schema, scratch=scratch, part=part)
+    if desk:  # the lift's fits end before compiling has paid
+        model.compile_if_worth(run.steps)
+    train(run, desk)
+    if isinstance(run.watcher, EarlyStop):
+        run.watcher.take_best()
+    return model.eval()
+
+
+def training(
+    trunk: Path, data: Data, params: FinetuneParams, seed: int, schema: Schema,
+    *, scratch: bool = False, part: World | None = None,
+) -> tuple[Model[Any], Run]:  # fmt: skip
+    """Return the model that `fit` trains, and its training; `part` of each batch is this process's."""
     torch.manual_seed(seed)
     head = make_head(params.head)
     model = head.build(trunk, schema, scratch=scratch)
@@ -84,11 +99,6 @@ def fit(
     steps = steps_for(params, len(data.train))
     if params.freeze_trunk:
         model.freeze_trunk()
-
-    if desk:  # the lift's fits end before compiling has paid
-        model.compile_if_worth(steps)
-    # no other process takes part without a desk
-    part = world() if desk else World()
 
     def drawn(step: int) -> Examples:
         return data.train.take(data.train.draw(seed, step, batch))
@@ -105,10 +115,7 @@ def fit(
     )  # fmt: skip
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
-    train(run, desk)
-    if isinstance(run.watcher, EarlyStop):
-        run.watcher.take_best()
-    return model.eval()
+    return model, run
 
 
 def _joint(

@@ -21,7 +21,7 @@ FACTS = "head.json"
 def save_model(head: Head[Any], model: Model[Any], schema: Schema, folder: Path) -> None:
     """Write the model's weights into `folder`, and what a reader needs to use it."""
     values = {"head": head.params.model_dump(mode="json"), **schema.as_dict(), **model.save(folder)}
-    (folder / FACTS).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    (folder / FACTS).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def block_in_contract(
     """
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     document = parse_yaml_for_update(text, path)
     listed = document.get("erased") or {}
     known = Blocklist(tuple(listed.get("rows", ())), tuple(listed.get("subjects", ())), listed.get("key"))

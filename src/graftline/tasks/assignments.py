@@ -8,7 +8,9 @@ from typing import Any
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
     """Return the value of each dotted key, read as JSON or YAML. Raises InputError."""
-    return dict(_assignment(text) for text in texts)
+    from graftline.tasks.parameters import argument_text
+
+    return dict(_assignment(argument_text(text)) for text in texts)
 
 
 def assign(document: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ not hold the other components' libraries.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,7 +47,7 @@ def load_document(source: str | Path) -> tuple[dict[str, Any], str]:
     """
     text = str(source)
     where = "--params" if text.lstrip().startswith("{") else text
-    document = parse_json(text, where=where) if where == "--params" else load_yaml(Path(text))
+    document = parse_json(argument_text(text), where=where) if where == "--params" else load_yaml(Path(text))
     if not isinstance(document, dict):
         raise InputError(
             where, f"a {type(document).__name__}", expected="a mapping with one section a component"
@@ -59,6 +60,14 @@ def load_document(source: str | Path) -> tuple[dict[str, Any], str]:
                 expected="task, " + ", ".join(COMPONENTS),
             )
     return document, where
+
+
+def argument_text(argument: str) -> str:
+    """Return a command-line argument read as UTF-8: Python has decoded it in the locale's encoding."""
+    try:
+        return os.fsencode(argument).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # it did not come from a command line
+        return argument
 
 
 def task_name(document: dict[str, Any], where: str) -> str:

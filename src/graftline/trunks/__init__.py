@@ -20,7 +20,7 @@ WEIGHTS, CONFIG = "trunk.safetensors", "trunk.json"
 def write_config(folder: Path, kind: str, trunk: dict[str, Any], objective: dict[str, Any]) -> None:
     """Write trunk.json: the kind of trunk, its shape, and the objective that it learnt from."""
     config = {"kind": kind, "trunk": trunk, "objective": objective}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Code:
     """The sha256 of the difference from the commit, if there was one."""
     lock: str | None
     image: str | None
+    task: str
+    """The task whose data and parameters are meant."""
 
     @classmethod
     def of(cls, record: Record) -> Code:
@@ -45,7 +47,7 @@ class Code:
             value = named.get(name, {}).get("digest", {}).get("sha256")
             return None if value is None else str(value)
 
-        return cls(commit, dirty, digest("requirements.lock"), digest("image"))
+        return cls(commit, dirty, digest("requirements.lock"), digest("image"), record.task)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Checkout:
 
 def has_changes_at_hand(code: Code) -> bool:
     """Return whether the work tree here is the recorded commit with the recorded uncommitted changes."""
-    return code.dirty is not None and code_revision() == {"commit": code.commit, "dirty": code.dirty}
+    here = (code_revision(code.task), code_revision())  # an image holds no task's data
+    return code.dirty is not None and {"commit": code.commit, "dirty": code.dirty} in here
 
 
 def check_out(code: Code, folder: Path) -> Checkout:
@@ -164,10 +167,10 @@ def _share_cache(checkout: Checkout) -> None:
     """Let the clone read this repository's DVC cache, and its settings that are not in git (a remote's address)."""
     ours = ROOT / ".dvc" / "config.local"
     local = checkout.folder / ".dvc" / "config.local"
-    text = ours.read_text() if ours.is_file() else ""
+    text = ours.read_text(encoding="utf-8") if ours.is_file() else ""
     if "[cache]" not in text:
         text += f"\n[cache]\n    dir = {ROOT / '.dvc' / 'cache'}\n"
-    local.write_text(text)
+    local.write_text(text, encoding="utf-8")
 
 
 # Packages

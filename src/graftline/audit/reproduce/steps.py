@@ -167,7 +167,7 @@ def _store_as_it_was(work: Work) -> str:
     folder, checkout = fetch(work.store, release), work.checkout("evaluation")
     done = subprocess.run(
         [sys.executable, "-c", _PUBLISH, release.task, str(release.version), str(folder), address],
-        cwd=checkout.folder, env=checkout.environment(), capture_output=True, text=True, check=False,
+        cwd=checkout.folder, env=checkout.environment(), capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     if done.returncode or done.stdout.strip() != champion["digest"]:
         lines = done.stderr.strip().splitlines() or ["its content is another"]

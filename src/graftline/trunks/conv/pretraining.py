@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from graftline.component import Context
@@ -30,41 +32,56 @@ _SHOWN = 10
 
 def pretrain(context: Context, params: PretrainParams, schema: Schema) -> None:
     """Fill `context.out` with the trunk, its config, its metrics and its pictures."""
+    seed_everything(params.seed, context.threads)
+    context.draft.environment = determinism(context.threads) | {"dtype": _arithmetic(params)}
+    pixels = torch.from_numpy(read_images(context.paths["dataset"], "unlabelled").pixels)
+    objective, run = training(params, schema, pixels)
+    desk = open_desk(context, params.batch)
+    train(run, desk)
+    write(context.out, params, objective)
+    objective.eval()
+    with torch.no_grad():
+        examples = pixels[:: max(1, len(pixels) // _SHOWN)][:_SHOWN]
+        pictures = (images.cpu() for images in objective.pictures(examples, params.seed, 0))
+    reconstructions(Pictures(*pictures), context.out / "reconstructions.png")
+    summarise(
+        context, desk.metrics, {"images": len(pixels), "steps": run.steps}, unit="squared error a pixel"
+    )
+
+
+def training(params: PretrainParams, schema: Schema, pixels: torch.Tensor) -> tuple[Reconstruction, Run]:
+    """Return the objective around a new trunk, and its training on (n, height, width) pixels from 0 to 1."""
     assert isinstance(params.trunk, ConvParams) and not isinstance(
         params.objective, MaskedLMParams | CausalLMParams
     )
-    seed_everything(params.seed, context.threads)
-    dtype = arithmetic(params.precision, narrow_on_cpu=False)
-    context.draft.environment = determinism(context.threads) | {"dtype": dtype}
-    pixels = torch.from_numpy(read_images(context.paths["dataset"], "unlabelled").pixels)
-    objective = build_objective(ConvTrunk(params.trunk, schema.image.shape), params.objective, dtype).to(
-        device()
-    )
+    trunk, dtype = ConvTrunk(params.trunk, schema.image.shape), _arithmetic(params)
+    objective = build_objective(trunk, params.objective, dtype).to(device())
     part = world()
-    steps = max(1, int(params.epochs * len(pixels) / params.batch))
 
     def loss(step: int) -> torch.Tensor:
         chosen = batch_indices(params.seed, step, params.batch, len(pixels))
         return objective.loss(pixels[chosen], params.seed, step, part)
 
-    desk = open_desk(context, params.batch)
     optimizer = torch.optim.AdamW(
         objective.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
     )
-    train(Run(objective, optimizer, loss, steps, params.warmup_steps, addends=True), desk)
-    _write(context, params, objective, pixels[:: max(1, len(pixels) // _SHOWN)][:_SHOWN])
-    summarise(context, desk.metrics, {"images": len(pixels), "steps": steps}, unit="squared error a pixel")
+    steps = steps_for(params, len(pixels))
+    return objective, Run(objective, optimizer, loss, steps, params.warmup_steps, addends=True)
 
 
-def _write(
-    context: Context, params: PretrainParams, objective: Reconstruction, examples: torch.Tensor
-) -> None:
+def _arithmetic(params: PretrainParams) -> str:
+    return arithmetic(params.precision, narrow_on_cpu=False)
+
+
+def steps_for(params: PretrainParams, images: int) -> int:
+    """Return the steps of a pretraining on so many images."""
+    return max(1, int(params.epochs * images / params.batch))
+
+
+def write(out: Path, params: PretrainParams, objective: Reconstruction) -> None:
+    """Write the trunk, what paints from it, and their configuration."""
     from safetensors.torch import save
 
-    write_new(context.out / WEIGHTS, save(objective.trunk.state_dict()))
-    write_new(context.out / OBJECTIVE_WEIGHTS, save(objective.decoder.state_dict()))
-    write_config(context.out, KIND, objective.trunk.config(), params.objective.model_dump(mode="json"))
-    objective.eval()
-    with torch.no_grad():
-        seen = objective.pictures(examples, params.seed, 0)
-    reconstructions(Pictures(*(images.cpu() for images in seen)), context.out / "reconstructions.png")
+    write_new(out / WEIGHTS, save(objective.trunk.state_dict()))
+    write_new(out / OBJECTIVE_WEIGHTS, save(objective.decoder.state_dict()))
+    write_config(out, KIND, objective.trunk.config(), params.objective.model_dump(mode="json"))

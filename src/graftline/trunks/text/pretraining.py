@@ -116,13 +116,38 @@ def _train(
     context: Context, params: PretrainParams, documents: Documents, recipe: _Recipe, dtype: str, out: Path
 ) -> dict[str, float]:
     """Train one trunk, write it into `out`, return its figures."""
-    assert isinstance(params.objective, MaskedLMParams | CausalLMParams)
     torch.manual_seed(params.seed)
-    objective = build_language_model(recipe.build(), documents.tokenizer, dtype, params.objective).to(
-        device()
-    )
+    made = training(params, documents, recipe.build(), recipe.epochs, dtype)
+    desk = open_desk(context, made.batches.tokens, "tokens", part=recipe.name)
+    if made.run.steps:
+        train(made.run, desk)
+    else:
+        desk.metrics.parent.mkdir(parents=True, exist_ok=True)
+        desk.metrics.write_bytes(b"")
+    made.look.finish(made.run.steps)
+    if not recipe.name:
+        (context.work / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
+    return _write(out, made.objective.model, documents, params, recipe, made.look)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of one trunk, and what it is made of."""
+
+    run: Run
+    objective: LanguageModel
+    batches: Batches
+    look: HeldOut
+
+
+def training(
+    params: PretrainParams, documents: Documents, model: PreTrainedModel, epochs: float, dtype: str
+) -> Training:
+    """Return the training of a model on documents."""
+    assert isinstance(params.objective, MaskedLMParams | CausalLMParams)
+    objective = build_language_model(model, documents.tokenizer, dtype, params.objective).to(device())
     batches = Batches(documents.lengths[documents.train], params.batch_tokens, params.seed)
-    steps = math.ceil(recipe.epochs * batches.per_epoch)
+    steps = math.ceil(epochs * batches.per_epoch)
     compile_if_worth(objective.model.base_model, steps)
     look = HeldOut(objective, documents, max(1, math.ceil(steps / _LOOKS)), batches, params.batch_tokens)
     part = distributed.world()
@@ -131,27 +156,18 @@ def _train(
         batch = documents.pack(documents.train[batches.documents(step)])
         return objective.loss(batch, generator(params.seed, step, "objective"), part)
 
-    desk = open_desk(context, batches.tokens, "tokens", part=recipe.name)
-    if steps:
-        optimizers = build_optimizers(
-            objective.named_parameters(), name=params.optimizer, learning_rate=params.learning_rate,
-            matrix_rate=params.matrix_rate, weight_decay=params.weight_decay,
-            embeddings=embedding_ids(objective.model),
-        )  # fmt: skip
-        run = Run(
-            objective, optimizers, loss, steps, params.warmup_steps, watcher=look,
-            schedule=lambda step: linear(step, steps, min(params.warmup_steps, steps)),
-            rows=lambda step: documents.rows(documents.train[batches.documents(step)]),
-            spike_factor=params.spike_factor, addends=True,
-        )  # fmt: skip
-        train(run, desk)
-    else:
-        desk.metrics.parent.mkdir(parents=True, exist_ok=True)
-        desk.metrics.write_bytes(b"")
-    look.finish(steps)
-    if not recipe.name:
-        (context.work / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
-    return _write(out, objective.model, documents, params, recipe, look)
+    optimizers = build_optimizers(
+        objective.named_parameters(), name=params.optimizer, learning_rate=params.learning_rate,
+        matrix_rate=params.matrix_rate, weight_decay=params.weight_decay,
+        embeddings=embedding_ids(objective.model),
+    )  # fmt: skip
+    run = Run(
+        objective, optimizers, loss, steps, params.warmup_steps, watcher=look,
+        schedule=lambda step: linear(step, steps, min(params.warmup_steps, steps)),
+        rows=lambda step: documents.rows(documents.train[batches.documents(step)]),
+        spike_factor=params.spike_factor, addends=True,
+    )  # fmt: skip
+    return Training(run, objective, batches, look)
 
 
 def _write(
@@ -173,7 +189,7 @@ def _write(
         "parameters": counts["all"], "layer_parameters": counts["layers"], "tokens": seen,
         "flops": training_flops(model, seen, documents.mean_length), "held_out": look.curve,
     }  # fmt: skip
-    (out / BUDGET).write_text(json.dumps(budget, indent=1) + "\n")
+    (out / BUDGET).write_text(json.dumps(budget, indent=1) + "\n", encoding="utf-8")
     return {"tokens_trained": seen, "parameters": counts["all"], "held_out_loss": loss}
 
 

@@ -256,7 +256,7 @@ def card_licence(card: Path) -> str | None:
 
     if not card.is_file():
         return None
-    head = re.match(r"---\r?\n(.*?)\n---", card.read_text(errors="replace"), re.DOTALL)
+    head = re.match(r"---\r?\n(.*?)\n---", card.read_text(errors="replace", encoding="utf-8"), re.DOTALL)
     try:
         values = parse_yaml(head[1], where=card) if head else None
     except InputError:  # a page for people: what is wrong in it is no reason to stop
