@@ -74,6 +74,12 @@ def send(tensor: torch.Tensor, to: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(to, non_blocking=True)
 
 
+def settle() -> None:
+    """Wait until this process's GPU has done what it was given: a clock that is read before tells of less."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
 def compile_if_worth(module: nn.Module, steps: int) -> None:
     """Compile a module in place if it is on a GPU and trains long; on a CPU it takes longer than a short run saves.
 
