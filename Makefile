@@ -12,7 +12,7 @@ RESOLVE = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" build/uv/bin/uv pi
 	--python-version 3.11 --no-header --quiet
 CODE := src components pipelines tests $(wildcard bench tools infra)
 
-.PHONY: help setup run test cluster-test lint types schema bench lock wheels images clean manifests
+.PHONY: help setup run test cluster-test gpu-check lint types schema bench lock wheels images clean manifests
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test: setup ## run the tests
 # At most 20 minutes; ONLY="release" looks at one row. docs/doctor.md says what it needs and leaves.
 cluster-test: setup ## try the product on the cluster of kubectl's context: make cluster-test [ONLY="release"]
 	$(BIN)/python tests/cluster/acceptance.py $(if $(ONLY),--only "$(ONLY)")
+
+# At most 8 minutes. GPU_PYTHON names a Python that has the packages, where there is no network for `setup`.
+gpu-check: $(if $(GPU_PYTHON),,setup) ## on a machine with a GPU: the tests that need one, its figures, one table
+	@$(or $(GPU_PYTHON),$(BIN)/python) -m bench.gpu
 
 lint: setup ## check style
 	$(BIN)/ruff check $(CODE)

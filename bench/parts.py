@@ -83,7 +83,7 @@ def _graftline_run(clone: Path, task: str) -> tuple[float, dict[str, int]]:
 
 def measure_resume(options: Options) -> list[Figure]:
     """pretrain and finetune killed with SIGKILL at random moments, each run then finished by a second process."""
-    sys.path[:0] = [str(ROOT / "tests" / name) for name in ("crash", "training")]
+    sys.path[:0] = [str(ROOT / "tests" / name) for name in ("crash", "learning")]
     import kills  # type: ignore[import-not-found]  # modules of the tests, on the path only now
     import small  # type: ignore[import-not-found]  # the same
 

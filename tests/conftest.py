@@ -15,10 +15,18 @@ NEEDS = {
     "strace": ("strace is installed", lambda: shutil.which("strace") is not None),
     "chromium": ("Chromium is installed", lambda: shutil.which("chromium") is not None),
     "root": ("it runs as root, to mount a file system", lambda: os.geteuid() == 0),
+    "gpu": ("a GPU is there", lambda: has_gpu()),
     "terraform": ("terraform is installed", lambda: shutil.which("terraform") is not None),
 }
-NOT_IN_CI = {"terraform"}
-"""What CI does without: Debian has no package of it (docs/cluster.md, "What has been run")."""
+NOT_IN_CI = {"terraform", "gpu"}
+"""What CI does without: Debian has no package of Terraform (docs/cluster.md, "What has been run"), and `make gpu-check`
+runs what needs a GPU."""
+
+
+def has_gpu() -> bool:
+    from graftline.learning.device import count
+
+    return count() > 0
 
 
 HOME = pytest.StashKey[str]()

@@ -132,9 +132,12 @@ def determinism(threads: int) -> dict[str, str | int]:
     """Return the tuple within which equal inputs give equal bits, for a process that trains."""
     import torch
 
-    return {
+    found: dict[str, str | int] = {
         "threads": threads,
         "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "torch": torch.__version__,
         "isa": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
     }
+    if torch.cuda.is_available():
+        found["gpu"] = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    return found

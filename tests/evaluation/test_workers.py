@@ -26,6 +26,14 @@ def threads(item):
     import torch
     return torch.get_num_threads()
 
+def place(folder):
+    from graftline.learning.device import own_number, place
+
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < 3:  # until each worker has an item
+        time.sleep(0.01)
+    return place(own_number(), 2)
+
 def refuse(item):
     raise InputError("row 3", "a stray value", expected="a digit", fix="mend it")
 
@@ -63,6 +71,12 @@ def test_results_come_in_the_items_order_with_one_thread_each(functions) -> None
     assert run_all(functions.slow_first, range(4), workers=2, done=seen.append) == [0, 1, 4, 9]
     assert sorted(seen) == [0, 1, 4, 9]
     assert run_all(functions.threads, [0], workers=1, done=seen.append) == [1]
+
+
+def test_workers_have_the_devices_in_turn(functions, tmp_path: Path) -> None:
+    (folder := tmp_path / "workers").mkdir()
+    found = run_all(functions.place, [folder] * 3, workers=3, done=print)
+    assert sorted(found) == ["cuda:0", "cuda:0", "cuda:1"]
 
 
 def test_a_workers_input_error_arrives_whole(functions) -> None:

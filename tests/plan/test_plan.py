@@ -21,13 +21,13 @@ from graftline.dataset import ImageColumn, Schema, TextColumn, read_images
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.learning.loop import Run
-from graftline.plan import FILE, Sections, compare, make_plan, write_plan
+from graftline.plan import FILE, Sections, compare, make_plan, start_seconds, write_plan
 from graftline.plan.estimate import GIB, Row, price
 from graftline.plan.layers import extend, is_large, layers_of, with_layers
 from graftline.plan.measure import Step, measure
 from graftline.plan.sample import Sample, sample_dataset, sample_raw
 from graftline.plan.text import pretrain_text
-from graftline.profiles import Profile, choose, load_profiles
+from graftline.profiles import Pod, Profile, choose, load_profiles
 from graftline.records.folder import Draft, write_execution, write_record
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
@@ -254,7 +254,7 @@ def test_a_large_trunk_is_planned_from_one_and_two_of_its_layers(text_sample: Sa
 
 def row(**values: Any) -> Row:
     facts: dict[str, Any] = dict.fromkeys(Row.__dataclass_fields__, 0)
-    facts |= {"stage": "pretrain", "model": "", "unit": "documents", "fits": 1}
+    facts |= {"stage": "pretrain", "model": "", "unit": "documents", "fits": 1, "apart": None}
     return Row(**(facts | values))
 
 
@@ -275,6 +275,31 @@ def test_a_pools_price_follows_from_operations_its_peak_and_its_memory() -> None
     here = row(seconds=100.0, state_bytes=GIB, fits=3, stage="evaluate")
     cost = price("cpu", cores, [here], 2, 1.0)
     assert (cost.seconds["evaluate"], cost.memory_gib) == (2 + 25, 3)
+
+
+def test_what_the_accelerators_of_a_pool_do_not_share_is_not_divided_among_them() -> None:
+    pool = Profile(accelerator="a", count=4, memory_gib=10, peak_tflops=1, utilisation=1, price_per_hour=1)
+    # half of the work is validation: each of the four answers all of it
+    step = row(flops=8e12, answered=0.5, steps=10)
+    fits = row(stage="evaluate", fits=6, flops=6e12, apart=((10, 1e12),) * 6, activation_bytes=8 * GIB)
+    cost = price("pool", pool, [step, fits], 2, 0.0)
+    assert cost.seconds["pretrain"] == pytest.approx(8 * (0.5 / 4 + 0.5))
+    assert cost.seconds["evaluate"] == pytest.approx(2)  # six fits of a second on four devices
+    assert cost.memory_gib == 8  # a fit has its whole batch on its device
+    assert cost.devices["pretrain"] == "4 share each batch; what is only answered, each answers whole"
+    assert cost.devices["evaluate"] == "4, one fit at a time on each"
+    one = price("pool", pool.model_copy(update={"count": 1}), [step, fits], 2, 0.0)
+    assert (one.devices["pretrain"], one.seconds["evaluate"]) == ("1", pytest.approx(6))
+    two_trunks = price("pool", pool, [step, step, fits], 2, 0.0)
+    assert two_trunks.devices["pretrain"].startswith("refused: several trunks")
+    nodes = Pod(accelerators=2, nodes=2, resource="x")
+    two_nodes = price("pool", pool.model_copy(update={"pod": nodes}), [step, fits], 2, 0.0)
+    assert two_nodes.seconds["evaluate"] == pytest.approx(3)  # its workers are on one machine
+    assert price("cpu", Profile(cores=2, memory_gib=99, price_per_hour=1), [step], 2, 0.0).devices == {}
+
+
+def test_the_time_to_load_is_that_of_the_modules_that_there_are() -> None:
+    assert all(start_seconds(text=text) > 0 for text in (False, True))
 
 
 def test_the_shipped_profiles_are_complete_and_an_unknown_one_names_the_nearest() -> None:

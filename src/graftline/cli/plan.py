@@ -117,7 +117,18 @@ def _show(plan: Plan, path: Path) -> None:
             cost.profile, _time(cost.total), f"{cost.price_per_hour:.2f}", f"{cost.cost:.4f}", needs
         )
     console.print(costs)
+    for cost in plan.costs:
+        for words, stages in _grouped(cost.devices).items():
+            console.print(f"{cost.profile}: {' and '.join(stages)}: {words}", soft_wrap=True)
     console.print(f"prices are those of pipelines/profiles.yaml; kept in {path}", soft_wrap=True)
+
+
+def _grouped(devices: dict[str, str]) -> dict[str, list[str]]:
+    """Return the stages by what the accelerators do in them."""
+    found: dict[str, list[str]] = {}
+    for stage, words in devices.items():
+        found.setdefault(words, []).append(stage)
+    return found
 
 
 def _short(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Independent pieces of work in processes of their own, one thread each."""
+"""Independent pieces of work in processes of their own: one thread each, and where there are GPUs one GPU each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from multiprocessing.queues import SimpleQueue
 from typing import TypeVar
 
+import torch
+
 from graftline.errors import GraftlineError
+from graftline.learning.device import at_once, be_worker, count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,14 +31,18 @@ def run_all(
     Args:
         function: importable by name; it and the items travel to the workers.
         items: the work.
-        workers: processes.
+        workers: processes, at most; no more than there are GPUs, where there are some.
         done: called in this process with each result as it arrives.
 
     Raises:
         GraftlineError: a worker died (killed by the system for its memory, as a rule).
         Exception: the first one that `function` raised; the work not yet started is dropped.
     """
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
+    context, workers = get_context("spawn"), at_once(workers, count())
+    numbers: SimpleQueue[int] = context.SimpleQueue()
+    for number in range(workers):
+        numbers.put(number)
+    with ProcessPoolExecutor(workers, context, _start_worker, (numbers,)) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
             for future in as_completed(futures):
@@ -48,11 +56,10 @@ def run_all(
         return [future.result() for future in futures]
 
 
-def _start_worker() -> None:
-    """Make this process compute with one thread, and die with its parent however the parent dies."""
-    import torch
-
+def _start_worker(numbers: SimpleQueue[int]) -> None:
+    """Make this process compute with one thread on a device of its own, and die with its parent however that dies."""
     torch.set_num_threads(1)
+    be_worker(numbers.get())
     signal.signal(
         signal.SIGINT, signal.SIG_DFL
     )  # Ctrl-C reaches the whole group: no stack trace from each worker

@@ -7,12 +7,23 @@ import math
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from graftline.learning.device import send
+from graftline.learning.distributed import World, share
 from graftline.learning.parameters import Augmentation
 
 
-def augment(pixels: torch.Tensor, how: Augmentation, generator: torch.Generator) -> torch.Tensor:
-    """Return (n, height, width) images, each warped by an affine map of its own; black enters at the edges."""
-    count, height, width = pixels.shape
+def augment(
+    pixels: torch.Tensor,
+    how: Augmentation,
+    generator: torch.Generator,
+    count: int | None = None,
+    part: World | None = None,
+) -> torch.Tensor:
+    """Return (n, height, width) images, each warped by an affine map of its own; black enters at the edges.
+
+    With `part` the images are this process's share of `count`. The maps are drawn for all of them, on the CPU.
+    """
+    count, (height, width) = len(pixels) if count is None else count, pixels.shape[1:]
 
     def even(limit: float) -> torch.Tensor:
         return (torch.rand(count, generator=generator) * 2 - 1) * limit
@@ -23,5 +34,6 @@ def augment(pixels: torch.Tensor, how: Augmentation, generator: torch.Generator)
     maps[:, 1, 0], maps[:, 1, 1] = angle.sin(), angle.cos() * (1 + even(how.scale))
     # affine_grid measures in half images: -1 is one edge, 1 the other
     maps[:, 0, 2], maps[:, 1, 2] = even(how.shift) * 2 / width, even(how.shift) * 2 / height
-    grid = F.affine_grid(maps, [count, 1, height, width], align_corners=False)
+    maps = send(share(maps, part or World()), pixels.device)
+    grid = F.affine_grid(maps, [len(pixels), 1, height, width], align_corners=False)
     return F.grid_sample(pixels[:, None], grid, align_corners=False)[:, 0]

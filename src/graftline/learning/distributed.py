@@ -73,15 +73,19 @@ def share(items: Items, part: World) -> Items:
 
 def start() -> World:
     """Meet the other processes, once; return the world."""
-    import torch
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 
+    from graftline.learning.device import count, device
+
     here = world()
     if here.size > 1 and not dist.is_initialized():
-        on_gpu = torch.cuda.is_available()
-        if on_gpu:
-            torch.cuda.set_device(here.local_rank)
+        on_gpu = device().type == "cuda"
+        if on_gpu and here.local_size > count():
+            raise InputError(
+                "torchrun", f"{here.local_size} processes on a machine with {count()} GPUs", expected="a GPU for each",
+                fix=f"start {count()}",
+            )  # fmt: skip
         store, rank, size = next(rendezvous("env://"))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -90,13 +94,6 @@ def start() -> World:
             world_size=size,
         )
     return here
-
-
-def device() -> torch.device:
-    """Return where this process computes: its GPU, or the CPU where there is none."""
-    import torch
-
-    return torch.device("cuda", world().local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def leave() -> None:

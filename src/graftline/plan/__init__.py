@@ -84,17 +84,19 @@ def make_plan(
     Raises:
         InputError: the parameters do not fit the data.
     """
+    from graftline.learning.device import at_once, count
     from graftline.plan.layers import extend, is_large, layers_of, with_layers
 
     def measured(pretrain: PretrainParams) -> list[tuple[Part, Measured]]:
         return _measure(replace(sections, pretrain=pretrain), sample, threads, seconds)
 
     if is_large(sections.pretrain):
-        pairs = zip(*(measured(with_layers(sections.pretrain, count)) for count in (1, 2)), strict=True)
+        pairs = zip(*(measured(with_layers(sections.pretrain, layers)) for layers in (1, 2)), strict=True)
         found = [(part, extend(a, b, layers_of(sections.pretrain, part.name))) for (part, a), (_, b) in pairs]
     else:
         found = measured(sections.pretrain)
-    rows = tuple(estimate_row(part, step, threads) for part, step in found)
+    workers = at_once(threads, count())
+    rows = tuple(estimate_row(part, step, workers) for part, step in found)
     costs = tuple(price(name, profile, rows, threads, start) for name, profile in profiles.items())
     share = min(step.share for _, step in found)
     load = os.getloadavg()[0]
@@ -109,8 +111,8 @@ def start_seconds(*, text: bool) -> float:
     Of a busy machine it is the CPU time: the wait for others is not the task's.
     """
     began, before = time.perf_counter(), _children_seconds()
-    kind = "text" if text else "images"
-    code = f"import matplotlib.pyplot, graftline.components.pretrain.{kind}, graftline.problems.fit"
+    kind = "text" if text else "conv"
+    code = f"import matplotlib.pyplot, graftline.trunks.{kind}.pretraining, graftline.problems.fit"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return min(time.perf_counter() - began, _children_seconds() - before)
 

@@ -42,6 +42,12 @@ class Row:
     """Kept for the backward pass of one fit."""
     seconds: float
     """On this machine."""
+    answered: float
+    """The part of `flops`, from 0 to 1, that is no step: validation and test rows, which every device of a pool that
+    shares the batches computes whole."""
+    apart: tuple[tuple[int, float], ...] | None
+    """Steps and FLOP of each fit, where the fits are independent and each has a device; None where the devices of a
+    pool share each step's batch."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Cost:
     fits: bool
     """Whether the pool has that memory."""
     spot: bool
+    devices: dict[str, str]
+    """What the pool's accelerators do, by stage; empty for a pool of CPUs."""
 
     @property
     def total(self) -> float:
@@ -96,19 +104,23 @@ class Plan:
         return asdict(self) | {"seconds": self.stage_seconds()}
 
 
-def estimate_row(part: Part, measured: Measured, threads: int) -> Row:
-    """Return what a part takes; `measured` was timed with one thread if its fits run apart, else with `threads`."""
+def estimate_row(part: Part, measured: Measured, workers: int) -> Row:
+    """Return what a part takes; `measured` was timed with one thread if its fits run apart, in so many workers."""
     per_example = measured.seconds / measured.examples
     seconds = [per_example * _work(fit) for fit in part.fits]
     examples = sum(fit.steps * fit.batch for fit in part.fits)
     tokens = measured.tokens
+    flops = [measured.flops / measured.examples * _work(fit) for fit in part.fits]
+    work = sum(_work(fit) for fit in part.fits)
     return Row(
         part.stage, part.name, len(part.fits), measured.parameters, measured.trained,
         steps=sum(fit.steps for fit in part.fits), examples=round(examples), unit=part.unit,
         tokens=None if tokens is None else round(examples * tokens / measured.examples),
-        flops=measured.flops / measured.examples * sum(_work(fit) for fit in part.fits),
+        flops=sum(flops),
         state_bytes=measured.state_bytes, activation_bytes=measured.activation_bytes,
-        seconds=part.other_seconds + (_makespan(seconds, threads) if part.apart else sum(seconds)),
+        seconds=part.other_seconds + (_makespan(seconds, workers) if part.apart else sum(seconds)),
+        answered=1 - examples / work if work else 0.0,
+        apart=tuple((fit.steps, each) for fit, each in zip(part.fits, flops, strict=True)) if part.apart else None,
     )  # fmt: skip
 
 
@@ -130,25 +142,48 @@ def price(name: str, profile: Profile, rows: Sequence[Row], threads: int, start_
     seconds = _by_stage(rows, [_seconds(profile, row, threads) for row in rows], start_seconds)
     need = max(_memory(profile, row, threads) for row in rows) / GIB
     cost = sum(seconds.values()) / 3600 * profile.price_per_hour
-    return Cost(name, seconds, profile.price_per_hour, cost, need, need <= profile.memory_gib, profile.spot)
+    return Cost(
+        name, seconds, profile.price_per_hour, cost, need, need <= profile.memory_gib, profile.spot,
+        devices={} if profile.cores is not None else {stage: _devices(profile, rows, stage) for stage in STAGES},
+    )  # fmt: skip
 
 
 def _seconds(profile: Profile, row: Row, threads: int) -> float:
     if profile.cores is not None:
         return row.seconds * threads / profile.cores
     assert profile.peak_tflops is not None
-    rate = profile.count * profile.peak_tflops * 1e12 * profile.utilisation
-    return max(row.flops / rate, row.steps * profile.least_step_ms / 1000)
+    rate, least = profile.peak_tflops * 1e12 * profile.utilisation, profile.least_step_ms / 1000
+    if row.apart is not None:
+        return _makespan([max(flops / rate, steps * least) for steps, flops in row.apart], _of_a_pod(profile))
+    own = row.flops * ((1 - row.answered) / profile.count + row.answered)
+    return max(own / rate, row.steps * least)
+
+
+def _of_a_pod(profile: Profile) -> int:
+    """Return the accelerators of one machine: independent fits are workers of one process, whatever `nodes` says."""
+    return profile.pod.accelerators if profile.pod else profile.count
+
+
+def _devices(profile: Profile, rows: Sequence[Row], stage: str) -> str:
+    """Return what a pool's accelerators do in a stage."""
+    own = [row for row in rows if row.stage == stage]
+    if any(row.apart is not None for row in own):
+        return f"{_of_a_pod(profile)}, one fit at a time on each"
+    if profile.count == 1:
+        return "1"
+    if len(own) > 1:
+        return f"refused: several trunks are trained one after the other, not by {profile.count} processes"
+    return f"{profile.count} share each batch; what is only answered, each answers whole"
 
 
 def _memory(profile: Profile, row: Row, threads: int) -> float:
     """Return the bytes of one accelerator: the state of a whole model, and the activations of its share of a batch.
 
-    On CPUs the fits of the lift run side by side, one a core.
+    A fit that has a device for itself has all of its batch. On CPUs such fits run side by side, one a core.
     """
     if profile.cores is not None:
         return (row.state_bytes + row.activation_bytes) * min(row.fits, profile.cores)
-    return row.state_bytes + row.activation_bytes / profile.count
+    return row.state_bytes + row.activation_bytes / (profile.count if row.apart is None else 1)
 
 
 def _by_stage(rows: Sequence[Row], seconds: Sequence[float], start: float) -> dict[str, float]:

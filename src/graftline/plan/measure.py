@@ -9,6 +9,7 @@ from itertools import count
 import torch
 from torch import nn
 
+from graftline.learning.device import device, settle
 from graftline.learning.loop import Run, alone
 
 _MOST_STEPS = 200
@@ -84,12 +85,15 @@ def time_steps(step: Step, *, seconds: float) -> tuple[float, float]:
     numbers = (number % max(1, step.run.steps) for number in count())
     for _ in range(2):
         make(next(numbers))
+    settle()
     began, own, done = time.perf_counter(), time.thread_time(), 0
     while done < 2 or (time.perf_counter() - began < seconds and done < _MOST_STEPS):
         make(next(numbers))
         done += 1
+    settle()
     wall = time.perf_counter() - began
-    return wall / done, (time.thread_time() - own) / wall
+    # beside a GPU this thread may well wait
+    return wall / done, 1.0 if device().type == "cuda" else (time.thread_time() - own) / wall
 
 
 def _count_flops(step: Step) -> float:

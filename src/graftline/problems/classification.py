@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from graftline.dataset import Schema, read_schema
+from graftline.learning.device import send
+from graftline.learning.distributed import World, share
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.documents import Documents
 from graftline.problems.head import Joint, Model
@@ -47,12 +49,16 @@ class TextClassifier(TextModel[D]):
     def logits(self, examples: D, *, fast: bool = False) -> torch.Tensor:
         """Return (units, classes) float32 logits, in the units' order."""
 
-    def loss(self, examples: D, seed: int, step: int) -> torch.Tensor:
+    def loss(self, examples: D, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the cross entropy of a batch, the mean over its units."""
-        with self.learning(examples, seed, step):
-            logits = self(examples)
-        targets = self.targets(examples).to(logits.device)
-        return nn.functional.cross_entropy(logits, targets, label_smoothing=self._smoothing)
+        mine = examples if part is None else examples.take(share(torch.arange(len(examples)), part))
+        with self.learning(mine, seed, step, part):
+            logits = self(mine)
+        targets = self.targets(mine)
+        loss = nn.functional.cross_entropy(
+            logits, send(targets, logits.device), label_smoothing=self._smoothing
+        )
+        return loss * (len(targets) / len(self.targets(examples)))
 
     def answer(self, examples: D, *, fast: bool = False) -> ClassAnswers:
         rows, logits = examples.units()["row"], self.logits(examples, fast=fast)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from graftline.errors import InputError
+from graftline.learning.device import device, send
 from graftline.problems.documents import Documents, by_length, documents_of, padded
 from graftline.problems.transformer import longest
 from graftline.text.tokenizer import load_tokenizer
@@ -44,6 +45,7 @@ def embed(folder: Path, texts: list[str]) -> np.ndarray:
             use_safetensors=True,
             local_files_only=True,
         ).eval()
+        network.to(device())
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(folder, f"no model that loads ({' '.join(str(error).split())[:200]})") from None
     vectors = np.empty((len(texts), network.config.hidden_size), dtype=np.float32)
@@ -52,6 +54,7 @@ def embed(folder: Path, texts: list[str]) -> np.ndarray:
             part = documents.take(chosen)
             ids = padded(part.ids, part.lengths, int(tokenizer.pad_token_id or 0))
             mask = padded(torch.ones(len(part.ids)), part.lengths, 0)
+            ids, mask = send(ids, network.device), send(mask, network.device)
             hidden = network(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
-            vectors[chosen.numpy()] = (hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True)).numpy()
+            vectors[chosen.numpy()] = (hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True)).cpu().numpy()
     return vectors

@@ -12,6 +12,7 @@ from torch import nn
 
 from graftline.dataset import Schema
 from graftline.errors import GraftlineError, InputError
+from graftline.learning.distributed import World, world
 from graftline.learning.loop import Desk, Run, train
 from graftline.learning.randomness import generator
 from graftline.problems.head import E, Examples, Joint, Model
@@ -74,7 +75,10 @@ def fit(
 
     Both arms draw the same batches and warps at equal seed, and their heads start equal.
     """
-    model, run = training(trunk, data, params, seed, schema, scratch=scratch)
+    part = world() if desk else World()  # without a desk no other process takes part
+    model, run = training(trunk, data, params, seed, schema, scratch=scratch, part=part)
+    if desk:  # the lift's fits end before compiling has paid
+        model.compile_if_worth(run.steps)
     train(run, desk)
     if isinstance(run.watcher, EarlyStop):
         run.watcher.take_best()
@@ -82,9 +86,10 @@ def fit(
 
 
 def training(
-    trunk: Path, data: Data, params: FinetuneParams, seed: int, schema: Schema, *, scratch: bool = False
-) -> tuple[Model[Any], Run]:
-    """Return the model that `fit` trains, and its training."""
+    trunk: Path, data: Data, params: FinetuneParams, seed: int, schema: Schema,
+    *, scratch: bool = False, part: World | None = None,
+) -> tuple[Model[Any], Run]:  # fmt: skip
+    """Return the model that `fit` trains, and its training; `part` of each batch is this process's."""
     torch.manual_seed(seed)
     head = make_head(params.head)
     model = head.build(trunk, schema, scratch=scratch)
@@ -100,13 +105,14 @@ def training(
 
     def loss(step: int) -> torch.Tensor:
         module.train()
-        total = model.loss(drawn(step), seed, step)
-        return total if joint is None else total + params.joint_weight * joint.loss(seed, step)
+        total = model.loss(drawn(step), seed, step, part)
+        return total if joint is None else total + params.joint_weight * joint.loss(seed, step, part)
 
     optimizer = _optimizer(model, joint, params)
     run = Run(
-        module, optimizer, loss, steps, params.warmup_steps, rows=lambda step: drawn(step).rows.tolist()
-    )
+        module, optimizer, loss, steps, params.warmup_steps, rows=lambda step: drawn(step).rows.tolist(),
+        addends=True,
+    )  # fmt: skip
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
     return model, run

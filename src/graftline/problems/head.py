@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from graftline.dataset import Schema
+from graftline.learning.distributed import World
 from graftline.learning.randomness import batch_indices
 from graftline.problems.answers import Answers
 from graftline.problems.scores import ProblemParams
@@ -78,9 +79,16 @@ class Model(nn.Module, ABC, Generic[E]):
     def freeze_trunk(self) -> None:
         """Leave the trunk as it is from here on, its batch statistics too."""
 
+    def compile_if_worth(self, steps: int) -> None:
+        """Compile what a training of so many steps is worth it for: nothing, unless a model says otherwise."""
+        return None
+
     @abstractmethod
-    def loss(self, examples: E, seed: int, step: int) -> torch.Tensor:
-        """Return the loss of a batch, a scalar; what it draws is a pure function of (seed, step)."""
+    def loss(self, examples: E, seed: int, step: int, part: World | None = None) -> torch.Tensor:
+        """Return the loss of a batch, a scalar; what it draws is a pure function of (seed, step).
+
+        With `part`, return this process's addend of it: the mean over its share of the batch, times that share.
+        """
 
     @abstractmethod
     def answer(self, examples: E, *, fast: bool = False) -> Answers:
@@ -98,8 +106,8 @@ class Joint(Protocol):
     def module(self) -> nn.Module:
         """Return what it learns besides the trunk; it shares no parameter with the model."""
 
-    def loss(self, seed: int, step: int) -> torch.Tensor:
-        """Return the objective's loss of a step, a scalar."""
+    def loss(self, seed: int, step: int, part: World | None = None) -> torch.Tensor:
+        """Return the objective's loss of a step, a scalar; with `part`, this process's addend of it."""
 
 
 class Head(ABC, Generic[E]):

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, TypeAdapter
 from torch import nn
 
+from graftline.learning.distributed import World
 from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents
 from graftline.problems.transformer import TextModel, start_model
@@ -54,8 +55,8 @@ class JointLanguageModel:
         tokens = max(1, round(batch * float(lengths.mean())))
         self._plan = cache(lambda seed: Batches(lengths, tokens, seed))
 
-    def loss(self, seed: int, step: int) -> torch.Tensor:
+    def loss(self, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         chosen = self._plan(seed).documents(step)
         ids = self._documents.take(torch.from_numpy(chosen)).ids.numpy()
         packed = pack(ids, self._lengths[chosen], chosen)
-        return self._objective.loss(packed, generator(seed, step, "mask"))
+        return self._objective.loss(packed, generator(seed, step, "mask"), part)

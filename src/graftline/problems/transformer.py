@@ -12,7 +12,8 @@ from torch import nn
 from graftline.canonical import read_json
 from graftline.dataset import Schema
 from graftline.errors import InputError
-from graftline.learning.distributed import device
+from graftline.learning.device import compile_if_worth, device, send
+from graftline.learning.distributed import World
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents, padded
@@ -140,16 +141,25 @@ class TextModel(Model[E]):
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in self._new)
 
+    def compile_if_worth(self, steps: int) -> None:
+        compile_if_worth(self.network.base_model, steps)
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self._frozen:
             self.network.base_model.eval()
         return self
 
-    def learning(self, documents: Documents, seed: int, step: int) -> AbstractContextManager[object]:
-        """Return the context of a forward pass that is learned from; dropout is a pure function of (seed, step)."""
+    def learning(
+        self, documents: Documents, seed: int, step: int, part: World | None = None
+    ) -> AbstractContextManager[object]:
+        """Return the context of a forward pass that is learned from; dropout is a pure function of (seed, step).
+
+        Of several processes each drops by draws of its own: other ones than a single process would make.
+        """
         if self._drops:
-            torch.manual_seed(generator(seed, step, "dropout").initial_seed())
+            purpose = f"dropout {part.rank}" if part and part.rank else "dropout"
+            torch.manual_seed(generator(seed, step, purpose).initial_seed())
         # On CPUs the fused kernel's backward pass in bfloat16 takes several times that of plain matrix products.
         plain = self.network.device.type == "cpu" and int(documents.lengths.max()) <= SHORT
         self._attend("eager" if plain else "sdpa")
@@ -173,7 +183,7 @@ class TextModel(Model[E]):
         width = max(longest, min(longest + -longest % _ROUND, self.network.config.max_position_embeddings))
         mask = padded(torch.ones(len(documents.ids)), lengths, 0, width)
         ids = padded(documents.ids, lengths, int(fill), width)
-        return {"input_ids": ids.to(place), "attention_mask": mask.to(place)}
+        return {"input_ids": send(ids, place), "attention_mask": send(mask, place)}
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write model and tokenizer in the Hugging Face layout, adapters merged."""

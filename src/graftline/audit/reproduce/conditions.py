@@ -43,8 +43,11 @@ def _machine(record: Record) -> list[str]:
     from graftline.environment import determinism
 
     here = determinism(1)
-    return [
+    found = [
         f"{name} {record.environment[name]}, here is {here[name]}"
         for name in ("torch", "isa")
         if record.environment.get(name, here[name]) != here[name]
     ]
+    # a record that names no GPU was made on a CPU: here a GPU would do the work
+    gpus = [str(environment.get("gpu", "no GPU")) for environment in (record.environment, here)]
+    return found if gpus[0] == gpus[1] else [*found, f"{gpus[0]}, here is {gpus[1]}"]

@@ -16,6 +16,9 @@ from graftline.dataset import Schema, read_images, read_schema
 from graftline.digests import sha256_bytes
 from graftline.durable import write_new
 from graftline.learning.augment import augment
+from graftline.learning.device import device, send
+from graftline.learning.distributed import World, share
+from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import batch_indices, generator
 from graftline.problems import pictures
 from graftline.problems.classes import ClassAnswers
@@ -74,10 +77,12 @@ class ImageClassifier(Model[LabelledImages]):
         # Zero: all classes start equal, and the trunk's first gradients do not follow a random direction.
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
+        self.dtype = arithmetic(params.precision, narrow_on_cpu=False)
+        self.to(device())
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.output(self.trunk(pixels))
-        return logits
+        return logits.float()
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -95,26 +100,34 @@ class ImageClassifier(Model[LabelledImages]):
         self._frozen = True
         self.trunk.requires_grad_(False)
 
-    def loss(self, examples: LabelledImages, seed: int, step: int) -> torch.Tensor:
+    def loss(self, examples: LabelledImages, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the cross entropy of a batch, warped as (seed, step) draws it."""
         assert examples.labels is not None
-        warped = augment(examples.pixels, self._params.augmentation, generator(seed, step, "augment"))
-        smoothing = self._params.label_smoothing
-        return nn.functional.cross_entropy(self(warped), examples.labels, label_smoothing=smoothing)
+        place, mine, count = self.output.weight.device, part or World(), len(examples)
+        pixels, labels = (send(share(all_, mine), place) for all_ in (examples.pixels, examples.labels))
+        draw = generator(seed, step, "augment")
+        warped = augment(pixels, self._params.augmentation, draw, count, mine)
+        with autocast(self.dtype, place):
+            logits = self(warped)
+        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self._params.label_smoothing)
+        return loss * (len(labels) / count)
 
     def answer(self, examples: LabelledImages, *, fast: bool = False) -> ClassAnswers:
         assert examples.labels is not None
-        logits = self._logits(examples.pixels)
+        logits = self._logits(examples.pixels, fast=fast)
         return ClassAnswers.of(self._params.scores, examples.rows, examples.labels, logits)
 
-    def probabilities(self, pixels: torch.Tensor) -> np.ndarray:
+    def probabilities(self, pixels: torch.Tensor, *, fast: bool = False) -> np.ndarray:
         """Return (n, classes) float32 probabilities of (n, height, width) pixels from 0 to 1."""
-        return self._logits(pixels).softmax(dim=1).numpy()
+        return self._logits(pixels, fast=fast).softmax(dim=1).numpy()
 
-    def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
+    @torch.no_grad()
+    def _logits(self, pixels: torch.Tensor, *, fast: bool) -> torch.Tensor:
+        """Return (n, classes) float32 logits on the CPU."""
         self.eval()
-        with torch.no_grad():
-            return torch.cat([self(part) for part in pixels.split(_BATCH)])
+        place = self.output.weight.device
+        with autocast(self.dtype if fast else "float32", place):
+            return torch.cat([self(send(part, place)).cpu() for part in pixels.split(_BATCH)])
 
     def save(self, folder: Path) -> dict[str, Any]:
         from safetensors.torch import save
@@ -134,6 +147,9 @@ class ImageClassification(Head[LabelledImages]):
     @property
     def params(self) -> ImageClassificationParams:
         return self._params
+
+    def environment(self) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=False)}
 
     def read(self, dataset: Path, split: str, folder: Path) -> LabelledImages:
         images = read_images(dataset, split)
@@ -156,7 +172,7 @@ class ImageClassification(Head[LabelledImages]):
         self, trunk: Path, model: Model[LabelledImages], unlabelled: LabelledImages, batch: int, *, scratch: bool
     ) -> Joint:  # fmt: skip
         assert isinstance(model, ImageClassifier)
-        return JointReconstruction(trunk, model.trunk, unlabelled.pixels, batch, scratch=scratch)
+        return JointReconstruction(trunk, model, unlabelled.pixels, batch, scratch=scratch)
 
     def load(self, folder: Path, facts: dict[str, Any]) -> ImageClassifier:
         model = ImageClassifier(ConvTrunk.from_config(facts["trunk"]), len(facts["classes"]), self._params)
@@ -168,18 +184,18 @@ class JointReconstruction:
     """The objective that made the trunk, with the decoder that pretraining ended with."""
 
     def __init__(
-        self, folder: Path, trunk: ConvTrunk, pixels: torch.Tensor, batch: int, *, scratch: bool
+        self, folder: Path, model: ImageClassifier, pixels: torch.Tensor, batch: int, *, scratch: bool
     ) -> None:
         """Go on with the decoder in `folder`, or with `scratch` with an untrained one, on (n, height, width) pixels."""
         params: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(
             read_config(folder, KIND)["objective"]
         )
-        self.objective: Reconstruction = build_objective(trunk, params)
+        self.objective: Reconstruction = build_objective(model.trunk, params, model.dtype)
         if not scratch:
             load_weights(self.objective.decoder, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
-        self.module = self.objective.decoder
+        self.module = self.objective.decoder.to(device())
         self._pixels, self._batch = pixels, batch
 
-    def loss(self, seed: int, step: int) -> torch.Tensor:
+    def loss(self, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         rows = batch_indices(seed + 1, step, self._batch, len(self._pixels))
-        return self.objective.loss(self._pixels[rows], seed, step)
+        return self.objective.loss(self._pixels[rows], seed, step, part)

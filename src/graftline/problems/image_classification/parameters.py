@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from graftline.learning.parameters import Augmentation
+from graftline.learning.parameters import Augmentation, Precision
 from graftline.problems.scores import ONE_CLASS_A_ROW, ProblemParams
 
 
@@ -20,3 +20,6 @@ class ImageClassificationParams(ProblemParams):
     """Share of each target spread over all classes (Szegedy et al., 2016)."""
     augmentation: Augmentation = Augmentation()
     """How training images are warped."""
+    precision: Precision = "auto"
+    """Arithmetic of training and of the lift's answers; auto is bfloat16 on a GPU that computes in it, float32 on a
+    CPU. The weights stay float32, and so does what a released model answers."""

@@ -14,6 +14,7 @@ import torch
 
 from graftline.dataset import Schema, read_texts
 from graftline.errors import InputError
+from graftline.learning.distributed import World
 from graftline.learning.randomness import generator
 from graftline.problems.classes import TokenAnswers
 from graftline.problems.documents import Documents, by_length, documents_of, token_positions
@@ -64,10 +65,10 @@ class TextGenerator(TextModel[Writing]):
             CausalLM(self.network, self.tokenizer, self.dtype)
         ]  # a list: no second module of the weights
 
-    def loss(self, examples: Writing, seed: int, step: int) -> torch.Tensor:
+    def loss(self, examples: Writing, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the mean cross entropy of the tokens that follow, over packed documents."""
-        with self.learning(examples, seed, step):
-            return self._objective[0].loss(_packed(examples), generator(seed, step, "unused"))
+        with self.learning(examples, seed, step, part):
+            return self._objective[0].loss(_packed(examples), generator(seed, step, "unused"), part)
 
     def answer(self, examples: Writing, *, fast: bool = False) -> TokenAnswers:
         """Return the answers at each token that another follows."""

@@ -7,6 +7,6 @@ from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import ConvTrunk
 
 
-def build(trunk: ConvTrunk, params: AutoencoderParams) -> Reconstruction:
+def build(trunk: ConvTrunk, params: AutoencoderParams, dtype: str) -> Reconstruction:
     """Return the objective around `trunk`."""
-    return Reconstruction(trunk, params.augmentation)
+    return Reconstruction(trunk, params.augmentation, dtype)

@@ -11,8 +11,8 @@ WEIGHTS = "objective.safetensors"
 """In an image trunk's folder: the decoder, so that a joint objective in fine-tuning goes on where pretraining ended."""
 
 
-def build_objective(trunk: ConvTrunk, params: ImageObjectiveParams) -> Reconstruction:
-    """Return the objective on images that `params` names, around `trunk`."""
+def build_objective(trunk: ConvTrunk, params: ImageObjectiveParams, dtype: str = "float32") -> Reconstruction:
+    """Return the objective on images that `params` names, around `trunk`; `dtype` is `float32` or `bfloat16`."""
     if isinstance(params, AutoencoderParams):
-        return autoencoder.build(trunk, params)
-    return masked_autoencoder.build(trunk, params)
+        return autoencoder.build(trunk, params, dtype)
+    return masked_autoencoder.build(trunk, params, dtype)

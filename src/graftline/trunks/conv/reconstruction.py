@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from graftline.learning.augment import augment
+from graftline.learning.device import send
+from graftline.learning.distributed import World, share
 from graftline.learning.parameters import Augmentation
+from graftline.learning.precision import autocast
 from graftline.learning.randomness import generator
 from graftline.trunks.conv.trunk import ConvTrunk
 
@@ -28,9 +31,9 @@ class Reconstruction(nn.Module):
     (Vincent et al., 2008) whose noise is the warp.
     """
 
-    def __init__(self, trunk: ConvTrunk, augmentation: Augmentation) -> None:
+    def __init__(self, trunk: ConvTrunk, augmentation: Augmentation, dtype: str) -> None:
         super().__init__()
-        self.trunk, self._augmentation = trunk, augmentation
+        self.trunk, self._augmentation, self._dtype = trunk, augmentation, dtype
         channels, rows, columns = trunk.grid
         low, middle, high = trunk.params.channels[0], trunk.params.channels[1], channels
         self.decoder = nn.Sequential(
@@ -44,18 +47,26 @@ class Reconstruction(nn.Module):
             nn.ConvTranspose2d(low, 1, 4, stride=2, padding=1),
         )
 
-    def hide(self, pixels: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-        """Return what the trunk may see of (n, height, width) pixels."""
+    def hide(self, pixels: torch.Tensor, draw: torch.Generator, count: int, part: World) -> torch.Tensor:
+        """Return what the trunk may see of (n, height, width) pixels, this process's share of `count`."""
         return pixels
 
-    def pictures(self, pixels: torch.Tensor, seed: int, step: int) -> Pictures:
-        """Return the pictures for (n, height, width) pixels; warp and mask are those of (seed, step)."""
-        warped = augment(pixels, self._augmentation, generator(seed, step, "augment"))
-        shown = self.hide(warped, generator(seed, step, "hide"))
-        height, width = pixels.shape[1:]
-        return Pictures(shown, self.decoder(self.trunk(shown))[:, 0, :height, :width], pixels)
+    def pictures(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> Pictures:
+        """Return the pictures for (n, height, width) CPU pixels; warp and mask are those of (seed, step).
 
-    def loss(self, pixels: torch.Tensor, seed: int, step: int) -> torch.Tensor:
-        """Return the mean squared error per pixel, a scalar."""
-        _, painted, original = self.pictures(pixels, seed, step)
-        return nn.functional.mse_loss(painted, original)
+        With `part`, those of this process's share.
+        """
+        mine = part or World()
+        place = next(self.parameters()).device
+        original, count = send(share(pixels, mine), place), len(pixels)
+        warped = augment(original, self._augmentation, generator(seed, step, "augment"), count, mine)
+        shown = self.hide(warped, generator(seed, step, "hide"), count, mine)
+        height, width = pixels.shape[1:]
+        with autocast(self._dtype, place):
+            painted = self.decoder(self.trunk(shown))
+        return Pictures(shown, painted[:, 0, :height, :width].float(), original)
+
+    def loss(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> torch.Tensor:
+        """Return the mean squared error per pixel, a scalar; with `part`, this process's addend of it."""
+        _, painted, original = self.pictures(pixels, seed, step, part)
+        return nn.functional.mse_loss(painted, original) * (len(original) / len(pixels))

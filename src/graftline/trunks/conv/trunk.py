@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.trunks.conv.parameters import ConvParams
 
 KIND = "conv"
@@ -23,7 +24,7 @@ class ConvTrunk(nn.Module):
         for channels in params.channels:
             layers += [
                 nn.Conv2d(before, channels, 3, stride=2, padding=1),
-                nn.BatchNorm2d(channels),
+                BatchNorm2d(channels),
                 nn.GELU(),
             ]
             before, size = channels, ((size[0] + 1) // 2, (size[1] + 1) // 2)
@@ -31,7 +32,7 @@ class ConvTrunk(nn.Module):
         """Channels, height and width of the last feature map."""
         self.convolutions = nn.Sequential(*layers)
         self.embedding = nn.Sequential(
-            nn.Flatten(), nn.Linear(before * size[0] * size[1], params.width), nn.BatchNorm1d(params.width)
+            nn.Flatten(), nn.Linear(before * size[0] * size[1], params.width), BatchNorm1d(params.width)
         )
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:

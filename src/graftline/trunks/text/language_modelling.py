@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from graftline.learning.distributed import World
+from graftline.learning.device import send
+from graftline.learning.distributed import World, share
 from graftline.learning.precision import autocast
 from graftline.text.attention import Runs, packed
 from graftline.text.batches import Packed
@@ -88,7 +89,7 @@ class LanguageModel(nn.Module, ABC):
             nn.functional.pad(wanted.asked, (0, -len(wanted.asked) % _ROUND)),
             nn.functional.pad(wanted.answers, (0, -len(wanted.asked) % _ROUND), value=IGNORED),
         )
-        inputs, positions, asked, answers = (tensor.to(device, non_blocking=True) for tensor in row)
+        inputs, positions, asked, answers = (send(tensor, device) for tensor in row)
         with autocast(self._dtype, device), packed(self.model):
             hidden = self.model.base_model(
                 input_ids=inputs, position_ids=positions, runs=runs, use_cache=False
@@ -115,11 +116,12 @@ def _share(batch: Packed, wanted: Targets, part: World) -> tuple[Packed, Targets
     if part.size == 1:
         return batch, wanted
     lengths = torch.tensor([length for count, length in batch.runs for _ in range(count)])
-    mine = torch.arange(len(lengths)) % part.size == part.rank
+    mine = torch.zeros(len(lengths), dtype=torch.bool)
+    mine[share(torch.arange(len(lengths)), part)] = True
     kept = mine.repeat_interleave(lengths)
     found, counts = lengths[mine].unique(return_counts=True)
     runs = Runs(tuple((int(count), int(length)) for length, count in zip(found, counts, strict=True)))
-    share = Packed(batch.ids[:, kept], batch.positions[:, kept], runs, batch.documents[mine])
+    own = Packed(batch.ids[:, kept], batch.positions[:, kept], runs, batch.documents[mine])
     here = kept[wanted.asked]
     asked = (kept.cumsum(0) - 1)[wanted.asked[here]]  # the positions in the shorter row
-    return share, Targets(wanted.inputs[:, kept], asked, wanted.answers[here])
+    return own, Targets(wanted.inputs[:, kept], asked, wanted.answers[here])

@@ -18,6 +18,7 @@ from graftline.environment import determinism
 from graftline.errors import InputError
 from graftline.learning import distributed
 from graftline.learning.desk import open_desk
+from graftline.learning.device import compile_if_worth, device
 from graftline.learning.loop import Run, linear, train
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.optimizers import build_optimizers
@@ -144,12 +145,10 @@ def training(
 ) -> Training:
     """Return the training of a model on documents."""
     assert isinstance(params.objective, MaskedLMParams | CausalLMParams)
-    device = distributed.device()
-    objective = build_language_model(model, documents.tokenizer, dtype, params.objective).to(device)
-    if device.type == "cuda":  # on a CPU, compiling takes longer than a short run saves
-        objective.model.base_model.compile(dynamic=True)
+    objective = build_language_model(model, documents.tokenizer, dtype, params.objective).to(device())
     batches = Batches(documents.lengths[documents.train], params.batch_tokens, params.seed)
     steps = math.ceil(epochs * batches.per_epoch)
+    compile_if_worth(objective.model.base_model, steps)
     look = HeldOut(objective, documents, max(1, math.ceil(steps / _LOOKS)), batches, params.batch_tokens)
     part = distributed.world()
 

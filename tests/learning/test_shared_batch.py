@@ -1,0 +1,73 @@
+"""Two real processes, which torchrun starts, share the batch of every head: the gradient is that of one process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import finetune_team
+import small_tags
+import small_text
+from test_distributed import torchrun
+
+from graftline.learning.batch_norm import BatchNorm2d
+from graftline.learning.metrics import read_metrics
+
+STEP = {"epochs": 1, "batch": 25, "min_steps": 1, "warmup_steps": 0, "patience": None, "trunk_rate": 1.0}
+HEADS: dict[str, dict[str, Any]] = {
+    "images": {"head": {"name": "image_classification"}, "joint_weight": 0.5},
+    "documents": {"head": {"name": "sequence_classification", "label_smoothing": 0.1}, "joint_weight": 0.5},
+    "words": {"head": {"name": "token_classification"}},
+    "writing": {"head": {"name": "text_generation"}},
+}
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) -> tuple[Path, Path]:
+    """Return the folders with what one process and what two made of a step of each head."""
+    home = tmp_path_factory.getbasetemp()
+    text, tags = small_text.dataset(home), small_tags.dataset(home)
+    places = {
+        "images": (dataset, trunk), "documents": (text, small_text.trunk(home)),
+        "words": (tags, small_tags.trunk(home)), "writing": (text, small_text.causal_trunk(home)),
+    }  # fmt: skip
+    precision = {name: {} if name == "images" else {"precision": "float32"} for name in HEADS}
+    plans = [
+        {
+            "name": name, "dataset": str(places[name][0]), "trunk": str(places[name][1]),
+            "finetune": {**STEP, **values, "head": {**values["head"], **precision[name]}},
+        }
+        for name, values in HEADS.items()
+    ]  # fmt: skip
+    alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
+    command = [sys.executable, finetune_team.__file__, str(alone), json.dumps(plans)]
+    subprocess.run(command, check=True, capture_output=True)
+    torchrun([finetune_team.__file__, str(together), json.dumps(plans)])
+    return alone, together
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_two_processes_step_as_one_does(name: str, steps: tuple[Path, Path]) -> None:
+    one, two = (load_file(folder / f"{name}.safetensors") for folder in steps)
+    assert one.keys() == two.keys()
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-6
+    losses = [read_metrics(folder / name / "metrics.jsonl")[0]["loss"] for folder in steps]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_on_one_process_batch_normalisation_is_torchs_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    ours, theirs, values = BatchNorm2d(3), torch.nn.BatchNorm2d(3), torch.randn(5, 3, 4, 4)
+    for _ in range(2):
+        assert torch.equal(ours(values), theirs(values))
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert all(torch.equal(ours.state_dict()[name], tensor) for name, tensor in theirs.state_dict().items())
