@@ -14,7 +14,7 @@ import torch
 
 from bench.text_data import BATCH_TOKENS, Data
 from bench.text_trainer import AfterStep, Recipe
-from graftline.dataset import Schema, TextColumn
+from graftline.dataset import Schema
 from graftline.learning.checkpoint import Checkpoints
 from graftline.learning.fit import Data as Examples
 from graftline.learning.fit import fit
@@ -32,6 +32,7 @@ from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
 from graftline.trunks.objectives import build_language_model
 from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.trunk import KIND, embedding_ids, save_model
+from graftline.values.text import TextColumn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -11,13 +11,14 @@ from graftline.components.evaluate.champion import Comparison, compare_with_cham
 from graftline.components.evaluate.gate import decide
 from graftline.components.evaluate.predict import Predictions, predict
 from graftline.components.evaluate.quality import Quality, assess
-from graftline.dataset import ImageColumn, Schema, read_schema
+from graftline.dataset import Schema, read_schema
 from graftline.learning import budget
 from graftline.learning.lift import Experiment, measure_lift
 from graftline.learning.randomness import seed_everything
 from graftline.records import COMPARED, Dependency
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
+from graftline.values.image import ImageColumn
 
 if TYPE_CHECKING:
     from graftline.component import Context

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from graftline.component import Context
-from graftline.dataset import ImageColumn, read_schema
+from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
+from graftline.values.image import ImageColumn
 
 
 def run(context: Context) -> None:

@@ -21,11 +21,11 @@ import small_text
 import torch
 
 from graftline.cli import main
-from graftline.dataset import read_tagged, read_texts
 from graftline.problems.model import load_model, read_head
 from graftline.records import verify
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
+from graftline.values.splits import read_tagged, read_texts
 
 GENERATION = {**small_text.FINETUNE, "head": {"name": "text_generation", "sample_tokens": 5}}
 Done = tuple[int, str, str]

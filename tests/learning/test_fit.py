@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from graftline.dataset import ImageColumn, Schema
+from graftline.dataset import Schema
 from graftline.errors import GraftlineError, InputError
 from graftline.learning import fit as module
 from graftline.learning.checkpoint import Checkpoints
@@ -26,6 +26,7 @@ from graftline.problems.parameters import ImageClassificationParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.trunks import load_trunk
 from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.values.image import ImageColumn
 
 IMAGES = ImageClassification(ImageClassificationParams())
 SCHEMA = Schema(ImageColumn("image", (28, 28), 255), "label", tuple(range(10)))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from graftline.dataset import ImageColumn, Schema, TextColumn, read_images
+from graftline.dataset import Schema
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.plan import FILE, Sections, compare, make_plan, write_plan
@@ -31,6 +31,9 @@ from graftline.tasks.pretrain import PretrainParams
 from graftline.tasks.validate import ValidateParams
 from graftline.text.tokens import open_tokens
 from graftline.values.contract import Contract, load_contract
+from graftline.values.image import ImageColumn
+from graftline.values.splits import read_images
+from graftline.values.text import TextColumn
 
 ENCODER = {"name": "text", "layers": 2, "width": 32, "heads": 2, "hidden": 64}
 CLASSES = ("a", "b", "c")

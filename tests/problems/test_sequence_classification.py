@@ -13,7 +13,7 @@ import small
 import small_text
 import torch
 
-from graftline.dataset import read_schema, read_texts
+from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.learning.checkpoint import Checkpoints
 from graftline.learning.fit import Data, EarlyStop, fit
@@ -24,6 +24,7 @@ from graftline.problems.registry import make_head
 from graftline.problems.sequence_classification.head import SequenceClassifier
 from graftline.records import verify
 from graftline.tasks.finetune import FinetuneParams
+from graftline.values.splits import read_texts
 
 TEXTS = ["a dog", "a small wooden chair that is used by children", "any of various herbs"]
 

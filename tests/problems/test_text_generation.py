@@ -13,8 +13,8 @@ import small
 import small_text
 import torch
 
-from graftline.dataset import read_texts
 from graftline.problems.model import load_model, read_head
+from graftline.values.splits import read_texts
 
 LONGEST = small_text.DECODER["max_length"]
 FINETUNE: dict[str, Any] = {

@@ -12,12 +12,13 @@ import pytest
 import small_tags
 import torch
 
-from graftline.dataset import read_schema, read_tagged
+from graftline.dataset import read_schema
 from graftline.problems.documents import IGNORED
 from graftline.problems.model import load_model, read_head
 from graftline.problems.parameters import TokenClassificationParams
 from graftline.problems.token_classification.head import TokenClassification
 from graftline.text.tokenizer import load_tokenizer
+from graftline.values.splits import read_tagged
 
 
 @pytest.fixture(scope="module")

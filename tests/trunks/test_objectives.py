@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from graftline.dataset import read_images
 from graftline.learning.parameters import Augmentation
 from graftline.trunks.conv.trunk import ConvTrunk
 from graftline.trunks.objective_parameters import (
@@ -17,6 +16,7 @@ from graftline.trunks.objective_parameters import (
 )
 from graftline.trunks.objectives import build_objective
 from graftline.trunks.parameters import ConvParams
+from graftline.values.splits import read_images
 
 STILL = Augmentation(shift=0)
 BOTH = [AutoencoderParams(), MaskedAutoencoderParams()]

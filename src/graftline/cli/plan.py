@@ -36,12 +36,12 @@ def plan(
 
     from graftline.cli.run import task_parameters
     from graftline.cli.schema import check_parameters, parameter_models
-    from graftline.dataset import ImageColumn
     from graftline.engines.local import OUTPUTS
     from graftline.environment import cpu_count
     from graftline.plan import STAGES, Sections, make_plan, start_seconds, write_plan
     from graftline.profiles import choose, load_profiles
     from graftline.tasks.parameters import load_document, section
+    from graftline.values.image import ImageColumn
 
     document, where = load_document(task_parameters(task))
     check_parameters(document, where, task)

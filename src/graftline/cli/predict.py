@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.text import Text
 
-    from graftline.dataset import ImageColumn, Schema
+    from graftline.dataset import Schema
+    from graftline.values.image import ImageColumn
 
 _SUFFIXES = (".png", ".parquet")
 # 16 bits would be clipped and transparency dropped without a word: a confident wrong answer
@@ -50,10 +51,11 @@ def predict(
 
     A release that tags words prints each word's tag; one that writes goes on with each text.
     """
-    from graftline.dataset import ImageColumn, Schema
+    from graftline.dataset import Schema
     from graftline.problems.model import read_facts
     from graftline.releases.catalogue import resolve
     from graftline.releases.fetching import fetch
+    from graftline.values.image import ImageColumn
 
     opened = open_given(store)
     folder = fetch(opened, resolve(opened, release))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from graftline.dataset import UNLABELLED, read_images
+from graftline.dataset import UNLABELLED
 from graftline.learning.randomness import batch_indices
 from graftline.plan.measure import Step
 from graftline.plan.sample import Sample
@@ -19,6 +19,7 @@ from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
 from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.trunks.objectives import build_objective
 from graftline.trunks.parameters import ConvParams
+from graftline.values.splits import read_images
 
 
 def pretrain_images(sample: Sample, params: PretrainParams, trunk: Path) -> tuple[Part, Step]:

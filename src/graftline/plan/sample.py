@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graftline.dataset import SCHEMA, UNLABELLED, ImageColumn, Schema, TokensColumn, read_schema
+from graftline.dataset import SCHEMA, UNLABELLED, Schema, read_schema
 from graftline.durable import write_new
+from graftline.values.image import ImageColumn
+from graftline.values.words import TokensColumn
 
 if TYPE_CHECKING:
     import pyarrow as pa

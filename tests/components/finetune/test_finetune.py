@@ -12,12 +12,13 @@ import pytest
 import small
 import torch
 
-from graftline.dataset import read_images, read_schema
+from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.problems.image_classification.head import WEIGHTS
 from graftline.problems.model import FACTS, load_model, read_head, save_model
 from graftline.problems.parameters import ImageClassificationParams
 from graftline.records import verify
+from graftline.values.splits import read_images
 
 
 def finetune(dataset: Path, trunk: Path, out: Path, **section: Any) -> int:

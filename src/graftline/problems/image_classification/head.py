@@ -12,7 +12,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from graftline.dataset import Schema, read_images
+from graftline.dataset import Schema
 from graftline.digests import sha256_bytes
 from graftline.durable import write_new
 from graftline.learning.augment import augment
@@ -26,6 +26,7 @@ from graftline.trunks.conv.trunk import KIND, ConvTrunk
 from graftline.trunks.objective_parameters import ImageObjectiveParams
 from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.trunks.objectives import build_objective
+from graftline.values.splits import read_images
 
 WEIGHTS = "model.safetensors"
 _BATCH = 1000  # images at once where nothing is learned

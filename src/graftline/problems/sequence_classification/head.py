@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from graftline.dataset import read_texts
 from graftline.problems.answers import labelled
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.documents import Documents, by_length, documents_of
@@ -16,6 +15,7 @@ from graftline.problems.head import Classes, Model
 from graftline.problems.parameters import SequenceClassificationParams
 from graftline.problems.transformer import longest
 from graftline.text.tokenizer import load_tokenizer
+from graftline.values.splits import read_texts
 
 
 class SequenceClassifier(TextClassifier[Documents]):

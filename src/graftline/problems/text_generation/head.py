@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from graftline.dataset import Schema, read_texts
+from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.randomness import generator
 from graftline.problems.answers import Answers
@@ -34,6 +34,7 @@ from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_d
 from graftline.trunks import CONFIG, read_config
 from graftline.trunks.text.causal_lm import CausalLM
 from graftline.trunks.text.trunk import KIND
+from graftline.values.splits import read_texts
 
 _ANSWER_TOKENS = 2048  # at once: each has a probability for every token of the vocabulary
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from graftline.dataset import read_tagged
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.documents import (
     IGNORED,
@@ -27,6 +26,7 @@ from graftline.problems.head import Classes, Model
 from graftline.problems.parameters import TokenClassificationParams
 from graftline.problems.transformer import longest
 from graftline.text.tokenizer import document_marks, load_tokenizer
+from graftline.values.splits import read_tagged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

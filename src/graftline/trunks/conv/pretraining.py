@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from graftline.component import Context
-from graftline.dataset import Schema, read_images
+from graftline.dataset import Schema
 from graftline.durable import write_new
 from graftline.environment import determinism
 from graftline.learning.desk import open_desk
@@ -21,6 +21,7 @@ from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.trunks.objectives import build_objective
 from graftline.trunks.parameters import ConvParams
 from graftline.trunks.summary import summarise
+from graftline.values.splits import read_images
 
 _SHOWN = 10
 
