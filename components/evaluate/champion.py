@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graftline.components.evaluate.predict import Predictions, predict
+from graftline.components.evaluate.predict import predict
 from graftline.errors import InputError
-from graftline.learning.statistics import Estimate, paired_bootstrap
+from graftline.gate import Comparison
+from graftline.score import difference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from graftline.problems.answers import Answers
     from graftline.releases.catalogue import Release
     from graftline.store import Store
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The challenger against one release."""
-
-    version: int
-    digest: str
-    """Content digest of the champion's release."""
-    difference: Estimate | None
-    """Accuracy of the challenger less the champion's, by paired bootstrap; None if they do not compare."""
-    accuracy: float | None = None
-    """The champion's, on the same rows."""
-    obstacle: str = ""
-    """Why they do not compare."""
-
-    def metrics(self) -> dict[str, float]:
-        """Return the flat metrics; none if the models do not compare."""
-        if self.difference is None or self.accuracy is None:
-            return {}
-        return {
-            "champion_accuracy": self.accuracy,
-            "champion_difference": self.difference.value,
-            "champion_difference_low": self.difference.low,
-            "champion_difference_high": self.difference.high,
-        }
 
 
 def compare_with_champion(
@@ -47,12 +22,14 @@ def compare_with_champion(
     task: str,
     dataset: Path,
     model: Path,
-    challenger: Predictions,
+    challenger: Answers,
     *,
     resamples: int,
     seed: int,
 ) -> Comparison | None:
     """Return the challenger against the store's champion of `task`; None if the store has no champion.
+
+    Only the champion's model is asked, never its metrics, so releases of any version compare.
 
     Args:
         store: of releases.
@@ -69,12 +46,12 @@ def compare_with_champion(
     release = champion(store, task)
     if release is None:
         return None
-    folder = fetch(store, release)
+    score, folder = challenger.scores[0], fetch(store, release)
     if obstacle := _obstacle(folder, release, model):
-        return Comparison(release.version, release.digest, None, obstacle=obstacle)
-    answers = predict(folder, dataset).answers
-    difference = paired_bootstrap(challenger.answers.correct, answers.correct, resamples=resamples, seed=seed)
-    return Comparison(release.version, release.digest, difference, answers.accuracy)
+        return Comparison(score, release.version, release.digest, None, obstacle=obstacle)
+    theirs = predict(folder, dataset).answers.primary
+    found = difference(challenger.primary, theirs, resamples=resamples, seed=seed)
+    return Comparison(score, release.version, release.digest, found, theirs.value)
 
 
 def _obstacle(folder: Path, release: Release, model: Path) -> str:

@@ -35,10 +35,11 @@ def run(context: Context) -> None:
     unlabelled = head.read(dataset, "unlabelled", trunk) if params.joint_weight else None
     desk = open_desk(context, min(params.batch, len(train)), head.plural)
     model = fit(trunk, Data(train, held_out, unlabelled), params, params.seed, schema, desk=desk)
-    accuracy = model.answer(val).accuracy
+    answers = model.answer(val)
     save_model(head, model, schema, context.out)
     (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
-    _summarise(context, {"examples": len(train), "val_examples": len(val), "val_accuracy": accuracy})
+    measured = {f"val_{answers.scores[0].name}": answers.value}
+    _summarise(context, {"examples": len(train), "val_examples": len(val), **measured})
 
 
 def _summarise(context: Context, metrics: dict[str, float]) -> None:

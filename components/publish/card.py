@@ -19,7 +19,7 @@ def model_card(
     task: str,
     params: PublishParams,
     records: Mapping[str, Record],
-    metrics: Mapping[str, float],
+    metrics: Mapping[str, Any],
     plots: list[str],
 ) -> str:
     """Return the card as Markdown."""
@@ -30,7 +30,7 @@ def model_card(
             f"# {task}", "", params.intended_use.strip(), "",
             f"Licence: {params.licence}. What the data is and where it is from: `data/{task}/README.md`.", "",
             "## Measured", "",
-            *_table(("metric", "value"), sorted(metrics.items())), "",
+            *_table(("metric", "value"), sorted(_scalars(metrics))), "",
             *(line for name in plots for line in (f"![{name.removesuffix('.png')}]({name})", "")),
             "## Data", "",
             *_table(("count", "value"), sorted(_scalars(records["dataset"].metrics))), "",

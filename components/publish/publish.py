@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from graftline.canonical import canonical_json, read_json
 from graftline.components.publish.card import model_card
 from graftline.components.publish.chain import check_chain
-from graftline.components.publish.decision import Decision, read_decision
 from graftline.digests import ENVELOPE, RECORD, sha256_bytes
 from graftline.durable import write_atomic
 from graftline.environment import lock_bytes
 from graftline.errors import GraftlineError, InputError, RefusalError
+from graftline.gate import Decision, read_decision
 from graftline.records import COMPARED
 from graftline.releases.catalogue import Release
 from graftline.releases.evidence import Evidence, keep
@@ -26,6 +26,7 @@ from graftline.releases.publishing import Draft, Receipt, open_publication, publ
 from graftline.rows.blocklist import check_key, count_blocked, has_subjects, read_blocklist
 from graftline.rows.building import build
 from graftline.rows.subjects import load_key
+from graftline.score import DESCRIPTIONS
 from graftline.signing.keys import load_keyring
 from graftline.signing.rotation import open_ledger
 from graftline.tasks.publish import PublishParams
@@ -172,11 +173,14 @@ def _check_unchanged(context: Context, draft: Draft, sources: Mapping[str, str])
             raise InputError(draft.files[file.path], "changed while publishing", fix="run publish again")
 
 
-def _metrics(path: Path) -> dict[str, float]:
+def _metrics(path: Path) -> dict[str, Any]:
+    """Return what was measured: numbers by name, and `primary` and `scores`, which say what the numbers are."""
     metrics = read_json(path)
     if not isinstance(metrics, dict):
         raise InputError(path, f"a {type(metrics).__name__}", expected="a mapping of names to numbers")
     for name, value in metrics.items():
+        if name in DESCRIPTIONS:
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(
                 path, f"{name} is {value!r}", expected="a finite number", fix="run evaluate again"

@@ -508,7 +508,6 @@ def test_a_pod_that_does_not_start_is_explained(
     thread.join()
     lines = [line.strip() for line in done.output.splitlines() if "waits: " in line]
     assert lines[-1] == (  # a look in between may have seen only a part
-
         "waits: validate-driver(0): exceeded quota: runs; "
         "waits in the queue: couldn't assign flavors to pod set node: insufficient unused quota for "
         "ephemeral-storage in flavor cpu, 8Gi more needed; "

@@ -46,7 +46,7 @@ def test_a_model_that_has_learned_answers_each_word(model: Path, dataset: Path) 
     ]
     assert units["word"].tolist() == [word for tags in test.tags for word in range(len(tags))]
     most_common = np.bincount(answers.labels).max() / len(answers.labels)
-    assert answers.accuracy > most_common + 0.05, "always the same tag is no learning"
+    assert answers.value > most_common + 0.05, "always the same tag is no learning"
 
 
 def test_the_label_stands_at_a_words_first_token_only(model: Path, dataset: Path) -> None:

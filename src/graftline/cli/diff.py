@@ -89,7 +89,8 @@ def _show_metrics(console: Console, metrics: tuple[MetricChange, ...]) -> None:
         table.add_column(name, justify="left" if name in ("metric", "") else "right")
     for change in metrics:
         interval = f"{change.low:+.4f} to {change.high:+.4f}" if change.low is not None else ""
-        said = f"{'significant, ' if change.significant else ''}{change.method}" if change.method else ""
+        sure = ("significant", *([change.verdict] if change.verdict else [])) if change.significant else ()
+        said = ", ".join((*sure, *([change.method] if change.method else [])))
         table.add_row(
             cell(change.name), _number(change.before), _number(change.after), _number(change.difference, "+"),
             interval, said,

@@ -247,23 +247,25 @@ def headlines(metrics: dict[str, Any], amount: str) -> list[str]:
         amount: what the lift's counts are, such as `sentences`.
     """
     from graftline.lift_names import lift_counts
+    from graftline.score import told_scores
 
-    lines = []
-    if "accuracy" in metrics:
-        lines.append(f"accuracy  {metrics['accuracy']:.4f}{_interval(metrics, 'accuracy', 1, '.4f')}")
+    scores = [
+        (told.name, f"{told.value:.4f}{_interval(told.low, told.high, 1, '.4f')}")
+        for told in told_scores(metrics)
+    ]
+    scale, unit = (100, " points") if not scores or told_scores(metrics)[0].share else (1, "")
+    lifts = []
     for count in lift_counts(metrics):
+        low, high = metrics[f"lift_{count}_low"], metrics[f"lift_{count}_high"]
+        gain = f"{scale * metrics[f'lift_{count}']:+.1f}{unit}{_interval(low, high, scale, '+.1f')}"
         labels = f"all {amount.split()[0]}" if count == "all" else f"{count} {amount}"
-        gain = (
-            f"{100 * metrics[f'lift_{count}']:+.1f} points{_interval(metrics, f'lift_{count}', 100, '+.1f')}"
-        )
-        lines.append(f"lift      {gain}, at {labels}")
-    if "ece" in metrics:
-        lines.append(f"ECE       {metrics['ece']:.4f}")
-    return lines
+        lifts.append(("lift", f"{gain}, at {labels}"))
+    lines = [*scores[:1], *lifts, *scores[1:]]
+    width = max((len(name) for name, _ in lines), default=0)
+    return [f"{name:{width}}  {said}" for name, said in lines]
 
 
-def _interval(metrics: dict[str, Any], name: str, scale: float, style: str) -> str:
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+def _interval(low: float | None, high: float | None, scale: float, style: str) -> str:
     return "" if low is None or high is None else f"  95% {scale * low:{style}} to {scale * high:{style}}"
 
 

@@ -47,18 +47,24 @@ def _model(name: str) -> type[Params]:
 
 
 def check_parameters(document: dict[str, Any], where: str, task: str) -> None:
-    """Check every section of the document of data/<task>/. Raises InputError for the first fault."""
+    """Check every section of the document of data/<task>/, and that the problem has the scores that the gate names.
+
+    Raises:
+        InputError: the first fault.
+    """
     from graftline.errors import InputError
     from graftline.tasks.parameters import section, task_name
 
     if (named := task_name(document, where)) != task:
         raise InputError(f"{where}: task", f"'{named}'", expected=f"'{task}', the name of the folder")
+    checked: dict[str, Any] = {}
     for name, model in parameter_models().items():
         if name not in document:  # DVC tracks the section by its name
             raise InputError(
                 where, f"the section '{name}' is missing", fix=f"add `{name}: {{}}` for its defaults"
             )
-        section(document, where, name, model)
+        checked[name] = section(document, where, name, model)
+    checked["evaluate"].gate.check_names(checked["finetune"].head.scores, where)
 
 
 def schema_text() -> str:

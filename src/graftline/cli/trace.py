@@ -140,7 +140,9 @@ def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool)
     for given in record.inputs:
         _add_input(step, found, given)
     if record.metrics:
-        shown = list(record.metrics.items())
+        from graftline.score import DESCRIPTIONS
+
+        shown = [(name, value) for name, value in record.metrics.items() if name not in DESCRIPTIONS]
         more = f" and {len(shown) - _FIGURES} more" if len(shown) > _FIGURES else ""
         step.add(
             _line(", ".join(f"{name} {_figure(value)}" for name, value in shown[:_FIGURES]) + more, "green")

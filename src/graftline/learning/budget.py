@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from graftline.canonical import read_json
 from graftline.errors import InputError
 from graftline.learning.lift import TRUNK, Experiment, Fit, run_fit
-from graftline.learning.statistics import Estimate, t_interval
 from graftline.learning.workers import run_all
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
+from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Trained:
     """Of its pretraining."""
     held_out: list[tuple[int, float]]
     """(tokens trained on, loss on held-out documents in nats) while it was trained."""
-    accuracy: Estimate
-    """On the test rows after fine-tuning, mean and 95% t interval over the seeds."""
+    value: Estimate
+    """The primary score on the test rows after fine-tuning, mean and 95% t interval over the seeds."""
 
 
 def trunks(folder: Path) -> dict[str, Path]:
@@ -65,47 +65,47 @@ def measure_budget(experiment: Experiment, labels: int, seeds: range, workers: i
     runs = iter(run_all(run_fit, fits, workers=max(1, min(workers, len(fits))), done=lambda run: None))
     found = []
     for name, folder in folders.items():
-        accuracies = [next(runs).accuracy for _ in seeds]
-        found.append(_trained(name, read_json(folder / BUDGET), folder, t_interval(accuracies)))
+        values = [next(runs).value for _ in seeds]
+        found.append(_trained(name, read_json(folder / BUDGET), folder, t_interval(values)))
     return sorted(found, key=lambda trained: trained.flops)
 
 
-def _trained(name: str, budget: Any, folder: Path, accuracy: Estimate) -> Trained:
+def _trained(name: str, budget: Any, folder: Path, value: Estimate) -> Trained:
     try:
         curve = [(int(tokens), float(loss)) for tokens, loss in budget["held_out"]]
-        return Trained(name, budget["parameters"], budget["tokens"], budget["flops"], curve, accuracy)
+        return Trained(name, budget["parameters"], budget["tokens"], budget["flops"], curve, value)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(folder / BUDGET, f"not a budget ({error!r})", fix="run pretrain again") from None
 
 
-def as_dict(found: list[Trained], labels: int) -> dict[str, Any]:
+def as_dict(found: list[Trained], labels: int, score: Score) -> dict[str, Any]:
     """Return what budget.json of the evaluation holds."""
-    return {"labels": labels, "trunks": [asdict(trained) for trained in found]}
+    return {"labels": labels, "score": score.name, "trunks": [asdict(trained) for trained in found]}
 
 
-def plot_budget(found: list[Trained], labels: int, amount: str, path: Path) -> None:
-    """Draw accuracy against FLOPs of pretraining, and held-out loss against tokens (log scales)."""
+def plot_budget(found: list[Trained], labels: int, amount: str, score: Score, path: Path) -> None:
+    """Draw the score against FLOPs of pretraining, and held-out loss against tokens (log scales)."""
     plot = figure(9.2, 3.8)
     left, right = plot.subplots(1, 2)
     colours = {
         size: _COLOURS[n % len(_COLOURS)] for n, size in enumerate(sorted({t.parameters for t in found}))
     }
     for parameters, colour in colours.items():
-        _draw(left, right, [t for t in found if t.parameters == parameters], colour)
-    left.set(xscale="log", xlabel="FLOPs of pretraining", ylabel="test accuracy")
-    left.set_title(f"Accuracy at {label_name(labels)} {amount}")
+        _draw(left, right, score, [t for t in found if t.parameters == parameters], colour)
+    left.set(xscale="log", xlabel="FLOPs of pretraining", ylabel=f"test {score.title}")
+    left.set_title(f"With {label_name(labels)} {amount}")
     left.margins(x=0.15, y=0.15)
     right.set(xscale="log", xlabel="tokens", ylabel="nats a predicted token", title="Held-out loss")
     right.legend()
     save(plot, path)
 
 
-def _draw(left: Axes, right: Axes, same: list[Trained], colour: str) -> None:
+def _draw(left: Axes, right: Axes, score: Score, same: list[Trained], colour: str) -> None:
     """Draw trunks of one size: their budgets differ."""
-    values = [trained.accuracy.value for trained in same]
+    values = [trained.value.value for trained in same]
     spread = [
-        [value - max(0.0, trained.accuracy.low) for value, trained in zip(values, same, strict=True)],
-        [min(1.0, trained.accuracy.high) - value for value, trained in zip(values, same, strict=True)],
+        [value - max(score.lowest, trained.value.low) for value, trained in zip(values, same, strict=True)],
+        [min(score.highest, trained.value.high) - value for value, trained in zip(values, same, strict=True)],
     ]
     flops = [trained.flops for trained in same]
     left.errorbar(flops, values, spread, color=colour, marker="o", markersize=5, capsize=3, linewidth=1.6)

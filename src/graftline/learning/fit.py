@@ -122,23 +122,25 @@ def _optimizer(model: Model[Any], joint: Joint | None, params: FinetuneParams) -
 
 
 class EarlyStop:
-    """Keeps the weights with the best validation accuracy; ends the run when it no longer improves."""
+    """Keeps the weights with the best primary score on val; ends the run when it no longer improves."""
 
     def __init__(self, model: Model[Any], val: Examples, every: int, patience: int) -> None:
-        """Look every `every` steps; stop after `patience` looks without a better accuracy."""
+        """Look every `every` steps; stop after `patience` looks without a better score; a lower loss breaks ties."""
         self._model, self._val, self._every, self._patience = model, val, every, patience
         self._best: dict[str, torch.Tensor] = {}
-        self._score, self._waited = (-1, 0.0), 0
+        self._score: tuple[float, float] | None = None
+        self._waited = 0
 
     def after_step(self, step: int) -> bool:
         if step % self._every:
             return False
-        score = self._model.score(self._val)
-        if not math.isfinite(score[1]):
+        answers = self._model.answer(self._val, fast=True)
+        if not math.isfinite(answers.loss):
             raise GraftlineError(
-                f"the validation loss is {-score[1]} after step {step}; lower the learning rate, or look at the data"
+                f"the validation loss is {answers.loss} after step {step}; lower the learning rate, or look at the data"
             )
-        if score > self._score:
+        score = answers.scores[0].gain(answers.value, 0.0), -answers.loss
+        if self._score is None or score > self._score:
             self._score, self._waited = score, 0
             self._best = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
         else:
@@ -151,8 +153,8 @@ class EarlyStop:
             self._model.load_state_dict(self._best)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        return self._best, {"score": list(self._score), "waited": self._waited}
+        return self._best, {"score": self._score and list(self._score), "waited": self._waited}
 
     def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         self._best, self._waited = tensors, facts["waited"]
-        self._score = (facts["score"][0], facts["score"][1])
+        self._score = facts["score"] and (facts["score"][0], facts["score"][1])

@@ -17,8 +17,8 @@ import numpy as np
 from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.learning.progress import Progress
-from graftline.learning.statistics import Estimate, t_interval
 from graftline.learning.workers import run_all
+from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Run:
     """Labelled examples that it learnt from."""
     subset: str
     """sha256 of those examples: equal for both arms of a pair."""
-    accuracy: float
-    """On the test rows, or on the sample of them."""
+    value: float
+    """The primary score on the test rows, or on the sample of them."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class Point:
     size: float
     """Labels a class; for all labels the mean over the classes."""
     trunk: Estimate
-    """Accuracy, mean and 95% t interval over the seeds."""
+    """The primary score, mean and 95% t interval over the seeds."""
     scratch: Estimate
     lift: Estimate
-    """The paired differences, trunk less scratch."""
+    """The paired differences: by how much the trunk's arm is better, negative if it is worse."""
 
     def arm(self, name: str) -> Estimate:
-        """Return the accuracy of `trunk` or `scratch`."""
+        """Return the score of `trunk` or `scratch`."""
         return self.trunk if name == TRUNK else self.scratch
 
 
@@ -102,10 +102,10 @@ class Lift:
     runs: list[Run]
     points: list[Point]
     seeds: int
-    amount: str = "labels a class"
+    amount: str
     """What the label counts count."""
-    unit: str = "image"
-    """What the accuracy is the accuracy of."""
+    score: Score
+    """What was measured of each fit: the problem's primary score."""
 
     def metrics(self) -> dict[str, float]:
         """Return the flat metrics: `trunk_5`, `scratch_5`, `lift_5`, `lift_5_low`, `lift_5_high`, ..."""
@@ -125,7 +125,7 @@ class Lift:
             "runs": [asdict(run) for run in self.runs],
             "points": [asdict(point) for point in self.points],
             "amount": self.amount,
-            "unit": self.unit,
+            "score": self.score.name,
         }
 
 
@@ -147,9 +147,10 @@ def measure_lift(experiment: Experiment, counts: tuple[int | None, ...], seeds: 
     # The longest first, so that no worker ends long after the others.
     fits.sort(key=lambda fit: -sizes[fit.labels])
     runs = _run_showing_progress(fits, min(workers, len(fits)))
-    points = [_point(count, sizes[count], runs) for count in counts]
+    score = experiment.params.head.scores[0]
+    points = [_point(score, count, sizes[count], runs) for count in counts]
     runs.sort(key=lambda run: (run.examples, run.seed, run.arm))
-    return Lift(runs, points, len(seeds), experiment.head.amount, experiment.head.unit)
+    return Lift(runs, points, len(seeds), experiment.head.amount, score)
 
 
 def _run_showing_progress(fits: list[Fit], workers: int) -> list[Run]:
@@ -179,10 +180,8 @@ def run_fit(fit: Fit) -> Run:
     data = _data(fit, len(schema.classes))
     seed_everything(fit.seed, threads=1)
     model = fine_tune(experiment.trunk, data, experiment.params, fit.seed, schema, scratch=fit.arm == SCRATCH)
-    answers = model.answer(_load(experiment, "test"), fast=True)
-    return Run(
-        label_name(fit.labels), fit.seed, fit.arm, len(data.train), data.train.digest(), answers.accuracy
-    )
+    value = model.answer(_load(experiment, "test"), fast=True).value
+    return Run(label_name(fit.labels), fit.seed, fit.arm, len(data.train), data.train.digest(), value)
 
 
 def _data(fit: Fit, classes: int) -> Data:
@@ -250,8 +249,8 @@ def _sizes(experiment: Experiment, counts: tuple[int | None, ...]) -> dict[int |
     return {count: float(available.mean()) if count is None else count for count in counts}
 
 
-def _point(count: int | None, size: float, runs: list[Run]) -> Point:
-    """Return both arms' mean accuracy and their paired difference at one label count."""
+def _point(score: Score, count: int | None, size: float, runs: list[Run]) -> Point:
+    """Return both arms' mean score and their paired difference at one label count."""
     name = label_name(count)
     arms = {arm: {run.seed: run for run in runs if run.labels == name and run.arm == arm} for arm in ARMS}
     trunk, scratch = arms[TRUNK], arms[SCRATCH]
@@ -261,7 +260,7 @@ def _point(count: int | None, size: float, runs: list[Run]) -> Point:
     return Point(
         name,
         size,
-        trunk=t_interval([run.accuracy for run in trunk.values()]),
-        scratch=t_interval([run.accuracy for run in scratch.values()]),
-        lift=t_interval([run.accuracy - scratch[seed].accuracy for seed, run in trunk.items()]),
+        trunk=t_interval([run.value for run in trunk.values()]),
+        scratch=t_interval([run.value for run in scratch.values()]),
+        lift=t_interval([score.gain(run.value, scratch[seed].value) for seed, run in trunk.items()]),
     )

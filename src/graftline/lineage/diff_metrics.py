@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graftline.lineage.diff_chain import Chain
+from graftline.score import primary_name, told_scores
 
 _ENDS = ("_low", "_high")
 _PAIRED = "champion_difference"
@@ -25,6 +26,8 @@ class MetricChange:
     high: float | None
     method: str
     """paired, independent, or empty without an interval."""
+    higher: bool | None
+    """Whether more of it is better; None where that is not known."""
     before_interval: tuple[float, float] | None
     after_interval: tuple[float, float] | None
 
@@ -33,6 +36,13 @@ class MetricChange:
         """Whether the interval leaves out zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
+    @property
+    def verdict(self) -> str:
+        """`better` or `worse` where that is sure, else empty."""
+        if not self.significant or self.difference is None or self.higher is None:
+            return ""
+        return "better" if (self.difference > 0) == self.higher else "worse"
+
 
 def metric_changes(a: Chain, b: Chain) -> tuple[tuple[MetricChange, ...], list[str]]:
     """Return the change of each metric, and what to say of how they compare.
@@ -40,15 +50,20 @@ def metric_changes(a: Chain, b: Chain) -> tuple[tuple[MetricChange, ...], list[s
     A difference's interval is from the two metrics' own as if they were independent: square and add, R. G. Newcombe,
     "Interval estimation for the difference between independent proportions", Statistics in Medicine 17 (1998), method
     10. On the same test rows that is too wide rather than too narrow. Where b was evaluated against a itself, the
-    difference in accuracy is the paired one that evaluate measured.
+    difference in the primary score is the paired one that evaluate measured.
     """
     one, two = _numbers(a.metrics), _numbers(b.metrics)
     names = [n for n in {**one, **two} if not n.endswith(_ENDS) and not n.startswith("champion_")]
     notes = []
     paired = b.compared_with == (a.version, a.content) and f"{_PAIRED}_low" in two
-    changes = [_change(name, one, two) for name in sorted(names)]
+    higher = {told.name: told.higher for told in (*told_scores(a.metrics), *told_scores(b.metrics))}
+    higher |= {name: True for name in names if name.startswith("lift_")}
+    changes = [_change(name, one, two, higher.get(name)) for name in sorted(names)]
     if paired:
-        changes = [_as_paired(change, two) if change.name == "accuracy" else change for change in changes]
+        changes = [
+            _as_paired(change, two) if change.name == primary_name(b.metrics) else change
+            for change in changes
+        ]
     if _test_rows(a) != _test_rows(b):
         notes.append("the two were measured on different test rows")
     return tuple(changes), notes
@@ -62,23 +77,21 @@ def _numbers(metrics: Any) -> dict[str, float]:
     }
 
 
-def _change(name: str, a: dict[str, float], b: dict[str, float]) -> MetricChange:
+def _change(name: str, a: dict[str, float], b: dict[str, float], higher: bool | None) -> MetricChange:
     before, after, first, second = a.get(name), b.get(name), _interval(name, a), _interval(name, b)
     if before is None or after is None:
-        return MetricChange(name, before, after, None, None, None, "", first, second)
+        return MetricChange(name, before, after, None, None, None, "", higher, first, second)
     difference = after - before
     if first is None or second is None:
-        return MetricChange(name, before, after, difference, None, None, "", first, second)
+        return MetricChange(name, before, after, difference, None, None, "", higher, first, second)
     low = difference - math.hypot(after - second[0], first[1] - before)
     high = difference + math.hypot(second[1] - after, before - first[0])
-    return MetricChange(name, before, after, difference, low, high, "independent", first, second)
+    return MetricChange(name, before, after, difference, low, high, "independent", higher, first, second)
 
 
 def _as_paired(change: MetricChange, b: dict[str, float]) -> MetricChange:
-    return MetricChange(
-        change.name, change.before, change.after, b[_PAIRED], b[f"{_PAIRED}_low"], b[f"{_PAIRED}_high"], "paired",
-        change.before_interval, change.after_interval,
-    )  # fmt: skip
+    low, high = (b[_PAIRED + end] for end in _ENDS)
+    return replace(change, difference=b[_PAIRED], low=low, high=high, method="paired")
 
 
 def _interval(name: str, metrics: dict[str, float]) -> tuple[float, float] | None:

@@ -1,52 +1,51 @@
-"""What a model says about examples: one answer a unit, which is a row, a word or a token, as the head says."""
+"""What a model says about examples, and what that is worth. What an answer is, the problem decides."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.score import RowStatistics, Score
 
-@dataclass(frozen=True)
-class Answers:
-    """A model's answers on n units, in the order of the examples."""
+if TYPE_CHECKING:
+    from graftline.dataset import Schema
 
-    labels: NDArray[np.int64]
-    """(n,) true class indices."""
-    predicted: NDArray[np.int64]
-    """(n,) class indices of the largest probability."""
-    confidence: NDArray[np.float32]
-    """(n,) the largest probability."""
-    surprise: NDArray[np.float32]
-    """(n,) minus the natural logarithm of the true class's probability; infinite where that is 0."""
-    probabilities: NDArray[np.float32] | None = None
-    """(n, classes); None where the classes are a vocabulary, for n times a vocabulary would not fit."""
 
-    @classmethod
-    def of(cls, labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Answers:
-        """Return the answers that (n, classes) probabilities give."""
-        true = probabilities[np.arange(len(labels)), labels]
-        with np.errstate(divide="ignore"):
-            surprise = -np.log(true)
-        return cls(labels, probabilities.argmax(axis=1), probabilities.max(axis=1), surprise, probabilities)
+@dataclass(frozen=True, eq=False)
+class Answers(ABC):
+    """A model's answers on labelled examples, and which row each is about."""
 
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """(n,) whether the prediction is right."""
-        correct: NDArray[np.bool_] = self.predicted == self.labels
-        return correct
+    scores: tuple[Score, ...]
+    """What the problem measures; the first is the primary one."""
+    rows: NDArray[np.int64]
+    """(n,) the row in the raw data of each answer; a row may have several."""
+    loss: float
+    """Mean loss of an answer; it breaks ties of the primary score."""
+
+    @abstractmethod
+    def statistics(self, score: Score) -> RowStatistics:
+        """Return what each row adds to one of the scores."""
+
+    @abstractmethod
+    def columns(self, schema: Schema) -> dict[str, Any]:
+        """Return the Arrow columns of predictions.parquet, a value an answer."""
 
     @property
-    def accuracy(self) -> float:
-        return int(self.correct.sum()) / len(self.labels)
+    def primary(self) -> RowStatistics:
+        return self.statistics(self.scores[0])
 
-    def worst_mistakes(self, count: int) -> NDArray[np.int64]:
-        """Return the positions of the wrong answers, most confident first, at most `count`."""
-        wrong = np.flatnonzero(~self.correct)
-        return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
+    @property
+    def value(self) -> float:
+        """The primary score."""
+        return self.primary.value
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 def labelled(probabilities: NDArray[np.float32], classes: Sequence[int | str]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from graftline.dataset import Schema
-from graftline.problems.answers import Answers
+from graftline.dataset import Schema, read_schema
+from graftline.problems.classes import ClassAnswers
 from graftline.problems.documents import Documents
 from graftline.problems.head import Joint, Model
 from graftline.problems.joint import JointLanguageModel
@@ -54,17 +54,13 @@ class TextClassifier(TextModel[D]):
         targets = self.targets(examples).to(logits.device)
         return nn.functional.cross_entropy(logits, targets, label_smoothing=self._smoothing)
 
-    def answer(self, examples: D, *, fast: bool = False) -> Answers:
-        return Answers.of(self.targets(examples).numpy(), self.probabilities(examples, fast=fast))
+    def answer(self, examples: D, *, fast: bool = False) -> ClassAnswers:
+        rows, logits = examples.units()["row"], self.logits(examples, fast=fast)
+        return ClassAnswers.of(self.scores, rows, self.targets(examples), logits)
 
-    def probabilities(self, examples: D, *, fast: bool = False) -> np.ndarray:
+    def probabilities(self, examples: D) -> np.ndarray:
         """Return (units, classes) float32 probabilities."""
-        return self.logits(examples, fast=fast).softmax(dim=1).numpy()
-
-    def score(self, examples: D) -> tuple[int, float]:
-        logits, targets = self.logits(examples, fast=True), self.targets(examples)
-        loss = nn.functional.cross_entropy(logits, targets)
-        return int((logits.argmax(dim=1) == targets).sum()), -loss.item()
+        return self.logits(examples).softmax(dim=1).numpy()
 
 
 P = TypeVar("P", bound=TextClassificationParams)
@@ -83,6 +79,16 @@ class TextClassification(TextHead[D, P], Generic[D, P]):
     def settings(self) -> dict[str, Any]:
         """Return what else the model's config says."""
         return {}
+
+    @abstractmethod
+    def show(self, dataset: Path, split: str, examples: D, units: np.ndarray) -> list[str]:
+        """Return what the answers at the (k,) positions `units` are about, as text."""
+
+    def present(self, answers: ClassAnswers, examples: D, dataset: Path, out: Path, mistakes: int) -> None:
+        schema, worst = read_schema(dataset), answers.worst_mistakes(mistakes)
+        answers.write_classes(schema, out)
+        texts = self.show(dataset, "test", examples, worst)
+        answers.write_mistakes(examples.units(), worst, texts, schema, out)
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextClassifier[D]:
         check_labels(schema)

@@ -14,7 +14,7 @@ from torch import nn
 from graftline.dataset import Schema
 from graftline.learning.randomness import batch_indices
 from graftline.problems.answers import Answers
-from graftline.tasks.parameters import Params
+from graftline.problems.parameters import ProblemParams
 
 
 class Examples(ABC):
@@ -87,10 +87,6 @@ class Model(nn.Module, ABC, Generic[E]):
         """Return the answers on labelled examples; with `fast` in the arithmetic of training."""
 
     @abstractmethod
-    def score(self, examples: E) -> tuple[int, float]:
-        """Return how many units are right and, to break ties, minus the mean loss."""
-
-    @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the weights, and return what `Head.load` needs to know besides."""
 
@@ -114,12 +110,10 @@ class Head(ABC, Generic[E]):
     """What `labels_per_class` counts."""
     plural: ClassVar[str] = "images"
     """What an example is."""
-    unit: ClassVar[str] = "image"
-    """What an answer is about."""
 
     @property
     @abstractmethod
-    def params(self) -> Params:
+    def params(self) -> ProblemParams:
         """The head's parameters."""
 
     def environment(self) -> dict[str, str]:
@@ -134,9 +128,17 @@ class Head(ABC, Generic[E]):
             InputError: the dataset holds no examples of this kind.
         """
 
-    def show(self, dataset: Path, split: str, examples: E, units: np.ndarray) -> list[str]:
-        """Return what the answers at the (k,) positions `units` are about, as text."""
-        raise NotImplementedError
+    @abstractmethod
+    def present(self, answers: Any, examples: E, dataset: Path, out: Path, mistakes: int) -> None:
+        """Write into the folder `out` what a person is shown of the answers on the test rows.
+
+        Args:
+            answers: this problem's, on all test rows.
+            examples: the test rows.
+            dataset: that they are of.
+            out: a folder, for pictures and tables.
+            mistakes: how many of the most confident ones to show.
+        """
 
     def samples(self, model: Model[E], seed: int) -> list[dict[str, str]]:
         """Return what the model writes: `prompt` and `text` of each sample; nothing for a head that does not write."""

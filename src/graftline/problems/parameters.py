@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter
 
 from graftline.learning.parameters import Augmentation, Precision
+from graftline.problems.scores import (
+    AUROC,
+    ECE,
+    MACRO_F1,
+    MIN_CLASS_RECALL,
+    PERPLEXITY,
+    accuracy,
+)
+from graftline.score import Score
 from graftline.tasks.parameters import Params
 
 
-class ImageClassificationParams(Params):
+class ProblemParams(Params):
+    """Parameters of every problem."""
+
+    scores: ClassVar[tuple[Score, ...]]
+    """What is measured on the test rows; the first is the primary one, which all comparisons are by."""
+
+
+_ONE_CLASS_A_ROW = (accuracy(), MACRO_F1, MIN_CLASS_RECALL, AUROC, ECE)
+
+
+class ImageClassificationParams(ProblemParams):
     """Parameters of the head `image_classification`."""
+
+    scores = _ONE_CLASS_A_ROW
 
     name: Literal["image_classification"] = "image_classification"
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
@@ -31,7 +52,7 @@ class Lora(Params):
     """Names of the linear layers that get an adapter, such as `Wqkv`; null for all of the trunk's."""
 
 
-class TextHeadParams(Params):
+class TextHeadParams(ProblemParams):
     """Parameters of every text head."""
 
     max_tokens: int = Field(default=256, ge=8, le=1_048_576)
@@ -55,6 +76,8 @@ class TextClassificationParams(TextHeadParams):
 class SequenceClassificationParams(TextClassificationParams):
     """Parameters of the head `sequence_classification`."""
 
+    scores = _ONE_CLASS_A_ROW
+
     name: Literal["sequence_classification"] = "sequence_classification"
     pooling: Literal["mean", "cls"] = "mean"
     """How a ModernBERT document becomes one vector: the mean of its tokens, or the first one. BERT takes the
@@ -64,11 +87,15 @@ class SequenceClassificationParams(TextClassificationParams):
 class TokenClassificationParams(TextClassificationParams):
     """Parameters of the head `token_classification`."""
 
+    scores = (accuracy("accuracy a word"), MACRO_F1, MIN_CLASS_RECALL, ECE)
+
     name: Literal["token_classification"] = "token_classification"
 
 
 class TextGenerationParams(TextHeadParams):
     """Parameters of the head `text_generation`."""
+
+    scores = (PERPLEXITY, accuracy("accuracy of the next token"), ECE)
 
     name: Literal["text_generation"] = "text_generation"
     prompts: tuple[str, ...] = Field(default=("",), min_length=1, max_length=100)

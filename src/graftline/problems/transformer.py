@@ -105,7 +105,7 @@ class TextModel(Model[E]):
         """Train `network`, of which the parameters named in `new` are the head's, as `params` say."""
         super().__init__()
         self.network: PreTrainedModel = network.to(device())  # type: ignore[arg-type]
-        self.tokenizer, self._new, self._frozen = tokenizer, new, False
+        self.tokenizer, self.scores, self._new, self._frozen = tokenizer, params.scores, new, False
         self.dtype, self._drops = arithmetic(params.precision), params.dropout > 0
 
     def add_adapters(self, lora: Lora) -> None:

@@ -54,7 +54,7 @@ class Draft:
     """The local file of each path in the release."""
     records: Mapping[str, bytes]
     """The bytes of each record by name (dataset, trunk, ...); they do not enter the content digest."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     compared_with: Mapping[str, Any] | None = None
     """The champion at evaluation: `version` and `digest`, or None if there was none."""
     alias: str = CHAMPION

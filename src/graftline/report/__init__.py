@@ -14,6 +14,7 @@ from graftline.lift_names import lift_counts
 from graftline.plan import compare
 from graftline.records import Record, code_of, read_execution, read_record
 from graftline.report.lineage import lay_out
+from graftline.score import told_scores
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -72,10 +73,9 @@ def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str,
     return {
         "task": task,
         "stages": [_stage(outputs / name, record) for name, record in records.items()],
-        "metrics": metrics,
+        "scores": told_scores(metrics),
         "lift": _lift_rows(metrics),
         "amount": lift.get("amount", "labels a class"),
-        "unit": lift.get("unit", "image"),
         "classes": len(_optional(outputs / "evaluation/classes.json") or []),
         "mistakes": _optional(outputs / "evaluation/mistakes.json"),
         "samples": _optional(outputs / "evaluation/samples.json"),

@@ -6,10 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from graftline.gate import Gate
 from graftline.tasks.parameters import Params
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-SignedFraction = Annotated[float, Field(ge=-1, le=1)]
 LabelCount = Annotated[int, Field(ge=1)]
 
 ALL = "all"
@@ -18,24 +17,6 @@ ALL = "all"
 def label_name(count: int | None) -> str:
     """Return the name of a label count in metrics, rules and tables: `5` or, for None, `all`."""
     return ALL if count is None else str(count)
-
-
-class Gate(Params):
-    """What a model must satisfy to be released. A floor or ceiling that is null is not checked."""
-
-    min_accuracy: Fraction | None = None
-    """Least test accuracy, a fraction from 0 to 1."""
-    max_ece: Fraction | None = None
-    """Largest expected calibration error, a fraction from 0 to 1."""
-    min_class_recall: Fraction | None = None
-    """Least recall of the worst class, a fraction from 0 to 1."""
-    max_perplexity: float | None = Field(default=None, ge=1)
-    """Largest test perplexity of a model that generates text, at least 1."""
-    min_lift: dict[str, SignedFraction] = Field(default={})
-    """Least mean lift of pretraining by label count (a count of `lift_labels` as text, or `all`), -1 to 1."""
-    max_champion_loss: Fraction | None = 0.0
-    """How much accuracy may be lost against the champion, 0 to 1: the gate refuses when even the upper end of
-    the difference's 95% interval is below minus this. 0 refuses a significant loss; null compares nothing."""
 
 
 class EvaluateParams(Params):
@@ -55,7 +36,7 @@ class EvaluateParams(Params):
     budget_seeds: int = Field(2, ge=2, le=100)
     """Fine-tunings of each of those trunks, 2 to 100."""
     bootstrap_resamples: int = Field(10_000, ge=1000, le=1_000_000)
-    """Resamples of the test rows in the comparison with the champion, 1,000 to 1,000,000."""
+    """Resamples of the test rows for intervals and the comparison with the champion, 1,000 to 1,000,000."""
     mistakes: int = Field(24, ge=1, le=100)
     """How many of the most confident mistakes to show, 1 to 100."""
     seed: int = Field(0, ge=0, lt=2**31)

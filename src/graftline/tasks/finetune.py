@@ -35,7 +35,7 @@ class FinetuneParams(Params):
     joint_weight: float = Field(default=0.0, ge=0, le=100)
     """lambda in `loss = finetune + lambda * pretrain`: the pretraining objective goes on beside; 0 for off."""
     patience: int | None = Field(default=4, ge=1)
-    """Stop after so many epochs without a better validation accuracy, and keep the best weights; null for never.
+    """Stop after so many epochs without a better primary score on val, and keep the best weights; null for never.
     Only with all labels: with `labels_per_class` no labels are held out."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Decides initial weights, the labelled subset, batches and warps."""

@@ -71,16 +71,17 @@ class Chart:
         return " ".join(above + below)
 
 
-def with_interval(metrics: Mapping[str, float]) -> list[str]:
-    """Return the names that have an interval, `name_low` to `name_high`; accuracy first."""
+def with_interval(metrics: Mapping[str, float], primary: str) -> list[str]:
+    """Return the names that have an interval, `name_low` to `name_high`; the primary score first."""
     names = [name for name in metrics if f"{name}_low" in metrics and f"{name}_high" in metrics]
-    return sorted(names, key=lambda name: (name != "accuracy", natural(name)))
+    return sorted(names, key=lambda name: (name != primary, natural(name)))
 
 
 def without_interval(metrics: Mapping[str, float]) -> list[str]:
     """Return the other names, without the ends of intervals."""
-    ends = {f"{name}_{end}" for name in with_interval(metrics) for end in ("low", "high")}
-    return sorted((name for name in metrics if name not in ends | set(with_interval(metrics))), key=natural)
+    certain = set(with_interval(metrics, ""))
+    ends = {f"{name}_{end}" for name in certain for end in ("low", "high")}
+    return sorted((name for name in metrics if name not in ends | certain), key=natural)
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graftline.releases.layout import CHAMPION
+from graftline.score import primary_name
 from graftline.ui.addresses import release_page, task_page
-from graftline.ui.charts import Chart, Sample, draw, natural, sparkline, with_interval, without_interval
+from graftline.ui.charts import Chart, Sample, draw, sparkline, with_interval, without_interval
 from graftline.ui.values import finite, moment, number
 from graftline.ui.views import Ask, NoPageError, View
 
@@ -30,7 +31,7 @@ class TaskLine:
     champion: IndexedRelease | None
     newest: IndexedRelease | None
     metric: str
-    """The metric that is shown: the first with an interval, or the first."""
+    """The metric that is shown: the primary score, or another with an interval, or the first."""
     spark: str
 
 
@@ -45,7 +46,7 @@ def models(ask: Ask) -> View:
 def _line(ask: Ask, task: str) -> TaskLine:
     releases = ask.index.releases(task, limit=_SPARK)
     newest = releases[0] if releases else None
-    metric = headline(finite(newest.metrics)) if newest else ""
+    metric = headline(newest.metrics) if newest else ""
     promoted = ask.index.aliases(task).get((task, CHAMPION))
     champion = next((release for release in releases if release.version == promoted), None)
     if champion is None and promoted is not None:
@@ -53,10 +54,11 @@ def _line(ask: Ask, task: str) -> TaskLine:
     return TaskLine(task, champion, newest, metric, sparkline(metric, samples(releases, frozenset())))
 
 
-def headline(metrics: dict[str, float]) -> str:
+def headline(metrics: Mapping[str, Any]) -> str:
     """Return the metric to show where there is room for one; empty if there is none."""
-    names = [*with_interval(metrics), *without_interval(metrics)]
-    return names[0] if names else ""
+    numbers, primary = finite(metrics), primary_name(metrics)
+    names = [*with_interval(numbers, primary), *without_interval(numbers)]
+    return primary if primary in names else next(iter(names), "")
 
 
 def newest_events(ask: Ask, count: int, task: str | None = None) -> list[AliasChange]:
@@ -87,7 +89,7 @@ def task(ask: Ask, name: str) -> View:
     metrics: dict[str, float] = {}
     for point in points:
         metrics |= point.metrics
-    certain, others = with_interval(metrics), without_interval(metrics)
+    certain, others = with_interval(metrics, primary_name(releases[0].metrics)), without_interval(metrics)
     values = {
         "task": name, "releases": releases, "finite": finite, "columns": [*certain, *others][:COLUMNS],
         "charts": _charts(certain, points), "more": _charts(others, points),
@@ -106,8 +108,7 @@ def _older(ask: Ask, name: str) -> int:
 
 
 def _charts(names: Sequence[str], points: Sequence[Sample]) -> list[Chart]:
-    drawn = [draw(name, points) for name in sorted(names, key=lambda n: (n != "accuracy", natural(n)))]
-    return [chart for chart in drawn if chart]
+    return [chart for chart in (draw(name, points) for name in names) if chart]
 
 
 def interval(metrics: dict[str, float], name: str) -> str:

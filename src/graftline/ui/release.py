@@ -10,9 +10,10 @@ from graftline.digests import FileDigest
 from graftline.errors import GraftlineError
 from graftline.lineage.run import read_run
 from graftline.releases.layout import manifest_files
+from graftline.score import primary_name
 from graftline.ui.addresses import diff_page, release_page, task_page
 from graftline.ui.card import Block, read_card
-from graftline.ui.charts import natural, with_interval, without_interval
+from graftline.ui.charts import with_interval, without_interval
 from graftline.ui.stored import CARD, find_report, manifest_of, pictures, read_file
 from graftline.ui.values import finite
 from graftline.ui.verdicts import of_release
@@ -69,7 +70,7 @@ def release(ask: Ask, task: str, version: int) -> View:
 
 def metric_lines(found: IndexedRelease, before: IndexedRelease | None) -> list[MetricLine]:
     metrics, earlier = finite(found.metrics), finite(before.metrics) if before else {}
-    names = [*with_interval(metrics), *sorted(without_interval(metrics), key=natural)]
+    names = [*with_interval(metrics, primary_name(found.metrics)), *without_interval(metrics)]
     return [
         MetricLine(
             name, metrics[name], metrics.get(f"{name}_low"), metrics.get(f"{name}_high"), earlier.get(name)

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import binom
 
 from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.predict import predict
 from graftline.learning.lift import Run, _point
-from graftline.learning.statistics import t_interval, wilson
+from graftline.problems.parameters import ImageClassificationParams
 from graftline.records import verify
 from graftline.releases.catalogue import Release
 from graftline.releases.publishing import Draft, Publication, publish
+from graftline.score import t_interval
 from graftline.store import open_store
 
 if TYPE_CHECKING:
@@ -54,11 +56,17 @@ def check_numbers(done: Evaluation) -> None:
     right = [
         actual == predicted for actual, predicted in zip(table["label"], table["predicted"], strict=True)
     ]
-    accuracy = wilson(sum(right), 300)
-    assert (metrics["n_test"], len(set(table["row"]))) == (300, 300)
-    assert [metrics[f"accuracy{end}"] for end in ("", "_low", "_high")] == [
-        accuracy.value, accuracy.low, accuracy.high,
-    ]  # fmt: skip
+    assert (metrics["n_test"], metrics["n_test_rows"], len(set(table["row"]))) == (300, 300, 300)
+    ends = tuple(binom.ppf([0.025, 0.975], 300, sum(right) / 300) / 300)
+    assert metrics["accuracy"] == sum(right) / 300
+    assert (metrics["accuracy_low"], metrics["accuracy_high"]) == pytest.approx(ends, abs=1.01 / 300)
+    assert metrics["primary"] == "accuracy"
+    assert list(metrics["scores"]) == sorted(score.name for score in ImageClassificationParams.scores)
+    for name, told in metrics["scores"].items():
+        assert told["value"] == metrics[name]
+        assert told["interval"] == [metrics[f"{name}_low"], metrics[f"{name}_high"]]
+        assert told["interval"][0] <= told["value"] <= told["interval"][1] or name == "ece"
+        assert told["direction"] == ("lower" if name == "ece" else "higher")
     assert table["confidence"] == [max(probabilities) for probabilities in table["probabilities"]]
     assert table["predicted"] == [p.index(max(p)) for p in table["probabilities"]]
 
@@ -77,7 +85,7 @@ def check_numbers(done: Evaluation) -> None:
         for trunk, scratch in pairs_of_runs:
             assert trunk["examples"] == scratch["examples"] == examples
             assert trunk["subset"] == scratch["subset"]
-        lift = t_interval([trunk["accuracy"] - scratch["accuracy"] for trunk, scratch in pairs_of_runs])
+        lift = t_interval([trunk["value"] - scratch["value"] for trunk, scratch in pairs_of_runs])
         assert [metrics[f"lift_{name}{end}"] for end in ("", "_low", "_high")] == [
             lift.value,
             lift.low,
@@ -116,8 +124,14 @@ def test_a_significantly_better_champion_blocks_and_scratch_does_not_know_the_tr
 def compare(parts: Parts, store: Path, challenger: Path):
     predictions = predict(challenger, parts.dataset)
     return compare_with_champion(
-        open_store(str(store)), "digits", parts.dataset, challenger, predictions, resamples=2000, seed=0
-    ), predictions.answers.accuracy
+        open_store(str(store)),
+        "digits",
+        parts.dataset,
+        challenger,
+        predictions.answers,
+        resamples=2000,
+        seed=0,
+    ), predictions.answers.value
 
 
 def test_a_champion_compared_with_itself_differs_by_nothing(parts: Parts, tmp_path: Path) -> None:
@@ -132,9 +146,9 @@ def test_the_champion_that_is_compared_is_the_released_model_and_not_the_challen
 ) -> None:
     release(tmp_path / "store", parts.weak)
     comparison, accuracy = compare(parts, tmp_path / "store", parts.good)
-    weak = predict(parts.weak, parts.dataset).answers.accuracy
+    weak = predict(parts.weak, parts.dataset).answers.value
     assert accuracy - weak > 0.1
-    assert comparison.accuracy == weak
+    assert comparison.value == weak
     assert comparison.difference.value == pytest.approx(accuracy - weak)
     assert comparison.difference.low > 0
 
@@ -190,6 +204,7 @@ def test_arms_that_learnt_from_different_examples_are_not_compared() -> None:
         return Run("5", seed, arm, 50, subset, 0.9)
 
     paired = [done(arm, seed, f"subset {seed}") for arm in ("trunk", "scratch") for seed in (0, 1)]
-    assert _point(5, 5, paired).lift.value == 0
+    score = ImageClassificationParams.scores[0]
+    assert _point(score, 5, 5, paired).lift.value == 0
     with pytest.raises(AssertionError, match="different examples"):
-        _point(5, 5, [*paired[:3], done("scratch", 1, "another")])
+        _point(score, 5, 5, [*paired[:3], done("scratch", 1, "another")])

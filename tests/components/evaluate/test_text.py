@@ -70,7 +70,7 @@ def words(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokens(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     finetune = {**small_text.FINETUNE, "head": {"name": "text_generation", "samples": 2, "sample_tokens": 4}}
     inputs = small_text.dataset(home), small_text.causal_trunk(home)
-    gate = {"max_perplexity": 1000, "min_class_recall": 0.5}
+    gate = {"ceilings": {"perplexity": 1000}, "floors": {"accuracy": 0.99}}
     return evaluate(tmp_path_factory.mktemp("tokens"), *inputs, finetune, gate=gate)
 
 
@@ -89,10 +89,10 @@ def test_the_worst_mistakes_are_texts_with_both_labels(documents: Path, home: Pa
 
 def test_the_lift_is_scored_on_a_fixed_sample_of_the_test_rows(documents: Path) -> None:
     lift = read(documents / "lift.json")
-    assert (lift["amount"], lift["unit"]) == ("labels a class", "document")
+    assert (lift["amount"], lift["score"]) == ("labels a class", "accuracy")
     for run in lift["runs"]:
         assert run["examples"] == 80
-        assert run["accuracy"] * 30 == pytest.approx(round(run["accuracy"] * 30)), "a share of 30 rows"
+        assert run["value"] * 30 == pytest.approx(round(run["value"] * 30)), "a share of 30 rows"
 
 
 def test_each_word_counts(words: Path, home: Path) -> None:
@@ -116,15 +116,13 @@ def test_a_model_that_writes_has_a_perplexity_and_samples_and_no_classes(tokens:
     assert not {"confusion.png", "classes.json", "mistakes.json"} & {path.name for path in tokens.iterdir()}
 
 
-def test_a_rule_about_what_the_head_has_not_fails_and_says_so(tokens: Path) -> None:
+def test_the_gate_goes_by_the_scores_of_the_problem(tokens: Path) -> None:
     decision = read(tokens / "decision.json")
     assert not decision["passed"]
-    assert decision["reason"].startswith(
-        "failed: min_class_recall: this head has no min_class_recall; set gate.min_class_recall to null"
-    )
+    assert decision["reason"].startswith("failed: floors.accuracy: 0.")
     rules = {rule["name"]: rule for rule in decision["rules"]}
-    assert rules["max_perplexity"]["passed"]
-    assert rules["max_perplexity"]["margin"] == 1000 - read(tokens / "metrics.json")["perplexity"]
+    assert rules["ceilings.perplexity"]["passed"]
+    assert rules["ceilings.perplexity"]["margin"] == 1000 - read(tokens / "metrics.json")["perplexity"]
 
 
 def test_a_champion_with_another_vocabulary_reads_the_rows_in_its_own_way(home: Path, tmp_path: Path) -> None:
@@ -145,11 +143,11 @@ def test_a_champion_with_another_vocabulary_reads_the_rows_in_its_own_way(home: 
     store = open_store(str(tmp_path / "store"))
     files = {file.path: models[1] / file.path for file in verify(models[1]).files}
     publish(store, Draft("digits", files, {}), Publication("first", fresh=True))
-    challenger = predict(models[0], dataset)
+    challenger = predict(models[0], dataset).answers
     found = compare_with_champion(store, "digits", dataset, models[0], challenger, resamples=1000, seed=0)
     assert found is not None
-    assert found.accuracy == predict(models[1], dataset).answers.accuracy
-    assert found.difference.value == pytest.approx(challenger.answers.accuracy - found.accuracy)
+    assert found.value == predict(models[1], dataset).answers.value
+    assert found.difference.value == pytest.approx(challenger.value - found.value)
 
 
 def test_trunks_of_other_sizes_and_budgets_are_compared(documents: Path) -> None:
@@ -159,7 +157,7 @@ def test_trunks_of_other_sizes_and_budgets_are_compared(documents: Path) -> None
     assert [line["flops"] for line in found["trunks"]] == sorted(line["flops"] for line in found["trunks"])
     assert set(trunks) == {"main", "narrow", "short"}
     assert trunks["narrow"]["parameters"] < trunks["main"]["parameters"] == trunks["short"]["parameters"]
-    assert trunks["main"]["accuracy"] == lift["points"][0]["trunk"], "the same fits as the lift's"
-    assert trunks["short"]["accuracy"] != trunks["main"]["accuracy"]
+    assert trunks["main"]["value"] == lift["points"][0]["trunk"], "the same fits as the lift's"
+    assert trunks["short"]["value"] != trunks["main"]["value"]
     assert trunks["short"]["held_out"][-1][0] == trunks["short"]["tokens"] < trunks["main"]["tokens"]
     assert (documents / "budget.png").read_bytes().startswith(b"\x89PNG")

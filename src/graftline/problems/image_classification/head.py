@@ -12,12 +12,13 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from graftline.dataset import Schema
+from graftline.dataset import Schema, read_schema
 from graftline.digests import sha256_bytes
 from graftline.durable import write_new
 from graftline.learning.augment import augment
 from graftline.learning.randomness import batch_indices, generator
-from graftline.problems.answers import Answers
+from graftline.problems import pictures
+from graftline.problems.classes import ClassAnswers
 from graftline.problems.head import Examples, Head, Joint, Model
 from graftline.problems.parameters import ImageClassificationParams
 from graftline.trunks import load_trunk, load_weights, read_config
@@ -102,24 +103,19 @@ class ImageClassifier(Model[LabelledImages]):
         smoothing = self._params.label_smoothing
         return nn.functional.cross_entropy(self(warped), examples.labels, label_smoothing=smoothing)
 
-    def answer(self, examples: LabelledImages, *, fast: bool = False) -> Answers:
+    def answer(self, examples: LabelledImages, *, fast: bool = False) -> ClassAnswers:
         assert examples.labels is not None
-        return Answers.of(examples.labels.numpy(), self.probabilities(examples.pixels))
-
-    def score(self, examples: LabelledImages) -> tuple[int, float]:
-        assert examples.labels is not None
-        self.eval()
-        with torch.no_grad():
-            logits = torch.cat([self(part) for part in examples.pixels.split(_BATCH)])
-            loss = nn.functional.cross_entropy(logits, examples.labels)
-        return int((logits.argmax(dim=1) == examples.labels).sum()), -loss.item()
+        logits = self._logits(examples.pixels)
+        return ClassAnswers.of(self._params.scores, examples.rows, examples.labels, logits)
 
     def probabilities(self, pixels: torch.Tensor) -> np.ndarray:
         """Return (n, classes) float32 probabilities of (n, height, width) pixels from 0 to 1."""
+        return self._logits(pixels).softmax(dim=1).numpy()
+
+    def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         self.eval()
         with torch.no_grad():
-            parts = [self(part).softmax(dim=1) for part in pixels.split(_BATCH)]
-        return torch.cat(parts).numpy()
+            return torch.cat([self(part) for part in pixels.split(_BATCH)])
 
     def save(self, folder: Path) -> dict[str, Any]:
         from safetensors.torch import save
@@ -145,6 +141,14 @@ class ImageClassification(Head[LabelledImages]):
         labels = None if images.labels is None else torch.from_numpy(images.labels)
         rows = torch.from_numpy(images.rows.copy())  # what Parquet gave is read-only
         return LabelledImages(torch.from_numpy(images.pixels), labels, rows)
+
+    def present(
+        self, answers: ClassAnswers, examples: LabelledImages, dataset: Path, out: Path, mistakes: int
+    ) -> None:
+        schema = read_schema(dataset)
+        answers.write_classes(schema, out)
+        worst, names = answers.worst_mistakes(mistakes), [str(name) for name in schema.classes]
+        pictures.plot_mistakes(examples.pixels.numpy(), answers, worst, names, out / "mistakes.png")
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> ImageClassifier:
         return ImageClassifier(load_trunk(trunk, weights=not scratch), len(schema.classes), self._params)

@@ -43,7 +43,7 @@ class SequenceClassification(TextClassification[Documents, SequenceClassificatio
     """Learns one class a document."""
 
     examples, classifier = Documents, SequenceClassifier
-    plural, unit = "documents", "document"
+    plural = "documents"
 
     @staticmethod
     def architecture() -> type:

@@ -15,7 +15,7 @@ import torch
 from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.randomness import generator
-from graftline.problems.answers import Answers
+from graftline.problems.classes import TokenAnswers
 from graftline.problems.documents import Documents, by_length, documents_of, token_positions
 from graftline.problems.head import Classes, Joint, Model
 from graftline.problems.joint import JointLanguageModel
@@ -70,7 +70,7 @@ class TextGenerator(TextModel[Writing]):
         with self.learning(examples, seed, step):
             return self._objective[0].loss(_packed(examples), generator(seed, step, "unused"))
 
-    def answer(self, examples: Writing, *, fast: bool = False) -> Answers:
+    def answer(self, examples: Writing, *, fast: bool = False) -> TokenAnswers:
         """Return the answers at each token that another follows."""
         self.eval()
         followed = examples.followed
@@ -87,7 +87,10 @@ class TextGenerator(TextModel[Writing]):
                 best = shares.max(dim=1)
                 predicted[places], confidence[places] = best.indices, best.values.exp()
                 surprise[places] = -shares.gather(1, labels[places, None])[:, 0]
-        return Answers(labels.numpy(), predicted.numpy(), confidence.numpy(), surprise.numpy())
+        return TokenAnswers(
+            self.scores, examples.units()["row"], float(surprise.mean(dtype=torch.float64)),
+            labels.numpy(), predicted.numpy(), confidence.numpy(), surprise.numpy(),
+        )  # fmt: skip
 
     def _logits(self, documents: Writing) -> torch.Tensor:
         """Return (k, vocabulary) float32 logits at the k tokens that another follows."""
@@ -100,10 +103,6 @@ class TextGenerator(TextModel[Writing]):
         network: Any = self.network
         logits: torch.Tensor = network.get_output_embeddings()(hidden[documents.followed.to(device)])
         return logits.float()
-
-    def score(self, examples: Writing) -> tuple[int, float]:
-        answers = self.answer(examples, fast=True)
-        return int(answers.correct.sum()), -float(answers.surprise.mean(dtype=np.float64))
 
     def save(self, folder: Path) -> dict[str, Any]:
         return {**super().save(folder), "vocabulary": tokenizer_digest(self.tokenizer)}
@@ -129,7 +128,7 @@ class TextGeneration(TextHead[Writing, TextGenerationParams]):
     """Learns to go on with a text."""
 
     examples = Writing
-    plural, unit, amount = "documents", "token", "documents"
+    plural, amount = "documents", "documents"
 
     def read(self, dataset: Path, split: str, folder: Path) -> Writing:
         """Return a split's documents; labels are not looked at."""
@@ -144,6 +143,11 @@ class TextGeneration(TextHead[Writing, TextGenerationParams]):
         # A document of one token asks nothing.
         kept = [place for place, ids in enumerate(whole) if len(ids) > 1]
         return Writing.from_arrays(documents_of([whole[place] for place in kept], found.rows[kept], None))
+
+    def present(
+        self, answers: TokenAnswers, examples: Writing, dataset: Path, out: Path, mistakes: int
+    ) -> None:
+        answers.write(out)
 
     def ask(
         self, folder: Path, model: Model[Writing], texts: list[str | list[str]], classes: Classes

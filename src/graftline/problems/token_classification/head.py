@@ -86,7 +86,7 @@ class TokenClassification(TextClassification[Sentences, TokenClassificationParam
     """Learns one class a word."""
 
     examples, classifier = Sentences, TokenClassifier
-    plural, unit, amount = "sentences", "word", "sentences"
+    plural, amount = "sentences", "sentences"
 
     @staticmethod
     def architecture() -> type:

@@ -1,0 +1,132 @@
+"""The pictures of answers that choose a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
+from graftline.score import Integers, RowStatistics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from graftline.problems.classes import ClassAnswers
+
+NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
+COLUMNS = 8
+
+
+def plot_reliability(measured: RowStatistics, path: Path) -> None:
+    """Draw accuracy against confidence, and below it how many answers each bin holds (log scale).
+
+    Args:
+        measured: what `calibration_rows` returned.
+        path: of the PNG.
+    """
+    plot = figure(5.2, 4.8)
+    top, below = plot.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    counts, confidence, right = np.split(measured.statistics.sum(axis=0), 3)
+    bins, filled = len(counts), counts > 0
+    centres = (np.arange(bins) + 0.5) / bins
+    accuracy, confidence = (part / np.maximum(counts, 1) for part in (right, confidence))
+    top.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1, label="perfect calibration")
+    top.bar(centres[filled], accuracy[filled], 0.9 / bins, color=ACCENT, label="accuracy in the bin")
+    top.plot(
+        confidence[filled], accuracy[filled], "o", color=WARN, markersize=4,
+        label="at the bin's mean confidence",
+    )  # fmt: skip
+    top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy", title=f"Calibration error {measured.value:.2%}")
+    top.legend(loc="upper left")
+    below.bar(centres[filled], counts[filled], 0.9 / bins, color=MUTED)
+    below.set_yscale("log")
+    below.set(xlabel="confidence", ylabel="answers", ylim=(0.7, counts.max() * 2))
+    save(plot, path)
+
+
+def plot_confusion(matrix: Integers, classes: list[str], path: Path) -> None:
+    """Draw the shares of each actual class, right ones in green and wrong ones in red, with the counts."""
+    size = min(max(4.4, 1.4 + 0.4 * len(classes)), 12)
+    plot = figure(size, size)
+    axes = plot.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(_confusion_colours(shares))
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    ticks = range(len(classes))
+    short = max(map(len, classes)) < 4
+    slanted: dict[str, Any] = {} if short else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(ticks, classes, **slanted)
+    axes.set_yticks(ticks, classes)
+    axes.tick_params(length=0)
+    right = int(np.trace(matrix))
+    axes.set(xlabel="predicted", ylabel="actual", title=f"{right:,} of {int(matrix.sum()):,} right")
+    if len(classes) <= NUMBERED_CLASSES:
+        _write_counts(axes, matrix, shares)
+    save(plot, path)
+
+
+def _confusion_colours(shares: np.ndarray) -> np.ndarray:
+    """Return an RGB picture: the diagonal from white to green by share, the rest from white to red.
+
+    Mistakes are scaled to the largest of them: on the diagonal's scale a good model's would be invisible.
+    """
+    from matplotlib.colors import to_rgb
+
+    diagonal = np.eye(len(shares), dtype=bool)
+    worst = max(float(shares[~diagonal].max(initial=0)), 1e-9)
+    mistakes = np.where(shares > 0, 0.2 + 0.65 * shares / worst, 0)
+    strength = np.where(diagonal, shares, mistakes)[..., None]
+    target = np.where(diagonal[..., None], to_rgb(ACCENT), to_rgb(WARN))
+    blank = np.array(to_rgb("#f7f9fa"))
+    colours: np.ndarray = blank + strength * (target - blank)
+    return colours
+
+
+def _write_counts(axes: Axes, matrix: Integers, shares: np.ndarray) -> None:
+    from matplotlib.colors import rgb_to_hsv
+
+    dark = rgb_to_hsv(_confusion_colours(shares))[..., 1] > 0.4
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            colour = "white" if dark[row, column] else INK
+            axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
+
+
+def plot_mistakes(
+    pixels: np.ndarray, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path
+) -> None:
+    """Draw the most confident wrong answers: the picture, actual and predicted class, confidence.
+
+    Args:
+        pixels: (n, height, width), 0 to 1, of all test rows.
+        answers: on the same rows.
+        worst: (k,) positions of the rows to draw, most confident first.
+        classes: the classes' names.
+        path: of the PNG.
+    """
+    lines = max(1, -(-len(worst) // COLUMNS))
+    plot = figure(1.0 * COLUMNS, 1.45 * lines + 0.5)
+    wrong = int((~answers.correct).sum())
+    plot.suptitle(_mistakes_title(len(worst), wrong), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    grid = plot.subplots(lines, COLUMNS, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, row in zip(grid.flat, worst, strict=False):
+        axes.imshow(1 - pixels[row], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        actual, predicted = classes[answers.labels[row]], classes[answers.predicted[row]]
+        axes.set_title(f"{actual} → {predicted}", fontsize=10, loc="center", color=WARN, pad=3)
+        axes.text(
+            0.5, -0.04, f"{answers.confidence[row]:.1%}", transform=axes.transAxes, ha="center", va="top",
+            fontsize=8, color=INK,
+        )  # fmt: skip
+    save(plot, path)
+
+
+def _mistakes_title(shown: int, wrong: int) -> str:
+    if not wrong:
+        return "No mistakes"
+    which = "All" if shown == wrong else f"The {shown} most confident of"
+    return f"{which} {wrong} mistakes: actual → predicted, confidence"

@@ -1,0 +1,184 @@
+"""The scores that problems share, and each one's statistics of a row; without torch, for the gate names them.
+
+A function `..._rows` returns a score's statistics from arrays with a value a unit: a row, a word or a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.score import Floats, Integers, RowStatistics, Score, ratio
+
+BINS = 15
+_AUROC_WORK = 2e9  # rows times classes times resamples: some seconds
+
+
+def accuracy(title: str = "accuracy") -> Score:
+    """Return the share of units whose most probable class is the right one; a row adds (right, units)."""
+    return Score("accuracy", title, ratio)
+
+
+def _class_parts(sums: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return right, actual and predicted units of each class, (..., classes) each."""
+    count = sums.shape[-1] // 3
+    return sums[..., :count], sums[..., count : 2 * count], sums[..., 2 * count :]
+
+
+def _macro_f1(sums: Floats) -> Floats:
+    """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn's f1_score does."""
+    right, actual, predicted = _class_parts(sums)
+    occurs = actual + predicted > 0
+    f1 = 2 * right / np.maximum(actual + predicted, 1)
+    mean: Floats = f1.sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
+    return mean
+
+
+def _min_class_recall(sums: Floats) -> Floats:
+    right, actual, _ = _class_parts(sums)
+    worst: Floats = np.where(actual > 0, right / np.maximum(actual, 1), np.inf).min(axis=-1)
+    return worst
+
+
+def _calibration_error(sums: Floats) -> Floats:
+    """Return the mean gap of confidence and accuracy over the bins, weighted by their counts."""
+    counts, confidence, right = np.split(sums, 3, axis=-1)
+    gaps: Floats = np.abs(confidence - right).sum(axis=-1) / np.maximum(counts.sum(axis=-1), 1)
+    return gaps
+
+
+def _perplexity(sums: Floats) -> Floats:
+    with np.errstate(over="ignore"):
+        return np.exp(ratio(sums))
+
+
+MACRO_F1 = Score("macro_f1", "mean F1 of the classes", _macro_f1)
+MIN_CLASS_RECALL = Score("min_class_recall", "recall of the worst class", _min_class_recall)
+ECE = Score("ece", "calibration error (ECE)", _calibration_error, higher=False)
+AUROC = Score("auroc", "area under the ROC curve, mean of the classes")
+PERPLEXITY = Score(
+    "perplexity", "perplexity of the tokens", _perplexity, higher=False, share=False, lowest=1.0
+)
+
+
+def accuracy_rows(score: Score, rows: Integers, right: NDArray[np.bool_]) -> RowStatistics:
+    return RowStatistics.of_units(score, rows, [right, np.ones(len(right))])
+
+
+def perplexity_rows(rows: Integers, surprise: Floats) -> RowStatistics:
+    """Return (nats, tokens) of each row."""
+    return RowStatistics.of_units(PERPLEXITY, rows, [surprise, np.ones(len(surprise))])
+
+
+def class_rows(
+    score: Score, rows: Integers, labels: Integers, predicted: Integers, classes: int
+) -> RowStatistics:
+    """Return each row's right, actual and predicted units of each class, (n, 3 * classes).
+
+    In float32: counts are exact below 2**24, and with many classes this is the largest array of an evaluation.
+    """
+    known, place = np.unique(rows, return_inverse=True)
+    hits = labels == predicted
+    parts = ((place[hits], labels[hits]), (place, labels), (place, predicted))
+    tables = [_table(row, of, (len(known), classes)).astype(np.float32) for row, of in parts]
+    return RowStatistics(score, known, np.concatenate(tables, axis=1))
+
+
+def _table(
+    row: Integers, column: Integers, shape: tuple[int, int], weights: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Return how many units, or what weight, each cell has."""
+    return np.bincount(row * shape[1] + column, weights, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def calibration_rows(rows: Integers, confidence: Floats, right: NDArray[np.bool_]) -> RowStatistics:
+    """Return each row's units, confidence and right ones of each of 15 bins of equal width, (n, 45).
+
+    C. Guo et al., "On calibration of modern neural networks", ICML 2017, eq. 3. Bin i holds confidences in
+    (i/15, (i+1)/15].
+    """
+    known, place = np.unique(rows, return_inverse=True)
+    bins = np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    tables = [_table(place, bins, (len(known), BINS), of) for of in (None, confidence, right)]
+    return RowStatistics(ECE, known, np.concatenate(tables, axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked(RowStatistics):
+    """The area under the ROC curve of each class against the rest, and their mean: a value of the rows drawn.
+
+    `statistics` are (n, classes) probabilities. Area by ranks, ties counted half: H. Mann and D. Whitney, "On a test of
+    whether one of two random variables is stochastically larger", Ann. Math. Stat. 18 (1947). The mean over the classes
+    that have rows, as scikit-learn's roc_auc_score(multi_class="ovr") takes it.
+    """
+
+    labels: Integers
+    """(n,)."""
+
+    @property
+    def most_resamples(self) -> int | None:
+        return int(max(200, min(1000, _AUROC_WORK / self.statistics.size)))
+
+    def values(self, weights: Floats) -> Floats:
+        areas = np.stack([self._area(number, weights) for number in range(self.statistics.shape[1])])
+        known = np.isfinite(areas)
+        with np.errstate(invalid="ignore"):
+            mean: Floats = np.where(known, areas, 0).sum(axis=0) / known.sum(axis=0)
+        return mean
+
+    def _area(self, number: int, weights: Floats) -> Floats:
+        """Return (b,) the share of pairs in which the row of the class has the larger probability."""
+        order = np.argsort(self.statistics[:, number], kind="stable")
+        sorted_, drawn = self.statistics[order, number], weights[:, order]
+        positive = drawn * (self.labels[order] == number)
+        # What lies at one value is one group: the pairs inside it are ties.
+        starts = np.flatnonzero(np.r_[True, sorted_[1:] != sorted_[:-1]])
+        of_class = np.add.reduceat(positive, starts, axis=1)
+        others = np.add.reduceat(drawn - positive, starts, axis=1)
+        below = others.cumsum(axis=1) - others
+        pairs = of_class.sum(axis=1) * others.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            area: Floats = (of_class * (below + others / 2)).sum(axis=1) / pairs
+        return area
+
+
+def ranked_rows(rows: Integers, labels: Integers, probabilities: Floats) -> RowStatistics:
+    """Return what the area under the ROC curve needs of rows with one label each."""
+    order = np.argsort(rows, kind="stable")
+    return Ranked(AUROC, rows[order], probabilities[order].astype(np.float64), labels[order])
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class against the rest; every score is a fraction from 0 to 1."""
+
+    support: int
+    """Test units that are of this class."""
+    precision: float
+    """Right among those predicted as this class; 0 if none is predicted so."""
+    recall: float | None
+    """Right among those of this class; None if the class has no units."""
+    f1: float
+    """Harmonic mean of precision and recall; 0 if nothing of this class is right."""
+
+
+def class_scores(measured: RowStatistics) -> list[ClassScore]:
+    """Return precision, recall, F1 and support of each class, of what `class_rows` returned."""
+    parts: Any = _class_parts(measured.statistics.sum(axis=0, dtype=np.float64).astype(np.int64))
+    return [
+        ClassScore(
+            support=int(a),
+            precision=int(r) / int(p) if p else 0.0,
+            recall=int(r) / int(a) if a else None,
+            f1=2 * int(r) / int(a + p) if r else 0.0,
+        )
+        for r, a, p in zip(*parts, strict=True)
+    ]
+
+
+def confusion(labels: Integers, predicted: Integers, classes: int) -> Integers:
+    """Return the (classes, classes) counts; a line is the actual class, a column the predicted one."""
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)

@@ -1,0 +1,190 @@
+"""The bootstrap of rows against what is known exactly, and what metrics.json says of scores, of now and of before."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from graftline.score import (
+    Estimate,
+    RowStatistics,
+    Score,
+    as_metrics,
+    difference,
+    estimate,
+    primary_name,
+    ratio,
+    t_interval,
+    told_scores,
+)
+
+RIGHT = Score("right", "share of right answers", ratio)
+NATS = Score("nats", "nats a token", ratio, higher=False, share=False)
+
+
+def of_rows(values: np.ndarray, weights: np.ndarray | None = None, score: Score = RIGHT) -> RowStatistics:
+    weights = np.ones(len(values)) if weights is None else weights
+    return RowStatistics(score, np.arange(len(values)), np.stack([values, weights], axis=1))
+
+
+def test_the_interval_of_a_proportion_is_that_of_the_binomial() -> None:
+    """The count of right rows in a resample is Binomial(n, share): the percentiles are its quantiles."""
+    for right, count in ((160, 200), (291, 300), (500, 1000)):
+        found = estimate(of_rows(np.arange(count) < right), resamples=20_000, seed=1)
+        low, high = binom.ppf([0.025, 0.975], count, right / count) / count
+        assert found.value == right / count
+        assert (found.low, found.high) == pytest.approx((low, high), abs=1.01 / count)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for seed in range(400):
+        found = estimate(of_rows(generator.random(200) < 0.8), resamples=400, seed=seed)
+        covered += found.low <= 0.8 <= found.high
+    assert 0.91 <= covered / 400 <= 0.98
+
+
+@pytest.mark.parametrize("count", [20, 300])
+def test_no_mistake_at_all_is_no_certainty(count: int) -> None:
+    """Clopper and Pearson: with 0 of n amiss the upper end is 1 - 0.025 ** (1 / n)."""
+    perfect = estimate(of_rows(np.ones(count)), resamples=1000, seed=0)
+    assert (perfect.value, perfect.high) == (1, 1)
+    assert perfect.low == pytest.approx(0.025 ** (1 / count))
+    assert binom.cdf(0, count, 1 - perfect.low) == pytest.approx(0.025)
+    hopeless = estimate(of_rows(np.zeros(count)), resamples=1000, seed=0)
+    assert (hopeless.low, hopeless.high) == (0, pytest.approx(1 - 0.025 ** (1 / count)))
+
+
+def test_words_that_are_right_together_give_a_wider_interval_than_words_alone() -> None:
+    """100 sentences of 20 words, all right or all wrong: there are 100 independent answers, not 2,000."""
+    right = np.arange(100) % 5 > 0
+    sentences = estimate(of_rows(20.0 * right, np.full(100, 20.0)), resamples=5000, seed=0)
+    words = estimate(of_rows(np.repeat(right, 20)), resamples=5000, seed=0)
+    assert sentences.value == words.value == 0.8
+    width, naive = sentences.high - sentences.low, words.high - words.low
+    assert width / naive == pytest.approx(math.sqrt(20), rel=0.1)
+
+
+def test_units_are_summed_by_row_whatever_their_order() -> None:
+    found = RowStatistics.of_units(RIGHT, np.array([7, 3, 7, 7]), [np.array([1, 0, 0, 1]), np.ones(4)])
+    assert found.rows.tolist() == [3, 7]
+    assert found.statistics.tolist() == [[0, 1], [2, 3]]
+    assert found.value == 0.5
+
+
+def test_a_model_against_itself_differs_by_exactly_nothing() -> None:
+    answers = of_rows(np.random.default_rng(1).random(500) < 0.9)
+    assert difference(answers, answers, resamples=1000, seed=0) == Estimate(0.0, 0.0, 0.0)
+
+
+def test_a_comparison_is_paired() -> None:
+    """Models that are wrong on the same rows leave no doubt; the two intervals on their own would leave plenty."""
+    champion = np.arange(1000) % 2 == 0
+    challenger = champion.copy()
+    challenger[1:41:2] = True  # right wherever the champion is, and on 20 rows more
+    one, two = of_rows(challenger), of_rows(champion)
+    found = difference(one, two, resamples=10_000, seed=0)
+    assert found.value == pytest.approx(0.02)
+    assert found.low > 0.01
+    assert estimate(one, resamples=1000, seed=0).low < estimate(two, resamples=1000, seed=0).high
+
+
+def test_a_comparison_draws_rows_one_by_one_and_with_replacement() -> None:
+    generator = np.random.default_rng(2)
+    challenger, champion = generator.random(300) < 0.8, generator.random(300) < 0.7
+    found = difference(of_rows(challenger), of_rows(champion), resamples=20_000, seed=3)
+    rows = generator.integers(0, 300, size=(20_000, 300))
+    naive = challenger[rows].mean(axis=1) - champion[rows].mean(axis=1)
+    assert found.value == pytest.approx(challenger.mean() - champion.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(naive, [0.025, 0.975])), abs=0.004)
+
+
+def test_the_bootstrap_is_seeded() -> None:
+    generator = np.random.default_rng(5)
+    a, b = (of_rows(generator.random(400) < share) for share in (0.9, 0.85))
+    assert difference(a, b, resamples=1000, seed=7) == difference(a, b, resamples=1000, seed=7)
+    assert len({difference(a, b, resamples=1000, seed=seed).low for seed in range(10)}) > 1
+
+
+def test_answers_on_other_rows_cannot_be_paired() -> None:
+    with pytest.raises(ValueError, match="cannot be paired"):
+        difference(of_rows(np.ones(2)), of_rows(np.ones(1)), resamples=10, seed=0)
+
+
+def test_less_may_be_better() -> None:
+    assert RIGHT.gain(0.9, 0.8) == pytest.approx(0.1)
+    assert NATS.gain(4.0, 5.0) == 1.0
+
+
+def test_t_interval_by_hand() -> None:
+    # mean 2.5, sample deviation sqrt(5/3), t(0.975, 3) = 3.182446
+    found = t_interval([1.0, 2.0, 3.0, 4.0])
+    half = 3.182446 * (5 / 3) ** 0.5 / 2
+    assert found.value == 2.5
+    assert found.low == pytest.approx(2.5 - half, abs=1e-5)
+    assert found.high == pytest.approx(2.5 + half, abs=1e-5)
+
+
+def test_t_interval_of_equal_values_is_a_point_and_of_one_value_is_refused() -> None:
+    assert t_interval([0.25] * 4) == Estimate(0.25, 0.25, 0.25)
+    with pytest.raises(ValueError, match="at least 2"):
+        t_interval([1.0])
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.floats(-1, 1))
+def test_t_interval_is_symmetric_and_moves_with_its_values(values: list[float], shift: float) -> None:
+    found, moved = t_interval(values), t_interval([value + shift for value in values])
+    assert found.high - found.value == pytest.approx(found.value - found.low, abs=1e-9)
+    assert moved.low == pytest.approx(found.low + shift, abs=1e-9)
+
+
+def test_metrics_tell_scores_as_they_were_measured() -> None:
+    measured = {
+        NATS: Estimate(4.5, 4.0, 5.0),
+        RIGHT: Estimate(0.5, 0.25, 0.75),
+        AMISS: Estimate(math.nan, 0, 0),
+    }
+    metrics = json.loads(json.dumps(as_metrics(measured), sort_keys=True))
+    assert {name: value for name, value in metrics.items() if not name.startswith("scores")} == {
+        "nats": 4.5, "nats_low": 4.0, "nats_high": 5.0, "right": 0.5, "right_low": 0.25, "right_high": 0.75,
+        "primary": "nats",
+    }  # fmt: skip
+    first, second = told_scores(metrics)
+    assert (first.name, first.value, first.low, first.high, first.higher, first.share) == (
+        "nats", 4.5, 4.0, 5.0, False, False,
+    )  # fmt: skip
+    assert (second.name, second.title, second.higher, second.share) == (
+        "right", "share of right answers", True, True,
+    )  # fmt: skip
+
+
+AMISS = Score("amiss", "undefined here", ratio)
+
+BEFORE = {
+    "accuracy": 0.975, "accuracy_low": 0.96, "accuracy_high": 0.98, "ece": 0.02, "macro_f1": 0.97,
+    "min_class_recall": 0.9, "n_test": 941, "lift_5": 0.05, "lift_5_low": 0.01, "lift_5_high": 0.09,
+}  # fmt: skip
+"""metrics.json of a release made before metrics named their scores (mnist, version 0.3)."""
+
+
+def test_metrics_of_before_are_told_by_the_names_that_they_had() -> None:
+    told = told_scores(BEFORE)
+    assert primary_name(BEFORE) == told[0].name == "accuracy"
+    assert (told[0].low, told[0].high, told[0].higher) == (0.96, 0.98, True)
+    assert {one.name: one.higher for one in told[1:]} == {
+        "ece": False,
+        "macro_f1": True,
+        "min_class_recall": True,
+    }
+
+
+@pytest.mark.parametrize("scores", [[], {"x": 1}, {"x": {"value": "high"}}, {"x": None}, 7])
+def test_metrics_that_are_none_tell_nothing(scores: object) -> None:
+    assert told_scores({"primary": 3, "scores": scores}) == []
