@@ -23,7 +23,7 @@ from graftline.learning.optimizers import build_optimizers
 from graftline.learning.parameters import Precision
 from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents as Labelled
-from graftline.problems.parameters import SequenceClassificationParams
+from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.text.batches import Batches
 from graftline.text.tokenizer import save_tokenizer

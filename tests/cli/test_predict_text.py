@@ -21,7 +21,7 @@ import small_text
 import torch
 
 from graftline.cli import main
-from graftline.problems.model import load_model, read_head
+from graftline.problems.model import load_model, read_problem
 from graftline.records import verify
 from graftline.releases.publishing import Draft, Publication, publish
 from graftline.store import open_store
@@ -117,7 +117,7 @@ def test_answers_are_those_of_the_model_that_was_trained(
     graftline: Callable[..., Done], home: Path, store: Path
 ) -> None:
     dataset, model = small_text.dataset(home), store.parent / "glosses"
-    expected = load_model(model).probabilities(read_head(model).read(dataset, "test", model))
+    expected = load_model(model).probabilities(read_problem(model).read(dataset, "test", model))
     found = answers(graftline("predict", "glosses@1", dataset / "test.parquet", "--json"))
     given = np.array([list(answer["probabilities"].values()) for answer in found])
     order = pq.read_table(dataset / "test.parquet", columns=["row"])["row"].to_numpy()

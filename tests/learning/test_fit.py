@@ -17,12 +17,12 @@ from graftline.learning import fit as module
 from graftline.learning.checkpoint import Checkpoints
 from graftline.learning.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.learning.loop import Desk
-from graftline.problems.image_classification.head import (
+from graftline.problems.image_classification.parameters import ImageClassificationParams
+from graftline.problems.image_classification.problem import (
     ImageClassification,
     ImageClassifier,
     LabelledImages,
 )
-from graftline.problems.parameters import ImageClassificationParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.trunks import load_trunk
 from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS

@@ -41,7 +41,6 @@ def plan(
     from graftline.plan import STAGES, Sections, make_plan, start_seconds, write_plan
     from graftline.profiles import choose, load_profiles
     from graftline.tasks.parameters import load_document, section
-    from graftline.values.image import ImageColumn
 
     document, where = load_document(task_parameters(task))
     check_parameters(document, where, task)
@@ -50,7 +49,7 @@ def plan(
     values: dict[str, Any] = {name: section(document, where, name, models[name]) for name in STAGES}
     with tempfile.TemporaryDirectory(prefix="graftline-plan-") as folder:
         sample = _sample(task, document, where, Path(folder))
-        start = start_seconds(text=not isinstance(sample.schema.feature, ImageColumn))
+        start = start_seconds(values["pretrain"])
         made = make_plan(task, Sections(**values), sample, profiles, threads=cpu_count(), start=start)
     path = write_plan(made, OUTPUTS / task)
     if as_json:

@@ -14,8 +14,8 @@ from graftline.dataset import Schema
 from graftline.errors import GraftlineError, InputError
 from graftline.learning.loop import Desk, Run, train
 from graftline.learning.randomness import generator
-from graftline.problems.head import E, Examples, Joint, Model
-from graftline.problems.registry import make_head
+from graftline.problems.problem import E, Examples, Joint, Model
+from graftline.problems.registry import make_problem
 from graftline.tasks.finetune import FinetuneParams
 
 
@@ -75,8 +75,7 @@ def fit(
     Both arms draw the same batches and warps at equal seed, and their heads start equal.
     """
     torch.manual_seed(seed)
-    head = make_head(params.head)
-    model = head.build(trunk, schema, scratch=scratch)
+    model = make_problem(params.head).build(trunk, schema, scratch=scratch)
     joint = _joint(trunk, model, data, params, scratch=scratch)
     module = nn.ModuleDict({"model": model} | ({"decoder": joint.module} if joint else {}))
     batch = min(params.batch, len(data.train))
@@ -109,7 +108,7 @@ def _joint(
 ) -> Joint | None:
     if not params.joint_weight or data.unlabelled is None:
         return None
-    return make_head(params.head).joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
+    return make_problem(params.head).joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
 
 
 def _optimizer(model: Model[Any], joint: Joint | None, params: FinetuneParams) -> torch.optim.Optimizer:

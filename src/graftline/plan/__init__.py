@@ -17,6 +17,7 @@ from graftline.errors import InputError
 from graftline.plan.estimate import STAGES, Cost, Plan, Row, estimate_row, price
 from graftline.profiles import Profile
 from graftline.records import read_execution, read_record
+from graftline.trunks.registry import family_module
 
 if TYPE_CHECKING:
     from graftline.plan.measure import Measured
@@ -97,11 +98,10 @@ def make_plan(
     return Plan(task, sample.source, sample.rows, threads, start, rows, costs, sections.as_dict())
 
 
-def start_seconds(*, text: bool) -> float:
-    """Return how long a component for text or for images loads its libraries here, from a process that does so."""
+def start_seconds(pretrain: PretrainParams) -> float:
+    """Return how long a component loads its libraries here for such a trunk, from a process that does so."""
     began = time.perf_counter()
-    kind = "text" if text else "images"
-    code = f"import matplotlib.pyplot, graftline.components.pretrain.{kind}, graftline.learning.fit"
+    code = f"import matplotlib.pyplot, {family_module(pretrain.trunk)}, graftline.learning.fit"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 

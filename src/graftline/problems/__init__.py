@@ -1,5 +1,1 @@
-"""What `finetune` learns with labels: one file a head.
-
-To add one: a file with a `Head` (see head.py), its Params class in params.py (its `name` a literal) and in HeadParams
-there, and a line in build.py.
-"""
+"""What `finetune` learns with labels: one folder a problem. docs/add-a-problem.md says what is in it."""

@@ -13,12 +13,12 @@ from torch import nn
 from graftline.dataset import Schema, read_schema
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.documents import Documents
-from graftline.problems.head import Joint, Model
 from graftline.problems.joint import JointLanguageModel
 from graftline.problems.parameters import TextClassificationParams
+from graftline.problems.problem import Joint, Model
 from graftline.problems.transformer import (
-    TextHead,
     TextModel,
+    TextProblem,
     check_labels,
     label_settings,
     saved_model,
@@ -66,7 +66,7 @@ class TextClassifier(TextModel[D]):
 P = TypeVar("P", bound=TextClassificationParams)
 
 
-class TextClassification(TextHead[D, P], Generic[D, P]):
+class TextClassification(TextProblem[D, P], Generic[D, P]):
     """Learns one class a unit."""
 
     classifier: ClassVar[type[TextClassifier[Any]]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,7 +10,32 @@ from graftline.learning.parameters import Augmentation
 from graftline.tasks.parameters import Params
 
 
-class AutoencoderParams(Params):
+class ObjectiveParams(Params):
+    """What the parameters of every objective say."""
+
+    name: str
+
+    family: ClassVar[str]
+    """The family of trunks that it trains."""
+    needs: ClassVar[str]
+    """That family's trunks, for people."""
+    decodes: ClassVar[bool] = False
+    """Whether a token sees only what is before it."""
+    tokens: ClassVar[Literal["wordpiece", "bpe"]] = "wordpiece"
+    """The kind of tokenizer that has the special tokens which it needs."""
+
+
+class _OnImages(ObjectiveParams):
+    family: ClassVar[str] = "conv"
+    needs: ClassVar[str] = "a conv trunk"
+
+
+class _OnText(ObjectiveParams):
+    family: ClassVar[str] = "text"
+    needs: ClassVar[str] = "a text trunk or a rootstock"
+
+
+class AutoencoderParams(_OnImages):
     """Parameters of the objective `autoencoder`."""
 
     name: Literal["autoencoder"] = "autoencoder"
@@ -18,7 +43,7 @@ class AutoencoderParams(Params):
     """How the input is warped; the target is not."""
 
 
-class MaskedAutoencoderParams(Params):
+class MaskedAutoencoderParams(_OnImages):
     """Parameters of the objective `masked_autoencoder`."""
 
     name: Literal["masked_autoencoder"] = "masked_autoencoder"
@@ -30,7 +55,7 @@ class MaskedAutoencoderParams(Params):
     """How the input is warped; the target is not."""
 
 
-class MaskedLMParams(Params):
+class MaskedLMParams(_OnText):
     """Parameters of the objective `masked_lm`."""
 
     name: Literal["masked_lm"] = "masked_lm"
@@ -39,12 +64,14 @@ class MaskedLMParams(Params):
     documents always have 0.15 hidden, the same tokens for every recipe, so that losses compare."""
 
 
-class CausalLMParams(Params):
+class CausalLMParams(_OnText):
     """Parameters of the objective `causal_lm`."""
 
     name: Literal["causal_lm"] = "causal_lm"
 
+    decodes: ClassVar[bool] = True
+    tokens: ClassVar[Literal["wordpiece", "bpe"]] = "bpe"
+
 
 ImageObjectiveParams = AutoencoderParams | MaskedAutoencoderParams
 TextObjectiveParams = MaskedLMParams | CausalLMParams
-ObjectiveParams = ImageObjectiveParams | TextObjectiveParams

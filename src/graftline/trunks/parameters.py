@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from graftline.tasks.parameters import Params
+from graftline.trunks.objective_parameters import ObjectiveParams
 
 DECODERS = ("llama", "gpt2")
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
 
 
-class ConvParams(Params):
+class TrunkParams(Params):
+    """What the parameters of every family's trunks say."""
+
+    name: str
+
+    family: ClassVar[str]
+    """The folder of the family."""
+    trained: ClassVar[bool] = False
+    """Whether it was trained elsewhere, so that it can be taken as it is."""
+
+    def check(self, objective: ObjectiveParams, where: str) -> None:
+        """Raise ValueError unless the objective can train such a trunk; `where` names the trunk."""
+        if objective.family != self.family:
+            raise ValueError(
+                f"objective {objective.name} needs {objective.needs}, {where}.name is {self.name}"
+            )
+
+    @property
+    def layer_weights(self) -> float:
+        """The weights of its layers, about, if they are alike and their number can be chosen; else 0."""
+        return 0.0
+
+    @property
+    def layer_count(self) -> int:
+        """How many such layers there are."""
+        return 0
+
+    def with_layers(self, count: int) -> Self:
+        """Return the same shape with so many layers, if their number can be chosen."""
+        return self
+
+
+class ConvParams(TrunkParams):
     """The shape of a convolutional trunk."""
+
+    family: ClassVar[str] = "conv"
 
     name: Literal["conv"] = "conv"
     channels: tuple[Channels, Channels, Channels] = (16, 32, 64)
@@ -23,8 +58,10 @@ class ConvParams(Params):
     """Length of the embedding."""
 
 
-class TextParams(Params):
+class TextParams(TrunkParams):
     """The shape of a text trunk that is trained from scratch."""
+
+    family: ClassVar[str] = "text"
 
     name: Literal["text"] = "text"
     architecture: Literal["modernbert", "bert", "llama", "gpt2"] = "modernbert"
@@ -52,3 +89,23 @@ class TextParams(Params):
     def decodes(self) -> bool:
         """Whether a token sees only what is before it."""
         return self.architecture in DECODERS
+
+    def check(self, objective: ObjectiveParams, where: str) -> None:
+        super().check(objective, where)
+        if self.decodes != objective.decodes:
+            fits = "llama or gpt2" if objective.decodes else "modernbert or bert"
+            raise ValueError(
+                f"objective {objective.name} needs {fits}, {where}.architecture is {self.architecture}"
+            )
+
+    @property
+    def layer_weights(self) -> float:
+        """Attention's four matrices and a gated feed-forward layer's three."""
+        return self.layers * (4 * self.width**2 + 3 * self.width * self.hidden)
+
+    @property
+    def layer_count(self) -> int:
+        return self.layers
+
+    def with_layers(self, count: int) -> Self:
+        return self.model_copy(update={"layers": count})

@@ -218,6 +218,8 @@ class Question:
 class StoredFeature(Stored):
     """One that a model sees: `from_dict(feature.as_dict()) == feature`."""
 
+    plural: ClassVar[str] = "text"
+    """What its values are, for people."""
     label_type: ClassVar[str] = "category"
     """The usual form of a label beside it: a schema need not say it."""
 

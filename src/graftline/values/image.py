@@ -202,6 +202,7 @@ class ImageColumn(StoredFeature):
     """The pixel value of full brightness."""
 
     type: ClassVar[str] = "image"
+    plural: ClassVar[str] = "images"
 
     def as_dict(self) -> dict[str, Any]:
         return super().as_dict() | {"shape": list(self.shape), "maximum": self.maximum}

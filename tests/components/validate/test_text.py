@@ -287,7 +287,7 @@ def test_the_report_shows_samples_and_words_and_escapes_them(
          "the label of a column of type tokens is of type tags"),
         ({"text": {"type": "text"}, "tags": {"type": "tags", "classes": ["a", "b"]}},
          "tags are the label of a column of type tokens"),
-        ({"text": {"type": "string"}}, "no column with the role feature: a model sees a column of type image, text, tokens"),
+        ({"text": {"type": "string"}}, "a model sees a column of type image, text, tokens"),
         ({"text": {"type": "string", "role": "feature"}}, "columns.text: a feature is of type image, text, tokens"),
         ({"text": {"type": "text", "nullable": True}}, "it has the role feature and is not nullable"),
         ({"text": {"type": "text", "min_lenght": 2}}, "unknown key; did you mean 'min_length'?"),

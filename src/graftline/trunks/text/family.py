@@ -1,37 +1,32 @@
-"""Learn a trunk from text: tokenise once, train on packed documents, keep the trunk in Hugging Face layout."""
+"""Learn text trunks: tokenise once, train on packed documents, keep the trunk in Hugging Face layout."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from graftline.component import Context
 from graftline.dataset import Schema
-from graftline.environment import determinism
 from graftline.errors import InputError
 from graftline.learning import distributed
-from graftline.learning.desk import open_desk
-from graftline.learning.loop import Run, linear, train
+from graftline.learning.loop import Run, linear
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
-from graftline.learning.randomness import generator, seed_everything
+from graftline.learning.randomness import generator
 from graftline.records import Dependency
-from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Batches
 from graftline.text.tokenizer import save_tokenizer
 from graftline.trunks import write_config
-from graftline.trunks.objective_parameters import CausalLMParams, MaskedLMParams
+from graftline.trunks.objective_parameters import TextObjectiveParams
 from graftline.trunks.objectives import build_language_model
 from graftline.trunks.parameters import TextParams
-from graftline.trunks.summary import summarise
 from graftline.trunks.text.documents import Documents, open_documents
 from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
@@ -45,10 +40,17 @@ from graftline.trunks.text.trunk import (
     quiet,
     save_model,
     training_flops,
-)
+)  # fmt: skip
+from graftline.trunks.training import Planned, Training
+from graftline.values.text import TextColumn
+from graftline.values.words import TokensColumn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from graftline.component import Context
+    from graftline.plan.sample import Sample
+    from graftline.tasks.pretrain import PretrainParams
 
 BUDGET = "budget.json"
 _LOOKS = 16
@@ -56,7 +58,7 @@ _LOOKS = 16
 
 
 @dataclass(frozen=True)
-class _Recipe:
+class Recipe:
     """One trunk to train."""
 
     name: str
@@ -66,35 +68,36 @@ class _Recipe:
     shape: TextParams | RootstockParams
 
 
-def pretrain(context: Context, params: PretrainParams, schema: Schema) -> None:
-    """Fill `context.out` with the trunk, its tokenizer, its metrics and pictures, and the trunks to compare it with."""
-    if params.sizes and distributed.world().size > 1:
-        raise InputError(
-            "torchrun", "pretrain.sizes, which are trained one after the other", expected="one trunk",
-            fix="leave pretrain.sizes out, or start it without torchrun",
-        )  # fmt: skip
-    quiet()
-    keep_freed_memory()
-    seed_everything(params.seed, context.threads)
-    dtype = arithmetic(params.precision)
-    context.draft.environment = determinism(context.threads) | {"dtype": dtype}
-    rootstock = _rootstock(context, params)
-    documents = open_documents(context, params, schema, rootstock)
-    decodes = isinstance(params.objective, CausalLMParams)
-    assert isinstance(params.trunk, TextParams | RootstockParams)
-    if isinstance(params.trunk, TextParams):
-        build = _untrained(params.trunk, documents)
-    else:
-        assert rootstock is not None
-        build = partial(load_model, rootstock.folder, decodes=decodes)
-    main = _Recipe("", params.epochs, build, params.trunk)
-    metrics = _train(context, params, documents, main, dtype, context.out)
-    for name, size in params.sizes.items():
-        shape = size.trunk.model_copy(update={"max_length": documents.max_length})
-        recipe = _Recipe(name, size.epochs, _untrained(shape, documents), shape)
-        _train(context, params, documents, recipe, dtype, context.out / "sizes" / name)
-    counts = {"documents": len(documents.train), "tokens": documents.tokens, **metrics}
-    summarise(context, context.work / "metrics.jsonl", counts, unit=LanguageModel.unit)
+class Text:
+    """A `training.Family`."""
+
+    loss_unit: ClassVar[str] = LanguageModel.unit
+    plural: ClassVar[str] = "documents"
+
+    sees: ClassVar = (TextColumn, TokensColumn)
+
+    def check(self, schema: Schema, params: PretrainParams) -> None:
+        if params.sizes and distributed.world().size > 1:
+            raise InputError(
+                "torchrun", "pretrain.sizes, which are trained one after the other", expected="one trunk",
+                fix="leave pretrain.sizes out, or start it without torchrun",
+            )  # fmt: skip
+
+    def environment(self, params: PretrainParams) -> dict[str, str]:
+        return {"dtype": arithmetic(params.precision)}
+
+    def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
+        quiet()
+        keep_freed_memory()
+        rootstock = _rootstock(context, params)
+        documents = open_documents(context, params, schema, rootstock)
+        for recipe in _recipes(params, documents, rootstock):
+            yield training(documents, params, recipe)
+
+    def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
+        from graftline.trunks.text.planning import plan
+
+        return plan(sample, params, trunk, work)
 
 
 def _rootstock(context: Context, params: PretrainParams) -> Rootstock | None:
@@ -107,18 +110,31 @@ def _rootstock(context: Context, params: PretrainParams) -> Rootstock | None:
     return found
 
 
+def _recipes(params: PretrainParams, documents: Documents, rootstock: Rootstock | None) -> Iterator[Recipe]:
+    """Yield the main trunk's recipe, and those of the sizes to compare it with."""
+    if rootstock is None:
+        assert isinstance(params.trunk, TextParams)
+        yield Recipe("", params.epochs, _untrained(params.trunk, documents), params.trunk)
+    else:
+        assert isinstance(params.trunk, RootstockParams)
+        load = partial(load_model, rootstock.folder, decodes=params.objective.decodes)
+        yield Recipe("", params.epochs, load, params.trunk)
+    for name, size in params.sizes.items():
+        shape = size.trunk.model_copy(update={"max_length": documents.max_length})
+        yield Recipe(name, size.epochs, _untrained(shape, documents), shape)
+
+
 def _untrained(shape: TextParams, documents: Documents) -> Callable[[], PreTrainedModel]:
     config = build_config(shape, documents.tokenizer)
     return partial(build_model, config, decodes=shape.decodes)
 
 
-def _train(
-    context: Context, params: PretrainParams, documents: Documents, recipe: _Recipe, dtype: str, out: Path
-) -> dict[str, float]:
-    """Train one trunk, write it into `out`, return its figures."""
-    assert isinstance(params.objective, MaskedLMParams | CausalLMParams)
+def training(documents: Documents, params: PretrainParams, recipe: Recipe) -> Training:
+    """Return the training of one trunk on the documents."""
+    assert isinstance(params.objective, TextObjectiveParams)
     torch.manual_seed(params.seed)
     device = distributed.device()
+    dtype = arithmetic(params.precision)
     objective = build_language_model(recipe.build(), documents.tokenizer, dtype, params.objective).to(device)
     if device.type == "cuda":  # on a CPU, compiling takes longer than a short run saves
         objective.model.base_model.compile(dynamic=True)
@@ -131,27 +147,24 @@ def _train(
         batch = documents.pack(documents.train[batches.documents(step)])
         return objective.loss(batch, generator(params.seed, step, "objective"), part)
 
-    desk = open_desk(context, batches.tokens, "tokens", part=recipe.name)
-    if steps:
-        optimizers = build_optimizers(
-            objective.named_parameters(), name=params.optimizer, learning_rate=params.learning_rate,
-            matrix_rate=params.matrix_rate, weight_decay=params.weight_decay,
-            embeddings=embedding_ids(objective.model),
-        )  # fmt: skip
-        run = Run(
-            objective, optimizers, loss, steps, params.warmup_steps, watcher=look,
-            schedule=lambda step: linear(step, steps, min(params.warmup_steps, steps)),
-            rows=lambda step: documents.rows(documents.train[batches.documents(step)]),
-            spike_factor=params.spike_factor, addends=True,
-        )  # fmt: skip
-        train(run, desk)
-    else:
-        desk.metrics.parent.mkdir(parents=True, exist_ok=True)
-        desk.metrics.write_bytes(b"")
-    look.finish(steps)
-    if not recipe.name:
-        (context.work / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
-    return _write(out, objective.model, documents, params, recipe, look)
+    optimizers = build_optimizers(
+        objective.named_parameters(), name=params.optimizer, learning_rate=params.learning_rate,
+        matrix_rate=params.matrix_rate, weight_decay=params.weight_decay,
+        embeddings=embedding_ids(objective.model),
+    )  # fmt: skip
+    run = Run(
+        objective, optimizers, loss, steps, params.warmup_steps, watcher=look,
+        schedule=lambda step: linear(step, steps, min(params.warmup_steps, steps)),
+        rows=lambda step: documents.rows(documents.train[batches.documents(step)]),
+        spike_factor=params.spike_factor, addends=True,
+    )  # fmt: skip
+
+    def write(folder: Path) -> dict[str, float]:
+        look.finish(steps)
+        figures = _write(folder, objective.model, documents, params, recipe, look)
+        return {"documents": len(documents.train), "tokens": documents.tokens, **figures}
+
+    return Training(run, batches.tokens, "tokens", write, recipe.name)
 
 
 def _write(
@@ -159,7 +172,7 @@ def _write(
     model: PreTrainedModel,
     documents: Documents,
     params: PretrainParams,
-    recipe: _Recipe,
+    recipe: Recipe,
     look: HeldOut,
 ) -> dict[str, float]:
     """Write a trunk folder with its budget; return the flat metrics."""
@@ -210,3 +223,6 @@ class HeldOut:
     def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         self.curve = [(int(tokens), float(loss)) for tokens, loss in facts["curve"]]
         self._seen = int(facts["seen"])
+
+
+FAMILY = Text()

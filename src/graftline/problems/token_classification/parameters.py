@@ -1,0 +1,16 @@
+"""The parameters of token classification."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from graftline.problems.parameters import TextClassificationParams
+from graftline.problems.scores import ECE, MACRO_F1, MIN_CLASS_RECALL, accuracy
+
+
+class TokenClassificationParams(TextClassificationParams):
+    """Parameters of the head `token_classification`."""
+
+    scores = (accuracy("accuracy a word"), MACRO_F1, MIN_CLASS_RECALL, ECE)
+
+    name: Literal["token_classification"] = "token_classification"

@@ -1,0 +1,98 @@
+"""Learn convolutional trunks from unlabelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from graftline.dataset import UNLABELLED, Schema
+from graftline.durable import write_new
+from graftline.learning.loop import Run
+from graftline.learning.randomness import batch_indices
+from graftline.trunks import WEIGHTS, write_config
+from graftline.trunks.conv.plots import reconstructions
+from graftline.trunks.conv.reconstruction import Reconstruction
+from graftline.trunks.conv.trunk import KIND, ConvTrunk
+from graftline.trunks.objective_parameters import ImageObjectiveParams
+from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.objectives import build_objective
+from graftline.trunks.parameters import ConvParams
+from graftline.trunks.training import Planned, Training
+from graftline.values.image import ImageColumn
+from graftline.values.splits import read_images
+
+if TYPE_CHECKING:
+    from graftline.component import Context
+    from graftline.plan.sample import Sample
+    from graftline.tasks.pretrain import PretrainParams
+
+_SHOWN = 10
+
+
+class Convolutional:
+    """A `training.Family`."""
+
+    loss_unit: ClassVar[str] = "squared error a pixel"
+    plural: ClassVar[str] = "images"
+
+    sees: ClassVar = (ImageColumn,)
+
+    def check(self, schema: Schema, params: PretrainParams) -> None:
+        schema.only(ImageColumn)
+
+    def environment(self, params: PretrainParams) -> dict[str, str]:
+        return {}
+
+    def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
+        yield _training(context.paths["dataset"], params, schema)
+
+    def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
+        training = _training(sample.folder, params, sample.schema)
+        training.write(trunk)
+        steps = _steps(params, sample.rows[UNLABELLED])
+        yield Planned(training, params.batch, None, steps, params.batch)
+
+
+def _training(dataset: Path, params: PretrainParams, schema: Schema) -> Training:
+    assert isinstance(params.trunk, ConvParams) and isinstance(params.objective, ImageObjectiveParams)
+    pixels = torch.from_numpy(read_images(dataset, UNLABELLED).pixels)
+    trunk = ConvTrunk(params.trunk, schema.only(ImageColumn).shape)
+    objective = build_objective(trunk, params.objective)
+
+    def loss(step: int) -> torch.Tensor:
+        chosen = batch_indices(params.seed, step, params.batch, len(pixels))
+        return objective.loss(pixels[chosen], params.seed, step)
+
+    optimizer = torch.optim.AdamW(
+        objective.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
+    )
+    run = Run(objective, optimizer, loss, _steps(params, len(pixels)), params.warmup_steps)
+
+    def write(folder: Path) -> dict[str, float]:
+        _write(folder, params, objective, pixels[:: max(1, len(pixels) // _SHOWN)][:_SHOWN])
+        return {"images": len(pixels), "steps": run.steps}
+
+    return Training(run, params.batch, "images", write)
+
+
+def _steps(params: PretrainParams, images: int) -> int:
+    return max(1, int(params.epochs * images / params.batch))
+
+
+def _write(folder: Path, params: PretrainParams, objective: Reconstruction, examples: torch.Tensor) -> None:
+    from safetensors.torch import save
+
+    write_new(folder / WEIGHTS, save(objective.trunk.state_dict()))
+    write_new(folder / OBJECTIVE_WEIGHTS, save(objective.decoder.state_dict()))
+    write_config(folder, KIND, objective.trunk.config(), params.objective.model_dump(mode="json"))
+    training = objective.training
+    objective.eval()
+    with torch.no_grad():
+        reconstructions(objective.pictures(examples, params.seed, 0), folder / "reconstructions.png")
+    objective.train(training)
+
+
+FAMILY = Convolutional()
