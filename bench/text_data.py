@@ -16,8 +16,8 @@ from graftline.problems.documents import documents_of
 from graftline.text.corpus import iterate_documents, list_shards
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import open_tokens, tokenise
-from graftline.trunks.parameters import TextParams
 from graftline.trunks.text.documents import Documents
+from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.trunk import build_config, build_model
 
 if TYPE_CHECKING:

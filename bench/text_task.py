@@ -14,9 +14,9 @@ from bench.text_loop import write_trunk
 from graftline.dataset import UNLABELLED, Schema, read_schema
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.learning.fit import select
-from graftline.learning.lift import Experiment, unpack
+from graftline.evaluation.lift import Experiment, unpack
 from graftline.problems.documents import Documents as Labelled
+from graftline.problems.fit import select
 from graftline.tasks.finetune import FinetuneParams
 from graftline.tasks.parameters import load_document, section
 from graftline.tasks.pretrain import PretrainParams

@@ -28,13 +28,13 @@ from bench.text_data import LENGTH
 from bench.text_loop import Rates, desk, language_model, pretraining_run, train_at_desk, write_trunk
 from bench.text_task import SHAPE, TEST_ROWS, Task
 from bench.text_trainer import classification, pretraining, run_trainer
-from graftline.learning.fit import Data as Examples
-from graftline.learning.fit import fit
 from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import seed_everything
 from graftline.problems.documents import Documents as Labelled
 from graftline.problems.documents import by_length, padded
-from graftline.trunks.objective_parameters import MaskedLMParams
+from graftline.problems.fit import Data as Examples
+from graftline.problems.fit import fit
+from graftline.trunks.text.parameters import MaskedLMParams
 from graftline.trunks.text.trunk import quiet
 
 LABELS = 100
@@ -195,7 +195,7 @@ def _graftline(arm: GraftlineArm, task: Task, outcome: Outcome, tokens: int, tru
             start, Examples(labelled, None), params, outcome.seed, schema, scratch=not arm.budget, desk=written
         )  # fmt: skip
     tuned = perf_counter() - started
-    return replace(outcome, finetune_seconds=tuned, accuracy=model.answer(task.test()).accuracy)
+    return replace(outcome, finetune_seconds=tuned, accuracy=model.answer(task.test()).value)
 
 
 def _pretrained(task: Task, outcome: Outcome, tokens: int, trunk: Path) -> Outcome:

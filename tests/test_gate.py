@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from graftline.cli.schema import check_parameters
+from graftline.environment import ROOT
 from graftline.errors import InputError, RefusalError
 from graftline.gate import DECISION, Comparison, Gate, decide, read_decision
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.score import Estimate, Score
 from graftline.tasks.evaluate import EvaluateParams
-from graftline.tasks.parameters import parse
+from graftline.tasks.parameters import load_document, parse
 
 HAIR = 1e-9
 METRICS = {
@@ -191,6 +193,18 @@ def test_what_the_problem_does_not_measure_is_refused_with_the_nearest_score(
 ) -> None:
     with pytest.raises(InputError, match=said):
         Gate.model_validate(gate).check_names(scores, "params.yaml")
+
+
+def test_a_tasks_parameters_are_checked_before_anything_runs() -> None:
+    """By `graftline run`, `plan`, `submit` and `compile`."""
+    path = ROOT / "data/mnist/params.yaml"
+    document, where = load_document(path)
+    check_parameters(document, where, "mnist")
+    document["evaluate"]["gate"] = {"floors": {"acuracy": 0.9}}
+    with pytest.raises(
+        InputError, match=r"params.yaml: evaluate.gate.floors.acuracy: .*did you mean 'accuracy'"
+    ):
+        check_parameters(document, where, "mnist")
 
 
 def test_every_score_of_a_problem_can_be_a_floor_and_a_ceiling() -> None:

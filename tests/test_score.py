@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from graftline.environment import ROOT
 from graftline.score import (
     Estimate,
     RowStatistics,
@@ -188,3 +189,23 @@ def test_metrics_of_before_are_told_by_the_names_that_they_had() -> None:
 @pytest.mark.parametrize("scores", [[], {"x": 1}, {"x": {"value": "high"}}, {"x": None}, 7])
 def test_metrics_that_are_none_tell_nothing(scores: object) -> None:
     assert told_scores({"primary": 3, "scores": scores}) == []
+
+
+MAY_SAY_ACCURACY = {
+    "src/graftline/score.py": "the name by which a release that does not say was judged",
+    "src/graftline/gate.py": "the old spelling of the gate's limits, and an example",
+    "src/graftline/plan/layers.py": "of a plan's estimate",
+    "src/graftline/audit/evidence/annex.py": "the words of the AI Act",
+}
+
+
+def test_only_problems_know_what_they_are_judged_by() -> None:
+    files = [*ROOT.glob("src/graftline/**/*"), *ROOT.glob("components/**/*"), *ROOT.glob("pipelines/*.py")]
+    named = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.suffix in (".py", ".j2", ".js")
+        and not path.is_relative_to(ROOT / "src/graftline/problems")
+        and "accuracy" in path.read_text(encoding="utf-8").lower()
+    }
+    assert named == set(MAY_SAY_ACCURACY)

@@ -39,7 +39,7 @@ def without_torch(code: str, *arguments: str) -> str:
 
 def test_the_packages_are_refused() -> None:
     with pytest.raises(AssertionError, match="No module named 'torch'"):
-        without_torch("import graftline.learning.fit")
+        without_torch("import graftline.problems.fit")
 
 
 def test_every_tasks_parameters_are_checked_and_its_pipeline_compiled() -> None:

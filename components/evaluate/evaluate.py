@@ -10,9 +10,9 @@ from graftline.components.evaluate import plots, tables
 from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.predict import predict
 from graftline.dataset import read_schema
+from graftline.evaluation import budget
+from graftline.evaluation.lift import Experiment, measure_lift
 from graftline.gate import DECISION, Comparison, decide
-from graftline.learning import budget
-from graftline.learning.lift import Experiment, measure_lift
 from graftline.learning.randomness import seed_everything
 from graftline.records import COMPARED, Dependency
 from graftline.score import as_metrics, estimate

@@ -11,7 +11,7 @@ from graftline.plots import ACCENT, INK, MUTED, figure, save
 from graftline.tasks.evaluate import ALL
 
 if TYPE_CHECKING:
-    from graftline.learning.lift import Lift
+    from graftline.evaluation.lift import Lift
 
 
 def plot_lift(lift: Lift, path: Path) -> None:

@@ -10,7 +10,7 @@ from graftline.canonical import write_json
 if TYPE_CHECKING:
     from graftline.components.evaluate.predict import Predictions
     from graftline.dataset import Schema
-    from graftline.learning.lift import Lift
+    from graftline.evaluation.lift import Lift
 
 
 def write_predictions(predictions: Predictions, schema: Schema, path: Path) -> None:

@@ -8,11 +8,11 @@ from graftline.component import Context
 from graftline.dataset import SCHEMA, read_schema
 from graftline.environment import determinism
 from graftline.learning.desk import open_desk
-from graftline.learning.fit import Data, fit, select
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.metrics import read_metrics
 from graftline.learning.randomness import seed_everything
 from graftline.plots import loss_curve
+from graftline.problems.fit import Data, fit, select
 from graftline.problems.model import save_model
 from graftline.problems.registry import make_problem
 from graftline.tasks.finetune import FinetuneParams

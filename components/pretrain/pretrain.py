@@ -5,7 +5,7 @@ from __future__ import annotations
 from graftline.component import Context
 from graftline.dataset import read_schema
 from graftline.environment import determinism
-from graftline.learning.budget import SIZES
+from graftline.evaluation.budget import SIZES
 from graftline.learning.desk import open_desk
 from graftline.learning.loop import train
 from graftline.learning.randomness import seed_everything

@@ -278,9 +278,9 @@ def test_a_changed_parameter_reruns_what_depends_on_it(repo: Path) -> None:
 
 def test_a_change_of_documentation_or_of_other_code_reruns_nothing(repo: Path) -> None:
     (repo / "components/pretrain/README.md").write_text("new words")
-    (repo / "src/graftline/cli/run.py").write_text(
-        (repo / "src/graftline/cli/run.py").read_text() + "# more\n"
-    )
+    for name in ("cli/run.py", "ledger/log.py", "records.py", "store/s3.py"):
+        with (repo / "src/graftline" / name).open("a") as file:
+            file.write("# more\n")
     assert states(graftline(repo, "run", "toy")) == ALL_SKIPPED
     (repo / "components/evaluate/evaluate.py").write_text(
         (repo / "components/evaluate/evaluate.py").read_text() + "# more\n"
@@ -581,3 +581,18 @@ def test_a_lift_names_what_its_counts_are() -> None:
         "lift      +1.0 points  95% +0.0 to +2.0, at all sentences",
     ]
     assert headlines(metrics, "labels a class")[1].endswith("at all labels")
+
+
+def test_the_primary_score_stands_first_and_a_lift_is_in_its_units() -> None:
+    from graftline.cli.run import headlines
+    from graftline.problems.text_generation.parameters import TextGenerationParams
+    from graftline.score import Estimate, as_metrics
+
+    perplexity, accuracy, _ = TextGenerationParams.scores
+    metrics = as_metrics({perplexity: Estimate(41.5, 40.25, 43.0), accuracy: Estimate(0.25, 0.24, 0.26)})
+    metrics |= {"lift_all": 12.0, "lift_all_low": 10.0, "lift_all_high": 14.0}
+    assert headlines(metrics, "documents") == [
+        "perplexity  41.5000  95% 40.2500 to 43.0000",
+        "lift      +12.0  95% +10.0 to +14.0, at all documents",
+        "accuracy  0.2500  95% 0.2400 to 0.2600",
+    ]

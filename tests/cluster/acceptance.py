@@ -48,8 +48,7 @@ TASK = "mnist"
 SMALL = {
     "pretrain.epochs": 2, "finetune.epochs": 1, "finetune.min_steps": 10, "evaluate.lift_labels": [5],
     "evaluate.lift_seeds": 2,
-    "evaluate.gate": {"min_accuracy": 0.0, "min_class_recall": 0.0, "max_ece": 1.0, "min_lift": {},
-                      "max_champion_loss": 1.0},
+    "evaluate.gate": {"floors": {"accuracy": 0.0}, "ceilings": {"ece": 1.0}, "min_lift": {}, "max_champion_loss": 1.0},
 }  # fmt: skip
 """Seconds of training: what is looked at is the machinery, so the gate lets everything in."""
 DEV = {"all": "dev"}
@@ -357,7 +356,7 @@ def row_twice(bench: Bench) -> str:
 
 def row_refusal(bench: Bench) -> str:
     """A gate that no model passes: exit code 3, REFUSED in the store, nothing released."""
-    gate = dict(SMALL["evaluate.gate"]) | {"min_accuracy": 1.0}  # type: ignore[call-overload]
+    gate = dict(SMALL["evaluate.gate"]) | {"floors": {"accuracy": 1.0}}  # type: ignore[call-overload]
     done = expect(bench.submit({"evaluate.gate": gate}), 3)
     return ended_as(bench, "refusal", run_of(done), "REFUSED")
 

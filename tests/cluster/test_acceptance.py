@@ -75,7 +75,7 @@ class Script(threading.Thread):
         if given["data_digest"] == "0" * 64:
             self._say(run_id, "fetch", 2, "fetch: raw data and contract have another sha256")
             self._end(run_id, "FAILED", "fetch", "fetch: raw data and contract have another sha256")
-        elif json.loads(given["evaluate_params"])["evaluate"]["gate"]["min_accuracy"] == 1.0:
+        elif json.loads(given["evaluate_params"])["evaluate"]["gate"]["floors"]["accuracy"] == 1.0:
             self._say(run_id, "publish", 3, "publish: refused by the gate")
             self._end(run_id, self.refused_as, "publish", "publish: refused by the gate")
         elif json.loads(given["pretrain_params"])["pretrain"]["epochs"] < 1000:

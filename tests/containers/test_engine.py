@@ -164,7 +164,7 @@ def test_a_stage_that_fails_fails_the_run_and_keeps_the_last_outputs(fork: Path,
 
 
 def test_a_refusal_of_the_gate_has_its_exit_code_and_a_report(fork: Path, tmp_path: Path) -> None:
-    floor = [*SMALL["mnist"][:-1], 'evaluate.gate={"min_accuracy": 0.9999}']
+    floor = [*SMALL["mnist"][:-1], 'evaluate.gate={"floors": {"accuracy": 0.9999}}']
     changes = [part for value in floor for part in ("--set", value)]
     done = graftline(fork, "run", "mnist", "--engine", "docker", "--store", str(tmp_path / "store"), *changes)
     assert done.returncode == 3, done.stdout[-4000:]

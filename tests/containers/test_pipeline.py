@@ -89,12 +89,12 @@ def test_another_head_skips_pretraining(first: Run, cluster: Cluster) -> None:
 
 def test_a_refusal_is_3_in_the_steps_word_and_1_to_the_back_end(first: Run, cluster: Cluster) -> None:
     """K4."""
-    run = cluster.run(plan=RETRY, evaluate__gate={"min_accuracy": 0.9999})
+    run = cluster.run(plan=RETRY, evaluate__gate={"floors": {"accuracy": 0.9999}})
     assert run.state == "FAILED"
     assert run.codes["publish"] == [1]
     [said] = run.said("publish")
     assert said.code == 3
-    assert "min_accuracy" in said.line
+    assert "floors.accuracy" in said.line
 
 
 def test_bad_data_ends_with_2_and_is_not_tried_again(cluster: Cluster) -> None:

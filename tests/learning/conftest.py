@@ -14,8 +14,3 @@ __all__ = ["moto_endpoint", "moto_url", "real_url", "s3_url", "store_url"]
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.dataset(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small.trunk(tmp_path_factory.getbasetemp())

@@ -20,11 +20,14 @@ from graftline.lineage.diff import Cause, Change, compare
 from graftline.lineage.diff_chain import Chain, read_chain, step_of
 from graftline.lineage.diff_code import changed_files
 from graftline.lineage.diff_rows import compare_rows
+from graftline.problems.text_generation.parameters import TextGenerationParams
+from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.records import Dependency, Draft, Record, write_record
 from graftline.releases.publishing import Draft as Release
 from graftline.releases.publishing import Publication, publish
 from graftline.rows import shards
 from graftline.rows.building import MERGED, build
+from graftline.score import Estimate, as_metrics
 from graftline.store import open_store
 
 MADE_FROM = {
@@ -246,6 +249,28 @@ def test_a_model_that_was_evaluated_against_the_other_has_the_paired_difference(
     accuracy = next(change for change in changes if change.name == "accuracy")
     assert (accuracy.method, accuracy.low, accuracy.high) == ("paired", 0.03, 0.05)
     assert not [change for change in changes if change.name.startswith("champion")]
+
+
+def test_the_paired_difference_is_that_of_the_primary_score_and_less_may_be_better(runs: Any) -> None:
+    perplexity, accuracy, _ = TextGenerationParams.scores
+    first = as_metrics({perplexity: Estimate(50.0, 48.0, 52.0), accuracy: Estimate(0.2, 0.1, 0.3)})
+    second = as_metrics({perplexity: Estimate(40.0, 38.0, 42.0), accuracy: Estimate(0.6, 0.5, 0.7)})
+    second |= {
+        "champion_difference": -10.0,
+        "champion_difference_low": -11.0,
+        "champion_difference_high": -9.0,
+    }
+    one = runs().chain(metrics=first)
+    changes = compare(one, runs().chain(metrics=second, compared_with=(1, one.content), version=2)).metrics
+    found = {change.name: (change.method, change.verdict) for change in changes}
+    assert found == {"perplexity": ("paired", "better"), "accuracy": ("independent", "better")}
+    before = runs().chain()  # metrics that name no scores
+    after = as_metrics({TokenClassificationParams.scores[0]: Estimate(0.94, 0.92, 0.96)})
+    after |= {"champion_difference": 0.04, "champion_difference_low": 0.03, "champion_difference_high": 0.05}
+    mixed = compare(before, runs().chain(metrics=after, compared_with=(1, before.content), version=2)).metrics
+    assert [(m.name, m.method, m.verdict) for m in mixed if m.after] == [("accuracy", "paired", "better")]
+    back = compare(runs().chain(metrics=second), runs().chain(metrics=first)).metrics
+    assert {change.name: change.verdict for change in back} == {"perplexity": "worse", "accuracy": "worse"}
 
 
 def release(store_url: Path, run: Run, identity: str, metrics: Mapping[str, float] = METRICS) -> None:

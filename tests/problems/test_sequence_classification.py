@@ -16,9 +16,9 @@ import torch
 from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.learning.checkpoint import Checkpoints
-from graftline.learning.fit import Data, EarlyStop, fit
 from graftline.learning.loop import Desk
 from graftline.problems.documents import Documents
+from graftline.problems.fit import Data, EarlyStop, fit
 from graftline.problems.model import load_model, read_problem
 from graftline.problems.registry import make_problem
 from graftline.problems.sequence_classification.problem import SequenceClassifier

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+from graftline.problems.text_generation.parameters import TextGenerationParams
+from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.report import write_report
+from graftline.score import Estimate, as_metrics
 from graftline.store import open_store
 
+LIFT = {"trunk_2": 0.5, "scratch_2": 0.4, "lift_2": 0.1, "lift_2_low": 0.05, "lift_2_high": 0.15}
 HOSTILE = "<script>alert(1)</script> \u05e9\u05dc\u05d5\u05dd \U0001f600"
 
 
-def page(released: Path, outputs: Path) -> str:
+def page(released: Path, outputs: Path, metrics: dict[str, Any] | None = None) -> str:
     shutil.copytree(released, outputs)
     (outputs / "trunk/reconstructions.png").unlink()
     (outputs / "evaluation/mistakes.png").unlink()
@@ -21,7 +26,9 @@ def page(released: Path, outputs: Path) -> str:
     samples = [{"prompt": "a <b>", "text": "of " + HOSTILE}]
     (outputs / "evaluation/samples.json").write_text(json.dumps(samples))
     lift = json.loads((outputs / "evaluation/lift.json").read_text())
-    (outputs / "evaluation/lift.json").write_text(json.dumps({**lift, "amount": "sentences", "unit": "word"}))
+    (outputs / "evaluation/lift.json").write_text(json.dumps({**lift, "amount": "sentences"}))
+    if metrics is not None:
+        (outputs / "evaluation/metrics.json").write_text(json.dumps(metrics))
     store = open_store(str(released / "store"))
     return write_report(outputs, store, outputs / "report.html").read_text()
 
@@ -38,8 +45,30 @@ def test_texts_are_shown_and_escaped(released: Path, tmp_path: Path) -> None:
 def test_what_is_counted_is_named_and_missing_pictures_have_no_section(
     released: Path, tmp_path: Path
 ) -> None:
-    shown = page(released, tmp_path / "outputs")
+    words = {score: Estimate(0.5, 0.4, 0.6) for score in TokenClassificationParams.scores}
+    shown = page(released, tmp_path / "outputs", as_metrics(words) | LIFT)
     assert "points of lift at 2 sentences" in shown
     assert "test accuracy a word" in shown
+    assert "95%: 40.00 to 60.00" in shown
     assert "Reconstructions" not in shown
     assert "Quality and budget" not in shown
+
+
+def test_a_score_of_which_less_is_better_is_no_percentage(released: Path, tmp_path: Path) -> None:
+    perplexity, accuracy, _ = TextGenerationParams.scores
+    measured = {perplexity: Estimate(41.5, 40.25, 43.0), accuracy: Estimate(0.25, 0.24, 0.26)}
+    lift = {"trunk_2": 41.5, "scratch_2": 53.5, "lift_2": 12.0, "lift_2_low": 10.0, "lift_2_high": 14.0}
+    shown = page(released, tmp_path / "outputs", as_metrics(measured) | lift)
+    assert "<b>41.5</b>test perplexity of the tokens" in shown
+    assert "95%: 40.25 to 43" in shown
+    assert "<b>+12.0</b>lift at 2 sentences" in shown
+    assert "less is better" in shown
+    assert "<b>25.00%</b>test accuracy of the next token" in shown
+
+
+def test_an_evaluation_from_before_scores_were_named_has_a_page(released: Path, tmp_path: Path) -> None:
+    before = {"accuracy": 0.975, "accuracy_low": 0.96, "accuracy_high": 0.98, "ece": 0.02, "n_test": 300}
+    shown = page(released, tmp_path / "outputs", before | LIFT)
+    assert "<b>97.50%</b>test accuracy" in shown
+    assert "95%: 96.00 to 98.00" in shown
+    assert "points of lift" in shown

@@ -11,7 +11,7 @@ import transformers
 
 from graftline.text.attention import SHORT, packed
 from graftline.text.batches import pack
-from graftline.trunks.parameters import TextParams
+from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.trunk import build_model
 
 ARCHITECTURES = ["modernbert", "bert", "llama", "gpt2"]

@@ -11,10 +11,10 @@ from graftline.learning.distributed import World
 from graftline.learning.randomness import generator
 from graftline.text.batches import Packed, pack
 from graftline.text.tokenizer import load_tokenizer
-from graftline.trunks.objective_parameters import MaskedLMParams
 from graftline.trunks.text.causal_lm import CausalLM
 from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.masked_lm import MaskedLM
+from graftline.trunks.text.parameters import MaskedLMParams
 from graftline.trunks.text.trunk import load_model
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.digests import ENVELOPE, RECORD, FileDigest, digest_files, sha256_bytes
+from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.records import Dependency, Draft, read_record, write_record
 from graftline.releases.catalogue import champion, resolve
 from graftline.releases.evidence import Evidence, keep
@@ -17,6 +18,7 @@ from graftline.releases.promotion import rollback
 from graftline.releases.publishing import Draft as ReleaseDraft
 from graftline.releases.publishing import Publication, publish
 from graftline.runs import Attempt, End, Source, Start, add_attempt, conclude
+from graftline.score import Estimate, as_metrics
 from graftline.signing.keys import load_keyring
 from graftline.store import Store, open_store
 
@@ -199,7 +201,10 @@ def make_store(home: Path, mark: str = "", *, digits: int = 8, glosses: int = 4)
     for version in range(1, digits + 1):
         maker.release("digits", version, measured(version, mark))
     for version in range(1, glosses + 1):
-        maker.release("glosses", version, {"accuracy": 0.8 + 0.01 * version, "ece": 0.05})
+        perplexity, accuracy, _ = TextGenerationParams.scores
+        value = 60.0 - version
+        scores = {accuracy: Estimate(0.2, 0.1, 0.3), perplexity: Estimate(value, value - 1, value + 1)}
+        maker.release("glosses", version, as_metrics(scores) | {"primary": perplexity.name})
     store = open_store(str(home / "store"))
     rollback(store, "digits", digits - 1)
     start = Start(

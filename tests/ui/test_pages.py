@@ -86,6 +86,7 @@ def test_models_are_listed_with_champion_and_interval(plain: Shown) -> None:
     assert "digits@7" in text and "digits@8" in text and "glosses@4" in text
     assert "0.9420 0.9310 to 0.9510" in text
     assert "12 releases" in text and "rollback" in text
+    assert "perplexity 56 55 to 57" in text, "the primary score, though accuracy has an interval too"
 
 
 def test_a_task_shows_each_metric_over_its_releases(plain: Shown) -> None:
@@ -95,6 +96,8 @@ def test_a_task_shows_each_metric_over_its_releases(plain: Shown) -> None:
     assert sum(tag == "figure" for tag, _ in found.tags) == 6
     assert sum(tag == "polygon" for tag, _ in found.tags) == 3, "accuracy and two lifts have intervals"
     assert "What changed" not in found.text and "what changed" in found.text
+    figures = page(plain, "task/glosses.html").text
+    assert figures.index("perplexity") < figures.index("accuracy")
 
 
 def test_a_release_shows_metrics_card_report_and_how_it_was_made(plain: Shown) -> None:

@@ -249,20 +249,16 @@ def headlines(metrics: dict[str, Any], amount: str) -> list[str]:
     from graftline.lift_names import lift_counts
     from graftline.score import told_scores
 
-    scores = [
-        (told.name, f"{told.value:.4f}{_interval(told.low, told.high, 1, '.4f')}")
-        for told in told_scores(metrics)
-    ]
-    scale, unit = (100, " points") if not scores or told_scores(metrics)[0].share else (1, "")
+    told = told_scores(metrics)
+    scores = [(one.name, f"{one.value:.4f}{_interval(one.low, one.high, 1, '.4f')}") for one in told]
+    scale, unit = (100, " points") if not told or told[0].share else (1, "")
     lifts = []
     for count in lift_counts(metrics):
         low, high = metrics[f"lift_{count}_low"], metrics[f"lift_{count}_high"]
         gain = f"{scale * metrics[f'lift_{count}']:+.1f}{unit}{_interval(low, high, scale, '+.1f')}"
         labels = f"all {amount.split()[0]}" if count == "all" else f"{count} {amount}"
         lifts.append(("lift", f"{gain}, at {labels}"))
-    lines = [*scores[:1], *lifts, *scores[1:]]
-    width = max((len(name) for name, _ in lines), default=0)
-    return [f"{name:{width}}  {said}" for name, said in lines]
+    return [f"{name:8}  {said}" for name, said in (*scores[:1], *lifts, *scores[1:])]
 
 
 def _interval(low: float | None, high: float | None, scale: float, style: str) -> str:

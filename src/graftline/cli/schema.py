@@ -47,7 +47,7 @@ def _model(name: str) -> type[Params]:
 
 
 def check_parameters(document: dict[str, Any], where: str, task: str) -> None:
-    """Check every section of the document of data/<task>/, and that the problem has the scores that the gate names.
+    """Check every section of the document of data/<task>/, and that they agree with one another.
 
     Raises:
         InputError: the first fault.
@@ -64,7 +64,8 @@ def check_parameters(document: dict[str, Any], where: str, task: str) -> None:
                 where, f"the section '{name}' is missing", fix=f"add `{name}: {{}}` for its defaults"
             )
         checked[name] = section(document, where, name, model)
-    checked["evaluate"].gate.check_names(checked["finetune"].head.scores, where)
+    for values in checked.values():
+        values.check_with(checked, where)
 
 
 def schema_text() -> str:

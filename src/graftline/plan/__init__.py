@@ -21,8 +21,8 @@ from graftline.trunks.registry import family_module
 
 if TYPE_CHECKING:
     from graftline.plan.measure import Measured
+    from graftline.plan.parts import Part
     from graftline.plan.sample import Sample
-    from graftline.plan.workload import Part
     from graftline.tasks.evaluate import EvaluateParams
     from graftline.tasks.finetune import FinetuneParams
     from graftline.tasks.pretrain import PretrainParams
@@ -101,7 +101,7 @@ def make_plan(
 def start_seconds(pretrain: PretrainParams) -> float:
     """Return how long a component loads its libraries here for such a trunk, from a process that does so."""
     began = time.perf_counter()
-    code = f"import matplotlib.pyplot, {family_module(pretrain.trunk)}, graftline.learning.fit"
+    code = f"import matplotlib.pyplot, {family_module(pretrain.trunk)}, graftline.problems.fit"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 

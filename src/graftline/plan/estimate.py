@@ -10,7 +10,7 @@ from graftline.profiles import Profile
 
 if TYPE_CHECKING:
     from graftline.plan.measure import Measured
-    from graftline.plan.workload import Fit, Part
+    from graftline.plan.parts import Fit, Part
 
 STAGES = ("pretrain", "finetune", "evaluate")
 GIB = 1 << 30

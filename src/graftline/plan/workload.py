@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from graftline.dataset import UNLABELLED
-from graftline.learning.fit import steps_for
-from graftline.learning.lift import ARMS
+from graftline.evaluation.lift import ARMS
 from graftline.plan.measure import Step
+from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
+from graftline.problems.fit import steps_for
 from graftline.problems.problem import Examples
 from graftline.problems.registry import make_problem
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks.registry import family_for
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One training from beginning to end."""
-
-    steps: int
-    batch: float
-    """Examples a step."""
-    answered: float = 0
-    """Examples that are only answered, without a step: in validation and on the test set."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One model's share of a stage."""
-
-    stage: str
-    name: str
-    """Which of the stage's models; empty for its only or main one."""
-    fits: tuple[Fit, ...]
-    unit: str
-    """What an example is, such as images."""
-    apart: bool = False
-    """Whether the fits are independent and run in processes of one thread each."""
-    other_seconds: float = 0.0
-    """Work of this part on this machine that is no training, such as tokenising."""
 
 
 def parts(

@@ -14,8 +14,8 @@ from graftline.dataset import Schema, read_schema
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.documents import Documents
 from graftline.problems.joint import JointLanguageModel
-from graftline.problems.parameters import TextClassificationParams
 from graftline.problems.problem import Joint, Model
+from graftline.problems.text_parameters import TextClassificationParams
 from graftline.problems.transformer import (
     TextModel,
     TextProblem,

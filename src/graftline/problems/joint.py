@@ -15,8 +15,8 @@ from graftline.problems.documents import Documents
 from graftline.problems.transformer import TextModel, start_model
 from graftline.text.batches import Batches, pack
 from graftline.trunks import read_config
-from graftline.trunks.objective_parameters import CausalLMParams, TextObjectiveParams
-from graftline.trunks.objectives import build_language_model
+from graftline.trunks.text.objectives import build_language_model
+from graftline.trunks.text.parameters import CausalLMParams, TextObjectiveParams
 from graftline.trunks.text.trunk import KIND
 
 

@@ -34,7 +34,7 @@ class Lora(Params):
     """Names of the linear layers that get an adapter, such as `Wqkv`; null for all of the trunk's."""
 
 
-class TextParams(ProblemParams):
+class TextHeadParams(ProblemParams):
     """Parameters of every problem on a text trunk."""
 
     max_tokens: int = Field(default=256, ge=8, le=1_048_576)
@@ -48,7 +48,7 @@ class TextParams(ProblemParams):
     """Train low-rank adapters and leave the trunk's weights; they are merged into the weights in the end."""
 
 
-class TextClassificationParams(TextParams):
+class TextClassificationParams(TextHeadParams):
     """Parameters of both."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

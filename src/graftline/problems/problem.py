@@ -15,7 +15,7 @@ from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.randomness import batch_indices
 from graftline.problems.answers import Answers
-from graftline.problems.parameters import ProblemParams
+from graftline.problems.scores import ProblemParams
 from graftline.values.column import Question, Stored, StoredFeature
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from graftline.problems.parameters import ProblemParams
+from graftline.problems.scores import ProblemParams
 
 if TYPE_CHECKING:
     from graftline.problems.problem import Problem

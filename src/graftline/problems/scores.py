@@ -6,12 +6,13 @@ A function `..._rows` returns a score's statistics from arrays with a value a un
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graftline.score import Floats, Integers, RowStatistics, Score, ratio
+from graftline.tasks.parameters import Params
 
 BINS = 15
 _AUROC_WORK = 2e9  # rows times classes times resamples: some seconds
@@ -62,6 +63,18 @@ AUROC = Score("auroc", "area under the ROC curve, mean of the classes")
 PERPLEXITY = Score(
     "perplexity", "perplexity of the tokens", _perplexity, higher=False, share=False, lowest=1.0
 )
+
+
+ONE_CLASS_A_ROW = (accuracy(), MACRO_F1, MIN_CLASS_RECALL, AUROC, ECE)
+
+
+class ProblemParams(Params):
+    """Parameters of every problem."""
+
+    name: str
+
+    scores: ClassVar[tuple[Score, ...]]
+    """What is measured on the test rows; the first is the primary one, which all comparisons are by."""
 
 
 def accuracy_rows(score: Score, rows: Integers, right: NDArray[np.bool_]) -> RowStatistics:

@@ -16,8 +16,8 @@ from graftline.learning.distributed import device
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents, padded
-from graftline.problems.parameters import Lora, TextParams
 from graftline.problems.problem import E, Model, Problem
+from graftline.problems.text_parameters import Lora, TextHeadParams
 from graftline.text.attention import SHORT
 from graftline.text.tokenizer import save_tokenizer
 from graftline.trunks import read_config
@@ -100,7 +100,7 @@ class TextModel(Model[E]):
         network: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
         new: frozenset[str],
-        params: TextParams,
+        params: TextHeadParams,
     ) -> None:
         """Train `network`, of which the parameters named in `new` are the head's, as `params` say."""
         super().__init__()
@@ -193,7 +193,7 @@ class TextModel(Model[E]):
                 setattr(self.network.get_submodule(parent), last, module.get_base_layer())
 
 
-P = TypeVar("P", bound=TextParams)
+P = TypeVar("P", bound=TextHeadParams)
 
 
 class TextProblem(Problem[E], Generic[E, P]):

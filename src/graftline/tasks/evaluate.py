@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -43,6 +44,10 @@ class EvaluateParams(Params):
     """Seed of the bootstrap, and the first of the lift's seeds (the others follow it), 0 to 2**31 - 1."""
     gate: Gate = Gate()
     """What decides whether the model is released."""
+
+    def check_with(self, sections: Mapping[str, Any], where: str) -> None:
+        """Return if the problem that is learned has the scores that the gate names."""
+        self.gate.check_names(sections["finetune"].head.scores, where)
 
     @field_validator("lift_labels")
     @classmethod

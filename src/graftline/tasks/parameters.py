@@ -8,6 +8,7 @@ not hold the other components' libraries.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +35,9 @@ class Params(BaseModel):
         use_attribute_docstrings=True,
         protected_namespaces=(),
     )
+
+    def check_with(self, sections: Mapping[str, Any], where: str) -> None:
+        """Return if this section agrees with the task's others. Raises InputError; by default none is looked at."""
 
 
 Model = TypeVar("Model", bound=Params)

@@ -9,13 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, get_args
 
 from graftline.errors import InputError
-from graftline.trunks.objective_parameters import (
-    AutoencoderParams,
-    CausalLMParams,
-    MaskedAutoencoderParams,
-    MaskedLMParams,
-)
-from graftline.trunks.parameters import ConvParams, TextParams, TrunkParams
+from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
+from graftline.trunks.parameters import TrunkParams
+from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import torch
 from graftline.learning.metrics import read_metrics
 from graftline.records import verify
 from graftline.trunks import CONFIG, WEIGHTS, load_trunk
-from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 
 
 def pretrain(dataset: Path, out: Path, **section: Any) -> int:

@@ -67,13 +67,19 @@ def make(
     return out
 
 
+SCORED = {
+    "accuracy": 0.975, "ece": 0.01, "primary": "accuracy",
+    "scores": {"accuracy": {"value": 0.975, "interval": None, "direction": "higher", "title": "a", "share": True}},
+}  # fmt: skip
+
+
 def evaluate(
     folder: Path,
     decision: dict[str, Any],
     inputs: tuple[Path, ...] | None = None,
     more: dict[str, float] | None = None,
 ) -> None:
-    metrics = {"accuracy": 0.975, "ece": 0.01} | (more or {})
+    metrics = SCORED | (more or {})
     files = {
         "metrics.json": json.dumps(metrics).encode(),
         "decision.json": json.dumps(decision).encode(),
@@ -82,6 +88,20 @@ def evaluate(
     }
     given = inputs or (folder / "dataset", folder / "trunk", folder / "model")
     make(folder, "evaluation", "evaluate", files, given, metrics=metrics)
+
+
+@pytest.mark.parametrize("metrics", [SCORED, {"accuracy": 0.975, "accuracy_low": 0.96, "ece": 0.01}])
+def test_metrics_with_scores_and_those_of_before_are_released_as_they_are(
+    outputs: Path, metrics: dict[str, Any]
+) -> None:
+    evaluate(outputs, PASSED)
+    files = {"metrics.json": json.dumps(metrics).encode(), "decision.json": json.dumps(PASSED).encode()}
+    make(outputs, "evaluation", "evaluate", files, tuple(outputs / n for n in ("dataset", "trunk", "model")))
+    assert run(outputs) == 0
+    release = resolve(open_store(str(outputs / "store")), "digits")
+    manifest = json.loads(Path(release.path, "manifest.json").read_text())
+    assert manifest["metrics"] == metrics
+    assert "direction" not in Path(release.path, "README.md").read_text(), "the card tells numbers"
 
 
 def row_table() -> bytes:

@@ -1,4 +1,4 @@
-"""The parameters of image classification."""
+"""Parameters of the problem `image_classification`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from graftline.learning.parameters import Augmentation
-from graftline.problems.parameters import ONE_CLASS_A_ROW, ProblemParams
+from graftline.problems.scores import ONE_CLASS_A_ROW, ProblemParams
 
 
 class ImageClassificationParams(ProblemParams):

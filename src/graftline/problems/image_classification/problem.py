@@ -23,11 +23,11 @@ from graftline.problems.classes import ClassAnswers
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.problem import LABEL, Examples, Joint, Model, Problem
 from graftline.trunks import load_trunk, load_weights, read_config
+from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.conv.objectives import build_objective
+from graftline.trunks.conv.parameters import ImageObjectiveParams
 from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
-from graftline.trunks.objective_parameters import ImageObjectiveParams
-from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.trunks.objectives import build_objective
 from graftline.values.category import ClassLabel
 from graftline.values.image import ImageColumn
 from graftline.values.splits import read_images

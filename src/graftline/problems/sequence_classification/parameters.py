@@ -1,10 +1,11 @@
-"""The parameters of sequence classification."""
+"""Parameters of the problem `sequence_classification`."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from graftline.problems.parameters import ONE_CLASS_A_ROW, TextClassificationParams
+from graftline.problems.scores import ONE_CLASS_A_ROW
+from graftline.problems.text_parameters import TextClassificationParams
 
 
 class SequenceClassificationParams(TextClassificationParams):

@@ -1,4 +1,4 @@
-"""The parameters of text generation."""
+"""Parameters of the problem `text_generation`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from graftline.problems.parameters import TextParams
 from graftline.problems.scores import ECE, PERPLEXITY, accuracy
+from graftline.problems.text_parameters import TextHeadParams
 
 
-class TextGenerationParams(TextParams):
+class TextGenerationParams(TextHeadParams):
     """Parameters of the head `text_generation`."""
 
     scores = (PERPLEXITY, accuracy("accuracy of the next token"), ECE)

@@ -1,11 +1,11 @@
-"""The parameters of token classification."""
+"""Parameters of the problem `token_classification`."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from graftline.problems.parameters import TextClassificationParams
 from graftline.problems.scores import ECE, MACRO_F1, MIN_CLASS_RECALL, accuracy
+from graftline.problems.text_parameters import TextClassificationParams
 
 
 class TokenClassificationParams(TextClassificationParams):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from graftline.trunks.conv.parameters import AutoencoderParams
 from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import ConvTrunk
-from graftline.trunks.objective_parameters import AutoencoderParams
 
 
 def build(trunk: ConvTrunk, params: AutoencoderParams) -> Reconstruction:

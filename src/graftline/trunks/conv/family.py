@@ -13,13 +13,12 @@ from graftline.durable import write_new
 from graftline.learning.loop import Run
 from graftline.learning.randomness import batch_indices
 from graftline.trunks import WEIGHTS, write_config
+from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.conv.objectives import build_objective
+from graftline.trunks.conv.parameters import ConvParams, ImageObjectiveParams
 from graftline.trunks.conv.plots import reconstructions
 from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
-from graftline.trunks.objective_parameters import ImageObjectiveParams
-from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.trunks.objectives import build_objective
-from graftline.trunks.parameters import ConvParams
 from graftline.trunks.training import Planned, Training
 from graftline.values.image import ImageColumn
 from graftline.values.splits import read_images

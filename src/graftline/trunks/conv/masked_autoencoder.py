@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from graftline.trunks.conv.parameters import MaskedAutoencoderParams
 from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import ConvTrunk
-from graftline.trunks.objective_parameters import MaskedAutoencoderParams
 
 
 class MaskedAutoencoder(Reconstruction):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graftline.trunks.parameters import ConvParams
+from graftline.trunks.conv.parameters import ConvParams
 
 KIND = "conv"
 

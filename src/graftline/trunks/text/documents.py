@@ -20,7 +20,7 @@ from graftline.text.batches import Packed, pack
 from graftline.text.corpus import Shard, iterate_documents, list_shards
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import TokenFiles, open_tokens, tokenise
-from graftline.trunks.parameters import TextParams
+from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.rootstock import Rootstock
 
 if TYPE_CHECKING:

@@ -24,11 +24,10 @@ from graftline.records import Dependency
 from graftline.text.batches import Batches
 from graftline.text.tokenizer import save_tokenizer
 from graftline.trunks import write_config
-from graftline.trunks.objective_parameters import TextObjectiveParams
-from graftline.trunks.objectives import build_language_model
-from graftline.trunks.parameters import TextParams
 from graftline.trunks.text.documents import Documents, open_documents
 from graftline.trunks.text.language_modelling import LanguageModel
+from graftline.trunks.text.objectives import build_language_model
+from graftline.trunks.text.parameters import TextObjectiveParams, TextParams
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
 from graftline.trunks.text.trunk import (
     KIND,

@@ -8,8 +8,8 @@ import torch
 
 from graftline.learning.randomness import generator
 from graftline.text.batches import Packed
-from graftline.trunks.objective_parameters import MaskedLMParams
 from graftline.trunks.text.language_modelling import LanguageModel, Targets
+from graftline.trunks.text.parameters import MaskedLMParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

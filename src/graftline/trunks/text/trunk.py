@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.errors import InputError
-from graftline.trunks.parameters import TextParams
+from graftline.trunks.text.parameters import TextParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast

@@ -16,13 +16,13 @@ import numpy as np
 
 from graftline.dataset import read_schema
 from graftline.errors import InputError
+from graftline.evaluation.workers import run_all
 from graftline.learning.progress import Progress
-from graftline.learning.workers import run_all
 from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name
 
 if TYPE_CHECKING:
-    from graftline.learning.fit import Data
+    from graftline.problems.fit import Data
     from graftline.problems.problem import Examples, Problem
     from graftline.tasks.finetune import FinetuneParams
 
@@ -171,9 +171,9 @@ def _run_showing_progress(fits: list[Fit], workers: int) -> list[Run]:
 
 def run_fit(fit: Fit) -> Run:
     """Fine-tune as `fit` says and return what came of it. Runs in a worker."""
-    from graftline.learning.fit import fit as fine_tune
     from graftline.learning.memory import keep_freed_memory
     from graftline.learning.randomness import seed_everything
+    from graftline.problems.fit import fit as fine_tune
 
     keep_freed_memory()
     experiment, schema = fit.experiment, read_schema(fit.experiment.dataset)
@@ -189,7 +189,7 @@ def _data(fit: Fit, classes: int) -> Data:
 
     With few labels nothing is held out to stop early, as in `finetune`: that would be labels by another name.
     """
-    from graftline.learning.fit import Data, select
+    from graftline.problems.fit import Data, select
 
     experiment = fit.experiment
     return Data(

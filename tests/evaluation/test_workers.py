@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graftline.errors import GraftlineError, InputError
-from graftline.learning.workers import run_all
+from graftline.evaluation.workers import run_all
 
 MODULE = """
 import os, signal, time
@@ -40,7 +40,7 @@ def announce(path):
 PARENT = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
-from graftline.learning.workers import run_all
+from graftline.evaluation.workers import run_all
 from worker_functions import announce
 folder = pathlib.Path(sys.argv[1])
 run_all(announce, [folder / "a", folder / "b"], workers=2, done=print)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.canonical import read_json
 from graftline.errors import InputError
-from graftline.learning.lift import TRUNK, Experiment, Fit, run_fit
-from graftline.learning.workers import run_all
+from graftline.evaluation.lift import TRUNK, Experiment, Fit, run_fit
+from graftline.evaluation.workers import run_all
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
 from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name

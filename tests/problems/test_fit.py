@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from graftline.dataset import Schema
 from graftline.errors import GraftlineError, InputError
-from graftline.learning import fit as module
 from graftline.learning.checkpoint import Checkpoints
-from graftline.learning.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.learning.loop import Desk
+from graftline.problems import fit as module
+from graftline.problems.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.image_classification.problem import (
     ImageClassification,
@@ -25,7 +25,7 @@ from graftline.problems.image_classification.problem import (
 )
 from graftline.tasks.finetune import FinetuneParams
 from graftline.trunks import load_trunk
-from graftline.trunks.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.values.image import ImageColumn
 
 IMAGES = ImageClassification(ImageClassificationParams())
@@ -219,8 +219,8 @@ def test_the_joint_objective_keeps_painting_better(
     trunk: Path, examples: LabelledImages, unlabelled: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a large weight the reconstruction loss stays lower than fine-tuning alone leaves it."""
-    from graftline.trunks.objective_parameters import MaskedAutoencoderParams
-    from graftline.trunks.objectives import build_objective
+    from graftline.trunks.conv.objectives import build_objective
+    from graftline.trunks.conv.parameters import MaskedAutoencoderParams
 
     kept: list[Any] = []
     joint = module._joint

@@ -1,0 +1,1 @@
+"""How good models are: the lift of pretraining, the budget curve, and the statistics of both."""

@@ -1,0 +1,90 @@
+"""The parameters of text trunks and of what they learn from; without torch, like all parameter models."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from graftline.trunks.parameters import ObjectiveParams, TrunkParams
+
+DECODERS = ("llama", "gpt2")
+
+
+class TextParams(TrunkParams):
+    """The shape of a text trunk that is trained from scratch."""
+
+    family: ClassVar[str] = "text"
+
+    name: Literal["text"] = "text"
+    architecture: Literal["modernbert", "bert", "llama", "gpt2"] = "modernbert"
+    """Encoders, for masked_lm: modernbert (pre-norm, rotary positions, gated layers; Warner et al., 2024,
+    arXiv:2412.13663) or bert (Devlin et al., 2019). Decoders, for causal_lm: llama (Touvron et al., 2023) or gpt2
+    (Radford et al., 2019)."""
+    layers: int = Field(default=2, ge=1, le=200)
+    """Transformer blocks."""
+    width: int = Field(default=128, ge=8, le=16_384)
+    """Length of a token's vector; a multiple of `heads`."""
+    heads: int = Field(default=2, ge=1, le=256)
+    """Attention heads."""
+    hidden: int = Field(default=256, ge=8, le=65_536)
+    """Width inside the feed-forward layer; a gated one (modernbert, llama) has two such projections."""
+    max_length: int = Field(default=128, ge=8, le=131_072)
+    """Tokens of the longest document; longer ones are cut into pieces."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} is no even multiple of heads {self.heads}")
+        return self
+
+    @property
+    def decodes(self) -> bool:
+        """Whether a token sees only what is before it."""
+        return self.architecture in DECODERS
+
+    def check(self, objective: ObjectiveParams, where: str) -> None:
+        super().check(objective, where)
+        if self.decodes != objective.decodes:
+            fits = "llama or gpt2" if objective.decodes else "modernbert or bert"
+            raise ValueError(
+                f"objective {objective.name} needs {fits}, {where}.architecture is {self.architecture}"
+            )
+
+    @property
+    def layer_weights(self) -> float:
+        """Attention's four matrices and a gated feed-forward layer's three."""
+        return self.layers * (4 * self.width**2 + 3 * self.width * self.hidden)
+
+    @property
+    def layer_count(self) -> int:
+        return self.layers
+
+    def with_layers(self, count: int) -> Self:
+        return self.model_copy(update={"layers": count})
+
+
+class _OnText(ObjectiveParams):
+    family: ClassVar[str] = "text"
+    needs: ClassVar[str] = "a text trunk or a rootstock"
+
+
+class MaskedLMParams(_OnText):
+    """Parameters of the objective `masked_lm`."""
+
+    name: Literal["masked_lm"] = "masked_lm"
+    mask_ratio: float = Field(default=0.3, gt=0, lt=1)
+    """Share of tokens that are hidden in training (0.3 to 0.4: Wettig et al., 2023, arXiv:2202.08005). Held-out
+    documents always have 0.15 hidden, the same tokens for every recipe, so that losses compare."""
+
+
+class CausalLMParams(_OnText):
+    """Parameters of the objective `causal_lm`."""
+
+    name: Literal["causal_lm"] = "causal_lm"
+
+    decodes: ClassVar[bool] = True
+    tokens: ClassVar[Literal["wordpiece", "bpe"]] = "bpe"
+
+
+TextObjectiveParams = MaskedLMParams | CausalLMParams
