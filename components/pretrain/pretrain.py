@@ -5,11 +5,11 @@ from __future__ import annotations
 from graftline.component import Context
 from graftline.dataset import read_schema
 from graftline.environment import determinism
-from graftline.evaluation.budget import SIZES
 from graftline.learning.desk import open_desk
 from graftline.learning.loop import train
 from graftline.learning.randomness import seed_everything
 from graftline.tasks.pretrain import PretrainParams
+from graftline.trunks import SIZES
 from graftline.trunks.registry import family_for
 from graftline.trunks.summary import summarise
 

@@ -13,7 +13,6 @@ from graftline.digests import FileDigest
 from graftline.errors import InputError
 from graftline.exports.datasheet import Datasheet
 from graftline.exports.facts import Facts, Step
-from graftline.values.category import croissant_type
 
 _SPLITS = ("train", "val", "test", "unlabelled")
 _PARQUET = "application/x-parquet"
@@ -102,7 +101,7 @@ def _classes(schema: Schema, profile: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     histogram = profile.get("histograms", {}).get(schema.label, {})
     counts = dict(zip(map(str, histogram.get("bins", [])), histogram.get("counts", []), strict=False))
-    kind = croissant_type(schema.classes)
+    kind = "sc:Integer" if isinstance(schema.classes[0], int) else "sc:Text"
     fields = [("name", kind), ("rows", "sc:Integer")] if counts else [("name", kind)]
     row = [
         {"classes/name": c} | ({"classes/rows": counts.get(str(c), 0)} if counts else {})

@@ -54,7 +54,7 @@ def test_good_rows_are_split_indexed_and_readable(
     assert (images["train"].labels == digits[1][images["train"].rows]).all()
     assert np.allclose(images["test"].pixels.reshape(-1, 784) * 255, digits[0][images["test"].rows])
     schema = read_schema(run.out)
-    assert (schema.image.shape, schema.image.maximum, schema.label, schema.classes) == (
+    assert (schema.feature.shape, schema.feature.maximum, schema.label, schema.classes) == (
         (28, 28),
         255,
         "label",

@@ -20,8 +20,8 @@ from graftline.text.corpus import Shard, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
 from graftline.trunks.text.documents import Documents
-from graftline.trunks.text.family import Recipe, training
 from graftline.trunks.text.parameters import TextParams
+from graftline.trunks.text.recipe import Recipe, training
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
 from graftline.trunks.text.trunk import build_config, build_model, load_model, quiet
 from graftline.trunks.training import Planned
