@@ -236,6 +236,10 @@ class StoredFeature(Stored):
         return None
 
     @abstractmethod
+    def question(self, where: str, value: Any) -> Any:
+        """Return a value of JSON or Parquet in memory, as `values` has one. Raises InputError, begins with `where`."""
+
+    @abstractmethod
     def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
         """Return what a person asks about: the values in files and folders, or typed as text. Raises InputError."""
 

@@ -232,6 +232,18 @@ class ImageColumn(StoredFeature):
         pixels = np.random.default_rng(0).uniform(0, self.maximum, rows * size).astype(np.float32)
         return pa.FixedSizeListArray.from_arrays(pa.array(pixels), size)
 
+    def question(self, where: str, value: Any) -> np.ndarray:
+        try:
+            flat = np.array(value, np.float32)
+        except (TypeError, ValueError):
+            flat = np.empty(0, np.float32)
+        if flat.shape != (self.shape[0] * self.shape[1],) or not ((flat >= 0) & (flat <= self.maximum)).all():
+            raise InputError(
+                where, f"'{self.name}' is no such image",
+                expected=f"a list of {self.shape[0] * self.shape[1]} numbers from 0 to {self.maximum:g}",
+            )  # fmt: skip
+        return flat.reshape(self.shape) / np.float32(self.maximum)
+
     def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
         if texts:
             raise InputError("--text", "a text", expected="images", fix="this release is asked about images")

@@ -146,7 +146,7 @@ def _value(name: str, line: str, column: str) -> str | list[str]:
         raise InputError(name, f"not JSON ({error})", expected=_expected(column)) from None
     if isinstance(value, dict):
         value = value.get(column)
-    return _checked(name, value, column)
+    return checked(name, value, column)
 
 
 def _read_parquet(path: Path, column: str) -> Iterator[Question]:
@@ -156,10 +156,11 @@ def _read_parquet(path: Path, column: str) -> Iterator[Question]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(path, reason, expected=f"Parquet with a column '{column}'") from None
     for row, value in enumerate(values):
-        yield Question(f"{path}#{row}", _checked(f"{path}#{row}", value, column))
+        yield Question(f"{path}#{row}", checked(f"{path}#{row}", value, column))
 
 
-def _checked(name: str, value: Any, column: str) -> str | list[str]:
+def checked(name: str, value: Any, column: str) -> str | list[str]:
+    """Return a text or its words, as a file has them. Raises InputError for anything else."""
     words = isinstance(value, list) and all(isinstance(word, str) and word for word in value)
     if not isinstance(value, str) and not words:
         raise InputError(name, f"{str(value)[:60]!r} is no text", expected=_expected(column))

@@ -20,7 +20,16 @@ from graftline.values.histograms import TextHistograms
 from graftline.values.minhash import TextMeasure
 from graftline.values.rules import Rule, between
 from graftline.values.samples import ByClass, Samples, begin
-from graftline.values.strings import CONTROLS, numbers, read_texts, show_text, strings, valid
+from graftline.values.strings import (
+    CONTROLS,
+    checked,
+    numbers,
+    read_texts,
+    show_text,
+    string_of,
+    strings,
+    valid,
+)
 
 
 class Written(Feature):
@@ -137,6 +146,9 @@ class TextColumn(StoredFeature):
 
     def croissant(self) -> dict[str, Any]:
         return {"dataType": "sc:Text"}
+
+    def question(self, where: str, value: Any) -> str:
+        return string_of(checked(where, value, self.name))
 
     def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
         return read_texts(paths, texts, self.name)

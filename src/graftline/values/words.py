@@ -18,7 +18,7 @@ from graftline.values.facts import ColumnBatch
 from graftline.values.identity import TRAIN
 from graftline.values.rules import Rule, between
 from graftline.values.samples import UNSORTED, Samples, begin
-from graftline.values.strings import count, lengths_of, lists, read_texts, show_text, valid
+from graftline.values.strings import checked, count, lengths_of, lists, read_texts, show_text, valid, words_of
 from graftline.values.text import Written
 
 _WORDS = 40
@@ -119,6 +119,9 @@ class TokensColumn(StoredFeature):
 
     def croissant(self) -> dict[str, Any]:
         return {"dataType": "sc:Text", "isArray": True, "arrayShape": "-1"}
+
+    def question(self, where: str, value: Any) -> list[str]:
+        return words_of(checked(where, value, self.name))
 
     def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
         return read_texts(paths, texts, self.name)
