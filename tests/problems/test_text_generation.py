@@ -49,7 +49,7 @@ def test_fine_tuning_makes_the_test_rows_less_surprising(home: Path, dataset: Pa
     before = head.build(trunk, read_schema(dataset), scratch=False).answer(test)
     after = load_model(model).answer(test)
     assert after.surprise.mean() < before.surprise.mean() - 0.1
-    assert json.loads((model / "metrics.json").read_text())["val_accuracy"] > 0
+    assert json.loads((model / "metrics.json").read_text())["val_perplexity"] > 1
 
 
 def test_answers_are_those_of_transformers_document_by_document(dataset: Path, model: Path) -> None:
@@ -72,7 +72,6 @@ def test_answers_are_those_of_transformers_document_by_document(dataset: Path, m
         assert set(units["row"][here]) == {row}
         assert units["token"][here].tolist() == list(range(len(ids) - 1))
         at = here.stop
-    assert answers.probabilities is None
     assert at == len(answers.labels)
 
 
