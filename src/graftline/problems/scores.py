@@ -15,7 +15,7 @@ from graftline.score import Floats, Integers, RowStatistics, Score, ratio
 from graftline.tasks.parameters import Params
 
 BINS = 15
-_AUROC_WORK = 2e9  # rows times classes times resamples: some seconds
+_AUROC_WORK = 2e8  # rows times classes times resamples: some seconds
 
 
 def accuracy(title: str = "accuracy") -> Score:
@@ -149,8 +149,9 @@ class Ranked(RowStatistics):
         positive = drawn * (self.labels[order] == number)
         # What lies at one value is one group: the pairs inside it are ties.
         starts = np.flatnonzero(np.r_[True, sorted_[1:] != sorted_[:-1]])
-        of_class = np.add.reduceat(positive, starts, axis=1)
-        others = np.add.reduceat(drawn - positive, starts, axis=1)
+        of_class, others = positive, drawn - positive
+        if len(starts) < len(order):
+            of_class, others = (np.add.reduceat(part, starts, axis=1) for part in (of_class, others))
         below = others.cumsum(axis=1) - others
         pairs = of_class.sum(axis=1) * others.sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
