@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from graftline.dataset import ImageColumn, Schema
+from graftline.dataset import Schema
 from graftline.environment import ROOT
 from graftline.errors import EXIT_INPUT
 from graftline.learning.device import compile_if_worth, count, device
@@ -33,10 +33,11 @@ from graftline.plan.measure import Step, time_steps
 from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Batches, pack
 from graftline.text.tokenizer import TokenizerParams, train_tokenizer
-from graftline.trunks.conv.pretraining import training as image_training
+from graftline.trunks.conv.family import training as image_training
 from graftline.trunks.text.objectives import build_language_model
 from graftline.trunks.text.parameters import MaskedLMParams, TextParams
 from graftline.trunks.text.trunk import build_config, build_model, embedding_ids, quiet, training_flops
+from graftline.values.image import ImageColumn
 
 LIMIT_SECONDS = 8 * 60
 _TESTS_SECONDS = 200
@@ -150,7 +151,7 @@ def _images() -> Iterator[Line]:
         params = PretrainParams.model_validate(
             {"batch": _IMAGES, "epochs": 1000, "precision": precision, "trunk": {"channels": [64, 128, 256]}}
         )
-        _, run = image_training(params, schema, pixels)
+        run = image_training(pixels, params, schema).run
         seconds, _ = time_steps(Step(run, _IMAGES), seconds=_RATE_SECONDS)
         yield Line(f"masked autoencoder, {precision}: images a second", f"{_IMAGES / seconds:,.0f}")
         yield _memory(f"masked autoencoder, {precision}: memory")

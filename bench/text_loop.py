@@ -14,7 +14,7 @@ import torch
 
 from bench.text_data import BATCH_TOKENS, Data
 from bench.text_trainer import AfterStep, Recipe
-from graftline.dataset import Schema, TextColumn
+from graftline.dataset import Schema
 from graftline.learning.checkpoint import Checkpoints
 from graftline.learning.loop import Desk, Run, linear, train
 from graftline.learning.optimizers import build_optimizers
@@ -32,6 +32,7 @@ from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.objectives import build_language_model
 from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams
 from graftline.trunks.text.trunk import KIND, embedding_ids, save_model
+from graftline.values.text import TextColumn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -9,18 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graftline.dataset import (
-    SCHEMA,
-    ImageColumn,
-    Schema,
-    TextColumn,
-    TokensColumn,
-    read_images,
-    read_schema,
-    read_tagged,
-    read_texts,
-)
+from graftline.dataset import SCHEMA, Schema, read_schema
 from graftline.errors import InputError
+from graftline.values.image import ImageColumn
+from graftline.values.splits import read_images, read_tagged, read_texts
+from graftline.values.text import TextColumn
+from graftline.values.words import TokensColumn
 
 SCHEMAS = [
     Schema(ImageColumn("image", (28, 20), 255.0), "digit", (0, 1, 2)),

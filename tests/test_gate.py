@@ -11,7 +11,8 @@ import pytest
 from graftline.environment import ROOT
 from graftline.errors import InputError, RefusalError
 from graftline.gate import DECISION, Comparison, Gate, decide, read_decision
-from graftline.problems.parameters import SequenceClassificationParams, TextGenerationParams
+from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
+from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.score import Estimate, Score
 from graftline.tasks.documents import check_parameters
 from graftline.tasks.evaluate import EvaluateParams

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -79,7 +79,14 @@ def graftline_imports(path: Path) -> set[Path]:
         if name.split(".")[0] == "graftline":
             parts = name.split(".")
             found |= {module_file(".".join(parts[:end])) for end in range(1, len(parts) + 1)}
-    return {file for file in found if file}
+    return {file for file in found if file} | by_name(path)
+
+
+def by_name(path: Path) -> set[Path]:
+    """Return what a registry of folders loads by their names."""
+    if path.name != "registry.py" or "import_module" not in path.read_text(encoding="utf-8"):
+        return set()
+    return {file for folder in path.parent.iterdir() if folder.is_dir() for file in folder.glob("*.py")}
 
 
 def closure(component: str) -> set[Path]:
@@ -312,9 +319,96 @@ def test_every_component_folder_is_complete() -> None:
 
 
 def test_every_package_is_installed() -> None:
-    """A folder of modules that pyproject.toml does not name would be missing from an image."""
-    import tomllib
+    """A folder of modules that setup.py does not find would be missing from a wheel."""
+    import runpy
 
-    named = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        named = runpy.run_path("setup.py")["PACKAGES"]
     found = {module_name(path) for folder in SOURCES.values() for path in folder.rglob("__init__.py")}
-    assert found == named
+    assert found == set(named)
+
+
+KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", "problems", "trunks"))
+"""The only folders that may decide by a kind of column, of problem or of trunk."""
+SHARED_WITH_ALL = {
+    "graftline.values": {
+        "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile", "rules",
+        "samples", "strings", "suite",
+    },
+    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "registry", "scores"},
+    "graftline.trunks": {"registry", "summary", "training", "parameters", "CONFIG", "SIZES", "WEIGHTS", "read_config"},
+}  # fmt: skip
+"""What others may import of them: what holds for every kind."""
+OTHER_MEANINGS = {
+    ("src/graftline/dataset.py", "imports graftline.values.registry"): "reads a schema's words",
+    ("src/graftline/dataset.py", "imports graftline.values.registry.FEATURE_TYPES"): "reads a schema's words",
+    ("src/graftline/dataset.py", "imports graftline.values.registry.LABEL_TYPES"): "reads a schema's words",
+    ("src/graftline/index/parsing.py", "compares with 'image'"): "a container image",
+    ("src/graftline/lineage/impact.py", "compares with 'image'"): "a container image",
+    ("src/graftline/report/lineage.py", "compares with 'image'"): "a container image",
+    ("src/graftline/audit/verify/others.py", "compares with 'number'"): "the attempt of a step",
+}  # fmt: skip
+"""What looks like such a decision and is none."""
+
+
+def decision_words() -> set[str]:
+    """Return the words that stand for a kind: of column, of a label's form, of problem, of trunk and of objective."""
+    from graftline.problems.registry import PROBLEMS
+    from graftline.trunks.registry import AnyObjectiveParams, AnyTrunkParams
+    from graftline.values.registry import COLUMN_TYPES, FEATURE_TYPES, LABEL_TYPES
+
+    named = (*get_args(AnyObjectiveParams), *get_args(AnyTrunkParams))
+    trunks = {model.model_fields["name"].default for model in named} | {model.family for model in named}
+    return {*COLUMN_TYPES, *FEATURE_TYPES, *LABEL_TYPES, *PROBLEMS, *trunks}
+
+
+def decisions(path: Path) -> list[str]:
+    """Return where a file outside decides by a kind: a class of one imported, or its word compared with something."""
+    found = []
+    for name in imported(path):
+        for package, shared in SHARED_WITH_ALL.items():
+            inner = name.removeprefix(f"{package}.")
+            if inner != name and inner.split(".")[0] not in shared:
+                found.append(f"imports {name}")
+    words = decision_words()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        compared: list[ast.expr] = []
+        if isinstance(node, ast.Compare):
+            compared = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            compared = [node.value]
+        for side in compared:
+            constants = {part.value for part in ast.walk(side) if isinstance(part, ast.Constant)}
+            found += [f"compares with {word!r}" for word in constants & words]
+        if isinstance(node, ast.arg) and node.annotation is not None and node.arg in words:
+            flag = ast.unparse(node.annotation) == "bool"
+            found += [f"asks by a flag `{node.arg}: bool`"] if flag else []
+    return found
+
+
+def test_only_their_own_folders_know_kinds_of_columns_problems_and_trunks() -> None:
+    """A new kind is a file or a folder there, and a line in the registry: nothing else asks which kind it is."""
+    found = {
+        (path.relative_to(ROOT).as_posix(), decision)
+        for path in SHIPPED
+        if not path.is_relative_to(ROOT / "bench")
+        if not any(path.is_relative_to(folder) for folder in KINDS_ARE_KNOWN_IN)
+        for decision in decisions(path)
+    }
+    assert found - OTHER_MEANINGS.keys() == set()
+    assert OTHER_MEANINGS.keys() - found == set(), "no longer there: take them out of the list"
+
+
+def test_decisions_by_kind_are_seen(tmp_path: Path) -> None:
+    """The test above cannot be blind."""
+    file = tmp_path / "file.py"
+    file.write_text(
+        "from graftline.values.image import ImageColumn\n"
+        "def f(kind, text: bool): return kind == 'tokens' or kind in ('text_generation', 'masked_lm')\n"
+        "def g(x):\n    match x:\n        case 'conv': pass\n"
+    )
+    assert set(decisions(file)) == {
+        "imports graftline.values.image", "imports graftline.values.image.ImageColumn", "asks by a flag `text: bool`",
+        *(f"compares with {word!r}" for word in ("tokens", "text_generation", "masked_lm", "conv")),
+    }  # fmt: skip

@@ -64,16 +64,22 @@ def _obstacle(folder: Path, release: Release, model: Path) -> str:
         return f"cannot compare with {release.name}: {error.found}"
     ours = _questions(read_facts(model))
     for what, found in _questions(theirs).items():
-        if found != ours[what]:
-            return f"cannot compare with {release.name}: its {what} {found}, the dataset's {ours[what]}"
+        if found != ours.get(what):
+            return f"cannot compare with {release.name}: its {what} {found}, the dataset's {ours.get(what)}"
     return ""
 
 
 def _questions(facts: dict[str, Any]) -> dict[str, object]:
-    """Return what of a model's head.json decides which questions it answers."""
+    """Return what of a model's head.json decides which questions it answers; columns may have other names."""
+    columns = {
+        f"{column['type']} {fact} is": value
+        for column in (facts["feature"], *facts.get("more", ()))
+        for fact, value in column.items()
+        if fact not in ("type", "name")
+    }
     return {
         "head is": facts["head"]["name"],
         "classes are": facts["classes"],
-        "image shape is": facts["feature"].get("shape"),
+        **columns,
         "vocabulary is": facts.get("vocabulary"),
     }

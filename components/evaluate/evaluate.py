@@ -32,7 +32,7 @@ def run(context: Context) -> None:
     params.gate.check_names(finetune.head.scores, context.where)
     dataset, out = context.paths["dataset"], context.out
     predictions = predict(context.paths["model"], dataset)
-    answers, head = predictions.answers, predictions.head
+    answers, problem = predictions.answers, predictions.problem
     champion = _compare(context, params, answers)
     experiment = _experiment(context, params, finetune)
     seeds = range(params.seed, params.seed + params.lift_seeds)
@@ -41,15 +41,15 @@ def run(context: Context) -> None:
     metrics = _measure(params, answers) | lift.metrics() | (champion.metrics() if champion else {})
 
     tables.write_predictions(predictions, read_schema(dataset), out / "predictions.parquet")
-    head.present(answers, predictions.examples, dataset, out, params.mistakes)
-    if samples := head.samples(predictions.model, params.seed):
+    problem.present(answers, predictions.examples, dataset, out, params.mistakes)
+    if samples := problem.samples(predictions.model, params.seed):
         write_json(samples, out / "samples.json")
     tables.write_lift(lift, out)
     plots.plot_lift(lift, out / "lift.png")
     write_json(metrics, out / "metrics.json")
     write_json(decide(params.gate, metrics, champion).as_dict(), out / DECISION)
     context.draft.metrics = metrics
-    context.draft.environment = environment.determinism(1) | head.environment()
+    context.draft.environment = environment.determinism(1) | problem.environment()
 
 
 def _measure(params: EvaluateParams, answers: Answers) -> dict[str, Any]:
@@ -90,6 +90,6 @@ def _measure_budget(context: Context, params: EvaluateParams, experiment: Experi
         return
     seeds = range(params.seed, params.seed + params.budget_seeds)
     found = budget.measure_budget(experiment, params.budget_labels, seeds, context.threads)
-    amount, score = experiment.head.amount, experiment.params.head.scores[0]
+    amount, score = experiment.problem.amount, experiment.params.head.scores[0]
     write_json(budget.as_dict(found, params.budget_labels, score), context.out / "budget.json")
     budget.plot_budget(found, params.budget_labels, amount, score, context.out / "budget.png")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graftline.problems.answers import Answers
-    from graftline.problems.head import Examples, Head, Model
+    from graftline.problems.problem import Examples, Model, Problem
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Predictions:
     answers: Answers
     examples: Examples
     """The test rows, as the model takes them."""
-    head: Head[Any]
+    problem: Problem[Any]
     model: Model[Any]
 
 
@@ -27,9 +27,9 @@ def predict(folder: Path, dataset: Path) -> Predictions:
 
     Each model reads the rows by itself: two text models may have different vocabularies.
     """
-    from graftline.problems.model import load_model, read_head
+    from graftline.problems.model import load_model, read_problem
 
-    head = read_head(folder)
-    examples = head.read(dataset, "test", folder)
+    problem = read_problem(folder)
+    examples = problem.read(dataset, "test", folder)
     model = load_model(folder)
-    return Predictions(model.answer(examples), examples, head, model)
+    return Predictions(model.answer(examples), examples, problem, model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from graftline.component import Context
-from graftline.dataset import read_schema
+from graftline.dataset import SCHEMA, read_schema
 from graftline.environment import determinism
 from graftline.learning.desk import open_desk
 from graftline.learning.memory import keep_freed_memory
@@ -14,7 +14,7 @@ from graftline.learning.randomness import seed_everything
 from graftline.plots import loss_curve
 from graftline.problems.fit import Data, fit, select
 from graftline.problems.model import save_model
-from graftline.problems.registry import make_head
+from graftline.problems.registry import make_problem
 from graftline.tasks.finetune import FinetuneParams
 
 
@@ -23,26 +23,27 @@ def run(context: Context) -> None:
     params = context.section("finetune", FinetuneParams)
     seed_everything(params.seed, context.threads)
     keep_freed_memory()
-    head = make_head(params.head)
-    context.draft.environment = determinism(context.threads) | head.environment()
+    problem = make_problem(params.head)
+    context.draft.environment = determinism(context.threads) | problem.environment()
     dataset, trunk = context.paths["dataset"], context.paths["trunk"]
     schema = read_schema(dataset)
-    labelled = head.read(dataset, "train", trunk)
+    problem.check(schema, dataset / SCHEMA)
+    labelled = problem.read(dataset, "train", trunk)
     train = select(labelled, params.labels_per_class, len(schema.classes), params.seed)
-    val = head.read(dataset, "val", trunk)
+    val = problem.read(dataset, "val", trunk)
     # With few labels nothing is held out to stop early: a validation set would be labels by another name.
     held_out = val if params.labels_per_class is None else None
-    unlabelled = head.read(dataset, "unlabelled", trunk) if params.joint_weight else None
-    desk = open_desk(context, min(params.batch, len(train)), head.plural)
+    unlabelled = problem.read(dataset, "unlabelled", trunk) if params.joint_weight else None
+    desk = open_desk(context, min(params.batch, len(train)), problem.plural)
     model = fit(trunk, Data(train, held_out, unlabelled), params, params.seed, schema, desk=desk)
     answers = model.answer(val)
-    save_model(head, model, schema, context.out)
+    save_model(problem, model, schema, context.out)
     (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
     measured = {f"val_{answers.scores[0].name}": answers.value}
-    _summarise(context, {"examples": len(train), "val_examples": len(val), **measured})
+    _summarise(context, problem.loss_unit, {"examples": len(train), "val_examples": len(val), **measured})
 
 
-def _summarise(context: Context, metrics: dict[str, float]) -> None:
+def _summarise(context: Context, loss_unit: str, metrics: dict[str, float]) -> None:
     """Write metrics.json and the training curve, and put the figures into the record."""
     lines = read_metrics(context.out / "metrics.jsonl")
     metrics["steps"] = len(lines)
@@ -50,4 +51,4 @@ def _summarise(context: Context, metrics: dict[str, float]) -> None:
     (context.out / "metrics.json").write_text(
         json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
-    loss_curve(lines, context.out / "curve.png", title="Fine-tuning loss", unit="cross entropy")
+    loss_curve(lines, context.out / "curve.png", title="Fine-tuning loss", unit=loss_unit)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from graftline.rows.subjects import HASH_BYTES
-from graftline.values.columns import output_type
 from graftline.values.contract import Contract
 from graftline.values.identity import SPLIT_NAMES, TEST, UNLABELLED
 
@@ -60,14 +59,14 @@ class Outputs:
         self._label = None if contract.label is None else contract.label[0]
         kept = [name for name in contract.columns if name not in (contract.split, contract.subject)]
         fields = [pa.field("row", pa.int64())]
-        fields += [pa.field(name, output_type(contract.columns[name])) for name in kept]
+        fields += [pa.field(name, contract.columns[name].arrow_type()) for name in kept]
         self._labelled = pa.schema(fields)
         self._pool = pa.schema([entry for entry in fields if entry.name != self._label])
         # Documents hardly repeat: a dictionary of them would only be built and thrown away.
         text = [
             entry.name
             for entry in fields
-            if pa.types.is_string(entry.type) and entry.name != contract.feature[0]
+            if pa.types.is_string(entry.type) and entry.name not in contract.features
         ]
         self.splits = [
             _File(

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.values.contract import Contract, Image
-from graftline.values.identity import TRAIN
-from graftline.values.profile import LENGTHS
+from graftline.values.column import Feature
+from graftline.values.contract import Contract
+from graftline.values.histograms import LENGTHS
+from graftline.values.samples import Samples
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
     from graftline.components.validate.scan import Tally
 
 TEMPLATE = "report.html.j2"
 QUARANTINE_ROWS = 50
 """How many lines of the quarantine the report shows."""
-SAMPLES = 10
-"""How many images of each class the report shows."""
-MAX_CLASSES = 20
-"""Of how many classes."""
-TEXTS = 3
-"""How many documents of each class the report shows."""
-MAX_TEXT_CLASSES = 30
-"""Of how many classes."""
-SENTENCES = 12
-"""How many sentences, or documents without classes, the report shows."""
-TAGGED_WORDS = 40
-"""How many words of a sentence."""
-TEXT_SHOWN = 240
-"""How many characters of a document."""
 WORDS_SHOWN = 50
 """How many of the most frequent words."""
 
@@ -56,108 +38,15 @@ class RuleLine:
         return 0 if self.passed is None or self.rows is None else self.rows - self.passed
 
 
-@dataclass
-class ImageSamples:
-    """The first images of each class in train."""
-
-    contract: Contract
-    images: dict[int, list[np.ndarray]] = field(default_factory=dict)
-    kind: str = "images"
-
-    def add(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
-        import numpy as np
-
-        pixels = columns[self.contract.feature[0]].flatten().to_numpy().reshape(len(labels), -1)
-        for number in range(min(MAX_CLASSES, len(self.contract.classes))):
-            kept = self.images.setdefault(number, [])
-            if len(kept) < SAMPLES:
-                places = np.flatnonzero((labels == number) & (splits == TRAIN))[: SAMPLES - len(kept)]
-                kept.extend(pixels[places].copy())
-
-    def rows(self) -> list[tuple[str, list[str]]]:
-        """Return each class's name and its images as data URIs."""
-        return [
-            (str(self.contract.classes[number]), list(map(self._png, kept)))
-            for number, kept in self.images.items()
-            if kept
-        ]
-
-    def _png(self, pixels: np.ndarray) -> str:
-        import numpy as np
-        from PIL import Image as Picture
-
-        image = self.contract.feature[1]
-        assert isinstance(image, Image)
-        grey = (pixels.astype(np.float64) - image.min) / (image.max - image.min) * 255
-        file = io.BytesIO()
-        Picture.fromarray(np.rint(grey).astype(np.uint8).reshape(image.shape)).save(file, "PNG")
-        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-@dataclass
-class TextSamples:
-    """The first documents of each class in train; without classes, of train."""
-
-    contract: Contract
-    texts: dict[int, list[str]] = field(default_factory=dict)
-    kind: str = "texts"
-
-    def add(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
-        import numpy as np
-
-        texts = columns[self.contract.feature[0]]
-        numbers = range(min(MAX_TEXT_CLASSES, len(self.contract.classes))) if self.contract.classes else [-1]
-        for number in numbers:
-            kept = self.texts.setdefault(number, [])
-            limit = TEXTS if number >= 0 else SENTENCES
-            if len(kept) < limit:
-                places = np.flatnonzero((labels == number) & (splits == TRAIN))[: limit - len(kept)]
-                kept.extend(_begin(texts[int(place)].as_py()) for place in places)
-
-    def rows(self) -> list[tuple[str, list[str]]]:
-        """Return each class's name (empty without classes) and its texts."""
-        return [
-            ("" if number < 0 else str(self.contract.classes[number]), kept)
-            for number, kept in self.texts.items()
-            if kept
-        ]
-
-
-@dataclass
-class TaggedSamples:
-    """The first sentences of train, each word with its tag (empty without tags)."""
-
-    contract: Contract
-    sentences: list[list[tuple[str, str]]] = field(default_factory=list)
-    kind: str = "tagged"
-
-    def add(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
-        import numpy as np
-
-        words = columns[self.contract.feature[0]]
-        for place in np.flatnonzero(splits == TRAIN)[: SENTENCES - len(self.sentences)]:
-            sentence = words[int(place)].as_py()[:TAGGED_WORDS]
-            tags = [""] * len(sentence)
-            if self.contract.label is not None:
-                tags = columns[self.contract.label[0]][int(place)].as_py()[:TAGGED_WORDS]
-            self.sentences.append(list(zip(map(_begin, sentence), tags, strict=True)))
-
-    def rows(self) -> list[list[tuple[str, str]]]:
-        """Return sentences of (word, tag)."""
-        return self.sentences
-
-
-Samples = ImageSamples | TextSamples | TaggedSamples
-
-
-def samples_of(contract: Contract) -> Samples:
-    """Return the collector of samples for the contract's feature."""
-    kinds: dict[str, type[Samples]] = {"image": ImageSamples, "text": TextSamples, "tokens": TaggedSamples}
-    return kinds[contract.feature[1].type](contract)
-
-
-def _begin(text: str) -> str:
-    return text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 3] + "..."
+def samples_of(contract: Contract) -> list[Samples]:
+    """Return the collectors of samples of what a model sees."""
+    label = None if contract.label is None else contract.label[0]
+    features = ((name, contract.columns[name]) for name in contract.features)
+    return [
+        column.samples(name, label, contract.sorting)
+        for name, column in features
+        if isinstance(column, Feature)
+    ]
 
 
 @dataclass(frozen=True)
@@ -169,7 +58,7 @@ class Page:
     rules: Sequence[RuleLine]
     classes: dict[str, dict[str, int]]
     split_rows: dict[str, int]
-    samples: Samples
+    samples: list[Samples]
     profile: dict[str, Any]
     warnings: Sequence[str]
     contract: Contract

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.components.validate import report
 from graftline.components.validate.outputs import Outputs
-from graftline.digests import sha256_bytes
 from graftline.tables import RawBatch
 from graftline.tasks.validate import ValidateParams
-from graftline.values import identity, leakage, near, profile
-from graftline.values.columns import fact_frame, read_columns
-from graftline.values.contract import Contract, Image, Tags
+from graftline.values import identity, leakage, profile
+from graftline.values.columns import fact_frame, read_columns, row_digests
+from graftline.values.contract import Contract
 from graftline.values.erased import Erasures, withheld
 from graftline.values.facts import ColumnBatch, shorten
 from graftline.values.suite import Failure, Judge, row_rules, unique_rules
@@ -73,7 +72,7 @@ class Validation:
         self.tally, self.index = Tally(), leakage.Index()
         self.profile = profile.Profile(contract)
         self.samples = report.samples_of(contract)
-        self.near = near.measure_of(contract)
+        self.near = contract.measure()
         self.class_counts = np.zeros((len(contract.classes), len(identity.SPLIT_NAMES)), np.int64)
         self.rules, self.unique = Judge(row_rules(contract)), unique_rules(contract)
         self.unique_judge = Judge(self.unique) if self.unique else None
@@ -100,7 +99,7 @@ class Validation:
         lines += withheld(rows[erased])
         rows = rows[good]
         if self.erasures.rows and len(rows):
-            again = self.erasures.of_rows(identity.row_digests(taken, self.contract)[1])
+            again = self.erasures.of_rows(row_digests(taken, self.contract)[1])
             lines += withheld(rows[again])
             taken, rows = {name: values.filter(~again) for name, values in taken.items()}, rows[~again]
         lines.sort()
@@ -133,7 +132,7 @@ class Validation:
         import numpy as np
         import pandas as pd
 
-        cells = {name: identity.cell_bytes(taken[name]) for name in self.seen}
+        cells = {name: self.contract.columns[name].cells(taken[name]) for name in self.seen}
         facts = {f"{name}.repeats": seen.add(cells[name]) for name, seen in self.seen.items()}
         lines = []
         keep = np.ones(len(rows), bool)
@@ -142,10 +141,9 @@ class Validation:
             name = failure.rule.rpartition(".")[0]
             if name == self.contract.subject:
                 value = WITHHELD
-            elif isinstance(self.contract.columns[name], Image):
-                value = f"sha256 {sha256_bytes(cells[name][position])}"
             else:
-                value = str(taken[name][position].as_py())
+                found = taken[name][position].as_py()
+                value = self.contract.columns[name].show(found, cells[name][position])
             lines.append((int(failure.index), failure.rule, shorten(value)))
             keep[position] = False
         return lines, keep
@@ -153,14 +151,15 @@ class Validation:
     def _add_good(self, rows: np.ndarray, columns: dict[str, pa.Array]) -> None:
         import numpy as np
 
-        of_features, of_rows = identity.row_digests(columns, self.contract)
+        of_features, of_rows = row_digests(columns, self.contract)
         labels = self._label_ids(columns)
         splits = self._splits(columns, of_features, labels)
         self._count_classes(columns, labels, splits)
         subjects = self.erasures.hashes_of(columns[self.contract.subject]) if self.contract.subject else None
         self.outputs.add_rows(rows, columns, of_rows, splits, subjects)
         self.profile.add(columns)
-        self.samples.add(columns, labels, splits)
+        for samples in self.samples:
+            samples.add(columns, labels, splits)
         self.index.rows.append(rows)
         self.index.splits.append(splits)
         self.index.features.append(np.ascontiguousarray(of_features[:, :16]).view(np.uint64))
@@ -169,39 +168,24 @@ class Validation:
             self.index.signatures.append(self.near.signatures(columns[self.contract.feature[0]]))
 
     def _label_ids(self, columns: dict[str, pa.Array]) -> np.ndarray:
-        """Return (n,) int32, -1 without a label: class indices; of tags, 31 bits of the digest of all."""
+        """Return (n,) int32, -1 without a label; where a row is of one class, its index."""
         import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
 
-        rows = len(columns[self.contract.feature[0]])
         if self.contract.label is None:
-            return np.full(rows, -1, np.int32)
+            return np.full(len(columns[self.contract.feature[0]]), -1, np.int32)
         name, column = self.contract.label
-        if isinstance(column, Tags):
-            cells = identity.cell_bytes(columns[name])
-            digests = [int(sha256_bytes(cell)[:8], 16) >> 1 if cell != b"\0" else -1 for cell in cells]
-            return np.array(digests, np.int32)
-        labels = columns[name]
-        found = pc.index_in(labels, pa.array(self.contract.classes, labels.type))
-        indices: np.ndarray = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-        return indices
+        return column.ids(columns[name])
 
     def _count_classes(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
         import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
 
-        if self.contract.label is None:
+        if not self.contract.classes:
             return
+        assert self.contract.label is not None
         name, column = self.contract.label
-        if isinstance(column, Tags):
-            lists = columns[name]
-            lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-            labels = pc.index_in(lists.flatten(), pa.array(column.classes, pa.string())).to_numpy()
-            splits = np.repeat(splits, lengths)
-        given = labels >= 0
-        np.add.at(self.class_counts, (labels[given], splits[given]), 1)
+        members, each = column.members(columns[name], labels)
+        given = members >= 0
+        np.add.at(self.class_counts, (members[given], np.repeat(splits, each)[given]), 1)
 
     def _splits(self, columns: dict[str, pa.Array], digests: np.ndarray, labels: np.ndarray) -> np.ndarray:
         import numpy as np

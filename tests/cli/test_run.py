@@ -636,7 +636,7 @@ def test_a_lift_names_what_its_counts_are() -> None:
 
 def test_the_primary_score_stands_first_and_a_lift_is_in_its_units() -> None:
     from graftline.cli.run import headlines
-    from graftline.problems.parameters import TextGenerationParams
+    from graftline.problems.text_generation.parameters import TextGenerationParams
     from graftline.score import Estimate, as_metrics
 
     perplexity, accuracy, _ = TextGenerationParams.scores

@@ -24,7 +24,7 @@ from graftline.learning.loop import Desk
 from graftline.learning.randomness import seed_everything
 from graftline.problems import fit
 from graftline.problems.fit import Data
-from graftline.problems.registry import make_head
+from graftline.problems.registry import make_problem
 from graftline.tasks.finetune import FinetuneParams
 
 
@@ -39,7 +39,7 @@ def main(folder: Path, plans: list[dict[str, Any]]) -> None:
     for plan in plans:
         distributed.leave = leave if plan is plans[-1] else distributed.barrier  # a job meets once
         params = FinetuneParams.model_validate(plan["finetune"])
-        dataset, trunk, head = Path(plan["dataset"]), Path(plan["trunk"]), make_head(params.head)
+        dataset, trunk, head = Path(plan["dataset"]), Path(plan["trunk"]), make_problem(params.head)
         train = head.read(dataset, "train", trunk)
         train = train.take(torch.arange(params.batch))
         unlabelled = head.read(dataset, "unlabelled", trunk) if params.joint_weight else None

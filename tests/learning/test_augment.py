@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from graftline.dataset import read_images
 from graftline.errors import InputError
 from graftline.learning.augment import augment
 from graftline.learning.parameters import Augmentation
 from graftline.learning.randomness import generator
 from graftline.tasks.parameters import parse
+from graftline.values.splits import read_images
 
 NONE = Augmentation(shift=0, rotation=0, scale=0, shear=0)
 MUCH = Augmentation(shift=3, rotation=20, scale=0.2, shear=0.2)

@@ -25,7 +25,7 @@ from graftline.learning import device as module
 from graftline.learning.device import count, device
 from graftline.learning.loop import alone
 from graftline.problems.fit import Data, training
-from graftline.problems.registry import make_head
+from graftline.problems.registry import make_problem
 from graftline.records.folder import verify
 from graftline.tasks.finetune import FinetuneParams
 from graftline.trunks.text.objectives import build_language_model
@@ -62,7 +62,7 @@ HEADS: dict[str, dict[str, Any]] = {
 def test_a_model_and_its_batches_are_on_the_gpu_and_a_step_lowers_the_loss(name: str, home: Path) -> None:
     dataset, trunk = inputs(name, home)
     params = FinetuneParams.model_validate(HEADS[name])
-    head = make_head(params.head)
+    head = make_problem(params.head)
     train, unlabelled = (head.read(dataset, split, trunk) for split in ("train", "unlabelled"))
     model, run = training(trunk, Data(train, None, unlabelled), params, 0, read_schema(dataset))
     assert {weight.device.type for weight in run.module.parameters()} == {"cuda"}
@@ -114,7 +114,7 @@ def test_a_compiled_model_learns_what_an_eager_one_learns(
     params = FinetuneParams.model_validate(
         {**small_text.FINETUNE, "head": {"name": "sequence_classification", "precision": "float32"}}
     )
-    train = make_head(params.head).read(dataset, "train", trunk)
+    train = make_problem(params.head).read(dataset, "train", trunk)
     monkeypatch.setattr(module, "COMPILED_STEPS", 1)
     losses = []
     for compiled in (False, True):

@@ -19,7 +19,8 @@ from graftline.errors import InputError
 from graftline.lineage.diff import Cause, Change, compare, diff
 from graftline.lineage.diff_code import changed_files
 from graftline.lineage.diff_rows import compare_rows
-from graftline.problems.parameters import TextGenerationParams, TokenClassificationParams
+from graftline.problems.text_generation.parameters import TextGenerationParams
+from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.records.folder import Draft, write_record
 from graftline.records.model import Dependency, Record
 from graftline.releases.catalogue import Release, resolve

@@ -17,7 +17,7 @@ import torch
 
 from graftline import label_counts
 from graftline.cli.plan import _show
-from graftline.dataset import ImageColumn, Schema, TextColumn, read_images
+from graftline.dataset import Schema
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.learning.loop import Run
@@ -26,7 +26,7 @@ from graftline.plan.estimate import GIB, Row, price
 from graftline.plan.layers import extend, is_large, layers_of, with_layers
 from graftline.plan.measure import Step, measure
 from graftline.plan.sample import Sample, sample_dataset, sample_raw
-from graftline.plan.text import pretrain_text
+from graftline.plan.workload import pretraining
 from graftline.profiles import Pod, Profile, choose, load_profiles
 from graftline.records.folder import Draft, write_execution, write_record
 from graftline.tasks.evaluate import EvaluateParams
@@ -36,6 +36,9 @@ from graftline.tasks.pretrain import PretrainParams
 from graftline.tasks.validate import ValidateParams
 from graftline.text.tokens import open_tokens
 from graftline.values.contract import Contract, load_contract
+from graftline.values.image import ImageColumn
+from graftline.values.splits import read_images
+from graftline.values.text import TextColumn
 
 ENCODER = {"name": "text", "layers": 2, "width": 32, "heads": 2, "hidden": 64}
 CLASSES = ("a", "b", "c")
@@ -174,7 +177,7 @@ def test_operations_are_those_that_the_papers_count(
         {"objective": {"name": objective}, "trunk": trunk, "batch_tokens": 1_000_000, "epochs": 1}
     )
     work = folder(tmp_path, "work")
-    ((part, step),) = pretrain_text(text_sample, params, folder(tmp_path, "trunk"), work)
+    ((part, step),) = pretraining(text_sample, params, folder(tmp_path, "trunk"), work)
     assert part.fits[0].steps == 1  # all documents in one batch
     lengths = open_tokens(work / "tokens").lengths.astype(np.int64)
     found = measure(step, seconds=0.01)
@@ -242,7 +245,7 @@ def test_a_large_trunk_is_planned_from_one_and_two_of_its_layers(text_sample: Sa
     def measured(layers: int) -> Any:
         torch.manual_seed(0)
         place = folder(tmp_path, str(layers))
-        steps = pretrain_text(text_sample, with_layers(params, layers), folder(place, "trunk"), place)
+        steps = pretraining(text_sample, with_layers(params, layers), folder(place, "trunk"), place)
         return measure(next(steps)[1], seconds=0.0)
 
     whole, guess = measured(5), extend(measured(1), measured(2), 5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from graftline.problems.documents import Documents, by_length, documents_of, padded
-from graftline.problems.token_classification.head import Sentences
+from graftline.problems.token_classification.problem import Sentences
 
 
 def documents(count: int, longest: int = 60) -> Documents:

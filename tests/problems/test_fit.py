@@ -5,27 +5,31 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from graftline.dataset import ImageColumn, Schema
+from graftline.dataset import Schema
 from graftline.errors import GraftlineError, InputError
 from graftline.learning.checkpoint import Checkpoints
 from graftline.learning.loop import Desk
 from graftline.problems import fit as module
 from graftline.problems.fit import Data, EarlyStop, fit, select, steps_for
-from graftline.problems.image_classification.head import (
+from graftline.problems.image_classification.parameters import ImageClassificationParams
+from graftline.problems.image_classification.problem import (
     ImageClassification,
     ImageClassifier,
     LabelledImages,
 )
-from graftline.problems.image_classification.parameters import ImageClassificationParams
+from graftline.problems.text_generation.parameters import TextGenerationParams
+from graftline.score import Score
 from graftline.tasks.finetune import FinetuneParams
 from graftline.trunks import load_trunk
 from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.values.image import ImageColumn
 
 IMAGES = ImageClassification(ImageClassificationParams())
 SCHEMA = Schema(ImageColumn("image", (28, 28), 255), "label", tuple(range(10)))
@@ -247,21 +251,41 @@ def desk(folder: Path) -> Desk:
     return Desk("finetune", folder / "metrics.jsonl", Checkpoints(folder / "checkpoints", "identity", 0), 32)
 
 
-def score(model: ImageClassifier, val: LabelledImages) -> tuple[int, float]:
-    return model.score(val)
+ACCURACY, PERPLEXITY = ImageClassificationParams.scores[0], TextGenerationParams.scores[0]
 
 
-def watch_looks(monkeypatch: pytest.MonkeyPatch, scores: list[tuple[int, float]] | None = None) -> list[Any]:
-    """Note the weights at each look, and let the looks see `scores` instead of the true ones, if given."""
+def score(model: ImageClassifier, val: LabelledImages) -> tuple[float, float]:
+    answers = model.answer(val)
+    return answers.value, -answers.loss
+
+
+def watch_looks(
+    monkeypatch: pytest.MonkeyPatch,
+    scores: list[tuple[float, float]] | None = None,
+    primary: Score = ACCURACY,
+) -> list[Any]:
+    """Note the weights at each look; it sees `scores` (value, minus the loss) instead of the true ones, if given."""
     looks: list[Any] = []
-    measure = ImageClassifier.score
+    measure = ImageClassifier.answer
 
-    def look(self: ImageClassifier, examples: LabelledImages) -> tuple[int, float]:
+    def look(self: ImageClassifier, examples: LabelledImages, *, fast: bool = False) -> Any:
         looks.append(tensors(self))
-        return scores[len(looks) - 1] if scores else measure(self, examples)
+        if not scores:
+            return measure(self, examples, fast=fast)
+        value, negative = scores[len(looks) - 1]
+        return SimpleNamespace(scores=(primary,), value=value, loss=-negative)
 
-    monkeypatch.setattr(ImageClassifier, "score", look)
+    monkeypatch.setattr(ImageClassifier, "answer", look)
     return looks
+
+
+def test_a_score_of_which_less_is_better_is_kept_at_its_least(
+    trunk: Path, examples: LabelledImages, val: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = watch_looks(monkeypatch, [(80.0, -4.4), (60.0, -4.1), (70.0, -4.0), (90.0, -4.5)], PERPLEXITY)
+    model = fit(trunk, Data(examples, val), quick(epochs=8, patience=2), 0, SCHEMA)
+    assert len(looks) == 4, "two looks without a better one after the second"
+    assert equal(tensors(model), looks[1])
 
 
 def test_early_stopping_ends_the_run_and_keeps_the_best_weights(
@@ -340,10 +364,10 @@ def test_the_measure_is_of_the_weights_as_they_predict(trunk: Path, val: Labelle
     torch.manual_seed(0)
     model = ImageClassifier(load_trunk(trunk), 10, ImageClassificationParams())
     torch.nn.init.normal_(model.output.weight)
-    right, minus_loss = score(model.train(), val)
+    value, minus_loss = score(model.train(), val)
     with torch.no_grad():
         logits = model.eval()(val.pixels)
-    assert right == int((logits.argmax(dim=1) == val.labels).sum())
+    assert value == int((logits.argmax(dim=1) == val.labels).sum()) / len(val)
     assert minus_loss == pytest.approx(
         -torch.nn.functional.cross_entropy(logits, val.labels).item(), rel=1e-5
     )

@@ -14,12 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftline.problems.parameters import (
-    ImageClassificationParams,
-    SequenceClassificationParams,
-    TextGenerationParams,
-    TokenClassificationParams,
-)
+from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.scores import (
     MACRO_F1,
     MIN_CLASS_RECALL,
@@ -32,6 +27,9 @@ from graftline.problems.scores import (
     perplexity_rows,
     ranked_rows,
 )
+from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
+from graftline.problems.text_generation.parameters import TextGenerationParams
+from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.score import Estimate, estimate
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 0])

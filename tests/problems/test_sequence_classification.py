@@ -13,17 +13,18 @@ import small
 import small_text
 import torch
 
-from graftline.dataset import read_schema, read_texts
+from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.learning.checkpoint import Checkpoints
 from graftline.learning.loop import Desk
 from graftline.problems.documents import Documents
 from graftline.problems.fit import Data, EarlyStop, fit
-from graftline.problems.model import load_model, read_head
-from graftline.problems.registry import make_head
-from graftline.problems.sequence_classification.head import SequenceClassifier
+from graftline.problems.model import load_model, read_problem
+from graftline.problems.registry import make_problem
+from graftline.problems.sequence_classification.problem import SequenceClassifier
 from graftline.records.folder import verify
 from graftline.tasks.finetune import FinetuneParams
+from graftline.values.splits import read_texts
 
 TEXTS = ["a dog", "a small wooden chair that is used by children", "any of various herbs"]
 
@@ -56,7 +57,7 @@ def fitted(
 ) -> SequenceClassifier:
     """Return what `fit` makes of the training rows; `split` names the rows to stop early by."""
     dataset, trunk = inputs["in_dataset"], inputs["in_trunk"]
-    head = make_head(params.head)
+    head = make_problem(params.head)
     val = head.read(dataset, split, trunk) if split else None
     unlabelled = head.read(dataset, "unlabelled", trunk) if params.joint_weight else None
     data = Data(head.read(dataset, "train", trunk), val, unlabelled)
@@ -77,7 +78,7 @@ def test_a_model_that_has_learned_comes_out_in_hugging_face_layout(
         "config.json", "curve.png", "head.json", "metrics.json", "metrics.jsonl", "model.safetensors",
         "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
-    answers = load_model(model).answer(read_head(model).read(inputs["in_dataset"], "test", model))
+    answers = load_model(model).answer(read_problem(model).read(inputs["in_dataset"], "test", model))
     assert answers.value > 0.5, "chance is 0.25"
     assert record.metrics == json.loads((model / "metrics.json").read_text())
     assert record.environment["dtype"] in ("bfloat16", "float32")
@@ -92,7 +93,7 @@ def test_equal_runs_have_equal_digests(inputs: dict[str, Path], tmp_path: Path) 
 def test_transformers_alone_opens_it_and_gives_the_same_logits(
     model: Path, inputs: dict[str, Path], alone: Callable[..., Any]
 ) -> None:
-    head = read_head(model)
+    head = read_problem(model)
     ours = load_model(model).logits(head.encode(model, TEXTS, np.arange(3))).numpy()
     padded, single, labels = alone(model, "AutoModelForSequenceClassification", TEXTS)
     assert np.allclose(padded, ours, atol=1e-5)
@@ -101,7 +102,7 @@ def test_transformers_alone_opens_it_and_gives_the_same_logits(
 
 
 def test_answers_do_not_depend_on_what_else_is_asked(model: Path, inputs: dict[str, Path]) -> None:
-    test = read_head(model).read(inputs["in_dataset"], "test", model)
+    test = read_problem(model).read(inputs["in_dataset"], "test", model)
     together, loaded = load_model(model).answer(test), load_model(model)
     one_by_one = [loaded.probabilities(test.take(torch.tensor([place]))) for place in range(8)]
     assert np.allclose(together.probabilities[:8], np.concatenate(one_by_one), atol=1e-5)
@@ -134,7 +135,9 @@ def test_both_arms_start_with_equal_heads_and_draw_equal_batches(
 
 def test_a_frozen_trunk_stays_as_it_was(inputs: dict[str, Path]) -> None:
     params = quick(freeze_trunk=True)
-    start = make_head(params.head).build(inputs["in_trunk"], read_schema(inputs["in_dataset"]), scratch=False)
+    start = make_problem(params.head).build(
+        inputs["in_trunk"], read_schema(inputs["in_dataset"]), scratch=False
+    )
     before, made = weights(start.network.base_model), fitted(inputs, params)
     after = weights(made.network.base_model)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -161,7 +164,7 @@ def test_adapters_are_merged_and_the_model_opens_without_peft(
         "matrices, nothing else"
     )
     ours = load_model(tmp_path / "model").logits(
-        read_head(tmp_path / "model").encode(tmp_path / "model", TEXTS, np.arange(3))
+        read_problem(tmp_path / "model").encode(tmp_path / "model", TEXTS, np.arange(3))
     )
     padded, _, _ = alone(tmp_path / "model", "AutoModelForSequenceClassification", TEXTS)
     assert np.allclose(padded, ours.numpy(), atol=1e-5)
@@ -169,7 +172,7 @@ def test_adapters_are_merged_and_the_model_opens_without_peft(
 
 def test_merged_adapters_answer_as_they_did_in_training(inputs: dict[str, Path], tmp_path: Path) -> None:
     made = fitted(inputs, quick({"lora": {"rank": 4, "targets": ["Wqkv"]}}, learning_rate=0.02, min_steps=20))
-    test = make_head(quick().head).read(inputs["in_dataset"], "test", inputs["in_trunk"])
+    test = make_problem(quick().head).read(inputs["in_dataset"], "test", inputs["in_trunk"])
     before = made.logits(test)
     made.save(tmp_path)
     assert torch.allclose(made.logits(test), before, atol=1e-4)
@@ -264,7 +267,7 @@ def test_every_architecture_learns_and_opens_with_transformers_alone(
     head = {"name": "sequence_classification", "lora": {"rank": 2} if lora else None}
     finetune = {**small_text.FINETUNE, "head": head, "learning_rate": 0.01, "min_steps": 20}
     small.make("finetune", {"finetune": finetune}, in_dataset=dataset, in_trunk=trunk, out_model=model)
-    ours = load_model(model).logits(read_head(model).encode(model, TEXTS, np.arange(3))).numpy()
+    ours = load_model(model).logits(read_problem(model).encode(model, TEXTS, np.arange(3))).numpy()
     padded, single, _ = alone(model, "AutoModelForSequenceClassification", TEXTS)
     assert np.allclose(padded, ours, atol=1e-4)
     assert np.allclose(np.stack(single), ours, atol=1e-4)
@@ -285,9 +288,9 @@ def test_a_public_checkpoint_is_fine_tuned_offline(
     finetune = {**small_text.FINETUNE, "epochs": 4, "labels_per_class": 24, "learning_rate": 0.002}
     finetune |= {"trunk_rate": 0.1, "warmup_steps": 2}
     small.make("finetune", {"finetune": finetune}, in_dataset=dataset, in_trunk=trunk, out_model=model)
-    answers = load_model(model).answer(read_head(model).read(dataset, "test", model))
+    answers = load_model(model).answer(read_problem(model).read(dataset, "test", model))
     assert answers.value > 0.7
     padded, _, labels = alone(model, "AutoModelForSequenceClassification", TEXTS)
-    ours = load_model(model).logits(read_head(model).encode(model, TEXTS, np.arange(3))).numpy()
+    ours = load_model(model).logits(read_problem(model).encode(model, TEXTS, np.arange(3))).numpy()
     assert np.allclose(padded, ours, atol=1e-4)
     assert list(labels.values()) == list(small_text.CLASSES)

@@ -12,12 +12,13 @@ import pytest
 import small_tags
 import torch
 
-from graftline.dataset import read_schema, read_tagged
+from graftline.dataset import read_schema
 from graftline.problems.documents import IGNORED
-from graftline.problems.model import load_model, read_head
-from graftline.problems.token_classification.head import TokenClassification
+from graftline.problems.model import load_model, read_problem
 from graftline.problems.token_classification.parameters import TokenClassificationParams
+from graftline.problems.token_classification.problem import TokenClassification
 from graftline.text.tokenizer import load_tokenizer
+from graftline.values.splits import read_tagged
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def model(home: Path) -> Path:
 
 def test_a_model_that_has_learned_answers_each_word(model: Path, dataset: Path) -> None:
     test = read_tagged(dataset, "test")
-    examples = read_head(model).read(dataset, "test", model)
+    examples = read_problem(model).read(dataset, "test", model)
     answers, units = load_model(model).answer(examples), examples.units()
     assert np.array_equal(answers.labels, np.concatenate(test.tags))
     assert units["row"].tolist() == [
@@ -49,7 +50,7 @@ def test_a_model_that_has_learned_answers_each_word(model: Path, dataset: Path) 
 
 
 def test_the_label_stands_at_a_words_first_token_only(model: Path, dataset: Path) -> None:
-    tokenizer, head = load_tokenizer(model), read_head(model)
+    tokenizer, head = load_tokenizer(model), read_problem(model)
     words = ["kitapların", "okunması", "."]
     encoded = head.encode(model, [words], np.array([3]), [np.array([5, 6, 7])])
     pieces = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
@@ -64,7 +65,7 @@ def test_transformers_alone_opens_it_and_gives_the_same_logits(
     model: Path, dataset: Path, alone: Callable[..., Any]
 ) -> None:
     sentences = read_tagged(dataset, "test").words[:3]
-    examples = read_head(model).encode(model, sentences, np.arange(3))
+    examples = read_problem(model).encode(model, sentences, np.arange(3))
     ours = load_model(model).logits(examples).numpy()
     padded, single, labels = alone(model, "AutoModelForTokenClassification", sentences)
     first = [part.nonzero()[:, 0] for part in examples.first.split(examples.lengths.tolist())]
@@ -86,7 +87,7 @@ def test_a_long_sentence_is_read_in_parts_and_every_word_is_answered(model: Path
 
 
 def test_an_answer_is_the_same_in_any_order_and_company(model: Path, dataset: Path) -> None:
-    loaded, test = load_model(model), read_head(model).read(dataset, "test", model)
+    loaded, test = load_model(model), read_problem(model).read(dataset, "test", model)
     together = loaded.probabilities(test)
     backwards = torch.arange(len(test)).flip(0)
     counts = [int(part.sum()) for part in test.first.split(test.lengths.tolist())]
@@ -95,7 +96,7 @@ def test_an_answer_is_the_same_in_any_order_and_company(model: Path, dataset: Pa
 
 
 def test_what_is_shown_of_an_answer_is_its_word_with_its_neighbours(model: Path, dataset: Path) -> None:
-    examples, words = read_head(model).read(dataset, "test", model), read_tagged(dataset, "test").words
+    examples, words = read_problem(model).read(dataset, "test", model), read_tagged(dataset, "test").words
     place = len(words[0]) + 1  # the second word of the second sentence
-    (shown,) = read_head(model).show(dataset, "test", examples, np.array([place]))
+    (shown,) = read_problem(model).show(dataset, "test", examples, np.array([place]))
     assert shown.startswith(f"{words[1][0]} »{words[1][1]}« ".rstrip())

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from graftline.problems.parameters import TextGenerationParams, TokenClassificationParams
+from graftline.problems.text_generation.parameters import TextGenerationParams
+from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.report import write_report
 from graftline.score import Estimate, as_metrics
 from graftline.store.opening import open_store

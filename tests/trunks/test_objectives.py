@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from graftline.dataset import read_images
 from graftline.learning.parameters import Augmentation
-from graftline.tasks.pretrain import ObjectiveParams
 from graftline.trunks.conv.objectives import build_objective
-from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
+from graftline.trunks.conv.parameters import (
+    AutoencoderParams,
+    ConvParams,
+    ImageObjectiveParams,
+    MaskedAutoencoderParams,
+)
 from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.values.splits import read_images
 
 STILL = Augmentation(shift=0)
 BOTH = [AutoencoderParams(), MaskedAutoencoderParams()]
@@ -53,7 +57,9 @@ def test_an_autoencoder_hides_nothing(pixels: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("params", BOTH, ids=lambda params: params.name)
-def test_the_input_is_warped_and_the_target_is_not(params: ObjectiveParams, pixels: torch.Tensor) -> None:
+def test_the_input_is_warped_and_the_target_is_not(
+    params: ImageObjectiveParams, pixels: torch.Tensor
+) -> None:
     objective = build_objective(new_trunk(), params)
     pictures = objective.pictures(pixels, seed=0, step=0)
     assert torch.equal(pictures.original, pixels)
@@ -63,7 +69,9 @@ def test_the_input_is_warped_and_the_target_is_not(params: ObjectiveParams, pixe
 
 
 @pytest.mark.parametrize("params", BOTH, ids=lambda params: params.name)
-def test_the_loss_is_a_pure_function_of_seed_and_step(params: ObjectiveParams, pixels: torch.Tensor) -> None:
+def test_the_loss_is_a_pure_function_of_seed_and_step(
+    params: ImageObjectiveParams, pixels: torch.Tensor
+) -> None:
     objective = build_objective(new_trunk(), params).eval()
     losses = {(seed, step): objective.loss(pixels, seed, step).item() for seed in (0, 1) for step in (0, 1)}
     torch.rand(9)

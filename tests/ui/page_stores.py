@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.digests import ENVELOPE, RECORD, FileDigest, digest_files, sha256_bytes
-from graftline.problems.parameters import TextGenerationParams
+from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.records.folder import Draft, read_record, write_record
 from graftline.records.model import Dependency
 from graftline.releases.catalogue import champion, resolve

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from graftline.tables import RawBatch
-    from graftline.values.contract import Contract, Image
+    from graftline.values.contract import Contract
     from graftline.values.facts import ColumnBatch
-    from graftline.values.suite import Rule
+    from graftline.values.rules import Rule
 
 MAX_BYTES = 64 << 20
 _TABLES = (".parquet", ".csv", ".jsonl")
@@ -74,8 +74,7 @@ def digests_of(path: Path, contract: Contract) -> list[bytes]:
 
 def _digests(path: Path, raw: Path, contract: Contract, rows: int) -> list[bytes]:
     from graftline.tables import read_batches
-    from graftline.values.columns import read_columns
-    from graftline.values.identity import row_digests
+    from graftline.values.columns import read_columns, row_digests
 
     batches = list(read_batches([raw], list(contract.columns)))
     if sum(batch.rows for batch in batches) != rows:
@@ -142,47 +141,19 @@ def _values(path: Path, contract: Contract) -> list[dict[str, Any]]:
             raise InputError(path, f"a {type(value).__name__}", expected="a JSON object with the columns")
         return [value]
     name, feature = contract.feature
-    others = (
-        set(contract.columns) - {name, contract.subject} - ({contract.label[0]} if contract.label else set())
-    )
+    others = set(contract.columns) - {name, contract.subject}
+    if contract.label is not None:
+        others -= {contract.label[0]}
     if others:
         raise InputError(
             path, "only what a model sees", expected="a JSON object with " + ", ".join(sorted(others)) + " too",
             fix="the row's digest is over all of its columns",
         )  # fmt: skip
-    value = _feature(path, feature)
+    value = feature.from_file(path)
     if contract.label is None:
         return [{name: value}]
     label, column = contract.label
-    if column.type == "tags":
-        raise InputError(path, "words without tags", expected=f"a JSON object with {name} and {label}")
-    labels: list[Any] = [*(column.classes or ()), *([None] if column.nullable else [])]
-    return [{name: value, label: one} for one in labels]
-
-
-def _feature(path: Path, feature: Any) -> Any:
-    if path.suffix.lower() == ".png" and feature.type == "image":
-        return _pixels(path, feature)
-    if path.suffix.lower() == ".txt" and feature.type == "text":
-        try:
-            return path.read_bytes().decode().removesuffix("\n")
-        except UnicodeDecodeError:
-            raise InputError(path, "not UTF-8", fix="save the file as UTF-8") from None
-    raise InputError(path, f"a {path.suffix} file", expected=f"a row whose feature is of type {feature.type}")
-
-
-def _pixels(path: Path, image: Image) -> list[int]:
-    import numpy as np
-    from PIL import Image as Picture
-
-    if image.dtype != "uint8" or image.max != 255:
-        raise InputError(path, "a PNG", expected="a JSON object: the task's pixels are no bytes")
-    try:
-        with Picture.open(path, formats=["PNG"]) as picture:
-            if (picture.height, picture.width) != image.shape:
-                raise InputError(
-                    path, f"{picture.height} by {picture.width} pixels", expected=f"{image.shape}"
-                )
-            return [int(pixel) for pixel in np.asarray(picture.convert("L")).reshape(-1)]
-    except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
-        raise InputError(path, f"not a readable PNG ({error})", fix="save it again as PNG") from None
+    guesses = column.guesses()
+    if guesses is None:
+        raise InputError(path, f"{name} without {label}", expected=f"a JSON object with {name} and {label}")
+    return [{name: value, label: one} for one in guesses]

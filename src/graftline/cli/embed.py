@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from graftline.cli.documents import Document, Texts, read_documents
-from graftline.cli.stores import STORE, open_given
+from graftline.cli.stores import STORE, Texts, open_given
 from graftline.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from graftline.values.column import Question
 
 _OUTPUTS = (".parquet", ".npy")
 
@@ -38,10 +39,11 @@ def embed(
     if out is not None and out.suffix not in _OUTPUTS:
         raise InputError(out, f"a file of type '{out.suffix}'", expected=" or ".join(_OUTPUTS))
     folder = _folder(source, store)
-    documents = read_documents(paths or [], texts or [], column)
     from graftline.problems.embedding import embed as embed_texts
+    from graftline.values.strings import read_texts, string_of
 
-    vectors = embed_texts(folder, [document.string for document in documents])
+    documents = read_texts(paths or [], texts or [], column)
+    vectors = embed_texts(folder, [string_of(document.value) for document in documents])
     if out is not None:
         _write(out, documents, vectors)
     if as_json:
@@ -51,12 +53,10 @@ def embed(
 
 def _folder(source: str, store: str) -> Path:
     """Return the folder of a trunk, a model or a release, verified, and of kind text. Raises InputError."""
-    from graftline.canonical import read_json
+    from graftline.problems.embedding import check_text
     from graftline.records.folder import verify
     from graftline.releases.catalogue import resolve
     from graftline.releases.fetching import fetch
-    from graftline.trunks import CONFIG, read_config
-    from graftline.trunks.text.trunk import KIND
 
     folder = Path(source)
     if not folder.is_dir():
@@ -64,14 +64,11 @@ def _folder(source: str, store: str) -> Path:
         folder = fetch(opened, resolve(opened, source))
     else:
         verify(folder)
-    if (folder / CONFIG).is_file():
-        read_config(folder, KIND)
-    elif read_json(folder / "head.json").get("feature", {}).get("type") not in ("text", "tokens"):
-        raise InputError(source, "a model of images", expected="one of text")
+    check_text(folder, source)
     return folder
 
 
-def _write(out: Path, documents: list[Document], vectors: np.ndarray) -> None:
+def _write(out: Path, documents: list[Question], vectors: np.ndarray) -> None:
     """Write (n, width) vectors: as an array, or with the inputs' names as a table."""
     import io
 

@@ -34,7 +34,6 @@ def plan(
     import tempfile
     from pathlib import Path
 
-    from graftline.dataset import ImageColumn
     from graftline.engines.local import OUTPUTS
     from graftline.environment import cpu_count
     from graftline.label_counts import asked, check
@@ -51,7 +50,7 @@ def plan(
         sample = _sample(task, document, where, Path(folder))
         if sample.available:
             check(asked(values["finetune"], values["evaluate"]), sample.available)
-        start = start_seconds(text=not isinstance(sample.schema.feature, ImageColumn))
+        start = start_seconds(values["pretrain"])
         made = make_plan(task, Sections(**values), sample, profiles, threads=cpu_count(), start=start)
     path = write_plan(made, OUTPUTS / task)
     if as_json:

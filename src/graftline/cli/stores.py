@@ -1,8 +1,8 @@
-"""The option `--store`, the same for every command."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 STORE = typer.Option(
     "--store", envvar="GRAFTLINE_STORE", metavar="DIR|s3://BUCKET/PREFIX", help="where releases live"
 )
+
+
+TEXT_HELP = "a text to ask about, instead of files; may be given several times"
+Texts = Annotated[list[str] | None, typer.Option("--text", help=TEXT_HELP)]
 
 
 def open_given(url: str) -> Store:

@@ -16,11 +16,12 @@ from graftline.evaluation.workers import run_all
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
 from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name
+from graftline.trunks import SIZES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BUDGET, SIZES = "budget.json", "sizes"
+BUDGET = "budget.json"
 MAIN = "main"
 _COLOURS = (ACCENT, WARN, "#3b6ea5", "#8a5a9e", "#b08d2e", MUTED)
 

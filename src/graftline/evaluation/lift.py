@@ -23,7 +23,7 @@ from graftline.tasks.evaluate import label_name
 
 if TYPE_CHECKING:
     from graftline.problems.fit import Data
-    from graftline.problems.head import Examples, Head
+    from graftline.problems.problem import Examples, Problem
     from graftline.tasks.finetune import FinetuneParams
 
 TRUNK, SCRATCH = ARMS = ("trunk", "scratch")
@@ -44,10 +44,10 @@ class Experiment:
     """Draws those rows."""
 
     @property
-    def head(self) -> Head[Any]:
-        from graftline.problems.registry import make_head
+    def problem(self) -> Problem[Any]:
+        from graftline.problems.registry import make_problem
 
-        return make_head(self.params.head)
+        return make_problem(self.params.head)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def measure_lift(experiment: Experiment, counts: tuple[int | None, ...], seeds: 
     score = experiment.params.head.scores[0]
     points = [_point(score, count, sizes[count], runs) for count in counts]
     runs.sort(key=lambda run: (run.examples, run.seed, run.arm))
-    return Lift(runs, points, len(seeds), experiment.head.amount, score)
+    return Lift(runs, points, len(seeds), experiment.problem.amount, score)
 
 
 def _run_showing_progress(fits: list[Fit], workers: int) -> list[Run]:
@@ -204,14 +204,14 @@ def _load(experiment: Experiment, split: str) -> Examples:
     """Return a split that `unpack` wrote, mapped into memory: workers share its pages."""
     folder = experiment.work / split
     arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
-    examples: Examples = experiment.head.examples.from_arrays(arrays)
+    examples: Examples = experiment.problem.examples.from_arrays(arrays)
     return examples
 
 
 def unpack(experiment: Experiment) -> None:
     """Write the splits of the dataset as plain arrays into the experiment's folder."""
     for split in ("train", "val", "test", *(("unlabelled",) if experiment.params.joint_weight else ())):
-        examples = experiment.head.read(experiment.dataset, split, experiment.trunk)
+        examples = experiment.problem.read(experiment.dataset, split, experiment.trunk)
         if split == "test":
             examples = _sample(examples, experiment)
         (experiment.work / split).mkdir(parents=True, exist_ok=True)
@@ -242,7 +242,7 @@ def _sizes(experiment: Experiment, counts: tuple[int | None, ...]) -> dict[int |
     for count in counts:
         if count is not None and count > available.min():
             raise InputError(
-                "evaluate.lift_labels", f"{count} {experiment.head.amount}",
+                "evaluate.lift_labels", f"{count} {experiment.problem.amount}",
                 expected=f"at most {available.min()}, which {who} in train",
                 fix="lower it, or label more data",
             )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from graftline.dataset import SCHEMA, UNLABELLED, Schema
 from graftline.digests import FileDigest
 from graftline.errors import InputError
 from graftline.exports.datasheet import Datasheet
@@ -44,7 +45,7 @@ def metadata(facts: Facts, sheet: Datasheet | None) -> bytes:
         raise InputError(
             facts.release.name, "no data set among its records", expected="a record named dataset"
         )
-    schema, profile = facts.json("schema.json"), facts.json("profile.json")
+    schema, profile = _schema(facts), facts.json("profile.json")
     splits = [file for file in dataset.record.files if file.path in {f"{name}.parquet" for name in _SPLITS}]
     value = {
         "@context": _CONTEXT, "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.1",
@@ -60,6 +61,13 @@ def metadata(facts: Facts, sheet: Datasheet | None) -> bytes:
         "recordSet": [*_classes(schema, profile), *(_records(file, schema, dataset) for file in splits)],
     }  # fmt: skip
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _schema(facts: Facts) -> Schema:
+    try:
+        return Schema.from_dict(facts.json(SCHEMA))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{facts.release.name}: {SCHEMA}", f"not a schema ({error!r})") from None
 
 
 def _description(facts: Facts, dataset: StoredRecord, sheet: Datasheet | None) -> str:
@@ -84,16 +92,18 @@ def _file(file: FileDigest) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _classes(schema: dict[str, Any], profile: dict[str, Any]) -> list[dict[str, Any]]:
+def _classes(schema: Schema, profile: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the label set as an enumeration, with the rows of each class where the profile counts them."""
-    classes, label = schema.get("classes") or [], schema.get("label")
-    if not classes:
+    if not schema.classes:
         return []
-    histogram = profile.get("histograms", {}).get(label, {})
+    histogram = profile.get("histograms", {}).get(schema.label, {})
     counts = dict(zip(map(str, histogram.get("bins", [])), histogram.get("counts", []), strict=False))
-    kind = _type_of(classes[0])
+    kind = "sc:Integer" if isinstance(schema.classes[0], int) else "sc:Text"
     fields = [("name", kind), ("rows", "sc:Integer")] if counts else [("name", kind)]
-    row = [{"classes/name": c} | ({"classes/rows": counts.get(str(c), 0)} if counts else {}) for c in classes]
+    row = [
+        {"classes/name": c} | ({"classes/rows": counts.get(str(c), 0)} if counts else {})
+        for c in schema.classes
+    ]
     return [{
         "@type": "cr:RecordSet", "@id": "classes", "name": "classes", "dataType": "sc:Enumeration",
         "key": {"@id": "classes/name"}, "data": row,
@@ -104,15 +114,13 @@ def _classes(schema: dict[str, Any], profile: dict[str, Any]) -> list[dict[str, 
     }]  # fmt: skip
 
 
-def _records(file: FileDigest, schema: dict[str, Any], dataset: StoredRecord) -> dict[str, Any]:
+def _records(file: FileDigest, schema: Schema, dataset: StoredRecord) -> dict[str, Any]:
     """Return the columns of one split."""
     split = file.path.removesuffix(".parquet")
     columns: dict[str, dict[str, Any]] = {"row": {"dataType": "sc:Integer"}}
-    feature = schema.get("feature")
-    if isinstance(feature, dict):
-        columns[str(feature.get("name"))] = _feature(feature)
-    if schema.get("label") is not None and split != "unlabelled":
-        columns[str(schema["label"])] = _label(schema)
+    columns |= {feature.name: feature.croissant() for feature in schema.features}
+    if schema.label_column is not None and split != UNLABELLED:
+        columns[schema.label_column.name] = schema.label_column.croissant()
     rows = dataset.record.metrics.get(f"rows_{split}")
     return {
         "@type": "cr:RecordSet", "@id": split, "name": split,
@@ -125,29 +133,3 @@ def _records(file: FileDigest, schema: dict[str, Any], dataset: StoredRecord) ->
             for name, kind in columns.items()
         ],
     }  # fmt: skip
-
-
-def _feature(feature: dict[str, Any]) -> dict[str, Any]:
-    if feature.get("type") == "image":
-        height, width = feature["shape"]
-        kind = (
-            "sc:Integer" if float(feature["maximum"]).is_integer() and feature["maximum"] > 1 else "sc:Float"
-        )
-        return {
-            "dataType": kind, "isArray": True, "arrayShape": str(height * width),
-            "description": f"{height} x {width} pixels, row by row; {feature['maximum']:g} is full brightness.",
-        }  # fmt: skip
-    if feature.get("type") == "tokens":
-        return {"dataType": "sc:Text", "isArray": True, "arrayShape": "-1"}
-    return {"dataType": "sc:Text"}
-
-
-def _label(schema: dict[str, Any]) -> dict[str, Any]:
-    kind: dict[str, Any] = {"dataType": _type_of((schema.get("classes") or [""])[0])}
-    if schema.get("feature", {}).get("type") == "tokens":
-        return kind | {"isArray": True, "arrayShape": "-1"}
-    return kind | {"references": {"field": {"@id": "classes/name"}}}
-
-
-def _type_of(value: object) -> str:
-    return "sc:Integer" if isinstance(value, int) else "sc:Text"

@@ -19,6 +19,7 @@ from graftline.errors import InputError
 from graftline.plan.estimate import STAGES, Cost, Plan, Row, estimate_row, price
 from graftline.profiles import Profile
 from graftline.records.folder import read_execution, read_record
+from graftline.trunks.registry import family_module
 
 if TYPE_CHECKING:
     from graftline.plan.measure import Measured
@@ -105,14 +106,13 @@ def make_plan(
     )
 
 
-def start_seconds(*, text: bool) -> float:
-    """Return how long a component for text or for images loads its libraries here, from a process that does so.
+def start_seconds(pretrain: PretrainParams) -> float:
+    """Return how long a component loads its libraries here for such a trunk, from a process that does so.
 
     Of a busy machine it is the CPU time: the wait for others is not the task's.
     """
     began, before = time.perf_counter(), _children_seconds()
-    kind = "text" if text else "conv"
-    code = f"import matplotlib.pyplot, graftline.trunks.{kind}.pretraining, graftline.problems.fit"
+    code = f"import matplotlib.pyplot, {family_module(pretrain.trunk)}, graftline.problems.fit"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return min(time.perf_counter() - began, _children_seconds() - before)
 

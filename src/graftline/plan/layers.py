@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from graftline.plan.measure import Measured
 from graftline.tasks.pretrain import PretrainParams
-from graftline.trunks.text.parameters import TextParams
+from graftline.trunks.parameters import TrunkParams
 
 MOST_PARAMETERS = 50e6
 """Layers with more weights than this in all are not tried whole: a step of them takes seconds on a few cores."""
@@ -16,22 +16,21 @@ MOST_PARAMETERS = 50e6
 
 def is_large(params: PretrainParams) -> bool:
     """Return whether the largest trunk is to be measured by its layers."""
-    return any(_weights(trunk) > MOST_PARAMETERS for trunk in _trunks(params).values())
+    return any(trunk.layer_weights > MOST_PARAMETERS for trunk in _trunks(params).values())
 
 
 def with_layers(params: PretrainParams, layers: int) -> PretrainParams:
     """Return the same parameters with trunks of so many layers."""
-    shape = {"layers": layers}
     sizes = {
-        name: size.model_copy(update={"trunk": size.trunk.model_copy(update=shape)})
+        name: size.model_copy(update={"trunk": size.trunk.with_layers(layers)})
         for name, size in params.sizes.items()
     }
-    return params.model_copy(update={"trunk": params.trunk.model_copy(update=shape), "sizes": sizes})
+    return params.model_copy(update={"trunk": params.trunk.with_layers(layers), "sizes": sizes})
 
 
 def layers_of(params: PretrainParams, name: str) -> int:
     """Return the layers of the trunk of that name in `sizes`, or of the main one for an empty name."""
-    return _trunks(params)[name].layers
+    return _trunks(params)[name].layer_count
 
 
 def extend(one: Measured, two: Measured, layers: int) -> Measured:
@@ -53,12 +52,5 @@ def extend(one: Measured, two: Measured, layers: int) -> Measured:
     )
 
 
-def _trunks(params: PretrainParams) -> dict[str, TextParams]:
-    if not isinstance(params.trunk, TextParams):
-        return {}
-    return {"": params.trunk} | {name: size.trunk for name, size in params.sizes.items()}
-
-
-def _weights(trunk: TextParams) -> float:
-    """Return the weights of the layers, about: attention's four matrices and a gated feed-forward layer's three."""
-    return trunk.layers * (4 * trunk.width**2 + 3 * trunk.width * trunk.hidden)
+def _trunks(params: PretrainParams) -> dict[str, TrunkParams]:
+    return {"": params.trunk, **{name: size.trunk for name, size in params.sizes.items()}}

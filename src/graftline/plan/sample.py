@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graftline.dataset import SCHEMA, UNLABELLED, ImageColumn, Schema, TokensColumn, read_schema
+from graftline.dataset import SCHEMA, UNLABELLED, Schema, read_schema
 from graftline.durable import write_new
 from graftline.label_counts import Available, in_dataset, of_counts
 from graftline.label_counts import count as count_labels
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 _ROWS = 2048
 _GROUPS = 8
-_PIXELS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,7 @@ def sample_dataset(dataset: Path, folder: Path) -> Sample:
 
     schema = read_schema(dataset)
     rows = {name: pq.read_metadata(dataset / f"{name}.parquet").num_rows for name in (*SPLITS, UNLABELLED)}
-    features = None
-    if not isinstance(schema.feature, ImageColumn):
-        features = _spread_rows(dataset / f"{UNLABELLED}.parquet", schema.feature.name)
-    _write(folder, schema, features)
+    _write(folder, schema, lambda: _spread_rows(dataset / f"{UNLABELLED}.parquet", _names(schema)))
     return Sample(folder, schema, rows, "the validated dataset", in_dataset(dataset))
 
 
@@ -68,42 +64,43 @@ def sample_raw(raw: Path, contract: Contract, params: ValidateParams, folder: Pa
     total, labelled, own, classes = _count(files, contract)
     test, val = int(labelled * params.test_fraction), int(labelled * params.val_fraction)
     split = own or {"train": labelled - test - val, "val": val, "test": test}
-    features = None if isinstance(schema.feature, ImageColumn) else _first_rows(files, contract)
-    _write(folder, schema, features)
+    _write(folder, schema, lambda: _first_rows(files, contract))
     return Sample(
         folder, schema, {**split, UNLABELLED: total - split["test"]}, "the raw data and the split fractions",
         of_counts(schema, classes, split["train"]),
     )  # fmt: skip
 
 
-def _spread_rows(path: Path, column: str) -> pa.Array:
-    """Return some values of a column from all over the file: rows are often sorted by something."""
+def _names(schema: Schema) -> list[str]:
+    return [feature.name for feature in schema.features]
+
+
+def _spread_rows(path: Path, columns: list[str]) -> pa.Table:
+    """Return some rows of columns from all over the file: rows are often sorted by something."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
     groups = sorted(set(np.linspace(0, file.num_row_groups - 1, _GROUPS).astype(int).tolist()))
-    values = file.read_row_groups(groups, columns=[column])[column]
-    chosen = np.linspace(0, len(values) - 1, min(_ROWS, len(values))).astype(np.int64)
-    return pa.concat_arrays(values.take(pa.array(chosen)).chunks)
+    rows = file.read_row_groups(groups, columns=columns)
+    chosen = np.linspace(0, len(rows) - 1, min(_ROWS, len(rows))).astype(np.int64)
+    return rows.take(pa.array(chosen))
 
 
-def _first_rows(files: list[Path], contract: Contract) -> pa.Array:
-    """Return some values of the feature column of raw tables."""
+def _first_rows(files: list[Path], contract: Contract) -> pa.Table:
+    """Return some rows of the feature columns of raw tables."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     from graftline.tables import read_batches
 
-    name = contract.feature[0]
+    names = list(contract.features)
     if all(path.suffix == ".parquet" for path in files):
-        values = _spread_rows(files[0], name)
+        rows = _spread_rows(files[0], names)
     else:
         batch = next(iter(read_batches(files, list(contract.columns))))
-        values = batch.columns[name]
-        if batch.is_text and pa.types.is_string(values.type) and contract.feature[1].type == "tokens":
-            values = pc.utf8_split_whitespace(values)
-    return values.drop_null().slice(0, _ROWS)
+        every = np.ones(batch.rows, bool)
+        rows = pa.table({name: contract.columns[name].read(batch, name).take(every) for name in names})
+    return rows.drop_null().slice(0, _ROWS)
 
 
 def _count(files: list[Path], contract: Contract) -> tuple[int, int, dict[str, int] | None, Counter[str]]:
@@ -139,39 +136,23 @@ def _label_columns(files: list[Path], contract: Contract) -> Iterator[tuple[int,
                 yield batch.rows, columns[label] if label else None, columns[split] if split else None
 
 
-def _write(folder: Path, schema: Schema, features: pa.Array | None) -> None:
-    """Write the dataset; random pixels for None."""
+def _write(folder: Path, schema: Schema, real: Callable[[], pa.Table]) -> None:
+    """Write the dataset, of made-up values where they do as well as real ones."""
     import json
 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if features is None:
-        features = _random_images(schema.image)
-    columns = {schema.feature.name: features, "row": pa.array(np.arange(len(features)))}
-    label = {} if schema.label is None else {schema.label: _labels(schema, features)}
+    invented = {feature.name: feature.invented() for feature in schema.features}
+    if any(values is None for values in invented.values()):
+        rows = real()
+        invented = {name: rows[name].combine_chunks() for name in _names(schema)}
+    first = invented[schema.feature.name]
+    assert first is not None
+    columns = {**invented, "row": pa.array(np.arange(len(first)))}
+    label = schema.label_column
+    labels = {} if label is None else {label.name: label.invented(first)}
     for name in SPLITS:
-        pq.write_table(pa.table(columns | label), folder / f"{name}.parquet")
+        pq.write_table(pa.table(columns | labels), folder / f"{name}.parquet")
     pq.write_table(pa.table(columns), folder / f"{UNLABELLED}.parquet")
     write_new(folder / SCHEMA, json.dumps(schema.as_dict()).encode())
-
-
-def _random_images(image: ImageColumn) -> pa.Array:
-    import pyarrow as pa
-
-    size = image.shape[0] * image.shape[1]
-    count = max(64, min(_ROWS, _PIXELS // size))
-    pixels = np.random.default_rng(0).uniform(0, image.maximum, count * size).astype(np.float32)
-    return pa.FixedSizeListArray.from_arrays(pa.array(pixels), size)
-
-
-def _labels(schema: Schema, features: pa.Array) -> pa.Array:
-    """Return each class in turn; for words, a list of them as long as the sentence."""
-    import pyarrow as pa
-
-    classes = schema.classes
-    if isinstance(schema.feature, TokensColumn):
-        return pa.array(
-            [[classes[i % len(classes)] for i in range(len(row))] for row in features.to_pylist()]
-        )
-    return pa.array([classes[i % len(classes)] for i in range(len(features))])

@@ -9,18 +9,16 @@ import torch
 
 from graftline.dataset import UNLABELLED
 from graftline.evaluation.lift import ARMS
-from graftline.plan.images import pretrain_images
 from graftline.plan.measure import Step
 from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
-from graftline.plan.text import pretrain_text
 from graftline.problems.fit import Data, steps_for, training
-from graftline.problems.head import Examples
-from graftline.problems.registry import make_head
+from graftline.problems.problem import Examples
+from graftline.problems.registry import make_problem
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.tasks.pretrain import PretrainParams
-from graftline.trunks.conv.parameters import ConvParams
+from graftline.trunks.registry import family_for
 
 
 def parts(
@@ -36,18 +34,26 @@ def parts(
     trunk = work / "trunk"
     trunk.mkdir()
     torch.manual_seed(pretrain.seed)
-    if isinstance(pretrain.trunk, ConvParams):
-        yield pretrain_images(sample, pretrain, trunk)
-    else:
-        yield from pretrain_text(sample, pretrain, trunk, work)
+    yield from pretraining(sample, pretrain, trunk, work)
     yield from _with_labels(sample, finetune, evaluate, trunk)
+
+
+def pretraining(
+    sample: Sample, params: PretrainParams, trunk: Path, work: Path
+) -> Iterator[tuple[Part, Step]]:
+    """Yield what `pretrain` trains, and write the main trunk, untrained, into the folder `trunk`."""
+    family = family_for(params, sample.schema, "parameters")
+    for planned in family.plan(sample, params, trunk, work):
+        fits = (Fit(planned.steps, planned.batch, planned.answered),)
+        part = Part("pretrain", planned.training.name, fits, family.plural, other_seconds=planned.ahead)
+        yield part, Step(planned.training.run, planned.examples, planned.tokens)
 
 
 def _with_labels(
     sample: Sample, params: FinetuneParams, evaluate: EvaluateParams, trunk: Path
 ) -> Iterator[tuple[Part, Step]]:
-    head = make_head(params.head)
-    examples = head.read(sample.folder, "train", trunk)
+    problem = make_problem(params.head)
+    examples = problem.read(sample.folder, "train", trunk)
     step = _finetune_step(sample, params, trunk, examples)
     per_label = 1 if examples.classes is None else len(sample.schema.classes)
 
@@ -58,19 +64,22 @@ def _with_labels(
         return Fit(steps_for(params, count), batch, looks * sample.rows["val"] + test_rows)
 
     tested = sample.rows["test"]
-    yield Part("finetune", "", (fit(params, params.labels_per_class, sample.rows["val"]),), head.plural), step
+    yield (
+        Part("finetune", "", (fit(params, params.labels_per_class, sample.rows["val"]),), problem.plural),
+        step,
+    )
     lift = params.model_copy(update={"epochs": evaluate.lift_epochs or params.epochs})
     scored = min(evaluate.lift_test_rows or tested, tested)
     fits = [
         fit(lift, n, scored) for n in evaluate.lift_labels for _ in range(evaluate.lift_seeds) for _ in ARMS
     ]
-    yield Part("evaluate", "", tuple(fits), head.plural, apart=True), step
+    yield Part("evaluate", "", tuple(fits), problem.plural, apart=True), step
 
 
 def _finetune_step(sample: Sample, params: FinetuneParams, trunk: Path, examples: Examples) -> Step:
     labelled = examples.take(torch.arange(min(len(examples), sample.rows["train"])))
     unlabelled = None
     if params.joint_weight:
-        unlabelled = make_head(params.head).read(sample.folder, UNLABELLED, trunk)
+        unlabelled = make_problem(params.head).read(sample.folder, UNLABELLED, trunk)
     _, run = training(trunk, Data(labelled, None, unlabelled), params, params.seed, sample.schema)
     return Step(run, min(params.batch, len(labelled)))

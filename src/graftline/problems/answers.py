@@ -54,3 +54,12 @@ def labelled(probabilities: NDArray[np.float32], classes: Sequence[int | str]) -
         "label": classes[int(probabilities.argmax())],
         "probabilities": {str(name): float(p) for name, p in zip(classes, probabilities, strict=True)},
     }
+
+
+LABEL_HEADER = ("label", "probability", "next")
+
+
+def label_line(answer: dict[str, Any]) -> tuple[str, ...]:
+    """Return what `labelled` says for people: the label, its probability, and what comes next."""
+    ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
+    return str(answer["label"]), f"{ranked[0][1]:.4f}", f"{ranked[1][0]} ({ranked[1][1]:.4f})"

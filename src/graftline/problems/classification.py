@@ -15,12 +15,12 @@ from graftline.learning.device import send
 from graftline.learning.distributed import World, share
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.documents import Documents
-from graftline.problems.head import Joint, Model
 from graftline.problems.joint import JointLanguageModel
+from graftline.problems.problem import Joint, Model
 from graftline.problems.text_parameters import TextClassificationParams
 from graftline.problems.transformer import (
-    TextHead,
     TextModel,
+    TextProblem,
     check_labels,
     label_settings,
     saved_model,
@@ -72,7 +72,7 @@ class TextClassifier(TextModel[D]):
 P = TypeVar("P", bound=TextClassificationParams)
 
 
-class TextClassification(TextHead[D, P], Generic[D, P]):
+class TextClassification(TextProblem[D, P], Generic[D, P]):
     """Learns one class a unit."""
 
     classifier: ClassVar[type[TextClassifier[Any]]]

@@ -12,7 +12,7 @@ import torch
 
 from graftline.digests import sha256_bytes
 from graftline.learning.randomness import generator
-from graftline.problems.head import Examples
+from graftline.problems.problem import Examples
 
 IGNORED = -100
 """The label of a token that is not learned: torch's cross entropy skips it."""

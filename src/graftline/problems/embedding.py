@@ -10,15 +10,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.device import device, send
 from graftline.problems.documents import Documents, by_length, documents_of, padded
+from graftline.problems.model import read_facts
 from graftline.problems.transformer import longest
 from graftline.text.tokenizer import load_tokenizer
-from graftline.trunks.text.trunk import quiet
+from graftline.trunks import CONFIG, read_config
+from graftline.trunks.text.trunk import KIND, quiet
+from graftline.values.text import TextColumn
+from graftline.values.words import TokensColumn
 
 _MOST_TOKENS = 8192
 """Of a document, where the model itself sets no limit."""
+
+
+def check_text(folder: Path, where: str) -> None:
+    """Raise InputError unless the folder holds a trunk or a model of text; `where` is what a person called it."""
+    if (folder / CONFIG).is_file():
+        read_config(folder, KIND)
+    elif not isinstance(Schema.from_dict(read_facts(folder)).feature, TextColumn | TokensColumn):
+        raise InputError(where, "a model of images", expected="one of text")
 
 
 def embed(folder: Path, texts: list[str]) -> np.ndarray:

@@ -15,8 +15,8 @@ from graftline.errors import GraftlineError, InputError
 from graftline.learning.distributed import World, world
 from graftline.learning.loop import Desk, Run, train
 from graftline.learning.randomness import generator
-from graftline.problems.head import E, Examples, Joint, Model
-from graftline.problems.registry import make_head
+from graftline.problems.problem import E, Examples, Joint, Model
+from graftline.problems.registry import make_problem
 from graftline.tasks.finetune import FinetuneParams
 
 
@@ -91,8 +91,7 @@ def training(
 ) -> tuple[Model[Any], Run]:  # fmt: skip
     """Return the model that `fit` trains, and its training; `part` of each batch is this process's."""
     torch.manual_seed(seed)
-    head = make_head(params.head)
-    model = head.build(trunk, schema, scratch=scratch)
+    model = make_problem(params.head).build(trunk, schema, scratch=scratch)
     joint = _joint(trunk, model, data, params, scratch=scratch)
     module = nn.ModuleDict({"model": model} | ({"decoder": joint.module} if joint else {}))
     batch = min(params.batch, len(data.train))
@@ -123,7 +122,7 @@ def _joint(
 ) -> Joint | None:
     if not params.joint_weight or data.unlabelled is None:
         return None
-    return make_head(params.head).joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
+    return make_problem(params.head).joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
 
 
 def _optimizer(model: Model[Any], joint: Joint | None, params: FinetuneParams) -> torch.optim.Optimizer:

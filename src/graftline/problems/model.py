@@ -11,21 +11,20 @@ from pydantic import ValidationError
 from graftline.canonical import read_json
 from graftline.dataset import Schema
 from graftline.errors import InputError
-from graftline.problems.head import Head, Model
-from graftline.problems.parameters import parse_head
-from graftline.problems.registry import make_head
+from graftline.problems.problem import Model, Problem
+from graftline.problems.registry import make_problem, parse_params
 
 FACTS = "head.json"
 
 
-def save_model(head: Head[Any], model: Model[Any], schema: Schema, folder: Path) -> None:
+def save_model(problem: Problem[Any], model: Model[Any], schema: Schema, folder: Path) -> None:
     """Write the model's weights into `folder`, and what a reader needs to use it."""
-    values = {"head": head.params.model_dump(mode="json"), **schema.as_dict(), **model.save(folder)}
+    values = {"head": problem.params.model_dump(mode="json"), **schema.as_dict(), **model.save(folder)}
     (folder / FACTS).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what the head.json in `folder` says: `head`, `feature`, `label`, `classes` and the head's own.
+    """Return what the head.json in `folder` says: `head`, `feature`, `label`, `classes` and the problem's own.
 
     Raises:
         InputError: there is none, or it is not one.
@@ -33,7 +32,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     values = read_json(folder / FACTS)
     try:
         Schema.from_dict(values)
-        parse_head(values["head"])
+        parse_params(values["head"])
     except (KeyError, TypeError, ValueError) as error:
         found = f"not a model's {FACTS} ({_short(error)})"
         raise InputError(folder / FACTS, found, fix="run finetune again") from None
@@ -47,20 +46,20 @@ def _short(error: Exception) -> str:
     return f"head{''.join(f'.{part}' for part in first['loc'])}: {first['msg']}"
 
 
-def read_head(folder: Path) -> Head[Any]:
-    """Return the head of the model in `folder`. Raises InputError."""
-    return make_head(parse_head(read_facts(folder)["head"]))
+def read_problem(folder: Path) -> Problem[Any]:
+    """Return the problem of the model in `folder`. Raises InputError."""
+    return make_problem(parse_params(read_facts(folder)["head"]))
 
 
 def load_model(folder: Path) -> Model[Any]:
     """Return the model in `folder`, ready to answer.
 
     Raises:
-        InputError: head.json is not one or names an unknown head, or the weights do not fit it.
+        InputError: head.json is not one or names an unknown problem, or the weights do not fit it.
     """
     facts = read_facts(folder)
     try:
-        return read_head(folder).load(folder, facts)
+        return read_problem(folder).load(folder, facts)
     except (KeyError, TypeError, ValueError) as error:
         found = f"not a model's {FACTS} ({error!r})"
         raise InputError(folder / FACTS, found, fix="run finetune again") from None

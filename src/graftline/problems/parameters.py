@@ -1,27 +1,55 @@
-"""The parameters of every problem; without torch, so that a pipeline is compiled and checked where there is none."""
+"""Parameters that problems share; without torch, so that a pipeline is compiled and checked where there is none."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import ClassVar
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
-from graftline.problems.image_classification.parameters import ImageClassificationParams
-from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
-from graftline.problems.text_generation.parameters import TextGenerationParams
-from graftline.problems.token_classification.parameters import TokenClassificationParams
-
-HeadParams = (
-    ImageClassificationParams
-    | SequenceClassificationParams
-    | TokenClassificationParams
-    | TextGenerationParams
-)
+from graftline.learning.parameters import Precision
+from graftline.problems.scores import AUROC, ECE, MACRO_F1, MIN_CLASS_RECALL, accuracy
+from graftline.score import Score
+from graftline.tasks.parameters import Params
 
 
-def parse_head(values: object) -> HeadParams:
-    """Return a head's parameters from what a params.yaml or a head.json says. Raises ValidationError."""
-    params: HeadParams = TypeAdapter(Annotated[HeadParams, Field(discriminator="name")]).validate_python(
-        values
-    )
-    return params
+class ProblemParams(Params):
+    """Parameters of every problem."""
+
+    name: str
+    scores: ClassVar[tuple[Score, ...]]
+    """What is measured on the test rows; the first is the primary one, which all comparisons are by."""
+
+
+ONE_CLASS_A_ROW = (accuracy(), MACRO_F1, MIN_CLASS_RECALL, AUROC, ECE)
+
+
+class Lora(Params):
+    """Low-rank adapters instead of the trunk's weights (Hu et al., 2021, arXiv:2106.09685)."""
+
+    rank: int = Field(default=8, ge=1, le=1024)
+    """Rank of each adapter."""
+    alpha: int = Field(default=16, ge=1, le=10_000)
+    """The adapters' output is scaled by alpha / rank."""
+    targets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of the linear layers that get an adapter, such as `Wqkv`; null for all of the trunk's."""
+
+
+class TextHeadParams(ProblemParams):
+    """Parameters of every problem on a text trunk."""
+
+    max_tokens: int = Field(default=256, ge=8, le=1_048_576)
+    """Longest input in tokens; the rest of a longer one is cut off."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of activations dropped in training, in every place where the architecture has dropout."""
+    precision: Precision = "auto"
+    """Arithmetic of training and of the lift's answers; auto is bfloat16 where the processor computes in it. The
+    weights stay float32, and so does what a released model answers."""
+    lora: Lora | None = None
+    """Train low-rank adapters and leave the trunk's weights; they are merged into the weights in the end."""
+
+
+class TextClassificationParams(TextHeadParams):
+    """Parameters of both."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each target spread over all classes (Szegedy et al., 2016)."""

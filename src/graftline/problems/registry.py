@@ -1,29 +1,51 @@
-"""From parameters to the head that they name."""
+"""The kinds of learning problem. A new one is a folder beside this file, and a line in `PROBLEMS`.
+
+The folder `x_y/` holds parameters.py with `XYParams` (without torch) and problem.py with the `Problem` `XY`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import reduce
+from importlib import import_module
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
 
-from graftline.problems.head import Head
-from graftline.problems.image_classification.head import ImageClassification
-from graftline.problems.image_classification.parameters import ImageClassificationParams
-from graftline.problems.parameters import HeadParams
-from graftline.problems.sequence_classification.head import SequenceClassification
-from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
-from graftline.problems.text_generation.head import TextGeneration
-from graftline.problems.text_generation.parameters import TextGenerationParams
-from graftline.problems.token_classification.head import TokenClassification
-from graftline.problems.token_classification.parameters import TokenClassificationParams
+from pydantic import Field, TypeAdapter
+
+from graftline.problems.scores import ProblemParams
+
+if TYPE_CHECKING:
+    from graftline.problems.problem import Problem
+
+PROBLEMS = (
+    "image_classification",
+    "sequence_classification",
+    "token_classification",
+    "text_generation",
+)
+"""The first is what `finetune` learns if its parameters name none."""
 
 
-def make_head(params: HeadParams) -> Head[Any]:
-    """Return the head that `params` names."""
-    match params:
-        case ImageClassificationParams():
-            return ImageClassification(params)
-        case SequenceClassificationParams():
-            return SequenceClassification(params)
-        case TokenClassificationParams():
-            return TokenClassification(params)
-        case TextGenerationParams():
-            return TextGeneration(params)
+def _find(name: str, module: str, suffix: str) -> Any:
+    camel = "".join(word.capitalize() for word in name.split("_"))
+    return getattr(import_module(f"graftline.problems.{name}.{module}"), camel + suffix)
+
+
+PARAMETERS: dict[str, type[ProblemParams]] = {name: _find(name, "parameters", "Params") for name in PROBLEMS}
+DEFAULT = PARAMETERS[PROBLEMS[0]].model_validate({})
+if TYPE_CHECKING:
+    AnyProblemParams = ProblemParams
+else:
+    AnyProblemParams = reduce(or_, PARAMETERS.values())
+
+
+def parse_params(values: object) -> ProblemParams:
+    """Return a problem's parameters from what a params.yaml or a head.json says. Raises ValidationError."""
+    known: TypeAdapter[ProblemParams] = TypeAdapter(Annotated[AnyProblemParams, Field(discriminator="name")])
+    return known.validate_python(values)
+
+
+def make_problem(params: ProblemParams) -> Problem[Any]:
+    """Return the problem that `params` are of."""
+    problem: Problem[Any] = _find(params.name, "problem", "")(params)
+    return problem

@@ -71,6 +71,8 @@ ONE_CLASS_A_ROW = (accuracy(), MACRO_F1, MIN_CLASS_RECALL, AUROC, ECE)
 class ProblemParams(Params):
     """Parameters of every problem."""
 
+    name: str
+
     scores: ClassVar[tuple[Score, ...]]
     """What is measured on the test rows; the first is the primary one, which all comparisons are by."""
 

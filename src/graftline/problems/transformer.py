@@ -17,7 +17,7 @@ from graftline.learning.distributed import World
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents, padded
-from graftline.problems.head import E, Head, Model
+from graftline.problems.problem import E, Model, Problem
 from graftline.problems.text_parameters import Lora, TextHeadParams
 from graftline.text.attention import SHORT
 from graftline.text.tokenizer import save_tokenizer
@@ -206,7 +206,7 @@ class TextModel(Model[E]):
 P = TypeVar("P", bound=TextHeadParams)
 
 
-class TextHead(Head[E], Generic[E, P]):
+class TextProblem(Problem[E], Generic[E, P]):
     """What the text heads share: their parameters, and the arithmetic that these choose."""
 
     def __init__(self, params: P) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from graftline.problems.image_classification.parameters import ImageClassificationParams
-from graftline.problems.parameters import HeadParams
+from graftline.problems.registry import DEFAULT, AnyProblemParams
 from graftline.tasks.parameters import Params
 
 
 class FinetuneParams(Params):
     """The section `finetune` of a task's parameters."""
 
-    head: HeadParams = Field(default=ImageClassificationParams(), discriminator="name")
+    head: AnyProblemParams = Field(default=DEFAULT, discriminator="name")
     """What is learned from labels."""
     labels_per_class: int | None = Field(default=None, ge=1)
     """How many labelled examples of each class to learn from; null for all. Where an example has no one class (a

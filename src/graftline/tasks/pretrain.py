@@ -9,11 +9,15 @@ from pydantic import Field, model_validator
 from graftline.learning.parameters import Precision
 from graftline.tasks.parameters import Params
 from graftline.text.tokenizer import TokenizerParams
-from graftline.trunks.conv.parameters import ConvParams, ImageObjectiveParams, MaskedAutoencoderParams
-from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextObjectiveParams, TextParams
-from graftline.trunks.text.rootstock import RootstockParams
+from graftline.trunks.registry import (
+    DEFAULT_OBJECTIVE,
+    DEFAULT_SIZE,
+    DEFAULT_TRUNK,
+    AnyObjectiveParams,
+    AnyTrunkParams,
+    SizedTrunkParams,
+)
 
-ObjectiveParams = ImageObjectiveParams | TextObjectiveParams
 SizeName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
 
 
@@ -29,7 +33,7 @@ class CorpusParams(Params):
 class SizeParams(Params):
     """One more trunk, trained on the same documents for comparison: what does a smaller budget buy?"""
 
-    trunk: TextParams = TextParams()
+    trunk: SizedTrunkParams = DEFAULT_SIZE
     """Its shape; the tokenizer and the longest document are the main trunk's."""
     epochs: float = Field(default=1, gt=0, le=100_000)
     """Passes over the documents."""
@@ -38,9 +42,9 @@ class SizeParams(Params):
 class PretrainParams(Params):
     """The section `pretrain` of a task's parameters."""
 
-    objective: ObjectiveParams = Field(default=MaskedAutoencoderParams(), discriminator="name")
+    objective: AnyObjectiveParams = Field(default=DEFAULT_OBJECTIVE, discriminator="name")
     """What is learned from unlabelled data."""
-    trunk: ConvParams | TextParams | RootstockParams = Field(default=ConvParams(), discriminator="name")
+    trunk: AnyTrunkParams = Field(default=DEFAULT_TRUNK, discriminator="name")
     """The shape of the trunk (conv for images, text for text), or the public checkpoint that it starts from
     (rootstock)."""
     epochs: float = Field(default=90, ge=0, le=100_000)
@@ -79,25 +83,17 @@ class PretrainParams(Params):
 
     @model_validator(mode="before")
     @classmethod
-    def _conv_unless_named(cls, values: Any) -> Any:
+    def _default_unless_named(cls, values: Any) -> Any:
         trunk = values.get("trunk") if isinstance(values, dict) else None
-        return {**values, "trunk": {"name": "conv", **trunk}} if isinstance(trunk, dict) else values
+        return (
+            {**values, "trunk": {"name": DEFAULT_TRUNK.name, **trunk}} if isinstance(trunk, dict) else values
+        )
 
     @model_validator(mode="after")
     def _objective_fits_trunk(self) -> Self:
-        text = isinstance(self.objective, MaskedLMParams | CausalLMParams)
-        if text == isinstance(self.trunk, ConvParams):
-            kind = "a text trunk or a rootstock" if text else "a conv trunk"
-            raise ValueError(f"objective {self.objective.name} needs {kind}, trunk.name is {self.trunk.name}")
-        shapes = {"trunk": self.trunk} | {
-            f"sizes.{name}.trunk": size.trunk for name, size in self.sizes.items()
-        }
-        for where, trunk in shapes.items():
-            if isinstance(trunk, TextParams) and trunk.decodes != isinstance(self.objective, CausalLMParams):
-                fits = "llama or gpt2" if isinstance(self.objective, CausalLMParams) else "modernbert or bert"
-                raise ValueError(
-                    f"objective {self.objective.name} needs {fits}, {where}.architecture is {trunk.architecture}"
-                )
-        if self.epochs == 0 and not isinstance(self.trunk, RootstockParams):
+        self.trunk.check(self.objective, "trunk")
+        for name, size in self.sizes.items():
+            size.trunk.check(self.objective, f"sizes.{name}.trunk")
+        if self.epochs == 0 and not self.trunk.trained:
             raise ValueError("epochs 0 leaves a trunk untrained: only a rootstock can be taken as it is")
         return self

@@ -1,8 +1,4 @@
-"""Trunks: what pretraining learns and every head stands on. One folder a family, with the objectives it learns from.
-
-To add an objective: a file in the family's folder with a class or `build` function, its Params class in parameters.py
-(its `name` a literal) and in the union of objectives there, and a line in objectives.py.
-"""
+"""Trunks: what pretraining learns and every head stands on. One folder a family."""
 
 from __future__ import annotations
 
@@ -19,6 +15,8 @@ if TYPE_CHECKING:
     from graftline.trunks.conv.trunk import ConvTrunk
 
 WEIGHTS, CONFIG = "trunk.safetensors", "trunk.json"
+SIZES = "sizes"
+"""In a trunk's folder: the folder of those to compare it with."""
 
 
 def write_config(folder: Path, kind: str, trunk: dict[str, Any], objective: dict[str, Any]) -> None:

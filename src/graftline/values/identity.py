@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from itertools import repeat
 from typing import TYPE_CHECKING
-
-from graftline.values.contract import Contract
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +11,8 @@ if TYPE_CHECKING:
 
 TRAIN, VAL, TEST, UNLABELLED = range(4)
 SPLIT_NAMES = ("train", "val", "test", "unlabelled")
+SPLITS = SPLIT_NAMES[:3]
+"""Those of labelled rows."""
 
 
 def cell_bytes(array: pa.Array) -> list[bytes]:
@@ -54,30 +52,6 @@ def _count_bytes(values: list[str] | bytes) -> bytes:
 def _text_bytes(text: str) -> bytes:
     encoded = text.encode()
     return _count_bytes(encoded) + encoded
-
-
-def row_digests(columns: dict[str, pa.Array], contract: Contract) -> tuple[np.ndarray, np.ndarray]:
-    """Return two (n, 32) uint8 arrays: sha256 of each row's features, and of its features and other columns.
-
-    Columns are taken in the order of their names, features first. The subject's is left out: ids are few, and trying
-    them all against a digest of an otherwise known row would tell whose it is.
-    """
-    import numpy as np
-
-    others = sorted(set(contract.columns) - set(contract.features) - {contract.subject})
-    features = zip(*(cell_bytes(columns[name]) for name in contract.features), strict=True)
-    rest: Iterable[tuple[bytes, ...]] = zip(*(cell_bytes(columns[name]) for name in others), strict=True)
-    of_features, of_rows = [], []
-    for row, other in zip(features, rest if others else repeat(()), strict=bool(others)):
-        sha = hashlib.sha256(b"".join(row))
-        of_features.append(sha.digest())
-        sha.update(b"".join(other))
-        of_rows.append(sha.digest())
-
-    def as_array(digests: list[bytes]) -> np.ndarray:
-        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
-
-    return as_array(of_features), as_array(of_rows)
 
 
 def split_by_digest(digests: np.ndarray, test_fraction: float, val_fraction: float) -> np.ndarray:

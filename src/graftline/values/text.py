@@ -1,130 +1,154 @@
-"""Columns of text, of words and of tags: facts for the rules, and the good values."""
+"""Documents, one a row."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from markupsafe import Markup
+from pydantic import Field
+
+from graftline.errors import InputError
 from graftline.tables import RawBatch
-from graftline.values.contract import Tags, Tokens
-from graftline.values.facts import ColumnBatch, shorten, wrong_type
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
-CONTROLS = "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}]"
-"""Unicode's control characters (category Cc) but tab, line feed and carriage return, as RE2 writes them."""
-_SHOWN_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
-
-
-def read_text(batch: RawBatch, name: str) -> ColumnBatch:
-    """Return a column of documents. Raises InputError if its type is no text."""
-    import numpy as np
-    import pyarrow.compute as pc
-
-    array = _strings(batch, name)
-    # White space at the ends is kept, but does not make a document longer.
-    facts = {
-        "given": np.where(_valid(array), 1.0, np.nan),
-        "length": _numbers(pc.utf8_length(pc.utf8_trim_whitespace(array))),
-        "controls": _numbers(pc.count_substring_regex(array, CONTROLS)),
-    }
-
-    def as_found(position: int) -> str:
-        return show_text(str(array[position].as_py()))
-
-    def take(mask: np.ndarray) -> pa.Array:
-        import pyarrow as pa
-
-        return array.filter(pa.array(mask))
-
-    return ColumnBatch(facts, as_found, take)
+from graftline.values.column import Feature, Question, StoredFeature
+from graftline.values.facts import ColumnBatch
+from graftline.values.histograms import TextHistograms
+from graftline.values.minhash import TextMeasure
+from graftline.values.rules import Rule, between
+from graftline.values.samples import ByClass, Samples, begin
+from graftline.values.strings import (
+    CONTROLS,
+    checked,
+    numbers,
+    read_texts,
+    show_text,
+    string_of,
+    strings,
+    valid,
+)
 
 
-def read_words(batch: RawBatch, name: str, column: Tokens | Tags) -> ColumnBatch:
-    """Return a column of lists of words or tags. Raises InputError if its type is no list of text."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
+class Written(Feature):
+    """What documents and sentences share."""
 
-    array = _lists(batch, name)
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    flat = array.flatten()  # without the places of missing rows
-    given = _valid(array)
-    facts = {
-        "given": np.where(given, 1.0, np.nan),
-        "length": np.where(given, lengths, np.nan),
-    }
-    if isinstance(column, Tags):
-        known = pc.is_in(flat, pa.array(column.classes, pa.string()))
-        facts["unknown"] = _count(~known.to_numpy(zero_copy_only=False), lengths)
-    else:
-        empty = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(flat)), 0), True)
-        bad = pc.fill_null(pc.match_substring_regex(flat, "[\\x00-\\x1f\\x7f-\\x{9f}]"), False)
-        facts["empty"] = _count(empty.to_numpy(zero_copy_only=False), lengths)
-        facts["controls"] = _count(bad.to_numpy(zero_copy_only=False), lengths)
+    min_length: int = Field(default=1, ge=1)
+    max_length: int | None = Field(default=None, ge=1)
 
-    def as_found(position: int) -> str:
-        return show_text(" ".join(str(word) for word in array[position].as_py() or ()))
+    plural: ClassVar[str] = "texts"
+    near: ClassVar[str] = "min_jaccard"
+    unit: ClassVar[str]
+    """What a length counts."""
 
-    def take(mask: np.ndarray) -> pa.Array:
-        return array.filter(pa.array(mask))
+    def length_rules(self, name: str) -> list[Rule]:
+        low, high, unit = self.min_length, self.max_length, self.unit
+        rules = [between(f"{name}.min_length", f"{name}.length", low, None, f"at least {low} {unit}")]
+        if high is not None:
+            rules.append(
+                between(f"{name}.max_length", f"{name}.length", None, high, f"at most {high} {unit}")
+            )
+        return rules
 
-    return ColumnBatch(facts, as_found, take)
+    def histograms(self, name: str) -> TextHistograms:
+        return TextHistograms(name)
+
+    def measure(self, name: str, minimum: float) -> TextMeasure:
+        return TextMeasure(name, minimum)
+
+    def near_text(self, minimum: float) -> str:
+        return f"texts that share {minimum:g} of their runs of 5 characters or more"
 
 
-def show_text(text: str) -> str:
-    """Return the beginning of a text with its control characters as escapes."""
-    return _SHOWN_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", shorten(text))
+class Text(Written):
+    """Documents, one a row. Control characters are bad, but for tab, line feed and carriage return."""
+
+    type: Literal["text"] = "text"
+
+    min_length: int = Field(default=1, ge=1)
+    """Smallest length in characters, without white space at the ends."""
+
+    max_length: int | None = Field(default=None, ge=1)
+    """Largest length in characters, likewise."""
+
+    unit: ClassVar[str] = "characters"
+
+    def arrow_type(self) -> pa.DataType:
+        return pa.string()
+
+    def read(self, batch: RawBatch, name: str) -> ColumnBatch:
+        array = strings(batch, name)
+        # White space at the ends is kept, but does not make a document longer.
+        facts = {
+            "given": valid(array),
+            "length": numbers(pc.utf8_length(pc.utf8_trim_whitespace(array))),
+            "controls": numbers(pc.count_substring_regex(array, CONTROLS)),
+        }
+
+        def as_found(position: int) -> str:
+            return show_text(str(array[position].as_py()))
+
+        def take(mask: np.ndarray) -> pa.Array:
+            return array.filter(pa.array(mask))
+
+        return ColumnBatch(facts, as_found, take)
+
+    def rules(self, name: str) -> list[Rule]:
+        text = "no control character but tab and line ends"
+        return [
+            *self.length_rules(name),
+            between(f"{name}.characters", f"{name}.controls", 0, 0, text, shows="raw"),
+        ]
+
+    def samples(self, name: str, label: str | None, classes: tuple[Any, ...]) -> Samples:
+        return TextSamples(name, classes)
+
+    def stored(self, name: str) -> TextColumn:
+        return TextColumn(name)
+
+    def from_file(self, path: Path) -> str:
+        if path.suffix.lower() != ".txt":
+            super().from_file(path)
+        try:
+            return path.read_bytes().decode().removesuffix("\n")
+        except UnicodeDecodeError:
+            raise InputError(path, "not UTF-8", fix="save the file as UTF-8") from None
 
 
-def _strings(batch: RawBatch, name: str) -> pa.Array:
-    import pyarrow as pa
+@dataclass
+class TextSamples(ByClass):
+    """The beginnings of documents."""
 
-    array = batch.columns[name]
-    kind = array.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-        raise wrong_type(batch, name, kind, "text (string)")
-    return array.cast(pa.string())
+    each: ClassVar[int] = 3
+    most_classes: ClassVar[int] = 30
 
-
-def _lists(batch: RawBatch, name: str) -> pa.Array:
-    """Return the column as lists of strings; a cell of CSV is split at white space."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    array = batch.columns[name]
-    kind = array.type
-    if batch.is_text:
-        return pc.utf8_split_whitespace(pc.utf8_trim_whitespace(array))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        inner = kind.value_type
-        if pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner):
-            return array.cast(pa.list_(pa.string()))
-    if pa.types.is_null(kind):
-        return array.cast(pa.list_(pa.string()))
-    raise wrong_type(batch, name, kind, "a list of words (list<string>)")
+    def html(self) -> Markup:
+        row, one = Markup("<tr><td>{}</td><td>{}</td></tr>\n"), Markup('<div dir="auto">{}</div>')
+        rows = (
+            row.format(name, Markup("").join(one.format(begin(text)) for text in kept))
+            for name, kept in self.rows()
+        )
+        return Markup('<div class="scroll"><table>\n{}</table></div>').format(Markup("").join(rows))
 
 
-def _valid(array: pa.Array) -> np.ndarray:
-    valid: np.ndarray = array.is_valid().to_numpy(zero_copy_only=False)
-    return valid
+@dataclass(frozen=True)
+class TextColumn(StoredFeature):
+    """A column of strings, one document a row."""
 
+    type: ClassVar[str] = "text"
 
-def _numbers(array: pa.Array) -> np.ndarray:
-    """Return (n,) float64, NaN where null."""
-    import numpy as np
+    def values(self, column: pa.ChunkedArray) -> list[str]:
+        """Return n documents."""
+        texts: list[str] = column.to_pylist()
+        return texts
 
-    numbers: np.ndarray = array.to_numpy(zero_copy_only=False).astype(np.float64)
-    return numbers
+    def croissant(self) -> dict[str, Any]:
+        return {"dataType": "sc:Text"}
 
+    def question(self, where: str, value: Any) -> str:
+        return string_of(checked(where, value, self.name))
 
-def _count(mask: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return (n,) int64: how many are true in each run of `mask`; run i is lengths[i] long."""
-    import numpy as np
-
-    ends = np.cumsum(lengths)
-    total = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
-    counts: np.ndarray = total[ends] - total[ends - lengths]
-    return counts
+    def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
+        return read_texts(paths, texts, self.name)

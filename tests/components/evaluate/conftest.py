@@ -17,9 +17,10 @@ from graftline.component import Component, main
 from graftline.components.evaluate import COMPONENT as EVALUATE
 from graftline.components.finetune import COMPONENT as FINETUNE
 from graftline.components.pretrain import COMPONENT as PRETRAIN
-from graftline.dataset import ImageColumn, Schema
+from graftline.dataset import Schema
 from graftline.environment import ROOT
 from graftline.records.folder import Draft, write_record
+from graftline.values.image import ImageColumn
 
 RAW = ROOT / "data" / "mnist" / "raw" / "images.parquet"
 ROWS = {"train": 30, "val": 10, "test": 30}

@@ -17,7 +17,7 @@ from scipy.stats import binom
 from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.predict import predict
 from graftline.evaluation.lift import Run, _point
-from graftline.problems.parameters import ImageClassificationParams
+from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.records.folder import verify
 from graftline.records.model import Dependency
 from graftline.releases.catalogue import Release

@@ -18,8 +18,8 @@ import small
 import small_tags
 import small_text
 
-from graftline.dataset import read_tagged, read_texts
 from graftline.records.folder import verify
+from graftline.values.splits import read_tagged, read_texts
 
 LIFT = {"lift_labels": [20], "lift_seeds": 2, "lift_epochs": 1, "lift_test_rows": 30, "mistakes": 5}
 

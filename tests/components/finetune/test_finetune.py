@@ -12,12 +12,13 @@ import pytest
 import small
 import torch
 
-from graftline.dataset import read_images, read_schema
+from graftline.dataset import read_schema
 from graftline.errors import InputError
-from graftline.problems.image_classification.head import WEIGHTS
 from graftline.problems.image_classification.parameters import ImageClassificationParams
-from graftline.problems.model import FACTS, load_model, read_head, save_model
+from graftline.problems.image_classification.problem import WEIGHTS
+from graftline.problems.model import FACTS, load_model, read_problem, save_model
 from graftline.records.folder import verify
+from graftline.values.splits import read_images
 
 
 def finetune(dataset: Path, trunk: Path, out: Path, **section: Any) -> int:
@@ -62,7 +63,7 @@ def test_a_saved_model_says_what_it_is(model: Path, dataset: Path) -> None:
 def test_a_saved_and_loaded_model_predicts_the_same_bits(model: Path, dataset: Path, tmp_path: Path) -> None:
     pixels = torch.from_numpy(read_images(dataset, "test").pixels)
     first = load_model(model)
-    save_model(read_head(model), first, read_schema(dataset), tmp_path)
+    save_model(read_problem(model), first, read_schema(dataset), tmp_path)
     assert (tmp_path / FACTS).read_bytes() == (model / FACTS).read_bytes()
     assert (tmp_path / WEIGHTS).read_bytes() == (model / WEIGHTS).read_bytes()
     before, after = first.probabilities(pixels), load_model(tmp_path).probabilities(pixels)

@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graftline.dataset import TextColumn, TokensColumn, read_schema, read_tagged, read_texts
+from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.records.folder import read_execution, read_record
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.store.opening import open_store
 from graftline.values.contract import load_contract
+from graftline.values.splits import read_tagged, read_texts
+from graftline.values.text import TextColumn
+from graftline.values.words import TokensColumn
 
 CLASSES = ["noun.animal", "noun.artifact"]
 TAGS = ["ADJ", "ADP", "ADV", "CONJ", "DET", "NOUN", "NUM", "PRON", "PRT", "PUNCT", "VERB", "X"]
@@ -284,7 +287,8 @@ def test_the_report_shows_samples_and_words_and_escapes_them(
          "the label of a column of type tokens is of type tags"),
         ({"text": {"type": "text"}, "tags": {"type": "tags", "classes": ["a", "b"]}},
          "tags are the label of a column of type tokens"),
-        ({"text": {"type": "text"}, "more": {"type": "text"}}, "exactly one column of type image, text or tokens"),
+        ({"text": {"type": "string"}}, "a model sees a column of type image, text, tokens"),
+        ({"text": {"type": "string", "role": "feature"}}, "columns.text: a feature is of type image, text, tokens"),
         ({"text": {"type": "text", "nullable": True}}, "it has the role feature and is not nullable"),
         ({"text": {"type": "text", "min_lenght": 2}}, "unknown key; did you mean 'min_length'?"),
         ({"words": {"type": "tokens"}, "tags": {"type": "tags", "classes": ["a", "a"]}}, "a class stands twice"),

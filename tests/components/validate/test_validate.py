@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from graftline import tables
-from graftline.dataset import read_images, read_schema
+from graftline.dataset import read_schema
 from graftline.records.folder import read_execution, read_record
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.store.opening import open_store
-from graftline.values.suite import Judge, Rule
+from graftline.values.rules import Rule
+from graftline.values.splits import read_images
+from graftline.values.suite import Judge
 
 CONTRACT = {
     "columns": {
@@ -52,7 +54,7 @@ def test_good_rows_are_split_indexed_and_readable(
     assert (images["train"].labels == digits[1][images["train"].rows]).all()
     assert np.allclose(images["test"].pixels.reshape(-1, 784) * 255, digits[0][images["test"].rows])
     schema = read_schema(run.out)
-    assert (schema.image.shape, schema.image.maximum, schema.label, schema.classes) == (
+    assert (schema.feature.shape, schema.feature.maximum, schema.label, schema.classes) == (
         (28, 28),
         255,
         "label",
@@ -337,7 +339,7 @@ def test_the_report_escapes_what_the_data_say_and_fetches_nothing(
         ({"image": IMAGE | {"type": "imgae"}}, "unknown type 'imgae'; did you mean 'image'?"),
         ({"image": IMAGE | {"max": 300}}, "uint8 pixels lie between 0 and 255"),
         ({"image": IMAGE, "label": {"type": "integer"}}, "exactly one column with 'role: label'"),
-        ({"label": {"type": "integer"}}, "exactly one column of type image"),
+        ({"label": {"type": "integer"}}, "no column with the role feature"),
     ],
 )  # fmt: skip
 def test_a_wrong_contract_is_refused(

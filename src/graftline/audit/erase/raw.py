@@ -50,8 +50,7 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
     import numpy as np
 
     from graftline.tables import read_batches
-    from graftline.values.columns import read_columns
-    from graftline.values.identity import row_digests
+    from graftline.values.columns import read_columns, row_digests
 
     positions: list[int] = []
     digests: list[str] = []

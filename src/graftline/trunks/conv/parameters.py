@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from graftline.learning.parameters import Augmentation
-from graftline.tasks.parameters import Params
+from graftline.trunks.parameters import ObjectiveParams, TrunkParams
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
 
 
-class ConvParams(Params):
+class ConvParams(TrunkParams):
     """The shape of a convolutional trunk."""
+
+    family: ClassVar[str] = "conv"
 
     name: Literal["conv"] = "conv"
     channels: tuple[Channels, Channels, Channels] = (16, 32, 64)
@@ -22,7 +24,12 @@ class ConvParams(Params):
     """Length of the embedding."""
 
 
-class AutoencoderParams(Params):
+class _OnImages(ObjectiveParams):
+    family: ClassVar[str] = "conv"
+    needs: ClassVar[str] = "a conv trunk"
+
+
+class AutoencoderParams(_OnImages):
     """Parameters of the objective `autoencoder`."""
 
     name: Literal["autoencoder"] = "autoencoder"
@@ -30,7 +37,7 @@ class AutoencoderParams(Params):
     """How the input is warped; the target is not."""
 
 
-class MaskedAutoencoderParams(Params):
+class MaskedAutoencoderParams(_OnImages):
     """Parameters of the objective `masked_autoencoder`."""
 
     name: Literal["masked_autoencoder"] = "masked_autoencoder"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from graftline.text.batches import Packed, pack
 from graftline.text.corpus import Shard, iterate_documents, list_shards
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import TokenFiles, open_tokens, tokenise
-from graftline.trunks.text.parameters import CausalLMParams, TextParams
+from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.rootstock import Rootstock
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _tokenizer(
     if rootstock is not None:
         return load_tokenizer(rootstock.folder)
     folder = context.work / "tokenizer"
-    kind: Literal["wordpiece", "bpe"] = "bpe" if isinstance(params.objective, CausalLMParams) else "wordpiece"
+    kind = params.objective.tokens
     chosen = params.tokenizer or TokenizerParams(kind=kind)
     if chosen.kind != kind:
         raise InputError(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graftline.tasks.parameters import Params
+from graftline.trunks.parameters import ObjectiveParams, TrunkParams
 
 DECODERS = ("llama", "gpt2")
 
 
-class TextParams(Params):
+class TextParams(TrunkParams):
     """The shape of a text trunk that is trained from scratch."""
+
+    family: ClassVar[str] = "text"
 
     name: Literal["text"] = "text"
     architecture: Literal["modernbert", "bert", "llama", "gpt2"] = "modernbert"
@@ -41,8 +43,33 @@ class TextParams(Params):
         """Whether a token sees only what is before it."""
         return self.architecture in DECODERS
 
+    def check(self, objective: ObjectiveParams, where: str) -> None:
+        super().check(objective, where)
+        if self.decodes != objective.decodes:
+            fits = "llama or gpt2" if objective.decodes else "modernbert or bert"
+            raise ValueError(
+                f"objective {objective.name} needs {fits}, {where}.architecture is {self.architecture}"
+            )
 
-class MaskedLMParams(Params):
+    @property
+    def layer_weights(self) -> float:
+        """Attention's four matrices and a gated feed-forward layer's three."""
+        return self.layers * (4 * self.width**2 + 3 * self.width * self.hidden)
+
+    @property
+    def layer_count(self) -> int:
+        return self.layers
+
+    def with_layers(self, count: int) -> Self:
+        return self.model_copy(update={"layers": count})
+
+
+class _OnText(ObjectiveParams):
+    family: ClassVar[str] = "text"
+    needs: ClassVar[str] = "a text trunk or a rootstock"
+
+
+class MaskedLMParams(_OnText):
     """Parameters of the objective `masked_lm`."""
 
     name: Literal["masked_lm"] = "masked_lm"
@@ -51,10 +78,13 @@ class MaskedLMParams(Params):
     documents always have 0.15 hidden, the same tokens for every recipe, so that losses compare."""
 
 
-class CausalLMParams(Params):
+class CausalLMParams(_OnText):
     """Parameters of the objective `causal_lm`."""
 
     name: Literal["causal_lm"] = "causal_lm"
+
+    decodes: ClassVar[bool] = True
+    tokens: ClassVar[Literal["wordpiece", "bpe"]] = "bpe"
 
 
 TextObjectiveParams = MaskedLMParams | CausalLMParams

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,7 +21,7 @@ from graftline.canonical import read_json
 from graftline.digests import FileDigest, digest_files, sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.tasks.parameters import Params
+from graftline.trunks.parameters import TrunkParams
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -43,8 +43,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PACKAGE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(==(?P<version>[A-Za-z0-9.!+_-]+))?")
 
 
-class RootstockParams(Params):
+class RootstockParams(TrunkParams):
     """Where a public checkpoint comes from: exactly one of `path`, `package` and `hub`."""
+
+    family: ClassVar[str] = "text"
+    trained: ClassVar[bool] = True
 
     name: Literal["rootstock"] = "rootstock"
     path: str | None = Field(default=None, min_length=1, max_length=1000)

@@ -1,4 +1,4 @@
-"""Pretraining on text, for a plan."""
+"""Text trunks on a sample of the corpus, for a plan."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,35 +15,30 @@ import numpy as np
 
 from graftline.dataset import UNLABELLED
 from graftline.environment import ROOT
-from graftline.learning.precision import arithmetic
-from graftline.plan.measure import Step
-from graftline.plan.parts import Fit, Part
 from graftline.plan.sample import Sample
 from graftline.tasks.pretrain import PretrainParams
+from graftline.text.batches import Batches
 from graftline.text.corpus import Shard, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
-from graftline.trunks import write_config
 from graftline.trunks.text.documents import Documents
-from graftline.trunks.text.parameters import CausalLMParams, TextParams
-from graftline.trunks.text.pretraining import training
+from graftline.trunks.text.parameters import TextParams
+from graftline.trunks.text.recipe import Recipe, training
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
-from graftline.trunks.text.trunk import (
-    KIND,
-    build_config,
-    build_model,
-    load_model,
-    quiet,
-    save_model,
-)
+from graftline.trunks.text.trunk import build_config, build_model, load_model, quiet
+from graftline.trunks.training import Planned
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from graftline.plan.sample import Sample
+    from graftline.tasks.pretrain import PretrainParams
 
 _SAMPLE = 2048
 _LOOKS = 17
 """How often pretraining measures the held-out loss."""
 _LONGEST = 512
+_HELD_OUT = 16
 
 
 @dataclass(frozen=True)
@@ -53,10 +49,8 @@ class _Corpus:
     rows: int
 
 
-def pretrain_text(
-    sample: Sample, params: PretrainParams, trunk: Path, work: Path
-) -> Iterator[tuple[Part, Step]]:
-    """Yield the pretraining of each text trunk, and write the main one, untrained, into the folder `trunk`."""
+def plan(sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
+    """Yield the training of each trunk, and write the main one, untrained, into the folder `trunk`."""
     quiet()
     rootstock = (
         resolve(params.trunk, where="pretrain.trunk") if isinstance(params.trunk, RootstockParams) else None
@@ -67,21 +61,40 @@ def pretrain_text(
     documents = _tokenised(corpus, params, tokenizer, work)
     took = min(time.perf_counter() - began, time.process_time() - own)  # without the wait for a busy machine
     ahead = took * corpus.rows / len(corpus.texts)
-    decodes = isinstance(params.objective, CausalLMParams)
     if rootstock is not None:
         check_loads(rootstock.folder)
-        model = load_model(rootstock.folder, decodes=decodes)
+        assert isinstance(params.trunk, RootstockParams)
+        load = partial(load_model, rootstock.folder, decodes=params.objective.decodes)
+        main = Recipe("", params.epochs, load, params.trunk)
     else:
         assert isinstance(params.trunk, TextParams)
-        model = _untrained(params.trunk, tokenizer, vocabulary)
-    save_model(model, trunk)
-    save_tokenizer(tokenizer, trunk)
-    write_config(trunk, KIND, params.trunk.model_dump(mode="json"), params.objective.model_dump(mode="json"))
-    yield _part("", params.epochs, model, params, documents, corpus, ahead)
+        build = partial(_untrained, params.trunk, tokenizer, vocabulary)
+        main = Recipe("", params.epochs, build, params.trunk)
+    yield _planned(main, params, documents, corpus, ahead, trunk)
     for name, size in params.sizes.items():
         shape = size.trunk.model_copy(update={"max_length": documents.max_length})
-        model = _untrained(shape, tokenizer, vocabulary)
-        yield _part(name, size.epochs, model, params, documents, corpus, 0.0)
+        recipe = Recipe(name, size.epochs, partial(_untrained, shape, tokenizer, vocabulary), shape)
+        yield _planned(recipe, params, documents, corpus, 0.0, None)
+
+
+def _planned(
+    recipe: Recipe, params: PretrainParams, documents: Documents, corpus: _Corpus, ahead: float, trunk: Path | None
+) -> Planned:  # fmt: skip
+    """Return the training of one trunk, written into the folder `trunk`; `ahead` is the time before its first step."""
+    made = training(documents, params, recipe)
+    if trunk is not None:
+        made.write(trunk)
+    share = corpus.rows / len(corpus.texts)
+    pieces, tokens = len(documents.files) * share, documents.tokens * share
+    held_out = min(params.held_out, pieces / 10)
+    trained = 1 - held_out / pieces
+    per_epoch = max(1, round(trained * tokens / params.batch_tokens))
+    here = Batches(documents.lengths, params.batch_tokens, params.seed).per_epoch
+    return Planned(
+        made, examples=len(documents.files) / here, tokens=documents.tokens / here,
+        steps=math.ceil(recipe.epochs * per_epoch), batch=trained * pieces / per_epoch,
+        answered=_LOOKS * held_out, ahead=ahead,
+    )  # fmt: skip
 
 
 def _corpus(sample: Sample, params: PretrainParams) -> _Corpus:
@@ -115,8 +128,7 @@ def _tokenizer(
     if rootstock is not None:
         tokenizer = load_tokenizer(rootstock.folder)
         return tokenizer, len(tokenizer)
-    kind = "bpe" if isinstance(params.objective, CausalLMParams) else "wordpiece"
-    chosen = params.tokenizer or TokenizerParams.model_validate({"kind": kind})
+    chosen = params.tokenizer or TokenizerParams(kind=params.objective.tokens)
     save_tokenizer(train_tokenizer(corpus.texts, chosen), work / "tokenizer")
     return load_tokenizer(work / "tokenizer"), chosen.vocabulary
 
@@ -135,29 +147,11 @@ def _tokenised(
     files = tokenise(
         list_shards(work / "texts.parquet"), "text", tokenizer, work / "tokens", max_length=longest
     )
-    return Documents(files, tokenizer, longest, np.arange(len(files)), np.arange(0))
+    held_out = np.arange(min(_HELD_OUT, len(files)))  # what is written says a loss on some
+    return Documents(files, tokenizer, longest, np.arange(len(files)), held_out)
 
 
 def _untrained(shape: TextParams, tokenizer: PreTrainedTokenizerFast, vocabulary: int) -> PreTrainedModel:
     config = build_config(shape, tokenizer)
     config.vocab_size = max(vocabulary, len(tokenizer))  # a few documents may not fill it
     return build_model(config, decodes=shape.decodes)
-
-
-def _part(
-    name: str, epochs: float, model: PreTrainedModel, params: PretrainParams, documents: Documents,
-    corpus: _Corpus, ahead: float,
-) -> tuple[Part, Step]:  # fmt: skip
-    """Return the pretraining of one trunk; `ahead` is the time before its first step, in seconds."""
-    made = training(params, documents, model, epochs, arithmetic(params.precision))
-    share = corpus.rows / len(corpus.texts)
-    pieces, tokens = len(documents.files) * share, documents.tokens * share
-    held_out = min(params.held_out, pieces / 10)
-    trained = 1 - held_out / pieces
-    per_epoch = max(1, round(trained * tokens / params.batch_tokens))
-    steps = math.ceil(epochs * per_epoch)
-    docs = trained * pieces / per_epoch
-    per_epoch = made.batches.per_epoch
-    step = Step(made.run, len(documents.files) / per_epoch, documents.tokens / per_epoch)
-    fits = (Fit(steps, docs, _LOOKS * held_out),)
-    return Part("pretrain", name, fits, "documents", other_seconds=ahead), step

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from graftline.dataset import Schema, read_texts
+from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.distributed import World
 from graftline.learning.randomness import generator
 from graftline.problems.classes import TokenAnswers
 from graftline.problems.documents import Documents, by_length, documents_of, token_positions
-from graftline.problems.head import Classes, Joint, Model
 from graftline.problems.joint import JointLanguageModel
+from graftline.problems.problem import Joint, Model
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.problems.transformer import (
-    TextHead,
     TextModel,
+    TextProblem,
     longest,
     saved_model,
     start_model,
@@ -35,6 +35,9 @@ from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_d
 from graftline.trunks import CONFIG, read_config
 from graftline.trunks.text.causal_lm import CausalLM
 from graftline.trunks.text.trunk import KIND
+from graftline.values.splits import read_texts
+from graftline.values.strings import string_of
+from graftline.values.text import TextColumn
 
 _ANSWER_TOKENS = 2048  # at once: each has a probability for every token of the vocabulary
 
@@ -124,10 +127,12 @@ class TextGenerator(TextModel[Writing]):
         return written
 
 
-class TextGeneration(TextHead[Writing, TextGenerationParams]):
+class TextGeneration(TextProblem[Writing, TextGenerationParams]):
     """Learns to go on with a text."""
 
+    roles: ClassVar = {"text": TextColumn}
     examples = Writing
+    header = ("text",)
     plural, amount = "documents", "documents"
 
     def read(self, dataset: Path, split: str, folder: Path) -> Writing:
@@ -150,13 +155,16 @@ class TextGeneration(TextHead[Writing, TextGenerationParams]):
         answers.write(out)
 
     def ask(
-        self, folder: Path, model: Model[Writing], texts: list[str | list[str]], classes: Classes
+        self, folder: Path, model: Model[Writing], values: list[str | list[str]], schema: Schema
     ) -> list[dict[str, Any]]:
         """Return `prompt` and the `text` that the model goes on with; the same at each call."""
         assert isinstance(model, TextGenerator)
-        prompts = [text if isinstance(text, str) else " ".join(text) for text in texts]
+        prompts = [string_of(text) for text in values]
         written = model.go_on(prompts, self._params.sample_tokens, self._params.temperature, seed=0)
         return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
+
+    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
+        return (answer["prompt"] + answer["text"],)
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextGenerator:
         from transformers import AutoModelForCausalLM

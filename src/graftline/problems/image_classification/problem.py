@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from graftline.dataset import Schema, read_images, read_schema
+from graftline.dataset import Schema, read_schema
 from graftline.digests import sha256_bytes
 from graftline.durable import write_new
 from graftline.learning.augment import augment
@@ -21,15 +21,19 @@ from graftline.learning.distributed import World, share
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import batch_indices, generator
 from graftline.problems import pictures
+from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classes import ClassAnswers
-from graftline.problems.head import Examples, Head, Joint, Model
 from graftline.problems.image_classification.parameters import ImageClassificationParams
+from graftline.problems.problem import LABEL, Examples, Joint, Model, Problem
 from graftline.trunks import load_trunk, load_weights, read_config
 from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ImageObjectiveParams
 from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
+from graftline.values.category import ClassLabel
+from graftline.values.image import ImageColumn
+from graftline.values.splits import read_images
 
 WEIGHTS = "model.safetensors"
 _BATCH = 1000  # images at once where nothing is learned
@@ -136,10 +140,12 @@ class ImageClassifier(Model[LabelledImages]):
         return {"trunk": self.trunk.config()}
 
 
-class ImageClassification(Head[LabelledImages]):
+class ImageClassification(Problem[LabelledImages]):
     """Learns one class an image."""
 
+    roles: ClassVar = {"image": ImageColumn, LABEL: ClassLabel}
     examples = LabelledImages
+    header = LABEL_HEADER
 
     def __init__(self, params: ImageClassificationParams) -> None:
         self._params = params
@@ -164,6 +170,16 @@ class ImageClassification(Head[LabelledImages]):
         answers.write_classes(schema, out)
         worst, names = answers.worst_mistakes(mistakes), [str(name) for name in schema.classes]
         pictures.plot_mistakes(examples.pixels.numpy(), answers, worst, names, out / "mistakes.png")
+
+    def ask(
+        self, folder: Path, model: Model[LabelledImages], values: list[np.ndarray], schema: Schema
+    ) -> list[dict[str, Any]]:
+        assert isinstance(model, ImageClassifier)
+        answers = model.probabilities(torch.from_numpy(np.stack(values)))
+        return [labelled(row, schema.classes) for row in answers]
+
+    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
+        return label_line(answer)
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> ImageClassifier:
         return ImageClassifier(load_trunk(trunk, weights=not scratch), len(schema.classes), self._params)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from graftline.dataset import read_texts
-from graftline.problems.answers import labelled
+from graftline.dataset import Schema
+from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.documents import Documents, by_length, documents_of
-from graftline.problems.head import Classes, Model
+from graftline.problems.problem import LABEL, Model
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.transformer import longest
 from graftline.text.tokenizer import load_tokenizer
+from graftline.values.category import ClassLabel
+from graftline.values.splits import read_texts
+from graftline.values.strings import string_of
+from graftline.values.text import TextColumn
 
 
 class SequenceClassifier(TextClassifier[Documents]):
@@ -42,7 +46,9 @@ class SequenceClassifier(TextClassifier[Documents]):
 class SequenceClassification(TextClassification[Documents, SequenceClassificationParams]):
     """Learns one class a document."""
 
+    roles: ClassVar = {"text": TextColumn, LABEL: ClassLabel}
     examples, classifier = Documents, SequenceClassifier
+    header = LABEL_HEADER
     plural = "documents"
 
     @staticmethod
@@ -74,9 +80,11 @@ class SequenceClassification(TextClassification[Documents, SequenceClassificatio
         return [texts[place] for place in units]
 
     def ask(
-        self, folder: Path, model: Model[Documents], texts: list[str | list[str]], classes: Classes
+        self, folder: Path, model: Model[Documents], values: list[str | list[str]], schema: Schema
     ) -> list[dict[str, Any]]:
         assert isinstance(model, SequenceClassifier)
-        strings = [text if isinstance(text, str) else " ".join(text) for text in texts]
-        documents = self.encode(folder, strings, np.arange(len(texts)))
-        return [labelled(row, classes) for row in model.probabilities(documents)]
+        documents = self.encode(folder, [string_of(text) for text in values], np.arange(len(values)))
+        return [labelled(row, schema.classes) for row in model.probabilities(documents)]
+
+    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
+        return label_line(answer)

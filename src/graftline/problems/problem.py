@@ -1,9 +1,9 @@
-"""What a head is: how its examples are read, and how its model learns, answers, is saved and loaded."""
+"""What a problem is: how its examples are read, and how its model learns, answers, is asked, saved and loaded."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -12,10 +12,13 @@ import torch
 from torch import nn
 
 from graftline.dataset import Schema
+from graftline.errors import InputError
 from graftline.learning.distributed import World
 from graftline.learning.randomness import batch_indices
 from graftline.problems.answers import Answers
 from graftline.problems.scores import ProblemParams
+from graftline.values.column import Question, Stored, StoredFeature
+from graftline.values.questions import read_rows
 
 
 class Examples(ABC):
@@ -58,8 +61,8 @@ class Examples(ABC):
         return {"row": self.rows.numpy()}
 
 
-Classes = Sequence[int | str]
-"""Class names in the order of the outputs."""
+LABEL = "label"
+"""The role of what is learned to tell."""
 
 E = TypeVar("E", bound=Examples)
 
@@ -96,7 +99,7 @@ class Model(nn.Module, ABC, Generic[E]):
 
     @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write the weights, and return what `Head.load` needs to know besides."""
+        """Write the weights, and return what `Problem.load` needs to know besides."""
 
 
 class Joint(Protocol):
@@ -110,10 +113,17 @@ class Joint(Protocol):
         """Return the objective's loss of a step, a scalar; with `part`, this process's addend of it."""
 
 
-class Head(ABC, Generic[E]):
-    """One kind of learning problem."""
+class Problem(ABC, Generic[E]):
+    """One kind of learning problem: a folder beside this file."""
 
+    roles: ClassVar[dict[str, type[Stored]]]
+    """What it needs of a dataset: the kind of each column that its model sees, in the contract's order, by a name for
+    people; and under `label` the form of the labels, if it looks at them."""
     examples: type[E]
+    loss_unit: ClassVar[str] = "cross entropy"
+    """What the loss is in."""
+    header: ClassVar[tuple[str, ...]]
+    """The columns of what `predict` prints about a question, after its name."""
     amount: ClassVar[str] = "labels a class"
     """What `labels_per_class` counts."""
     plural: ClassVar[str] = "images"
@@ -122,7 +132,17 @@ class Head(ABC, Generic[E]):
     @property
     @abstractmethod
     def params(self) -> ProblemParams:
-        """The head's parameters."""
+        """The problem's parameters."""
+
+    def check(self, schema: Schema, where: str | Path) -> None:
+        """Raise InputError unless the dataset's columns can play the roles."""
+        schema.expect([kind for kind in self.roles.values() if issubclass(kind, StoredFeature)], where)
+        label, wanted = schema.label_column, self.roles.get(LABEL)
+        if wanted is not None and label is not None and label.type != wanted.type:
+            raise InputError(
+                where, f"the label is of type {label.type}", expected=wanted.type,
+                fix="choose a head for this type of label",
+            )  # fmt: skip
 
     def environment(self) -> dict[str, str]:
         """Return what of the determinism tuple this head decides, such as its arithmetic."""
@@ -149,17 +169,29 @@ class Head(ABC, Generic[E]):
         """
 
     def samples(self, model: Model[E], seed: int) -> list[dict[str, str]]:
-        """Return what the model writes: `prompt` and `text` of each sample; nothing for a head that does not write."""
+        """Return what the model writes: `prompt` and `text` of each sample; empty for one that does not write."""
         return []
 
-    def ask(
-        self, folder: Path, model: Model[E], texts: list[str | list[str]], classes: Classes
-    ) -> list[dict[str, Any]]:
-        """Return what the model in `folder` says about each text, for people and programs; text heads only.
+    def questions(self, schema: Schema, paths: list[Path], texts: list[str]) -> list[Question]:
+        """Return what a person asks a model about: in files and folders, or typed as text. Raises InputError.
 
-        A text is a string or its words.
+        Where a model sees several columns, a question is a row of a file, and its value a tuple.
         """
-        raise NotImplementedError
+        if not schema.more:
+            return schema.feature.questions(paths, texts)
+        if texts:
+            raise InputError(
+                "--text", "a text", expected="files with a row a question", fix="write a .jsonl file"
+            )
+        return read_rows(paths, schema.features)
+
+    @abstractmethod
+    def ask(self, folder: Path, model: Model[E], values: list[Any], schema: Schema) -> list[dict[str, Any]]:
+        """Return what the model in `folder` says about each question's value, for programs."""
+
+    @abstractmethod
+    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
+        """Return one of these for people, in the columns of `header`."""
 
     @abstractmethod
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> Model[E]:
@@ -178,5 +210,5 @@ class Head(ABC, Generic[E]):
 
         Raises:
             InputError: the weights do not fit.
-            KeyError, TypeError, ValueError: the facts are not this head's.
+            KeyError, TypeError, ValueError: the facts are not this problem's.
         """

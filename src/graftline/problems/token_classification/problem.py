@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
-from graftline.dataset import read_tagged
+from graftline.dataset import Schema
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.documents import (
     IGNORED,
@@ -23,10 +23,14 @@ from graftline.problems.documents import (
     padded,
     token_positions,
 )
-from graftline.problems.head import Classes, Model
+from graftline.problems.problem import LABEL, Model
 from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.problems.transformer import longest
 from graftline.text.tokenizer import document_marks, load_tokenizer
+from graftline.values.splits import read_tagged
+from graftline.values.strings import words_of
+from graftline.values.tags import TagLabel
+from graftline.values.words import TokensColumn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -85,8 +89,10 @@ class TokenClassifier(TextClassifier[Sentences]):
 class TokenClassification(TextClassification[Sentences, TokenClassificationParams]):
     """Learns one class a word."""
 
+    roles: ClassVar = {"words": TokensColumn, LABEL: TagLabel}
     examples, classifier = Sentences, TokenClassifier
     plural, amount = "sentences", "sentences"
+    header = ("words and tags",)
 
     @staticmethod
     def architecture() -> type:
@@ -134,14 +140,19 @@ class TokenClassification(TextClassification[Sentences, TokenClassificationParam
         return shown
 
     def ask(
-        self, folder: Path, model: Model[Sentences], texts: list[str | list[str]], classes: Classes
+        self, folder: Path, model: Model[Sentences], values: list[str | list[str]], schema: Schema
     ) -> list[dict[str, Any]]:
         """Return `words` of each text: `word`, `label`, `probability`. White space divides a string into words."""
         assert isinstance(model, TokenClassifier)
-        sentences = [text.split() if isinstance(text, str) else text for text in texts]
-        examples = self.encode(folder, sentences, np.arange(len(texts)))
+        sentences = [words_of(text) for text in values]
+        examples = self.encode(folder, sentences, np.arange(len(values)))
         answers = iter(model.probabilities(examples))
-        return [{"words": [_tagged(word, next(answers), classes) for word in words]} for words in sentences]
+        return [
+            {"words": [_tagged(word, next(answers), schema.classes) for word in words]} for words in sentences
+        ]
+
+    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
+        return ("  ".join(f"{word['word']}/{word['label']}" for word in answer["words"]),)
 
 
 def _word_ids(
@@ -174,6 +185,6 @@ def _parts(words: list[list[int]], room: int) -> Iterator[tuple[int, list[list[i
     yield first, words[first:]
 
 
-def _tagged(word: str, probabilities: np.ndarray, classes: Classes) -> dict[str, Any]:
+def _tagged(word: str, probabilities: np.ndarray, classes: tuple[Any, ...]) -> dict[str, Any]:
     best = int(probabilities.argmax())
     return {"word": word, "label": classes[best], "probability": float(probabilities[best])}

@@ -1,0 +1,54 @@
+"""What the parameters of every trunk and of every objective say; without torch, like all parameter models."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from graftline.tasks.parameters import Params
+
+
+class ObjectiveParams(Params):
+    """What the parameters of every objective say."""
+
+    name: str
+
+    family: ClassVar[str]
+    """The family of trunks that it trains."""
+    needs: ClassVar[str]
+    """That family's trunks, for people."""
+    decodes: ClassVar[bool] = False
+    """Whether a token sees only what is before it."""
+    tokens: ClassVar[Literal["wordpiece", "bpe"]] = "wordpiece"
+    """The kind of tokenizer that has the special tokens which it needs."""
+
+
+class TrunkParams(Params):
+    """What the parameters of every trunk say."""
+
+    name: str
+
+    family: ClassVar[str]
+    """The folder of the family."""
+    trained: ClassVar[bool] = False
+    """Whether it was trained elsewhere, so that it can be taken as it is."""
+
+    def check(self, objective: ObjectiveParams, where: str) -> None:
+        """Raise ValueError unless the objective can train such a trunk; `where` names the trunk."""
+        if objective.family != self.family:
+            raise ValueError(
+                f"objective {objective.name} needs {objective.needs}, {where}.name is {self.name}"
+            )
+
+    @property
+    def layer_weights(self) -> float:
+        """The weights of its layers, about, if they are alike and their number can be chosen; else 0."""
+        return 0.0
+
+    @property
+    def layer_count(self) -> int:
+        """How many such layers there are."""
+        return 0
+
+    def with_layers(self, count: int) -> Self:
+        """Return the same shape with so many layers, if their number can be chosen."""
+        return self

@@ -1,0 +1,100 @@
+"""Learn text trunks: tokenise once, train on packed documents, keep the trunk in Hugging Face layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from graftline.dataset import Schema
+from graftline.errors import InputError
+from graftline.learning import distributed
+from graftline.learning.memory import keep_freed_memory
+from graftline.learning.precision import arithmetic
+from graftline.records.model import Dependency
+from graftline.trunks.text.documents import Documents, open_documents
+from graftline.trunks.text.language_modelling import LanguageModel
+from graftline.trunks.text.parameters import TextParams
+from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
+from graftline.trunks.text.trunk import (
+    build_config,
+    build_model,
+    load_model,
+    quiet,
+)  # fmt: skip
+from graftline.trunks.training import Planned, Training
+from graftline.values.text import TextColumn
+from graftline.values.words import TokensColumn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from graftline.component import Context
+    from graftline.plan.sample import Sample
+    from graftline.tasks.pretrain import PretrainParams
+
+from graftline.trunks.text.planning import plan
+from graftline.trunks.text.recipe import Recipe, training
+
+
+class Text:
+    """A `training.Family`."""
+
+    loss_unit: ClassVar[str] = LanguageModel.unit
+    plural: ClassVar[str] = "documents"
+
+    sees: ClassVar = (TextColumn, TokensColumn)
+
+    def check(self, schema: Schema, params: PretrainParams) -> None:
+        if params.sizes and distributed.world().size > 1:
+            raise InputError(
+                "torchrun", "pretrain.sizes, which are trained one after the other", expected="one trunk",
+                fix="leave pretrain.sizes out, or start it without torchrun",
+            )  # fmt: skip
+
+    def environment(self, params: PretrainParams) -> dict[str, str]:
+        return {"dtype": arithmetic(params.precision)}
+
+    def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
+        quiet()
+        keep_freed_memory()
+        rootstock = _rootstock(context, params)
+        documents = open_documents(context, params, schema, rootstock)
+        for recipe in _recipes(params, documents, rootstock):
+            yield training(documents, params, recipe)
+
+    def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
+        return plan(sample, params, trunk, work)
+
+
+def _rootstock(context: Context, params: PretrainParams) -> Rootstock | None:
+    """Return the checked checkpoint that the trunk starts from, recorded as a dependency; None for a new trunk."""
+    if not isinstance(params.trunk, RootstockParams):
+        return None
+    found = resolve(params.trunk, where="pretrain.trunk")
+    check_loads(found.folder)
+    context.draft.dependencies.append(Dependency("rootstock", found.digest, annotations=found.annotations()))
+    return found
+
+
+def _recipes(params: PretrainParams, documents: Documents, rootstock: Rootstock | None) -> Iterator[Recipe]:
+    """Yield the main trunk's recipe, and those of the sizes to compare it with."""
+    if rootstock is None:
+        assert isinstance(params.trunk, TextParams)
+        yield Recipe("", params.epochs, _untrained(params.trunk, documents), params.trunk)
+    else:
+        assert isinstance(params.trunk, RootstockParams)
+        load = partial(load_model, rootstock.folder, decodes=params.objective.decodes)
+        yield Recipe("", params.epochs, load, params.trunk)
+    for name, size in params.sizes.items():
+        shape = size.trunk.model_copy(update={"max_length": documents.max_length})
+        yield Recipe(name, size.epochs, _untrained(shape, documents), shape)
+
+
+def _untrained(shape: TextParams, documents: Documents) -> Callable[[], PreTrainedModel]:
+    config = build_config(shape, documents.tokenizer)
+    return partial(build_model, config, decodes=shape.decodes)
+
+
+FAMILY = Text()

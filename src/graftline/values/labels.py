@@ -1,0 +1,53 @@
+"""Sets of classes: any number of them a row, or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from graftline.values.category import croissant_type
+from graftline.values.column import Balance, Role, StoredLabel
+from graftline.values.tags import ClassLists
+
+
+class Labels(ClassLists):
+    """A set of classes (in CSV: with spaces between), in any order; an empty set is a label, a missing one is not."""
+
+    type: Literal["labels"] = "labels"
+
+    role: Role = "label"
+    """Sets of classes are the label."""
+
+    classes: tuple[str, ...]
+    """The only ones allowed, in the order of class indices."""
+
+    balance: Balance = Balance()
+    """Of all labels that rows have, not of rows."""
+
+    label_type: ClassVar[str] = "labels"
+    counted: ClassVar[str] = "labels"
+
+
+@dataclass(frozen=True)
+class LabelSets(StoredLabel):
+    """A set of classes a row."""
+
+    type: ClassVar[str] = "labels"
+
+    def values(self, column: pa.ChunkedArray) -> np.ndarray:
+        """Return (n, classes) bool."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        found = np.zeros((len(column), len(self.classes)), bool)
+        for row, names in enumerate(column.to_pylist()):
+            found[row, [index[name] for name in names]] = True
+        return found
+
+    def croissant(self) -> dict[str, Any]:
+        return {"dataType": croissant_type(self.classes), "isArray": True, "arrayShape": "-1"}
+
+    def invented(self, features: pa.Array) -> pa.Array:
+        classes = self.classes
+        return pa.array([[classes[i % len(classes)], classes[0]] for i in range(len(features))])

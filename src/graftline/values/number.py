@@ -1,0 +1,150 @@
+"""Numbers: whole ones, which may be classes, and any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from graftline.values.category import Category
+from graftline.values.column import StoredLabel
+from graftline.values.histograms import Histograms, NumberHistogram
+from graftline.values.rules import Rule, among, between
+from graftline.values.scalar import Scalar
+
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class Integer(Category):
+    """Whole numbers of 64 bits."""
+
+    type: Literal["integer"] = "integer"
+
+    min: int | None = None
+    """Smallest value."""
+
+    max: int | None = None
+    """Largest value."""
+
+    classes: tuple[Int64, ...] | None = None
+    """The only values allowed; of a label, in the order of class indices."""
+
+    arrow: ClassVar[pa.DataType] = pa.int64()
+
+    identifies: ClassVar[bool] = True
+
+    @property
+    def bounded(self) -> bool:
+        return super().bounded or (self.min, self.max) != (None, None)
+
+    def parse(self, value: Any) -> int:
+        """Return a 64-bit whole number; 3.0 is one, since pandas writes integers so where some are missing."""
+        whole = value if isinstance(value, int) else _float(value)
+        if isinstance(value, str) and "." not in value and "e" not in value.lower():
+            whole = int(value)
+        if whole != int(whole) or not -(2**63) <= whole < 2**63:
+            raise ValueError(value)
+        return int(whole)
+
+    def facts(self, typed: pa.Array) -> dict[str, Any]:
+        # Integers with missing values keep all 64 bits in pandas' own type only. Not a Series: it has an
+        # index, and a frame of a later batch would look its values up by row number.
+        series = typed.to_pandas(types_mapper=_nullable if typed.null_count else None)
+        return {"value": series.array}
+
+    def rules(self, name: str) -> list[Rule]:
+        rules = super().rules(name) + _bounds(name, self.min, self.max)
+        return rules + (
+            [] if self.classes is None else [among(f"{name}.classes", f"{name}.value", self.classes)]
+        )
+
+    def histograms(self, name: str) -> Histograms | None:
+        return super().histograms(name) or _interval(name, self.min, self.max)
+
+
+class Float(Scalar):
+    """Finite numbers of 64 bits."""
+
+    type: Literal["float"] = "float"
+
+    min: float | None = None
+    """Smallest value."""
+
+    max: float | None = None
+    """Largest value."""
+
+    arrow: ClassVar[pa.DataType] = pa.float64()
+    label_type: ClassVar[str] = "number"
+    one_class: ClassVar[bool] = False
+
+    def casts(self, kind: pa.DataType, *, is_text: bool) -> bool:
+        return not is_text  # Arrow takes other spellings of floats than Python
+
+    def parse(self, value: Any) -> float:
+        return _float(value)
+
+    def facts(self, typed: pa.Array) -> dict[str, Any]:
+        values = typed.to_numpy(zero_copy_only=False)
+        valid = typed.is_valid().to_numpy(zero_copy_only=False)
+        finite = np.isfinite(values)
+        return {"value": np.where(finite, values, np.nan), "not_finite": (valid & ~finite).astype(np.int64)}
+
+    def rules(self, name: str) -> list[Rule]:
+        finite = between(
+            f"{name}.finite", f"{name}.not_finite", 0, 0, "neither NaN nor infinite", shows="raw"
+        )
+        return [*super().rules(name), finite, *_bounds(name, self.min, self.max)]
+
+    def histograms(self, name: str) -> Histograms | None:
+        return _interval(name, self.min, self.max)
+
+    def guesses(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class NumberLabel(StoredLabel):
+    """One number a row."""
+
+    type: ClassVar[str] = "number"
+
+    def values(self, column: pa.ChunkedArray) -> np.ndarray:
+        """Return (n,) float64."""
+        numbers: np.ndarray = column.combine_chunks().to_numpy(zero_copy_only=False).astype(np.float64)
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"column '{self.name}' holds what is no finite number")
+        return numbers
+
+    def croissant(self) -> dict[str, Any]:
+        return {"dataType": "sc:Float"}
+
+    def invented(self, features: pa.Array) -> pa.Array:
+        return pa.array(np.random.default_rng(0).standard_normal(len(features)))
+
+
+def _nullable(kind: pa.DataType) -> Any:
+    import pandas as pd
+
+    return pd.Int64Dtype() if kind == pa.int64() else None
+
+
+def _float(value: str | float) -> float:
+    if isinstance(value, str) and ("_" in value or not value.isascii()):
+        raise ValueError(value)
+    return float(value)
+
+
+def _bounds(name: str, low: float | None, high: float | None) -> list[Rule]:
+    rules = []
+    if low is not None:
+        rules.append(between(f"{name}.min", f"{name}.value", low, None, f"at least {low}"))
+    if high is not None:
+        rules.append(between(f"{name}.max", f"{name}.value", None, high, f"at most {high}"))
+    return rules
+
+
+def _interval(name: str, low: float | None, high: float | None) -> Histograms | None:
+    return None if low is None or high is None else NumberHistogram(name, float(low), float(high))

@@ -1,0 +1,109 @@
+"""Labels that are no class, and two columns that a model sees: what validate makes of them, and who may learn it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from graftline.dataset import Schema, read_schema, read_split
+from graftline.errors import InputError
+from graftline.problems.registry import PARAMETERS, make_problem
+from graftline.values.questions import read_rows
+from graftline.values.text import TextColumn
+
+TEXT = {"type": "text"}
+
+
+def label_of(glosses: pa.Table, kind: dict[str, Any], values: Callable[[int, str], Any]) -> tuple[Any, Any]:
+    texts = glosses["text"].to_pylist()[:300]
+    contract = {"columns": {"text": TEXT, "label": {**kind, "role": "label"}}}
+    return contract, {"text": texts, "label": [values(row, text) for row, text in enumerate(texts)]}
+
+
+def test_numbers_are_a_label(validate: Callable, write_table: Callable, glosses: pa.Table) -> None:
+    contract, table = label_of(
+        glosses, {"type": "float", "min": 0, "max": 2000, "nullable": True},
+        lambda row, text: None if row % 10 == 0 else len(text) / 2,
+    )  # fmt: skip
+    run = validate(write_table(table), contract)
+    assert run.code == 0, run.error
+    schema = read_schema(run.out)
+    assert (schema.label, schema.classes, schema.label_type) == ("label", (), "number")
+    assert Schema.from_dict(json.loads(json.dumps(schema.as_dict()))) == schema
+    train = read_split(run.out, "train", [TextColumn])
+    assert train.label.tolist() == [len(text) / 2 for text in train.features[0]]
+    profile = json.loads((run.out / "profile.json").read_text())["histograms"]
+    assert sum(profile["label"]["counts"]) == 270
+    assert run.table("unlabelled").num_rows == 300 - run.table("test").num_rows
+
+
+def test_sets_of_classes_are_a_label(validate: Callable, write_table: Callable, glosses: pa.Table) -> None:
+    def found(row: int, text: str) -> list[str]:
+        return [
+            name for name in ("long", "of") if (name == "long" and len(text) > 60) or name in text.split()
+        ]
+
+    contract, table = label_of(glosses, {"type": "labels", "classes": ["long", "of"]}, found)
+    run = validate(write_table(table), contract)
+    assert run.code == 0, run.error
+    assert read_schema(run.out).label_type == "labels"
+    train = read_split(run.out, "train", [TextColumn])
+    assert train.label.dtype == bool
+    assert [[name for name, has in zip(("long", "of"), row, strict=True) if has] for row in train.label] == [
+        found(0, text) for text in train.features[0]
+    ]
+    table["label"][0] = ["short"]
+    wrong = validate(write_table(table), contract, {"max_bad_fraction": 0}, out="wrong")
+    assert wrong.code == 2 and "label.classes in 1 (rows 0)" in wrong.error
+
+
+@pytest.fixture
+def pairs(validate: Callable, write_table: Callable, glosses: pa.Table) -> Any:
+    texts = glosses["text"].to_pylist()[:400]
+    rows = {
+        "second": texts[1::2], "first": texts[::2],
+        "label": ["same" if row % 2 else "other" for row in range(200)],
+    }  # fmt: skip
+    label = {"type": "string", "role": "label", "classes": ["same", "other"]}
+    return validate(write_table(rows), {"columns": {"first": TEXT, "second": TEXT, "label": label}})
+
+
+def test_a_model_may_see_two_columns(pairs: Any) -> None:
+    assert pairs.code == 0, pairs.error
+    schema = read_schema(pairs.out)
+    assert [feature.name for feature in schema.features] == ["first", "second"]
+    train = read_split(pairs.out, "train", [TextColumn, TextColumn])
+    table = pairs.table("train").sort_by("row")
+    assert list(train.features) == [table["first"].to_pylist(), table["second"].to_pylist()]
+    with pytest.raises(InputError, match="of type text and text; expected text;"):
+        read_split(pairs.out, "train", [TextColumn])
+
+
+def test_a_question_about_two_columns_is_a_row_of_a_file(pairs: Any, tmp_path: Path) -> None:
+    features = read_schema(pairs.out).features
+    (tmp_path / "asked").mkdir()
+    asked = tmp_path / "asked" / "rows.jsonl"
+    asked.write_text('{"first": "a", "second": "b", "more": 1}\n\n{"second": "d", "first": "c"}\n')
+    assert [question.value for question in read_rows([asked.parent], features)] == [("a", "b"), ("c", "d")]
+    asked.write_text('{"first": "a"}\n')
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: 'None' is no text"):
+        read_rows([asked], features)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_problem_says_which_columns_it_needs(pairs: Any, name: str) -> None:
+    """Nothing that is shipped learns from two columns, or tells a number."""
+    problem = make_problem(PARAMETERS[name]())
+    schema = read_schema(pairs.out)
+    with pytest.raises(InputError, match="the feature is of type text and text"):
+        problem.check(schema, "schema.json")
+    kinds = [kind for role, kind in problem.roles.items() if role != "label"]
+    if kinds == [TextColumn] and "label" in problem.roles:
+        with pytest.raises(InputError, match="the label is of type number; expected category"):
+            problem.check(Schema(schema.feature, "label", (), (), "number"), "schema.json")
+        problem.check(Schema(schema.feature, "label", ("a", "b")), "schema.json")
