@@ -1,4 +1,8 @@
-"""Trunks: what pretraining learns and every head stands on. One folder a family."""
+"""Trunks: what pretraining learns and every head stands on. One folder a family, with the objectives it learns from.
+
+To add an objective: a file in the family's folder with a class or `build` function, its Params class in parameters.py
+(its `name` a literal), a line in objectives.py there and one in registry.py here. docs/add-a-problem.md has more.
+"""
 
 from __future__ import annotations
 
