@@ -7,7 +7,7 @@ Kubeflow Trainer tells torchrun about the nodes by PET_NNODES, PET_NODE_RANK, PE
 PET_MASTER_PORT. torchrun itself ends with 1 whatever happened; this ends with the code of the process that failed
 first, so that a pre-emption (75) is told from a bug.
 
-A job must not outlive its run: it listens to its launcher's heartbeat (training/heartbeat.py).
+A job must not outlive its run: it listens to its launcher's heartbeat (learning/heartbeat.py).
 """
 
 from __future__ import annotations

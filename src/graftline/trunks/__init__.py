@@ -1,4 +1,8 @@
-"""Trunks: what pretraining learns and every head stands on. One file each."""
+"""Trunks: what pretraining learns and every head stands on. One folder a family, with the objectives it learns from.
+
+To add an objective: a file in the family's folder with a class or `build` function, its Params class in parameters.py
+(its `name` a literal) and in the union of objectives there, and a line in objectives.py.
+"""
 
 from __future__ import annotations
 
