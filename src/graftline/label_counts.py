@@ -27,13 +27,17 @@ class Available:
 
 def in_dataset(dataset: Path) -> Available:
     """Return what the training split of a validated dataset has. Raises InputError."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema, path = read_schema(dataset), dataset / "train.parquet"
-    if not _one_class(schema):
-        return of_counts(schema, Counter(), pq.read_metadata(path).num_rows)
-    labels = pq.read_table(path, columns=[schema.label])[schema.label]
-    return of_counts(schema, count(labels), len(labels))
+    try:
+        if not _one_class(schema):
+            return of_counts(schema, Counter(), pq.read_metadata(path).num_rows)
+        labels = pq.read_table(path, columns=[schema.label])[schema.label]
+        return of_counts(schema, count(labels), len(labels))
+    except (pa.ArrowException, KeyError) as error:
+        raise InputError(path, f"not as schema.json says ({error})", fix="run validate again") from None
 
 
 def count(labels: Any) -> Counter[str]:

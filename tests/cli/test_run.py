@@ -39,6 +39,7 @@ PARAMS = """\
         floor: float = 0.0
         accuracy: float = 0.9
         until: str = ""
+        labels_per_class: int | None = None
 """
 TOY = """\
     import json
@@ -47,6 +48,9 @@ TOY = """\
 
     from graftline.tasks.{name} import {title}Params
     from graftline.errors import InputError
+
+
+    SCHEMA = {{"feature": {{"type": "text", "name": "a"}}, "label": None, "classes": []}}
 
 
     def run(context):
@@ -61,7 +65,7 @@ TOY = """\
         if params.fail:
             raise RuntimeError("a toy defect")
         files = {{
-            "model.safetensors": "toy", "schema.json": "{{}}", "profile.json": "{{}}",
+            "model.safetensors": "toy", "schema.json": json.dumps(SCHEMA), "profile.json": "{{}}",
             "head.json": json.dumps({{"rate": params.learning_rate}}),
             "metrics.json": json.dumps({{"accuracy": params.accuracy, "accuracy_low": 0.8, "accuracy_high": 0.95}}),
             "lift.csv": "labels,trunk,scratch\\n5,0.6,0.5\\n", "confusion.csv": "actual,predicted\\n1,1\\n",
@@ -72,6 +76,11 @@ TOY = """\
         }}
         for name, text in files.items():
             (context.out / name).write_text(text)
+        if context.component.name == "validate":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.write_table(pa.table({{"row": [0, 1]}}), context.out / "train.parquet")
 
 
     def compare(context, accuracy):
@@ -347,6 +356,15 @@ def test_bad_input_in_a_stage_is_its_one_line_and_2(repo: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["finetune: row 3: a toy failure"]
     assert releases(repo) == [1]
+
+
+def test_what_the_data_cannot_give_is_refused_before_pretraining(repo: Path) -> None:
+    changes = ("--set", "pretrain.learning_rate=0.2", "--set", "finetune.labels_per_class=3")
+    done = graftline(repo, "run", "toy", *changes)
+    assert (
+        done.returncode == 2 and "finetune.labels_per_class: 3 rows in all; expected at most 2" in done.stderr
+    )
+    assert "working" not in done.stdout, "no component ran"
 
 
 def test_a_defect_in_a_stage_is_1(repo: Path) -> None:

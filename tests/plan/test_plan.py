@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from graftline import label_counts
 from graftline.cli.plan import _show
 from graftline.dataset import ImageColumn, Schema, TextColumn, read_images
 from graftline.environment import ROOT
@@ -113,6 +114,24 @@ def test_raw_text_without_labels_counts_as_unlabelled_only(
     assert pq.read_table(sample.folder / "unlabelled.parquet")["text"].to_pylist() == lines
 
 
+def test_more_labels_than_the_rarest_class_has_are_refused_before_any_work(
+    text_sample: Sample, texts: list[str], tmp_path: Path
+) -> None:
+    assert text_sample.available is not None and text_sample.available.count == 20
+    label_counts.check(label_counts.asked(TEXT.finetune, TEXT.evaluate), text_sample.available)
+    for section, setting in (
+        ("evaluate", {"lift_labels": [4, 21, None]}),
+        ("finetune", {"labels_per_class": 21}),
+    ):
+        values = TEXT.as_dict()
+        values[section] |= setting
+        wanted = sections(**values)
+        with pytest.raises(
+            InputError, match=f"{section}.*: 21 labels a class; expected at most 20, which class a has"
+        ):
+            label_counts.check(label_counts.asked(wanted.finetune, wanted.evaluate), text_sample.available)
+
+
 def test_a_plan_of_images_has_the_steps_that_the_components_make(tmp_path: Path) -> None:
     dataset, schema = (
         folder(tmp_path, "dataset"),
@@ -120,7 +139,8 @@ def test_a_plan_of_images_has_the_steps_that_the_components_make(tmp_path: Path)
     )
     (dataset / "schema.json").write_text(json.dumps(schema.as_dict()))
     for split, count in {"train": 100, "val": 30, "test": 40, "unlabelled": 130}.items():
-        pq.write_table(pa.table({"row": np.arange(count)}), dataset / f"{split}.parquet")
+        columns = {"row": np.arange(count), "label": np.arange(count) % 2}
+        pq.write_table(pa.table(columns), dataset / f"{split}.parquet")
     sample = sample_dataset(dataset, folder(tmp_path, "sample"))
     shape = {"trunk": {"channels": [4, 8, 16], "width": 16}}
     asked = sections(
