@@ -1,6 +1,6 @@
 """What each process of a job runs in the tests: one step of fine-tuning, on its share of the batch.
 
-    torchrun --nproc-per-node 2 tests/learning/finetune_team.py FOLDER '[{"name": "images", ...}]'
+    torchrun --nproc-per-node 2 tests/problems/finetune_team.py FOLDER '[{"name": "images", ...}]'
 
 Each plan is done in its turn; the leader writes FOLDER/<name>.safetensors, the state that it ended with. The optimizer
 is gradient descent at rate 1: the weights change by the gradient.

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "crash"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
-import kills
 import small
 import small_tags
 import small_text
@@ -76,7 +74,7 @@ def test_a_model_and_its_batches_are_on_the_gpu_and_a_step_lowers_the_loss(name:
     assert model.answer(train.take(torch.arange(8)))
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", ["documents", "writing"])  # of images bench/gpu.py shows it, with a kill
 def test_the_bits_of_two_runs_are_equal_and_the_record_names_the_gpu(
     name: str, home: Path, tmp_path: Path
 ) -> None:
@@ -154,15 +152,6 @@ def test_workers_compute_on_gpus(home: Path) -> None:
 
 def place_of(item: int) -> str:
     return str(torch.ones(1, device=device()).device)
-
-
-def test_a_run_that_was_killed_goes_on_to_the_bits_of_an_unbroken_one(home: Path, tmp_path: Path) -> None:
-    case = kills.cases(small.dataset(home), small.trunk(home), small.PARAMS)["finetune"]
-    unbroken = kills.run_unbroken(case, tmp_path / "unbroken" / case.output)
-    middle = [kills.Moment("training", 0.5)]
-    assert (
-        kills.run_killed(case, tmp_path / "killed" / case.output, unbroken, middle).digest == unbroken.digest
-    )
 
 
 def test_evaluate_measures_the_lift_on_the_gpu(home: Path, tmp_path: Path) -> None:
