@@ -52,4 +52,4 @@ def extend(one: Measured, two: Measured, layers: int) -> Measured:
 
 
 def _trunks(params: PretrainParams) -> dict[str, TrunkParams]:
-    return {"": params.trunk} | {name: size.trunk for name, size in params.sizes.items()}
+    return {"": params.trunk, **{name: size.trunk for name, size in params.sizes.items()}}

@@ -32,7 +32,7 @@ def _find(name: str, module: str, suffix: str) -> Any:
 
 
 PARAMETERS: dict[str, type[ProblemParams]] = {name: _find(name, "parameters", "Params") for name in PROBLEMS}
-DEFAULT = PARAMETERS[PROBLEMS[0]]()
+DEFAULT = PARAMETERS[PROBLEMS[0]].model_validate({})
 if TYPE_CHECKING:
     AnyProblemParams = ProblemParams
 else:

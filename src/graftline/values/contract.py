@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from graftline.dataset import Schema, StoredFeature
+from graftline.dataset import Schema
 from graftline.errors import InputError, nearest
 from graftline.rows.blocklist import Blocklist
 from graftline.tasks.parameters import Params, parse
-from graftline.values.column import Column, Feature, Label
+from graftline.values.column import Column, Feature, Label, StoredFeature
 from graftline.values.leakage import Measure
 from graftline.values.registry import COLUMN_TYPES, KINDS
 from graftline.yamlfile import load_yaml

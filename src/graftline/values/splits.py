@@ -53,13 +53,15 @@ class Tagged:
 def read_images(dataset: Path, split: str) -> Images:
     """Return the images of a split. Raises InputError as `read_split` does."""
     found = read_split(dataset, split, [ImageColumn])
-    return Images(*found.features, found.label, found.rows)
+    (pixels,) = found.features
+    return Images(pixels, found.label, found.rows)
 
 
 def read_texts(dataset: Path, split: str) -> Texts:
     """Return the documents of a split. Raises InputError as `read_split` does."""
     found = read_split(dataset, split, [TextColumn])
-    return Texts(*found.features, found.label, found.rows)
+    (texts,) = found.features
+    return Texts(texts, found.label, found.rows)
 
 
 def read_tagged(dataset: Path, split: str) -> Tagged:
