@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from graftline.signing.keys import PublicKey
     from graftline.store import Store
 
-app = typer.Typer(help="The keys that sign records, releases and the ledger.", no_args_is_help=False)
+app = typer.Typer(
+    help="The keys that sign records, releases and the ledger.", no_args_is_help=False, add_completion=False
+)
 ONLY_HERE = typer.Option("--only-here", help="change this machine's keyring and no store's ledger")
 KEYID = typer.Argument(metavar="KEYID", help="its id, or the beginning of it (8 characters or more)")
 

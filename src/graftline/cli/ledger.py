@@ -23,6 +23,7 @@ JSON = typer.Option("--json", help="print JSON instead of text")
 app = typer.Typer(
     help="The log of releases, promotions, rollbacks, erasures and keys; without a command, list it.",
     invoke_without_command=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
