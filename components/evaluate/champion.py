@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from graftline.components.evaluate.predict import predict
 from graftline.errors import InputError
 from graftline.gate import Comparison
+from graftline.releases.catalogue import Release, champion
+from graftline.releases.fetching import fetch
 from graftline.score import difference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from graftline.problems.answers import Answers
-    from graftline.releases.catalogue import Release
     from graftline.store import Store
 
 
@@ -40,9 +41,6 @@ def compare_with_champion(
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    from graftline.releases.catalogue import champion
-    from graftline.releases.fetching import fetch
-
     release = champion(store, task)
     if release is None:
         return None

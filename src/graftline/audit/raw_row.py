@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from graftline.errors import InputError
+from graftline.tables import RawBatch, read_batches
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from graftline.tables import RawBatch
     from graftline.values.contract import Contract
     from graftline.values.facts import ColumnBatch
     from graftline.values.rules import Rule
@@ -73,7 +73,6 @@ def digests_of(path: Path, contract: Contract) -> list[bytes]:
 
 
 def _digests(path: Path, raw: Path, contract: Contract, rows: int) -> list[bytes]:
-    from graftline.tables import read_batches
     from graftline.values.columns import read_columns, row_digests
 
     batches = list(read_batches([raw], list(contract.columns)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,9 +28,6 @@ def diff(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """List the causes of the difference between two models, each once, at the step where it begins."""
-    import json
-    from dataclasses import asdict
-
     from graftline.environment import ROOT
     from graftline.lineage.diff import diff as compare
 
@@ -76,8 +76,6 @@ def _add_details(add_row: object, cause: Cause) -> None:
 
 def _side(value: object) -> str:
     """Return a value for the table: digests by their first twelve digits."""
-    import re
-
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", plain(value)) if value is not None else "-"
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graftline.doctor.points import Point, exit_code
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from graftline.doctor.points import Point
 
 
 def doctor(
@@ -37,7 +39,6 @@ def doctor(
     """
     from graftline.doctor import capacity, namespace, platform, reach
     from graftline.doctor.cluster import Cluster, examine
-    from graftline.doctor.points import exit_code
     from graftline.images import load_images
     from graftline.kubernetes_api import connect
     from graftline.profiles import parse_choices, placement
@@ -74,8 +75,5 @@ def _shown(points: Iterable[Point]) -> Iterator[Point]:
 
 
 def _print_json(points: list[Point]) -> None:
-    import json
-    from dataclasses import asdict
-
     rows = [asdict(point) | {"counts": point.counts} for point in points]
     typer.echo(json.dumps({"points": rows, "wrong": sum(point.counts for point in points)}, indent=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from graftline.cli.stores import STORE, Texts, open_given
+from graftline.durable import write_atomic
 from graftline.errors import InputError
+from graftline.releases.catalogue import resolve
+from graftline.releases.fetching import fetch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +59,6 @@ def _folder(source: str, store: str) -> Path:
     """Return the folder of a trunk, a model or a release, verified, and of kind text. Raises InputError."""
     from graftline.problems.embedding import check_text
     from graftline.records.folder import verify
-    from graftline.releases.catalogue import resolve
-    from graftline.releases.fetching import fetch
 
     folder = Path(source)
     if not folder.is_dir():
@@ -70,13 +72,9 @@ def _folder(source: str, store: str) -> Path:
 
 def _write(out: Path, documents: list[Question], vectors: np.ndarray) -> None:
     """Write (n, width) vectors: as an array, or with the inputs' names as a table."""
-    import io
-
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from graftline.durable import write_atomic
 
     buffer = io.BytesIO()
     if out.suffix == ".npy":

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graftline.audit.raw_row import digests_by_task, task_contracts
 from graftline.cli.index import OUTPUTS, open_for_questions
+from graftline.cli.shown import cell, plain, terminal
 from graftline.cli.stores import STORE
+from graftline.errors import InputError
 
 if TYPE_CHECKING:
     from graftline.index.queries import Index
@@ -40,7 +45,6 @@ def impact(
     outputs: Annotated[list[Path] | None, OUTPUTS] = None,
 ) -> None:
     """Show what something reached: every data set, trunk, model, release and alias, through every step."""
-    from graftline.errors import InputError
     from graftline.lineage import impact as ask
 
     asked = {"FILE or DIGEST": what, "--row": row, "--subject": subject, "--commit": commit, "--image": image,
@@ -81,7 +85,6 @@ def _of_rows(
 
     if subject is not None:
         return of_rows(index, "the subject", find_subject(index.store, subject), limit=limit)
-    from graftline.audit.raw_row import digests_by_task, task_contracts
     from graftline.environment import ROOT
 
     assert row is not None
@@ -91,15 +94,11 @@ def _of_rows(
 
 
 def _show_json(found: Impact) -> None:
-    import json
-
     print(json.dumps(as_dict(found), indent=2))
 
 
 def as_dict(found: Impact) -> dict[str, Any]:
     """Return an impact as JSON values."""
-    from dataclasses import asdict
-
     value = asdict(found)
     reached = value["reached"]
     reached["counts"] = [
@@ -116,8 +115,6 @@ def as_dict(found: Impact) -> dict[str, Any]:
 
 def _show(found: Impact) -> None:
     from rich.table import Table
-
-    from graftline.cli.shown import cell, plain, terminal
 
     console, reached = terminal(), found.reached
     named = ", ".join(dict.fromkeys(match.kind for match in found.matches))
@@ -156,8 +153,6 @@ def _shown(found: Impact, record: IndexedRecord) -> str:
 
 def _show_releases(found: Impact, console: Any) -> None:
     from rich.table import Table
-
-    from graftline.cli.shown import cell
 
     reached = found.reached
     table = Table("release", "aliases", "created", "content", box=None, pad_edge=False)

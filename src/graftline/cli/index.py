@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
 
 if TYPE_CHECKING:
@@ -24,10 +28,6 @@ def index(
     outputs: Annotated[list[Path] | None, OUTPUTS] = None,
 ) -> None:
     """Look at every key of the store and bring the index up to date; list what had to be left out."""
-    import json
-    from dataclasses import asdict
-
-    from graftline.cli.shown import cell, terminal
     from graftline.index.opening import index_path, open_index
 
     opened, folders = open_given(store), folders_given(store, outputs)
@@ -78,8 +78,6 @@ class _progress:  # noqa: N801  (used as a context manager only)
 
     def __call__(self, done: int, total: int) -> None:
         if self._bar is None:
-            import sys
-
             from rich.console import Console
             from rich.progress import Progress
 

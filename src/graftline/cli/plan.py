@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from graftline.cli.shown import terminal
+from graftline.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from graftline.plan import Plan
     from graftline.plan.sample import Sample
 
@@ -30,10 +33,6 @@ def plan(
     Times a few real steps of each model, on a sample of the task's data. The plan is kept in outputs/TASK/plan.json;
     the report of a run compares it with what the run took.
     """
-    import json
-    import tempfile
-    from pathlib import Path
-
     from graftline.engines.local import OUTPUTS
     from graftline.environment import cpu_count
     from graftline.label_counts import asked, check
@@ -61,11 +60,8 @@ def plan(
 
 def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sample:
     """Return a sample of the task's dataset if there is one, else of its raw data, which is fetched if need be."""
-    from contextlib import suppress
-
     from graftline.engines.local import output_folder, pull_raw
     from graftline.environment import ROOT
-    from graftline.errors import InputError
     from graftline.plan.sample import sample_dataset, sample_raw
     from graftline.tasks.documents import parameter_models
     from graftline.tasks.parameters import section

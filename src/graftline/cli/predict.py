@@ -10,6 +10,8 @@ import typer
 
 from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, Texts, open_given
+from graftline.releases.catalogue import resolve
+from graftline.releases.fetching import fetch
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,8 +37,6 @@ def predict(
     """
     from graftline.dataset import Schema
     from graftline.problems.model import load_model, read_facts, read_problem
-    from graftline.releases.catalogue import resolve
-    from graftline.releases.fetching import fetch
 
     opened = open_given(store)
     folder = fetch(opened, resolve(opened, release))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from graftline.durable import write_atomic
+from graftline.errors import InputError
 
 if TYPE_CHECKING:
     from graftline.tasks.parameters import Params
@@ -16,9 +20,7 @@ def schema(
     ] = False,
 ) -> None:
     """Write docs/schema/params.json, which each params.yaml names on its first line, for editors."""
-    from graftline.durable import write_atomic
     from graftline.environment import ROOT
-    from graftline.errors import InputError
 
     path = ROOT / "docs/schema/params.json"
     text = schema_text()
@@ -34,8 +36,6 @@ def schema(
 
 def schema_text() -> str:
     """Return the JSON Schema (draft 2020-12) of a whole params.yaml, the same bytes on every call."""
-    import json
-
     from pydantic.json_schema import models_json_schema
 
     from graftline.tasks.documents import parameter_models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def table(*columns: str, grid: bool = False) -> Table:
 
 def terminal() -> Console:
     """Return where results are printed. Brackets in what is printed are brackets: labels and paths may hold some."""
-    import sys
-
     from rich.console import Console
 
     asked = os.environ.get("COLUMNS", "")

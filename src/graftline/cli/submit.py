@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import getpass
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from graftline.pipelines.runkey import Run, work_of
+from graftline.tasks.assignments import parse_assignments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from graftline.pipelines.compile import CompiledPipeline
-    from graftline.pipelines.runkey import Run
     from graftline.pipelines.submit import Progress
 
 
@@ -51,14 +56,11 @@ def submit(
     With --watch it ends as the step that decided: 0 done, 2 bad input, 3 refused, 75 pre-empted, 1 anything else.
     Without: 0 once it is submitted.
     """
-    from dataclasses import replace
-
     from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
     from graftline.pipelines.compile import compiled
     from graftline.pipelines.submit import Submission
     from graftline.profiles import parse_choices
     from graftline.settings import load_settings
-    from graftline.tasks.assignments import parse_assignments
 
     check_endpoint(endpoint)
     pipeline = compiled(
@@ -86,12 +88,9 @@ def submit(
 
 def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
     """Return the run on the commit that is checked out; `again` makes it another run than any before."""
-    import uuid
-
     from graftline.engines.local import task_digest
     from graftline.environment import ROOT
     from graftline.images import load_images
-    from graftline.pipelines.runkey import Run, work_of
     from graftline.task_data import committed_revision, data_revision
 
     commit = committed_revision(pipeline.task)
@@ -103,8 +102,6 @@ def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
 
 
 def _user() -> str:
-    import getpass
-
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in containers

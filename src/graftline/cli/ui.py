@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,9 +64,6 @@ def _site(store: str, outputs: Path | None, newest: int) -> Site:
 
 def _serve(server: Server) -> None:
     """Serve until Ctrl-C or SIGTERM, which both end it in order."""
-    import signal
-    import sys
-    from threading import Thread
 
     def stop(*_: object) -> None:
         Thread(target=server.shutdown).start()  # from this thread it would wait for itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from graftline.index.chunks import Chunk
@@ -160,8 +161,6 @@ class Writer:
         self.flush()
         if not self._fresh:
             return
-        from concurrent.futures import ThreadPoolExecutor
-
         with ThreadPoolExecutor(1) as pool:  # numpy sorts while SQLite does
             pages = pool.submit(_sorted_heads, self._heads) if self._heads else None
             for statement in OTHER_INDEXES:

@@ -9,6 +9,7 @@ from typing import Any
 
 from graftline.digests import RECORD, sha256_bytes
 from graftline.errors import InputError
+from graftline.index.parsing import RefusedError, check_record, parse_record
 from graftline.index.queries import Index
 from graftline.index.reaching import in_order
 from graftline.index.rows import AliasChange, IndexedRecord, IndexedRelease, Match
@@ -118,8 +119,6 @@ def _of_folder(index: Index, folder: Path) -> Trace:
 
 
 def _local(folder: Path) -> IndexedRecord | None:
-    from graftline.index.parsing import RefusedError, check_record, parse_record
-
     try:
         data = read_file(str(folder / RECORD))
         parsed = parse_record(data)

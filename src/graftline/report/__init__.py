@@ -14,6 +14,7 @@ from graftline.lift_names import lift_counts
 from graftline.plan import compare
 from graftline.records.folder import read_execution, read_record
 from graftline.records.model import Record
+from graftline.releases.catalogue import list_releases
 from graftline.report.lineage import lay_out
 from graftline.score import told_scores
 
@@ -66,8 +67,6 @@ def write_report(outputs: Path, store: Store, out: Path) -> Path:
 
 
 def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str, Any]:
-    from graftline.releases.catalogue import list_releases
-
     task = next(iter(records.values())).task
     metrics = read_json(outputs / "evaluation/metrics.json")
     lift = _optional(outputs / "evaluation/lift.json") or {}

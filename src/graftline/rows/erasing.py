@@ -35,6 +35,7 @@ from graftline.rows.segments import (
     unlisted,
 )
 from graftline.rows.shards import DIGEST_BYTES, WHOLE, decode, search, without
+from graftline.signing.envelope import open_envelope
 from graftline.store import MissingError, Store
 
 _WAITS = (0.0, 0.05, 0.2, 0.5)
@@ -125,8 +126,6 @@ def digests_at(store: Store, hits: Collection[RowHit]) -> set[bytes]:
 
 def shard_now(store: Store, place: str) -> str | None:
     """Return the sha256 of the shard at a place that `shards_with` gave; None if its segment was merged away."""
-    from graftline.signing.envelope import open_envelope
-
     folder, _, name = place.rpartition("/")
     try:
         index = store.get(f"{folder}/index.json").data

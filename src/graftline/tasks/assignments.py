@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
+
+from graftline.errors import InputError, nearest
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
@@ -14,9 +17,6 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    import json
-
-    from graftline.errors import InputError, nearest
     from graftline.tasks.parameters import COMPONENTS
     from graftline.yamlfile import parse_yaml
 

@@ -7,6 +7,7 @@ projections of the centred pixels, in 8 bands of 32.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,8 +93,6 @@ def hyperplanes(size: int) -> np.ndarray:
 
 def max_distance(min_cosine: float) -> int:
     """Return the Hamming distance that signatures at this cosine exceed with probability 1e-4 or less."""
-    import math
-
     share = math.acos(min_cosine) / math.pi
     return math.ceil(BITS * share + 4 * math.sqrt(BITS * share * (1 - share)))
 

@@ -20,6 +20,7 @@ from graftline.rows.finding import find
 from graftline.rows.segments import Kind
 from graftline.rows.shards import DIGEST_BYTES
 from graftline.store import Store
+from graftline.tables import SUFFIXES
 from graftline.times import utc_now
 
 if TYPE_CHECKING:
@@ -131,8 +132,6 @@ def _plan_raw(
     plan: ErasurePlan, root: Path, task: str, contract: Contract, wanted: Target, found: list[Place]
 ) -> None:
     """Look through the work tree's raw data and through every version that DVC still holds."""
-    from graftline.tables import SUFFIXES
-
     known: dict[str, tuple[Found, str]] = {}
     folder = root / "data" / task / "raw"
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:

@@ -7,6 +7,7 @@ in other bytes.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.audit.raw_row import good_rows
 from graftline.durable import fsync_directory
+from graftline.tables import MAX_LINE, read_batches
 
 if TYPE_CHECKING:
     from graftline.values.contract import Contract
@@ -49,7 +51,6 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
     """
     import numpy as np
 
-    from graftline.tables import read_batches
     from graftline.values.columns import read_columns, row_digests
 
     positions: list[int] = []
@@ -125,8 +126,6 @@ def _compression(metadata: Any) -> str:
 
 def _csv(path: Path, aside: Path, gone: frozenset[int]) -> int:
     """Copy the lines of each kept row as they are: a quoted value may hold line breaks."""
-    from graftline.tables import MAX_LINE
-
     waiting: list[bytes] = []
 
     def lines(raw: Any) -> Iterator[str]:
@@ -166,7 +165,5 @@ def _jsonl(path: Path, aside: Path, gone: frozenset[int]) -> int:
 
 
 def _flush(path: Path) -> None:
-    import os
-
     with path.open("rb") as file:
         os.fsync(file.fileno())
