@@ -20,6 +20,7 @@ from graftline.pipelines.reconcile.schedules import Schedule, load_schedules
 from graftline.pipelines.runkey import Work, work_of
 from graftline.profiles import TRAINING
 from graftline.store import MissingError
+from graftline.store.opening import open_store
 from graftline.task_data import data_revision
 
 _VERSION = re.compile(r"^kind: PipelineVersion\nmetadata:\n(?:  .*\n)*?  name: (\S+)$", re.MULTILINE)
@@ -203,8 +204,6 @@ class GitRepository:
 
     def _data_digest(self, task: str) -> str:
         """Return the digest of raw data and contract; raw data is fetched and read once for each pointer."""
-        from graftline.store.opening import open_store
-
         store = open_store(self._store_url)
         key = f"runs/data/{task}/{self._pointer_digest(task)}"
         try:

@@ -28,7 +28,9 @@ from pathlib import Path
 
 from graftline.component import exits
 from graftline.errors import GraftlineError
+from graftline.pipelines.reconcile.schedules import load_schedules, next_slot
 from graftline.store.lease import SERVE, Lease, LeaseLostError
+from graftline.store.opening import open_store
 
 LOOK, ANYWAY, AGAIN = timedelta(minutes=1), timedelta(minutes=10), timedelta(seconds=45)
 """Between two looks at git; between two reconciles at most; after one that has left something to do."""
@@ -47,8 +49,6 @@ class Server:
         self, checkout: Path, revision: str, store: str, alive: Path, command: tuple[str, ...] = RECONCILE
     ) -> None:
         """Follow `revision` of the origin of `checkout`; `alive` is touched at every turn."""
-        from graftline.store.opening import open_store
-
         self._checkout, self._revision, self._alive, self._command = checkout, revision, alive, command
         self._holder = os.environ.get(HOLDER) or uuid.uuid4().hex
         self._lease = Lease(open_store(store), SERVE, self._holder)
@@ -114,8 +114,6 @@ class Server:
 
     def _slots(self, after: datetime) -> list[datetime]:
         """Return the next slot of each schedule."""
-        from graftline.pipelines.reconcile.schedules import load_schedules, next_slot
-
         try:
             schedules = load_schedules(self._checkout / "pipelines/schedules.yaml").values()
         except GraftlineError:

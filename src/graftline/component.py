@@ -29,6 +29,7 @@ from graftline.learning.distributed import world
 from graftline.learning.preemption import ends_at_once, outlive_readers
 from graftline.records.model import CODE, Dependency, Record
 from graftline.signing.keyring import load_keyring
+from graftline.store.opening import open_store
 
 if TYPE_CHECKING:
     from graftline.records.folder import Draft
@@ -93,8 +94,6 @@ class Context:
 
     def store(self) -> Store:
         """Open the store of releases."""
-        from graftline.store.opening import open_store
-
         return open_store(self.store_url)
 
 

@@ -6,6 +6,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from urllib3.exceptions import HTTPError
+
 from graftline.errors import GraftlineError, InputError
 
 if TYPE_CHECKING:
@@ -102,7 +104,6 @@ class Kubernetes:
         `absent`: nothing being there is an answer, None.
         """
         from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
 
         headers = {"Accept": accept}
         if body is not None:

@@ -10,6 +10,9 @@ from typing import Annotated
 import typer
 
 from graftline.durable import write_atomic
+from graftline.environment import ROOT
+from graftline.pipelines.compile import FOLDER, compiled
+from graftline.tasks.documents import listed_tasks
 
 
 def compile_pipeline(
@@ -25,10 +28,6 @@ def compile_pipeline(
     The PipelineVersion is named by its content. Compile again after a change of the pipeline, of profiles or settings,
     of a task's parameters or of images.lock.
     """
-    from graftline.environment import ROOT
-    from graftline.pipelines.compile import FOLDER, compiled
-    from graftline.tasks.documents import listed_tasks
-
     known = listed_tasks()
     stale = _without_task(FOLDER, known) if task is None else []
     differences = 0

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from graftline.cli.shown import cell, plain, terminal
 from graftline.cli.stores import STORE, open_given
+from graftline.environment import ROOT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +30,6 @@ def diff(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """List the causes of the difference between two models, each once, at the step where it begins."""
-    from graftline.environment import ROOT
     from graftline.lineage.diff import diff as compare
 
     found = compare(open_given(store), a, b, ROOT)
@@ -49,8 +50,6 @@ def show(found: Difference) -> None:
 
 
 def _show_causes(console: Console, found: Difference) -> None:
-    from rich.table import Table
-
     if not found.causes:
         console.print(cell(f"{found.a} and {found.b}: no cause of a difference"))
         return
@@ -80,8 +79,6 @@ def _side(value: object) -> str:
 
 
 def _show_metrics(console: Console, metrics: tuple[MetricChange, ...]) -> None:
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for name in ("metric", "before", "after", "change", "95% interval", ""):
         table.add_column(name, justify="left" if name in ("metric", "") else "right")

@@ -12,6 +12,7 @@ import typer
 from graftline.cli.stores import STORE, Texts, open_given
 from graftline.durable import write_atomic
 from graftline.errors import InputError
+from graftline.records.folder import verify
 from graftline.releases.catalogue import resolve
 from graftline.releases.fetching import fetch
 
@@ -58,7 +59,6 @@ def embed(
 def _folder(source: str, store: str) -> Path:
     """Return the folder of a trunk, a model or a release, verified, and of kind text. Raises InputError."""
     from graftline.problems.embedding import check_text
-    from graftline.records.folder import verify
 
     folder = Path(source)
     if not folder.is_dir():

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
+from graftline.audit.erase.erasing import ErasurePlan, Target
+from graftline.audit.erase.erasing import erase as carry_out
+from graftline.audit.erase.plan import make_plan
+from graftline.audit.erase.stored import stored_plan
 from graftline.audit.raw_row import digests_by_task, task_contracts
 from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
@@ -19,7 +24,6 @@ from graftline.rows.subjects import hash_subject, load_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from graftline.audit.erase.erasing import ErasurePlan, Target
     from graftline.values.contract import Contract
 
 
@@ -47,9 +51,6 @@ def erase(
     Lists what it will touch first, and asks. Killed half-way, the same command goes on. Exit codes: 0 done or nothing
     found, 2 bad input, 1 not confirmed or failed.
     """
-    from graftline.audit.erase.erasing import erase as carry_out
-    from graftline.audit.erase.plan import make_plan
-    from graftline.audit.erase.stored import stored_plan
     from graftline.environment import ROOT
 
     if (subject is None) == (row is None):
@@ -84,8 +85,6 @@ def erase(
 def _wanted(
     subject: str | None, row: Path | None, contracts: Mapping[str, Contract]
 ) -> tuple[str, list[str], Target]:
-    from graftline.audit.erase.erasing import Target
-
     if subject is not None:
         key = load_key(create=False)
         hashed = hash_subject(subject, key)
@@ -109,8 +108,6 @@ def _show(plan: ErasurePlan, begun: bool) -> None:
         ("trunks and models made with them", len(plan.models)),
         ("releases to mark", ", ".join(_named(release) for release in plan.releases) or 0),
     ]
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in lines:
         table.add_row(name, cell(value, limit=1000))

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from graftline.cli.anchors import read_checkpoints
 from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
+from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.releases.catalogue import resolve
 from graftline.signing.keyring import load_keyring
@@ -40,7 +42,6 @@ def evidence(
 ) -> None:
     """Write one file with records, proofs, model card and data sheet, and a verifier that needs no Graftline."""
     from graftline.audit.evidence.writing import write_evidence
-    from graftline.environment import ROOT
 
     if out.is_dir():
         raise InputError(
@@ -69,8 +70,6 @@ def _progress(line: str) -> None:
 
 def _tell(written: Written) -> None:
     """Print what the outsider must get by another way than the file: fingerprints."""
-    from rich.table import Table
-
     counted = Counter(point["coverage"] for point in written.index["annex_iv"])
     stranger = "" if written.is_known else ", which the ledger does not know"
     rows = {

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import track
 
 from graftline.cli.stores import STORE, open_given
 from graftline.durable import write_atomic
+from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.exports.datasheet import read_datasheet
 from graftline.exports.facts import Facts, read_facts
@@ -92,7 +95,6 @@ def _write(form: Format, facts: list[Facts], out: Path) -> list[Path]:
 
 
 def _content(form: Format, facts: Facts) -> bytes:
-    from graftline.environment import ROOT
     from graftline.exports import croissant, mlbom, openlineage, prov, slsa
 
     if form is Format.OPENLINEAGE:
@@ -107,9 +109,6 @@ def _content(form: Format, facts: Facts) -> bytes:
 
 
 def _send(facts: list[Facts], to: str) -> int:
-    from rich.console import Console
-    from rich.progress import track
-
     listed = track(facts, "sending", console=Console(stderr=True), disable=len(facts) < 3)
     return send((event for one in listed for event in events(one)), to)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from graftline.digests import sha256_file
+from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
 from graftline.importers import glosses, mnist, turkish
 
@@ -21,8 +22,6 @@ def import_data(
     ] = None,
 ) -> None:
     """Make a task's raw data from its public source; equal bytes on every run."""
-    from graftline.environment import ROOT
-
     importers = {"glosses": glosses.write, "mnist": mnist.write, "turkish": turkish.write}
     if task not in importers:
         raise InputError(

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
 from graftline.cli.anchors import read_checkpoints
 from graftline.cli.shown import cell, plain, terminal
@@ -117,8 +120,6 @@ def verify(
 
 
 def _print_table(found: list[Entry]) -> None:
-    from rich.table import Table
-
     table = Table("#", "event", "what", "alias", "at", "by", "key", "sha256", box=None, pad_edge=False)
     for entry in found:
         values = (entry.sequence, entry.event, _subject(entry), entry.alias, entry.at, entry.actor)
@@ -158,9 +159,6 @@ def _fingerprint(key: str | None) -> str | None:
 @contextmanager
 def _counting() -> Iterator[Callable[[int, int], None]]:
     """Give what shows how many entries are verified, on a terminal only."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         line = bar.add_task("entries", total=None)

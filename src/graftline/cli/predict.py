@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, Texts, open_given
@@ -14,8 +15,6 @@ from graftline.releases.catalogue import resolve
 from graftline.releases.fetching import fetch
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from graftline.problems.problem import Problem
 
 
@@ -59,6 +58,4 @@ def _print(problem: Problem[Any], found: list[dict[str, Any]]) -> None:
 
 def _plain(text: str) -> Text:
     """Return a text for the terminal: its brackets are no markup, and its control characters do nothing."""
-    from rich.text import Text
-
     return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))

@@ -14,16 +14,25 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from graftline.cli.stores import STORE, open_given
 from graftline.durable import exclusive
 from graftline.errors import EXIT_INPUT, BackendError, BusyError, GraftlineError
+from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
+from graftline.pipelines.reconcile.agenda import Agenda
+from graftline.pipelines.reconcile.drift import exit_code, rows
+from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
+from graftline.pipelines.reconcile.local import LocalBackend, lock_path
+from graftline.pipelines.reconcile.planning import Actual, plan
+from graftline.pipelines.reconcile.repository import GitRepository
+from graftline.settings import load_settings
 from graftline.store.lease import RECONCILE, Lease
+from graftline.store.opening import open_store
 
 if TYPE_CHECKING:
-    from graftline.pipelines.reconcile.agenda import Agenda
     from graftline.pipelines.reconcile.desired import Desired
-    from graftline.pipelines.reconcile.planning import Actual
     from graftline.pipelines.reconcile.reconcile import Backend, Outcome
     from graftline.store import Store
 
@@ -58,8 +67,6 @@ def reconcile(
     $GRAFTLINE_KFP_TOKEN. Exit codes: 0 all is as declared; 75 run it again: a call failed or its outcome is not known
     yet, another reconcile is at work, or what a schedule wants could not be told; 2 bad input, 1 anything else.
     """
-    from graftline.pipelines.reconcile.planning import plan
-
     try:
         with _opened(backend, endpoint, store) as scene:
             if dry_run:
@@ -89,8 +96,6 @@ def drift(
 
     Exit codes: 0 the same, 1 drift, 2 it could not be told.
     """
-    from graftline.pipelines.reconcile.drift import exit_code, rows
-
     try:
         with _opened(backend, endpoint, store) as scene:
             found = rows(*scene.look())
@@ -125,10 +130,7 @@ def _opened(place: Place, endpoint: str, store_url: str) -> Iterator[Scene]:
 
 
 def _local(store: Store) -> Scene:
-    from graftline.pipelines.reconcile.agenda import Agenda
-    from graftline.pipelines.reconcile.local import LocalBackend, lock_path
     from graftline.pipelines.reconcile.reconcile import reconcile
-    from graftline.pipelines.reconcile.repository import GitRepository
 
     repository = GitRepository(local=True, store_url=store.url)
     backend, agenda = LocalBackend(store, commit=repository.commit), Agenda(repository, store)
@@ -146,14 +148,8 @@ def _local(store: Store) -> Scene:
 
 @contextmanager
 def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
-    from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
-    from graftline.pipelines.reconcile.agenda import Agenda
     from graftline.pipelines.reconcile.cluster import RunsOfCluster
-    from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
     from graftline.pipelines.reconcile.reconcile import reconcile
-    from graftline.pipelines.reconcile.repository import GitRepository
-    from graftline.settings import load_settings
-    from graftline.store.opening import open_store
 
     check_endpoint(endpoint, otherwise=", or use --backend local")
     settings = load_settings()
@@ -243,9 +239,6 @@ def _print_rows(found: list[Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for title in ("schedule or run", "desired", "actual", ""):
         table.add_column(title, overflow="fold")

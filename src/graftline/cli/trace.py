@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.tree import Tree
 
 from graftline.cli.index import OUTPUTS, open_for_questions
 from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE
 from graftline.lineage.run import RunHistory, account, told
+from graftline.lineage.trace import Trace
+from graftline.lineage.trace import trace as trace_model
 from graftline.records.model import COMPARED
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
-
     from graftline.index.rows import IndexedRecord, Input
-    from graftline.lineage.trace import Trace
     from graftline.runs import Attempt
 
 _FIGURES = 6
@@ -41,8 +41,6 @@ def trace(
     outputs: Annotated[list[Path] | None, OUTPUTS] = None,
 ) -> None:
     """Show what made a model: every step, its inputs to the raw files, code, image, parameters, metrics, trigger."""
-    from graftline.lineage.trace import trace as trace_model
-
     with open_for_questions(store, outputs) as index:
         found = trace_model(index, model)
     if as_json:
@@ -65,8 +63,6 @@ def as_dict(found: Trace) -> dict[str, Any]:
 
 
 def _tree(found: Trace, parameters: bool) -> Tree:
-    from rich.tree import Tree
-
     tree = Tree(_heading(found), guide_style="dim")
     for line in _triggers(found):
         tree.add(line)

@@ -11,8 +11,12 @@ from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from graftline.cli.stores import STORE, open_given
+from graftline.environment import ROOT
+from graftline.index.opening import open_index
 
 if TYPE_CHECKING:
     from graftline.ui.server import Server
@@ -40,7 +44,6 @@ def ui(
     if export is not None:
         _export(site, export)
         return
-    from graftline.index.opening import open_index
     from graftline.ui.server import Server
 
     with _progress("indexing") as advance:
@@ -50,8 +53,6 @@ def ui(
 
 
 def _site(store: str, outputs: Path | None, newest: int) -> Site:
-    from graftline.environment import ROOT
-    from graftline.index.opening import open_index
     from graftline.ui.site import Site
 
     opened = open_given(store)
@@ -78,7 +79,6 @@ def _serve(server: Server) -> None:
 
 
 def _export(site: Site, out: Path) -> None:
-    from graftline.index.opening import open_index
     from graftline.ui.export import export
 
     with _progress("indexing") as advance:
@@ -91,9 +91,6 @@ def _export(site: Site, out: Path) -> None:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function that shows how many of how many are done, on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -8,19 +8,19 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from graftline.audit.verify.verifying import Finding, Options, Verdict
+from graftline.audit.verify.verifying import verify as verify_store
 from graftline.cli.anchors import CHECKPOINT, KEY, read_checkpoints
 from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
 from graftline.component import from_os_error
 from graftline.errors import GraftlineError, InputError
 from graftline.learning.progress import Progress
-
-if TYPE_CHECKING:
-    from graftline.audit.verify.verifying import Finding, Options, Verdict
 
 _SHOWN = 200
 
@@ -71,8 +71,6 @@ def _untold(error: Exception) -> Exception:
 
 
 def _verify(model: str | None, everything: bool, options: Options, store: str) -> Verdict:
-    from graftline.audit.verify.verifying import verify as verify_store
-
     if model and everything:
         raise InputError("--all", f"and the release {model}", expected="one or the other")
     opened = open_given(store)
@@ -85,8 +83,6 @@ def verify_options(
     checkpoints: list[str], key: str, sample: float | None = None, seed: str = "", *, resume: bool = False
 ) -> Options:
     """Return how to verify, as a command was told. Raises InputError."""
-    from graftline.audit.verify.verifying import Options
-
     if sample is not None and not 0 < sample <= 1:
         raise InputError("--sample", str(sample), expected="a fraction above 0 and at most 1")
     if key and not re.fullmatch("[0-9a-f]{16,64}", key):
@@ -123,8 +119,6 @@ class _Progress:
 
 def show(found: Verdict) -> None:
     """Print a table of what was found, and one line that sums it up."""
-    from rich.table import Table
-
     console = terminal()
     if found.findings:
         table = Table("what", "where", "expected", "found", box=None, pad_edge=False)

@@ -16,6 +16,7 @@ from graftline.index.rows import AliasChange, IndexedRecord, IndexedRelease, Mat
 from graftline.index.selecting import as_indexed
 from graftline.index.sources import read_file
 from graftline.lineage.run import RunHistory, read_run
+from graftline.records.folder import read_execution
 from graftline.records.model import COMPARED
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
@@ -147,8 +148,6 @@ def _completed(
 
 
 def _execution(record: IndexedRecord) -> dict[str, Any]:
-    from graftline.records.folder import read_execution
-
     try:
         return read_execution(Path(str(record.folder)))
     except (InputError, OSError, AttributeError):

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from graftline.canonical import read_json
 from graftline.durable import write_atomic
 from graftline.lift_names import lift_counts
@@ -19,8 +22,6 @@ from graftline.report.lineage import lay_out
 from graftline.score import told_scores
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from graftline.store import Store
 
 OUTPUTS = ("dataset", "trunk", "model", "evaluation", "release")
@@ -49,8 +50,6 @@ def write_report(outputs: Path, store: Store, out: Path) -> Path:
     Raises:
         InputError: an output has no record.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     names = [name for name in OUTPUTS if (outputs / name).is_dir()]
     records = {name: read_record(outputs / name) for name in names}
     environment = Environment(
@@ -107,8 +106,6 @@ def _embedded(page: str) -> Markup:
 
     validate made it with every value escaped, and its digest is in the dataset's record.
     """
-    from markupsafe import Markup
-
     style = page[page.index("<style>") : page.index("</style>") + len("</style>")].replace(":root", ":host")
     body = page[page.index("<main>") : page.index("</main>") + len("</main>")]
     return Markup(style + body)  # noqa: S704  (escaped by validate)

@@ -14,6 +14,7 @@ from graftline.audit.erase.raw import Found, Target, find_rows
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError
+from graftline.index.opening import open_index
 from graftline.rows.blocklist import check_all, check_key
 from graftline.rows.erasing import digests_at, shards_with
 from graftline.rows.finding import find
@@ -104,8 +105,6 @@ def make_plan(
     Raises:
         InputError: the key of the person's hash is not the one that persons were erased with before.
     """
-    from graftline.index.opening import open_index
-
     if wanted.subject is not None:
         check_subjects_key(store, contracts, wanted.key)
     plan = ErasurePlan(identity_of(store, kind, target), kind, target)
