@@ -13,11 +13,12 @@ from rich.table import Table
 from graftline.cli.shown import cell, plain, terminal
 from graftline.cli.stores import STORE, open_given
 from graftline.environment import ROOT
+from graftline.lineage.diff import Cause, Difference
+from graftline.lineage.diff import diff as compare
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from graftline.lineage.diff import Cause, Difference
     from graftline.lineage.diff_metrics import MetricChange
 
 _SHOWN_DETAILS = 30
@@ -30,8 +31,6 @@ def diff(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """List the causes of the difference between two models, each once, at the step where it begins."""
-    from graftline.lineage.diff import diff as compare
-
     found = compare(open_given(store), a, b, ROOT)
     if as_json:
         print(json.dumps(asdict(found), indent=2))

@@ -6,11 +6,12 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from graftline.audit.evidence.writing import Written, write_evidence
 from graftline.cli.anchors import read_checkpoints
 from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
@@ -18,9 +19,6 @@ from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.releases.catalogue import resolve
 from graftline.signing.keyring import load_keyring
-
-if TYPE_CHECKING:
-    from graftline.audit.evidence.writing import Written
 
 
 def evidence(
@@ -41,8 +39,6 @@ def evidence(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """Write one file with records, proofs, model card and data sheet, and a verifier that needs no Graftline."""
-    from graftline.audit.evidence.writing import write_evidence
-
     if out.is_dir():
         raise InputError(
             "-o", f"{out} is a folder", expected="a file", fix="give a name such as evidence.zip"

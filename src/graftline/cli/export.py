@@ -15,6 +15,7 @@ from graftline.cli.stores import STORE, open_given
 from graftline.durable import write_atomic
 from graftline.environment import ROOT
 from graftline.errors import InputError
+from graftline.exports import croissant, mlbom, openlineage, prov, slsa
 from graftline.exports.datasheet import read_datasheet
 from graftline.exports.facts import Facts, read_facts
 from graftline.exports.mlflow import write_runs
@@ -95,8 +96,6 @@ def _write(form: Format, facts: list[Facts], out: Path) -> list[Path]:
 
 
 def _content(form: Format, facts: Facts) -> bytes:
-    from graftline.exports import croissant, mlbom, openlineage, prov, slsa
-
     if form is Format.OPENLINEAGE:
         return openlineage.lines(openlineage.events(facts))
     if form is Format.SLSA:

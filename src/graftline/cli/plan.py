@@ -6,7 +6,7 @@ import json
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -15,13 +15,13 @@ from graftline.cli.shown import terminal
 from graftline.engines.local import OUTPUTS, output_folder, pull_raw
 from graftline.environment import ROOT, cpu_count
 from graftline.errors import InputError
+from graftline.label_counts import asked, check
 from graftline.plan import STAGES, Plan, Sections, make_plan, start_seconds, write_plan
+from graftline.plan.sample import Sample, sample_dataset, sample_raw
 from graftline.profiles import choose, load_profiles
 from graftline.tasks.documents import parameter_models, task_document
 from graftline.tasks.parameters import section
-
-if TYPE_CHECKING:
-    from graftline.plan.sample import Sample
+from graftline.values.contract import load_contract
 
 _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -39,8 +39,6 @@ def plan(
     Times a few real steps of each model, on a sample of the task's data. The plan is kept in outputs/TASK/plan.json;
     the report of a run compares it with what the run took.
     """
-    from graftline.label_counts import asked, check
-
     document, where = task_document(task)
     profiles = choose(load_profiles(), profile)
     models = parameter_models()
@@ -60,9 +58,6 @@ def plan(
 
 def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sample:
     """Return a sample of the task's dataset if there is one, else of its raw data, which is fetched if need be."""
-    from graftline.plan.sample import sample_dataset, sample_raw
-    from graftline.values.contract import load_contract
-
     with suppress(InputError):  # none yet, or one of an earlier version: a run makes it again
         return sample_dataset(output_folder(task, "validate"), folder)
     pull_raw(task)

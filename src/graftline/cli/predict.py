@@ -11,6 +11,7 @@ from rich.text import Text
 
 from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, Texts, open_given
+from graftline.dataset import Schema
 from graftline.releases.catalogue import resolve
 from graftline.releases.fetching import fetch
 
@@ -34,7 +35,6 @@ def predict(
 
     A release that tags words prints each word's tag; one that writes goes on with each text.
     """
-    from graftline.dataset import Schema
     from graftline.problems.model import load_model, read_facts, read_problem
 
     opened = open_given(store)

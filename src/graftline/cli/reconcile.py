@@ -22,6 +22,7 @@ from graftline.durable import exclusive
 from graftline.errors import EXIT_INPUT, BackendError, BusyError, GraftlineError
 from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
 from graftline.pipelines.reconcile.agenda import Agenda
+from graftline.pipelines.reconcile.cluster import RunsOfCluster
 from graftline.pipelines.reconcile.drift import exit_code, rows
 from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
 from graftline.pipelines.reconcile.local import LocalBackend, lock_path
@@ -148,7 +149,6 @@ def _local(store: Store) -> Scene:
 
 @contextmanager
 def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
-    from graftline.pipelines.reconcile.cluster import RunsOfCluster
     from graftline.pipelines.reconcile.reconcile import reconcile
 
     check_endpoint(endpoint, otherwise=", or use --backend local")

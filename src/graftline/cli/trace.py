@@ -18,6 +18,7 @@ from graftline.lineage.run import RunHistory, account, told
 from graftline.lineage.trace import Trace
 from graftline.lineage.trace import trace as trace_model
 from graftline.records.model import COMPARED
+from graftline.score import DESCRIPTIONS
 
 if TYPE_CHECKING:
     from graftline.index.rows import IndexedRecord, Input
@@ -133,8 +134,6 @@ def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool)
     for given in record.inputs:
         _add_input(step, found, given)
     if record.metrics:
-        from graftline.score import DESCRIPTIONS
-
         shown = [(name, value) for name, value in record.metrics.items() if name not in DESCRIPTIONS]
         more = f" and {len(shown) - _FIGURES} more" if len(shown) > _FIGURES else ""
         step.add(

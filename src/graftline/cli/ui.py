@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,10 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from graftline.cli.stores import STORE, open_given
 from graftline.environment import ROOT
 from graftline.index.opening import open_index
-
-if TYPE_CHECKING:
-    from graftline.ui.server import Server
-    from graftline.ui.site import Site
+from graftline.ui.export import export
+from graftline.ui.server import Server
+from graftline.ui.site import Site
 
 
 def ui(
@@ -44,8 +43,6 @@ def ui(
     if export is not None:
         _export(site, export)
         return
-    from graftline.ui.server import Server
-
     with _progress("indexing") as advance:
         open_index(site.store, progress=advance).close()
     with Server(site, host, port) as server:
@@ -53,8 +50,6 @@ def ui(
 
 
 def _site(store: str, outputs: Path | None, newest: int) -> Site:
-    from graftline.ui.site import Site
-
     opened = open_given(store)
     folder = outputs or ROOT / "outputs"
     return Site(
@@ -79,8 +74,6 @@ def _serve(server: Server) -> None:
 
 
 def _export(site: Site, out: Path) -> None:
-    from graftline.ui.export import export
-
     with _progress("indexing") as advance:
         open_index(site.store, progress=advance).close()
     with _progress("writing pages") as advance:

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.rows.finding import RowHit
@@ -102,8 +104,6 @@ def shards_with(store: Store, kind: Kind, digest: bytes) -> dict[str, str]:
 
 def digests_at(store: Store, hits: Collection[RowHit]) -> set[bytes]:
     """Return the first 16 bytes of the digest of the row at each place. Reads all shards of these datasets."""
-    import numpy as np
-
     found: set[bytes] = set()
     for task in {hit.task for hit in hits}:
         for segment in read_list(store, "rows", task)[0]:
