@@ -1,8 +1,12 @@
-"""The packages: each folder with an `__init__.py`, so that a new one needs no line here. pyproject.toml says the rest."""
+"""The packages: each folder with an `__init__.py`, so that a new one needs no line here; the rest: pyproject.toml."""
 
 from setuptools import find_packages, setup
 
-ROOTS = {"graftline": "src/graftline", "graftline.components": "components", "graftline.pipelines": "pipelines"}
+ROOTS = {
+    "graftline": "src/graftline",
+    "graftline.components": "components",
+    "graftline.pipelines": "pipelines",
+}
 PACKAGES = [
     package
     for root, folder in ROOTS.items()

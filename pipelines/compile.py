@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
+
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
@@ -22,6 +24,7 @@ from graftline.profiles import placement
 from graftline.settings import Settings, load_settings
 from graftline.tasks.documents import parameter_models, task_document
 from graftline.tasks.parameters import section
+from graftline.yamlfile import parse_yaml
 
 SECTIONS = {
     "validate": ("validate",),
@@ -109,8 +112,6 @@ def _compile(pipeline: Any, name: str, defaults: dict[str, str]) -> dict[str, An
     """Return the IR as plain data."""
     from kfp.compiler import Compiler
 
-    from graftline.yamlfile import parse_yaml
-
     with TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
         Compiler().compile(pipeline, str(path), pipeline_parameters=defaults)
@@ -144,8 +145,6 @@ def _draw(name: str, task: str, places: Mapping[str, Any], settings: Settings) -
 
 def _manifest(task: str, name: str, version: str, spec: dict[str, Any], source: str) -> bytes:
     """Return the two Kubernetes objects as YAML, in kfp's own form plus the source's address."""
-    import yaml
-
     description = spec["pipelineSpec"]["pipelineInfo"]["description"]
     labels = {"app.kubernetes.io/part-of": "graftline", "graftline.dev/task": task}
     pipeline = {

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 from graftline.components.evaluate.predict import predict
 from graftline.errors import InputError
 from graftline.gate import Comparison
+from graftline.problems.model import read_facts
+from graftline.releases.catalogue import Release, champion
+from graftline.releases.fetching import fetch
 from graftline.score import difference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from graftline.problems.answers import Answers
-    from graftline.releases.catalogue import Release
     from graftline.store import Store
 
 
@@ -40,9 +42,6 @@ def compare_with_champion(
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    from graftline.releases.catalogue import champion
-    from graftline.releases.fetching import fetch
-
     release = champion(store, task)
     if release is None:
         return None
@@ -56,8 +55,6 @@ def compare_with_champion(
 
 def _obstacle(folder: Path, release: Release, model: Path) -> str:
     """Return why the release and the model do not answer the same questions, or an empty string."""
-    from graftline.problems.model import read_facts
-
     try:
         theirs = read_facts(folder)
     except InputError as error:  # whole, for its files were verified: made by another version of Graftline

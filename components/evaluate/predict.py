@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graftline.problems.model import load_model, read_problem
+
 if TYPE_CHECKING:
     from graftline.problems.answers import Answers
     from graftline.problems.problem import Examples, Model, Problem
@@ -27,8 +29,6 @@ def predict(folder: Path, dataset: Path) -> Predictions:
 
     Each model reads the rows by itself: two text models may have different vocabularies.
     """
-    from graftline.problems.model import load_model, read_problem
-
     problem = read_problem(folder)
     examples = problem.read(dataset, "test", folder)
     model = load_model(folder)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from graftline.canonical import write_json
 
 if TYPE_CHECKING:
@@ -15,9 +18,6 @@ if TYPE_CHECKING:
 
 def write_predictions(predictions: Predictions, schema: Schema, path: Path) -> None:
     """Write one line an answer: row, what tells its answers apart, and what the problem says of an answer."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     columns = {name: pa.array(values) for name, values in predictions.examples.units().items()}
     pq.write_table(pa.table(columns | predictions.answers.columns(schema)), path, compression="zstd")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from graftline.canonical import read_json
 from graftline.component import Context
+from graftline.releases.catalogue import champion
+from graftline.releases.fetching import fetch
 from graftline.tasks.validate import ValidateParams
 from graftline.values import profile
 
@@ -17,10 +20,6 @@ def drift_warnings(context: Context, described: dict[str, Any], params: Validate
 
     They are no part of the dataset: the same rows must give the same dataset whichever champion there is.
     """
-    from graftline.canonical import read_json
-    from graftline.releases.catalogue import champion
-    from graftline.releases.fetching import fetch
-
     store = context.store()
     release = champion(store, context.task)
     if release is None:

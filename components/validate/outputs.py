@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from graftline.rows.subjects import HASH_BYTES
 from graftline.values.contract import Contract
 from graftline.values.identity import SPLIT_NAMES, TEST, UNLABELLED
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
 
 GROUP_BYTES = 4 << 20
 """Size of a row group in memory."""
@@ -22,8 +22,6 @@ class _File:
     """One Parquet file; rows wait until they fill a row group: many small ones would be slow to read."""
 
     def __init__(self, path: Path, schema: pa.Schema, dictionary: list[str]) -> None:
-        import pyarrow.parquet as pq
-
         self.rows = 0
         self._writer = pq.ParquetWriter(
             path, schema, compression="zstd", use_dictionary=dictionary, write_page_checksum=True
@@ -43,8 +41,6 @@ class _File:
         self._writer.close()
 
     def _flush(self) -> None:
-        import pyarrow as pa
-
         if self._waiting:
             self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
         self._waiting, self._bytes = [], 0
@@ -54,8 +50,6 @@ class Outputs:
     """All files of the dataset folder that hold rows."""
 
     def __init__(self, folder: Path, contract: Contract) -> None:
-        import pyarrow as pa
-
         self._label = None if contract.label is None else contract.label[0]
         kept = [name for name in contract.columns if name not in (contract.split, contract.subject)]
         fields = [pa.field("row", pa.int64())]
@@ -102,9 +96,6 @@ class Outputs:
         subjects: pa.Array | None,
     ) -> None:
         """Write good rows: to their splits, to the pool unless in test, and to the row index."""
-        import numpy as np
-        import pyarrow as pa
-
         numbers = pa.array(rows, pa.int64())
         table = pa.table(
             [numbers] + [columns[name] for name in self._labelled.names[1:]], schema=self._labelled
@@ -122,8 +113,6 @@ class Outputs:
 
     def add_failures(self, failures: Sequence[tuple[int, str, str]]) -> None:
         """Write (row, rule, value), a line each."""
-        import pyarrow as pa
-
         columns: list[tuple[Any, ...]] = list(zip(*failures, strict=True)) or [(), (), ()]
         kinds = (pa.int64(), pa.string(), pa.string())
         arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]

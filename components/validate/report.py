@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
 from graftline.values.column import Feature
 from graftline.values.contract import Contract
 from graftline.values.histograms import LENGTHS
@@ -66,8 +68,6 @@ class Page:
 
 def render(page: Page) -> str:
     """Return the page. Every value is escaped: data may hold HTML."""
-    import jinja2
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,

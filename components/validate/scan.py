@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from graftline.components.validate import report
 from graftline.components.validate.outputs import Outputs
@@ -16,11 +20,6 @@ from graftline.values.contract import Contract
 from graftline.values.erased import Erasures, withheld
 from graftline.values.facts import ColumnBatch, shorten
 from graftline.values.suite import Failure, Judge, row_rules, unique_rules
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
 
 WITHHELD = "(withheld: a subject's id)"
 NAMED_ROWS = 5
@@ -66,8 +65,6 @@ class Validation:
     def __init__(
         self, contract: Contract, params: ValidateParams, outputs: Outputs, erasures: Erasures
     ) -> None:
-        import numpy as np
-
         self.contract, self.params, self.outputs, self.erasures = contract, params, outputs, erasures
         self.tally, self.index = Tally(), leakage.Index()
         self.profile = profile.Profile(contract)
@@ -82,8 +79,6 @@ class Validation:
 
     def add(self, batch: RawBatch) -> None:
         """Judge a batch, quarantine its bad rows, write the others."""
-        import numpy as np
-
         columns = read_columns(batch, self.contract)
         frame = fact_frame(batch, columns, self.contract)
         for name in columns:
@@ -129,7 +124,6 @@ class Validation:
         self, judge: Judge, taken: dict[str, pa.Array], rows: np.ndarray
     ) -> tuple[list[tuple[int, str, str]], np.ndarray]:
         """Return the quarantine lines of good rows that repeat a unique value, and a mask of the others."""
-        import numpy as np
         import pandas as pd
 
         cells = {name: self.contract.columns[name].cells(taken[name]) for name in self.seen}
@@ -149,8 +143,6 @@ class Validation:
         return lines, keep
 
     def _add_good(self, rows: np.ndarray, columns: dict[str, pa.Array]) -> None:
-        import numpy as np
-
         of_features, of_rows = row_digests(columns, self.contract)
         labels = self._label_ids(columns)
         splits = self._splits(columns, of_features, labels)
@@ -169,16 +161,12 @@ class Validation:
 
     def _label_ids(self, columns: dict[str, pa.Array]) -> np.ndarray:
         """Return (n,) int32, -1 without a label; where a row is of one class, its index."""
-        import numpy as np
-
         if self.contract.label is None:
             return np.full(len(columns[self.contract.feature[0]]), -1, np.int32)
         name, column = self.contract.label
         return column.ids(columns[name])
 
     def _count_classes(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
-        import numpy as np
-
         if not self.contract.classes:
             return
         assert self.contract.label is not None
@@ -188,10 +176,6 @@ class Validation:
         np.add.at(self.class_counts, (members[given], np.repeat(splits, each)[given]), 1)
 
     def _splits(self, columns: dict[str, pa.Array], digests: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if self.contract.split is not None:
             names = pa.array(identity.SPLIT_NAMES)
             splits = (

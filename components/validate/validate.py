@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from graftline.component import Context
 from graftline.components.validate import report
@@ -66,10 +69,6 @@ def return_freed_memory() -> None:
     glibc maps blocks above a threshold one by one, and raises the threshold up to 32 MB as it sees such
     blocks; a threshold that is set stays (mallopt(3)). Other C libraries are left as they are.
     """
-    import ctypes
-
-    import pyarrow as pa
-
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)

@@ -10,12 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from graftline.digests import sha256_bytes
+from graftline.engines.local import task_digest
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
 from graftline.git import git
 from graftline.images import load_images
 from graftline.pipelines.reconcile.schedules import Schedule, load_schedules
 from graftline.pipelines.runkey import Work, work_of
+from graftline.profiles import TRAINING
+from graftline.store import MissingError
+from graftline.store.opening import open_store
 from graftline.task_data import data_revision
 
 _VERSION = re.compile(r"^kind: PipelineVersion\nmetadata:\n(?:  .*\n)*?  name: (\S+)$", re.MULTILINE)
@@ -199,10 +204,6 @@ class GitRepository:
 
     def _data_digest(self, task: str) -> str:
         """Return the digest of raw data and contract; raw data is fetched and read once for each pointer."""
-        from graftline.engines.local import task_digest
-        from graftline.store import MissingError
-        from graftline.store.opening import open_store
-
         store = open_store(self._store_url)
         key = f"runs/data/{task}/{self._pointer_digest(task)}"
         try:
@@ -214,8 +215,6 @@ class GitRepository:
 
     def _pointer_digest(self, task: str) -> str:
         """Return the digest of what names the data, without the data: DVC compares that itself."""
-        from graftline.digests import sha256_bytes
-
         files = [self.root / path for path in self._paths("data", task)]
         return sha256_bytes(
             json.dumps(
@@ -226,8 +225,6 @@ class GitRepository:
 
 def profiles_of(schedule: Schedule) -> dict[str, str] | None:
     """Return the pool of each stage that the schedule says one for; None for the defaults."""
-    from graftline.profiles import TRAINING
-
     if isinstance(schedule.profile, str):
         return dict.fromkeys(TRAINING, schedule.profile)
     return schedule.profile

@@ -26,6 +26,12 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from graftline.component import exits
+from graftline.errors import GraftlineError
+from graftline.pipelines.reconcile.schedules import load_schedules, next_slot
+from graftline.store.lease import SERVE, Lease, LeaseLostError
+from graftline.store.opening import open_store
+
 LOOK, ANYWAY, AGAIN = timedelta(minutes=1), timedelta(minutes=10), timedelta(seconds=45)
 """Between two looks at git; between two reconciles at most; after one that has left something to do."""
 IDLE_SECONDS, ILL_SECONDS = 10.0, 120.0
@@ -43,9 +49,6 @@ class Server:
         self, checkout: Path, revision: str, store: str, alive: Path, command: tuple[str, ...] = RECONCILE
     ) -> None:
         """Follow `revision` of the origin of `checkout`; `alive` is touched at every turn."""
-        from graftline.store.lease import SERVE, Lease
-        from graftline.store.opening import open_store
-
         self._checkout, self._revision, self._alive, self._command = checkout, revision, alive, command
         self._holder = os.environ.get(HOLDER) or uuid.uuid4().hex
         self._lease = Lease(open_store(store), SERVE, self._holder)
@@ -53,9 +56,6 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGTERM."""
-        from graftline.errors import GraftlineError
-        from graftline.store.lease import LeaseLostError
-
         signal.signal(signal.SIGTERM, lambda number, frame: self._stop.set())
         while not self._stop.is_set():
             try:
@@ -114,9 +114,6 @@ class Server:
 
     def _slots(self, after: datetime) -> list[datetime]:
         """Return the next slot of each schedule."""
-        from graftline.errors import GraftlineError
-        from graftline.pipelines.reconcile.schedules import load_schedules, next_slot
-
         try:
             schedules = load_schedules(self._checkout / "pipelines/schedules.yaml").values()
         except GraftlineError:
@@ -167,7 +164,6 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     if given.healthy:
         sys.exit(0 if given.alive.exists() and time.time() - given.alive.stat().st_mtime < ILL_SECONDS else 1)
-    from graftline.component import exits
     from graftline.settings import load_settings
 
     with exits("serve"):

@@ -11,8 +11,12 @@ from typing import Any
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
 from graftline.pipelines.reconcile.repository import Shift
+from graftline.records.folder import read_execution
+from graftline.releases.catalogue import champion
 from graftline.store.documents import stored_json
 from graftline.store.opening import open_store
+from graftline.tasks.parameters import load_document, section
+from graftline.tasks.validate import ValidateParams
 
 
 def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Shift | None:
@@ -30,8 +34,6 @@ def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Sh
     Raises:
         GraftlineError: the data breaks its contract, so that nothing could be measured.
     """
-    from graftline.releases.catalogue import champion
-
     store = open_store(store_url)
     release = champion(store, task)
     if release is None:
@@ -51,16 +53,12 @@ def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Sh
 
 def _limit(params: Path) -> float:
     """Return `validate.drift_warning` of a task."""
-    from graftline.tasks.parameters import load_document, section
-    from graftline.tasks.validate import ValidateParams
-
     return section(*load_document(params), "validate", ValidateParams).drift_warning
 
 
 def _validate(task: str, store_url: str, root: Path) -> dict[str, Any]:
     """Return what validate observed of drift; empty if the champion has nothing to compare with."""
     from graftline.engines.local import pull_raw
-    from graftline.records.folder import read_execution
 
     pull_raw(task)
     folder = root / "data" / task

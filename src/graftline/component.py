@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,13 +22,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from graftline.digests import digest_files, list_files, sha256_file
+from graftline.durable import exclusive, output_directory
 from graftline.errors import GraftlineError, InputError, PreemptedError
 from graftline.learning.distributed import world
 from graftline.learning.preemption import ends_at_once, outlive_readers
+from graftline.records.model import CODE, Dependency, Record
+from graftline.signing.keyring import load_keyring
+from graftline.store.opening import open_store
 
 if TYPE_CHECKING:
     from graftline.records.folder import Draft
-    from graftline.records.model import Record
     from graftline.store import Store
     from graftline.tasks.parameters import Model
 
@@ -88,8 +94,6 @@ class Context:
 
     def store(self) -> Store:
         """Open the store of releases."""
-        from graftline.store.opening import open_store
-
         return open_store(self.store_url)
 
 
@@ -186,9 +190,7 @@ def _parser(component: Component) -> argparse.ArgumentParser:
 
 
 def _run(component: Component, arguments: argparse.Namespace) -> None:
-    from graftline.durable import exclusive, output_directory
     from graftline.records import folder as records
-    from graftline.signing.keyring import load_keyring
     from graftline.tasks.parameters import load_document, task_name
 
     started = time.time()
@@ -257,8 +259,6 @@ def _warn_without_commit(component: Component, draft: Draft) -> None:
 
 
 def _say_whose_record(component: Component, draft: Draft, record: Record) -> None:
-    from graftline.records.model import CODE
-
     now = [one["digest"]["gitCommit"] for one in draft.code if one["name"] == CODE]
     if record.commit is not None and record.commit not in now:
         print(
@@ -302,8 +302,6 @@ def _check_inputs(task: str, where: str, verified: dict[str, Record]) -> None:
 
 
 def _dependencies(component: Component, paths: dict[str, Path], verified: dict[str, Record]) -> list[Any]:
-    from graftline.records.model import Dependency
-
     for name in component.sources:
         if not paths[name].exists():
             raise InputError(
@@ -317,9 +315,6 @@ def _dependencies(component: Component, paths: dict[str, Path], verified: dict[s
 
 def _source(name: str, path: Path) -> Any:
     """Return an input from outside by its digest; of a folder, with the digest of each file, where a trace ends."""
-    from graftline.digests import digest_files, list_files, sha256_file
-    from graftline.records.model import Dependency
-
     if not path.is_dir():
         return Dependency(name, sha256_file(path))
     files = list_files(path)
@@ -327,8 +322,6 @@ def _source(name: str, path: Path) -> Any:
 
 
 def _execution(started: float, record: str) -> dict[str, Any]:
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return {
@@ -338,7 +331,5 @@ def _execution(started: float, record: str) -> dict[str, Any]:
 
 
 def _remove(work: Path) -> None:
-    import shutil
-
     if work.exists():
         shutil.rmtree(work)

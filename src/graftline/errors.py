@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import partial
 from typing import Any
 
@@ -69,7 +70,5 @@ class BackendError(GraftlineError):
 
 def nearest(name: str, known: list[str]) -> str:
     """Return `; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
-    import difflib
-
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from urllib3.exceptions import HTTPError
+
 from graftline.errors import BackendError, InputError
 
 EXPERIMENT = "graftline"
@@ -249,7 +251,6 @@ class KubeflowApi:
     ) -> Any:
         """Make a request; turn what goes wrong into our errors."""
         from kfp_server_api.exceptions import ApiException, OpenApiException
-        from urllib3.exceptions import HTTPError
 
         content = "multipart/form-data" if file else "application/json"
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client import ApiClient, ApiException
+from urllib3.exceptions import HTTPError
 
 from graftline.errors import GraftlineError, InputError
-
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
 
 Timeout = tuple[float, float]
 """Seconds to connect, and between two packets."""
@@ -43,8 +44,6 @@ def connect() -> Kubernetes:
     Raises:
         InputError: there is neither.
     """
-    from kubernetes import client, config
-
     configuration = client.Configuration()
     try:
         # The client read the variable when it was imported, not now.
@@ -101,9 +100,6 @@ class Kubernetes:
 
         `absent`: nothing being there is an answer, None.
         """
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
         headers = {"Accept": accept}
         if body is not None:
             headers["Content-Type"] = f"application/{'merge-patch+' if method == 'PATCH' else ''}json"

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from graftline.dataset import Schema, read_schema
 from graftline.errors import InputError
 
@@ -27,9 +30,6 @@ class Available:
 
 def in_dataset(dataset: Path) -> Available:
     """Return what the training split of a validated dataset has. Raises InputError."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema, path = read_schema(dataset), dataset / "train.parquet"
     try:
         if not _one_class(schema):

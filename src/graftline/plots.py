@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -36,8 +38,6 @@ def loss_curve(
     lines: list[dict[str, float]], path: Path, *, title: str, unit: str, log: bool = False
 ) -> None:
     """Draw the loss of each step of a metrics file, and its running mean."""
-    import numpy as np
-
     steps = np.array([line["step"] for line in lines])
     losses = np.array([line["loss"] for line in lines])
     window = max(1, len(losses) // 50)

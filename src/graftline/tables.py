@@ -11,14 +11,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from graftline.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 MAX_ROWS = 50_000
@@ -146,9 +146,6 @@ def _short(text: str) -> str:
 
 
 def _read_parquet(path: Path, columns: Sequence[str], first_row: int) -> Iterator[RawBatch]:
-    import numpy as np
-    import pyarrow as pa
-
     file = _open_parquet(path)
     with file:
         check_columns(path, file.schema_arrow.names, columns)
@@ -173,9 +170,6 @@ def _read_parquet(path: Path, columns: Sequence[str], first_row: int) -> Iterato
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     with path.open("rb") as file:
         head = file.read(64)
     if head[:4] != b"PAR1":
@@ -223,15 +217,10 @@ def _rows_a_batch(file: pq.ParquetFile) -> int:
 
 
 def _decoded(array: pa.Array) -> pa.Array:
-    import pyarrow as pa
-
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def _check_sizes(path: Path, name: str, array: pa.Array, first_row: int) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     kind = array.type
     if not (
         pa.types.is_string(kind)
@@ -368,9 +357,6 @@ def _decode(path: Path, line: bytes, number: int, offset: int) -> str:
 def _text_batch(
     path: Path, columns: Sequence[str], order: list[int], rows: list[list[str]], first_row: int
 ) -> RawBatch:
-    import numpy as np
-    import pyarrow as pa
-
     cells = np.array([len(row) for row in rows], np.int64)
     width = len(columns)
     whole = [row if len(row) == width else [""] * width for row in rows]
@@ -438,9 +424,6 @@ def _refuse_constant(name: str) -> None:
 
 
 def _object_batch(path: Path, columns: Sequence[str], rows: list[dict[str, Any]], first_row: int) -> RawBatch:
-    import numpy as np
-    import pyarrow as pa
-
     arrays = {}
     for name in columns:
         try:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copyfile, copytree
 from tempfile import TemporaryDirectory
 from urllib.parse import quote, urlsplit
 
@@ -79,8 +80,6 @@ def bring(repository: str, revision: str, task: str, raw: Path, expectations: Pa
 
 
 def _copy(folder: Path, task: str, raw: Path, expectations: Path) -> None:
-    from shutil import copyfile, copytree
-
     source = folder / "data" / task
     for path in (source / "raw", source / "expectations.yaml"):
         if not path.exists():

@@ -8,11 +8,13 @@ import sys
 
 import pytest
 
+from graftline.cli.app import COMMANDS, LINEAGE, load
 from graftline.environment import ROOT
 from graftline.tasks.parameters import COMPONENTS
 
 HEAVY = {"torch", "pyarrow", "kfp", "dvc", "great_expectations", "matplotlib", "boto3", "pandas", "numpy"}
 GRAFTLINE = "from graftline.cli.app import main; main()"
+ALL = [*COMMANDS, *LINEAGE]
 
 
 def graftline(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -21,14 +23,8 @@ def graftline(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def commands() -> list[str]:
-    from graftline.cli.app import app
-
-    return [str(command.name) for command in [*app.registered_commands, *app.registered_groups]]
-
-
 def test_the_commands_are_these() -> None:
-    assert set(commands()) == {
+    assert set(ALL) == {
         "run",
         "plan",
         "predict",
@@ -58,16 +54,23 @@ def test_the_commands_are_these() -> None:
     }
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", ALL)
 def test_a_command_has_help(command: str) -> None:
     done = graftline(command, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_help_lists_a_command_by_the_first_line_of_its_own_help(name: str) -> None:
+    """What `graftline --help` says without loading the command is what the command says of itself."""
+    first, _, _ = load(name).help.partition("\n\n")
+    assert first.replace("\n", " ") == (COMMANDS | LINEAGE)[name]
+
+
 def test_every_command_is_in_the_readme_or_the_guide() -> None:
     readme = (ROOT / "README.md").read_text() + (ROOT / "docs/guide.md").read_text()
-    missing = [command for command in commands() if f"graftline {command}" not in readme]
+    missing = [command for command in ALL if f"graftline {command}" not in readme]
     assert not missing, f"README.md does not show {missing}"
 
 
@@ -79,19 +82,23 @@ def test_every_make_target_is_listed_by_make_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "start",
+    ("start", "arguments"),
     [
-        GRAFTLINE,
+        (GRAFTLINE, ["--help"]),
+        (GRAFTLINE, ["run", "--help"]),
         *(
-            f"import runpy; runpy.run_module('graftline.components.{name}', run_name='__main__')"
+            (
+                f"import runpy; runpy.run_module('graftline.components.{name}', run_name='__main__')",
+                ["--help"],
+            )
             for name in COMPONENTS
         ),
     ],
-    ids=["graftline", *COMPONENTS],
+    ids=["graftline", "graftline run", *COMPONENTS],
 )
-def test_help_does_not_wait_for_heavy_imports(start: str) -> None:
+def test_help_does_not_wait_for_heavy_imports(start: str, arguments: list[str]) -> None:
     code = (
-        "import sys; sys.argv = ['it', '--help']\n"
+        f"import sys; sys.argv = ['it', *{arguments!r}]\n"
         f"try:\n    exec({start!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "print('\\nLOADED', *sys.modules)"
     )

@@ -21,6 +21,7 @@ from workshop import COMMITS, IMAGE, LOCK_DIGEST, Workshop
 
 from graftline.audit.raw_row import digests_of
 from graftline.audit.verify.verifying import verify
+from graftline.cli import impact as impact_module
 from graftline.cli.impact import impact as impact_command
 from graftline.cli.index import index as index_command
 from graftline.cli.trace import trace as trace_command
@@ -346,7 +347,7 @@ def test_the_command_finds_a_row_and_a_person_by_the_row_index(
     import pyarrow.parquet as pq
 
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
-    monkeypatch.setattr("graftline.environment.ROOT", tmp_path)
+    monkeypatch.setattr(impact_module, "ROOT", tmp_path)
     contract = tmp_path / "data" / "digits" / "expectations.yaml"
     contract.parent.mkdir(parents=True)
     contract.write_text(CONTRACT)

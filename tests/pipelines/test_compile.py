@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from graftline import profiles, settings
+from graftline.cli import compile as command
 from graftline.cli.app import app
 from graftline.environment import ROOT
 from graftline.errors import InputError
@@ -25,7 +26,6 @@ from graftline.pipelines import compile as compiling
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.runkey import Run, run_name, work_of
 from graftline.pipelines.step import PLAN, Plan
-from graftline.tasks import documents as task_documents
 from graftline.tasks.parameters import COMPONENTS, parse
 from graftline.yamlfile import load_yaml, parse_json
 
@@ -591,7 +591,7 @@ def test_a_runs_name_is_a_kubernetes_label(task: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(compiling, "FOLDER", tmp_path / "compiled")
+    monkeypatch.setattr(command, "FOLDER", tmp_path / "compiled")
     return tmp_path / "compiled"
 
 
@@ -614,7 +614,7 @@ def test_check_shows_what_is_out_of_date_and_writes_nothing(folder: Path, pipeli
 def test_a_manifest_without_its_task_is_stale(
     folder: Path, pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_documents, "listed_tasks", lambda: [TASK])
+    monkeypatch.setattr(command, "listed_tasks", lambda: [TASK])
     folder.mkdir()
     (folder / f"{TASK}.yaml").write_bytes(pipeline.manifest)
     (folder / "gone.yaml").write_text("kind: Pipeline\n")

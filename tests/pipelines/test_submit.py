@@ -32,11 +32,11 @@ from kubernetes_server import serve as serve_kubernetes
 from typer.testing import CliRunner
 
 from graftline import runs, settings, task_data
+from graftline.cli import submit as command
 from graftline.cli.app import app
 from graftline.engines.local import task_digest
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
-from graftline.pipelines import compile as compiling
 from graftline.pipelines import submit
 from graftline.pipelines.compile import CompiledPipeline, compiled
 from graftline.pipelines.reconcile import claims
@@ -136,9 +136,9 @@ def pipeline() -> CompiledPipeline:
 @pytest.fixture
 def server(pipeline: CompiledPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A multi-user server without anything on it; the checkout stands at HEAD with nothing changed."""
-    monkeypatch.setattr(task_data, "committed_revision", lambda task: HEAD)
-    monkeypatch.setattr(task_data, "data_revision", lambda task, root: CHANGED)
-    monkeypatch.setattr(compiling, "compiled", once_each)
+    monkeypatch.setattr(command, "committed_revision", lambda task: HEAD)
+    monkeypatch.setattr(command, "data_revision", lambda task, root: CHANGED)
+    monkeypatch.setattr(command, "compiled", once_each)
     monkeypatch.delenv("GRAFTLINE_KFP_TOKEN", raising=False)
     backend = KfpBackend(namespace="graftline")
     with serve(backend) as url:
@@ -668,7 +668,7 @@ def test_a_multi_user_installation_is_told_the_namespace_and_a_standalone_one_is
     server: Server, multi_user: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = settings.load_settings().model_copy(update={"multi_user": multi_user})
-    monkeypatch.setattr(settings, "load_settings", lambda: told)
+    monkeypatch.setattr(command, "load_settings", lambda: told)
     assert isinstance(server.submit().exception, GraftlineError) != multi_user
     server.backend.namespace = ""
     done = server.submit()

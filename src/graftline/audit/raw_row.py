@@ -13,14 +13,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from graftline.errors import InputError
+from graftline.tables import RawBatch, read_batches
+from graftline.values.columns import fact_frame, read_columns, row_digests
+from graftline.values.contract import Contract, load_contract
+from graftline.values.suite import row_rules
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
-    from graftline.tables import RawBatch
-    from graftline.values.contract import Contract
     from graftline.values.facts import ColumnBatch
     from graftline.values.rules import Rule
 
@@ -48,8 +51,6 @@ def digests_by_task(path: Path, contracts: Mapping[str, Contract]) -> dict[str, 
 
 def task_contracts(root: Path, tasks: Iterable[str] | None = None) -> dict[str, Contract]:
     """Return the contract of each task (of all in data/). Raises InputError for one that cannot be read."""
-    from graftline.values.contract import load_contract
-
     known = sorted(path.parent.name for path in (root / "data").glob("*/expectations.yaml"))
     return {task: load_contract(root / "data" / task / "expectations.yaml") for task in tasks or known}
 
@@ -73,9 +74,6 @@ def digests_of(path: Path, contract: Contract) -> list[bytes]:
 
 
 def _digests(path: Path, raw: Path, contract: Contract, rows: int) -> list[bytes]:
-    from graftline.tables import read_batches
-    from graftline.values.columns import read_columns, row_digests
-
     batches = list(read_batches([raw], list(contract.columns)))
     if sum(batch.rows for batch in batches) != rows:
         raise InputError(path, f"{sum(batch.rows for batch in batches)} rows", expected="one row")
@@ -96,11 +94,6 @@ def good_rows(batch: RawBatch, columns: dict[str, ColumnBatch], contract: Contra
     The rules are validate's; the judge is not: Great Expectations takes seconds to load, and a question about one row
     should not. A test compares the two.
     """
-    import numpy as np
-
-    from graftline.values.columns import fact_frame
-    from graftline.values.suite import row_rules
-
     frame = fact_frame(batch, columns, contract)
     good = np.ones(batch.rows, bool)
     for rule in row_rules(contract):
@@ -110,8 +103,6 @@ def good_rows(batch: RawBatch, columns: dict[str, ColumnBatch], contract: Contra
 
 def _breaks(values: pd.Series, rule: Rule) -> np.ndarray:
     """Return (n,) bool: which values break the rule. A missing value breaks only the rule that there is one."""
-    import numpy as np
-
     missing = values.isna().to_numpy()
     if rule.expectation == "ExpectColumnValuesToNotBeNull":
         return missing

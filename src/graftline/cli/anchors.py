@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
-if TYPE_CHECKING:
-    from graftline.ledger.checkpoint import TreeHead
+from graftline.cli.shown import plain
+from graftline.errors import InputError
+from graftline.ledger.checkpoint import ORIGIN, TreeHead, parse_checkpoint
 
 CHECKPOINT = typer.Option(
     "--checkpoint",
@@ -25,10 +25,6 @@ def read_checkpoints(given: Iterable[str]) -> dict[str, TreeHead]:
     Raises:
         InputError: it is neither, or not a checkpoint.
     """
-    from graftline.cli.shown import plain
-    from graftline.errors import InputError
-    from graftline.ledger.checkpoint import ORIGIN, parse_checkpoint
-
     found = {}
     for number, text in enumerate(given, start=1):
         name = f"--checkpoint {number}" if text.startswith(ORIGIN) else text

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+from difflib import unified_diff
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from graftline.durable import write_atomic
+from graftline.environment import ROOT
+from graftline.pipelines.compile import FOLDER, compiled
+from graftline.tasks.documents import listed_tasks
 
 
 def compile_pipeline(
@@ -22,11 +28,6 @@ def compile_pipeline(
     The PipelineVersion is named by its content. Compile again after a change of the pipeline, of profiles or settings,
     of a task's parameters or of images.lock.
     """
-    from graftline.durable import write_atomic
-    from graftline.environment import ROOT
-    from graftline.pipelines.compile import FOLDER, compiled
-    from graftline.tasks.documents import listed_tasks
-
     known = listed_tasks()
     stale = _without_task(FOLDER, known) if task is None else []
     differences = 0
@@ -58,8 +59,6 @@ def _without_task(folder: Path, known: list[str]) -> list[Path]:
 
 
 def _difference(current: bytes, wanted: bytes, name: str) -> str:
-    from difflib import unified_diff
-
     lines = unified_diff(
         current.decode().splitlines(keepends=True), wanted.decode().splitlines(keepends=True),
         f"{name} (committed)", f"{name} (compiled)",

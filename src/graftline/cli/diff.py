@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from graftline.cli.shown import cell, plain, terminal
 from graftline.cli.stores import STORE, open_given
+from graftline.environment import ROOT
+from graftline.lineage.diff import Cause, Difference
+from graftline.lineage.diff import diff as compare
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from graftline.lineage.diff import Cause, Difference
     from graftline.lineage.diff_metrics import MetricChange
 
 _SHOWN_DETAILS = 30
@@ -25,12 +31,6 @@ def diff(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """List the causes of the difference between two models, each once, at the step where it begins."""
-    import json
-    from dataclasses import asdict
-
-    from graftline.environment import ROOT
-    from graftline.lineage.diff import diff as compare
-
     found = compare(open_given(store), a, b, ROOT)
     if as_json:
         print(json.dumps(asdict(found), indent=2))
@@ -49,8 +49,6 @@ def show(found: Difference) -> None:
 
 
 def _show_causes(console: Console, found: Difference) -> None:
-    from rich.table import Table
-
     if not found.causes:
         console.print(cell(f"{found.a} and {found.b}: no cause of a difference"))
         return
@@ -76,14 +74,10 @@ def _add_details(add_row: object, cause: Cause) -> None:
 
 def _side(value: object) -> str:
     """Return a value for the table: digests by their first twelve digits."""
-    import re
-
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", plain(value)) if value is not None else "-"
 
 
 def _show_metrics(console: Console, metrics: tuple[MetricChange, ...]) -> None:
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for name in ("metric", "before", "after", "change", "95% interval", ""):
         table.add_column(name, justify="left" if name in ("metric", "") else "right")

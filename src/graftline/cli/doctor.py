@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graftline.doctor import capacity, namespace, platform, reach
+from graftline.doctor.cluster import Cluster, examine
+from graftline.doctor.points import Point, exit_code
+from graftline.images import load_images
+from graftline.kubernetes_api import connect
+from graftline.profiles import parse_choices, placement
+from graftline.settings import load_settings
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from graftline.doctor.points import Point
 
 
 def doctor(
@@ -35,14 +43,6 @@ def doctor(
     Exit codes: 0 all is as needed (notes say what works and is less than it could be); 2 a point is wrong, or an
     essential one could not be looked at, or the cluster does not answer.
     """
-    from graftline.doctor import capacity, namespace, platform, reach
-    from graftline.doctor.cluster import Cluster, examine
-    from graftline.doctor.points import exit_code
-    from graftline.images import load_images
-    from graftline.kubernetes_api import connect
-    from graftline.profiles import parse_choices, placement
-    from graftline.settings import load_settings
-
     settings = load_settings()
     cluster = Cluster(
         connect(), settings, store or settings.store, placement(parse_choices(profiles or [])), load_images(),
@@ -74,8 +74,5 @@ def _shown(points: Iterable[Point]) -> Iterator[Point]:
 
 
 def _print_json(points: list[Point]) -> None:
-    import json
-    from dataclasses import asdict
-
     rows = [asdict(point) | {"counts": point.counts} for point in points]
     typer.echo(json.dumps({"points": rows, "wrong": sum(point.counts for point in points)}, indent=2))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from graftline.cli.stores import STORE, Texts, open_given
+from graftline.durable import write_atomic
 from graftline.errors import InputError
+from graftline.records.folder import verify
+from graftline.releases.catalogue import resolve
+from graftline.releases.fetching import fetch
+from graftline.values.strings import read_texts, string_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from graftline.values.column import Question
 
 _OUTPUTS = (".parquet", ".npy")
@@ -40,7 +47,6 @@ def embed(
         raise InputError(out, f"a file of type '{out.suffix}'", expected=" or ".join(_OUTPUTS))
     folder = _folder(source, store)
     from graftline.problems.embedding import embed as embed_texts
-    from graftline.values.strings import read_texts, string_of
 
     documents = read_texts(paths or [], texts or [], column)
     vectors = embed_texts(folder, [string_of(document.value) for document in documents])
@@ -54,9 +60,6 @@ def embed(
 def _folder(source: str, store: str) -> Path:
     """Return the folder of a trunk, a model or a release, verified, and of kind text. Raises InputError."""
     from graftline.problems.embedding import check_text
-    from graftline.records.folder import verify
-    from graftline.releases.catalogue import resolve
-    from graftline.releases.fetching import fetch
 
     folder = Path(source)
     if not folder.is_dir():
@@ -70,14 +73,6 @@ def _folder(source: str, store: str) -> Path:
 
 def _write(out: Path, documents: list[Question], vectors: np.ndarray) -> None:
     """Write (n, width) vectors: as an array, or with the inputs' names as a table."""
-    import io
-
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from graftline.durable import write_atomic
-
     buffer = io.BytesIO()
     if out.suffix == ".npy":
         np.save(buffer, vectors)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
+from graftline.audit.erase.erasing import ErasurePlan, Target
+from graftline.audit.erase.erasing import erase as carry_out
+from graftline.audit.erase.plan import make_plan
+from graftline.audit.erase.stored import stored_plan
+from graftline.audit.raw_row import digests_by_task, task_contracts
+from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
+from graftline.errors import InputError
+from graftline.rows.subjects import hash_subject, load_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from graftline.audit.erase.erasing import ErasurePlan, Target
     from graftline.values.contract import Contract
 
 
@@ -40,16 +51,7 @@ def erase(
     Lists what it will touch first, and asks. Killed half-way, the same command goes on. Exit codes: 0 done or nothing
     found, 2 bad input, 1 not confirmed or failed.
     """
-    import json
-    import sys
-    from dataclasses import asdict
-
-    from graftline.audit.erase.erasing import erase as carry_out
-    from graftline.audit.erase.plan import make_plan
-    from graftline.audit.erase.stored import stored_plan
-    from graftline.audit.raw_row import task_contracts
     from graftline.environment import ROOT
-    from graftline.errors import InputError
 
     if (subject is None) == (row is None):
         raise InputError("graftline erase", "--subject and --row", expected="one of them")
@@ -83,10 +85,6 @@ def erase(
 def _wanted(
     subject: str | None, row: Path | None, contracts: Mapping[str, Contract]
 ) -> tuple[str, list[str], Target]:
-    from graftline.audit.erase.erasing import Target
-    from graftline.audit.raw_row import digests_by_task
-    from graftline.rows.subjects import hash_subject, load_key
-
     if subject is not None:
         key = load_key(create=False)
         hashed = hash_subject(subject, key)
@@ -97,8 +95,6 @@ def _wanted(
 
 
 def _show(plan: ErasurePlan, begun: bool) -> None:
-    from graftline.cli.shown import cell, terminal
-
     console = terminal()
     if begun:
         console.print(f"an erasure of this was begun at {plan.at}; it goes on as planned then")
@@ -112,8 +108,6 @@ def _show(plan: ErasurePlan, begun: bool) -> None:
         ("trunks and models made with them", len(plan.models)),
         ("releases to mark", ", ".join(_named(release) for release in plan.releases) or 0),
     ]
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in lines:
         table.add_row(name, cell(value, limit=1000))
@@ -128,8 +122,6 @@ def _named(release: Mapping[str, Any]) -> str:
 
 
 def _show_receipt(receipt: Mapping[str, Any]) -> None:
-    from graftline.cli.shown import cell, terminal
-
     console = terminal()
     console.print(cell(f"erased; the receipt is erasures/{receipt['id']}.json in the store"))
     console.print("commit data/*/raw.dvc, data/*/expectations.yaml and data/store, then train again:")

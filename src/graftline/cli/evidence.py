@@ -6,16 +6,19 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from graftline.audit.evidence.writing import Written, write_evidence
 from graftline.cli.anchors import read_checkpoints
+from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
+from graftline.environment import ROOT
 from graftline.errors import InputError
-
-if TYPE_CHECKING:
-    from graftline.audit.evidence.writing import Written
+from graftline.releases.catalogue import resolve
+from graftline.signing.keyring import load_keyring
 
 
 def evidence(
@@ -36,11 +39,6 @@ def evidence(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """Write one file with records, proofs, model card and data sheet, and a verifier that needs no Graftline."""
-    from graftline.audit.evidence.writing import write_evidence
-    from graftline.environment import ROOT
-    from graftline.releases.catalogue import resolve
-    from graftline.signing.keyring import load_keyring
-
     if out.is_dir():
         raise InputError(
             "-o", f"{out} is a folder", expected="a file", fix="give a name such as evidence.zip"
@@ -68,10 +66,6 @@ def _progress(line: str) -> None:
 
 def _tell(written: Written) -> None:
     """Print what the outsider must get by another way than the file: fingerprints."""
-    from rich.table import Table
-
-    from graftline.cli.shown import cell, terminal
-
     counted = Counter(point["coverage"] for point in written.index["annex_iv"])
     stranger = "" if written.is_known else ", which the ledger does not know"
     rows = {

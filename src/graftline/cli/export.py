@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import track
 
 from graftline.cli.stores import STORE, open_given
+from graftline.durable import write_atomic
+from graftline.environment import ROOT
 from graftline.errors import InputError
-
-if TYPE_CHECKING:
-    from graftline.exports.facts import Facts
+from graftline.exports import croissant, mlbom, openlineage, prov, slsa
+from graftline.exports.datasheet import read_datasheet
+from graftline.exports.facts import Facts, read_facts
+from graftline.exports.mlflow import write_runs
+from graftline.exports.openlineage import events, send
+from graftline.releases.catalogue import list_releases, resolve
 
 
 class Format(StrEnum):
@@ -51,9 +58,6 @@ def export(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """Write a release's lineage in a form that other tools read (docs/exports.md)."""
-    from graftline.exports.facts import read_facts
-    from graftline.releases.catalogue import list_releases, resolve
-
     if to and form is not Format.OPENLINEAGE:
         raise InputError(
             "--to", f"given with --format {form}", expected="--format openlineage", fix="give -o"
@@ -72,9 +76,6 @@ def export(
 
 def _write(form: Format, facts: list[Facts], out: Path) -> list[Path]:
     """Write a file, or a folder with one a release; return the paths."""
-    from graftline.durable import write_atomic
-    from graftline.exports.mlflow import write_runs
-
     if form is Format.MLFLOW:
         write_runs(out, facts)
         return [out]
@@ -95,10 +96,6 @@ def _write(form: Format, facts: list[Facts], out: Path) -> list[Path]:
 
 
 def _content(form: Format, facts: Facts) -> bytes:
-    from graftline.environment import ROOT
-    from graftline.exports import croissant, mlbom, openlineage, prov, slsa
-    from graftline.exports.datasheet import read_datasheet
-
     if form is Format.OPENLINEAGE:
         return openlineage.lines(openlineage.events(facts))
     if form is Format.SLSA:
@@ -111,11 +108,6 @@ def _content(form: Format, facts: Facts) -> bytes:
 
 
 def _send(facts: list[Facts], to: str) -> int:
-    from rich.console import Console
-    from rich.progress import track
-
-    from graftline.exports.openlineage import events, send
-
     listed = track(facts, "sending", console=Console(stderr=True), disable=len(facts) < 3)
     return send((event for one in listed for event in events(one)), to)
 

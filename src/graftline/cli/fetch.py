@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from graftline.cli.stores import STORE, open_given
+from graftline.digests import sha256_file
+from graftline.durable import exclusive, output_directory
+from graftline.errors import InputError
+from graftline.releases.catalogue import resolve
+from graftline.releases.fetching import fetch as fetch_verified
+from graftline.releases.layout import manifest_files, read_manifest
 
 
 def fetch(
@@ -22,14 +29,6 @@ def fetch(
 
     The folder appears whole or not at all; the same again changes nothing.
     """
-    import shutil
-
-    from graftline.durable import exclusive, output_directory
-    from graftline.errors import InputError
-    from graftline.releases.catalogue import resolve
-    from graftline.releases.fetching import fetch as fetch_verified
-    from graftline.releases.layout import manifest_files, read_manifest
-
     if out.is_mount():
         raise InputError(
             f"--out {out}", "a volume is mounted there", expected="a folder that can be renamed",
@@ -55,9 +54,6 @@ def _holds(out: Path, files: dict[str, str], release: str) -> bool:
     Raises:
         InputError: it holds anything else.
     """
-    from graftline.digests import sha256_file
-    from graftline.errors import InputError
-
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     there = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if not path.is_dir()}

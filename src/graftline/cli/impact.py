@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
+from graftline.audit.raw_row import digests_by_task, task_contracts
 from graftline.cli.index import OUTPUTS, open_for_questions
+from graftline.cli.shown import cell, plain, terminal
 from graftline.cli.stores import STORE
+from graftline.environment import ROOT
+from graftline.errors import InputError
+from graftline.lineage import impact as ask
+from graftline.lineage.impact import Impact, of_rows
+from graftline.rows.finding import find_row, find_subject
 
 if TYPE_CHECKING:
     from graftline.index.queries import Index
     from graftline.index.rows import IndexedRecord
-    from graftline.lineage.impact import Impact
 
 
 def impact(
@@ -40,9 +49,6 @@ def impact(
     outputs: Annotated[list[Path] | None, OUTPUTS] = None,
 ) -> None:
     """Show what something reached: every data set, trunk, model, release and alias, through every step."""
-    from graftline.errors import InputError
-    from graftline.lineage import impact as ask
-
     asked = {"FILE or DIGEST": what, "--row": row, "--subject": subject, "--commit": commit, "--image": image,
              "--package": package}  # fmt: skip
     given = [name for name, value in asked.items() if value is not None]
@@ -76,14 +82,8 @@ def impact(
 def _of_rows(
     index: Index, row: Path | None, subject: str | None, task: str | None, limit: int | None
 ) -> Impact:
-    from graftline.lineage.impact import of_rows
-    from graftline.rows.finding import find_row, find_subject
-
     if subject is not None:
         return of_rows(index, "the subject", find_subject(index.store, subject), limit=limit)
-    from graftline.audit.raw_row import digests_by_task, task_contracts
-    from graftline.environment import ROOT
-
     assert row is not None
     digests = digests_by_task(row, task_contracts(ROOT, [task] if task else None))
     hits = {hit for of in digests.values() for digest in of for hit in find_row(index.store, digest)}
@@ -91,15 +91,11 @@ def _of_rows(
 
 
 def _show_json(found: Impact) -> None:
-    import json
-
     print(json.dumps(as_dict(found), indent=2))
 
 
 def as_dict(found: Impact) -> dict[str, Any]:
     """Return an impact as JSON values."""
-    from dataclasses import asdict
-
     value = asdict(found)
     reached = value["reached"]
     reached["counts"] = [
@@ -115,10 +111,6 @@ def as_dict(found: Impact) -> dict[str, Any]:
 
 
 def _show(found: Impact) -> None:
-    from rich.table import Table
-
-    from graftline.cli.shown import cell, plain, terminal
-
     console, reached = terminal(), found.reached
     named = ", ".join(dict.fromkeys(match.kind for match in found.matches))
     console.print(cell(f"{found.subject} ({named})", "bold"))
@@ -155,10 +147,6 @@ def _shown(found: Impact, record: IndexedRecord) -> str:
 
 
 def _show_releases(found: Impact, console: Any) -> None:
-    from rich.table import Table
-
-    from graftline.cli.shown import cell
-
     reached = found.reached
     table = Table("release", "aliases", "created", "content", box=None, pad_edge=False)
     for release in reached.releases:

@@ -7,6 +7,11 @@ from typing import Annotated
 
 import typer
 
+from graftline.digests import sha256_file
+from graftline.environment import ROOT
+from graftline.errors import InputError, nearest
+from graftline.importers import glosses, mnist, turkish
+
 
 def import_data(
     task: Annotated[str, typer.Argument(help="the task whose raw data to make, such as mnist")],
@@ -17,11 +22,6 @@ def import_data(
     ] = None,
 ) -> None:
     """Make a task's raw data from its public source; equal bytes on every run."""
-    from graftline.digests import sha256_file
-    from graftline.environment import ROOT
-    from graftline.errors import InputError, nearest
-    from graftline.importers import glosses, mnist, turkish
-
     importers = {"glosses": glosses.write, "mnist": mnist.write, "turkish": turkish.write}
     if task not in importers:
         raise InputError(

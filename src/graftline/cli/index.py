@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
+from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
+from graftline.environment import ROOT
+from graftline.index.opening import index_path, open_index
 
 if TYPE_CHECKING:
     from graftline.index.queries import Index
@@ -24,12 +33,6 @@ def index(
     outputs: Annotated[list[Path] | None, OUTPUTS] = None,
 ) -> None:
     """Look at every key of the store and bring the index up to date; list what had to be left out."""
-    import json
-    from dataclasses import asdict
-
-    from graftline.cli.shown import cell, terminal
-    from graftline.index.opening import index_path, open_index
-
     opened, folders = open_given(store), folders_given(store, outputs)
     with _progress() as progress, open_index(
         opened, folders=folders, full=True, rebuild=rebuild, progress=progress
@@ -41,8 +44,6 @@ def index(
         return
     print(", ".join(f"{count:,} {name}" for name, count in counts.items()) + f" in {path}")
     if problems:
-        from rich.table import Table
-
         table = Table("left out", "why", box=None, pad_edge=False)
         for problem in problems:
             table.add_row(cell(problem.key), cell(problem.reason))
@@ -51,16 +52,12 @@ def index(
 
 def open_for_questions(store: str, outputs: list[Path] | None) -> Index:
     """Open the index of the given store, with progress if it has to be made."""
-    from graftline.index.opening import open_index
-
     with _progress() as progress:
         return open_index(open_given(store), folders=folders_given(store, outputs), progress=progress)
 
 
 def folders_given(store: str, outputs: list[Path] | None) -> list[Path]:
     """Return the folders of outputs: those given, or the checkout's own with the checkout's own store."""
-    from graftline.environment import ROOT
-
     if outputs or store:
         return outputs or []
     return [ROOT / "outputs"] if (ROOT / "outputs").is_dir() else []
@@ -78,11 +75,6 @@ class _progress:  # noqa: N801  (used as a context manager only)
 
     def __call__(self, done: int, total: int) -> None:
         if self._bar is None:
-            import sys
-
-            from rich.console import Console
-            from rich.progress import Progress
-
             if not sys.stderr.isatty() or total < 2000:
                 return
             self._bar = Progress(console=Console(stderr=True), transient=True)

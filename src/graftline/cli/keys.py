@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +11,19 @@ import typer
 
 from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, open_given
+from graftline.errors import InputError
+from graftline.ledger.log import key_event
+from graftline.signing import keyring, rotation
+from graftline.signing.keyring import Keyring, keys_folder, load_keyring
 
 if TYPE_CHECKING:
     from graftline.ledger.entries import Entry
-    from graftline.signing.keyring import Keyring
     from graftline.signing.keys import PublicKey
     from graftline.store import Store
 
-app = typer.Typer(help="The keys that sign records, releases and the ledger.", no_args_is_help=False)
+app = typer.Typer(
+    help="The keys that sign records, releases and the ledger.", no_args_is_help=False, add_completion=False
+)
 ONLY_HERE = typer.Option("--only-here", help="change this machine's keyring and no store's ledger")
 KEYID = typer.Argument(metavar="KEYID", help="its id, or the beginning of it (8 characters or more)")
 
@@ -30,8 +36,6 @@ def keys(
     """List the keys of this machine, oldest first; the first use makes one."""
     if context.invoked_subcommand:
         return
-    from graftline.signing.keyring import load_keyring
-
     keyring = load_keyring()
     rows = list_keys(keyring)
     if as_json:
@@ -55,12 +59,6 @@ def rotate(store: Annotated[str, STORE] = "", only_here: Annotated[bool, ONLY_HE
     The old key brings the new one into the store's ledger. Other stores' ledgers learn of it when something is next
     released there, or by `graftline keys hand-over --store URL`.
     """
-    import os
-
-    from graftline.errors import InputError
-    from graftline.signing import keyring
-    from graftline.signing.keyring import keys_folder, load_keyring
-
     if os.environ.get("GRAFTLINE_KEY"):
         raise InputError(
             "GRAFTLINE_KEY", "it names the key that signs", expected="a key of the keyring",
@@ -81,9 +79,6 @@ def trust(
     only_here: Annotated[bool, ONLY_HERE] = False,
 ) -> None:
     """Trust what another's key signs: records here, and entries in the store's ledger if there is one."""
-    from graftline.ledger.log import key_event
-    from graftline.signing.keyring import load_keyring
-
     public = load_keyring().add_trusted(file.read_bytes(), where=file)
     print(f"key {public.keyid} is trusted here")
     if (opened := _with_ledger(store, only_here)) and (entry := key_event(opened, "trust", public)):
@@ -97,10 +92,6 @@ def revoke(
     only_here: Annotated[bool, ONLY_HERE] = False,
 ) -> None:
     """Trust nothing more that a key has signed or will sign, here and in the store's ledger. It is not taken back."""
-    from graftline.errors import InputError
-    from graftline.signing import keyring
-    from graftline.signing.keyring import load_keyring
-
     loaded = load_keyring()
     public = find_key(loaded, keyid)
     if public.keyid == loaded.signer().keyid:
@@ -116,8 +107,6 @@ def revoke(
 @app.command()
 def export(keyid: Annotated[str, KEYID] = "") -> None:
     """Print a public key as PEM: that which signs here, or the one named."""
-    from graftline.signing.keyring import load_keyring
-
     keyring = load_keyring()
     public = find_key(keyring, keyid) if keyid else keyring.signer().public
     print(public.pem, end="")
@@ -147,8 +136,6 @@ def list_keys(keyring: Keyring) -> list[dict[str, Any]]:
 
 def find_key(keyring: Keyring, keyid: str) -> PublicKey:
     """Return the key of which this is the id or its beginning. Raises InputError: there is none, or several."""
-    from graftline.errors import InputError
-
     every = {known: key.public for known, key in keyring.known.items()}
     if keyring.given:
         every[keyring.given.keyid] = keyring.given.public
@@ -163,9 +150,6 @@ def find_key(keyring: Keyring, keyid: str) -> PublicKey:
 
 def _tell(url: str, only_here: bool) -> None:
     """Bring the store's ledger up to the keyring, if it has one."""
-    from graftline.signing import rotation
-    from graftline.signing.keyring import load_keyring
-
     if store := _with_ledger(url, only_here):
         _say(store, rotation.hand_over(store, load_keyring()))
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
 from graftline.cli.anchors import read_checkpoints
+from graftline.cli.shown import cell, plain, terminal
 from graftline.cli.stores import STORE, open_given
-from graftline.errors import InputError
+from graftline.errors import GraftlineError, InputError, RefusalError
+from graftline.ledger.checkpoint import make_checkpoint, remember
+from graftline.ledger.log import Ledger, stored_entries
+from graftline.ledger.proofs import prove_inclusion, release_entry
+from graftline.ledger.verification import LedgerState, remember_verified, verify_ledger
+from graftline.signing.keyring import load_keyring
 
 if TYPE_CHECKING:
     from graftline.ledger.entries import Entry
-    from graftline.ledger.log import Ledger
-    from graftline.ledger.verification import LedgerState
 
 EXIT_BROKEN, EXIT_UNKNOWN = 1, 2
 JSON = typer.Option("--json", help="print JSON instead of text")
@@ -23,6 +32,7 @@ JSON = typer.Option("--json", help="print JSON instead of text")
 app = typer.Typer(
     help="The log of releases, promotions, rollbacks, erasures and keys; without a command, list it.",
     invoke_without_command=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -37,10 +47,6 @@ def entries(
     """List the ledger's entries, oldest first. Commands: checkpoint, prove, verify."""
     if context.invoked_subcommand is not None:
         return
-    import json
-
-    from graftline.ledger.log import Ledger
-
     opened = open_given(store)
     found = [entry for entry in Ledger(opened).entries if task is None or entry.task == task]
     if as_json:
@@ -54,11 +60,6 @@ def entries(
 @app.command()
 def checkpoint(as_json: Annotated[bool, JSON] = False, store: Annotated[str, STORE] = "") -> None:
     """Print the ledger's head, signed, as one line to keep elsewhere, such as in a git tag."""
-    import json
-
-    from graftline.ledger.checkpoint import make_checkpoint, remember
-    from graftline.ledger.log import Ledger
-
     opened = open_given(store)
     made = make_checkpoint(Ledger(opened))
     remember(opened.identity, made)
@@ -75,11 +76,6 @@ def prove(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """Print as JSON the proof that a release is in the ledger, with a checkpoint if a key of this machine may sign."""
-    import json
-
-    from graftline.ledger.log import Ledger
-    from graftline.ledger.proofs import prove_inclusion, release_entry
-
     task, version = _release_name(release)
     ledger = Ledger(open_given(store))
     proof = prove_inclusion(ledger, release_entry(ledger, task, version))
@@ -101,10 +97,6 @@ def verify(
 ) -> None:
     """Verify every entry, and the whole against what is known from outside. Exit 0: it holds. 1: it is broken.
     2: nothing from outside vouches for it, or it cannot be read."""
-    from graftline.errors import GraftlineError
-    from graftline.ledger.log import stored_entries
-    from graftline.ledger.verification import remember_verified, verify_ledger
-
     opened = open_given(store)
     kept, first_key = read_checkpoints(checkpoint or []), _fingerprint(key)
     try:
@@ -128,10 +120,6 @@ def verify(
 
 
 def _print_table(found: list[Entry]) -> None:
-    from rich.table import Table
-
-    from graftline.cli.shown import cell, terminal
-
     table = Table("#", "event", "what", "alias", "at", "by", "key", "sha256", box=None, pad_edge=False)
     for entry in found:
         values = (entry.sequence, entry.event, _subject(entry), entry.alias, entry.at, entry.actor)
@@ -154,10 +142,6 @@ def _release_name(name: str) -> tuple[str, int]:
 
 def _note(ledger: Ledger) -> str | None:
     """Return a checkpoint of now; None where no key may sign one, as at an auditor's."""
-    from graftline.errors import RefusalError
-    from graftline.ledger.checkpoint import make_checkpoint
-    from graftline.signing.keyring import load_keyring
-
     try:
         return make_checkpoint(ledger, load_keyring(create=False).signer()).note
     except (InputError, RefusalError):
@@ -175,11 +159,6 @@ def _fingerprint(key: str | None) -> str | None:
 @contextmanager
 def _counting() -> Iterator[Callable[[int, int], None]]:
     """Give what shows how many entries are verified, on a terminal only."""
-    import sys
-
-    from rich.console import Console
-    from rich.progress import Progress
-
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         line = bar.add_task("entries", total=None)
@@ -187,16 +166,12 @@ def _counting() -> Iterator[Callable[[int, int], None]]:
 
 
 def _print_verdict(verdict: LedgerState, as_json: bool) -> None:
-    import json
-
     chain = verdict.chain
     problems = [f"{f.place}: {f.kind}: {f.actual}; expected {f.expected}" for f in verdict.findings]
     if as_json:
         value = {"status": verdict.status, "problems": problems, "anchors": verdict.anchors}
         print(json.dumps(value | {"entries": len(chain.entries), "root": chain.tree.root().hex()}, indent=2))
         return
-    from graftline.cli.shown import plain
-
     for problem in problems:
         print(f"broken: {plain(problem, 2000)}")
     if verdict.status != "broken":

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from graftline.cli.shown import terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from graftline.plan import Plan
-    from graftline.plan.sample import Sample
+from graftline.engines.local import OUTPUTS, output_folder, pull_raw
+from graftline.environment import ROOT, cpu_count
+from graftline.errors import InputError
+from graftline.label_counts import asked, check
+from graftline.plan import STAGES, Plan, Sections, make_plan, start_seconds, write_plan
+from graftline.plan.sample import Sample, sample_dataset, sample_raw
+from graftline.profiles import choose, load_profiles
+from graftline.tasks.documents import parameter_models, task_document
+from graftline.tasks.parameters import section
+from graftline.values.contract import load_contract
 
 _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -30,18 +39,6 @@ def plan(
     Times a few real steps of each model, on a sample of the task's data. The plan is kept in outputs/TASK/plan.json;
     the report of a run compares it with what the run took.
     """
-    import json
-    import tempfile
-    from pathlib import Path
-
-    from graftline.engines.local import OUTPUTS
-    from graftline.environment import cpu_count
-    from graftline.label_counts import asked, check
-    from graftline.plan import STAGES, Sections, make_plan, start_seconds, write_plan
-    from graftline.profiles import choose, load_profiles
-    from graftline.tasks.documents import parameter_models, task_document
-    from graftline.tasks.parameters import section
-
     document, where = task_document(task)
     profiles = choose(load_profiles(), profile)
     models = parameter_models()
@@ -61,16 +58,6 @@ def plan(
 
 def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sample:
     """Return a sample of the task's dataset if there is one, else of its raw data, which is fetched if need be."""
-    from contextlib import suppress
-
-    from graftline.engines.local import output_folder, pull_raw
-    from graftline.environment import ROOT
-    from graftline.errors import InputError
-    from graftline.plan.sample import sample_dataset, sample_raw
-    from graftline.tasks.documents import parameter_models
-    from graftline.tasks.parameters import section
-    from graftline.values.contract import load_contract
-
     with suppress(InputError):  # none yet, or one of an earlier version: a run makes it again
         return sample_dataset(output_folder(task, "validate"), folder)
     pull_raw(task)
@@ -80,8 +67,6 @@ def _sample(task: str, document: dict[str, Any], where: str, folder: Path) -> Sa
 
 
 def _show(plan: Plan, path: Path) -> None:
-    from rich.table import Table
-
     from graftline.plan.measure import BUSY
 
     console = terminal()

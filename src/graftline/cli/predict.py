@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, Texts, open_given
+from graftline.dataset import Schema
+from graftline.releases.catalogue import resolve
+from graftline.releases.fetching import fetch
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from graftline.problems.problem import Problem
 
 
@@ -33,10 +35,7 @@ def predict(
 
     A release that tags words prints each word's tag; one that writes goes on with each text.
     """
-    from graftline.dataset import Schema
     from graftline.problems.model import load_model, read_facts, read_problem
-    from graftline.releases.catalogue import resolve
-    from graftline.releases.fetching import fetch
 
     opened = open_given(store)
     folder = fetch(opened, resolve(opened, release))
@@ -59,6 +58,4 @@ def _print(problem: Problem[Any], found: list[dict[str, Any]]) -> None:
 
 def _plain(text: str) -> Text:
     """Return a text for the terminal: its brackets are no markup, and its control characters do nothing."""
-    from rich.text import Text
-
     return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))

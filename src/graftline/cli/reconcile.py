@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from graftline.cli.stores import STORE
+from graftline.cli.stores import STORE, open_given
+from graftline.durable import exclusive
+from graftline.errors import EXIT_INPUT, BackendError, BusyError, GraftlineError
+from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
+from graftline.pipelines.reconcile.agenda import Agenda
+from graftline.pipelines.reconcile.cluster import RunsOfCluster
+from graftline.pipelines.reconcile.drift import exit_code, rows
+from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
+from graftline.pipelines.reconcile.local import LocalBackend, lock_path
+from graftline.pipelines.reconcile.planning import Actual, plan
+from graftline.pipelines.reconcile.repository import GitRepository
+from graftline.settings import load_settings
+from graftline.store.lease import RECONCILE, Lease
+from graftline.store.opening import open_store
 
 if TYPE_CHECKING:
-    from graftline.pipelines.reconcile.agenda import Agenda
     from graftline.pipelines.reconcile.desired import Desired
-    from graftline.pipelines.reconcile.planning import Actual
     from graftline.pipelines.reconcile.reconcile import Backend, Outcome
     from graftline.store import Store
 
@@ -51,9 +68,6 @@ def reconcile(
     $GRAFTLINE_KFP_TOKEN. Exit codes: 0 all is as declared; 75 run it again: a call failed or its outcome is not known
     yet, another reconcile is at work, or what a schedule wants could not be told; 2 bad input, 1 anything else.
     """
-    from graftline.errors import BackendError
-    from graftline.pipelines.reconcile.planning import plan
-
     try:
         with _opened(backend, endpoint, store) as scene:
             if dry_run:
@@ -83,9 +97,6 @@ def drift(
 
     Exit codes: 0 the same, 1 drift, 2 it could not be told.
     """
-    from graftline.errors import EXIT_INPUT, GraftlineError
-    from graftline.pipelines.reconcile.drift import exit_code, rows
-
     try:
         with _opened(backend, endpoint, store) as scene:
             found = rows(*scene.look())
@@ -112,8 +123,6 @@ class Scene:
 
 @contextmanager
 def _opened(place: Place, endpoint: str, store_url: str) -> Iterator[Scene]:
-    from graftline.cli.stores import open_given
-
     if place is Place.LOCAL:
         yield _local(open_given(store_url))
     else:
@@ -122,12 +131,7 @@ def _opened(place: Place, endpoint: str, store_url: str) -> Iterator[Scene]:
 
 
 def _local(store: Store) -> Scene:
-    from graftline.durable import exclusive
-    from graftline.errors import BusyError
-    from graftline.pipelines.reconcile.agenda import Agenda
-    from graftline.pipelines.reconcile.local import LocalBackend, lock_path
     from graftline.pipelines.reconcile.reconcile import reconcile
-    from graftline.pipelines.reconcile.repository import GitRepository
 
     repository = GitRepository(local=True, store_url=store.url)
     backend, agenda = LocalBackend(store, commit=repository.commit), Agenda(repository, store)
@@ -145,19 +149,7 @@ def _local(store: Store) -> Scene:
 
 @contextmanager
 def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
-    import time
-    import uuid
-    from datetime import timedelta
-
-    from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
-    from graftline.pipelines.reconcile.agenda import Agenda
-    from graftline.pipelines.reconcile.cluster import RunsOfCluster
-    from graftline.pipelines.reconcile.kubeflow import KubeflowBackend
     from graftline.pipelines.reconcile.reconcile import reconcile
-    from graftline.pipelines.reconcile.repository import GitRepository
-    from graftline.settings import load_settings
-    from graftline.store.lease import RECONCILE, Lease
-    from graftline.store.opening import open_store
 
     check_endpoint(endpoint, otherwise=", or use --backend local")
     settings = load_settings()
@@ -193,7 +185,6 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
 @contextmanager
 def _ends_in_order() -> Iterator[None]:
     """Turn SIGTERM into SystemExit, so that a pod that is taken away gives its lease back."""
-    import signal
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -206,8 +197,6 @@ def _ends_in_order() -> Iterator[None]:
 
 
 def _now() -> datetime:
-    from datetime import UTC
-
     return datetime.now(UTC)
 
 
@@ -218,8 +207,6 @@ def _say(action: object) -> None:
 
 
 def _print_steps(steps: list[str], desired: Desired, as_json: bool) -> None:
-    import json
-
     unknown = [f"{one.schedule}: {one.reason}" for one in desired.unknown]
     if as_json:
         typer.echo(json.dumps({"next": steps, "unknown": unknown}, indent=1))
@@ -229,8 +216,6 @@ def _print_steps(steps: list[str], desired: Desired, as_json: bool) -> None:
 
 
 def _print_outcome(outcome: Outcome, as_json: bool) -> None:
-    import json
-
     done = [str(action) for action in outcome.done]
     failures, left = list(outcome.failures), [str(action) for action in outcome.left]
     unsettled, queued = [run.name for run in outcome.unsettled], [run.name for run in outcome.queued]
@@ -252,14 +237,8 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
 
 def _print_rows(found: list[Any], as_json: bool) -> None:
     if as_json:
-        import json
-        from dataclasses import asdict
-
         typer.echo(json.dumps([asdict(row) for row in found], indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for title in ("schedule or run", "desired", "actual", ""):
         table.add_column(title, overflow="fold")

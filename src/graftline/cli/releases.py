@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
 from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, open_given
+from graftline.releases.catalogue import list_releases
+from graftline.releases.promotion import rollback as roll_back
 
 
 def releases(
@@ -16,10 +19,6 @@ def releases(
     store: Annotated[str, STORE] = "",
 ) -> None:
     """List releases, oldest first."""
-    import json
-
-    from graftline.releases.catalogue import list_releases
-
     opened = open_given(store)
     found = list_releases(opened, task)
     columns = ("task", "version", "path", "digest", "created", "aliases")
@@ -44,7 +43,5 @@ def rollback(
     alias: Annotated[str, typer.Option("--alias", help="the alias to move")] = "champion",
 ) -> None:
     """Point an alias at an earlier release again. It is recorded in the ledger; nothing is deleted."""
-    from graftline.releases.promotion import rollback as roll_back
-
     release, moved = roll_back(open_given(store), task, to, alias)
     print(f"{task}@{alias} is {release.name} " + ("now" if moved else "already; nothing was changed"))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
+from graftline.audit.reproduce.reproducing import reproduce as make_again
 from graftline.cli.anchors import CHECKPOINT, KEY
+from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
+from graftline.cli.verify import verify_options
+from graftline.durable import write_atomic
+from graftline.errors import EXIT_INPUT, InputError
 
 if TYPE_CHECKING:
     from graftline.audit.reproduce.verdict import Reproduction
@@ -45,15 +54,6 @@ def reproduce(
     The release and all that it came from are verified first. Exit codes: 0 identical, or within the released intervals
     on another machine; 1 diverged, or the release is not sound; 2 it cannot be done here, and why.
     """
-    import sys
-    import tempfile
-    from dataclasses import replace
-
-    from graftline.audit.reproduce.reproducing import reproduce as make_again
-    from graftline.cli.verify import verify_options
-    from graftline.durable import write_atomic
-    from graftline.errors import EXIT_INPUT, InputError
-
     if keep is not None and keep.exists():
         raise InputError("--keep", f"{keep} exists", expected="a new folder")
     with tempfile.TemporaryDirectory(prefix="graftline-reproduce-") as temporary:
@@ -78,10 +78,6 @@ def reproduce(
 
 
 def _show(result: Reproduction) -> None:
-    from rich.table import Table
-
-    from graftline.cli.shown import cell, terminal
-
     console = terminal()
     if result.steps:
         table = Table("step", "recorded", "made again", "", "seconds", box=None, pad_edge=False)

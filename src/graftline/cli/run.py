@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.table import Table
 
+from graftline.canonical import read_json
 from graftline.cli.shown import terminal
 from graftline.cli.stores import STORE
+from graftline.durable import exclusive, write_atomic
+from graftline.engines import containers, local
+from graftline.engines.local import StageError, StageRun
+from graftline.environment import ROOT
+from graftline.errors import EXIT_REFUSED
+from graftline.lift_names import lift_counts
+from graftline.releases.catalogue import list_releases
+from graftline.releases.layout import CHAMPION
+from graftline.store.opening import open_store
+from graftline.tasks.assignments import parse_assignments
+from graftline.tasks.documents import assign, parameter_models, task_document, task_parameters
+from graftline.tasks.parameters import load_document, section
 
 if TYPE_CHECKING:
-    from graftline.engines.local import StageRun
     from graftline.store import Store
 
 REFUSED = "refused"
@@ -44,15 +59,6 @@ def run(
     Exit codes: 0 done, 2 bad input, 3 the gate refused the release, 75 try again (another run is at work here, or this
     one was stopped), 130 interrupted, 1 anything else.
     """  # fmt: skip
-    import time
-
-    from graftline.durable import exclusive
-    from graftline.engines import containers, local
-    from graftline.environment import ROOT
-    from graftline.errors import EXIT_REFUSED
-    from graftline.tasks.assignments import parse_assignments
-    from graftline.tasks.documents import task_document, task_parameters
-
     started = time.perf_counter()
     params = task_parameters(task)
     store_url = _absolute(store) if store else str(ROOT / "store")
@@ -81,9 +87,6 @@ def _write_parameters(path: Path, changes: dict[str, Any]) -> None:
     """Make the changes in the file, comments kept."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
-    from graftline.durable import write_atomic
-    from graftline.tasks.documents import assign
-
     text = path.read_text(encoding="utf-8")
     document = parse_yaml_for_update(text, path)
     assign(document, changes)
@@ -99,11 +102,6 @@ def _absolute(store: str) -> str:
 
 def _run_stages(task: str, params: Path, store_url: str, force: bool) -> list[StageRun]:
     """Run what has changed; return what became of each stage. Exits with a failed component's exit code."""
-    import shutil
-
-    from graftline.engines import local
-    from graftline.errors import EXIT_REFUSED
-
     events: dict[str, str] = {}
 
     def show(stage: str, event: str) -> None:
@@ -134,8 +132,6 @@ def _run_stages(task: str, params: Path, store_url: str, force: bool) -> list[St
 def _check_label_counts(dataset: Path, params: Path) -> None:
     """Raise InputError if a later stage would ask for more labels than the dataset has."""
     from graftline import label_counts
-    from graftline.tasks.documents import parameter_models
-    from graftline.tasks.parameters import load_document, section
 
     document, where = load_document(params)
     models = parameter_models()
@@ -146,9 +142,6 @@ def _check_label_counts(dataset: Path, params: Path) -> None:
 
 def _run_in_containers(task: str, store_url: str) -> list[StageRun]:
     """Run the pipeline in its images; return what became of each stage. Exits with a failed step's own code."""
-    from graftline.engines import containers
-    from graftline.engines.local import StageError
-    from graftline.errors import EXIT_REFUSED
 
     def show(step: str, event: str) -> None:
         if event in ("started", "CACHED"):
@@ -166,11 +159,6 @@ def _run_in_containers(task: str, store_url: str) -> list[StageRun]:
 
 def _outdated(receipt_folder: Path, store_url: str) -> str:
     """Return why evaluate and publish must run again although nothing that DVC watches changed; "" if not."""
-    from graftline.canonical import read_json
-    from graftline.releases.catalogue import list_releases
-    from graftline.releases.layout import CHAMPION
-    from graftline.store.opening import open_store
-
     receipt = read_json(receipt_folder / "release.json")
     releases = list_releases(open_store(store_url), receipt["task"])
     if not any((r.version, r.manifest) == (receipt["version"], receipt["manifest"]) for r in releases):
@@ -185,7 +173,6 @@ def _report(outputs: Path, store_url: str, stages: list[StageRun]) -> Path:
     page = outputs / "report.html"
     if not page.exists() or any(stage.state != "skipped" for stage in stages):
         from graftline.report import write_report
-        from graftline.store.opening import open_store
 
         store: Store = open_store(store_url)
         return write_report(outputs, store, page)
@@ -194,10 +181,6 @@ def _report(outputs: Path, store_url: str, stages: list[StageRun]) -> Path:
 
 def _summary(outputs: Path, stages: list[StageRun], total: float, page: Path) -> None:
     """Print the stages, the headline metrics, the release and the report's path."""
-    from rich.table import Table
-
-    from graftline.canonical import read_json
-
     console = terminal()
     table = Table(title=f"{outputs.name}: {total:.1f} s", title_justify="left", title_style="bold")
     table.add_column("stage")
@@ -232,7 +215,6 @@ def headlines(metrics: dict[str, Any], amount: str) -> list[str]:
         metrics: by name.
         amount: what the lift's counts are, such as `sentences`.
     """
-    from graftline.lift_names import lift_counts
     from graftline.score import told_scores
 
     told = told_scores(metrics)

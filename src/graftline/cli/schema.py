@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import json
+from typing import Annotated
 
 import typer
+from pydantic.json_schema import models_json_schema
 
-if TYPE_CHECKING:
-    from graftline.tasks.parameters import Params
+from graftline.durable import write_atomic
+from graftline.environment import ROOT
+from graftline.errors import InputError
+from graftline.tasks.documents import parameter_models
+from graftline.tasks.parameters import TASK_NAME, Params
 
 
 def schema(
@@ -16,10 +21,6 @@ def schema(
     ] = False,
 ) -> None:
     """Write docs/schema/params.json, which each params.yaml names on its first line, for editors."""
-    from graftline.durable import write_atomic
-    from graftline.environment import ROOT
-    from graftline.errors import InputError
-
     path = ROOT / "docs/schema/params.json"
     text = schema_text()
     current = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -34,13 +35,6 @@ def schema(
 
 def schema_text() -> str:
     """Return the JSON Schema (draft 2020-12) of a whole params.yaml, the same bytes on every call."""
-    import json
-
-    from pydantic.json_schema import models_json_schema
-
-    from graftline.tasks.documents import parameter_models
-    from graftline.tasks.parameters import TASK_NAME
-
     models = parameter_models()
     references, generated = models_json_schema([(model, "validation") for model in models.values()])
     sections = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 _WIDTH_ELSEWHERE = 160
 """Columns at least for a table that goes to a file or another program."""
@@ -23,16 +23,11 @@ def plain(value: object, limit: int = 200) -> str:
 
 def cell(value: object, style: str = "", limit: int = 200) -> Text:
     """Return `value` for a table: text without markup."""
-    from rich.text import Text
-
     return Text(plain(value, limit), style=style, overflow="fold")
 
 
 def table(*columns: str, grid: bool = False) -> Table:
     """Return an empty table. What a column has no room for goes on in the next line: nothing is cut."""
-    from rich import box
-    from rich.table import Table
-
     made = Table(box=None if grid else box.HEAVY_HEAD, pad_edge=not grid)
     for name in columns:
         made.add_column(name, overflow="fold")
@@ -41,10 +36,6 @@ def table(*columns: str, grid: bool = False) -> Table:
 
 def terminal() -> Console:
     """Return where results are printed. Brackets in what is printed are brackets: labels and paths may hold some."""
-    import sys
-
-    from rich.console import Console
-
     asked = os.environ.get("COLUMNS", "")
     wide = max(_WIDTH_ELSEWHERE, int(asked) if asked.isdecimal() else 0)
     return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else wide)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graftline.environment import ROOT
+from graftline.store.opening import open_store
+
 if TYPE_CHECKING:
     from graftline.store import Store
 
@@ -20,7 +23,4 @@ Texts = Annotated[list[str] | None, typer.Option("--text", help=TEXT_HELP)]
 
 def open_given(url: str) -> Store:
     """Open the store at `url`, or the checkout's own for an empty one."""
-    from graftline.environment import ROOT
-    from graftline.store.opening import open_store
-
     return open_store(url or str(ROOT / "store"))

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import getpass
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+
+from graftline.engines.local import task_digest
+from graftline.environment import ROOT
+from graftline.images import load_images
+from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
+from graftline.pipelines.compile import CompiledPipeline, compiled
+from graftline.pipelines.runkey import Run, work_of
+from graftline.pipelines.submit import Progress, Submission
+from graftline.profiles import parse_choices
+from graftline.settings import load_settings
+from graftline.task_data import committed_revision, data_revision
+from graftline.tasks.assignments import parse_assignments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from graftline.pipelines.compile import CompiledPipeline
-    from graftline.pipelines.runkey import Run
-    from graftline.pipelines.submit import Progress
 
 
 def submit(
@@ -51,15 +63,6 @@ def submit(
     With --watch it ends as the step that decided: 0 done, 2 bad input, 3 refused, 75 pre-empted, 1 anything else.
     Without: 0 once it is submitted.
     """
-    from dataclasses import replace
-
-    from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
-    from graftline.pipelines.compile import compiled
-    from graftline.pipelines.submit import Submission
-    from graftline.profiles import parse_choices
-    from graftline.settings import load_settings
-    from graftline.tasks.assignments import parse_assignments
-
     check_endpoint(endpoint)
     pipeline = compiled(
         task, profiles=parse_choices(profiles or []), overrides=parse_assignments(assignments or [])
@@ -86,14 +89,6 @@ def submit(
 
 def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
     """Return the run on the commit that is checked out; `again` makes it another run than any before."""
-    import uuid
-
-    from graftline.engines.local import task_digest
-    from graftline.environment import ROOT
-    from graftline.images import load_images
-    from graftline.pipelines.runkey import Run, work_of
-    from graftline.task_data import committed_revision, data_revision
-
     commit = committed_revision(pipeline.task)
     work = work_of(
         pipeline, load_images(), data_digest=task_digest(pipeline.task), revision=data_revision(pipeline.task, ROOT)
@@ -103,8 +98,6 @@ def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
 
 
 def _user() -> str:
-    import getpass
-
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in containers
@@ -113,8 +106,6 @@ def _user() -> str:
 
 def _show(looks: Iterable[Progress], namespace: str) -> Progress:
     """Print each step's state when it changes and why it failed, and how the run ended; return the last look."""
-    from rich.console import Console
-
     console = Console(highlight=False, soft_wrap=True)
     run, known, last = "", dict[str, str](), None
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.tree import Tree
 
 from graftline.cli.index import OUTPUTS, open_for_questions
+from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE
+from graftline.lineage.run import RunHistory, account, told
+from graftline.lineage.trace import Trace
+from graftline.lineage.trace import trace as trace_model
+from graftline.records.model import COMPARED
+from graftline.score import DESCRIPTIONS
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
-
     from graftline.index.rows import IndexedRecord, Input
-    from graftline.lineage.run import RunHistory
-    from graftline.lineage.trace import Trace
     from graftline.runs import Attempt
 
 _FIGURES = 6
@@ -36,24 +42,16 @@ def trace(
     outputs: Annotated[list[Path] | None, OUTPUTS] = None,
 ) -> None:
     """Show what made a model: every step, its inputs to the raw files, code, image, parameters, metrics, trigger."""
-    from graftline.lineage.trace import trace as trace_model
-
     with open_for_questions(store, outputs) as index:
         found = trace_model(index, model)
     if as_json:
-        import json
-
         print(json.dumps(as_dict(found), indent=2))
         return
-    from graftline.cli.shown import terminal
-
     terminal().print(_tree(found, parameters))
 
 
 def as_dict(found: Trace) -> dict[str, Any]:
     """Return a trace as JSON values."""
-    from dataclasses import asdict
-
     value = asdict(found)
     for step in value["steps"]:
         step |= {
@@ -66,8 +64,6 @@ def as_dict(found: Trace) -> dict[str, Any]:
 
 
 def _tree(found: Trace, parameters: bool) -> Tree:
-    from rich.tree import Tree
-
     tree = Tree(_heading(found), guide_style="dim")
     for line in _triggers(found):
         tree.add(line)
@@ -104,8 +100,6 @@ def _triggers(found: Trace) -> list[Any]:
 
 
 def _add_run(tree: Tree, run: RunHistory) -> None:
-    from graftline.lineage.run import account, told
-
     branch = tree.add(_line(f"run {run.id}: {run.state}", "bold"))
     if run.start is not None:
         start = run.start
@@ -140,22 +134,16 @@ def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool)
     for given in record.inputs:
         _add_input(step, found, given)
     if record.metrics:
-        from graftline.score import DESCRIPTIONS
-
         shown = [(name, value) for name, value in record.metrics.items() if name not in DESCRIPTIONS]
         more = f" and {len(shown) - _FIGURES} more" if len(shown) > _FIGURES else ""
         step.add(
             _line(", ".join(f"{name} {_figure(value)}" for name, value in shown[:_FIGURES]) + more, "green")
         )
     if parameters:
-        import json
-
         step.add(_line(json.dumps(record.parameters), "dim", limit=20_000))
 
 
 def _add_input(step: Tree, found: Trace, given: Input) -> None:
-    from graftline.records.model import COMPARED
-
     notes = ", ".join(f"{name} {value}" for name, value in given.annotations.items())
     if given.sha256 in found.compared and given.name == COMPARED:
         releases = ", ".join(found.compared[given.sha256]) or "a release that the store lacks"
@@ -178,15 +166,11 @@ def _code(record: IndexedRecord) -> str:
 
 def _made(attempt: Attempt, run: RunHistory) -> str:
     """Return when and where the step ran on a cluster."""
-    from graftline.lineage.run import account
-
     other = "" if attempt.run == run.id else f", in run {attempt.run}"
     return f"ran {attempt.started} for {account(attempt)}{other}"
 
 
 def _execution(execution: dict[str, Any]) -> str:
-    from datetime import UTC, datetime
-
     try:
         at = f"{datetime.fromtimestamp(execution['started'], UTC):%Y-%m-%d %H:%M:%S} UTC"
         return f"ran {at} for {execution['seconds']:.0f} s on {execution['host']} ({execution['engine']})"
@@ -207,6 +191,4 @@ def _figure(value: Any) -> str:
 
 
 def _line(text: str, style: str = "", limit: int = 400) -> Any:
-    from graftline.cli.shown import cell
-
     return cell(text, style, limit)

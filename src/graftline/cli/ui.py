@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from threading import Thread
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from graftline.cli.stores import STORE, open_given
-
-if TYPE_CHECKING:
-    from graftline.ui.server import Server
-    from graftline.ui.site import Site
+from graftline.environment import ROOT
+from graftline.index.opening import open_index
+from graftline.ui.export import export
+from graftline.ui.server import Server
+from graftline.ui.site import Site
 
 
 def ui(
@@ -37,9 +43,6 @@ def ui(
     if export is not None:
         _export(site, export)
         return
-    from graftline.index.opening import open_index
-    from graftline.ui.server import Server
-
     with _progress("indexing") as advance:
         open_index(site.store, progress=advance).close()
     with Server(site, host, port) as server:
@@ -47,10 +50,6 @@ def ui(
 
 
 def _site(store: str, outputs: Path | None, newest: int) -> Site:
-    from graftline.environment import ROOT
-    from graftline.index.opening import open_index
-    from graftline.ui.site import Site
-
     opened = open_given(store)
     folder = outputs or ROOT / "outputs"
     return Site(
@@ -61,9 +60,6 @@ def _site(store: str, outputs: Path | None, newest: int) -> Site:
 
 def _serve(server: Server) -> None:
     """Serve until Ctrl-C or SIGTERM, which both end it in order."""
-    import signal
-    import sys
-    from threading import Thread
 
     def stop(*_: object) -> None:
         Thread(target=server.shutdown).start()  # from this thread it would wait for itself
@@ -78,9 +74,6 @@ def _serve(server: Server) -> None:
 
 
 def _export(site: Site, out: Path) -> None:
-    from graftline.index.opening import open_index
-    from graftline.ui.export import export
-
     with _progress("indexing") as advance:
         open_index(site.store, progress=advance).close()
     with _progress("writing pages") as advance:
@@ -91,9 +84,6 @@ def _export(site: Site, out: Path) -> None:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function that shows how many of how many are done, on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from time import monotonic
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from graftline.audit.verify.verifying import Finding, Options, Verdict
+from graftline.audit.verify.verifying import verify as verify_store
 from graftline.cli.anchors import CHECKPOINT, KEY, read_checkpoints
 from graftline.cli.shown import cell, terminal
 from graftline.cli.stores import STORE, open_given
-
-if TYPE_CHECKING:
-    from graftline.audit.verify.verifying import Finding, Options, Verdict
+from graftline.component import from_os_error
+from graftline.errors import GraftlineError, InputError
+from graftline.learning.progress import Progress
 
 _SHOWN = 200
 
@@ -41,12 +49,6 @@ def verify(
 
     Exits with 0 if all is whole (what was erased with a receipt is), 1 if something is not, 2 if it could not tell.
     """
-    import json
-    from dataclasses import asdict
-
-    from graftline.component import from_os_error
-    from graftline.errors import GraftlineError, InputError
-
     try:
         found = _verify(
             model, everything, verify_options(checkpoint or [], key, sample, seed, resume=resume), store
@@ -65,15 +67,10 @@ def verify(
 
 
 def _untold(error: Exception) -> Exception:
-    from graftline.errors import InputError
-
     return InputError("verify", f"could not tell: {error}")
 
 
 def _verify(model: str | None, everything: bool, options: Options, store: str) -> Verdict:
-    from graftline.audit.verify.verifying import verify as verify_store
-    from graftline.errors import InputError
-
     if model and everything:
         raise InputError("--all", f"and the release {model}", expected="one or the other")
     opened = open_given(store)
@@ -86,11 +83,6 @@ def verify_options(
     checkpoints: list[str], key: str, sample: float | None = None, seed: str = "", *, resume: bool = False
 ) -> Options:
     """Return how to verify, as a command was told. Raises InputError."""
-    import re
-
-    from graftline.audit.verify.verifying import Options
-    from graftline.errors import InputError
-
     if sample is not None and not 0 < sample <= 1:
         raise InputError("--sample", str(sample), expected="a fraction above 0 and at most 1")
     if key and not re.fullmatch("[0-9a-f]{16,64}", key):
@@ -106,14 +98,10 @@ class _Progress:
     """Megabytes done, their rate and the time left, made on first use: a small store needs no bar."""
 
     def __init__(self) -> None:
-        from time import monotonic
-
         self._bar: object = None
         self._began, self._now = monotonic(), monotonic
 
     def __call__(self, done: int, total: int) -> None:
-        from graftline.learning.progress import Progress
-
         if self._bar is None:
             if self._now() - self._began < 1.0 and done < total:
                 return
@@ -131,8 +119,6 @@ class _Progress:
 
 def show(found: Verdict) -> None:
     """Print a table of what was found, and one line that sums it up."""
-    from rich.table import Table
-
     console = terminal()
     if found.findings:
         table = Table("what", "where", "expected", "found", box=None, pad_edge=False)
@@ -170,8 +156,6 @@ def _notes(found: Verdict) -> list[str]:
 
 def summary(found: Verdict) -> str:
     """Return the verdict in one line."""
-    from collections import Counter
-
     counts = Counter(finding.kind for finding in found.findings)
     said = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing differs"
     size = f"{found.objects} objects, {found.bytes / 1e6:,.1f} MB hashed in {found.seconds:.1f} s"

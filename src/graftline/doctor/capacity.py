@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from kubernetes.utils import parse_quantity
+
 from graftline.doctor.cluster import Check, Cluster
 from graftline.doctor.namespace import selects
 from graftline.doctor.points import Point, State, judged
@@ -214,8 +216,6 @@ def _taint(taint: Mapping[str, Any]) -> str:
 
 
 def _amount(text: Any) -> Decimal:
-    from kubernetes.utils import parse_quantity
-
     return Decimal(parse_quantity(text))
 
 

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from urllib3.exceptions import HTTPError
+
 from graftline.doctor.points import Point
 from graftline.errors import GraftlineError, InputError
 from graftline.images import Images
+from graftline.kubeflow_api import TOKEN, connect
 from graftline.kubernetes_api import TIMEOUT, Kubernetes, RefusedError, one_line, reason_of
 from graftline.pipelines.pods import DISTRIBUTED
 from graftline.profiles import TRAINING, Pod, load_profiles
@@ -71,9 +74,6 @@ class Cluster:
             GraftlineError: no endpoint is known, or it does not answer.
         """
         from kfp_server_api.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        from graftline.kubeflow_api import TOKEN, connect
 
         if not self.endpoint:
             raise GraftlineError("no endpoint is known: give --endpoint or $GRAFTLINE_KFP")

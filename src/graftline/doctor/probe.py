@@ -18,9 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dulwich.porcelain import ls_remote
+
 from graftline.errors import GraftlineError
 from graftline.store import MissingError, Store
 from graftline.store.opening import open_store
+from graftline.task_data import with_token
 
 SECONDS = 45.0
 """How long one answer may take: the store alone tries for half a minute."""
@@ -114,10 +117,6 @@ def _conditional(store: Store, key: str) -> str:
 
 def repository_fault(address: str) -> str:
     """Return "" if the repository lists its branches to us as it would to `fetch`, else why not."""
-    from dulwich.porcelain import ls_remote
-
-    from graftline.task_data import with_token
-
     given = with_token(address)
     try:
         refs = ls_remote(given, quiet=True).refs

@@ -17,25 +17,34 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline import runs
 from graftline.digests import RECORD
+from graftline.ending import close
+from graftline.engines import launcher
 from graftline.engines.backend import DONE, Backend, Pod
 from graftline.engines.local import StageError, StageRun, task_digest
 from graftline.environment import ROOT
 from graftline.errors import EXIT_REFUSED, GraftlineError, InputError
+from graftline.images import BUILT, Images, digest, load_images, local_tag
+from graftline.pipelines.pods import KEYS
+from graftline.pipelines.step import PLAN
+from graftline.pipelines.trainjob.manifest import RUN_LABEL
+from graftline.profiles import TRAINING
 from graftline.records.folder import read_execution, verify
+from graftline.rows.blocklist import read_blocklist
 from graftline.signing.mounting import keys_for_mounting
 from graftline.store import Store
 from graftline.store.opening import open_store
+from graftline.task_data import WORK_TREE
 from graftline.tasks.parameters import COMPONENTS
 
 if TYPE_CHECKING:
     import docker
 
-    from graftline.images import Images
 
 OUTPUTS = ROOT / "build/docker"
 MEMORY = "8g"
@@ -65,10 +74,7 @@ def run(task: str, *, store_url: str, on_step: Callable[[str, str], None] = lamb
         StageError: a component failed, which it says itself, or the gate refused; then the outputs are kept too.
         KeyboardInterrupt: the run was stopped; the next one goes on from its checkpoints.
     """
-    from graftline.ending import close
     from graftline.pipelines.compile import compiled
-    from graftline.pipelines.pods import KEYS
-    from graftline.task_data import WORK_TREE
 
     pipeline = compiled(task)
     images = built_images()
@@ -120,8 +126,6 @@ def built_images() -> Images:
     """Return the images that were built here. Raises InputError if there are none, or docker does not answer."""
     import docker
 
-    from graftline.images import BUILT, digest, load_images, local_tag
-
     if not BUILT.exists():
         raise InputError(BUILT.relative_to(ROOT), "no images were built here", fix="make images")
     images = load_images(BUILT)
@@ -149,9 +153,6 @@ def placed(
         retries: what each step is told of its tries, as in profiles.yaml; one try by default.
         checkpoint_seconds: between checkpoints; as on a cluster by default (settings.yaml).
     """
-    from graftline.images import digest, load_images, local_tag
-    from graftline.pipelines.step import PLAN
-    from graftline.profiles import TRAINING
     from graftline.settings import load_settings
 
     here, built = deepcopy(dict(spec)), images.model_dump()
@@ -240,14 +241,10 @@ class Machine:
         self._client.close()
 
     def _of(self, run: str) -> list[docker.models.containers.Container]:
-        from graftline.pipelines.trainjob.manifest import RUN_LABEL
-
         return list(self._client.containers.list(all=True, filters={"label": f"{RUN_LABEL}={run}"}))
 
     def _create(self, pod: Pod) -> docker.models.containers.Container:
         from docker.types import Mount
-
-        from graftline.engines import launcher
 
         mounts = dict(self._mounts) | {Path(launcher.__file__): (_LAUNCHER, True)}
         mounts |= {path: (place, True) for path, place in pod.inputs.items()}
@@ -289,7 +286,6 @@ def _make_subjects_key(task: str, store_url: str) -> None:
     Raises:
         InputError: it cannot be made, or is not the one that persons were erased with.
     """
-    from graftline.rows.blocklist import read_blocklist
     from graftline.values.contract import load_contract
     from graftline.values.erased import subjects_key
 
@@ -340,8 +336,6 @@ def _whole(path: Path) -> bool:
 
 
 def _output_name(name: str) -> str:
-    from importlib import import_module
-
     return str(import_module(f"graftline.components.{name}").COMPONENT.output)
 
 

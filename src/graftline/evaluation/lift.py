@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.evaluation.workers import run_all
+from graftline.learning.memory import keep_freed_memory
 from graftline.learning.progress import Progress
+from graftline.learning.randomness import generator, seed_everything
+from graftline.problems.fit import Data, select
+from graftline.problems.fit import fit as fine_tune
+from graftline.problems.registry import make_problem
 from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name
 
 if TYPE_CHECKING:
-    from graftline.problems.fit import Data
     from graftline.problems.problem import Examples, Problem
     from graftline.tasks.finetune import FinetuneParams
 
@@ -45,8 +50,6 @@ class Experiment:
 
     @property
     def problem(self) -> Problem[Any]:
-        from graftline.problems.registry import make_problem
-
         return make_problem(self.params.head)
 
 
@@ -171,10 +174,6 @@ def _run_showing_progress(fits: list[Fit], workers: int) -> list[Run]:
 
 def run_fit(fit: Fit) -> Run:
     """Fine-tune as `fit` says and return what came of it. Runs in a worker."""
-    from graftline.learning.memory import keep_freed_memory
-    from graftline.learning.randomness import seed_everything
-    from graftline.problems.fit import fit as fine_tune
-
     keep_freed_memory()
     experiment, schema = fit.experiment, read_schema(fit.experiment.dataset)
     data = _data(fit, len(schema.classes))
@@ -189,8 +188,6 @@ def _data(fit: Fit, classes: int) -> Data:
 
     With few labels nothing is held out to stop early, as in `finetune`: that would be labels by another name.
     """
-    from graftline.problems.fit import Data, select
-
     experiment = fit.experiment
     return Data(
         select(_load(experiment, "train"), fit.labels, classes, fit.seed),
@@ -221,10 +218,6 @@ def unpack(experiment: Experiment) -> None:
 
 def _sample(examples: Examples, experiment: Experiment) -> Examples:
     """Return the test rows on which the fits are scored, the same for all of them."""
-    import torch
-
-    from graftline.learning.randomness import generator
-
     if experiment.test_rows is None or experiment.test_rows >= len(examples):
         return examples
     order = torch.randperm(len(examples), generator=generator(experiment.seed, 0, "lift test rows"))

@@ -6,6 +6,9 @@ follows from its record's digest, so sending the same events again changes nothi
 
 from __future__ import annotations
 
+import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -49,10 +52,6 @@ def send(found: Iterable[dict[str, Any]], url: str) -> int:
         InputError: the url is none of http.
         GraftlineError: the receiver refuses an event, or does not answer.
     """
-    import os
-    import urllib.error
-    import urllib.request
-
     if not url.startswith(("http://", "https://")):
         raise InputError("--to", url, expected="an http:// or https:// address")
     headers = {"Content-Type": "application/json", "User-Agent": f"graftline/{__version__}"}

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import pyarrow as pa
 
 from graftline.durable import write_atomic
 from graftline.errors import InputError
 from graftline.importers.packages import check_members, deb_members, download_deb, encode_table, read_source
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 PACKAGE = "wordnet-base"
 FOLDER = "usr/share/wordnet"
@@ -99,8 +98,6 @@ def synsets(files: dict[str, bytes]) -> Iterator[Synset]:
 
 def as_table(found: list[Synset]) -> pa.Table:
     """Return one row a synset."""
-    import pyarrow as pa
-
     members = Counter(synset.file for synset in found)
     classes = {file: name for file, name in NOUN_FILES.items() if members[file] > MIN_MEMBERS}
     return pa.table(

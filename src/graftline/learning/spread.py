@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from graftline.errors import InputError
 from graftline.learning.distributed import World, total, world
@@ -94,8 +97,6 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
     Any other tensor is returned as it is. All processes must call it.
     """
-    from torch.distributed.tensor import DTensor
-
     if not isinstance(tensor, DTensor):
         return tensor
     full: torch.Tensor = tensor.full_tensor()
@@ -116,9 +117,6 @@ def blocks(module: nn.Module) -> list[nn.Module]:
 
 
 def _shard(around: nn.Module, optimizers: list[torch.optim.Optimizer], team: World) -> None:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
     for optimizer in optimizers:
         if isinstance(optimizer, torch.optim.Muon):
             raise InputError(
@@ -138,8 +136,6 @@ def _shard(around: nn.Module, optimizers: list[torch.optim.Optimizer], team: Wor
 
 def _hand_over(optimizer: torch.optim.Optimizer, shards: dict[int, nn.Parameter]) -> None:
     """Give the optimizer the shards of its parameters, and its state in shards as they are."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
     for group in optimizer.param_groups:
         old = list(group["params"])
         group["params"] = [shards[id(parameter)] for parameter in old]

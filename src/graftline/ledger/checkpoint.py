@@ -27,6 +27,7 @@ from graftline.durable import write_atomic
 from graftline.errors import InputError
 from graftline.ledger.chain import Chain
 from graftline.ledger.entries import BrokenLedgerError
+from graftline.signing.keyring import keys_folder, load_keyring
 
 if TYPE_CHECKING:
     from graftline.ledger.log import Ledger
@@ -87,8 +88,6 @@ def make_checkpoint(ledger: Ledger, signer: Signer | None = None) -> TreeHead:
         InputError: the ledger has no entry.
         RefusalError: the ledger does not trust the signer's key.
     """
-    from graftline.signing.keyring import load_keyring
-
     signer = signer or load_keyring().signer()
     ledger.check_signer(signer.keyid)
     return sign_head(ledger, signer)
@@ -220,8 +219,6 @@ def remember(store: str, checkpoint: TreeHead) -> None:
 
 def seen_path(store: str) -> Path:
     """Return where the last head of the store of this identity is remembered: beside the keys, not beside the store."""
-    from graftline.signing.keyring import keys_folder
-
     return keys_folder() / "seen" / f"{sha256_bytes(store.encode())}.txt"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import getpass
 import itertools
 import os
 import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from graftline.ledger.checkpoint import check_seen
 from graftline.ledger.entries import ENTRY_KEY, Entry, Fact, broken, entry_key, parse_entry
 from graftline.ledger.merkle import Tree
 from graftline.ledger.trust import Action, Trust, key_fact
+from graftline.signing.keyring import load_keyring
 from graftline.store import MissingError, Store
 from graftline.times import utc_now
 
@@ -148,8 +151,6 @@ class Ledger:
         )
 
     def _own_signer(self) -> Signer:
-        from graftline.signing.keyring import load_keyring
-
         self._signer = self._signer or load_keyring().signer()
         return self._signer
 
@@ -290,8 +291,6 @@ def _get_all(store: Store, sequences: Sequence[int]) -> list[bytes | None]:
     """Return the bytes of entries; None for each that is not there."""
     if store.local_path("ledger") is not None:
         return [_get(store, sequence) for sequence in sequences]
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(min(READERS, len(sequences))) as pool:
         return list(pool.map(lambda sequence: _get(store, sequence), sequences))
 
@@ -305,8 +304,6 @@ def _get(store: Store, sequence: int) -> bytes | None:
 
 def _actor() -> str:
     """Return who acts: $GRAFTLINE_ACTOR (a service account on a cluster), or the user's name."""
-    import getpass
-
     try:
         return os.environ.get("GRAFTLINE_ACTOR") or getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in many containers

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from graftline.rows.segments import Segment, read_index, read_list, read_shard
 from graftline.rows.shards import WHOLE
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from graftline.store import Store
 
 _HEX = "0123456789abcdef"
@@ -32,8 +32,6 @@ def compare_rows(store: Store, before: str, after: str) -> dict[str, int] | None
     Raises:
         InputError: the row index is damaged.
     """
-    import numpy as np
-
     segments = _segments(store)
     if before not in segments or after not in segments:
         return None
@@ -69,8 +67,6 @@ def _segments(store: Store) -> dict[str, Segment]:
 
 def _entries(store: Store, segment: Segment, dataset: str, digit: str) -> np.ndarray:
     """Return (n, 3) uint64 of the rows whose digest starts with `digit`: the digest's halves, row * 4 + split."""
-    import numpy as np
-
     parts = [np.empty((0, 3), np.uint64)]
     layout, number = segment.layout, segment.datasets.index(dataset)
     for name, data in _shards(store, segment, digit):
@@ -95,8 +91,6 @@ def _shards(store: Store, segment: Segment, digit: str) -> Iterator[tuple[str, b
 
 def _differ(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the entries' values of `a` only, of `b` only, and how many in both are in another split."""
-    import numpy as np
-
     rows = np.concatenate([a, b])
     side = np.repeat([0, 1], [len(a), len(b)])
     order = np.lexsort((side, rows[:, 1], rows[:, 0]))
@@ -114,7 +108,6 @@ def _in_the_same_place(gone: np.ndarray, new: np.ndarray) -> int:
 
     A row's place is the number of rows before it that are in both: its row number less those before it that are not.
     """
-    import numpy as np
 
     def places(values: np.ndarray) -> Counter[int]:
         numbers = np.sort(values >> np.uint64(2)).astype(np.int64)

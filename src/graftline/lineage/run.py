@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -59,8 +59,6 @@ class RunHistory:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        from dataclasses import asdict
-
         return asdict(self) | {"state": self.state}
 
 

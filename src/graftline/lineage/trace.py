@@ -9,12 +9,14 @@ from typing import Any
 
 from graftline.digests import RECORD, sha256_bytes
 from graftline.errors import InputError
+from graftline.index.parsing import RefusedError, check_record, parse_record
 from graftline.index.queries import Index
 from graftline.index.reaching import in_order
 from graftline.index.rows import AliasChange, IndexedRecord, IndexedRelease, Match
 from graftline.index.selecting import as_indexed
 from graftline.index.sources import read_file
 from graftline.lineage.run import RunHistory, read_run
+from graftline.records.folder import read_execution
 from graftline.records.model import COMPARED
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{8,64}")
@@ -118,8 +120,6 @@ def _of_folder(index: Index, folder: Path) -> Trace:
 
 
 def _local(folder: Path) -> IndexedRecord | None:
-    from graftline.index.parsing import RefusedError, check_record, parse_record
-
     try:
         data = read_file(str(folder / RECORD))
         parsed = parse_record(data)
@@ -148,8 +148,6 @@ def _completed(
 
 
 def _execution(record: IndexedRecord) -> dict[str, Any]:
-    from graftline.records.folder import read_execution
-
     try:
         return read_execution(Path(str(record.folder)))
     except (InputError, OSError, AttributeError):

@@ -8,6 +8,8 @@ from itertools import count
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from graftline.learning.device import device, settle
 from graftline.learning.loop import Run, alone
@@ -98,9 +100,6 @@ def time_steps(step: Step, *, seconds: float) -> tuple[float, float]:
 
 def _count_flops(step: Step) -> float:
     """Count operator by operator: 6 N a token and attention for a transformer (Kaplan et al., 2020), but exact."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
     # the counter does not know the CPU's fused attention; the plain one is matrix products
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         step.loss(0).backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from graftline.dataset import SCHEMA, UNLABELLED, Schema, read_schema
 from graftline.durable import write_new
 from graftline.label_counts import Available, in_dataset, of_counts
 from graftline.label_counts import count as count_labels
+from graftline.tables import raw_files, read_batches
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from graftline.tasks.validate import ValidateParams
     from graftline.values.contract import Contract
 
@@ -43,8 +45,6 @@ class Sample:
 
 def sample_dataset(dataset: Path, folder: Path) -> Sample:
     """Return a sample of a validated dataset, written into `folder`. Raises InputError."""
-    import pyarrow.parquet as pq
-
     schema = read_schema(dataset)
     rows = {name: pq.read_metadata(dataset / f"{name}.parquet").num_rows for name in (*SPLITS, UNLABELLED)}
     _write(folder, schema, lambda: _spread_rows(dataset / f"{UNLABELLED}.parquet", _names(schema)))
@@ -57,8 +57,6 @@ def sample_raw(raw: Path, contract: Contract, params: ValidateParams, folder: Pa
     Raises:
         InputError: the data cannot be read, or is not as the contract says.
     """
-    from graftline.tables import raw_files
-
     schema = contract.schema_of_dataset()
     files = raw_files(raw)
     total, labelled, own, classes = _count(files, contract)
@@ -77,9 +75,6 @@ def _names(schema: Schema) -> list[str]:
 
 def _spread_rows(path: Path, columns: list[str]) -> pa.Table:
     """Return some rows of columns from all over the file: rows are often sorted by something."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     file = pq.ParquetFile(path)
     groups = sorted(set(np.linspace(0, file.num_row_groups - 1, _GROUPS).astype(int).tolist()))
     rows = file.read_row_groups(groups, columns=columns)
@@ -89,10 +84,6 @@ def _spread_rows(path: Path, columns: list[str]) -> pa.Table:
 
 def _first_rows(files: list[Path], contract: Contract) -> pa.Table:
     """Return some rows of the feature columns of raw tables."""
-    import pyarrow as pa
-
-    from graftline.tables import read_batches
-
     names = list(contract.features)
     if all(path.suffix == ".parquet" for path in files):
         rows = _spread_rows(files[0], names)
@@ -120,10 +111,6 @@ def _count(files: list[Path], contract: Contract) -> tuple[int, int, dict[str, i
 
 def _label_columns(files: list[Path], contract: Contract) -> Iterator[tuple[int, Any, Any]]:
     """Yield number of rows, label values and split values (None without such a column), part by part."""
-    import pyarrow.parquet as pq
-
-    from graftline.tables import read_batches
-
     label, split = contract.label[0] if contract.label else None, contract.split
     for path in files:
         if path.suffix == ".parquet":  # only the columns that are needed: pixels and text stay on the disk
@@ -138,11 +125,6 @@ def _label_columns(files: list[Path], contract: Contract) -> Iterator[tuple[int,
 
 def _write(folder: Path, schema: Schema, real: Callable[[], pa.Table]) -> None:
     """Write the dataset, of made-up values where they do as well as real ones."""
-    import json
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     invented = {feature.name: feature.invented() for feature in schema.features}
     if any(values is None for values in invented.values()):
         rows = real()

@@ -25,10 +25,10 @@ from graftline.records.model import (
     parse_record,
 )
 from graftline.signing.envelope import STATEMENT_TYPE, seal
+from graftline.signing.keyring import Keyring, load_keyring
 from graftline.signing.trusted import check_signed
 
 if TYPE_CHECKING:
-    from graftline.signing.keyring import Keyring
     from graftline.signing.keys import Signer
 
 
@@ -61,8 +61,6 @@ def write_record(
             the record of the first that made it, though other code has made it again: what stands on it stays.
     """
     if signer is None:
-        from graftline.signing.keyring import load_keyring
-
         signer = load_keyring().signer()
     files = list_files(folder)
     statement = _statement(draft, files)
@@ -179,8 +177,6 @@ def check_signature(folder: Path, keyring: Keyring | None = None) -> list[str]:
         InputError: it is not signed, by no key that is trusted here, or the signature does not fit: each says so.
     """
     if keyring is None:
-        from graftline.signing.keyring import load_keyring
-
         keyring = load_keyring(create=False)
     path = folder / ENVELOPE
     envelope = path.read_bytes() if path.is_file() else None

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from graftline.canonical import read_json
 from graftline.durable import write_atomic
 from graftline.lift_names import lift_counts
 from graftline.plan import compare
 from graftline.records.folder import read_execution, read_record
 from graftline.records.model import Record
+from graftline.releases.catalogue import list_releases
 from graftline.report.lineage import lay_out
 from graftline.score import told_scores
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from graftline.store import Store
 
 OUTPUTS = ("dataset", "trunk", "model", "evaluation", "release")
@@ -48,8 +50,6 @@ def write_report(outputs: Path, store: Store, out: Path) -> Path:
     Raises:
         InputError: an output has no record.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     names = [name for name in OUTPUTS if (outputs / name).is_dir()]
     records = {name: read_record(outputs / name) for name in names}
     environment = Environment(
@@ -66,8 +66,6 @@ def write_report(outputs: Path, store: Store, out: Path) -> Path:
 
 
 def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str, Any]:
-    from graftline.releases.catalogue import list_releases
-
     task = next(iter(records.values())).task
     metrics = read_json(outputs / "evaluation/metrics.json")
     lift = _optional(outputs / "evaluation/lift.json") or {}
@@ -108,8 +106,6 @@ def _embedded(page: str) -> Markup:
 
     validate made it with every value escaped, and its digest is in the dataset's record.
     """
-    from markupsafe import Markup
-
     style = page[page.index("<style>") : page.index("</style>") + len("</style>")].replace(":root", ":host")
     body = page[page.index("<main>") : page.index("</main>") + len("</main>")]
     return Markup(style + body)  # noqa: S704  (escaped by validate)

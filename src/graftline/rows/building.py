@@ -6,7 +6,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
@@ -30,9 +34,6 @@ from graftline.rows.segments import (
 from graftline.rows.shards import DIGEST_BYTES, Sorter
 from graftline.store import MissingError, Store
 
-if TYPE_CHECKING:
-    import numpy as np
-
 MERGED = 16
 """How many segments of one level become one of the next; a segment has at most 256 datasets: a byte says which."""
 MERGED_ROWS = 50_000_000
@@ -52,9 +53,6 @@ def build(rows_parquet: Path, store: Store, task: str, dataset: str) -> None:
     Raises:
         InputError: the file is not as validate writes it, or other bytes are stored where the index should be.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     check_task(task)
     try:
         columns = pq.read_schema(rows_parquet).names
@@ -91,11 +89,6 @@ def _build(rows_parquet: Path, store: Store, kind: Kind, column: str, task: str,
 
 def _batches(path: Path, column: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield digests, (n, 16) uint8, row numbers and split numbers, of the rows with a digest."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     names = pa.array(SPLITS)
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(_BATCH, columns=["row", column, "split"], use_threads=False):

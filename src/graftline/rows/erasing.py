@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.rows.finding import RowHit
@@ -35,6 +37,7 @@ from graftline.rows.segments import (
     unlisted,
 )
 from graftline.rows.shards import DIGEST_BYTES, WHOLE, decode, search, without
+from graftline.signing.envelope import open_envelope
 from graftline.store import MissingError, Store
 
 _WAITS = (0.0, 0.05, 0.2, 0.5)
@@ -101,8 +104,6 @@ def shards_with(store: Store, kind: Kind, digest: bytes) -> dict[str, str]:
 
 def digests_at(store: Store, hits: Collection[RowHit]) -> set[bytes]:
     """Return the first 16 bytes of the digest of the row at each place. Reads all shards of these datasets."""
-    import numpy as np
-
     found: set[bytes] = set()
     for task in {hit.task for hit in hits}:
         for segment in read_list(store, "rows", task)[0]:
@@ -125,8 +126,6 @@ def digests_at(store: Store, hits: Collection[RowHit]) -> set[bytes]:
 
 def shard_now(store: Store, place: str) -> str | None:
     """Return the sha256 of the shard at a place that `shards_with` gave; None if its segment was merged away."""
-    from graftline.signing.envelope import open_envelope
-
     folder, _, name = place.rpartition("/")
     try:
         index = store.get(f"{folder}/index.json").data

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from graftline.errors import InputError
+from graftline.rows.blocklist import check_all
 from graftline.rows.segments import (
     SPLITS,
     DamagedError,
@@ -20,6 +21,7 @@ from graftline.rows.segments import (
     readers_of,
 )
 from graftline.rows.shards import DIGEST_BYTES, search
+from graftline.rows.subjects import hash_subject, load_key
 from graftline.store import MissingError, Store
 
 _WAITS = (0.0, 0.05, 0.2)
@@ -43,9 +45,6 @@ def find_row(store: Store, digest: bytes) -> list[RowHit]:
 
 def find_subject(store: Store, subject: str) -> list[RowHit]:
     """Return every place of the rows of the person with this id, sorted. Raises InputError (no key, damaged index)."""
-    from graftline.rows.blocklist import check_all
-    from graftline.rows.subjects import hash_subject, load_key
-
     key = load_key(create=False)
     check_all(store, key)
     return find(store, "subjects", hash_subject(subject, key))

@@ -16,6 +16,9 @@ from graftline.environment import cpu_count
 from graftline.errors import InputError
 from graftline.releases.layout import check_task
 from graftline.rows.shards import Layout, Sorter
+from graftline.signing.envelope import open_envelope, seal
+from graftline.signing.keyring import load_keyring
+from graftline.signing.trusted import check_signed
 from graftline.store import MissingError, Store
 
 Kind = Literal["rows", "subjects"]
@@ -95,10 +98,6 @@ def read_signed(store: Store, kind: Kind, task: str, segment: Segment, data: byt
     Raises:
         InputError: it is of another segment, or no key trusted here has signed it as an index.
     """
-    from graftline.signing.envelope import open_envelope
-    from graftline.signing.keyring import load_keyring
-    from graftline.signing.trusted import check_signed
-
     key = index_key(kind, segment.name)
     payload = open_envelope(data, where=f"{store.url}/{key}").payload
     check_signed(payload, PAYLOAD_TYPE, data, load_keyring(), where=f"{store.url}/{key}", fix=_REPAIR)
@@ -197,9 +196,6 @@ def _delete_unnamed(store: Store, kind: Kind, name: str, shards: Mapping[str, st
 
 
 def seal_index(value: Mapping[str, Any]) -> bytes:
-    from graftline.signing.envelope import seal
-    from graftline.signing.keyring import load_keyring
-
     return seal(canonical_json(value), PAYLOAD_TYPE, load_keyring().signer())
 
 

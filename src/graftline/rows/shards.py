@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from graftline.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 DIGEST_BYTES = 16
 """Of a digest's 32: among 10**9 rows two different ones share them with probability 10**-21."""
@@ -92,8 +90,6 @@ def without(data: bytes, layout: Layout, digest: bytes) -> tuple[bytes, int]:
 
 def decode(name: str, data: bytes, layout: Layout) -> np.ndarray:
     """Return a shard's entries, without those that were taken out: digest (16 bytes), of (which dataset), value."""
-    import numpy as np
-
     raw = np.frombuffer(data, np.uint8).reshape(-1, layout.width)
     raw = raw[~(raw == 0xFF).all(axis=1)]
     digests = np.empty((len(raw), DIGEST_BYTES), np.uint8)
@@ -127,8 +123,6 @@ class Sorter:
             splits: (n,) split numbers, 0 to 3.
             of: the number of the dataset in the segment.
         """
-        import numpy as np
-
         if len(rows) and int(rows.max()) > MAX_ROW:
             raise InputError("row index", f"row {int(rows.max())}", expected=f"at most {MAX_ROW}")
         entries = np.empty(len(rows), _dtype())
@@ -145,8 +139,6 @@ class Sorter:
 
     def shards(self, layout: Layout) -> Iterator[tuple[str, bytes]]:
         """Yield name and content of each shard that is not empty, in order."""
-        import numpy as np
-
         name = ""
         waiting: list[bytes] = []
         for file in self._files:
@@ -163,8 +155,6 @@ class Sorter:
             yield name, b"".join(waiting)
 
     def _spread(self, entries: np.ndarray) -> None:
-        import numpy as np
-
         self.rows += len(entries)
         first = entries.view(np.uint8).reshape(len(entries), -1)[:, 0]
         order = np.argsort(first, kind="stable")
@@ -175,23 +165,17 @@ class Sorter:
 
 
 def _dtype() -> np.dtype[np.void]:
-    import numpy as np
-
     return np.dtype([("digest", "V16"), ("of", "u1"), ("value", "<u4")])
 
 
 def _sorted(entries: np.ndarray) -> np.ndarray:
     """Sort by digest, then dataset, then value: equal rows give equal bytes, in whatever order they came."""
-    import numpy as np
-
     halves = np.ascontiguousarray(entries["digest"]).view([("high", ">u8"), ("low", ">u8")])
     return entries[np.lexsort((entries["value"], entries["of"], halves["low"], halves["high"]))]
 
 
 def _cut(entries: np.ndarray, layout: Layout) -> Iterator[tuple[str, bytes]]:
     """Yield each shard's name and its part of one bucket's sorted entries, in the layout's form."""
-    import numpy as np
-
     if not len(entries):
         return
     raw = entries.view(np.uint8).reshape(len(entries), -1)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from graftline.durable import fsync_directory
 from graftline.errors import InputError
+from graftline.signing.keyring import keys_folder
 
 HASH_BYTES = 16
 KEY_BYTES = 32
@@ -22,8 +23,6 @@ KEY_FILE = "subjects.key"
 
 def key_path() -> Path:
     """Return where the key lies: $GRAFTLINE_KEYS/subjects.key, by default in ~/.config/graftline/keys."""
-    from graftline.signing.keyring import keys_folder
-
     return keys_folder() / KEY_FILE
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 
 if TYPE_CHECKING:
@@ -117,8 +118,6 @@ def _signing(private: EllipticCurvePrivateKey) -> Callable[[bytes], bytes]:
 def _public(key: object, where: object) -> PublicKey:
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    from graftline.digests import sha256_bytes
 
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise InputError(where, "a key of another kind", expected="a P-256 key")

@@ -7,6 +7,7 @@ from pathlib import Path
 from graftline.errors import InputError
 from graftline.store import Store
 from graftline.store.directory import DirectoryStore
+from graftline.store.s3 import S3Store
 
 
 def open_store(url: str) -> Store:
@@ -16,8 +17,6 @@ def open_store(url: str) -> Store:
         InputError: the url is of another kind, or names no bucket.
     """
     if url.startswith("s3://"):
-        from graftline.store.s3 import S3Store
-
         return S3Store.from_url(url)
     if "://" in url or not url:
         raise InputError(

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
+
+from graftline.errors import InputError, nearest
+from graftline.tasks.parameters import COMPONENTS, argument_text
+from graftline.yamlfile import parse_yaml
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
     """Return the value of each dotted key, read as JSON or YAML. Raises InputError."""
-    from graftline.tasks.parameters import argument_text
-
     return dict(_assignment(argument_text(text)) for text in texts)
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    import json
-
-    from graftline.errors import InputError, nearest
-    from graftline.tasks.parameters import COMPONENTS
-    from graftline.yamlfile import parse_yaml
-
     key, equals, value = text.partition("=")
     parts = key.split(".")
     if not equals or len(parts) < 2 or not all(parts):

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -147,7 +147,6 @@ def _input_error(error: ValidationError, model: type[BaseModel], where: str) -> 
 
 def _field_names(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Return the field names of the (nested) model at `path`; a union's tag in the path selects its member."""
-    from typing import get_args
 
     def members(annotation: Any) -> list[type[BaseModel]]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -19,16 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from botocore.exceptions import ClientError
 
 from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError, nearest
 from graftline.store.s3 import S3Store
 from graftline.tables import MAX_LINE
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 BATCH_CHARACTERS = 1 << 16
@@ -205,8 +206,6 @@ class _Bucket(S3Store):
         return digest.hexdigest()
 
     def _read_range(self, key: str, shard: Shard, first: int, last: int) -> bytes:
-        from botocore.exceptions import ClientError
-
         try:
             answer = self._client.get_object(
                 Bucket=self.bucket, Key=key, Range=f"bytes={first}-{last}", IfMatch=shard.etag or ""
@@ -239,8 +238,6 @@ def _line_documents(opened: OpenShard, column: str) -> Iterator[list[str]]:
 
 def _lines(opened: OpenShard) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, line), never holding more than MAX_LINE bytes of one line."""
-    import pyarrow as pa
-
     where, number = opened.shard.url, 0
     try:
         file = _decompressed(opened)
@@ -257,8 +254,6 @@ def _lines(opened: OpenShard) -> Iterator[tuple[int, bytes]]:
 
 
 def _decompressed(opened: OpenShard) -> IO[bytes]:
-    import pyarrow as pa
-
     if opened.shard.name.endswith(".gz"):
         return io.BufferedReader(gzip.GzipFile(fileobj=opened.file), 1 << 20)
     if opened.shard.name.endswith(".zst"):
@@ -301,8 +296,6 @@ def _line_text(where: str, number: int, line: bytes, column: str) -> str:
 
 
 def _parquet_documents(opened: OpenShard, column: str) -> Iterator[list[str]]:
-    import pyarrow as pa
-
     shard, row = opened.shard, 0
     try:
         file = _open_parquet(opened, column)
@@ -317,9 +310,6 @@ def _parquet_documents(opened: OpenShard, column: str) -> Iterator[list[str]]:
 
 def _open_parquet(opened: OpenShard, column: str) -> pq.ParquetFile:
     """Return the opened file. Raises InputError if it lacks the column or holds something else in it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     # Column chunks are read through a small buffer: one large row group must not be in memory whole.
     file = pq.ParquetFile(opened.file, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
     schema, where = file.schema_arrow, opened.shard.url
@@ -335,8 +325,6 @@ def _open_parquet(opened: OpenShard, column: str) -> pq.ParquetFile:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
@@ -354,9 +342,6 @@ def _rows_at_once(file: pq.ParquetFile, column: str) -> int:
 
 def _texts(shard: Shard, array: pa.Array, first_row: int) -> list[str]:
     """Return the documents of one column. Raises InputError for one that is not UTF-8 or too long."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -86,8 +87,6 @@ def without_interval(metrics: Mapping[str, float]) -> list[str]:
 
 def natural(name: str) -> list[tuple[int, int | str]]:
     """Return a key that sorts lift_5 before lift_10."""
-    import re
-
     parts = re.split(r"([0-9]{1,15})", name)
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
 

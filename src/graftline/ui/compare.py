@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from graftline.lineage.diff import diff
 from graftline.releases.layout import CHAMPION
 from graftline.ui.addresses import diff_page
 from graftline.ui.views import Ask, NoPageError, View
@@ -51,8 +52,6 @@ def pair_asked_for(ask: Ask) -> str | None:
 
 
 def difference(ask: Ask, a: tuple[str, int], b: tuple[str, int]) -> View:
-    from graftline.lineage.diff import diff
-
     one, two = ask.index.release(*a), ask.index.release(*b)
     if one is None or two is None:
         missing = a if one is None else b

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graftline.errors import InputError
+from graftline.lineage.impact import Impact, of_digest, of_package
 from graftline.records.model import COMPARED
 from graftline.ui.addresses import impact_page
 from graftline.ui.views import Ask, NoPageError, View
 
 if TYPE_CHECKING:
     from graftline.index.rows import IndexedRecord
-    from graftline.lineage.impact import Impact
 
 MOST = 2000
 """Beginnings that are offered; an export has a page of each."""
@@ -38,8 +38,6 @@ def search(ask: Ask) -> View:
     """Return the beginnings to choose from, those that hold every word asked for; of a package the answer itself."""
     wanted = ask.query.get("q", "").strip()
     if "==" in wanted:
-        from graftline.lineage.impact import of_package
-
         return _answer(of_package(ask.index, wanted, limit=_LISTED), wanted, None)
     found = points(ask)
     words = wanted.lower().split()
@@ -85,8 +83,6 @@ def _text(point: Point) -> str:
 
 def reached(ask: Ask, digest: str) -> View:
     """Return what a digest or a commit, or the one that begins so, reached."""
-    from graftline.lineage.impact import of_digest
-
     try:
         found = of_digest(ask.index, digest, limit=_LISTED)
     except InputError as error:

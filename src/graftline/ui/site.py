@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from graftline.errors import GraftlineError, InputError
 from graftline.lineage.run import seconds, told
 from graftline.releases.layout import manifest_files
@@ -30,8 +32,6 @@ from graftline.ui.card import spans
 from graftline.ui.views import Ask, File, NoPageError, View
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from graftline.audit.verify.verifying import Verdict
     from graftline.index.queries import Index
     from graftline.index.rows import IndexedRelease
@@ -143,8 +143,6 @@ class Site:
 @cache
 def _templates() -> Environment:
     """Return the templates, compiled once a process."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     environment = Environment(
         loader=PackageLoader("graftline.ui", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,

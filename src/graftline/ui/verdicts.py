@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from graftline.audit.verify.verifying import Finding, Options, Verdict, verify
 from graftline.errors import GraftlineError
 from graftline.ui.views import Ask, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from graftline.audit.verify.verifying import Finding, Verdict
     from graftline.index.rows import IndexedRelease
     from graftline.store import Store
 
@@ -58,14 +58,10 @@ def whole_store(ask: Ask) -> View:
 
 def verify_store(store: Store, progress: Callable[[int, int], None]) -> Verdict:
     """Return the verdict of all. Raises GraftlineError: the store cannot be read."""
-    from graftline.audit.verify.verifying import Options, verify
-
     return verify(store, None, Options(keep_state=False, progress=progress))
 
 
 def _asked(ask: Ask, reference: str | None) -> Shown:
-    from graftline.audit.verify.verifying import Options, verify
-
     if not ask.served or ask.query.get("verify") != "1":
         return Shown(None)
     try:

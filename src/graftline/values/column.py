@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from graftline.digests import sha256_bytes
@@ -23,7 +24,6 @@ from graftline.values.facts import ColumnBatch
 from graftline.values.rules import Rule
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from graftline.tables import RawBatch
@@ -170,8 +170,6 @@ class Label(Column):
 
     def ids(self, values: pa.Array) -> np.ndarray:
         """Return (n,) int32, equal for equal labels, -1 without one; of `one_class` labels the class indices."""
-        import numpy as np
-
         digests = [
             int(sha256_bytes(cell)[:8], 16) >> 1 if cell != b"\0" else -1 for cell in self.cells(values)
         ]
@@ -179,8 +177,6 @@ class Label(Column):
 
     def members(self, values: pa.Array, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the class index of each occurrence of a class, (m,), and how many occurrences each row has, (n,)."""
-        import numpy as np
-
         return ids, np.ones(len(ids), np.int64)
 
     @abstractmethod

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+
 from graftline.rows.blocklist import Blocklist, check_key, read_blocklist
 from graftline.rows.subjects import HASH_BYTES, hash_subject, load_key
 from graftline.values.contract import Contract
 from graftline.values.facts import ColumnBatch
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
     from graftline.component import Context
 
 ERASED = "erased"
@@ -35,32 +35,24 @@ class Erasures:
 
     def hashes(self, columns: dict[str, ColumnBatch], count: int) -> pa.Array | None:
         """Return the keyed hash of the subject of every row of a batch, bad rows too; null where it has none."""
-        import numpy as np
-
         if self.subject is None or not self.subjects:
             return None
         return self.hashes_of(columns[self.subject].take(np.ones(count, bool)))
 
     def hashes_of(self, ids: pa.Array) -> pa.Array:
         """Return the keyed hash of each id, binary(16); null for null."""
-        import pyarrow as pa
-
         encoded = ids.dictionary_encode()
         known = [hash_subject(str(value), self.key) for value in encoded.dictionary.to_pylist()]
         return pa.array(known, pa.binary(HASH_BYTES)).take(encoded.indices)
 
     def of_subjects(self, hashes: pa.Array | None, count: int) -> np.ndarray:
         """Return (n,) bool: which rows are of a person whose rows were erased."""
-        import numpy as np
-
         if hashes is None:
             return np.zeros(count, bool)
         return np.array([value in self.subjects for value in hashes.to_pylist()], bool)
 
     def of_rows(self, digests: np.ndarray) -> np.ndarray:
         """Return (n,) bool: which of the (n, 32) digests are of rows that were erased."""
-        import numpy as np
-
         return np.array([digest.tobytes() in self.rows for digest in digests], bool)
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
+import numpy as np
+import pyarrow as pa
 
 TRAIN, VAL, TEST, UNLABELLED = range(4)
 SPLIT_NAMES = ("train", "val", "test", "unlabelled")
@@ -21,9 +19,6 @@ def cell_bytes(array: pa.Array) -> list[bytes]:
     Numbers are little-endian, -0.0 as 0.0; images are their pixels; text is its length (8 bytes) and UTF-8;
     a list of words is their number (8 bytes) and each word as text.
     """
-    import numpy as np
-    import pyarrow as pa
-
     kind = array.type
     if pa.types.is_string(kind):
         return [b"\0" if text is None else b"\1" + _text_bytes(text) for text in array.to_pylist()]
@@ -60,8 +55,6 @@ def split_by_digest(digests: np.ndarray, test_fraction: float, val_fraction: flo
     The first 8 bytes, as a number in [0, 1), say it: below `test_fraction` test, below that plus
     `val_fraction` val, else train. It depends on the row alone, so rows that are added later never move it.
     """
-    import numpy as np
-
     place = np.ascontiguousarray(digests[:, :8]).view(">u8")[:, 0] / 2.0**64
     split = np.where(place < test_fraction + val_fraction, VAL, TRAIN)
     return np.where(place < test_fraction, TEST, split).astype(np.uint8)
@@ -71,8 +64,6 @@ class SeenValues:
     """The set of values seen so far, kept as 128 bits of their sha256 in sorted arrays: 16 bytes a value."""
 
     def __init__(self) -> None:
-        import numpy as np
-
         self._keys = np.empty(0, [("high", "<u8"), ("low", "<u8")])
 
     def add(self, cells: list[bytes]) -> np.ndarray:
@@ -80,8 +71,6 @@ class SeenValues:
 
         Nulls are not compared.
         """
-        import numpy as np
-
         digests = b"".join(hashlib.sha256(cell).digest()[:16] for cell in cells)
         keys = np.frombuffer(digests, self._keys.dtype)
         _, first = np.unique(keys, return_index=True)

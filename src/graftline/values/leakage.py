@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from graftline.values.identity import SPLIT_NAMES, TEST, UNLABELLED
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
 WINDOW = 32
@@ -53,7 +54,6 @@ class Index:
 
     def close(self) -> Columns:
         """Return the index in one piece; the pieces are let go one by one."""
-        import numpy as np
 
         def join(parts: list[np.ndarray]) -> np.ndarray:
             whole = np.concatenate(parts)
@@ -125,8 +125,6 @@ def leaks(first: Any, second: Any) -> Any:
 
 def find_exact(index: Columns) -> ExactFindings:
     """Compare rows with equal features."""
-    import numpy as np
-
     order = np.lexsort((index.rows, index.features[:, 1], index.features[:, 0]))
     keys = index.features[order]
     starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)])
@@ -156,8 +154,6 @@ def find_near(index: Columns, measure: Measure, folder: Path) -> list[Pair]:
     Candidates come from the signatures; their values from the split files in `folder`. Stops after the first
     group of candidates that holds such pairs. Bounded: each row is compared with WINDOW others a band.
     """
-    import numpy as np
-
     pairs = candidates(index, measure.max_distance, measure.distance)
     step = measure.pairs_at_once(folder)
     for start in range(0, len(pairs), step):
@@ -176,8 +172,6 @@ def find_near(index: Columns, measure: Measure, folder: Path) -> list[Pair]:
 
 def hamming(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return how many bits differ, (n,), between signatures of (n, words) uint32."""
-    import numpy as np
-
     differing: np.ndarray = np.bitwise_count(first ^ second).sum(axis=1)
     return differing
 
@@ -186,8 +180,6 @@ def candidates(
     index: Columns, distance: int, between: Callable[[np.ndarray, np.ndarray], np.ndarray] = hamming
 ) -> np.ndarray:
     """Return (m, 2) positions of rows of leaking splits that share a band and are at most `distance` apart."""
-    import numpy as np
-
     assert index.signatures is not None
     kept = _representatives(index)
     found, distances = [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)]
@@ -203,8 +195,6 @@ def candidates(
 
 def _representatives(index: Columns) -> np.ndarray:
     """Return positions: one of each set of rows that are equal and in one split; none without a signature."""
-    import numpy as np
-
     assert index.signatures is not None
     order = np.lexsort((index.rows, index.splits, index.features[:, 1], index.features[:, 0]))
     features, splits = index.features[order], index.splits[order]
@@ -216,8 +206,6 @@ def _representatives(index: Columns) -> np.ndarray:
 
 def _band_pairs(index: Columns, kept: np.ndarray, band: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the pairs at 1, 2, ... WINDOW places from each other in the order of a band's buckets."""
-    import numpy as np
-
     assert index.signatures is not None
     keys = index.signatures[kept, band]
     # Within a bucket, neighbours in the order of the next band tend to be close in it too.
@@ -240,8 +228,6 @@ def _closest(
     found: list[np.ndarray], distances: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Join the pairs, each once, the closest first, at most MAX_PAIRS."""
-    import numpy as np
-
     pairs, first = np.unique(np.concatenate(found), axis=0, return_index=True)
     apart = np.concatenate(distances)[first]
     order = np.argsort(apart, kind="stable")[:MAX_PAIRS]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from graftline.values import leakage
 from graftline.values.identity import SPLIT_NAMES
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
 
 RUN = 5
 """Characters in a run."""
@@ -50,8 +50,6 @@ class TextMeasure:
 
     def likeness(self, pairs: np.ndarray, index: leakage.Columns, folder: Path) -> np.ndarray:
         """Return the Jaccard index of each pair, (m,) float64."""
-        import numpy as np
-
         positions = np.unique(pairs)
         runs = [_runs(text) for text in _read_texts(folder, self.column, index.rows[positions])]
         place = np.searchsorted(positions, pairs)
@@ -60,9 +58,6 @@ class TextMeasure:
 
 def normalise(values: pa.Array) -> pa.Array:
     """Return text (or lists of words, joined) in lower case with single spaces."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if pa.types.is_list(values.type):
         values = pc.binary_join(values, " ")
     words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pc.utf8_lower(values)))
@@ -74,8 +69,6 @@ def signatures(texts: pa.Array) -> np.ndarray:
 
     Integer arithmetic alone, so that it does not depend on the machine.
     """
-    import numpy as np
-
     made, waiting, size = [np.empty((0, BANDS), np.uint32)], [], 0
     for text in texts.to_pylist():
         waiting.append(text)
@@ -89,8 +82,6 @@ def signatures(texts: pa.Array) -> np.ndarray:
 
 
 def _signatures(texts: list[str]) -> np.ndarray:
-    import numpy as np
-
     hashed, starts = _hashed_runs(texts)
     # Odd factors make each of these a permutation of the 32-bit numbers; the constants are fixed for ever.
     stream = hashlib.shake_256(b"graftline minhash 1").digest(2 * BANDS * ROWS * 4)
@@ -108,8 +99,6 @@ def _hashed_runs(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
     A text shorter than a run is filled up with zeros.
     """
-    import numpy as np
-
     padded = [text if len(text) >= RUN else text.ljust(RUN, "\0") for text in texts]
     codes = np.frombuffer("".join(padded).encode("utf-32-le"), np.uint32)
     lengths = np.array([len(text) for text in padded])
@@ -131,10 +120,6 @@ def _hashed_runs(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_texts(folder: Path, column: str, rows: np.ndarray) -> list[str]:
     """Return the normalised texts of `rows` (sorted), from the split files."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     texts = [""] * len(rows)
     for name in SPLIT_NAMES:
         with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:

@@ -7,15 +7,18 @@ projections of the centred pixels, in 8 bands of 32.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
 
 from graftline.values import leakage
 from graftline.values.identity import SPLIT_NAMES
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
 BITS = 256
@@ -48,8 +51,6 @@ class ImageMeasure:
 
     def likeness(self, pairs: np.ndarray, index: leakage.Columns, folder: Path) -> np.ndarray:
         """Return the cosine of the centred pixels of each pair, (m,) float64."""
-        import numpy as np
-
         positions = np.unique(pairs)
         rows = index.rows[positions]
         centred = _read_pixels(folder, self.column, rows)
@@ -66,8 +67,6 @@ def signatures(pixels: np.ndarray) -> np.ndarray:
 
     For pixels of 8 bits the arithmetic is exact, so that it does not depend on the machine.
     """
-    import numpy as np
-
     planes = hyperplanes(pixels.shape[1])
     sums = planes.sum(axis=0, dtype=np.float64)
     parts = []
@@ -82,8 +81,6 @@ def signatures(pixels: np.ndarray) -> np.ndarray:
 
 def hyperplanes(size: int) -> np.ndarray:
     """Return (size, 256) float32 of -1 and 1: the bits of SHAKE-256, the same for ever on any machine."""
-    import numpy as np
-
     stream = hashlib.shake_256(b"graftline simhash 1").digest(size * BITS // 8)
     bits = np.unpackbits(np.frombuffer(stream, np.uint8)).reshape(size, BITS)
     planes: np.ndarray = bits.astype(np.float32) * 2 - 1
@@ -92,24 +89,17 @@ def hyperplanes(size: int) -> np.ndarray:
 
 def max_distance(min_cosine: float) -> int:
     """Return the Hamming distance that signatures at this cosine exceed with probability 1e-4 or less."""
-    import math
-
     share = math.acos(min_cosine) / math.pi
     return math.ceil(BITS * share + 4 * math.sqrt(BITS * share * (1 - share)))
 
 
 def _pixel_count(folder: Path, image: str) -> int:
-    import pyarrow.parquet as pq
-
     kind = pq.read_schema(folder / f"{SPLIT_NAMES[0]}.parquet").field(image).type
     return int(kind.list_size)
 
 
 def _read_pixels(folder: Path, image: str, rows: np.ndarray) -> np.ndarray:
     """Return the pixels of `rows` (sorted), (n, pixels) float32, from the split files."""
-    import numpy as np
-    import pyarrow.parquet as pq
-
     pixels = np.empty((len(rows), _pixel_count(folder, image)), np.float32)
     for name in SPLIT_NAMES:
         with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:

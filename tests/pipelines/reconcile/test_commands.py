@@ -25,16 +25,15 @@ from typer.testing import CliRunner
 from world import ModelRepository
 
 from graftline import settings
+from graftline.cli import reconcile as command
 from graftline.cli.app import app
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
-from graftline.pipelines.reconcile import local, repository
+from graftline.pipelines.reconcile import local
 from graftline.pipelines.reconcile.desired import OneRun
 from graftline.store.lease import RECONCILE, Lease
 from graftline.store.opening import open_store
 from graftline.yamlfile import load_yaml
-
-command = import_module("graftline.cli.reconcile")  # the package names the function alike
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Wired]:
     """A multi-user Kubeflow over HTTP, and a repository of two schedules in front of it."""
     made = Wired(now=datetime.now(UTC).replace(microsecond=0))
     made.commit(schedules={"hourly": HOURLY, "on-push": ON_PUSH})
-    monkeypatch.setattr(repository, "GitRepository", lambda **_: made.repository)
+    monkeypatch.setattr(command, "GitRepository", lambda **_: made.repository)
     monkeypatch.setattr(command, "_now", lambda: made.now)
     monkeypatch.setattr(command, "PAUSE_SECONDS", 0.0)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
@@ -133,7 +132,7 @@ def test_an_older_kubeflow_is_refused_in_one_line(world: Wired) -> None:
 def standalone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the settings say that Kubeflow is a standalone installation."""
     told = settings.load_settings().model_copy(update={"multi_user": False})
-    monkeypatch.setattr(settings, "load_settings", lambda: told)
+    monkeypatch.setattr(command, "load_settings", lambda: told)
 
 
 def test_what_is_made_in_a_multi_user_installation_lies_in_the_namespace(world: Wired) -> None:
@@ -227,9 +226,9 @@ def test_a_schedule_that_cannot_be_told_is_named(world: Wired, monkeypatch: pyte
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     made = Checkout(tmp_path)
-    monkeypatch.setattr(repository, "GitRepository", lambda **_: made.repository())
+    monkeypatch.setattr(command, "GitRepository", lambda **_: made.repository())
     monkeypatch.setattr(command, "_now", lambda: made.now)
-    monkeypatch.setattr(local, "lock_path", lambda: tmp_path / "outputs/reconcile")
+    monkeypatch.setattr(command, "lock_path", lambda: tmp_path / "outputs/reconcile")
     monkeypatch.setattr(local, "_graftline_run", lambda run, url: made._run(run))
     monkeypatch.setenv("GRAFTLINE_STORE", made.store.url)
     return made

@@ -9,6 +9,7 @@ and the plan is deleted last. Each part does nothing the second time. docs/decis
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -32,6 +33,10 @@ from graftline.errors import GraftlineError, InputError
 from graftline.ledger.entries import Fact
 from graftline.rows.blocklist import block, block_in_contract
 from graftline.rows.erasing import remove, shard_now
+from graftline.signing.envelope import open_envelope, seal
+from graftline.signing.keyring import load_keyring
+from graftline.signing.rotation import open_ledger
+from graftline.signing.trusted import check_signed
 from graftline.store import MissingError, Store
 from graftline.times import utc_now
 
@@ -60,9 +65,6 @@ def erase(
             of the store is damaged: run the same command again.
         RefusalError: the ledger does not take entries of this machine's key.
     """
-    from graftline.signing.keyring import load_keyring
-    from graftline.signing.rotation import open_ledger
-
     if wanted.subject is not None:  # also of a plan that was begun: lists may have come since
         check_subjects_key(store, contracts, wanted.key)
     ledger = open_ledger(store, load_keyring())
@@ -166,9 +168,6 @@ def _clean_index(store: Store, plan: ErasurePlan) -> None:
 
 def _store_receipt(store: Store, plan: ErasurePlan, notes: list[str]) -> tuple[str, dict[str, Any]]:
     """Store the signed receipt; return its sha256 and content."""
-    from graftline.signing.envelope import seal
-    from graftline.signing.keyring import load_keyring
-
     shards = [
         {"place": place, "before": before, "after": shard_now(store, place)}
         for place, before in sorted(plan.shards.items())
@@ -192,12 +191,6 @@ def _stored_receipt(store: Store, plan: ErasurePlan) -> tuple[str, dict[str, Any
     Raises:
         InputError: no key that is trusted here signed it, or it is another erasure's.
     """
-    import json
-
-    from graftline.signing.envelope import open_envelope
-    from graftline.signing.keyring import load_keyring
-    from graftline.signing.trusted import check_signed
-
     key = receipt_key(plan.id)
     try:
         data = store.get(key).data

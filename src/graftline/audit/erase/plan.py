@@ -14,12 +14,14 @@ from graftline.audit.erase.raw import Found, Target, find_rows
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError
+from graftline.index.opening import open_index
 from graftline.rows.blocklist import check_all, check_key
 from graftline.rows.erasing import digests_at, shards_with
 from graftline.rows.finding import find
 from graftline.rows.segments import Kind
 from graftline.rows.shards import DIGEST_BYTES
 from graftline.store import Store
+from graftline.tables import SUFFIXES
 from graftline.times import utc_now
 
 if TYPE_CHECKING:
@@ -103,8 +105,6 @@ def make_plan(
     Raises:
         InputError: the key of the person's hash is not the one that persons were erased with before.
     """
-    from graftline.index.opening import open_index
-
     if wanted.subject is not None:
         check_subjects_key(store, contracts, wanted.key)
     plan = ErasurePlan(identity_of(store, kind, target), kind, target)
@@ -131,8 +131,6 @@ def _plan_raw(
     plan: ErasurePlan, root: Path, task: str, contract: Contract, wanted: Target, found: list[Place]
 ) -> None:
     """Look through the work tree's raw data and through every version that DVC still holds."""
-    from graftline.tables import SUFFIXES
-
     known: dict[str, tuple[Found, str]] = {}
     folder = root / "data" / task / "raw"
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:

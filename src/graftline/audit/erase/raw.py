@@ -7,13 +7,21 @@ in other bytes.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from graftline.audit.raw_row import good_rows
 from graftline.durable import fsync_directory
+from graftline.tables import MAX_LINE, read_batches
+from graftline.values.columns import read_columns, row_digests
+from graftline.values.erased import Erasures
 
 if TYPE_CHECKING:
     from graftline.values.contract import Contract
@@ -47,11 +55,6 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
     Raises:
         InputError: the file cannot be read under the contract.
     """
-    import numpy as np
-
-    from graftline.tables import read_batches
-    from graftline.values.columns import read_columns, row_digests
-
     positions: list[int] = []
     digests: list[str] = []
     for batch in read_batches([path], list(contract.columns)):
@@ -73,10 +76,6 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
 
 
 def _of_subject(columns: Any, contract: Contract, target: Target, count: int) -> Any:
-    import numpy as np
-
-    from graftline.values.erased import Erasures
-
     if target.subject is None or contract.subject is None:
         return np.zeros(count, bool)
     erasures = Erasures(contract.subject, target.key, frozenset(), frozenset({target.subject}))
@@ -97,10 +96,6 @@ def rewrite(path: Path, positions: Collection[int]) -> None:
 
 
 def _parquet(path: Path, aside: Path, gone: frozenset[int]) -> int:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     first = left = 0
     with pq.ParquetFile(path, pre_buffer=False) as file:
         codec = _compression(file.metadata)
@@ -125,8 +120,6 @@ def _compression(metadata: Any) -> str:
 
 def _csv(path: Path, aside: Path, gone: frozenset[int]) -> int:
     """Copy the lines of each kept row as they are: a quoted value may hold line breaks."""
-    from graftline.tables import MAX_LINE
-
     waiting: list[bytes] = []
 
     def lines(raw: Any) -> Iterator[str]:
@@ -166,7 +159,5 @@ def _jsonl(path: Path, aside: Path, gone: frozenset[int]) -> int:
 
 
 def _flush(path: Path) -> None:
-    import os
-
     with path.open("rb") as file:
         os.fsync(file.fileno())

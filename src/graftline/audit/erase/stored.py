@@ -10,6 +10,9 @@ from dataclasses import asdict
 from graftline.audit.erase.plan import ErasurePlan, identity_of, plan_key
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError, InputError
+from graftline.signing.envelope import open_envelope, seal
+from graftline.signing.keyring import load_keyring
+from graftline.signing.trusted import check_signed
 from graftline.store import MissingError, Store
 from graftline.tasks.parameters import TASK_NAME
 
@@ -27,9 +30,6 @@ def store_plan(store: Store, plan: ErasurePlan) -> None:
         InputError: it names something that no erasure touches, or there is no key to sign with.
         GraftlineError: another plan for the same is stored.
     """
-    from graftline.signing.envelope import seal
-    from graftline.signing.keyring import load_keyring
-
     key, value = plan_key(plan.id), canonical_json(asdict(plan))
     check_orders(plan, where=key)
     if store.put_if_absent(key, seal(value, PLAN_TYPE, load_keyring().signer())):
@@ -47,10 +47,6 @@ def stored_plan(store: Store, kind: str, target: list[str]) -> ErasurePlan | Non
     Raises:
         InputError: no key that is trusted here signed it, or it is of something else, or names what no erasure touches.
     """
-    from graftline.signing.envelope import open_envelope
-    from graftline.signing.keyring import load_keyring
-    from graftline.signing.trusted import check_signed
-
     identity = identity_of(store, kind, target)
     try:
         data = store.get(plan_key(identity)).data

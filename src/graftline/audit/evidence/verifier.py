@@ -33,6 +33,11 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
 STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 STATEMENT_TYPE = "application/vnd.in-toto+json"
 ENTRY_TYPE = "application/vnd.graftline.ledger-entry+json"
@@ -675,8 +680,6 @@ def _pae(kind: str, payload: bytes) -> bytes:
 
 def _identified(pem: str) -> tuple[str, str]:
     """Return the id of a P-256 public key, and its PEM in the usual form."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
     key, form = _loaded(pem), PublicFormat.SubjectPublicKeyInfo
     keyid = hashlib.sha256(key.public_bytes(Encoding.DER, form)).hexdigest()
     return keyid, key.public_bytes(Encoding.PEM, form).decode()
@@ -684,9 +687,6 @@ def _identified(pem: str) -> tuple[str, str]:
 
 @cache
 def _loaded(pem: str) -> Any:
-    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
     key = load_pem_public_key(pem.encode())
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise ValueError("not a P-256 public key")
@@ -694,10 +694,6 @@ def _loaded(pem: str) -> Any:
 
 
 def _verify(pem: str, data: bytes, signature: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-    from cryptography.hazmat.primitives.hashes import SHA256
-
     try:
         _loaded(pem).verify(signature, data, ECDSA(SHA256()))
     except InvalidSignature:

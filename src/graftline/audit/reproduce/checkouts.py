@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from packaging.markers import InvalidMarker, Marker
 
 from graftline.digests import digest_path, sha256_bytes
 from graftline.environment import ROOT, code_revision
@@ -182,10 +185,6 @@ def lock_at_hand(checkout: Checkout, digest: str, store: Store) -> bytes | None:
 
 def package_differences(lock: bytes) -> list[str]:
     """Return each package that is installed here in another version than the lock says, or not at all."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from packaging.markers import InvalidMarker, Marker
-
     found = []
     for name, pinned, marker in pins(lock):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from graftline.audit.reproduce import checkouts
 from graftline.audit.reproduce.checkouts import Code
 from graftline.audit.reproduce.verdict import STEPS, Work
+from graftline.environment import determinism
 from graftline.records.model import Record
 
 
@@ -40,8 +41,6 @@ def _machine(record: Record) -> list[str]:
     """Return the parts of the determinism tuple that cannot be had here; the number of threads can."""
     if not record.environment:
         return []
-    from graftline.environment import determinism
-
     here = determinism(1)
     found = [
         f"{name} {record.environment[name]}, here is {here[name]}"

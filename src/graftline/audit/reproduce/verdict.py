@@ -12,6 +12,8 @@ from graftline.audit.reproduce.checkouts import Checkout, Code
 from graftline.canonical import canonical_json
 from graftline.records.model import Record
 from graftline.releases.catalogue import Release
+from graftline.signing.envelope import seal
+from graftline.signing.keyring import load_keyring
 from graftline.store import Store
 from graftline.times import utc_now
 
@@ -82,9 +84,6 @@ class Reproduction:
 
     def sealed(self) -> bytes:
         """Return the verdict as a DSSE envelope signed with this machine's key."""
-        from graftline.signing.envelope import seal
-        from graftline.signing.keyring import load_keyring
-
         return seal(canonical_json(self.as_dict()), PAYLOAD_TYPE, load_keyring().signer())
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from graftline.cache import cache_folder
 from graftline.digests import sha256_bytes
+from graftline.environment import cpu_count
 from graftline.store import MissingError, Stat
 
 if TYPE_CHECKING:
@@ -204,6 +205,4 @@ def readers_of(store: Store) -> int:
 
 def hashers_of(store: Store) -> int:
     """Return how many large objects to hash at once: one on each core, or as many as the network bears."""
-    from graftline.environment import cpu_count
-
     return cpu_count() if store.local_path("ledger") is not None else REMOTE_READERS

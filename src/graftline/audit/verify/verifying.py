@@ -7,10 +7,12 @@ signature. docs/decisions/verify.md says what cannot be told.
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graftline.audit.verify.aliases import verify_aliases
@@ -240,9 +242,6 @@ def _named(records: Records, lock: str) -> bool:
 
 def _hidden(store: Store) -> Iterator[str]:
     """Yield the hidden files of a directory store that are not its own: no key names them."""
-    import os
-    from pathlib import Path
-
     place = store.local_path("ledger")
     if place is None:
         return
@@ -258,6 +257,4 @@ def _hidden(store: Store) -> Iterator[str]:
 
 
 def _is_hidden(root: object, parent: str, name: str) -> bool:
-    from pathlib import Path
-
     return any(part.startswith(".") for part in (*Path(parent).relative_to(str(root)).parts, name))

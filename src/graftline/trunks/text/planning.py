@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from graftline.dataset import UNLABELLED
 from graftline.environment import ROOT
@@ -113,8 +115,6 @@ def _first(shards: list[Shard], column: str) -> list[str]:
 
 def _count(shards: list[Shard], texts: list[str]) -> int:
     """Return how many documents the shards hold: exactly in Parquet on a disk, else by the size of some of them."""
-    import pyarrow.parquet as pq
-
     if all(shard.name.endswith(".parquet") and "://" not in shard.url for shard in shards):
         return sum(pq.read_metadata(shard.url).num_rows for shard in shards)
     mean = sum(len(text.encode()) for text in texts) / len(texts)
@@ -136,9 +136,6 @@ def _tokenizer(
 def _tokenised(
     corpus: _Corpus, params: PretrainParams, tokenizer: PreTrainedTokenizerFast, work: Path
 ) -> Documents:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if isinstance(params.trunk, TextParams):
         longest = params.trunk.max_length
     else:

@@ -7,13 +7,15 @@ digest of their files, the Hub by a commit.
 
 from __future__ import annotations
 
+import logging as levels
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,10 +23,9 @@ from graftline.canonical import read_json
 from graftline.digests import FileDigest, digest_files, sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
+from graftline.text.tokenizer import check_fits, load_tokenizer
 from graftline.trunks.parameters import TrunkParams
-
-if TYPE_CHECKING:
-    from importlib.metadata import Distribution
+from graftline.yamlfile import parse_yaml
 
 WEIGHTS, INDEX, CONFIG, CARD = "model.safetensors", "model.safetensors.index.json", "config.json", "README.md"
 TOKENIZER_FILES = (
@@ -190,8 +191,6 @@ def _in_repository(path: str, where: str) -> Path:
 
 def _in_package(package: str, folder: str | None, where: str) -> tuple[Path, str, str | None]:
     """Return the model's folder in an installed package, the package's URL and its licence."""
-    from importlib.metadata import PackageNotFoundError, distribution
-
     parts = _PACKAGE.fullmatch(package)
     assert parts is not None
     name, version = parts["name"], parts["version"]
@@ -255,8 +254,6 @@ def _on_hub(hub: str, revision: str, where: str) -> tuple[Path, str]:
 
 def card_licence(card: Path) -> str | None:
     """Return the licence in the YAML head of a model card (https://huggingface.co/docs/hub/model-cards), or None."""
-    from graftline.yamlfile import parse_yaml
-
     if not card.is_file():
         return None
     head = re.match(r"---\r?\n(.*?)\n---", card.read_text(errors="replace", encoding="utf-8"), re.DOTALL)
@@ -414,8 +411,6 @@ def _load(folder: Path) -> Any:
 
 def _check_tokenizer(folder: Path, rows: int) -> None:
     """Raise InputError unless the folder's tokenizer fits an input embedding of `rows` rows and the config's ids."""
-    from graftline.text.tokenizer import check_fits, load_tokenizer
-
     with _quiet():
         tokenizer = load_tokenizer(folder)
     check_fits(tokenizer, rows, folder / TOKENIZER_FILES[0])
@@ -438,8 +433,6 @@ def _brief(error: BaseException) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' progress bars and its notes on unused heads off the screen."""
-    import logging as levels
-
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
