@@ -19,11 +19,8 @@ from graftline.learning.loop import Desk
 from graftline.problems import fit as module
 from graftline.problems.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.problems.image_classification.parameters import ImageClassificationParams
-from graftline.problems.image_classification.problem import (
-    ImageClassification,
-    ImageClassifier,
-    LabelledImages,
-)
+from graftline.problems.image_classification.problem import ImageClassification, ImageClassifier
+from graftline.problems.images import LabelledImages
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.score import Score
 from graftline.tasks.finetune import FinetuneParams

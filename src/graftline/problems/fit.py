@@ -26,7 +26,7 @@ class Data:
 
     train: Examples
     val: Examples | None
-    """For early stopping; None to use all steps."""
+    """Held out, to stop early and to calibrate by; None to use all steps."""
     unlabelled: Examples | None = None
     """For the joint objective only."""
 
@@ -82,6 +82,8 @@ def fit(
     train(run, desk)
     if isinstance(run.watcher, EarlyStop):
         run.watcher.take_best()
+    if data.val is not None:
+        model.calibrate(data.val)
     return model.eval()
 
 
@@ -92,6 +94,7 @@ def training(
     """Return the model that `fit` trains, and its training; `part` of each batch is this process's."""
     torch.manual_seed(seed)
     model = make_problem(params.head).build(trunk, schema, scratch=scratch)
+    model.begin(data.train)
     joint = _joint(trunk, model, data, params, scratch=scratch)
     module = nn.ModuleDict({"model": model} | ({"decoder": joint.module} if joint else {}))
     batch = min(params.batch, len(data.train))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,21 +108,29 @@ def plot_mistakes(
         classes: the classes' names.
         path: of the PNG.
     """
-    lines = max(1, -(-len(worst) // COLUMNS))
-    plot = figure(1.0 * COLUMNS, 1.45 * lines + 0.5)
     wrong = int((~answers.correct).sum())
-    plot.suptitle(_mistakes_title(len(worst), wrong), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    below = [
+        (
+            f"{classes[answers.labels[row]]} → {classes[answers.predicted[row]]}",
+            f"{answers.confidence[row]:.1%}",
+        )
+        for row in worst
+    ]
+    plot_images(pixels[worst], below, _mistakes_title(len(worst), wrong), path)
+
+
+def plot_images(pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path) -> None:
+    """Draw (k, height, width) pictures in a grid, each with a line above and a line below it."""
+    lines = max(1, -(-len(pixels) // COLUMNS))
+    plot = figure(1.0 * COLUMNS, 1.45 * lines + 0.5)
+    plot.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     grid = plot.subplots(lines, COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for axes, row in zip(grid.flat, worst, strict=False):
-        axes.imshow(1 - pixels[row], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        actual, predicted = classes[answers.labels[row]], classes[answers.predicted[row]]
-        axes.set_title(f"{actual} → {predicted}", fontsize=10, loc="center", color=WARN, pad=3)
-        axes.text(
-            0.5, -0.04, f"{answers.confidence[row]:.1%}", transform=axes.transAxes, ha="center", va="top",
-            fontsize=8, color=INK,
-        )  # fmt: skip
+    for axes, picture, (above, below) in zip(grid.flat, pixels, captions, strict=False):
+        axes.imshow(1 - picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_title(above, fontsize=10, loc="center", color=WARN, pad=3)
+        axes.text(0.5, -0.04, below, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK)
     save(plot, path)
 
 

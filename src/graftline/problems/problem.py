@@ -82,6 +82,20 @@ class Model(nn.Module, ABC, Generic[E]):
     def freeze_trunk(self) -> None:
         """Leave the trunk as it is from here on, its batch statistics too."""
 
+    def begin(self, train: E) -> None:
+        """Take from the training examples what they decide together, such as a label's mean: before the first step.
+
+        Nothing, unless a model says otherwise.
+        """
+        return None
+
+    def calibrate(self, val: E) -> None:
+        """Take from examples that were held out what these alone can tell, such as how far off answers are.
+
+        After the last step; not called where no labels were held out. Nothing, unless a model says otherwise.
+        """
+        return None
+
     def compile_if_worth(self, steps: int) -> None:
         """Compile what a training of so many steps is worth it for: nothing, unless a model says otherwise."""
         return None
@@ -138,7 +152,7 @@ class Problem(ABC, Generic[E]):
         """Raise InputError unless the dataset's columns can play the roles."""
         schema.expect([kind for kind in self.roles.values() if issubclass(kind, StoredFeature)], where)
         label, wanted = schema.label_column, self.roles.get(LABEL)
-        if wanted is not None and label is not None and label.type != wanted.type:
+        if wanted is not None and label is not None and not isinstance(label, wanted):
             raise InputError(
                 where, f"the label is of type {label.type}", expected=wanted.type,
                 fix="choose a head for this type of label",

@@ -22,6 +22,8 @@ PROBLEMS = (
     "sequence_classification",
     "token_classification",
     "text_generation",
+    "image_regression",
+    "text_regression",
 )
 """The first is what `finetune` learns if its parameters name none."""
 

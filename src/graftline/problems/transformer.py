@@ -16,11 +16,11 @@ from graftline.learning.device import compile_if_worth, device, send
 from graftline.learning.distributed import World
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
-from graftline.problems.documents import Documents, padded
+from graftline.problems.documents import Documents, by_length, padded
 from graftline.problems.problem import E, Model, Problem
 from graftline.problems.text_parameters import Lora, TextHeadParams
 from graftline.text.attention import SHORT
-from graftline.text.tokenizer import save_tokenizer
+from graftline.text.tokenizer import load_tokenizer, save_tokenizer
 from graftline.trunks import read_config
 from graftline.trunks.text.trunk import KIND, quiet, save_model
 
@@ -201,6 +201,34 @@ class TextModel(Model[E]):
                 module.merge()
                 parent, _, last = name.rpartition(".")
                 setattr(self.network.get_submodule(parent), last, module.get_base_layer())
+
+
+D = TypeVar("D", bound=Documents)
+
+
+class DocumentModel(TextModel[D]):
+    """Documents to (n, outputs) float32."""
+
+    def forward(self, documents: D) -> torch.Tensor:
+        outputs: torch.Tensor = self.network(**self.inputs(documents)).logits
+        return outputs.float()
+
+    def logits(self, examples: D, *, fast: bool = False) -> torch.Tensor:
+        """Return (n, outputs) float32 on the CPU, in the documents' order."""
+        self.eval()
+        parts, places = [], list(by_length(examples.lengths))
+        with torch.inference_mode(), self.answering(fast=fast):
+            for chosen in places:
+                parts.append(self(examples.take(chosen)).cpu())
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def encode(folder: Path, texts: list[str], wanted: int) -> list[list[int]]:
+    """Return the token ids of texts as the trunk or model in `folder` takes them, `wanted` at most."""
+    ids: list[list[int]] = load_tokenizer(folder)(texts, truncation=True, max_length=longest(folder, wanted))[
+        "input_ids"
+    ]
+    return ids
 
 
 P = TypeVar("P", bound=TextHeadParams)

@@ -55,7 +55,7 @@ class NumberHistogram(Histograms):
         self.intervals(name, low, high)
 
     def add(self, values: pa.Array) -> None:
-        if pa.types.is_list(values.type):
+        if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
             values = values.flatten()
         self.count(self._name, values.drop_null().to_numpy(zero_copy_only=False))
 

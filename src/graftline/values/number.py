@@ -42,7 +42,7 @@ class Integer(Category):
 
     def parse(self, value: Any) -> int:
         """Return a 64-bit whole number; 3.0 is one, since pandas writes integers so where some are missing."""
-        whole = value if isinstance(value, int) else _float(value)
+        whole = value if isinstance(value, int) else parse_float(value)
         if isinstance(value, str) and "." not in value and "e" not in value.lower():
             whole = int(value)
         if whole != int(whole) or not -(2**63) <= whole < 2**63:
@@ -56,13 +56,13 @@ class Integer(Category):
         return {"value": series.array}
 
     def rules(self, name: str) -> list[Rule]:
-        rules = super().rules(name) + _bounds(name, self.min, self.max)
+        rules = super().rules(name) + bounds(name, "value", self.min, self.max)
         return rules + (
             [] if self.classes is None else [among(f"{name}.classes", f"{name}.value", self.classes)]
         )
 
     def histograms(self, name: str) -> Histograms | None:
-        return super().histograms(name) or _interval(name, self.min, self.max)
+        return super().histograms(name) or interval(name, self.min, self.max)
 
 
 class Float(Scalar):
@@ -84,7 +84,7 @@ class Float(Scalar):
         return not is_text  # Arrow takes other spellings of floats than Python
 
     def parse(self, value: Any) -> float:
-        return _float(value)
+        return parse_float(value)
 
     def facts(self, typed: pa.Array) -> dict[str, Any]:
         values = typed.to_numpy(zero_copy_only=False)
@@ -96,10 +96,10 @@ class Float(Scalar):
         finite = between(
             f"{name}.finite", f"{name}.not_finite", 0, 0, "neither NaN nor infinite", shows="raw"
         )
-        return [*super().rules(name), finite, *_bounds(name, self.min, self.max)]
+        return [*super().rules(name), finite, *bounds(name, "value", self.min, self.max)]
 
     def histograms(self, name: str) -> Histograms | None:
-        return _interval(name, self.min, self.max)
+        return interval(name, self.min, self.max)
 
     def guesses(self) -> None:
         return None
@@ -114,6 +114,10 @@ class NumberLabel(StoredLabel):
     def values(self, column: pa.ChunkedArray) -> np.ndarray:
         """Return (n,) float64."""
         numbers: np.ndarray = column.combine_chunks().to_numpy(zero_copy_only=False).astype(np.float64)
+        return self.checked(numbers)
+
+    def checked(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the numbers. Raises ValueError if one is not finite."""
         if not np.isfinite(numbers).all():
             raise ValueError(f"column '{self.name}' holds what is no finite number")
         return numbers
@@ -131,20 +135,23 @@ def _nullable(kind: pa.DataType) -> Any:
     return pd.Int64Dtype() if kind == pa.int64() else None
 
 
-def _float(value: str | float) -> float:
+def parse_float(value: str | float) -> float:
+    """Return a number, which CSV spells in ASCII and without `_`. Raises ValueError."""
     if isinstance(value, str) and ("_" in value or not value.isascii()):
         raise ValueError(value)
     return float(value)
 
 
-def _bounds(name: str, low: float | None, high: float | None) -> list[Rule]:
+def bounds(name: str, fact: str, low: float | None, high: float | None) -> list[Rule]:
+    """Return the rules on a fact of the column: at least `low`, at most `high`, if given."""
     rules = []
     if low is not None:
-        rules.append(between(f"{name}.min", f"{name}.value", low, None, f"at least {low}"))
+        rules.append(between(f"{name}.min", f"{name}.{fact}", low, None, f"at least {low}"))
     if high is not None:
-        rules.append(between(f"{name}.max", f"{name}.value", None, high, f"at most {high}"))
+        rules.append(between(f"{name}.max", f"{name}.{fact}", None, high, f"at most {high}"))
     return rules
 
 
-def _interval(name: str, low: float | None, high: float | None) -> Histograms | None:
+def interval(name: str, low: float | None, high: float | None) -> Histograms | None:
+    """Return the empty histogram between two bounds, or None where one is missing."""
     return None if low is None or high is None else NumberHistogram(name, float(low), float(high))

@@ -15,7 +15,7 @@ import torch
 from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.problems.image_classification.parameters import ImageClassificationParams
-from graftline.problems.image_classification.problem import WEIGHTS
+from graftline.problems.images import WEIGHTS
 from graftline.problems.model import FACTS, load_model, read_problem, save_model
 from graftline.records.folder import verify
 from graftline.values.splits import read_images

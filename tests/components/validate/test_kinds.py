@@ -42,6 +42,41 @@ def test_numbers_are_a_label(validate: Callable, write_table: Callable, glosses:
     assert run.table("unlabelled").num_rows == 300 - run.table("test").num_rows
 
 
+def test_several_numbers_are_a_label(
+    validate: Callable, write_table: Callable, glosses: pa.Table, tmp_path: Path
+) -> None:
+    contract, table = label_of(
+        glosses, {"type": "numbers", "names": ["length", "row"], "min": -1, "max": 2000, "nullable": True},
+        lambda row, text: None if row % 10 == 0 else [len(text) / 2, row - 0.5],
+    )  # fmt: skip
+    run = validate(write_table(table), contract)
+    assert run.code == 0, run.error
+    schema = read_schema(run.out)
+    assert (schema.classes, schema.label_type) == (("length", "row"), "numbers")
+    train = read_split(run.out, "train", [TextColumn])
+    assert train.label.tolist() == [
+        [len(text) / 2, row - 0.5] for row, text in zip(train.rows, train.features[0], strict=True)
+    ]
+    assert schema.label_column.croissant()["arrayShape"] == "2"
+    profile = json.loads((run.out / "profile.json").read_text())["histograms"]
+    assert sum(profile["label"]["counts"]) == 2 * 270
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    lines = [
+        '"a dog","1.5 -0.5"',
+        '"a cat","2 3"',
+        '"a cow","2"',
+        '"an ox","2 x"',
+        '"a pig","2 inf"',
+        '"a bee","2 2001"',
+    ]
+    (folder / "rows.csv").write_text("\n".join(["text,label", *lines * 1]) + "\n")
+    wrong = validate(folder, contract, {"max_bad_fraction": 0}, out="wrong")
+    assert wrong.code == 2
+    for rule, row in (("length", 2), ("finite", 3), ("finite", 4), ("max", 5)):
+        assert f"label.{rule} in" in wrong.error and str(row) in wrong.error
+
+
 def test_sets_of_classes_are_a_label(validate: Callable, write_table: Callable, glosses: pa.Table) -> None:
     def found(row: int, text: str) -> list[str]:
         return [
@@ -97,13 +132,19 @@ def test_a_question_about_two_columns_is_a_row_of_a_file(pairs: Any, tmp_path: P
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_problem_says_which_columns_it_needs(pairs: Any, name: str) -> None:
-    """Nothing that is shipped learns from two columns, or tells a number."""
+    """Nothing that is shipped learns from two columns."""
     problem = make_problem(PARAMETERS[name]())
     schema = read_schema(pairs.out)
     with pytest.raises(InputError, match="the feature is of type text and text"):
         problem.check(schema, "schema.json")
     kinds = [kind for role, kind in problem.roles.items() if role != "label"]
     if kinds == [TextColumn] and "label" in problem.roles:
-        with pytest.raises(InputError, match="the label is of type number; expected category"):
-            problem.check(Schema(schema.feature, "label", (), (), "number"), "schema.json")
-        problem.check(Schema(schema.feature, "label", ("a", "b")), "schema.json")
+        one_class, number = (
+            Schema(schema.feature, "label", ("a", "b")),
+            Schema(schema.feature, "label", (), (), "number"),
+        )
+        wanted = problem.roles["label"].type
+        fits, other = (number, one_class) if wanted == "number" else (one_class, number)
+        with pytest.raises(InputError, match=f"the label is of type {other.label_type}; expected {wanted}"):
+            problem.check(other, "schema.json")
+        problem.check(fits, "schema.json")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from graftline.index.rows import IndexedRecord
     from graftline.rows.segments import Kind
 
-DERIVED = (".png", ".html", "mistakes.json", "predictions.parquet")
+DERIVED = (".png", ".html", "mistakes.json", "predictions.parquet", "sections.json")
 """Endings of files made from a dataset that may show its rows."""
 
 

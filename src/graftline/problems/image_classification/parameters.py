@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from graftline.learning.parameters import Augmentation, Precision
-from graftline.problems.scores import ONE_CLASS_A_ROW, ProblemParams
+from graftline.problems.image_parameters import ImageHeadParams
+from graftline.problems.scores import ONE_CLASS_A_ROW
 
 
-class ImageClassificationParams(ProblemParams):
+class ImageClassificationParams(ImageHeadParams):
     """Parameters of the head `image_classification`."""
 
     scores = ONE_CLASS_A_ROW
@@ -18,8 +18,3 @@ class ImageClassificationParams(ProblemParams):
     name: Literal["image_classification"] = "image_classification"
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     """Share of each target spread over all classes (Szegedy et al., 2016)."""
-    augmentation: Augmentation = Augmentation()
-    """How training images are warped."""
-    precision: Precision = "auto"
-    """Arithmetic of training and of the lift's answers; auto is bfloat16 on a GPU that computes in it, float32 on a
-    CPU. The weights stay float32, and so does what a released model answers."""

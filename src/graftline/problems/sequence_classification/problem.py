@@ -11,36 +11,23 @@ import torch
 from graftline.dataset import Schema
 from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classification import TextClassification, TextClassifier
-from graftline.problems.documents import Documents, by_length, documents_of
+from graftline.problems.documents import Documents, documents_of
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
-from graftline.problems.transformer import longest
-from graftline.text.tokenizer import load_tokenizer
+from graftline.problems.transformer import DocumentModel, encode
 from graftline.values.category import ClassLabel
 from graftline.values.splits import read_texts
 from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
 
 
-class SequenceClassifier(TextClassifier[Documents]):
+class SequenceClassifier(DocumentModel[Documents], TextClassifier[Documents]):
     """Documents to (n, classes) logits."""
-
-    def forward(self, documents: Documents) -> torch.Tensor:
-        logits: torch.Tensor = self.network(**self.inputs(documents)).logits
-        return logits.float()
 
     @staticmethod
     def targets(examples: Documents) -> torch.Tensor:
         assert examples.labels is not None
         return examples.labels
-
-    def logits(self, examples: Documents, *, fast: bool = False) -> torch.Tensor:
-        self.eval()
-        parts, places = [], list(by_length(examples.lengths))
-        with torch.inference_mode(), self.answering(fast=fast):
-            for chosen in places:
-                parts.append(self(examples.take(chosen)).cpu())
-        return torch.cat(parts)[torch.cat(places).argsort()]
 
 
 class SequenceClassification(TextClassification[Documents, SequenceClassificationParams]):
@@ -71,8 +58,7 @@ class SequenceClassification(TextClassification[Documents, SequenceClassificatio
         self, folder: Path, texts: list[str], rows: np.ndarray, labels: np.ndarray | None = None
     ) -> Documents:
         """Return texts as the trunk or model in `folder` takes them."""
-        limit = longest(folder, self._params.max_tokens)
-        encoded = load_tokenizer(folder)(texts, truncation=True, max_length=limit)["input_ids"]
+        encoded = encode(folder, texts, self._params.max_tokens)
         return Documents.from_arrays(documents_of(encoded, rows, labels))
 
     def show(self, dataset: Path, split: str, examples: Documents, units: np.ndarray) -> list[str]:

@@ -1,0 +1,1 @@
+"""One image in, one number or several out."""

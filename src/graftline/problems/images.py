@@ -1,0 +1,197 @@
+"""What problems on images share: examples, a linear layer on the trunk's embedding, and the joint objective."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+
+from graftline.dataset import Schema
+from graftline.digests import sha256_bytes
+from graftline.durable import write_new
+from graftline.learning.augment import augment
+from graftline.learning.device import device, send
+from graftline.learning.distributed import World, share
+from graftline.learning.precision import arithmetic, autocast
+from graftline.learning.randomness import batch_indices, generator
+from graftline.problems.image_parameters import ImageHeadParams
+from graftline.problems.problem import Examples, Joint, Model, Problem
+from graftline.trunks import load_trunk, load_weights, read_config
+from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.conv.objectives import build_objective
+from graftline.trunks.conv.parameters import ImageObjectiveParams
+from graftline.trunks.conv.reconstruction import Reconstruction
+from graftline.trunks.conv.trunk import KIND, ConvTrunk
+from graftline.values.splits import read_images
+
+WEIGHTS = "model.safetensors"
+_BATCH = 1000  # images at once where nothing is learned
+
+
+@dataclass(frozen=True)
+class LabelledImages(Examples):
+    """Images of one split, of one class each."""
+
+    pixels: torch.Tensor
+    """(n, height, width) float32 from 0 to 1."""
+    labels: torch.Tensor | None
+    """(n, ...): of classes int64 indices; None of unlabelled images."""
+    rows: torch.Tensor
+
+    @property
+    def classes(self) -> torch.Tensor | None:
+        return self.labels
+
+    def take(self, chosen: torch.Tensor) -> Self:
+        labels = None if self.labels is None else self.labels[chosen]
+        return type(self)(self.pixels[chosen], labels, self.rows[chosen])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        labels = {} if self.labels is None else {"labels": self.labels.numpy()}
+        return {"pixels": self.pixels.numpy(), "rows": self.rows.numpy(), **labels}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        labels = torch.from_numpy(arrays["labels"]) if "labels" in arrays else None
+        return cls(torch.from_numpy(arrays["pixels"]), labels, torch.from_numpy(arrays["rows"]))
+
+    def digest(self) -> str:
+        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
+        return sha256_bytes(self.pixels.numpy().tobytes() + labels)
+
+
+I = TypeVar("I", bound=LabelledImages)  # noqa: E741  (images)
+P = TypeVar("P", bound=ImageHeadParams)
+
+
+class ImageModel(Model[I], Generic[I, P]):
+    """A trunk and a linear layer: (n, height, width) pixels to (n, width) outputs."""
+
+    def __init__(self, trunk: ConvTrunk, width: int, params: P) -> None:
+        super().__init__()
+        self.trunk, self._params, self._frozen = trunk, params, False
+        self.output = nn.Linear(trunk.params.width, width)
+        # Zero: all outputs start equal, and the trunk's first gradients do not follow a random direction.
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        self.dtype = arithmetic(params.precision, narrow_on_cpu=False)
+        self.to(device())
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.output(self.trunk(pixels))
+        return outputs.float()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self._frozen:
+            self.trunk.eval()
+        return self
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return list(self.output.parameters())
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        return [] if self._frozen else list(self.trunk.parameters())
+
+    def freeze_trunk(self) -> None:
+        self._frozen = True
+        self.trunk.requires_grad_(False)
+
+    @abstractmethod
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of (n, width) outputs."""
+
+    def loss(self, examples: I, seed: int, step: int, part: World | None = None) -> torch.Tensor:
+        """Return the mean loss of a batch, warped as (seed, step) draws it."""
+        assert examples.labels is not None
+        place, mine, count = self.output.weight.device, part or World(), len(examples)
+        pixels, labels = (send(share(all_, mine), place) for all_ in (examples.pixels, examples.labels))
+        draw = generator(seed, step, "augment")
+        warped = augment(pixels, self._params.augmentation, draw, count, mine)
+        with autocast(self.dtype, place):
+            outputs = self(warped)
+        return self.criterion(outputs, labels) * (len(labels) / count)
+
+    @torch.no_grad()
+    def outputs(self, pixels: torch.Tensor, *, fast: bool = False) -> torch.Tensor:
+        """Return (n, width) float32 outputs on the CPU, of (n, height, width) pixels from 0 to 1."""
+        self.eval()
+        place = self.output.weight.device
+        with autocast(self.dtype if fast else "float32", place):
+            return torch.cat([self(send(part, place)).cpu() for part in pixels.split(_BATCH)])
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        from safetensors.torch import save
+
+        write_new(folder / WEIGHTS, save(self.state_dict()))
+        return {"trunk": self.trunk.config()}
+
+
+class ImageProblem(Problem[I], Generic[I, P]):
+    """What the image heads share: their parameters, reading images, and the model on a trunk and in a folder."""
+
+    model: ClassVar[type[ImageModel[Any, Any]]]
+
+    def __init__(self, params: P) -> None:
+        self._params = params
+
+    @property
+    def params(self) -> P:
+        return self._params
+
+    def environment(self) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=False)}
+
+    @staticmethod
+    @abstractmethod
+    def width(classes: int) -> int:
+        """Return how many outputs the head has where the schema names so many classes."""
+
+    def read(self, dataset: Path, split: str, folder: Path) -> I:
+        images = read_images(dataset, split)
+        labels = None if images.labels is None else torch.from_numpy(images.labels)
+        rows = torch.from_numpy(images.rows.copy())  # what Parquet gave is read-only
+        return self.examples(torch.from_numpy(images.pixels), labels, rows)
+
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> ImageModel[I, P]:
+        return self.model(
+            load_trunk(trunk, weights=not scratch), self.width(len(schema.classes)), self._params
+        )
+
+    def joint(self, trunk: Path, model: Model[I], unlabelled: I, batch: int, *, scratch: bool) -> Joint:
+        assert isinstance(model, self.model)
+        return JointReconstruction(trunk, model, unlabelled.pixels, batch, scratch=scratch)
+
+    def load(self, folder: Path, facts: dict[str, Any]) -> ImageModel[I, P]:
+        trunk = ConvTrunk.from_config(facts["trunk"])
+        model = self.model(trunk, self.width(len(facts["classes"])), self._params)
+        load_weights(model, folder / WEIGHTS, fix="run finetune again")
+        return model.eval()
+
+
+class JointReconstruction:
+    """The objective that made the trunk, with the decoder that pretraining ended with."""
+
+    def __init__(
+        self, folder: Path, model: ImageModel[Any, Any], pixels: torch.Tensor, batch: int, *, scratch: bool
+    ) -> None:
+        """Go on with the decoder in `folder`, or with `scratch` with an untrained one, on (n, height, width) pixels."""
+        params: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(
+            read_config(folder, KIND)["objective"]
+        )
+        self.objective: Reconstruction = build_objective(model.trunk, params, model.dtype)
+        if not scratch:
+            load_weights(self.objective.decoder, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
+        self.module = self.objective.decoder.to(device())
+        self._pixels, self._batch = pixels, batch
+
+    def loss(self, seed: int, step: int, part: World | None = None) -> torch.Tensor:
+        rows = batch_indices(seed + 1, step, self._batch, len(self._pixels))
+        return self.objective.loss(self._pixels[rows], seed, step, part)

@@ -1,0 +1,1 @@
+"""One text in, one number or several out."""
