@@ -34,10 +34,7 @@ def plot_reliability(measured: RowStatistics, path: Path) -> None:
     accuracy, confidence = (part / np.maximum(counts, 1) for part in (right, confidence))
     top.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1, label="perfect calibration")
     top.bar(centres[filled], accuracy[filled], 0.9 / bins, color=ACCENT, label="accuracy in the bin")
-    top.plot(
-        confidence[filled], accuracy[filled], "o", color=WARN, markersize=4,
-        label="at the bin's mean confidence",
-    )  # fmt: skip
+    top.plot(confidence[filled], accuracy[filled], "o", color=WARN, markersize=4, label="at the bin's mean confidence")
     top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy", title=f"Calibration error {measured.value:.2%}")
     top.legend(loc="upper left")
     below.bar(centres[filled], counts[filled], 0.9 / bins, color=MUTED)
@@ -95,9 +92,7 @@ def _write_counts(axes: Axes, matrix: Integers, shares: np.ndarray) -> None:
             axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
 
 
-def plot_mistakes(
-    pixels: np.ndarray, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path
-) -> None:
+def plot_mistakes(pixels: np.ndarray, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path) -> None:
     """Draw the most confident wrong answers: the picture, actual and predicted class, confidence.
 
     Args:
@@ -119,9 +114,15 @@ def plot_mistakes(
         actual, predicted = classes[answers.labels[row]], classes[answers.predicted[row]]
         axes.set_title(f"{actual} → {predicted}", fontsize=10, loc="center", color=WARN, pad=3)
         axes.text(
-            0.5, -0.04, f"{answers.confidence[row]:.1%}", transform=axes.transAxes, ha="center", va="top",
-            fontsize=8, color=INK,
-        )  # fmt: skip
+            0.5,
+            -0.04,
+            f"{answers.confidence[row]:.1%}",
+            transform=axes.transAxes,
+            ha="center",
+            va="top",
+            fontsize=8,
+            color=INK,
+        )
     save(plot, path)
 
 

@@ -17,12 +17,7 @@ from graftline.problems.scores import ProblemParams
 if TYPE_CHECKING:
     from graftline.problems.problem import Problem
 
-PROBLEMS = (
-    "image_classification",
-    "sequence_classification",
-    "token_classification",
-    "text_generation",
-)
+PROBLEMS = ("image_classification", "sequence_classification", "token_classification", "text_generation")
 """The first is what `finetune` learns if its parameters name none."""
 
 

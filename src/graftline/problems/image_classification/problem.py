@@ -163,9 +163,7 @@ class ImageClassification(Problem[LabelledImages]):
         rows = torch.from_numpy(images.rows.copy())  # what Parquet gave is read-only
         return LabelledImages(torch.from_numpy(images.pixels), labels, rows)
 
-    def present(
-        self, answers: ClassAnswers, examples: LabelledImages, dataset: Path, out: Path, mistakes: int
-    ) -> None:
+    def present(self, answers: ClassAnswers, examples: LabelledImages, dataset: Path, out: Path, mistakes: int) -> None:
         schema = read_schema(dataset)
         answers.write_classes(schema, out)
         worst, names = answers.worst_mistakes(mistakes), [str(name) for name in schema.classes]
@@ -186,7 +184,7 @@ class ImageClassification(Problem[LabelledImages]):
 
     def joint(
         self, trunk: Path, model: Model[LabelledImages], unlabelled: LabelledImages, batch: int, *, scratch: bool
-    ) -> Joint:  # fmt: skip
+    ) -> Joint:
         assert isinstance(model, ImageClassifier)
         return JointReconstruction(trunk, model, unlabelled.pixels, batch, scratch=scratch)
 
