@@ -88,7 +88,9 @@ def _stop(*_: object) -> None:
 def _tests() -> Iterator[Line]:
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "tests"]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_TESTS_SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=_TESTS_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         yield Line("tests marked gpu", f"not done in {_TESTS_SECONDS} s", ok=False)
         return

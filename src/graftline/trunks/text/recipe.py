@@ -111,7 +111,7 @@ def _write(
         "flops": training_flops(model, seen, documents.mean_length),
         "held_out": look.curve,
     }
-    (out / BUDGET).write_text(json.dumps(budget, indent=1) + "\n")
+    (out / BUDGET).write_text(json.dumps(budget, indent=1) + "\n", encoding="utf-8")
     return {"tokens_trained": seen, "parameters": counts["all"], "held_out_loss": loss}
 
 
