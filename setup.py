@@ -2,11 +2,7 @@
 
 from setuptools import find_packages, setup
 
-ROOTS = {
-    "graftline": "src/graftline",
-    "graftline.components": "components",
-    "graftline.pipelines": "pipelines",
-}
+ROOTS = {"graftline": "src/graftline", "graftline.components": "components", "graftline.pipelines": "pipelines"}
 PACKAGES = [
     package
     for root, folder in ROOTS.items()

@@ -18,13 +18,9 @@ TEXT = ("mlm", "clm", "finetune", "loss", "time", "checkpoint")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"{', '.join([*PARTS, 'text', *TEXT])} (default: all)"
-    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join([*PARTS, 'text', *TEXT])} (default: all)")
     parser.add_argument("--task", default="mnist", help="for run (default: %(default)s)")
-    parser.add_argument(
-        "--kills", type=int, default=20, help="for resume, of each component (default: %(default)s)"
-    )
+    parser.add_argument("--kills", type=int, default=20, help="for resume, of each component (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=2_000_000, help="for validate (default: %(default)s)")
     parser.add_argument("--megabytes", type=int, default=1000, help="for tokenise (default: %(default)s)")
     parser.add_argument("--records", type=int, default=1_000_000, help="for lineage (default: %(default)s)")
@@ -32,20 +28,13 @@ def main() -> None:
         "--rounds", type=int, default=5, help="for mlm, clm, finetune, checkpoint (default: %(default)s)"
     )
     parser.add_argument(
-        "--seconds",
-        type=float,
-        default=2.0,
-        help="for mlm, clm, finetune: of a window (default: %(default)s)",
+        "--seconds", type=float, default=2.0, help="for mlm, clm, finetune: of a window (default: %(default)s)"
     )
     parser.add_argument(
-        "--tokens",
-        type=int,
-        help="for loss, time: to learn from (default: 400000 for loss, 2600000 for time)",
+        "--tokens", type=int, help="for loss, time: to learn from (default: 400000 for loss, 2600000 for time)"
     )
     parser.add_argument("--seeds", type=int, default=3, help="for loss, time (default: %(default)s)")
-    parser.add_argument(
-        "--threads", type=int, nargs="+", default=[1, 2], help="for mlm, clm, finetune (default: 1 2)"
-    )
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="for mlm, clm, finetune (default: 1 2)")
     arguments = parser.parse_args()
     known = [*PARTS, "text", *TEXT]
     if unknown := sorted(set(arguments.parts) - set(known)):

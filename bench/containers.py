@@ -42,9 +42,11 @@ def measure_containers(options: Options) -> list[Figure]:
     command = "python -m bench containers"
     return [
         Figure("both images again after a change of code", rebuild, "<=", 20, "s", command),
-        *(Figure(f"{stage} in a container, beside its own work", seconds, "<=", 2, "s", command)
-          for stage, seconds in stages.items()),
-    ]  # fmt: skip
+        *(
+            Figure(f"{stage} in a container, beside its own work", seconds, "<=", 2, "s", command)
+            for stage, seconds in stages.items()
+        ),
+    ]
 
 
 def _build(clone: Path) -> float:
@@ -60,14 +62,17 @@ def _run(clone: Path, task: str) -> dict[str, float]:
     """Return, of each stage, how much longer its step took than its component says: container, interpreter, imports."""
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as store:
         done = subprocess.run(
-            [sys.executable, "-c", _TIMED, task, store], cwd=clone, env=environment_of(clone), check=True,
-            encoding="utf-8", stdout=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, "-c", _TIMED, task, store],
+            cwd=clone,
+            env=environment_of(clone),
+            check=True,
+            encoding="utf-8",
+            stdout=subprocess.PIPE,
+        )
     outputs = clone / "build/docker" / task
     took = _steps(done.stdout)
     return {
-        stage: took[stage]
-        - json.loads((outputs / folder / "execution.json").read_text(encoding="utf-8"))["seconds"]
+        stage: took[stage] - json.loads((outputs / folder / "execution.json").read_text(encoding="utf-8"))["seconds"]
         for stage, folder in OUTPUTS.items()
     }
 

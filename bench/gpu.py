@@ -89,7 +89,7 @@ def _tests() -> Iterator[Line]:
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "tests"]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=_TESTS_SECONDS, check=False
+            command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=_TESTS_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         yield Line("tests marked gpu", f"not done in {_TESTS_SECONDS} s", ok=False)
@@ -132,9 +132,13 @@ def _language_model(*, compile_for: int) -> tuple[Step, float]:
         return objective.loss(pack(ids, lengths[chosen], chosen), generator(0, number, "objective"))
 
     optimizers = build_optimizers(
-        objective.named_parameters(), name="muon", learning_rate=1e-3, matrix_rate=0.02, weight_decay=0.0,
+        objective.named_parameters(),
+        name="muon",
+        learning_rate=1e-3,
+        matrix_rate=0.02,
+        weight_decay=0.0,
         embeddings=embedding_ids(objective.model),
-    )  # fmt: skip
+    )
     tokens = float(lengths.sum()) / batches.per_epoch
     flops = training_flops(objective.model, round(tokens), float(np.average(lengths, weights=lengths)))
     run = Run(objective, optimizers, loss, _MANY_STEPS, 0, addends=True)

@@ -34,11 +34,7 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="graftline-bench-", dir=arguments.folder))
     os.environ |= {"GRAFTLINE_KEYS": str(work / "keys"), "GRAFTLINE_CACHE": str(work / "cache")}
     try:
-        print(
-            json.dumps(
-                measure(str(work / "store"), arguments.entries) | measure_tree(arguments.leaves), indent=2
-            )
-        )
+        print(json.dumps(measure(str(work / "store"), arguments.entries) | measure_tree(arguments.leaves), indent=2))
     finally:
         shutil.rmtree(work)
 
@@ -84,9 +80,7 @@ def timed(act: Callable[[], Result], name: str = "") -> tuple[Result, float]:
     result = act()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if name:
-        print(
-            f"{name}: {wall:.2f} s, of which this process computed {cpu:.2f} s", file=sys.stderr, flush=True
-        )
+        print(f"{name}: {wall:.2f} s, of which this process computed {cpu:.2f} s", file=sys.stderr, flush=True)
     return result, wall
 
 

@@ -59,9 +59,11 @@ _FILES = {
 }  # fmt: skip
 _LASTING = frozenset({"config.json", "tokenizer.json", "tokenizer_config.json", "schema.json", "trunk.json"})
 """Files that stay the same from one version to the next."""
-_RELEASED = (("model", ("config.json", "head.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")),
-             ("evaluation", ("confusion.png", "lift.png", "metrics.json", "reliability.png")),
-             ("dataset", ("profile.json", "schema.json")))  # fmt: skip
+_RELEASED = (
+    ("model", ("config.json", "head.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")),
+    ("evaluation", ("confusion.png", "lift.png", "metrics.json", "reliability.png")),
+    ("dataset", ("profile.json", "schema.json")),
+)
 
 
 @dataclass
@@ -127,13 +129,9 @@ class Shop:
         inputs = [*above, _made("model", model), *compared, *code]
         evaluation = yield from self._step(task, "evaluate", "evaluation", inputs)
         parts = {"dataset": task.dataset, "trunk": task.trunk, "model": model, "evaluation": evaluation}
-        yield from self._release(
-            task, parts, START + timedelta(days=day, seconds=self._random.randrange(86400))
-        )
+        yield from self._release(task, parts, START + timedelta(days=day, seconds=self._random.randrange(86400)))
 
-    def _step(
-        self, task: _Task, component: str, output: str, inputs: list[str]
-    ) -> Generator[Object, None, Made]:
+    def _step(self, task: _Task, component: str, output: str, inputs: list[str]) -> Generator[Object, None, Made]:
         """Give the output's record; return what was made (as a generator's return value)."""
         files = {
             name: _sha(f"{task.name}/{output}/{name}".encode()) if name in _LASTING else self._digest()
@@ -226,22 +224,16 @@ class Shop:
         name = f"task-{number:03d}"
         own = {"seed": number}
         sections = {
-            "validate": {"validate": _VALIDATE}, "pretrain": {"pretrain": _PRETRAIN | own},
+            "validate": {"validate": _VALIDATE},
+            "pretrain": {"pretrain": _PRETRAIN | own},
             "finetune": {"finetune": _FINETUNE | own},
             "evaluate": {"evaluate": _EVALUATE | own, "finetune": _FINETUNE | own},
-        }  # fmt: skip
+        }
         raw = {f"{month:02d}.csv": self._digest() for month in range(1, MONTHS + 1)} | {SHARED: shared}
         return _Task(name, raw, {component: _json(value) for component, value in sections.items()})
 
     def _lock(self, number: int) -> bytes:
-        names = [
-            "torch",
-            "transformers",
-            "numpy",
-            "pyarrow",
-            "safetensors",
-            *(f"library-{n}" for n in range(95)),
-        ]
+        names = ["torch", "transformers", "numpy", "pyarrow", "safetensors", *(f"library-{n}" for n in range(95))]
         return "".join(f"{name}==2.{number}.{at % 7}\n" for at, name in enumerate(names)).encode()
 
     def _digest(self) -> str:
@@ -260,12 +252,16 @@ def write_store(folder: Path, records: int, *, tasks: int = 3, seed: int = 0) ->
 
 
 def _listing(files: dict[str, str]) -> str:
-    return "[" + ",".join(
-        [
-            f'{{"path":"{path}","sha256":"{sha256}","size":{1000 + 37 * len(path)}}}'
-            for path, sha256 in sorted(files.items())
-        ]
-    ) + "]"  # fmt: skip
+    return (
+        "["
+        + ",".join(
+            [
+                f'{{"path":"{path}","sha256":"{sha256}","size":{1000 + 37 * len(path)}}}'
+                for path, sha256 in sorted(files.items())
+            ]
+        )
+        + "]"
+    )
 
 
 def _made(name: str, made: Made) -> str:
@@ -278,9 +274,10 @@ def _outside(name: str, sha256: str) -> str:
 
 def _code(commit: str, lock: str, image: str) -> list[str]:
     return [
-        f'{{"digest":{{"gitCommit":"{commit}"}},"name":"code"}}', _outside("requirements.lock", lock),
+        f'{{"digest":{{"gitCommit":"{commit}"}},"name":"code"}}',
+        _outside("requirements.lock", lock),
         _outside("image", image),
-    ]  # fmt: skip
+    ]
 
 
 def _pointer(champion: tuple[int, str] | None) -> str:

@@ -44,9 +44,7 @@ class ComponentMemory:
         sums: dict[str, int] = {}
         for child in self._parent.children():  # each stage is a child; a shell may stand between
             family = [child, *child.children(recursive=True)]
-            names = [
-                found[1] for process in family if (found := _COMPONENT.search(" ".join(process.cmdline())))
-            ]
+            names = [found[1] for process in family if (found := _COMPONENT.search(" ".join(process.cmdline())))]
             if names:
                 sums[names[0]] = sum(_pss(process) for process in family)
         for name, size in sums.items():

@@ -99,14 +99,7 @@ def measure_resume(options: Options) -> list[Figure]:
                 print(f"{name}: {same} of {options.kills} the same digest", file=sys.stderr, flush=True)
             command = f"python -m bench resume --kills {options.kills}"
             figures.append(
-                Figure(
-                    f"{name} killed at {options.kills} moments, same digest",
-                    same,
-                    ">=",
-                    options.kills,
-                    "",
-                    command,
-                )
+                Figure(f"{name} killed at {options.kills} moments, same digest", same, ">=", options.kills, "", command)
             )
     return figures
 
@@ -125,9 +118,12 @@ def measure_startup(options: Options) -> list[Figure]:
     starts = {
         "graftline --help": [str(Path(sys.executable).with_name("graftline")), "--help"],
         "python -m graftline.components.finetune --help": [
-            sys.executable, "-m", "graftline.components.finetune", "--help",
+            sys.executable,
+            "-m",
+            "graftline.components.finetune",
+            "--help",
         ],
-    }  # fmt: skip
+    }
     return [Figure(name, _median_seconds(command), "<", 0.5, "s", name) for name, command in starts.items()]
 
 
@@ -176,8 +172,14 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 PARTS = {
-    "run": measure_run, "resume": measure_resume, "validate": measure_validate, "startup": measure_startup,
-    "tokenise": measure_tokenising, "containers": measure_containers, "signing": measure_signing,
-    "rows": measure_rows, "verify": lambda options: measure_verify(),
+    "run": measure_run,
+    "resume": measure_resume,
+    "validate": measure_validate,
+    "startup": measure_startup,
+    "tokenise": measure_tokenising,
+    "containers": measure_containers,
+    "signing": measure_signing,
+    "rows": measure_rows,
+    "verify": lambda options: measure_verify(),
     "lineage": measure_questions,
-}  # fmt: skip
+}

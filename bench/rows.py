@@ -106,9 +106,7 @@ def _write(path: Path, chunks: Iterable[tuple[bytes, int]]) -> None:
             count = len(raw) // 32
             digests = pa.Array.from_buffers(pa.binary(32), count, [None, pa.py_buffer(raw)])
             splits = pa.array(np.array(SPLITS, object)[np.arange(count) % 3], pa.string())
-            writer.write_table(
-                pa.table([pa.array(range(first, first + count)), digests, splits], schema=schema)
-            )
+            writer.write_table(pa.table([pa.array(range(first, first + count)), digests, splits], schema=schema))
 
 
 def _ask(store: Store, digest: bytes) -> None:

@@ -30,17 +30,11 @@ LENGTH = 128
 BATCH_TOKENS = 4096
 """Tokens a step, about."""
 SHAPES = {
-    "bert 4x256": TextParams(
-        architecture="bert", layers=4, width=256, heads=4, hidden=1024, max_length=LENGTH
-    ),
+    "bert 4x256": TextParams(architecture="bert", layers=4, width=256, heads=4, hidden=1024, max_length=LENGTH),
     "modernbert 2x128": TextParams(max_length=LENGTH),
-    "gpt2 4x256": TextParams(
-        architecture="gpt2", layers=4, width=256, heads=4, hidden=1024, max_length=LENGTH
-    ),
+    "gpt2 4x256": TextParams(architecture="gpt2", layers=4, width=256, heads=4, hidden=1024, max_length=LENGTH),
     # 688: gated layers have three matrices where gpt2's have two
-    "llama 4x256": TextParams(
-        architecture="llama", layers=4, width=256, heads=4, hidden=688, max_length=LENGTH
-    ),
+    "llama 4x256": TextParams(architecture="llama", layers=4, width=256, heads=4, hidden=688, max_length=LENGTH),
 }
 _HELD_OUT = 1000
 
@@ -52,9 +46,7 @@ def prepare(folder: Path) -> None:
         home = folder / kind
         texts = iterate_documents(shards, "text")
         save_tokenizer(train_tokenizer(texts, TokenizerParams(kind=kind)), home / "tokenizer")
-        tokenise(
-            shards, "text", load_tokenizer(home / "tokenizer"), home / "tokens", workers=2, max_length=LENGTH
-        )
+        tokenise(shards, "text", load_tokenizer(home / "tokenizer"), home / "tokens", workers=2, max_length=LENGTH)
     _prepare_labelled(folder)
 
 

@@ -78,7 +78,7 @@ def language_model(
 
 def pretraining_run(
     objective: LanguageModel, data: Data, *, steps: int | None, rates: Rates, after_step: AfterStep, seed: int = 0
-) -> Run:  # fmt: skip
+) -> Run:
     """Return a run of what the component `pretrain` does, on the glosses; `steps` None for an epoch."""
     documents = data.documents()
     batches = Batches(documents.lengths[documents.train], BATCH_TOKENS, seed)
@@ -89,10 +89,13 @@ def pretraining_run(
         return objective.loss(batch, generator(seed, step, "objective"))
 
     optimizers = build_optimizers(
-        objective.named_parameters(), name=rates.optimizer, learning_rate=rates.rate,
-        matrix_rate=rates.matrix_rate, weight_decay=rates.weight_decay,
+        objective.named_parameters(),
+        name=rates.optimizer,
+        learning_rate=rates.rate,
+        matrix_rate=rates.matrix_rate,
+        weight_decay=rates.weight_decay,
         embeddings=embedding_ids(objective.model),
-    )  # fmt: skip
+    )
     warmup = min(rates.warmup, total)
     return Run(
         objective, optimizers, loss, total, warmup, watcher=_After(after_step, batches.tokens),
@@ -115,7 +118,7 @@ def control_run(recipe: Recipe, *, batch: int, steps: int, after_step: AfterStep
     model.train()
     return Run(
         model, optimizer, loss, steps, 0, watcher=watcher, schedule=lambda step: linear(step, steps, 0), clip=1.0
-    )  # fmt: skip
+    )
 
 
 def train_at_desk(run: Run, batch: int = BATCH_TOKENS) -> None:

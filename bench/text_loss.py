@@ -80,9 +80,7 @@ def _trainer_loss(arm: TrainerArm, data: Data, seed: int, tokens: int) -> float:
     """Return the lower of the losses on documents and on blocks, for blocks are what this model has seen."""
     recipe = pretraining(data, "grouped", seed=seed)
     steps = math.ceil(tokens / (arm.batch * LENGTH))
-    run_trainer(
-        recipe, batch=arm.batch, dtype="float32", steps=steps, after_step=_nothing, rate=arm.rate, seed=seed
-    )
+    run_trainer(recipe, batch=arm.batch, dtype="float32", steps=steps, after_step=_nothing, rate=arm.rate, seed=seed)
     objective = language_model(data, "float32")
     objective.model.load_state_dict(recipe.model.state_dict())
     documents = data.documents()

@@ -76,16 +76,9 @@ def _pretraining(shape: str, threads: tuple[int, ...] = (1,)) -> list[Contender]
 def _controls(shape: str) -> list[Contender]:
     """Return what credits algorithm, arithmetic, loop and allocator apart."""
     ours = Contender("Graftline, float32", shape, "graftline", "packed", BATCH_TOKENS, keeps_memory=True)
-    control = Contender(
-        "Graftline's loop, Trainer's recipe", shape, "control", "grouped", BLOCKS, threads=BOTH
-    )
+    control = Contender("Graftline's loop, Trainer's recipe", shape, "control", "grouped", BLOCKS, threads=BOTH)
     trainer = Contender("Trainer, 8 blocks a step", shape, "trainer", "grouped", 8)
-    return [
-        ours,
-        control,
-        trainer,
-        replace(trainer, name="Trainer, memory kept", batch=BLOCKS, keeps_memory=True),
-    ]
+    return [ours, control, trainer, replace(trainer, name="Trainer, memory kept", batch=BLOCKS, keeps_memory=True)]
 
 
 def _lines(shape: str, threads: tuple[int, ...] = (1,)) -> Contender:
@@ -96,11 +89,14 @@ def _masked() -> list[Contender]:
     large, small = _MASKED_SHAPES
     lines = _lines(large, BOTH)
     return [
-        *_pretraining(large, BOTH), lines, *_controls(large),
+        *_pretraining(large, BOTH),
+        lines,
+        *_controls(large),
         replace(lines, name="Trainer, 8 lines a step", batch=8, threads=(1,)),
         replace(lines, name=f"Trainer, lines padded to {LENGTH}", batch=BLOCKS, rows="padded", threads=(1,)),
-        *_pretraining(small), _lines(small),
-    ]  # fmt: skip
+        *_pretraining(small),
+        _lines(small),
+    ]
 
 
 def _causal() -> list[Contender]:
@@ -113,14 +109,16 @@ def _labelled() -> list[Contender]:
     trainer = Contender("Trainer", large, "trainer", "labelled", SAMPLES, threads=BOTH)
     once = replace(trainer, threads=(1,))
     return [
-        ours, trainer,
+        ours,
+        trainer,
         replace(once, name="Trainer, bfloat16", dtype="bfloat16"),
         replace(ours, name="Graftline, float32", dtype="float32", threads=(1,)),
         replace(trainer, name="Graftline's loop, Trainer's recipe", loop="control"),
         replace(once, name="Trainer, 8 samples a step", batch=8),
         replace(once, name="Trainer, memory kept", keeps_memory=True),
-        replace(ours, shape=small, threads=(1,)), replace(once, shape=small),
-    ]  # fmt: skip
+        replace(ours, shape=small, threads=(1,)),
+        replace(once, shape=small),
+    ]
 
 
 def _dtype() -> Literal["float32", "bfloat16"]:
@@ -134,9 +132,7 @@ def measure_speed(part: str, contenders: Callable[[], list[Contender]], options:
     found = [
         one
         for threads in options.threads
-        for one in measure(
-            contenders(), prepared(), threads=threads, rounds=options.rounds, seconds=options.seconds
-        )
+        for one in measure(contenders(), prepared(), threads=threads, rounds=options.rounds, seconds=options.seconds)
     ]
     print_rates(part, found)
     keep(part, [_as_dict(one) for one in found])
@@ -177,9 +173,14 @@ def print_rates(part: str, found: Sequence[Measured]) -> None:
     for one in found:
         plain = next(o for o in found if o.contender.name == "Trainer" and _alike(o, one))
         table.add_row(
-            one.contender.shape, str(one.threads), one.contender.name, f"{one.rate:,.0f}",
-            f"{min(one.rates):,.0f}", f"{max(one.rates):,.0f}", f"{one.against(plain):.2f}",
-        )  # fmt: skip
+            one.contender.shape,
+            str(one.threads),
+            one.contender.name,
+            f"{one.rate:,.0f}",
+            f"{min(one.rates):,.0f}",
+            f"{max(one.rates):,.0f}",
+            f"{one.against(plain):.2f}",
+        )
     Console(width=120, highlight=False).print(table)
 
 
@@ -204,10 +205,15 @@ def measure_loss(options: TextOptions) -> list[Figure]:
     return [
         Figure(
             f"held-out loss above the best Trainer's ({best[1]}): {name}",
-            sum(losses[name]) / len(losses[name]) - best[0], "<=", 0.0, "nats", command,
+            sum(losses[name]) / len(losses[name]) - best[0],
+            "<=",
+            0.0,
+            "nats",
+            command,
         )
-        for name in ARMS if name not in BASELINES
-    ]  # fmt: skip
+        for name in ARMS
+        if name not in BASELINES
+    ]
 
 
 def measure_time(options: TextOptions) -> list[Figure]:
@@ -226,10 +232,14 @@ def measure_time(options: TextOptions) -> list[Figure]:
     return [
         Figure(
             f"time to the fine-tuned accuracy, share of the baseline's: {baseline}",
-            share_of_time(outcomes, baseline), "<=", 0.3, "", command,
+            share_of_time(outcomes, baseline),
+            "<=",
+            0.3,
+            "",
+            command,
         )
         for baseline in (BASELINE, TUNED)
-    ]  # fmt: skip
+    ]
 
 
 def measure_checkpoint(options: TextOptions) -> list[Figure]:
@@ -240,11 +250,15 @@ def measure_checkpoint(options: TextOptions) -> list[Figure]:
     keep("checkpoint", seconds)
     return [
         Figure(
-            f"checkpointing's share of time, every {CHECKPOINT_SECONDS:g} s: {shape}", taken / CHECKPOINT_SECONDS,
-            "<=", 0.02, "", "python -m bench checkpoint",
+            f"checkpointing's share of time, every {CHECKPOINT_SECONDS:g} s: {shape}",
+            taken / CHECKPOINT_SECONDS,
+            "<=",
+            0.02,
+            "",
+            "python -m bench checkpoint",
         )
         for shape, taken in seconds.items()
-    ]  # fmt: skip
+    ]
 
 
 TEXT_PARTS: dict[str, Callable[[TextOptions], list[Figure]]] = {

@@ -86,9 +86,7 @@ def prepare(folder: Path) -> Task:
     assert pretraining.tokenizer is not None
     _validate(task.dataset)
     home, shards = task.data.home, list_shards(task.dataset / f"{UNLABELLED}.parquet")
-    save_tokenizer(
-        train_tokenizer(iterate_documents(shards, "text"), pretraining.tokenizer), home / "tokenizer"
-    )
+    save_tokenizer(train_tokenizer(iterate_documents(shards, "text"), pretraining.tokenizer), home / "tokenizer")
     tokenizer = load_tokenizer(home / "tokenizer")
     tokenise(shards, "text", tokenizer, home / "tokens", workers=2, max_length=LENGTH)
     task.untrained.mkdir()

@@ -146,23 +146,17 @@ def _trainer(arm: TrainerArm, task: Task, outcome: Outcome, tokens: int, trunk: 
     recipe = pretraining(task.data, "grouped", seed=seed)
     steps = math.ceil(tokens / (_BLOCKS * LENGTH))
     started = perf_counter()
-    run_trainer(
-        recipe, batch=_BLOCKS, dtype="float32", steps=steps, after_step=seen, rate=arm.rate, seed=seed
-    )
+    run_trainer(recipe, batch=_BLOCKS, dtype="float32", steps=steps, after_step=seen, rate=arm.rate, seed=seed)
     pretrained = perf_counter() - started
     recipe.model.save_pretrained(trunk)
     labelled = task.labelled(LABELS, seed)
     recipe = classification(task.data, labelled, trunk=trunk, seed=seed)
     steps = _EPOCHS * math.ceil(len(labelled) / _SAMPLES)
     started = perf_counter()
-    run_trainer(
-        recipe, batch=_SAMPLES, dtype="float32", steps=steps, after_step=_Sum(), rate=arm.rate, seed=seed
-    )
+    run_trainer(recipe, batch=_SAMPLES, dtype="float32", steps=steps, after_step=_Sum(), rate=arm.rate, seed=seed)
     tuned = perf_counter() - started
     accuracy = _accuracy(recipe.model, task.test())
-    return replace(
-        outcome, tokens=seen.total, pretrain_seconds=pretrained, finetune_seconds=tuned, accuracy=accuracy
-    )
+    return replace(outcome, tokens=seen.total, pretrain_seconds=pretrained, finetune_seconds=tuned, accuracy=accuracy)
 
 
 def _accuracy(model: torch.nn.Module, documents: Labelled) -> float:
@@ -191,9 +185,7 @@ def _graftline(arm: GraftlineArm, task: Task, outcome: Outcome, tokens: int, tru
     start, schema = trunk if arm.budget else task.untrained, task.schema()
     started = perf_counter()
     with desk(min(params.batch, len(labelled)), "documents") as written:
-        model = fit(
-            start, Examples(labelled, None), params, outcome.seed, schema, scratch=not arm.budget, desk=written
-        )  # fmt: skip
+        model = fit(start, Examples(labelled, None), params, outcome.seed, schema, scratch=not arm.budget, desk=written)
     tuned = perf_counter() - started
     return replace(outcome, finetune_seconds=tuned, accuracy=model.answer(task.test()).value)
 
@@ -202,17 +194,11 @@ def _pretrained(task: Task, outcome: Outcome, tokens: int, trunk: Path) -> Outco
     """Write a trunk that has learned from about so many tokens; its rates fall to zero over them."""
     params, seen = task.pretraining, _Sum()
     assert isinstance(params.objective, MaskedLMParams)
-    objective = language_model(
-        task.data, arithmetic(params.precision), seed=outcome.seed, params=params.objective
-    )
-    rates = Rates(
-        params.optimizer, params.learning_rate, params.matrix_rate, params.weight_decay, params.warmup_steps
-    )
+    objective = language_model(task.data, arithmetic(params.precision), seed=outcome.seed, params=params.objective)
+    rates = Rates(params.optimizer, params.learning_rate, params.matrix_rate, params.weight_decay, params.warmup_steps)
     steps = math.ceil(tokens / params.batch_tokens)
     started = perf_counter()
-    train_at_desk(
-        pretraining_run(objective, task.data, steps=steps, rates=rates, after_step=seen, seed=outcome.seed)
-    )
+    train_at_desk(pretraining_run(objective, task.data, steps=steps, rates=rates, after_step=seen, seed=outcome.seed))
     seconds = perf_counter() - started
     write_trunk(objective.model, task.data, trunk)
     return replace(outcome, tokens=seen.total, pretrain_seconds=seconds)
@@ -247,18 +233,20 @@ def print_outcomes(outcomes: Sequence[Outcome], tokens: int) -> None:
 
     title = f"{SHAPE}, {tokens:,} tokens, {LABELS} labels a class, {TEST_ROWS:,} test rows, one thread"
     table = Table(
-        "arm", "tokens", "pretrain s", "fine-tune s", "total s", "accuracy", "of each seed",
-        "x its time", title=title,
-    )  # fmt: skip
+        "arm", "tokens", "pretrain s", "fine-tune s", "total s", "accuracy", "of each seed", "x its time", title=title
+    )
     for name in ARMS:
         own = [outcome for outcome in outcomes if outcome.arm == name]
         times = [(outcome.pretrain_seconds, outcome.finetune_seconds, outcome.seconds) for outcome in own]
         medians = [statistics.median(values) for values in zip(*times, strict=True)]
         table.add_row(
-            name, f"{statistics.median(o.tokens for o in own):,.0f}", *(f"{seconds:.1f}" for seconds in medians),
-            f"{mean_accuracy(own, name):.3f}", ", ".join(f"{o.accuracy:.3f}" for o in own),
+            name,
+            f"{statistics.median(o.tokens for o in own):,.0f}",
+            *(f"{seconds:.1f}" for seconds in medians),
+            f"{mean_accuracy(own, name):.3f}",
+            ", ".join(f"{o.accuracy:.3f}" for o in own),
             f"{medians[-1] / median_seconds(outcomes, BASELINE):.3f}",
-        )  # fmt: skip
+        )
     console = Console(width=140, highlight=False)
     console.print(table)
     console.print("x its time: of the Trainer with its defaults")

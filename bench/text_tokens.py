@@ -29,13 +29,7 @@ import pyarrow.parquet as pq
 from bench.figures import Figure
 from graftline.environment import ROOT
 from graftline.text.corpus import iterate_documents, list_shards
-from graftline.text.tokenizer import (
-    TokenizerParams,
-    load_tokenizer,
-    plain_backend,
-    save_tokenizer,
-    train_tokenizer,
-)
+from graftline.text.tokenizer import TokenizerParams, load_tokenizer, plain_backend, save_tokenizer, train_tokenizer
 from graftline.text.tokens import TokenFiles, tokenise
 
 if TYPE_CHECKING:
@@ -94,11 +88,7 @@ def _peak(work: Path, corpus: str, *, threads: int, command: str) -> tuple[int, 
     arguments = ["nice", sys.executable, "-m", "bench.text_tokens", command, str(work), corpus]
     environment = os.environ | {"RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [*arguments, "--threads", str(threads)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
+        [*arguments, "--threads", str(threads)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, encoding="utf-8"
     )
     peak, watched = 0, psutil.Process(process.pid)
     while process.poll() is None:
@@ -120,9 +110,11 @@ def tokenise_once(work: Path, corpus: str, threads: int) -> dict[str, Any]:
     tokenizer = _tokenizer(work, "wordpiece")
     seconds, files = _timed(lambda: _tokenise(work, corpus, tokenizer, threads))
     return {
-        "documents": len(files), "tokens": files.tokens, "seconds": round(seconds, 1),
+        "documents": len(files),
+        "tokens": files.tokens,
+        "seconds": round(seconds, 1),
         "tokens_per_second": round(files.tokens / seconds),
-    }  # fmt: skip
+    }
 
 
 def compare(work: Path, corpus: str, threads: int) -> dict[str, Any]:

@@ -33,9 +33,7 @@ AfterStep = Callable[[int], None]
 class Lists(Dataset[Example]):
     """Examples as lists of numbers, as the datasets library hands them out."""
 
-    def __init__(
-        self, rows: Sequence[np.ndarray], special: np.ndarray, labels: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, rows: Sequence[np.ndarray], special: np.ndarray, labels: np.ndarray | None = None) -> None:
         self._rows, self._special, self._labels = rows, special, labels
 
     def __len__(self) -> int:
@@ -114,9 +112,7 @@ def _to_length(tokenizer: PreTrainedTokenizerFast, collate: Any) -> Collate:
     return padded
 
 
-def classification(
-    data: Data, labelled: Labelled | None = None, *, trunk: Path | None = None, seed: int = 0
-) -> Recipe:
+def classification(data: Data, labelled: Labelled | None = None, *, trunk: Path | None = None, seed: int = 0) -> Recipe:
     """Return run_glue's recipe: rows in random order, padded to the longest of their batch.
 
     Args:
@@ -138,16 +134,13 @@ def classification(
         config.num_labels = classes
         model = AutoModelForSequenceClassification.from_config(config)
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            trunk, num_labels=classes, local_files_only=True
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(trunk, num_labels=classes, local_files_only=True)
     return Recipe(model, examples, Counting(DataCollatorWithPadding(data.tokenizer()), samples=True))
 
 
 def run_trainer(
-    recipe: Recipe, *, batch: int, dtype: str, steps: int, after_step: AfterStep, rate: float = 5e-5,
-    seed: int = 0,
-) -> None:  # fmt: skip
+    recipe: Recipe, *, batch: int, dtype: str, steps: int, after_step: AfterStep, rate: float = 5e-5, seed: int = 0
+) -> None:
     """Train with the Trainer's defaults but for the arguments.
 
     Args:
@@ -172,8 +165,11 @@ def run_trainer(
             learning_rate=rate,
         )  # fmt: skip
         trainer = Trainer(
-            model=recipe.model, args=arguments, train_dataset=recipe.examples, data_collator=recipe.collate,
+            model=recipe.model,
+            args=arguments,
+            train_dataset=recipe.examples,
+            data_collator=recipe.collate,
             callbacks=[After()],
-        )  # fmt: skip
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

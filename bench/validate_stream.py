@@ -80,14 +80,7 @@ def measure(work: Path) -> dict[str, float]:
     contract = work / "expectations.yaml"
     contract.write_text(CONTRACT, encoding="utf-8")
     command = [sys.executable, "-m", "graftline.components.validate", "--params", '{"task": "bench"}']
-    command += [
-        "--in-raw",
-        str(work / "raw"),
-        "--in-expectations",
-        str(contract),
-        "--store",
-        str(work / "store"),
-    ]
+    command += ["--in-raw", str(work / "raw"), "--in-expectations", str(contract), "--store", str(work / "store")]
     started = time.monotonic()
     subprocess.run([*command, "--out-dataset", str(work / "dataset")], check=True)
     seconds = time.monotonic() - started

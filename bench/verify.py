@@ -42,12 +42,7 @@ def measure_verify(*, files: int = 8, megabytes: int = 512, rounds: int = 7) -> 
     share = statistics.median(other / own for own, other in rates)
     return [
         Figure(
-            f"verify of {files} files of {megabytes} MiB, {workers} cores",
-            ours,
-            ">=",
-            0.85 * raw,
-            "MiB/s",
-            command,
+            f"verify of {files} files of {megabytes} MiB, {workers} cores", ours, ">=", 0.85 * raw, "MiB/s", command
         ),
         Figure("  as a share of sha256 alone", share, ">=", 0.85, "", command),
     ]

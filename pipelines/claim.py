@@ -21,9 +21,7 @@ from graftline.yamlfile import parse_json
 
 def main(argv: list[str] | None = None) -> None:
     """Run the step with command-line arguments and exit with its code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m graftline.pipelines.claim", description="Claim a run's key."
-    )
+    parser = argparse.ArgumentParser(prog="python -m graftline.pipelines.claim", description="Claim a run's key.")
     add_start(parser)
     with exits("claim"):
         _claim(parser.parse_args(argv))
@@ -45,9 +43,14 @@ def start(arguments: argparse.Namespace) -> Start:
     if not isinstance(reason, dict):
         raise InputError("--reason", arguments.reason[:80], expected="a JSON object")
     return Start(
-        run=run, key=arguments.run_key or run, task=arguments.task, version=arguments.version,
-        revision=arguments.revision, data_digest=arguments.data_digest, reason=reason,
-    )  # fmt: skip
+        run=run,
+        key=arguments.run_key or run,
+        task=arguments.task,
+        version=arguments.version,
+        revision=arguments.revision,
+        data_digest=arguments.data_digest,
+        reason=reason,
+    )
 
 
 def _claim(arguments: argparse.Namespace) -> None:

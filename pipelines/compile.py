@@ -83,10 +83,13 @@ def compiled(
     version = f"{name}-{sha256_bytes(canonical_json(spec | {'source': settings.repository}))[:12]}"
     changed = component_params(task, overrides) if overrides else written
     return CompiledPipeline(
-        task=task, version=version, pipeline=name, spec=spec,
+        task=task,
+        version=version,
+        pipeline=name,
+        spec=spec,
         parameters=defaults | changed | {"version": version},
         manifest=_manifest(task, name, version, spec, settings.repository),
-    )  # fmt: skip
+    )
 
 
 def component_params(task: str, overrides: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -101,9 +104,7 @@ def component_params(task: str, overrides: Mapping[str, Any] | None = None) -> d
         for name, model in parameter_models().items()
     }
     return {
-        f"{component}_params": json.dumps(
-            {"task": task} | {name: values[name] for name in names}, sort_keys=True
-        )
+        f"{component}_params": json.dumps({"task": task} | {name: values[name] for name in names}, sort_keys=True)
         for component, names in SECTIONS.items()
     }
 
@@ -116,10 +117,7 @@ def _compile(pipeline: Any, name: str, defaults: dict[str, str]) -> dict[str, An
         path = Path(folder, "pipeline.yaml")
         Compiler().compile(pipeline, str(path), pipeline_parameters=defaults)
         spec, _, platform = path.read_text(encoding="utf-8").partition("\n---\n")
-    return {
-        "pipelineSpec": parse_yaml(spec, where=name),
-        "platformSpec": parse_yaml(platform, where=name),
-    }
+    return {"pipelineSpec": parse_yaml(spec, where=name), "platformSpec": parse_yaml(platform, where=name)}
 
 
 def _draw(name: str, task: str, places: Mapping[str, Any], settings: Settings) -> Any:

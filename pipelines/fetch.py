@@ -58,9 +58,11 @@ def _fetch(arguments: argparse.Namespace) -> None:
         found = data_digest(aside, contract)
         if found != arguments.digest:
             raise InputError(
-                f"data/{arguments.task} at {arguments.revision}", f"raw data and contract have sha256 {found}",
-                expected=arguments.digest, fix="start the run with the digest of the revision that it names",
-            )  # fmt: skip
+                f"data/{arguments.task} at {arguments.revision}",
+                f"raw data and contract have sha256 {found}",
+                expected=arguments.digest,
+                fix="start the run with the digest of the revision that it names",
+            )
         write_atomic(expectations, contract.read_bytes())
     if arguments.executor_output:
         places = {"raw": raw, "expectations": expectations}

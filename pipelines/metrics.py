@@ -68,11 +68,14 @@ def collect(store_url: str, checkout: Path, now: datetime) -> list[Gauge]:
         ("store_readable", "1 if the store could be read.", {(): readable}),
         ("schedules_readable", "1 if the schedules could.", {(): schedules_readable}),
         ("champion_created_timestamp_seconds", "When the task's champion was released.", champions),
-        ("schedule_due_timestamp_seconds",
-         "When the schedule's first slot that nothing was started for is due, or was.", due),
+        (
+            "schedule_due_timestamp_seconds",
+            "When the schedule's first slot that nothing was started for is due, or was.",
+            due,
+        ),
         ("reconcile_looked_timestamp_seconds", "When reconcile last looked.", looked),
         ("runs_open", "Runs that have begun and have no end, by task.", at_work),
-    )  # fmt: skip
+    )
     return [Gauge(f"graftline_{name}", help, values) for name, help, values in told]
 
 
@@ -92,10 +95,7 @@ def champion_times(store_url: str) -> Values:
     store = _store(store_url)
     tasks = sorted({release.task for release in list_releases(store)})
     found = {task: release for task in tasks if (release := champion(store, task))}
-    return {
-        (("task", task),): datetime.fromisoformat(release.created).timestamp()
-        for task, release in found.items()
-    }
+    return {(("task", task),): datetime.fromisoformat(release.created).timestamp() for task, release in found.items()}
 
 
 def due_times(checkout: Path, store_url: str, now: datetime) -> Values:

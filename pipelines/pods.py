@@ -117,9 +117,7 @@ def secure(task: Any, name: str, settings: Settings) -> None:
     """
     from kfp import kubernetes
 
-    kubernetes.set_security_context(
-        task, run_as_user=settings.user, run_as_group=settings.user, run_as_non_root=True
-    )
+    kubernetes.set_security_context(task, run_as_user=settings.user, run_as_group=settings.user, run_as_non_root=True)
     kubernetes.use_secret_as_env(task, settings.store_secret, {key: key for key in _CREDENTIALS})
     # A store at AWS itself has no endpoint in the secret; a missing key would keep the pod from starting.
     kubernetes.use_secret_as_env(task, settings.store_secret, {_ENDPOINT: _ENDPOINT}, optional=True)
@@ -128,9 +126,7 @@ def secure(task: Any, name: str, settings: Settings) -> None:
         kubernetes.use_secret_as_volume(task, settings.signing_secret, KEYS, optional=True)
         task.set_env_variable("GRAFTLINE_KEYS", KEYS)
     if task.name == "fetch":
-        kubernetes.use_secret_as_env(
-            task, settings.git_secret, {"token": "GRAFTLINE_GIT_TOKEN"}, optional=True
-        )
+        kubernetes.use_secret_as_env(task, settings.git_secret, {"token": "GRAFTLINE_GIT_TOKEN"}, optional=True)
         if trusted := origin(settings.repository):
             task.set_env_variable("GRAFTLINE_GIT_ORIGIN", trusted)
     kubernetes.add_pod_label(task, TASK_LABEL, name)

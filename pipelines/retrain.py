@@ -50,63 +50,100 @@ def claim(
 
 @dsl.container_component
 def fetch(
-    repository: str, revision: str, task: str, digest: str, store: str,
-    raw: dsl.Output[dsl.Dataset], expectations: dsl.Output[dsl.Artifact],
-) -> dsl.ContainerSpec:  # fmt: skip
+    repository: str,
+    revision: str,
+    task: str,
+    digest: str,
+    store: str,
+    raw: dsl.Output[dsl.Dataset],
+    expectations: dsl.Output[dsl.Artifact],
+) -> dsl.ContainerSpec:
     """Bring a task's raw data and contract from git and DVC's remote, verify their digest."""
     return _step("fetch", IMAGES.data)
 
 
 @dsl.container_component
 def validate(
-    params: str, store: str, cache_data: str, raw: dsl.Input[dsl.Dataset], expectations: dsl.Input[dsl.Artifact],
-    dataset: dsl.Output[dsl.Dataset], record: Record,
-) -> dsl.ContainerSpec:  # fmt: skip
+    params: str,
+    store: str,
+    cache_data: str,
+    raw: dsl.Input[dsl.Dataset],
+    expectations: dsl.Input[dsl.Artifact],
+    dataset: dsl.Output[dsl.Dataset],
+    record: Record,
+) -> dsl.ContainerSpec:
     """Check raw data against its contract, quarantine bad rows, split the good ones."""
     return _step("validate", IMAGES.data)
 
 
 @dsl.container_component
 def pretrain(
-    params: str, store: str, cache_dataset: str, dataset: dsl.Input[dsl.Dataset],
-    trunk: dsl.Output[dsl.Model], record: Record,
-) -> dsl.ContainerSpec:  # fmt: skip
+    params: str,
+    store: str,
+    cache_dataset: str,
+    dataset: dsl.Input[dsl.Dataset],
+    trunk: dsl.Output[dsl.Model],
+    record: Record,
+) -> dsl.ContainerSpec:
     """Learn a trunk from unlabelled data."""
     return _step("pretrain", IMAGES.train)
 
 
 @dsl.container_component
 def finetune(
-    params: str, store: str, cache_dataset: str, cache_trunk: str, dataset: dsl.Input[dsl.Dataset],
-    trunk: dsl.Input[dsl.Model], model: dsl.Output[dsl.Model], record: Record,
-) -> dsl.ContainerSpec:  # fmt: skip
+    params: str,
+    store: str,
+    cache_dataset: str,
+    cache_trunk: str,
+    dataset: dsl.Input[dsl.Dataset],
+    trunk: dsl.Input[dsl.Model],
+    model: dsl.Output[dsl.Model],
+    record: Record,
+) -> dsl.ContainerSpec:
     """Learn a head, and the trunk with it, from labelled data."""
     return _step("finetune", IMAGES.train)
 
 
 @dsl.container_component
 def evaluate(
-    params: str, store: str, dataset: dsl.Input[dsl.Dataset], trunk: dsl.Input[dsl.Model],
-    model: dsl.Input[dsl.Model], evaluation: dsl.Output[dsl.Artifact], record: Record,
-) -> dsl.ContainerSpec:  # fmt: skip
+    params: str,
+    store: str,
+    dataset: dsl.Input[dsl.Dataset],
+    trunk: dsl.Input[dsl.Model],
+    model: dsl.Input[dsl.Model],
+    evaluation: dsl.Output[dsl.Artifact],
+    record: Record,
+) -> dsl.ContainerSpec:
     """Measure the model, the lift of pretraining and the champion; decide whether to publish."""
     return _step("evaluate", IMAGES.train)
 
 
 @dsl.container_component
 def publish(
-    params: str, store: str, dataset: dsl.Input[dsl.Dataset], trunk: dsl.Input[dsl.Model],
-    model: dsl.Input[dsl.Model], evaluation: dsl.Input[dsl.Artifact], release: dsl.Output[dsl.Artifact], record: Record,
-) -> dsl.ContainerSpec:  # fmt: skip
+    params: str,
+    store: str,
+    dataset: dsl.Input[dsl.Dataset],
+    trunk: dsl.Input[dsl.Model],
+    model: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    release: dsl.Output[dsl.Artifact],
+    record: Record,
+) -> dsl.ContainerSpec:
     """Release the model if the gate decided so, and point the champion alias at it."""
     return _step("publish", IMAGES.data)
 
 
 @dsl.container_component
 def conclude(
-    status: dsl.PipelineTaskFinalStatus, task: str, store: str, run_key: str, version: str, revision: str,
-    data_digest: str, reason: str,
-) -> dsl.ContainerSpec:  # fmt: skip
+    status: dsl.PipelineTaskFinalStatus,
+    task: str,
+    store: str,
+    run_key: str,
+    version: str,
+    revision: str,
+    data_digest: str,
+    reason: str,
+) -> dsl.ContainerSpec:
     """Write in the store how the run ended, and why it was started."""
     return _step("conclude", IMAGES.data)
 
@@ -148,36 +185,48 @@ def pipeline(name: str, place: Place, config: dsl.PipelineConfig | None = None) 
             reason: JSON that says why the run was started, for the record.
         """
         run = {
-            "task": task, "store": store, "run_key": run_key, "version": version, "revision": revision,
-            "data_digest": data_digest, "reason": reason,
-        }  # fmt: skip
+            "task": task,
+            "store": store,
+            "run_key": run_key,
+            "version": version,
+            "revision": revision,
+            "data_digest": data_digest,
+            "reason": reason,
+        }
         end = conclude(**run)
         with dsl.ExitHandler(end):
             begin = claim(**run)
-            raw = fetch(
-                repository=repository, revision=revision, task=task, digest=data_digest, store=store
-            ).after(begin)
-            validated = validate(
-                params=validate_params, store=store, cache_data=data_digest,
-                raw=raw.outputs["raw"], expectations=raw.outputs["expectations"],
-            )  # fmt: skip
-            dataset, dataset_record = validated.outputs["dataset"], validated.outputs["record"]
-            pretrained = pretrain(
-                params=pretrain_params, store=store, cache_dataset=dataset_record, dataset=dataset
+            raw = fetch(repository=repository, revision=revision, task=task, digest=data_digest, store=store).after(
+                begin
             )
+            validated = validate(
+                params=validate_params,
+                store=store,
+                cache_data=data_digest,
+                raw=raw.outputs["raw"],
+                expectations=raw.outputs["expectations"],
+            )
+            dataset, dataset_record = validated.outputs["dataset"], validated.outputs["record"]
+            pretrained = pretrain(params=pretrain_params, store=store, cache_dataset=dataset_record, dataset=dataset)
             trunk = pretrained.outputs["trunk"]
             finetuned = finetune(
-                params=finetune_params, store=store, cache_dataset=dataset_record,
-                cache_trunk=pretrained.outputs["record"], dataset=dataset, trunk=trunk,
-            )  # fmt: skip
-            model = finetuned.outputs["model"]
-            measured = evaluate(
-                params=evaluate_params, store=store, dataset=dataset, trunk=trunk, model=model
+                params=finetune_params,
+                store=store,
+                cache_dataset=dataset_record,
+                cache_trunk=pretrained.outputs["record"],
+                dataset=dataset,
+                trunk=trunk,
             )
+            model = finetuned.outputs["model"]
+            measured = evaluate(params=evaluate_params, store=store, dataset=dataset, trunk=trunk, model=model)
             released = publish(
-                params=publish_params, store=store, dataset=dataset, trunk=trunk, model=model,
+                params=publish_params,
+                store=store,
+                dataset=dataset,
+                trunk=trunk,
+                model=model,
                 evaluation=measured.outputs["evaluation"],
-            )  # fmt: skip
+            )
         # These depend on what the store holds now (claims, the champion, releases), which the cache's key does not.
         for uncached in (begin, measured, released, end):
             uncached.set_caching_options(False)

@@ -49,18 +49,27 @@ class Work:
         """Return the key of a run of this in `slot`, 64 hex characters, over all that decides it."""
         given = {name: value for name, value in self.parameters.items() if name not in _NO_PART}
         decides = {
-            "version": self.version, "parameters": given, "data": self.data_digest, "images": dict(self.images),
+            "version": self.version,
+            "parameters": given,
+            "data": self.data_digest,
+            "images": dict(self.images),
             "slot": slot,
-        }  # fmt: skip
+        }
         return sha256_bytes(canonical_json(decides))
 
 
 def work_of(pipeline: CompiledPipeline, images: Images, *, data_digest: str, revision: str) -> Work:
     """Return the work of a pipeline that was compiled with these images, on a revision of its data."""
     return Work(
-        pipeline.task, pipeline.pipeline, pipeline.version, pipeline.parameters, images.model_dump(), data_digest,
-        revision, pipeline.spec,
-    )  # fmt: skip
+        pipeline.task,
+        pipeline.pipeline,
+        pipeline.version,
+        pipeline.parameters,
+        images.model_dump(),
+        data_digest,
+        revision,
+        pipeline.spec,
+    )
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,9 @@ class Run:
     def parameters(self) -> dict[str, str]:
         """All of the pipeline's parameters."""
         own = {
-            "revision": self.work.revision, "data_digest": self.work.data_digest, "run_key": self.key,
+            "revision": self.work.revision,
+            "data_digest": self.work.data_digest,
+            "run_key": self.key,
             "reason": json.dumps(dict(self.reason), sort_keys=True),
-        }  # fmt: skip
+        }
         return dict(self.work.parameters) | own

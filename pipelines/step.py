@@ -198,9 +198,12 @@ class Step:
         lines = _Lines(self.name)
         # In a session of its own: Argo signals the whole group, and torchrun takes a second SIGTERM amiss.
         process = subprocess.Popen(
-            command(self.name, self._given, self._plan), env=self._environment, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            command(self.name, self._given, self._plan),
+            env=self._environment,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         shown = threading.Thread(target=lines.show, args=(process.stdout,), daemon=True)
         shown.start()
         self._process = process
@@ -292,9 +295,7 @@ class _Lines:
     def _read(self, data: bytes) -> None:
         *lines, self._rest = re.split(rb"[\r\n]+", self._rest[-65_536:] + data)
         for line in (line.decode(errors="replace").strip() for line in lines):
-            self._said = (
-                line if line.startswith(self._own) else "" if line.startswith("Traceback ") else self._said
-            )
+            self._said = line if line.startswith(self._own) else "" if line.startswith("Traceback ") else self._said
             self._last = line or self._last
 
 

@@ -105,9 +105,7 @@ class Submission:
             return None
         chosen = worker or min(there, key=lambda one: there[one] == "FAILED")
         ended = self._closed(chosen)
-        return Submitted(
-            chosen, run.key, self._link(chosen), ended.state if ended else there.get(chosen, "LOST")
-        )
+        return Submitted(chosen, run.key, self._link(chosen), ended.state if ended else there.get(chosen, "LOST"))
 
     def _version(self, work: Work) -> Version:
         """Return the pipeline's version, which is uploaded if it is missing: by somebody else perhaps, just now."""
@@ -178,9 +176,7 @@ class Submission:
         said = dict(before.said)
         if over or set(failed) - set(said):
             said |= self._words(run_id)
-            for (
-                step
-            ) in failed:  # one that says 0 has failed all the same: the launcher could not take its outputs
+            for step in failed:  # one that says 0 has failed all the same: the launcher could not take its outputs
                 if (step not in said or not said[step].code) and (found := self._read_log(run_id, run, step)):
                     said[step] = found
         end = self._end(run_id, run, said) if over else None

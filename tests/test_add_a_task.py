@@ -19,9 +19,7 @@ SMALL = (
 
 
 def steps() -> str:
-    (block,) = re.findall(
-        r"<!-- tested: add a task -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )
+    (block,) = re.findall(r"<!-- tested: add a task -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block.rstrip().endswith(".venv/bin/graftline run letters")
     return block.rstrip() + f" {SMALL}\n"
 
@@ -32,17 +30,9 @@ def test_the_steps_of_the_readme_release_a_model_of_the_new_task(checkout: Path,
     pq.write_table(images.take(list(range(0, images.num_rows, 4))), tmp_path / "letters/some.parquet")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTLINE_")}
     # One thread: the steps must not wait for each other when the machine is busy.
-    environment = kept | {
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(checkout / "build/package"),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = kept | {"HOME": str(tmp_path), "PYTHONPATH": str(checkout / "build/package"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", steps()],
-        cwd=checkout,
-        env=environment,
-        capture_output=True,
-        text=True,
+        ["bash", "-euo", "pipefail", "-c", steps()], cwd=checkout, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "letters@1" in done.stdout

@@ -93,9 +93,7 @@ def test_a_checkout_in_a_folder_of_a_larger_repository_has_its_commit(
     monkeypatch.setattr("graftline.environment.ROOT", checkout / "ml")
     assert code_revision() == {}, "it was only installed there: the repository does not have it"
     subprocess.run(["git", "-C", checkout, "add", "-A"], check=True)
-    head = subprocess.run(
-        ["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, check=True
-    ).stdout
+    head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, check=True).stdout
     before = code_revision()
     assert before["commit"] == head.decode().strip() and "dirty" in before
     (checkout / "components/fit/b.py").write_text("two\n")
@@ -124,9 +122,11 @@ def test_a_stages_code_is_that_of_dvc_yaml_and_in_an_image_the_same(tmp_path: Pa
 
     def digests(also: str = "pass") -> list[bytes]:
         done = subprocess.run(
-            [sys.executable, "-c", f"{also}; {code}"], env=os.environ | {"PYTHONPATH": str(image)},
-            capture_output=True, check=True,
-        )  # fmt: skip
+            [sys.executable, "-c", f"{also}; {code}"],
+            env=os.environ | {"PYTHONPATH": str(image)},
+            capture_output=True,
+            check=True,
+        )
         return done.stdout.split()
 
     def edit(name: str) -> None:

@@ -124,9 +124,7 @@ def test_a_failure_names_the_worst_rule_and_the_others_that_failed() -> None:
 
 
 def test_a_champion_that_cannot_be_compared_is_refused_with_the_way_out() -> None:
-    comparison = Comparison(
-        ACCURACY, 2, "ef" * 32, None, obstacle="mnist@2 has 9 classes, this data set has 10"
-    )
+    comparison = Comparison(ACCURACY, 2, "ef" * 32, None, obstacle="mnist@2 has 9 classes, this data set has 10")
     decision = decided(Gate(max_champion_loss=0.0), METRICS, comparison)
     assert not decision["passed"]
     assert only(decision["rules"])["value"] is None
@@ -137,9 +135,13 @@ def test_a_champion_that_cannot_be_compared_is_refused_with_the_way_out() -> Non
 def test_every_rule_says_value_limit_comparison_and_margin() -> None:
     rule = only(decided(OFF.model_copy(update={"ceilings": {"ece": 0.05}}), METRICS, None)["rules"])
     assert rule == {
-        "name": "ceilings.ece", "passed": True, "value": 0.02, "limit": 0.05, "comparison": "<=",
+        "name": "ceilings.ece",
+        "passed": True,
+        "value": 0.02,
+        "limit": 0.05,
+        "comparison": "<=",
         "margin": 0.05 - 0.02,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
@@ -171,16 +173,8 @@ SCORES, WRITING = SequenceClassificationParams.scores, TextGenerationParams.scor
 @pytest.mark.parametrize(
     ("gate", "scores", "said"),
     [
-        (
-            {"floors": {"macro_f": 0.8}},
-            SCORES,
-            r"gate.floors.macro_f: .*did you mean 'macro_f1'.*accuracy, macro_f1",
-        ),
-        (
-            {"ceilings": {"perplexity": 80}},
-            SCORES,
-            r"gate.ceilings.perplexity: this problem has no such score",
-        ),
+        ({"floors": {"macro_f": 0.8}}, SCORES, r"gate.floors.macro_f: .*did you mean 'macro_f1'.*accuracy, macro_f1"),
+        ({"ceilings": {"perplexity": 80}}, SCORES, r"gate.ceilings.perplexity: this problem has no such score"),
         ({"min_class_recall": 0.5}, WRITING, r"gate.floors.min_class_recall: .*expected one of perplexity"),
         ({"floors": {"accuracy": 97}}, SCORES, r"gate.floors.accuracy: 97; expected 0 to 1"),
         ({"ceilings": {"perplexity": 0.5}}, WRITING, r"expected at least 1"),
@@ -201,9 +195,7 @@ def test_a_tasks_parameters_are_checked_before_anything_runs() -> None:
     document, where = load_document(path)
     check_parameters(document, where, "mnist")
     document["evaluate"]["gate"] = {"floors": {"acuracy": 0.9}}
-    with pytest.raises(
-        InputError, match=r"params.yaml: evaluate.gate.floors.acuracy: .*did you mean 'accuracy'"
-    ):
+    with pytest.raises(InputError, match=r"params.yaml: evaluate.gate.floors.acuracy: .*did you mean 'accuracy'"):
         check_parameters(document, where, "mnist")
 
 
@@ -219,27 +211,20 @@ def test_changes_of_a_score_that_is_no_share_are_of_any_size() -> None:
 
 def test_the_old_spelling_of_limits_is_read() -> None:
     """As tasks spelled them when the gate knew four scores by name."""
-    old = {
-        "min_accuracy": 0.97,
-        "max_ece": 0.1,
-        "min_class_recall": None,
-        "max_perplexity": 80,
-        "min_lift": {"5": 0},
-    }
+    old = {"min_accuracy": 0.97, "max_ece": 0.1, "min_class_recall": None, "max_perplexity": 80, "min_lift": {"5": 0}}
     gate = parse({"gate": old}, EvaluateParams, where="params.yaml: evaluate").gate
     assert gate.floors == {"accuracy": 0.97, "min_class_recall": None}
     assert gate.ceilings == {"ece": 0.1, "perplexity": 80}
     assert [rule["name"] for rule in decided(gate, METRICS, None)["rules"]] == [
-        "floors.accuracy", "ceilings.ece", "ceilings.perplexity", "min_lift.5",
-    ]  # fmt: skip
+        "floors.accuracy",
+        "ceilings.ece",
+        "ceilings.perplexity",
+        "min_lift.5",
+    ]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "passed"), [(1.0, 3.0, False), (-1.0, 3.0, True), (-3.0, -1.0, True)]
-)
-def test_a_perplexity_that_is_surely_higher_than_the_champions_is_a_loss(
-    low: float, high: float, passed: bool
-) -> None:
+@pytest.mark.parametrize(("low", "high", "passed"), [(1.0, 3.0, False), (-1.0, 3.0, True), (-3.0, -1.0, True)])
+def test_a_perplexity_that_is_surely_higher_than_the_champions_is_a_loss(low: float, high: float, passed: bool) -> None:
     comparison = Comparison(PERPLEXITY, 1, "cd" * 32, Estimate((low + high) / 2, low, high), 50.0)
     assert decided(Gate(), METRICS, comparison)["passed"] is passed
     assert comparison.metrics()["champion_perplexity"] == 50.0

@@ -23,9 +23,10 @@ arbitrary===1.0
 
 def test_a_lock_is_read_as_its_pins() -> None:
     assert pins(LOCK) == [
-        Pin("Torch", "2.13.0", None), Pin("ruamel.yaml", "0.1", "python_version < '4'"),
+        Pin("Torch", "2.13.0", None),
+        Pin("ruamel.yaml", "0.1", "python_version < '4'"),
         Pin("local", "1!2.0.post1+cpu", None),
-    ]  # fmt: skip
+    ]
 
 
 def test_names_are_compared_in_one_spelling() -> None:
@@ -40,8 +41,6 @@ def test_a_hostile_line_takes_no_time_to_speak_of(line: bytes) -> None:
 
 def test_every_line_of_the_lock_of_this_repository_is_read() -> None:
     lock = (ROOT / "requirements.lock").read_bytes()
-    lines = [
-        line for line in lock.decode().splitlines() if line.strip() and not line.lstrip().startswith("#")
-    ]
+    lines = [line for line in lock.decode().splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert len(pins(lock)) == len(lines) > 100
     assert all(line.startswith(f"{pin.name}==") for line, pin in zip(lines, pins(lock), strict=True))

@@ -12,23 +12,9 @@ import pytest
 
 from graftline.canonical import canonical_json
 from graftline.component import Component, Context, main
-from graftline.digests import (
-    ENVELOPE,
-    EXECUTION,
-    RECORD,
-    digest_files,
-    digest_path,
-    sha256_bytes,
-)
+from graftline.digests import ENVELOPE, EXECUTION, RECORD, digest_files, digest_path, sha256_bytes
 from graftline.errors import InputError
-from graftline.records.folder import (
-    Draft,
-    check_signature,
-    read_record,
-    verify,
-    write_execution,
-    write_record,
-)
+from graftline.records.folder import Draft, check_signature, read_record, verify, write_execution, write_record
 from graftline.records.model import Dependency
 from graftline.signing import keyring as stored
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal
@@ -40,8 +26,7 @@ from graftline.signing.keys import Signer, make_private, read_signer
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "content").write_text("content")
     write_record(
-        tmp_path,
-        Draft("pretrain", "digits", "trunk", dependencies=[Dependency("dataset", "0" * 64, "1" * 64)]),
+        tmp_path, Draft("pretrain", "digits", "trunk", dependencies=[Dependency("dataset", "0" * 64, "1" * 64)])
     )
     return tmp_path
 
@@ -196,7 +181,7 @@ def signed_twice(folder: Path) -> None:
         (with_another_record, "it signs other bytes"),
         (revoked, "signed by key [0-9a-f]{64}, which was revoked"),
     ],
-)  # fmt: skip
+)
 def test_a_record_without_a_trusted_signature_says_in_which_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], line: str
 ) -> None:
@@ -207,9 +192,7 @@ def test_a_record_without_a_trusted_signature_says_in_which_way(
     write_record(out, Draft("pretrain", "digits", "trunk"))
     verify(out)
     change(out)
-    with pytest.raises(
-        InputError, match=rf"record\.dsse\.json: {line}.*; .*run the stage that makes it again"
-    ):
+    with pytest.raises(InputError, match=rf"record\.dsse\.json: {line}.*; .*run the stage that makes it again"):
         verify(out)
 
 
@@ -238,9 +221,7 @@ def test_a_record_of_another_machine_is_verified_once_its_key_is_trusted(
 
 
 def copy_lines(context: Context) -> None:
-    (context.out / "lines").write_text(
-        "".join(p.read_text() for p in sorted(context.paths["raw"].glob("*.txt")))
-    )
+    (context.out / "lines").write_text("".join(p.read_text() for p in sorted(context.paths["raw"].glob("*.txt"))))
 
 
 COPY = Component("validate", "Copy.", "dataset", lambda: copy_lines, sources=("raw",))
@@ -251,14 +232,7 @@ def arguments(tmp_path: Path) -> list[str]:
     (tmp_path / "raw" / "deep").mkdir(parents=True)
     (tmp_path / "raw" / "a.txt").write_text("a\n")
     (tmp_path / "raw" / "deep" / "b.txt").write_text("b\n")
-    return [
-        "--params",
-        '{"task": "digits"}',
-        "--in-raw",
-        str(tmp_path / "raw"),
-        "--out-dataset",
-        str(tmp_path / "out"),
-    ]
+    return ["--params", '{"task": "digits"}', "--in-raw", str(tmp_path / "raw"), "--out-dataset", str(tmp_path / "out")]
 
 
 def test_the_record_names_each_file_of_a_folder_from_outside(tmp_path: Path, arguments: list[str]) -> None:
@@ -285,8 +259,6 @@ def test_without_a_key_nothing_is_done(
         main(replace(COPY, load=pytest.fail), arguments)
     assert end.value.code == 2
     line = capsys.readouterr().err
-    assert line.startswith(
-        f"validate: {tmp_path}/keys/none: not a directory; expected the folder of the signing keys;"
-    )
+    assert line.startswith(f"validate: {tmp_path}/keys/none: not a directory; expected the folder of the signing keys;")
     assert line.count("\n") == 1
     assert not (tmp_path / "out").exists()

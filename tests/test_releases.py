@@ -106,9 +106,7 @@ def test_the_same_publication_releases_once(store: Store, draft: ReleaseDraft) -
     assert [entry.event for entry in read_chain(store).entries] == ["key", *["release", "promote"] * 2]
 
 
-def test_releases_of_the_same_bits_have_equal_digests(
-    store: Store, draft: ReleaseDraft, tmp_path: Path
-) -> None:
+def test_releases_of_the_same_bits_have_equal_digests(store: Store, draft: ReleaseDraft, tmp_path: Path) -> None:
     one = publish(store, draft, Publication("one")).release
     records = ReleaseDraft(draft.task, draft.files, {"model": b'{"commit": "another"}'}, draft.metrics)
     two = publish(store, records, Publication("two")).release
@@ -156,9 +154,7 @@ def test_a_killed_try_is_continued_and_other_content_is_a_new_publication(
     assert elsewhere.id.startswith("run-7-") and not elsewhere.fresh
 
 
-def test_a_run_key_used_for_other_content_is_refused(
-    store: Store, draft: ReleaseDraft, tmp_path: Path
-) -> None:
+def test_a_run_key_used_for_other_content_is_refused(store: Store, draft: ReleaseDraft, tmp_path: Path) -> None:
     publish(store, draft, Publication("run-7"))
     (tmp_path / "files" / "README.md").write_text("# other\n")
     with pytest.raises(InputError, match="publication run-7: it claimed digits@1 for other content"):
@@ -179,9 +175,7 @@ def test_rollback_is_recorded_and_deletes_nothing(store: Store, draft: ReleaseDr
     assert len(read_chain(store).entries) == entries
 
 
-def test_a_publish_after_a_rollback_promotes_again_but_its_retry_does_not(
-    store: Store, draft: ReleaseDraft
-) -> None:
+def test_a_publish_after_a_rollback_promotes_again_but_its_retry_does_not(store: Store, draft: ReleaseDraft) -> None:
     publish_many(store, draft, 2)
     rollback(store, "digits", 1)
     later = measured_against(draft, champion(store, "digits"))
@@ -209,9 +203,7 @@ def test_an_alias_that_lags_misleads_nobody_and_is_repaired_by_the_next_writer(
     assert json.loads(store.get("aliases/digits/champion.json").data) == {"version": 1, "entry": 6}
 
 
-def test_a_model_replaces_only_the_champion_that_it_was_compared_with(
-    store: Store, draft: ReleaseDraft
-) -> None:
+def test_a_model_replaces_only_the_champion_that_it_was_compared_with(store: Store, draft: ReleaseDraft) -> None:
     one = publish(store, draft, Publication("one")).release
     slow, better = measured_against(draft, one), measured_against(draft, one)
     two = publish(store, better, Publication("better")).release
@@ -226,9 +218,7 @@ def test_a_model_replaces_only_the_champion_that_it_was_compared_with(
     assert [release.version for release in list_releases(store)] == [1, 2, 3, 4]
 
 
-def test_a_rollback_between_evaluation_and_publication_is_respected(
-    store: Store, draft: ReleaseDraft
-) -> None:
+def test_a_rollback_between_evaluation_and_publication_is_respected(store: Store, draft: ReleaseDraft) -> None:
     publish_many(store, draft, 2)
     slow = measured_against(draft, champion(store, "digits"))
     rollback(store, "digits", 1)
@@ -258,9 +248,7 @@ def test_a_model_that_was_compared_with_a_champion_of_another_store_is_not_promo
     assert champion(store, "digits") is None
 
 
-def test_another_alias_goes_to_the_highest_version_whatever_was_compared(
-    store: Store, draft: ReleaseDraft
-) -> None:
+def test_another_alias_goes_to_the_highest_version_whatever_was_compared(store: Store, draft: ReleaseDraft) -> None:
     candidate = replace(draft, alias="candidate")
     assert [publish(store, candidate, Publication(name)).promoted for name in "abc"] == [True] * 3
     assert resolve(store, "digits@candidate").version == 3
@@ -287,9 +275,7 @@ def test_the_files_are_hashed_once_and_the_upload_is_what_was_hashed(
         ("digits@", "expected task@version or task@alias"),
     ],
 )
-def test_an_unknown_release_lists_what_there_is(
-    folder: Path, draft: ReleaseDraft, reference: str, line: str
-) -> None:
+def test_an_unknown_release_lists_what_there_is(folder: Path, draft: ReleaseDraft, reference: str, line: str) -> None:
     store = open_store(str(folder))
     publish_many(store, draft, 2)
     with pytest.raises(InputError, match=line):
@@ -369,18 +355,12 @@ def test_a_flipped_bit_in_an_s3_release_and_in_its_cache(
         ({"files": [{"path": "x", "size": "0", "sha256": "y"}]}, "not a manifest"),
     ],
 )
-def test_a_changed_manifest_is_refused(
-    folder: Path, draft: ReleaseDraft, change: dict[str, object], line: str
-) -> None:
+def test_a_changed_manifest_is_refused(folder: Path, draft: ReleaseDraft, change: dict[str, object], line: str) -> None:
     store = open_store(str(folder))
     release = publish(store, draft, Publication("one")).release
     path = folder / "releases" / "digits" / "1" / "manifest.json"
     path.write_bytes(canonical_json(json.loads(path.read_bytes()) | change))
-    for read in (
-        lambda: fetch(store, release),
-        lambda: list_releases(store),
-        lambda: resolve(store, "digits"),
-    ):
+    for read in (lambda: fetch(store, release), lambda: list_releases(store), lambda: resolve(store, "digits")):
         with pytest.raises(InputError, match="expected " + release.manifest):
             read()
     with pytest.raises(InputError, match=line):
@@ -403,18 +383,12 @@ def test_an_entry_that_nobody_signed_makes_no_champion(folder: Path, draft: Rele
     one = resolve(store, "digits@1")
     store.put_if_absent("ledger/00000006.json", planted_entry(store, version=1, digest=one.manifest))
     (folder / "aliases" / "digits" / "champion.json").write_bytes(b'{"entry":6,"version":1}')
-    for read in (
-        lambda: resolve(store, "digits"),
-        lambda: champion(store, "digits"),
-        lambda: list_releases(store),
-    ):
+    for read in (lambda: resolve(store, "digits"), lambda: champion(store, "digits"), lambda: list_releases(store)):
         with pytest.raises(InputError, match=r"00000006.json: its signature is not one of key"):
             read()
 
 
-def test_a_manifest_that_is_not_the_entered_one_is_not_read(
-    folder: Path, draft: ReleaseDraft, tmp_path: Path
-) -> None:
+def test_a_manifest_that_is_not_the_entered_one_is_not_read(folder: Path, draft: ReleaseDraft, tmp_path: Path) -> None:
     """It agrees with itself and with its files; only the ledger knows that it was another."""
     store, elsewhere = open_store(str(folder)), open_store(str(tmp_path / "elsewhere"))
     entered = publish(store, draft, Publication("one")).release.manifest
@@ -423,9 +397,11 @@ def test_a_manifest_that_is_not_the_entered_one_is_not_read(
     shutil.rmtree(folder / "releases")
     shutil.copytree(tmp_path / "elsewhere" / "releases", folder / "releases")
     for read in (
-        lambda: resolve(store, "digits"), lambda: resolve(store, "digits@1"), lambda: list_releases(store),
+        lambda: resolve(store, "digits"),
+        lambda: resolve(store, "digits@1"),
+        lambda: list_releases(store),
         lambda: publish(store, measured_against(draft, theirs), Publication("two")),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=f"sha256 {theirs.manifest}; expected {entered}"):
             read()
 
@@ -438,9 +414,7 @@ def test_what_the_ledger_has_no_entry_of_is_not_released(folder: Path, draft: Re
     for path in sorted((folder / "ledger").iterdir())[3:]:
         path.unlink()
     assert [release.version for release in list_releases(store)] == [1]
-    with pytest.raises(
-        InputError, match=r"version 2 is not in the ledger.*; expected one of the versions 1 "
-    ):
+    with pytest.raises(InputError, match=r"version 2 is not in the ledger.*; expected one of the versions 1 "):
         resolve(store, "digits@2")
     with pytest.raises(InputError, match="version 2 is not in the ledger"):
         rollback(store, "digits", 2)
@@ -453,9 +427,7 @@ def test_an_alias_to_other_bits_than_were_released_is_refused(folder: Path, draf
     publish_many(store, draft, 2)
     other = resolve(store, "digits@1").manifest
     Ledger(store).append(lambda _: Fact("promote", "digits", 2, other, "swapped", "champion"))
-    with pytest.raises(
-        InputError, match=rf"00000006.json: champion at manifest {other}; expected \w+, released as"
-    ):
+    with pytest.raises(InputError, match=rf"00000006.json: champion at manifest {other}; expected \w+, released as"):
         resolve(store, "digits")
 
 
@@ -501,9 +473,7 @@ def test_a_manifest_that_another_wrote_is_not_entered(folder: Path, draft: Relea
     backdoor = FileDigest("hook.bin", 3, sha256_bytes(b"own"))
     files = sorted([*draft.listing, backdoor])
     listed = [file.as_dict() for file in sorted([*files, *draft.record_listing()])]
-    kept = canonical_json(
-        {"publication": "one", "payload": digest_files(draft.listing + draft.record_listing())}
-    )
+    kept = canonical_json({"publication": "one", "payload": digest_files(draft.listing + draft.record_listing())})
     store.put_if_absent("releases/digits/1/claim.json", kept)
     store.put_if_absent("releases/digits/1/hook.bin", b"own")
     forged = {
@@ -516,9 +486,7 @@ def test_a_manifest_that_another_wrote_is_not_entered(folder: Path, draft: Relea
         publish(store, draft, Publication("one"))
     signature = sign_model("digits@1", draft.listing + draft.record_listing(), load_keyring().signer())
     store.put_if_absent("releases/digits/1/model.sig", signature)  # as the try that was overtaken stored it
-    with pytest.raises(
-        InputError, match=r"manifest.json: other content, files, metrics, records; expected what one"
-    ):
+    with pytest.raises(InputError, match=r"manifest.json: other content, files, metrics, records; expected what one"):
         publish(store, draft, Publication("one"))
     assert read_chain(store).entries == []
 
@@ -526,18 +494,20 @@ def test_a_manifest_that_another_wrote_is_not_entered(folder: Path, draft: Relea
 @pytest.mark.parametrize(
     "values",
     [
-        {"metrics": {"accuracy": 0.99}}, {"compared_with": {"version": 1, "digest": "0" * 64}}, {"locks": ["0" * 64]},
-        {"records": {"model": "0" * 64}}, {"records": {}}, {"note": "more"},
+        {"metrics": {"accuracy": 0.99}},
+        {"compared_with": {"version": 1, "digest": "0" * 64}},
+        {"locks": ["0" * 64]},
+        {"records": {"model": "0" * 64}},
+        {"records": {}},
+        {"note": "more"},
     ],
-)  # fmt: skip
+)
 def test_each_thing_that_a_manifest_says_must_be_the_drafts(
     folder: Path, draft: ReleaseDraft, values: dict[str, object]
 ) -> None:
     store = open_store(str(folder))
     planted(store, draft, **values)
-    with pytest.raises(
-        InputError, match=f"manifest.json: other {next(iter(values))}; expected what one publishes"
-    ):
+    with pytest.raises(InputError, match=f"manifest.json: other {next(iter(values))}; expected what one publishes"):
         publish(store, draft, Publication("one"))
     assert read_chain(store).entries == []
 
@@ -547,9 +517,7 @@ def test_a_manifest_with_another_ones_model_signature_is_not_entered(
 ) -> None:
     store = open_store(str(folder))
     (tmp_path / "another.key").write_bytes(make_private()[0])
-    theirs = sign_model(
-        "digits@1", draft.listing + draft.record_listing(), read_signer(tmp_path / "another.key")
-    )
+    theirs = sign_model("digits@1", draft.listing + draft.record_listing(), read_signer(tmp_path / "another.key"))
     listed = sorted(
         [*draft.listing, *draft.record_listing(), FileDigest("model.sig", len(theirs), sha256_bytes(theirs))]
     )

@@ -17,9 +17,14 @@ from graftline.store.opening import open_store
 from graftline.tasks.parameters import COMPONENTS
 
 START = Start(
-    "f9168fed-f7a5-45e8-a21a-c976499d223e", "e0f2384ca7de8d8c", "mnist", "retrain-mnist-c4415d72cb80", "9971cdec",
-    "37a2b2ec", {"kind": "person", "who": "ada"},
-)  # fmt: skip
+    "f9168fed-f7a5-45e8-a21a-c976499d223e",
+    "e0f2384ca7de8d8c",
+    "mnist",
+    "retrain-mnist-c4415d72cb80",
+    "9971cdec",
+    "37a2b2ec",
+    {"kind": "person", "who": "ada"},
+)
 STEPS = ("claim", "fetch", *COMPONENTS)
 
 
@@ -63,14 +68,14 @@ def test_beginning_again_a_run_that_never_ended_opens_nothing(store: Store) -> N
 
 
 def test_attempts_are_numbered_by_step_and_read_in_the_order_of_their_ends(store: Store) -> None:
-    made = replace(
-        said("pretrain", 0, 3), inputs={"dataset": Source("ab" * 32, "another-run")}, pod="p", node="n"
-    )
+    made = replace(said("pretrain", 0, 3), inputs={"dataset": Source("ab" * 32, "another-run")}, pod="p", node="n")
     for attempt in (said("pretrain", 1, 2, "no room"), made, said("fetch", 0, 1)):
         runs.add_attempt(store, attempt)
     assert [(one.step, one.number, one.code) for one in runs.attempts(store, START.run)] == [
-        ("fetch", 1, 0), ("pretrain", 1, 1), ("pretrain", 2, 0),
-    ]  # fmt: skip
+        ("fetch", 1, 0),
+        ("pretrain", 1, 1),
+        ("pretrain", 2, 0),
+    ]
     assert runs.attempts(store, START.run, "pretrain")[-1] == replace(made, number=2)
     assert runs.attempts(store, START.run, "pre") == []
 
@@ -89,25 +94,13 @@ def test_a_document_of_a_later_version_is_read_and_one_changed_by_hand_is_named(
 @pytest.mark.parametrize(
     ("attempts", "engine", "expected"),
     [
-        (
-            [said("publish", 3, 4, "nothing was released")],
-            "FAILED",
-            ("REFUSED", "publish", "nothing was released"),
-        ),
+        ([said("publish", 3, 4, "nothing was released")], "FAILED", ("REFUSED", "publish", "nothing was released")),
         ([said("validate", 2, 2, "bad row")], "FAILED", ("FAILED", "validate", "bad row")),
         ([said("pretrain", 1, 2, "x"), said("pretrain", 0, 3)], "SUCCEEDED", ("SUCCEEDED", "", "")),
-        (
-            [said("pretrain", 0, 3), said("publish", 0, 4, "equal")],
-            "SUCCEEDED",
-            ("SUCCEEDED", "publish", "equal"),
-        ),
+        ([said("pretrain", 0, 3), said("publish", 0, 4, "equal")], "SUCCEEDED", ("SUCCEEDED", "publish", "equal")),
         ([said("pretrain", 75, 3, "pre-empted")], "CANCELED", ("CANCELED", "pretrain", "pre-empted")),
         ([], "LOST", ("LOST", "", "")),
-        (
-            [said("finetune", 1, 2, "later"), said("pretrain", 1, 3, "first")],
-            "FAILED",
-            ("FAILED", "pretrain", "first"),
-        ),
+        ([said("finetune", 1, 2, "later"), said("pretrain", 1, 3, "first")], "FAILED", ("FAILED", "pretrain", "first")),
     ],
 )
 def test_the_first_step_that_failed_for_good_decides(
@@ -118,12 +111,15 @@ def test_the_first_step_that_failed_for_good_decides(
 
 @pytest.mark.parametrize(
     ("change", "found"),
-    [({"code": "0"}, "code is no int"), ({"line": 5}, "line is no str"), ({"inputs": []}, "inputs is no dict"),
-     ({"inputs": {"dataset": {"record": None}}}, "record is no str"), ({"inputs": {"dataset": 1}}, "not iterable")],
-)  # fmt: skip
-def test_a_word_whose_fields_are_of_another_kind_is_named(
-    store: Store, change: dict[str, object], found: str
-) -> None:
+    [
+        ({"code": "0"}, "code is no int"),
+        ({"line": 5}, "line is no str"),
+        ({"inputs": []}, "inputs is no dict"),
+        ({"inputs": {"dataset": {"record": None}}}, "record is no str"),
+        ({"inputs": {"dataset": 1}}, "not iterable"),
+    ],
+)
+def test_a_word_whose_fields_are_of_another_kind_is_named(store: Store, change: dict[str, object], found: str) -> None:
     word = runs.add_attempt(store, said("pretrain", 0, 1))
     key = f"runs/steps/{START.run}/pretrain.{word.number}.json"
     value = json.loads(store.get(key).data) | change

@@ -147,23 +147,27 @@ def test_t_interval_is_symmetric_and_moves_with_its_values(values: list[float], 
 
 
 def test_metrics_tell_scores_as_they_were_measured() -> None:
-    measured = {
-        NATS: Estimate(4.5, 4.0, 5.0),
-        RIGHT: Estimate(0.5, 0.25, 0.75),
-        AMISS: Estimate(math.nan, 0, 0),
-    }
+    measured = {NATS: Estimate(4.5, 4.0, 5.0), RIGHT: Estimate(0.5, 0.25, 0.75), AMISS: Estimate(math.nan, 0, 0)}
     metrics = json.loads(json.dumps(as_metrics(measured), sort_keys=True))
     assert {name: value for name, value in metrics.items() if not name.startswith("scores")} == {
-        "nats": 4.5, "nats_low": 4.0, "nats_high": 5.0, "right": 0.5, "right_low": 0.25, "right_high": 0.75,
+        "nats": 4.5,
+        "nats_low": 4.0,
+        "nats_high": 5.0,
+        "right": 0.5,
+        "right_low": 0.25,
+        "right_high": 0.75,
         "primary": "nats",
-    }  # fmt: skip
+    }
     first, second = told_scores(metrics)
     assert (first.name, first.value, first.low, first.high, first.higher, first.share) == (
-        "nats", 4.5, 4.0, 5.0, False, False,
-    )  # fmt: skip
-    assert (second.name, second.title, second.higher, second.share) == (
-        "right", "share of right answers", True, True,
-    )  # fmt: skip
+        "nats",
+        4.5,
+        4.0,
+        5.0,
+        False,
+        False,
+    )
+    assert (second.name, second.title, second.higher, second.share) == ("right", "share of right answers", True, True)
 
 
 AMISS = Score("amiss", "undefined here", ratio)
@@ -179,11 +183,7 @@ def test_metrics_of_before_are_told_by_the_names_that_they_had() -> None:
     told = told_scores(BEFORE)
     assert primary_name(BEFORE) == told[0].name == "accuracy"
     assert (told[0].low, told[0].high, told[0].higher) == (0.96, 0.98, True)
-    assert {one.name: one.higher for one in told[1:]} == {
-        "ece": False,
-        "macro_f1": True,
-        "min_class_recall": True,
-    }
+    assert {one.name: one.higher for one in told[1:]} == {"ece": False, "macro_f1": True, "min_class_recall": True}
 
 
 @pytest.mark.parametrize("scores", [[], {"x": 1}, {"x": {"value": "high"}}, {"x": None}, 7])

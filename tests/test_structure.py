@@ -279,9 +279,15 @@ UNSAFE_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"
 BETWEEN_OWN_PROCESSES = {ROOT / "src/graftline/index/reading.py": {"marshal"}}
 """What a pool would pickle through its pipe: written and read back within one call, in a private folder."""
 UNSAFE_CALLS = {
-    "torch.load", "torch.hub.load", "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load",
-    "pandas.read_pickle", "pd.read_pickle",
-}  # fmt: skip
+    "torch.load",
+    "torch.hub.load",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "pandas.read_pickle",
+    "pd.read_pickle",
+}
 
 
 def dotted(node: ast.AST) -> str:
@@ -348,7 +354,7 @@ OTHER_MEANINGS = {
     ("src/graftline/lineage/impact.py", "compares with 'image'"): "a container image",
     ("src/graftline/report/lineage.py", "compares with 'image'"): "a container image",
     ("src/graftline/audit/verify/others.py", "compares with 'number'"): "the attempt of a step",
-}  # fmt: skip
+}
 """What looks like such a decision and is none."""
 
 
@@ -409,6 +415,8 @@ def test_decisions_by_kind_are_seen(tmp_path: Path) -> None:
         "def g(x):\n    match x:\n        case 'conv': pass\n"
     )
     assert set(decisions(file)) == {
-        "imports graftline.values.image", "imports graftline.values.image.ImageColumn", "asks by a flag `text: bool`",
+        "imports graftline.values.image",
+        "imports graftline.values.image.ImageColumn",
+        "asks by a flag `text: bool`",
         *(f"compares with {word!r}" for word in ("tokens", "text_generation", "masked_lm", "conv")),
-    }  # fmt: skip
+    }

@@ -105,11 +105,7 @@ def test_a_changed_parameter_keeps_comments_in_another_locale(checkout: Path) ->
     command = [sys.executable, "-c", "from graftline.cli.app import main; main()", "run", params.parent.name]
     environment = os.environ | ASCII | {"PYTHONPATH": str(checkout / "build/package")}
     done = subprocess.run(
-        [*command, "--set", "finetune.epochs=3"],
-        cwd=checkout,
-        env=environment,
-        capture_output=True,
-        check=False,
+        [*command, "--set", "finetune.epochs=3"], cwd=checkout, env=environment, capture_output=True, check=False
     )
     assert done.returncode == 2 and b"neither raw data nor a pointer" in done.stderr
     text = params.read_text(encoding="utf-8")

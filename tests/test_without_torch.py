@@ -24,9 +24,12 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 """
 IN_DATA = (
-    "graftline.components.validate", "graftline.components.publish", "graftline.pipelines.fetch",
-    "graftline.pipelines.conclude", "graftline.pipelines.metrics",
-)  # fmt: skip
+    "graftline.components.validate",
+    "graftline.components.publish",
+    "graftline.pipelines.fetch",
+    "graftline.pipelines.conclude",
+    "graftline.pipelines.metrics",
+)
 
 
 def without_torch(code: str, *arguments: str) -> str:
@@ -61,9 +64,7 @@ def test_the_schema_is_written_without_torch() -> None:
 def test_every_module_of_pipelines_is_imported_without_torch() -> None:
     modules = [module_name(path) for path in sorted((ROOT / "pipelines").rglob("*.py"))]
     assert "graftline.pipelines.conclude" in modules
-    without_torch(
-        "from importlib import import_module\nfor name in sys.argv[1:]: import_module(name)", *modules
-    )
+    without_torch("from importlib import import_module\nfor name in sys.argv[1:]: import_module(name)", *modules)
 
 
 @pytest.mark.parametrize("module", IN_DATA)

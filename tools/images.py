@@ -34,15 +34,9 @@ WHEELS_PORT = 8765
 
 def main(arguments: list[str] | None = None) -> None:
     """Build both images. Exit codes: 0 done, 2 bad input, 1 anything else."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--base", required=True, help="image with Python 3.11 and git, such as tools/base-image makes"
-    )
-    parser.add_argument(
-        "--wheels", type=Path, help="install from this folder, with no network: see `make wheels`"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True, help="image with Python 3.11 and git, such as tools/base-image makes")
+    parser.add_argument("--wheels", type=Path, help="install from this folder, with no network: see `make wheels`")
     parser.add_argument("--cuda", action="store_true", help="with the libraries of CUDA (several GB)")
     parser.add_argument("--push", metavar="REGISTRY", help="push them there, and write images.lock")
     parser.add_argument(
@@ -56,11 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         with served(given.wheels) as options:
             for target in TARGETS:
                 build(target, given.base, options, cuda=given.cuda)
-        lock(
-            BUILT,
-            {target: f"graftline/{target}@{image_id(target)}" for target in TARGETS},
-            "of this machine, by id",
-        )
+        lock(BUILT, {target: f"graftline/{target}@{image_id(target)}" for target in TARGETS}, "of this machine, by id")
         if given.push:
             lock(LOCK, {target: push(target, given.push) for target in TARGETS}, "of a registry, by digest")
     except GraftlineError as error:
@@ -73,9 +63,11 @@ def check_committed() -> None:
     """Raise InputError if the code differs from its commit: records would name code that nobody can look up."""
     if "commit" not in (revision := code_revision()) or "dirty" in revision:
         raise InputError(
-            "--push", "code, parameters or locks that no commit has", expected="a commit, for records to name",
+            "--push",
+            "code, parameters or locks that no commit has",
+            expected="a commit, for records to name",
             fix="commit what `git status` lists, or add --with-changes: records will say so",
-        )  # fmt: skip
+        )
 
 
 def check_base(name: str) -> None:
@@ -113,10 +105,12 @@ def build(target: str, base: str, pip_options: str, *, cuda: bool) -> None:
     """Build one image, tag it with its id, and write its SBOM."""
     revision = code_revision()
     values = {
-        "BASE": base, "PIP_OPTIONS": pip_options, "LOCK_DIGEST": lock_digest() or "",
+        "BASE": base,
+        "PIP_OPTIONS": pip_options,
+        "LOCK_DIGEST": lock_digest() or "",
         "COMMIT": "+".join([revision.get("commit", ""), *filter(None, [revision.get("dirty")])]),
         "TRAIN_LOCK": locked(target, cuda=cuda).name if target == "train" else "train.lock",
-    }  # fmt: skip
+    }
     options = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
     print(f"images: building graftline/{target}", flush=True)
     command = ["docker", "build", "--quiet", "--network", "host", "--target", target, *options]

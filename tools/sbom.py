@@ -24,11 +24,9 @@ def sbom(target: str, lock: Path) -> str:
             name=name, version=version, purl=PackageURL("pypi", None, name, version), bom_ref=f"{name}=={version}"
         )
         for name, version, _ in pins(lock.read_bytes())
-    ]  # fmt: skip
+    ]
     digest = sha256_file(lock)
-    image = Component(
-        name=f"graftline/{target}", type=ComponentType.CONTAINER, version=digest, bom_ref=target
-    )
+    image = Component(name=f"graftline/{target}", type=ComponentType.CONTAINER, version=digest, bom_ref=target)
     bom = Bom(components=packages, serial_number=uuid.uuid5(uuid.NAMESPACE_URL, digest))
     bom.metadata.component = image
     bom.metadata.timestamp = None  # type: ignore[assignment]

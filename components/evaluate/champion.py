@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 
 
 def compare_with_champion(
-    store: Store,
-    task: str,
-    dataset: Path,
-    model: Path,
-    challenger: Answers,
-    *,
-    resamples: int,
-    seed: int,
+    store: Store, task: str, dataset: Path, model: Path, challenger: Answers, *, resamples: int, seed: int
 ) -> Comparison | None:
     """Return the challenger against the store's champion of `task`; None if the store has no champion.
 

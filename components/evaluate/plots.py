@@ -29,24 +29,21 @@ def plot_lift(lift: Lift, path: Path) -> None:
         ends = np.clip([(e.low, e.high) for e in estimates], lift.score.lowest, lift.score.highest).T
         spread = np.abs(ends - values)
         axes.errorbar(
-            sizes * shift,
-            values,
-            spread,
-            color=colour,
-            marker="o",
-            markersize=5,
-            capsize=3,
-            linewidth=1.8,
-            label=label,
+            sizes * shift, values, spread, color=colour, marker="o", markersize=5, capsize=3, linewidth=1.8, label=label
         )
     scale, unit = (100, ", in points") if lift.score.share else (1, "")
     for point in points:
         top = min(lift.score.highest, max(point.arm("trunk").high, point.arm("scratch").high))
         sure = point.lift.low > 0 or point.lift.high < 0
         axes.annotate(
-            f"{scale * point.lift.value:+.1f}", (point.size, top), xytext=(0, 6), textcoords="offset points",
-            ha="center", color=INK if sure else MUTED, fontweight="bold" if sure else "normal",
-        )  # fmt: skip
+            f"{scale * point.lift.value:+.1f}",
+            (point.size, top),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            color=INK if sure else MUTED,
+            fontweight="bold" if sure else "normal",
+        )
     axes.set_xscale("log")
     axes.set_xticks(sizes, [_tick(point.name, point.size) for point in points])
     axes.minorticks_off()
@@ -55,8 +52,11 @@ def plot_lift(lift: Lift, path: Path) -> None:
     axes.legend(loc="lower right")
     plot.supxlabel(
         f"mean and 95% t interval of {lift.seeds} paired seeds; a bold lift's own interval excludes 0",
-        fontsize=8, color=MUTED, ha="right", x=0.99,
-    )  # fmt: skip
+        fontsize=8,
+        color=MUTED,
+        ha="right",
+        x=0.99,
+    )
     save(plot, path)
 
 

@@ -48,7 +48,5 @@ def _summarise(context: Context, loss_unit: str, metrics: dict[str, float]) -> N
     lines = read_metrics(context.out / "metrics.jsonl")
     metrics["steps"] = len(lines)
     context.draft.metrics = metrics
-    (context.out / "metrics.json").write_text(
-        json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    (context.out / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     loss_curve(lines, context.out / "curve.png", title="Fine-tuning loss", unit=loss_unit)

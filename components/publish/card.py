@@ -16,11 +16,7 @@ from graftline.tasks.publish import PublishParams
 
 
 def model_card(
-    task: str,
-    params: PublishParams,
-    records: Mapping[str, Record],
-    metrics: Mapping[str, Any],
-    plots: list[str],
+    task: str, params: PublishParams, records: Mapping[str, Record], metrics: Mapping[str, Any], plots: list[str]
 ) -> str:
     """Return the card as Markdown."""
     contents = sorted((name, f"`{record.content}`") for name, record in records.items())
@@ -44,17 +40,11 @@ def model_card(
 
 
 def _table(head: tuple[str, str], rows: list[tuple[str, Any]]) -> list[str]:
-    return [
-        f"| {head[0]} | {head[1]} |",
-        "| --- | --- |",
-        *(f"| {name} | {_cell(value)} |" for name, value in rows),
-    ]
+    return [f"| {head[0]} | {head[1]} |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in rows)]
 
 
 def _cell(value: Any) -> str:
-    text = (
-        f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-    )
+    text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     return text.replace("|", "\\|").replace("\n", " ")
 
 

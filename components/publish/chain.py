@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from graftline.errors import InputError
 from graftline.records.model import Record
 
-MADE_FROM = {
-    "trunk": ("dataset",),
-    "model": ("dataset", "trunk"),
-    "evaluation": ("dataset", "trunk", "model"),
-}
+MADE_FROM = {"trunk": ("dataset",), "model": ("dataset", "trunk"), "evaluation": ("dataset", "trunk", "model")}
 """What each output must have been made from."""
 
 
@@ -27,10 +23,11 @@ def check_chain(records: Mapping[str, Record]) -> None:
             said, given = _said(records[output], name), (records[name].content, records[name].sha256)
             if said != given:
                 raise InputError(
-                    f"--in-{output}", f"its record names {name} {_shown(said)}",
+                    f"--in-{output}",
+                    f"its record names {name} {_shown(said)}",
                     expected=f"the {name} given, {_shown(given)}",
                     fix=f"run the stage that makes {output} again",
-                )  # fmt: skip
+                )
 
 
 def _said(record: Record, name: str) -> tuple[str, str] | None:

@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from graftline.component import Context
 
 FILES = {
-    "head.json": "model", "model.safetensors": "model", "metrics.json": "evaluation", "profile.json": "dataset",
+    "head.json": "model",
+    "model.safetensors": "model",
+    "metrics.json": "evaluation",
+    "profile.json": "dataset",
     "schema.json": "dataset",
-}  # fmt: skip
+}
 """Files that every release holds, and the input that has each. With them go the model's other files (in the layout
 of its library, such as config.json and tokenizer.json), and the evaluation's pictures."""
 _OF_THE_RUN = ("metrics.json", "metrics.jsonl", "record.json", "execution.json")
@@ -70,9 +73,7 @@ def run(context: Context) -> None:
         print(f"publish: equal to {receipt.release.name}: no new version was made", file=sys.stderr)
     if not receipt.promoted:
         print(_warning(decision, receipt), file=sys.stderr)
-    (context.out / RECEIPT).write_text(
-        json.dumps(_receipt(receipt), indent=2, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    (context.out / RECEIPT).write_text(json.dumps(_receipt(receipt), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     context.draft.metrics = {"version": receipt.release.version, "promoted": int(receipt.promoted)}
 
 
@@ -83,10 +84,7 @@ def _keep_refused(context: Context, provenance: Provenance) -> None:
         _index_rows(context)
         keep(context.store(), provenance, load_keyring())
     except GraftlineError as error:
-        print(
-            f"publish: warning: the records of what was refused are not in the store: {error}",
-            file=sys.stderr,
-        )
+        print(f"publish: warning: the records of what was refused are not in the store: {error}", file=sys.stderr)
 
 
 def _check_store(context: Context) -> None:
@@ -107,9 +105,11 @@ def _refuse_erased(context: Context) -> None:
         check_key(blocklist, load_key(create=False), "the store's list")
     if rows.is_file() and (count := count_blocked(rows, blocklist)):
         raise InputError(
-            rows, f"{count} rows that were erased", expected="a dataset made since `graftline erase`",
+            rows,
+            f"{count} rows that were erased",
+            expected="a dataset made since `graftline erase`",
             fix=f"make it anew: graftline run {context.task} --force",
-        )  # fmt: skip
+        )
 
 
 def _index_rows(context: Context) -> None:
@@ -121,9 +121,7 @@ def _index_rows(context: Context) -> None:
         print(f"publish: warning: the dataset has no {ROWS}: no question finds its rows", file=sys.stderr)
 
 
-def _draft(
-    context: Context, params: PublishParams, decision: Decision, provenance: Provenance
-) -> ReleaseDraft:
+def _draft(context: Context, params: PublishParams, decision: Decision, provenance: Provenance) -> ReleaseDraft:
     sources = _sources(context)
     files = {name: context.paths[of] / name for name, of in sources.items()}
     plots = {path.name: path for path in sorted(context.paths["evaluation"].glob("*.png"))}
@@ -134,10 +132,15 @@ def _draft(
     card = context.work / CARD
     write_atomic(card, model_card(context.task, params, context.records, metrics, list(plots)).encode())
     draft = ReleaseDraft(
-        task=context.task, files=files | plots | {CARD: card}, records=provenance.records, metrics=metrics,
-        compared_with=decision.champion, alias=params.alias,
-        envelopes=provenance.envelopes, locks=provenance.locks,
-    )  # fmt: skip
+        task=context.task,
+        files=files | plots | {CARD: card},
+        records=provenance.records,
+        metrics=metrics,
+        compared_with=decision.champion,
+        alias=params.alias,
+        envelopes=provenance.envelopes,
+        locks=provenance.locks,
+    )
     draft = replace(draft, identity=_identity(context, params, draft, sources, list(plots)))
     _check_unchanged(context, draft, sources | dict.fromkeys(plots, "evaluation"))
     return draft
@@ -186,9 +189,7 @@ def _metrics(path: Path) -> dict[str, Any]:
         if name in DESCRIPTIONS:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(
-                path, f"{name} is {value!r}", expected="a finite number", fix="run evaluate again"
-            )
+            raise InputError(path, f"{name} is {value!r}", expected="a finite number", fix="run evaluate again")
     return metrics
 
 
@@ -197,9 +198,7 @@ def _provenance(context: Context) -> Provenance:
     records = {name: (context.paths[name] / RECORD).read_bytes() for name in context.records}
     for name, data in records.items():
         if sha256_bytes(data) != context.records[name].sha256:
-            raise InputError(
-                context.paths[name] / RECORD, "changed while publishing", fix="run publish again"
-            )
+            raise InputError(context.paths[name] / RECORD, "changed while publishing", fix="run publish again")
     envelopes = {name: (context.paths[name] / ENVELOPE).read_bytes() for name in records}
     lock = lock_bytes()
     named = {record.lock for record in context.records.values()}
@@ -210,10 +209,15 @@ def _provenance(context: Context) -> Provenance:
 def _receipt(receipt: Receipt) -> dict[str, Any]:
     release = receipt.release
     return {
-        "task": release.task, "version": release.version, "digest": release.digest,
-        "manifest": release.manifest, "alias": receipt.alias, "promoted": receipt.promoted,
-        "previous_champion": _named(receipt.previous_champion), "equal": receipt.equal,
-    }  # fmt: skip
+        "task": release.task,
+        "version": release.version,
+        "digest": release.digest,
+        "manifest": release.manifest,
+        "alias": receipt.alias,
+        "promoted": receipt.promoted,
+        "previous_champion": _named(receipt.previous_champion),
+        "equal": receipt.equal,
+    }
 
 
 def _named(release: Release | None) -> dict[str, Any] | None:

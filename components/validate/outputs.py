@@ -58,16 +58,10 @@ class Outputs:
         self._pool = pa.schema([entry for entry in fields if entry.name != self._label])
         # Documents hardly repeat: a dictionary of them would only be built and thrown away.
         text = [
-            entry.name
-            for entry in fields
-            if pa.types.is_string(entry.type) and entry.name not in contract.features
+            entry.name for entry in fields if pa.types.is_string(entry.type) and entry.name not in contract.features
         ]
         self.splits = [
-            _File(
-                folder / f"{name}.parquet",
-                self._pool if name == SPLIT_NAMES[UNLABELLED] else self._labelled,
-                text,
-            )
+            _File(folder / f"{name}.parquet", self._pool if name == SPLIT_NAMES[UNLABELLED] else self._labelled, text)
             for name in SPLIT_NAMES
         ]
         self.quarantine = _File(
@@ -97,9 +91,7 @@ class Outputs:
     ) -> None:
         """Write good rows: to their splits, to the pool unless in test, and to the row index."""
         numbers = pa.array(rows, pa.int64())
-        table = pa.table(
-            [numbers] + [columns[name] for name in self._labelled.names[1:]], schema=self._labelled
-        )
+        table = pa.table([numbers] + [columns[name] for name in self._labelled.names[1:]], schema=self._labelled)
         pool = table if self._label is None else table.drop_columns([self._label])
         for split, file in enumerate(self.splits):
             mask = splits != TEST if split == UNLABELLED else splits == split

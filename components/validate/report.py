@@ -44,11 +44,7 @@ def samples_of(contract: Contract) -> list[Samples]:
     """Return the collectors of samples of what a model sees."""
     label = None if contract.label is None else contract.label[0]
     features = ((name, contract.columns[name]) for name in contract.features)
-    return [
-        column.samples(name, label, contract.sorting)
-        for name, column in features
-        if isinstance(column, Feature)
-    ]
+    return [column.samples(name, label, contract.sorting) for name, column in features if isinstance(column, Feature)]
 
 
 @dataclass(frozen=True)
@@ -69,9 +65,12 @@ class Page:
 def render(page: Page) -> str:
     """Return the page. Every value is escaped: data may hold HTML."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["n"] = lambda number: f"{number:,}"
     environment.filters["pct"] = lambda share: f"{share:.2%}"
     return environment.get_template(TEMPLATE).render(
@@ -102,9 +101,7 @@ def histograms(profile: dict[str, Any]) -> list[Histogram]:
             bins, counts = bins[: last + 2], counts[: last + 1]
         peak = max(1, *counts)
         ranges = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(bins)]
-        bars = [
-            (text, count, round(100 * count / peak, 2)) for text, count in zip(ranges, counts, strict=True)
-        ]
+        bars = [(text, count, round(100 * count / peak, 2)) for text, count in zip(ranges, counts, strict=True)]
         found.append(Histogram(name, bars, f"{bins[0]:g}", f"{bins[-1]:g}"))
     return found
 

@@ -62,9 +62,7 @@ class Validation:
     class_counts: np.ndarray
     """(classes, splits), int64: rows of each class in each split; of tags, words."""
 
-    def __init__(
-        self, contract: Contract, params: ValidateParams, outputs: Outputs, erasures: Erasures
-    ) -> None:
+    def __init__(self, contract: Contract, params: ValidateParams, outputs: Outputs, erasures: Erasures) -> None:
         self.contract, self.params, self.outputs, self.erasures = contract, params, outputs, erasures
         self.tally, self.index = Tally(), leakage.Index()
         self.profile = profile.Profile(contract)
@@ -73,9 +71,7 @@ class Validation:
         self.class_counts = np.zeros((len(contract.classes), len(identity.SPLIT_NAMES)), np.int64)
         self.rules, self.unique = Judge(row_rules(contract)), unique_rules(contract)
         self.unique_judge = Judge(self.unique) if self.unique else None
-        self.seen = {
-            name: identity.SeenValues() for name, column in contract.columns.items() if column.unique
-        }
+        self.seen = {name: identity.SeenValues() for name, column in contract.columns.items() if column.unique}
 
     def add(self, batch: RawBatch) -> None:
         """Judge a batch, quarantine its bad rows, write the others."""
@@ -107,9 +103,7 @@ class Validation:
         if len(rows):
             self._add_good(rows, taken)
 
-    def _line(
-        self, failure: Failure, batch: RawBatch, columns: dict[str, ColumnBatch]
-    ) -> tuple[int, str, str]:
+    def _line(self, failure: Failure, batch: RawBatch, columns: dict[str, ColumnBatch]) -> tuple[int, str, str]:
         row = int(failure.index)
         rule = self.rules.rules[failure.rule]
         if rule.column.rpartition(".")[0] == self.contract.subject:
@@ -178,11 +172,7 @@ class Validation:
     def _splits(self, columns: dict[str, pa.Array], digests: np.ndarray, labels: np.ndarray) -> np.ndarray:
         if self.contract.split is not None:
             names = pa.array(identity.SPLIT_NAMES)
-            splits = (
-                pc.index_in(columns[self.contract.split], names)
-                .to_numpy(zero_copy_only=False)
-                .astype(np.uint8)
-            )
+            splits = pc.index_in(columns[self.contract.split], names).to_numpy(zero_copy_only=False).astype(np.uint8)
         else:
             splits = identity.split_by_digest(digests, self.params.test_fraction, self.params.val_fraction)
         in_pool = np.zeros(len(labels), bool) if self.contract.label is None else labels < 0

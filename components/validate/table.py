@@ -45,9 +45,7 @@ def judge_table(raw: Path, validation: Validation, folder: Path) -> TableChecks:
     frame = pd.DataFrame(counts, columns=list(identity.SPLIT_NAMES), index=range(len(counts)))
     frame["share"] = counts.sum(axis=1) / max(1, counts.sum())
     splits = [
-        s
-        for s in SPLITS
-        if s != "val" or validation.params.val_fraction > 0 or (contract.split and frame["val"].sum())
+        s for s in SPLITS if s != "val" or validation.params.val_fraction > 0 or (contract.split and frame["val"].sum())
     ]
     table = total_rules(contract)
     of_classes = class_rules(contract, splits) if contract.classes else []
@@ -60,14 +58,21 @@ def judge_table(raw: Path, validation: Validation, folder: Path) -> TableChecks:
         rules=table + of_classes,
         classes={name: dict(zip(identity.SPLIT_NAMES, row, strict=True)) for name, row in by_class},
         split_rows={name: int((index.splits == n).sum()) for n, name in enumerate(identity.SPLIT_NAMES)},
-        warnings=_duplicate_warnings(exact), duplicates=exact.duplicates, conflicts=len(exact.conflicts),
-    )  # fmt: skip
+        warnings=_duplicate_warnings(exact),
+        duplicates=exact.duplicates,
+        conflicts=len(exact.conflicts),
+    )
 
 
 def _refuse(
-    raw: Path, failures: list[Failure], rules: dict[str, Rule], contract: Contract, classes: Any,
-    exact: leakage.ExactFindings, near: list[leakage.Pair],
-) -> None:  # fmt: skip
+    raw: Path,
+    failures: list[Failure],
+    rules: dict[str, Rule],
+    contract: Contract,
+    classes: Any,
+    exact: leakage.ExactFindings,
+    near: list[leakage.Pair],
+) -> None:
     """Raise InputError for the broken rules, those of leaks last."""
     if not failures:
         return
@@ -80,9 +85,7 @@ def _refuse(
             fix = "remove one of each"
         elif kind == "near_leaks":
             _, feature = contract.feature
-            found.append(
-                f"near-duplicate {feature.plural} in two splits, at least {len(near)} pairs; {_pairs(near)}"
-            )
+            found.append(f"near-duplicate {feature.plural} in two splits, at least {len(near)} pairs; {_pairs(near)}")
             fix = f"remove one of each, or raise near_duplicates.{feature.near}"
         elif kind == "balance":
             found.append(

@@ -54,11 +54,16 @@ def run(context: Context) -> None:
     _write_json(context.out / SCHEMA, contract.schema_of_dataset().as_dict())
     _write_json(context.out / PROFILE, described)
     page = report.Page(
-        task=context.task, tally=validation.tally, rules=_rule_lines(validation, checks),
+        task=context.task,
+        tally=validation.tally,
+        rules=_rule_lines(validation, checks),
         classes=checks.classes,
-        split_rows=checks.split_rows, samples=validation.samples, profile=described,
-        warnings=checks.warnings, contract=contract,
-    )  # fmt: skip
+        split_rows=checks.split_rows,
+        samples=validation.samples,
+        profile=described,
+        warnings=checks.warnings,
+        contract=contract,
+    )
     write_new(context.out / REPORT, report.render(page).encode())
     context.draft.metrics.update(_metrics(validation, checks))
 
@@ -84,10 +89,11 @@ def _check_bad_fraction(raw: Path, tally: Tally, params: ValidateParams) -> None
     if len(tally.by_rule) > 3:
         worst.append(f"{len(tally.by_rule) - 3} more rules")
     raise InputError(
-        raw, f"{tally.bad_rows} of {tally.rows} rows break the contract: " + ", ".join(worst),
+        raw,
+        f"{tally.bad_rows} of {tally.rows} rows break the contract: " + ", ".join(worst),
         expected=f"at most {params.max_bad_fraction:.2%} (validate.max_bad_fraction) and one good row",
         fix="correct the rows, or the contract",
-    )  # fmt: skip
+    )
 
 
 def _first(rows: list[int], count: int) -> str:
@@ -97,27 +103,26 @@ def _first(rows: list[int], count: int) -> str:
 def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
     tally = validation.tally
     return {
-        "rows": tally.rows, "rows_quarantined": tally.bad_rows, "bad_fraction": tally.bad_fraction,
+        "rows": tally.rows,
+        "rows_quarantined": tally.bad_rows,
+        "bad_fraction": tally.bad_fraction,
         **{f"rows_{name}": count for name, count in checks.split_rows.items()},
-        "duplicate_rows": checks.duplicates, "label_conflicts": checks.conflicts,
+        "duplicate_rows": checks.duplicates,
+        "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
-    }  # fmt: skip
+    }
 
 
 def _rule_lines(validation: Validation, checks: TableChecks) -> list[report.RuleLine]:
     rows = validation.tally.rows
     by_row = [*validation.rules.rules.values(), *validation.unique]
     lines = [
-        report.RuleLine(
-            rule.name, rule.text, rule.expectation, rows - validation.tally.by_rule[rule.name], rows
-        )
+        report.RuleLine(rule.name, rule.text, rule.expectation, rows - validation.tally.by_rule[rule.name], rows)
         for rule in by_row
     ]
     if erased := validation.tally.by_rule[ERASED]:
         lines.append(report.RuleLine(ERASED, "no row that was erased", "", rows - erased, rows))
-    return lines + [
-        report.RuleLine(rule.name, rule.text, rule.expectation, None, None) for rule in checks.rules
-    ]
+    return lines + [report.RuleLine(rule.name, rule.text, rule.expectation, None, None) for rule in checks.rules]
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -126,9 +131,4 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _progress(tally: Tally) -> None:
     if sys.stderr.isatty():
-        print(
-            f"\rvalidate: {tally.rows:,} rows, {tally.bad_rows:,} quarantined",
-            end="",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"\rvalidate: {tally.rows:,} rows, {tally.bad_rows:,} quarantined", end="", file=sys.stderr, flush=True)

@@ -35,12 +35,8 @@ class Result:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository")
-    parser.add_argument(
-        "--out", type=Path, help="where what kustomize builds goes (build/manifests/rendered)"
-    )
-    parser.add_argument(
-        "--only", nargs="+", choices=sorted(CHECKS), default=sorted(CHECKS), help="some checks"
-    )
+    parser.add_argument("--out", type=Path, help="where what kustomize builds goes (build/manifests/rendered)")
+    parser.add_argument("--only", nargs="+", choices=sorted(CHECKS), default=sorted(CHECKS), help="some checks")
     parser.add_argument("--write-images", action="store_true", help="write the images' component and stop")
     given = parser.parse_args(arguments)
     root = given.root.resolve()
@@ -77,9 +73,7 @@ def build(root: Path, out: Path) -> tuple[list[Document], list[str]]:
     found, unbuilt = render(root, out)
     once = schemas.distinct([*found, *(part for document in found for part in inner(document))])
     (out / "once").mkdir()
-    (out / "once/objects.yaml").write_text(
-        yaml.safe_dump_all(document.value for document in once), encoding="utf-8"
-    )
+    (out / "once/objects.yaml").write_text(yaml.safe_dump_all(document.value for document in once), encoding="utf-8")
     return found, unbuilt
 
 
@@ -88,9 +82,7 @@ def check_manifests(root: Path, out: Path) -> list[Result]:
     found, unbuilt = build(root, out)
     results = [
         Result("images", "infra/components/images against images.lock", images.drift(root)),
-        Result(
-            "kustomize", f"{len(folders(root))} folders: {', '.join(f.name for f in folders(root))}", unbuilt
-        ),
+        Result("kustomize", f"{len(folders(root))} folders: {', '.join(f.name for f in folders(root))}", unbuilt),
     ]
     results.append(Result("egress", "the ports of the settings' addresses", egress.shut(found)))
     objects = f"{len(found)} objects, {len(schemas.distinct(found))} different"

@@ -17,9 +17,7 @@ def run(command: list[str], root: Path) -> subprocess.CompletedProcess[str]:
     # checkov and zizmor would ask their makers' servers; a configuration of terraform may name a missing file
     environment = {name: value for name, value in os.environ.items() if name != "TF_CLI_CONFIG_FILE"}
     environment |= {"NO_COLOR": "1", "CHECKPOINT_DISABLE": "1", "LOG_LEVEL": "ERROR"}
-    return subprocess.run(
-        command, cwd=root, capture_output=True, encoding="utf-8", check=False, env=environment
-    )
+    return subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False, env=environment)
 
 
 def failed(name: str, done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -69,9 +67,7 @@ def checkov(root: Path, rendered: Path) -> tuple[list[str], list[str]]:
         for result in results:
             errors += [unread(path) for path in result["results"].get("parsing_errors", [])]
             errors += [line(check) for check in result["results"]["failed_checks"]]
-            errors += [
-                unreasoned(check) for check in result["results"]["skipped_checks"] if not reason(check)
-            ]
+            errors += [unreasoned(check) for check in result["results"]["skipped_checks"] if not reason(check)]
     return errors, counts
 
 

@@ -31,9 +31,7 @@ def component(root: Path) -> str:
 def _entry(lock: Path, target: str, image: str) -> str:
     name, at, digest = image.partition("@")
     if not (name and at and digest.startswith("sha256:") and len(digest) == 71):
-        raise InputError(
-            lock, f"images.{target} is {image}", expected="NAME@sha256:<64 hex>", fix="make images"
-        )
+        raise InputError(lock, f"images.{target} is {image}", expected="NAME@sha256:<64 hex>", fix="make images")
     return f"  - name: graftline-{target}\n    newName: {name}\n    digest: {digest}\n"
 
 

@@ -45,9 +45,7 @@ def validate(found: Iterable[Document], schemas: Path) -> dict[str, list[str]]:
 
 def load(schemas: Path) -> dict[tuple[Any, Any], Draft202012Validator]:
     """Return a validator for each custom resource of `schemas`, by (apiVersion, kind)."""
-    contents = {
-        path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(schemas.glob("*.json"))
-    }
+    contents = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(schemas.glob("*.json"))}
     registry: Registry[Any] = Registry().with_resources(
         (name, Resource.from_contents(schema)) for name, schema in contents.items()
     )
@@ -83,9 +81,7 @@ def against_kubernetes(document: Document, version: str) -> list[str]:
         kubernetes_validate.validate(document.value, version, strict=True)
     except kubernetes_validate.SchemaNotFoundError:
         kind = f"{document.value.get('apiVersion')} {document.value.get('kind')}"
-        return [
-            f"{document.name}: no schema for {kind}; write infra/schemas/{document.value.get('kind')}.json"
-        ]
+        return [f"{document.name}: no schema for {kind}; write infra/schemas/{document.value.get('kind')}.json"]
     except kubernetes_validate.ValidationError as error:
         return [explain(document, error)]
     except (KeyError, TypeError) as error:

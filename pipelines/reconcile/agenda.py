@@ -39,8 +39,10 @@ class Agenda:
                     break
                 same = noted.get("times") == times
                 content = {
-                    "times": times, "since": noted["since"] if same else now.isoformat(), "looked": now.isoformat()
-                }  # fmt: skip
+                    "times": times,
+                    "since": noted["since"] if same else now.isoformat(),
+                    "looked": now.isoformat(),
+                }
                 if self._store.replace(_key(name), json_bytes(content), tag):
                     break
 

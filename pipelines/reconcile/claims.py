@@ -56,9 +56,7 @@ def read_intent(store: Store, schedule: str, slot: str) -> tuple[Intent, str] | 
     return None if found is None else (Intent(**found[0]), found[1])
 
 
-def ask(
-    store: Store, schedule: str, slot: str, key: str, now: datetime, before: tuple[Intent, str] | None
-) -> bool:
+def ask(store: Store, schedule: str, slot: str, key: str, now: datetime, before: tuple[Intent, str] | None) -> bool:
     """Note that the backend is about to be asked for a run; False if another reconcile or a run was quicker.
 
     Args:

@@ -72,11 +72,15 @@ def _wanted(repository: Repository, name: str, schedule: Schedule, slots: Iterab
     changes = (_of_commit(repository, name, schedule), _of_shift(repository, name, schedule))
     return [run for run in changes if run is not None] + [
         OneRun(
-            repository.work(name), slot_name(slot), {"kind": "schedule", "schedule": name, "slot": slot_name(slot)},
-            name, schedule.concurrency, slot,
+            repository.work(name),
+            slot_name(slot),
+            {"kind": "schedule", "schedule": name, "slot": slot_name(slot)},
+            name,
+            schedule.concurrency,
+            slot,
         )
         for slot in slots
-    ]  # fmt: skip
+    ]
 
 
 def _of_commit(repository: Repository, name: str, schedule: Schedule) -> OneRun | None:
@@ -86,9 +90,13 @@ def _of_commit(repository: Repository, name: str, schedule: Schedule) -> OneRun 
     work = repository.work(name)
     kind = "data" if changed.what == ("data",) else "commit"
     reason = {
-        "kind": kind, "schedule": name, "slot": f"commit-{changed.commit}", "commit": changed.commit,
-        "changed": list(changed.what), "data": work.data_digest,
-    }  # fmt: skip
+        "kind": kind,
+        "schedule": name,
+        "slot": f"commit-{changed.commit}",
+        "commit": changed.commit,
+        "changed": list(changed.what),
+        "data": work.data_digest,
+    }
     return OneRun(work, f"commit:{changed.commit}", reason, name, schedule.concurrency)
 
 
@@ -97,11 +105,14 @@ def _of_shift(repository: Repository, name: str, schedule: Schedule) -> OneRun |
     if shift is None or not shift.beyond:
         return None
     work = repository.work(name)
-    slot = (
-        f"shift:{work.data_digest[:16]}-{shift.champion.replace('@', '-')}"  # once for this data and champion
-    )
+    slot = f"shift:{work.data_digest[:16]}-{shift.champion.replace('@', '-')}"  # once for this data and champion
     reason = {
-        "kind": "shift", "schedule": name, "slot": slot.replace(":", "-"), "data": work.data_digest,
-        "champion": shift.champion, "limit": shift.limit, "index": shift.beyond,
-    }  # fmt: skip
+        "kind": "shift",
+        "schedule": name,
+        "slot": slot.replace(":", "-"),
+        "data": work.data_digest,
+        "champion": shift.champion,
+        "limit": shift.limit,
+        "index": shift.beyond,
+    }
     return OneRun(work, slot, reason, name, schedule.concurrency)

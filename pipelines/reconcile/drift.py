@@ -33,14 +33,12 @@ def rows(desired: Desired, actual: Actual, now: datetime) -> list[Row]:
         words = {
             "started": f"run {seen.started[0]}" if seen.started else "",
             "queued": f"waits: {seen.active} of {run.concurrency} at work",
-            "unsettled": "asked for, not seen yet", "awaited": "waits: its version is not applied yet",
-        }  # fmt: skip
-        found.append(
-            Row(run.label, f"a run of {run.work.version}", words.get(state, state), _VERDICTS[state])
-        )
+            "unsettled": "asked for, not seen yet",
+            "awaited": "waits: its version is not applied yet",
+        }
+        found.append(Row(run.label, f"a run of {run.work.version}", words.get(state, state), _VERDICTS[state]))
     return found + [
-        Row(f"run {begun.run}", "an end in the store", f"none; it is {state}", DRIFT)
-        for begun, state in actual.ended
+        Row(f"run {begun.run}", "an end in the store", f"none; it is {state}", DRIFT) for begun, state in actual.ended
     ]
 
 

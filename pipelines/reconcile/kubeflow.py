@@ -16,14 +16,7 @@ from typing import Any
 
 from graftline import ending, runs
 from graftline.errors import BackendError, GraftlineError
-from graftline.kubeflow_api import (
-    DeniedError,
-    KubeflowApi,
-    NotFoundError,
-    RefusedError,
-    Version,
-    parameters,
-)
+from graftline.kubeflow_api import DeniedError, KubeflowApi, NotFoundError, RefusedError, Version, parameters
 from graftline.pipelines.reconcile import claims
 from graftline.pipelines.reconcile.desired import Desired, OneRun
 from graftline.pipelines.reconcile.planning import Action, Actual, Close, Seen, Start, Upload
@@ -68,9 +61,7 @@ class KubeflowBackend:
     def observe(self, desired: Desired, now: datetime) -> Actual:
         self._unfinished = None
         seen = {(run.schedule, run.slot): self._seen(run) for run in desired.runs}
-        works = {
-            run.work.version: run.work for run in desired.runs if not seen[run.schedule, run.slot].started
-        }
+        works = {run.work.version: run.work for run in desired.runs if not seen[run.schedule, run.slot].started}
         missing = [name for name, work in works.items() if not self._has_version(work)]
         awaited = {name for name in missing if name in self._manifests and self._may_come(name, now)}
         return Actual(works.keys() - missing, awaited, seen, tuple(self._ended(now)))
@@ -153,9 +144,7 @@ class KubeflowBackend:
             return  # another reconcile is starting it, or a run of the slot has begun
         description = f"Made by graftline reconcile. Schedule {run.schedule}, {run.slot_file}"
         try:
-            self._api.create_run(
-                run.name, self._versions[run.work.version], run.parameters, description=description
-            )
+            self._api.create_run(run.name, self._versions[run.work.version], run.parameters, description=description)
         except (RefusedError, DeniedError):
             claims.refused(self._store, run.schedule, run.slot_file)
             raise

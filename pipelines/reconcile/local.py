@@ -59,9 +59,7 @@ class LocalBackend:
         if other := claims.hold(self._store, run.key, self._id, schedule=run.schedule, slot=run.slot_file):
             raise BackendError(other)
         work = run.work
-        begun = runs.Start(
-            run.key, run.key, work.task, work.version, self._commit, work.data_digest, dict(run.reason)
-        )
+        begun = runs.Start(run.key, run.key, work.task, work.version, self._commit, work.data_digest, dict(run.reason))
         runs.begin(self._store, begun)
         status = self._run(run)
         if status == EXIT_PREEMPTED:

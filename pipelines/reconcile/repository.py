@@ -101,26 +101,31 @@ class GitRepository:
         """
         if not local and not store_url.startswith("s3://"):
             raise InputError(
-                "--store", f"'{store_url}' is a folder of this machine, and the runs are on a cluster",
-                expected="s3://BUCKET/PREFIX", fix="leave it out to use `store` of pipelines/settings.yaml",
-            )  # fmt: skip
+                "--store",
+                f"'{store_url}' is a folder of this machine, and the runs are on a cluster",
+                expected="s3://BUCKET/PREFIX",
+                fix="leave it out to use `store` of pipelines/settings.yaml",
+            )
         self.root, self._local, self._store_url = root, local, store_url
         self._works: dict[str, Work] = {}
         self._not_measured: dict[str, GraftlineError] = {}
         self.commit = git(self.root, "rev-parse", "--verify", "HEAD")
         if git(self.root, "rev-parse", "--is-shallow-repository") == "true":
             raise InputError(
-                root, "a shallow clone: which commit changed something cannot be told",
+                root,
+                "a shallow clone: which commit changed something cannot be told",
                 fix="fetch the whole history: `git fetch --unshallow`",
-            )  # fmt: skip
+            )
         watched = ["data", "pipelines", "images.lock", ".dvc/config"]
         if self._local:
             watched += ["components", "src", "dvc.yaml"]
         if changed := git(self.root, "status", "--porcelain", "--untracked-files=no", "--", *watched):
             raise InputError(
-                root, f"{changed.splitlines()[0].strip()} is not committed",
-                expected="a clean checkout: runs follow commits", fix="commit it, or `git stash`",
-            )  # fmt: skip
+                root,
+                f"{changed.splitlines()[0].strip()} is not committed",
+                expected="a clean checkout: runs follow commits",
+                fix="commit it, or `git stash`",
+            )
 
     @cached_property
     def schedules(self) -> Mapping[str, Schedule]:
@@ -128,9 +133,7 @@ class GitRepository:
 
     @property
     def manifests(self) -> frozenset[str]:
-        texts = [
-            path.read_text(encoding="utf-8") for path in (self.root / "pipelines/compiled").glob("*.yaml")
-        ]
+        texts = [path.read_text(encoding="utf-8") for path in (self.root / "pipelines/compiled").glob("*.yaml")]
         return frozenset(name for text in texts for name in _VERSION.findall(text))
 
     def work(self, name: str) -> Work:
@@ -155,9 +158,7 @@ class GitRepository:
         if name in self._not_measured:
             raise self._not_measured[name]
         try:
-            return measure_shift(
-                self.schedules[name].task, self.work(name).data_digest, self._store_url, self.root
-            )
+            return measure_shift(self.schedules[name].task, self.work(name).data_digest, self._store_url, self.root)
         except GraftlineError as error:
             self._not_measured[name] = error  # reading the data again would take as long, and fail alike
             raise
@@ -183,24 +184,31 @@ class GitRepository:
         pipeline = compiled(schedule.task, profiles=profiles_of(schedule), overrides=schedule.set)
         pipeline = replace(pipeline, parameters=pipeline.parameters | {"store": self._store_url})
         return work_of(
-            pipeline, load_images(self.root / "images.lock"), data_digest=self._data_digest(schedule.task),
+            pipeline,
+            load_images(self.root / "images.lock"),
+            data_digest=self._data_digest(schedule.task),
             revision=data_revision(schedule.task, self.root),
-        )  # fmt: skip
+        )
 
     def _local_work(self, name: str, schedule: Schedule) -> Work:
         """Return what DVC would run: it decides itself what the code and the parameters mean for each stage."""
         if schedule.set:
             raise InputError(
-                f"schedule {name}: set", "the local backend runs the checkout as it is",
+                f"schedule {name}: set",
+                "the local backend runs the checkout as it is",
                 fix=f"write the values into data/{schedule.task}/params.yaml, or into a task of their own",
-            )  # fmt: skip
+            )
         params = self.root / "data" / schedule.task / "params.yaml"
         code = self._last_commit(self._paths("code", schedule.task))
         return Work(
-            task=schedule.task, pipeline="dvc.yaml", version=f"checkout-{code[:12]}",
-            parameters={"params": params.read_text(encoding="utf-8")}, images={},
-            data_digest=self._pointer_digest(schedule.task), revision=data_revision(schedule.task, self.root),
-        )  # fmt: skip
+            task=schedule.task,
+            pipeline="dvc.yaml",
+            version=f"checkout-{code[:12]}",
+            parameters={"params": params.read_text(encoding="utf-8")},
+            images={},
+            data_digest=self._pointer_digest(schedule.task),
+            revision=data_revision(schedule.task, self.root),
+        )
 
     def _data_digest(self, task: str) -> str:
         """Return the digest of raw data and contract; raw data is fetched and read once for each pointer."""
@@ -217,9 +225,7 @@ class GitRepository:
         """Return the digest of what names the data, without the data: DVC compares that itself."""
         files = [self.root / path for path in self._paths("data", task)]
         return sha256_bytes(
-            json.dumps(
-                [path.read_text(encoding="utf-8") if path.exists() else None for path in files]
-            ).encode()
+            json.dumps([path.read_text(encoding="utf-8") if path.exists() else None for path in files]).encode()
         )
 
 

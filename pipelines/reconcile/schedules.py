@@ -74,9 +74,7 @@ class Schedule(Params):
         if self.cron is None and not self.on_change:
             raise ValueError("neither cron nor on_change: it would never run")
         if {"data", "shift"} <= self.on_change:
-            raise ValueError(
-                "on_change holds data and shift: every new revision runs, so shift decides nothing"
-            )
+            raise ValueError("on_change holds data and shift: every new revision runs, so shift decides nothing")
         return self
 
 
@@ -99,9 +97,8 @@ def parse_schedules(document: object, *, where: str) -> dict[str, Schedule]:
     for name in schedules:
         if not _NAME.fullmatch(name):
             raise InputError(
-                f"{where}: schedules", f"'{name}'",
-                expected="a name of up to 30 lower-case letters, digits and '-'",
-            )  # fmt: skip
+                f"{where}: schedules", f"'{name}'", expected="a name of up to 30 lower-case letters, digits and '-'"
+            )
     return schedules
 
 
@@ -147,9 +144,7 @@ def zone(name: str) -> ZoneInfo:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         known = sorted(available_timezones())
         if not known:
-            raise ValueError(
-                f"'{name}': this machine has no time zones; install the package tzdata"
-            ) from None
+            raise ValueError(f"'{name}': this machine has no time zones; install the package tzdata") from None
         raise ValueError(f"'{name}' is no time zone{nearest(name, known)}") from None
 
 

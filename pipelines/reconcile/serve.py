@@ -123,18 +123,20 @@ class Server:
 
     def _git(self, *arguments: str) -> tuple[int, str]:
         """Return git's exit code and last line."""
-        code, said = self._child(
-            ["git", "-C", str(self._checkout), *arguments], GIT_SECONDS, dict(os.environ)
-        )
+        code, said = self._child(["git", "-C", str(self._checkout), *arguments], GIT_SECONDS, dict(os.environ))
         return code, (said.splitlines() or [""])[-1]
 
     def _child(self, command: list[str], seconds: float, environment: dict[str, str]) -> tuple[int, str]:
         """Run a command; return exit code and output. It is told to stop when this process is, or after `seconds`."""
         end, told = time.monotonic() + seconds, False
         with subprocess.Popen(
-            command, cwd=self._checkout, env=environment, encoding="utf-8",
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        ) as child:  # fmt: skip
+            command,
+            cwd=self._checkout,
+            env=environment,
+            encoding="utf-8",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as child:
             lines: list[str] = []
             assert child.stdout is not None
             reader = threading.Thread(target=lambda: lines.extend(child.stdout or ()), daemon=True)
@@ -153,8 +155,7 @@ class Server:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m graftline.pipelines.reconcile.serve",
-        description="Call reconcile whenever something is due.",
+        prog="python -m graftline.pipelines.reconcile.serve", description="Call reconcile whenever something is due."
     )
     parser.add_argument("--checkout", type=Path, default=Path.cwd(), help="a clone with its whole history")
     parser.add_argument("--revision", default=os.environ.get("GRAFTLINE_REVISION", "main"), help="of origin")

@@ -175,9 +175,11 @@ def _check_made_by(step: Step, record: Record, prefix: str) -> None:
     fix = f"delete the TrainJob, and {prefix}/ in the store, then run the step again"
     if (record.task, record.component) != (step.task, step.component.name):
         raise InputError(
-            step.out, f"a {record.name} of {record.component} for task '{record.task}'",
-            expected=f"one of {step.component.name} for task '{step.task}'", fix=fix,
-        )  # fmt: skip
+            step.out,
+            f"a {record.name} of {record.component} for task '{record.task}'",
+            expected=f"one of {step.component.name} for task '{step.task}'",
+            fix=fix,
+        )
     read = {given.name: given.record for given in record.inputs}
     for name, folder in step.inputs.items():
         if read.get(name) != sha256_bytes((folder / RECORD).read_bytes()):

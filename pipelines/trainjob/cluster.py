@@ -96,10 +96,14 @@ class Cluster:
         began, metadata = time.monotonic(), job["metadata"]
         events = watch.Watch().stream(
             client.CustomObjectsApi(self._api.api).list_namespaced_custom_object,
-            *API.split("/"), self.namespace, "trainjobs",
-            field_selector=f"metadata.name={metadata['name']}", resource_version=metadata["resourceVersion"],
-            timeout_seconds=max(1, math.ceil(seconds)), _request_timeout=(TIMEOUT[0], seconds + 5),
-        )  # fmt: skip
+            *API.split("/"),
+            self.namespace,
+            "trainjobs",
+            field_selector=f"metadata.name={metadata['name']}",
+            resource_version=metadata["resourceVersion"],
+            timeout_seconds=max(1, math.ceil(seconds)),
+            _request_timeout=(TIMEOUT[0], seconds + 5),
+        )
         try:
             for _ in events:
                 return
@@ -113,9 +117,15 @@ class Cluster:
         left = b""
         try:
             answer = client.CoreV1Api(self._api.api).read_namespaced_pod_log(
-                pod, self.namespace, container=container, follow=follow, timestamps=True, _preload_content=False,
-                _request_timeout=(TIMEOUT[0], _QUIET_SECONDS if follow else TIMEOUT[1]), **since,
-            )  # fmt: skip
+                pod,
+                self.namespace,
+                container=container,
+                follow=follow,
+                timestamps=True,
+                _preload_content=False,
+                _request_timeout=(TIMEOUT[0], _QUIET_SECONDS if follow else TIMEOUT[1]),
+                **since,
+            )
             for chunk in answer.stream(amt=None):
                 *lines, left = (left + chunk).split(b"\n")
                 yield from filter(_LINE.match, (line.decode(errors="replace") for line in lines))
@@ -134,9 +144,10 @@ class Cluster:
                     return None
                 if error.status and error.status < 500 and error.status != 429:
                     raise InputError(
-                        f"namespace {self.namespace}", f"cannot {verb} a TrainJob or its pods: {error}",
+                        f"namespace {self.namespace}",
+                        f"cannot {verb} a TrainJob or its pods: {error}",
                         fix="see docs/cluster.md for what the service account and the cluster need",
-                    ) from None  # fmt: skip
+                    ) from None
                 reason = str(error)
             except NoAnswerError as error:
                 reason = error.cause

@@ -210,9 +210,7 @@ class Launch:
             self._say(f"trainjob {self._job.name}: made by another launcher of this step; following it")
             return None
         if last and self._handover.noted(_cancelled(self._uid)):
-            return Ending(
-                EXIT_PREEMPTED, "another launcher of this step was cancelled, and deleted it", final=True
-            )
+            return Ending(EXIT_PREEMPTED, "another launcher of this step was cancelled, and deleted it", final=True)
         self._note(_STOPPED)
         return Ending(1, "it was deleted, and not by this launcher", final=True)
 
@@ -240,9 +238,7 @@ class Launch:
         vanished = any(_terminated(pod) is None for name, pod in seen.items() if name not in present)
         for pod in pods:
             if not _leads(pod) and _fault(pod):
-                for line in list(self._cluster.log(pod.metadata.name, _CONTAINER, None, follow=False))[
-                    -_LAST_LINES:
-                ]:
+                for line in list(self._cluster.log(pod.metadata.name, _CONTAINER, None, follow=False))[-_LAST_LINES:]:
                     self._say(f"{pod.metadata.name}: {line.partition(' ')[2]}")
         return judge(condition, list(seen.values()), vanished=vanished)
 
@@ -318,9 +314,7 @@ def _leads(pod: Any) -> bool:
 def _end(job: dict[str, Any]) -> dict[str, Any] | None:
     """Return the condition that says that the job has ended, or None."""
     conditions = job.get("status", {}).get("conditions", [])
-    return next(
-        (c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None
-    )
+    return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
 
 
 class _Log:

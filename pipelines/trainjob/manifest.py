@@ -86,14 +86,10 @@ def manifest(job: Job, namespace: str) -> dict[str, Any]:
             "name": job.name,
             "namespace": namespace,
             "labels": _labels(job) | {JOB_LABEL: job.base, "kueue.x-k8s.io/queue-name": QUEUE},
-            "annotations": {
-                ATTEMPT: str(job.attempt), PREEMPTIONS: str(job.preemptions), FAILURES: str(job.failures),
-            },
+            "annotations": {ATTEMPT: str(job.attempt), PREEMPTIONS: str(job.preemptions), FAILURES: str(job.failures)},
         },
         "spec": {
-            "runtimeRef": {
-                "apiGroup": API.partition("/")[0], "kind": "ClusterTrainingRuntime", "name": RUNTIME,
-            },
+            "runtimeRef": {"apiGroup": API.partition("/")[0], "kind": "ClusterTrainingRuntime", "name": RUNTIME},
             # ends what a launcher that was killed for good has left behind
             "activeDeadlineSeconds": round(pod.timeout_hours * 3600),
             "trainer": {
@@ -107,7 +103,7 @@ def manifest(job: Job, namespace: str) -> dict[str, Any]:
             },
             "runtimePatches": [{"manager": _MANAGER, "trainingRuntimeSpec": _on_nodes(_pod_patch(job))}],
         },
-    }  # fmt: skip
+    }
 
 
 def run_label(run: str) -> str:
@@ -116,11 +112,7 @@ def run_label(run: str) -> str:
 
 
 def _labels(job: Job) -> dict[str, str]:
-    return {
-        "graftline.dev/task": job.task,
-        RUN_LABEL: run_label(job.run),
-        "graftline.dev/component": job.component,
-    }
+    return {"graftline.dev/task": job.task, RUN_LABEL: run_label(job.run), "graftline.dev/component": job.component}
 
 
 def _resources(pod: Pod) -> dict[str, Any]:

@@ -79,9 +79,7 @@ def torchrun(module: str, arguments: list[str]) -> int:
         code = _exit_code(error.get_first_failure()[1].exitcode)
     except SignalException:  # torchrun has passed it on and waited: the leader has written its checkpoint
         code = EXIT_PREEMPTED
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # torchrun's handler is still there: nothing is left to stop
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's handler is still there: nothing is left to stop
     return code
 
 

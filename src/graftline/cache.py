@@ -16,6 +16,8 @@ def cache_folder() -> Path:
         return Path.home() / ".cache" / "graftline"
     except RuntimeError:  # a user id without a name, as in many containers
         raise InputError(
-            "GRAFTLINE_CACHE", "not set, and this user has no home", expected="a folder that may be written",
+            "GRAFTLINE_CACHE",
+            "not set, and this user has no home",
+            expected="a folder that may be written",
             fix="set it",
-        ) from None  # fmt: skip
+        ) from None

@@ -145,35 +145,24 @@ def _parser(component: Component) -> argparse.ArgumentParser:
         prog=f"python -m graftline.components.{component.name}", description=component.summary
     )
     parser.add_argument(
-        "--params",
-        required=True,
-        metavar="FILE|JSON",
-        help="the task's parameters: a YAML file or one JSON string",
+        "--params", required=True, metavar="FILE|JSON", help="the task's parameters: a YAML file or one JSON string"
     )
     for name in component.sources:
-        parser.add_argument(
-            f"--in-{name}", required=True, metavar="PATH", help=f"{name}, from outside the pipeline"
-        )
+        parser.add_argument(f"--in-{name}", required=True, metavar="PATH", help=f"{name}, from outside the pipeline")
     for name in component.inputs:
-        parser.add_argument(
-            f"--in-{name}", required=True, metavar="DIR", help=f"{name}, verified against its record"
-        )
+        parser.add_argument(f"--in-{name}", required=True, metavar="DIR", help=f"{name}, verified against its record")
     parser.add_argument(
-        f"--out-{component.output}",
-        required=True,
-        metavar="DIR",
-        dest="out",
-        help="appears whole or not at all",
+        f"--out-{component.output}", required=True, metavar="DIR", dest="out", help="appears whole or not at all"
     )
     if component.uses_store:
         parser.add_argument(
-            "--store", default=os.environ.get("GRAFTLINE_STORE") or "store", metavar="DIR|s3://BUCKET/PREFIX",
+            "--store",
+            default=os.environ.get("GRAFTLINE_STORE") or "store",
+            metavar="DIR|s3://BUCKET/PREFIX",
             help="where releases live (default: $GRAFTLINE_STORE or ./store)",
-        )  # fmt: skip
+        )
     parser.add_argument("--executor-output", metavar="FILE", help="where to tell Kubeflow about the output")
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads (default: all that this process may use)"
-    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all that this process may use)")
     parser.add_argument(
         "--checkpoint-seconds",
         type=float,
@@ -183,9 +172,10 @@ def _parser(component: Component) -> argparse.ArgumentParser:
     )
     if component.distributed:
         parser.add_argument(
-            "--shard", action="store_true",
+            "--shard",
+            action="store_true",
             help="under torchrun, keep only a part of weights and optimiser state in each process (FSDP)",
-        )  # fmt: skip
+        )
     return parser
 
 
@@ -198,9 +188,7 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
     if arguments.threads is not None and arguments.threads < 1:
         raise InputError("--threads", str(arguments.threads), expected="at least 1")
     if world().size > 1 and not component.distributed:
-        raise InputError(
-            "torchrun", f"{world().size} processes of {component.name}", fix="start it without torchrun"
-        )
+        raise InputError("torchrun", f"{world().size} processes of {component.name}", fix="start it without torchrun")
     document, where = load_document(arguments.params)
     task = task_name(document, where)
     out = Path(arguments.out).absolute()
@@ -278,9 +266,7 @@ def _check_out(component: Component, out: Path, paths: dict[str, Path]) -> None:
     """Refuse an output that is no folder, or would replace an input or lie in one."""
     where = f"--out-{component.output}"
     if out.exists() and not out.is_dir():
-        raise InputError(
-            where, f"{out} is a file", expected="a folder, or nothing yet", fix="give another path"
-        )
+        raise InputError(where, f"{out} is a file", expected="a folder, or nothing yet", fix="give another path")
     place = out.resolve()
     for name, path in paths.items():
         source = path.resolve()
@@ -291,23 +277,21 @@ def _check_out(component: Component, out: Path, paths: dict[str, Path]) -> None:
 def _check_inputs(task: str, where: str, verified: dict[str, Record]) -> None:
     for name, record in verified.items():
         if record.name != name:
-            raise InputError(
-                f"--in-{name}", f"a {record.name}", expected=f"a {name}", fix="give the right folder"
-            )
+            raise InputError(f"--in-{name}", f"a {record.name}", expected=f"a {name}", fix="give the right folder")
         if record.task != task:
             raise InputError(
-                f"--in-{name}", f"made for task '{record.task}'", expected=f"task '{task}' as in {where}",
+                f"--in-{name}",
+                f"made for task '{record.task}'",
+                expected=f"task '{task}' as in {where}",
                 fix="give the outputs of one task",
-            )  # fmt: skip
+            )
 
 
 def _dependencies(component: Component, paths: dict[str, Path], verified: dict[str, Record]) -> list[Any]:
     for name in component.sources:
         if not paths[name].exists():
             raise InputError(
-                f"--in-{name}",
-                f"{paths[name]} does not exist",
-                fix="fetch it with `dvc pull`, or check the path",
+                f"--in-{name}", f"{paths[name]} does not exist", fix="fetch it with `dvc pull`, or check the path"
             )
     outside = [_source(name, paths[name]) for name in component.sources]
     return outside + [Dependency(name, record.content, record.sha256) for name, record in verified.items()]
@@ -325,9 +309,14 @@ def _execution(started: float, record: str) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return {
-        "record": record, "started": started, "seconds": time.time() - started, "host": platform.node(),
-        "engine": os.environ.get("GRAFTLINE_ENGINE", "none"), "peak_bytes": peak, "peak_bytes_child": children,
-    }  # fmt: skip
+        "record": record,
+        "started": started,
+        "seconds": time.time() - started,
+        "host": platform.node(),
+        "engine": os.environ.get("GRAFTLINE_ENGINE", "none"),
+        "peak_bytes": peak,
+        "peak_bytes_child": children,
+    }
 
 
 def _remove(work: Path) -> None:

@@ -70,18 +70,21 @@ class Schema:
         found = [feature.type for feature in self.features]
         if found != [kind.type for kind in kinds]:
             raise InputError(
-                where, f"the feature is of type {' and '.join(found)}",
+                where,
+                f"the feature is of type {' and '.join(found)}",
                 expected=" and ".join(kind.type for kind in kinds),
                 fix="choose an objective and a head for this type of data",
-            )  # fmt: skip
+            )
 
     def as_dict(self) -> dict[str, object]:
         """Return plain data, for JSON; what is as usual is left out."""
         return {
-            "feature": self.feature.as_dict(), "label": self.label, "classes": list(self.classes),
+            "feature": self.feature.as_dict(),
+            "label": self.label,
+            "classes": list(self.classes),
             **({"more": [feature.as_dict() for feature in self.more]} if self.more else {}),
             **({"label_type": self.label_type} if self.label_type != self.feature.label_type else {}),
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Schema:

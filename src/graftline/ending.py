@@ -19,9 +19,7 @@ ORDER = tuple(step for step in STEPS if step != "conclude")
 _RELEASES = "publish"
 
 
-def close(
-    store: Store, start: runs.Start, engine: runs.State, why: Mapping[str, str] | None = None
-) -> runs.End:
+def close(store: Store, start: runs.Start, engine: runs.State, why: Mapping[str, str] | None = None) -> runs.End:
     """Store how a run ended and return it; the same again changes nothing. See `end_of`."""
     end = end_of(start, runs.attempts(store, start.run), engine, why)
     runs.conclude(store, end)
@@ -62,8 +60,7 @@ def engine_state(run: Any, deadline: timedelta) -> runs.State:
     history = [status.state for status in run.state_history or ()]
     if (
         run.state == "CANCELED"
-        or "CANCELING"
-        in history[max((i for i, state in enumerate(history) if state == "RUNNING"), default=0) :]
+        or "CANCELING" in history[max((i for i, state in enumerate(history) if state == "RUNNING"), default=0) :]
     ):
         return "CANCELED"
     alone = history.count("RUNNING") == 1 and run.created_at and run.finished_at

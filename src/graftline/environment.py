@@ -73,13 +73,9 @@ def _git(*arguments: str) -> bytes:
         raise GraftlineError(
             "git is missing, which tells what code runs; install it, or set GRAFTLINE_COMMIT"
         ) from None
-    if (
-        done.returncode and done.stderr
-    ):  # such as a work tree of another owner: not to be taken for a clean one
+    if done.returncode and done.stderr:  # such as a work tree of another owner: not to be taken for a clean one
         reason = done.stderr.decode(errors="replace").strip().splitlines()[0]
-        raise GraftlineError(
-            f"git cannot tell which code runs here: {reason}; mend it, or set GRAFTLINE_COMMIT"
-        )
+        raise GraftlineError(f"git cannot tell which code runs here: {reason}; mend it, or set GRAFTLINE_COMMIT")
     return done.stdout
 
 

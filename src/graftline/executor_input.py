@@ -66,9 +66,7 @@ def read_executor_input(text: str) -> ExecutorInput:
             output_file=Path(outputs["outputFile"]) if outputs.get("outputFile") else None,
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        raise InputError(
-            where, repr(text[:80]), expected="an ExecutorInput as JSON, which `{{$}}` becomes"
-        ) from None
+        raise InputError(where, repr(text[:80]), expected="an ExecutorInput as JSON, which `{{$}}` becomes") from None
 
 
 def _path(artifact: Mapping[str, Any]) -> Path:
@@ -84,11 +82,7 @@ def unreplaced(spec: Mapping[str, Any]) -> list[str]:
     Args:
         spec: the IR, `pipelineSpec` and `platformSpec`; or what a run is given, `{"parameters": {...}}`.
     """
-    return [
-        f"{place}: {text}"
-        for place, text in _texts(spec)
-        if _PLACEHOLDER.search(_replaced(place).sub("", text))
-    ]
+    return [f"{place}: {text}" for place, text in _texts(spec) if _PLACEHOLDER.search(_replaced(place).sub("", text))]
 
 
 def _replaced(place: str) -> re.Pattern[str]:
@@ -102,8 +96,6 @@ def _replaced(place: str) -> re.Pattern[str]:
 def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield place, value
-    parts = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    )
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, part in parts:
         yield from _texts(part, f"{place}.{name}" if place else str(name))

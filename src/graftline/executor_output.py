@@ -47,9 +47,7 @@ def _signers(folder: Path) -> str:
     return ", ".join(check_signature(folder)) if (folder / ENVELOPE).is_file() else ""
 
 
-def write_outputs(
-    path: Path, artifacts: dict[str, tuple[Path, dict[str, Any]]], parameters: dict[str, str]
-) -> None:
+def write_outputs(path: Path, artifacts: dict[str, tuple[Path, dict[str, Any]]], parameters: dict[str, str]) -> None:
     """Write `path`: each artifact's place and metadata by name, and the output parameters."""
     listed = {
         name: {"artifacts": [{"name": name, "uri": _address(place), "metadata": metadata}]}

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal[
-    "tampered", "missing", "erased", "unsigned", "unknown key", "expired key", "revoked key", "unexpected"
-]
+Kind = Literal["tampered", "missing", "erased", "unsigned", "unknown key", "expired key", "revoked key", "unexpected"]
 
 
 @dataclass(frozen=True, order=True)

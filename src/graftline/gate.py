@@ -21,9 +21,11 @@ from graftline.tasks.parameters import Params
 
 DECISION = "decision.json"
 _BEFORE = {
-    "min_accuracy": ("floors", "accuracy"), "max_ece": ("ceilings", "ece"),
-    "min_class_recall": ("floors", "min_class_recall"), "max_perplexity": ("ceilings", "perplexity"),
-}  # fmt: skip
+    "min_accuracy": ("floors", "accuracy"),
+    "max_ece": ("ceilings", "ece"),
+    "min_class_recall": ("floors", "min_class_recall"),
+    "max_perplexity": ("ceilings", "perplexity"),
+}
 """How limits were spelled when the gate knew four scores by name; still read."""
 
 
@@ -71,23 +73,22 @@ class Gate(Params):
                 score = known.get(name)
                 if score is None:
                     raise InputError(
-                        place, f"this problem has no such score{nearest(name, list(known))}",
+                        place,
+                        f"this problem has no such score{nearest(name, list(known))}",
                         expected="one of " + ", ".join(known),
-                    )  # fmt: skip
-                if limit is not None and not score.lowest <= limit <= score.highest:
-                    within = (
-                        f"{score.lowest:g} to {score.highest:g}"
-                        if score.share
-                        else f"at least {score.lowest:g}"
                     )
+                if limit is not None and not score.lowest <= limit <= score.highest:
+                    within = f"{score.lowest:g} to {score.highest:g}" if score.share else f"at least {score.lowest:g}"
                     raise InputError(place, f"{limit:g}", expected=within)
         changes = {f"min_lift.{count}": floor for count, floor in self.min_lift.items()}
         for name, change in (changes | {"max_champion_loss": self.max_champion_loss or 0.0}).items():
             if scores[0].share and abs(change) > 1:
                 raise InputError(
-                    f"{where}: evaluate.gate.{name}", f"{change:g}", expected="a fraction from -1 to 1",
+                    f"{where}: evaluate.gate.{name}",
+                    f"{change:g}",
+                    expected="a fraction from -1 to 1",
                     fix=f"{scores[0].name} is one: 5 points are 0.05",
-                )  # fmt: skip
+                )
 
 
 @dataclass(frozen=True)
@@ -178,15 +179,11 @@ class Rule:
         if self.value is None or self.limit is None:
             return f"{self.name} (no value)"
         off = abs(self.value - self.limit)
-        said = (
-            f"{self.name} is {self.value:.6g}, must be {self.comparison} {self.limit:.6g}: off by {off:.6g}"
-        )
+        said = f"{self.name} is {self.value:.6g}, must be {self.comparison} {self.limit:.6g}: off by {off:.6g}"
         return f"{said}, though the decision says that it passed" if self.passed else said
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "note" or value} | {
-            "margin": self.margin
-        }
+        return {key: value for key, value in asdict(self).items() if key != "note" or value} | {"margin": self.margin}
 
 
 @dataclass(frozen=True)
@@ -201,9 +198,11 @@ class Decision:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "passed": self.passed, "reason": self.reason, "rules": [rule.as_dict() for rule in self.rules],
+            "passed": self.passed,
+            "reason": self.reason,
+            "rules": [rule.as_dict() for rule in self.rules],
             "champion": self.champion,
-        }  # fmt: skip
+        }
 
     def check(self, task: str) -> None:
         """Return if the model may be released. Raises RefusalError: each rule that fails, and by how much."""
@@ -272,18 +271,20 @@ def read_decision(evaluation: Path) -> Decision:
     value = read_json(path)
     try:
         rules = tuple(_read_rule(rule) for rule in value["rules"])
-        return Decision(
-            _bool(value["passed"]), str(value["reason"]), rules, _read_champion(value["champion"])
-        )
+        return Decision(_bool(value["passed"]), str(value["reason"]), rules, _read_champion(value["champion"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(path, f"not a decision ({error!r})", fix="run evaluate again") from None
 
 
 def _read_rule(value: dict[str, Any]) -> Rule:
     rule = Rule(
-        str(value["name"]), _bool(value["passed"]),
-        _number(value["value"]), _number(value["limit"]), value.get("comparison"), str(value.get("note", "")),
-    )  # fmt: skip
+        str(value["name"]),
+        _bool(value["passed"]),
+        _number(value["value"]),
+        _number(value["limit"]),
+        value.get("comparison"),
+        str(value.get("note", "")),
+    )
     if rule.margin is not None and rule.comparison not in (">=", "<="):
         raise ValueError(f"comparison {rule.comparison!r} of rule {rule.name}")
     return rule

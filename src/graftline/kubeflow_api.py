@@ -62,9 +62,11 @@ def check_endpoint(endpoint: str, *, otherwise: str = "") -> None:
     """Raise InputError unless `endpoint` is an address; `otherwise` says what else one may do than set it."""
     if not endpoint.startswith(("http://", "https://")):
         raise InputError(
-            "--endpoint", repr(endpoint), expected="http://... or https://...",
+            "--endpoint",
+            repr(endpoint),
+            expected="http://... or https://...",
             fix=f"set $GRAFTLINE_KFP to the address of Kubeflow Pipelines{otherwise}",
-        )  # fmt: skip
+        )
 
 
 @contextmanager
@@ -107,9 +109,11 @@ class KubeflowApi:
         found = re.match(r"v?(\d+)\.(\d+)", told)
         if found and (int(found[1]), int(found[2])) < LEAST_VERSION:
             raise InputError(
-                "Kubeflow Pipelines", f"version {told}", expected=".".join(map(str, LEAST_VERSION)) + " or later",
+                "Kubeflow Pipelines",
+                f"version {told}",
+                expected=".".join(map(str, LEAST_VERSION)) + " or later",
                 fix="upgrade it (docs/cluster.md): an older one drops secrets, labels and machines without a word",
-            )  # fmt: skip
+            )
 
     def find_experiment(self) -> str:
         """Return the experiment's id; "" if it is not there."""
@@ -162,9 +166,14 @@ class KubeflowApi:
                 "\n---\n".join(json.dumps(part) for part in parts if part), encoding="utf-8"
             )  # JSON is YAML
             made = self._ask(
-                "POST", "/pipelines/upload_version", "V2beta1PipelineVersion", file=path,
-                name=version, display_name=version, pipelineid=pipeline_id,
-            )  # fmt: skip
+                "POST",
+                "/pipelines/upload_version",
+                "V2beta1PipelineVersion",
+                file=path,
+                name=version,
+                display_name=version,
+                pipelineid=pipeline_id,
+            )
         return Version(pipeline_id, _id(made, "pipeline_version_id"))
 
     def find_runs(self, name: str, key: str) -> Iterator[Any]:
@@ -186,17 +195,16 @@ class KubeflowApi:
         self._send("GET", f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log")
         return str(self._client.last_response.data)
 
-    def create_run(
-        self, name: str, version: Version, given: Mapping[str, str], *, description: str = ""
-    ) -> str:
+    def create_run(self, name: str, version: Version, given: Mapping[str, str], *, description: str = "") -> str:
         """Start a run with the parameters `given`; return its id."""
         body = {
-            "display_name": name, "description": description, "experiment_id": self.ensure_experiment(),
-            "service_account": self._service_account, "runtime_config": {"parameters": dict(given)},
-            "pipeline_version_reference": {
-                "pipeline_id": version.pipeline_id, "pipeline_version_id": version.id
-            },
-        }  # fmt: skip
+            "display_name": name,
+            "description": description,
+            "experiment_id": self.ensure_experiment(),
+            "service_account": self._service_account,
+            "runtime_config": {"parameters": dict(given)},
+            "pipeline_version_reference": {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.id},
+        }
         return _id(self._ask("POST", "/runs", "V2beta1Run", body=body), "run_id")
 
     def _find_pipeline(self, name: str) -> str:
@@ -215,9 +223,7 @@ class KubeflowApi:
         """Yield what a list holds, such as Runs, page by page."""
         token, name = "", re.sub("(?<=[a-z])(?=[A-Z])", "_", kind).lower()
         while True:
-            page = self._ask(
-                "GET", path, f"V2beta1List{kind}Response", page_token=token, page_size="100", **query
-            )
+            page = self._ask("GET", path, f"V2beta1List{kind}Response", page_token=token, page_size="100", **query)
             yield from getattr(page, name) or ()
             token = page.next_page_token or ""
             if not token:
@@ -255,11 +261,17 @@ class KubeflowApi:
         content = "multipart/form-data" if file else "application/json"
         try:
             return self._client.call_api(
-                path, method, query_params=list(query.items()), body=body, response_type=kind,
-                header_params={"Accept": "application/json", "Content-Type": content}, auth_settings=["Bearer"],
-                files={"uploadfile": str(file)} if file else None, _return_http_data_only=True,
+                path,
+                method,
+                query_params=list(query.items()),
+                body=body,
+                response_type=kind,
+                header_params={"Accept": "application/json", "Content-Type": content},
+                auth_settings=["Bearer"],
+                files={"uploadfile": str(file)} if file else None,
+                _return_http_data_only=True,
                 _request_timeout=TIMEOUT_SECONDS,
-            )  # fmt: skip
+            )
         except ApiException as error:
             text = f"{error.status} {_message(error)}"
             if error.status in (401, 403):

@@ -53,9 +53,10 @@ def connect() -> Kubernetes:
             config.load_incluster_config(configuration)
         except config.ConfigException:
             raise InputError(
-                "cluster", f"no context to talk to ({one_line(error)})",
+                "cluster",
+                f"no context to talk to ({one_line(error)})",
                 fix=f"set KUBECONFIG{'' if 'KUBECONFIG' in os.environ else ' or write ~/.kube/config'}",
-            ) from None  # fmt: skip
+            ) from None
     configuration.retries = False  # who calls knows what may be tried again
     return Kubernetes(client.ApiClient(configuration))
 
@@ -105,19 +106,26 @@ class Kubernetes:
             headers["Content-Type"] = f"application/{'merge-patch+' if method == 'PATCH' else ''}json"
         try:
             return self.api.call_api(
-                path, method, query_params=list((query or {}).items()), header_params=headers, body=body,
-                response_type=kind, auth_settings=["BearerToken"], _return_http_data_only=True,
+                path,
+                method,
+                query_params=list((query or {}).items()),
+                header_params=headers,
+                body=body,
+                response_type=kind,
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
                 _request_timeout=timeout,
-            )  # fmt: skip
+            )
         except ApiException as error:
             if absent and error.status == 404:
                 return None
             raise RefusedError(error.status or 0, reason_of(error)) from None
         except (HTTPError, OSError, ValueError) as error:
             silent = NoAnswerError(
-                "cluster", f"{self.api.configuration.host} does not answer ({one_line(error)})",
+                "cluster",
+                f"{self.api.configuration.host} does not answer ({one_line(error)})",
                 fix="check kubectl's context: `kubectl version` must answer",
-            )  # fmt: skip
+            )
             silent.cause = type(error).__name__
             raise silent from None
 

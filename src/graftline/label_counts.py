@@ -65,9 +65,7 @@ def asked(finetune: Params, evaluate: Params) -> dict[str, int]:
     for name in ("finetune.labels_per_class", "evaluate.lift_labels", "evaluate.budget_labels"):
         section, _, key = name.partition(".")
         value = sections[section].get(key)
-        counts = [
-            count for count in (value if isinstance(value, tuple | list) else [value]) if count is not None
-        ]
+        counts = [count for count in (value if isinstance(value, tuple | list) else [value]) if count is not None]
         if counts:
             found[name] = max(counts)
     return found
@@ -78,7 +76,8 @@ def check(asked: dict[str, int], available: Available) -> None:
     for name, count in asked.items():
         if count > available.count:
             raise InputError(
-                name, f"{count} {available.amount}",
+                name,
+                f"{count} {available.amount}",
                 expected=f"at most {available.count}, which {available.who} in train",
                 fix="lower it, or label more data",
-            )  # fmt: skip
+            )

@@ -34,9 +34,7 @@ def save(plot: Figure, path: Path) -> None:
     plot.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def loss_curve(
-    lines: list[dict[str, float]], path: Path, *, title: str, unit: str, log: bool = False
-) -> None:
+def loss_curve(lines: list[dict[str, float]], path: Path, *, title: str, unit: str, log: bool = False) -> None:
     """Draw the loss of each step of a metrics file, and its running mean."""
     steps = np.array([line["step"] for line in lines])
     losses = np.array([line["loss"] for line in lines])

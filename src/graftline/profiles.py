@@ -157,8 +157,7 @@ class Profile(Params):
             raise ValueError("peak_tflops goes with accelerator")
         if self.pod and self.accelerator and self.pod.accelerators * self.pod.nodes != self.count:
             raise ValueError(
-                f"count is {self.count}, but pod.accelerators * pod.nodes is "
-                f"{self.pod.accelerators * self.pod.nodes}"
+                f"count is {self.count}, but pod.accelerators * pod.nodes is {self.pod.accelerators * self.pod.nodes}"
             )
         return self
 
@@ -179,9 +178,11 @@ def choose(profiles: dict[str, Profile], name: str | None) -> dict[str, Profile]
         return profiles
     if name not in profiles:
         raise InputError(
-            f"--profile {name}", f"no such profile{nearest(name, list(profiles))}",
-            expected="one of " + ", ".join(profiles), fix=f"add it to {PROFILES.relative_to(ROOT)}",
-        )  # fmt: skip
+            f"--profile {name}",
+            f"no such profile{nearest(name, list(profiles))}",
+            expected="one of " + ", ".join(profiles),
+            fix=f"add it to {PROFILES.relative_to(ROOT)}",
+        )
     return {name: profiles[name]}
 
 
@@ -201,9 +202,10 @@ def parse_choices(choices: Sequence[str]) -> dict[str, str]:
         (known,) = choose(profiles, name if equals else choice)
         if equals and step not in (*STEPS, ALL):
             raise InputError(
-                f"--profile {choice}", f"no such step '{step}'{nearest(step, list(STEPS))}",
+                f"--profile {choice}",
+                f"no such step '{step}'{nearest(step, list(STEPS))}",
                 expected="one of " + ", ".join((*STEPS, ALL)),
-            )  # fmt: skip
+            )
         steps = TRAINING if not equals else STEPS if step == ALL else (step,)
         chosen |= dict.fromkeys(steps, known)
     return chosen
@@ -223,9 +225,7 @@ def placement(chosen: Mapping[str, str] | None = None) -> dict[str, Pod]:
         del names[ALL]
     for step in names:
         if step not in STEPS:
-            raise InputError(
-                path, f"no such step '{step}'{nearest(step, list(STEPS))}", expected=", ".join(STEPS)
-            )
+            raise InputError(path, f"no such step '{step}'{nearest(step, list(STEPS))}", expected=", ".join(STEPS))
     placed = {}
     for step in STEPS:
         if step not in names:

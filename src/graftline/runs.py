@@ -157,9 +157,7 @@ def add_attempt(store: Store, attempt: Attempt) -> Attempt:
 def attempts(store: Store, run: str, step: str = "") -> list[Attempt]:
     """Return what the steps of a run said, in the order in which they ended; of one step if it is named."""
     prefix = f"{_step_prefix(run)}{step}." if step else _step_prefix(run)
-    found = [
-        _attempt(document[0], key) for key in store.list(prefix) if (document := stored_json(store, key))
-    ]
+    found = [_attempt(document[0], key) for key in store.list(prefix) if (document := stored_json(store, key))]
     return sorted(found, key=lambda one: (one.ended, one.number))
 
 

@@ -214,9 +214,12 @@ def as_metrics(measured: Mapping[Score, Estimate]) -> dict[str, Any]:
         flat |= {score.name: found.value}
         flat |= {f"{score.name}_low": found.low, f"{score.name}_high": found.high} if sure else {}
         scores[score.name] = {
-            "value": found.value, "interval": [found.low, found.high] if sure else None,
-            "direction": score.direction, "title": score.title, "share": score.share,
-        }  # fmt: skip
+            "value": found.value,
+            "interval": [found.low, found.high] if sure else None,
+            "direction": score.direction,
+            "title": score.title,
+            "share": score.share,
+        }
     return flat | {PRIMARY: next(iter(measured)).name, SCORES: scores}
 
 
@@ -233,8 +236,13 @@ class Told:
     share: bool
 
 
-_BEFORE = {"accuracy": (True, True), "perplexity": (False, False), "ece": (False, True), "macro_f1": (True, True),
-           "min_class_recall": (True, True)}  # fmt: skip
+_BEFORE = {
+    "accuracy": (True, True),
+    "perplexity": (False, False),
+    "ece": (False, True),
+    "macro_f1": (True, True),
+    "min_class_recall": (True, True),
+}
 """Higher is better, and a share: of the scores that metrics.json had when it named no `primary` and no `scores`."""
 
 
@@ -244,11 +252,15 @@ def told_scores(metrics: Mapping[str, Any]) -> list[Told]:
     if not isinstance(scores, Mapping):
         scores = {
             name: {
-                "value": metrics[name], "interval": [metrics.get(f"{name}_low"), metrics.get(f"{name}_high")],
-                "direction": "higher" if higher else "lower", "title": name.replace("_", " "), "share": share,
+                "value": metrics[name],
+                "interval": [metrics.get(f"{name}_low"), metrics.get(f"{name}_high")],
+                "direction": "higher" if higher else "lower",
+                "title": name.replace("_", " "),
+                "share": share,
             }
-            for name, (higher, share) in _BEFORE.items() if name in metrics
-        }  # fmt: skip
+            for name, (higher, share) in _BEFORE.items()
+            if name in metrics
+        }
     found = [_told(str(name), values) for name, values in scores.items()]
     return sorted((told for told in found if told), key=lambda told: told.name != primary_name(metrics))
 

@@ -30,9 +30,13 @@ TEXT_BYTES = 8 << 20
 """Aimed size of a batch of CSV or JSON lines, as text: numbers take several times as much once parsed."""
 
 _OTHER_FORMATS = {
-    b"PAR1": "a Parquet file", b"\x1f\x8b": "gzip", b"PK\x03\x04": "a ZIP archive",
-    b"\x28\xb5\x2f\xfd": "zstd", b"\xff\xfe": "UTF-16 text", b"\xfe\xff": "UTF-16 text",
-}  # fmt: skip
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
 
 
 @dataclass(frozen=True)
@@ -69,20 +73,17 @@ def raw_files(raw: Path) -> list[Path]:
         found = sorted((path for path in raw.iterdir() if not _is_marker(path)), key=lambda p: p.name)
     for path in found:
         if not path.is_file():
-            raise InputError(
-                path, "not a regular file", expected=f"only {_listed('and')} files", fix="move it away"
-            )
+            raise InputError(path, "not a regular file", expected=f"only {_listed('and')} files", fix="move it away")
         if path.suffix not in SUFFIXES:
             raise InputError(
-                path, f"unknown file type '{path.suffix}'", expected=_listed("or"),
+                path,
+                f"unknown file type '{path.suffix}'",
+                expected=_listed("or"),
                 fix="convert it, or move it out of the raw folder",
-            )  # fmt: skip
+            )
     if not found:
         raise InputError(
-            raw,
-            "an empty folder",
-            expected=f"at least one {_listed('or')} file",
-            fix="put the raw data there",
+            raw, "an empty folder", expected=f"at least one {_listed('or')} file", fix="put the raw data there"
         )
     return found
 
@@ -104,17 +105,13 @@ def read_batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[RawB
     first_row = 0
     for file in files:
         if file.stat().st_size == 0:
-            raise InputError(
-                file, "an empty file (0 bytes)", expected="a table", fix="fetch it again or delete it"
-            )
+            raise InputError(file, "an empty file (0 bytes)", expected="a table", fix="fetch it again or delete it")
         read = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": _read_jsonl}[file.suffix]
         before = first_row
         for batch in read(file, columns, first_row):
             first_row += batch.rows
             yield batch
-        if (
-            first_row == before and file.suffix != ".parquet"
-        ):  # Spark writes parts without rows; text was cut off
+        if first_row == before and file.suffix != ".parquet":  # Spark writes parts without rows; text was cut off
             raise InputError(file, "no rows", expected="at least one", fix="fetch it again or delete it")
     if not first_row:
         raise InputError(files[0], "no rows", expected="at least one", fix="fetch it again or delete it")
@@ -133,9 +130,11 @@ def check_columns(where: object, found: Sequence[str], expected: Sequence[str]) 
     if len(extra) > 5:
         parts.append(f"{len(extra) - 5} more unknown columns")
     raise InputError(
-        where, "; ".join(parts), expected="the columns " + ", ".join(expected),
+        where,
+        "; ".join(parts),
+        expected="the columns " + ", ".join(expected),
         fix="correct the file, or declare the columns in the contract",
-    )  # fmt: skip
+    )
 
 
 def _short(text: str) -> str:
@@ -177,9 +176,11 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
         if kind is None and b"\0" not in head and (b"," in head or b"\n" in head):
             kind = "probably CSV"
         raise InputError(
-            path, f"starts with {head[:12]!r}, {kind or 'not a Parquet file'}",
-            expected="a Parquet file (it starts with PAR1)", fix="give it the right ending, or convert it",
-        )  # fmt: skip
+            path,
+            f"starts with {head[:12]!r}, {kind or 'not a Parquet file'}",
+            expected="a Parquet file (it starts with PAR1)",
+            fix="give it the right ending, or convert it",
+        )
     try:
         # Column chunks are read through a small buffer: one large row group must not be in memory whole.
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
@@ -190,9 +191,11 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
 def _damaged(path: Path, reason: str) -> InputError:
     size = path.stat().st_size
     return InputError(
-        path, f"truncated or damaged ({size} bytes; {reason})", expected="a whole Parquet file",
+        path,
+        f"truncated or damaged ({size} bytes; {reason})",
+        expected="a whole Parquet file",
         fix="fetch it again, such as with `dvc pull --force`",
-    )  # fmt: skip
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -234,9 +237,11 @@ def _check_sizes(path: Path, name: str, array: pa.Array, first_row: int) -> None
     if longest is not None and longest > MAX_LINE:
         row = first_row + pc.index(lengths, longest).as_py()
         raise InputError(
-            path, f"row {row}: column '{name}' holds a value of length {longest}",
-            expected=f"at most {MAX_LINE}", fix="remove the row",
-        )  # fmt: skip
+            path,
+            f"row {row}: column '{name}' holds a value of length {longest}",
+            expected=f"at most {MAX_LINE}",
+            fix="remove the row",
+        )
 
 
 # CSV
@@ -250,21 +255,23 @@ def _read_csv(path: Path, columns: Sequence[str], first_row: int) -> Iterator[Ra
     while not "".join(head).strip() and (line := next(lines, None)) is not None:
         head.append(line)
     if not "".join(head).strip():
-        raise InputError(
-            path, "no header line", expected="the columns " + ", ".join(columns), fix="fetch it again"
-        )
+        raise InputError(path, "no header line", expected="the columns " + ", ".join(columns), fix="fetch it again")
     if "\r" in head[-1].removesuffix("\n").removesuffix("\r"):
         raise InputError(
-            path, "its line ends are CR alone", expected="LF or CRLF",
+            path,
+            "its line ends are CR alone",
+            expected="LF or CRLF",
             fix="convert the line ends, such as with `tr '\\r' '\\n'`",
-        )  # fmt: skip
+        )
     reader = csv.reader(itertools.chain(head, lines), strict=True, delimiter=_delimiter(head[-1], columns))
     header = _next_row(path, reader) or []
     if header and header[0] == "" and set(header[1:]) == set(columns):
         raise InputError(
-            f"{path}: line 1", "a first column without a name: an index, as pandas writes it",
-            expected="the columns " + ", ".join(columns), fix="write the file without it: to_csv(..., index=False)",
-        )  # fmt: skip
+            f"{path}: line 1",
+            "a first column without a name: an index, as pandas writes it",
+            expected="the columns " + ", ".join(columns),
+            fix="write the file without it: to_csv(..., index=False)",
+        )
     check_columns(f"{path}: line 1", header, columns)
     order = [header.index(name) for name in columns]
     rows: list[list[str]] = []
@@ -272,9 +279,11 @@ def _read_csv(path: Path, columns: Sequence[str], first_row: int) -> Iterator[Ra
     while (row := _next_row(path, reader)) is not None:
         if row == header:
             raise InputError(
-                f"{path}: line {reader.line_num}", "the header again, as a data row", expected="data",
+                f"{path}: line {reader.line_num}",
+                "the header again, as a data row",
+                expected="data",
                 fix="delete the line; files were probably joined",
-            )  # fmt: skip
+            )
         rows.append(row)
         size += sum(map(len, row))
         if size > TEXT_BYTES or len(rows) == MAX_ROWS:
@@ -304,10 +313,11 @@ def _next_row(path: Path, reader: Any) -> list[str] | None:
         return next((row for row in reader if row), None)
     except csv.Error as error:
         raise InputError(
-            f"{path}: line {reader.line_num}", f"not CSV ({error})",
+            f"{path}: line {reader.line_num}",
+            f"not CSV ({error})",
             expected="comma-separated values quoted as in RFC 4180",
             fix="correct the line; an opening quote may lack its closing one",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -336,22 +346,28 @@ def _check_format(path: Path, line: bytes) -> None:
 def _decode(path: Path, line: bytes, number: int, offset: int) -> str:
     if len(line) > MAX_LINE:
         raise InputError(
-            f"{path}: line {number}", f"longer than {MAX_LINE} bytes (it starts at byte {offset})",
-            expected="one row a line", fix="remove the line; an opening quote or a line break may be missing",
-        )  # fmt: skip
+            f"{path}: line {number}",
+            f"longer than {MAX_LINE} bytes (it starts at byte {offset})",
+            expected="one row a line",
+            fix="remove the line; an opening quote or a line break may be missing",
+        )
     nul = line.find(b"\0")
     if nul >= 0:
         raise InputError(
-            f"{path}: line {number}", f"a NUL byte at byte {offset + nul}", expected="text in UTF-8",
+            f"{path}: line {number}",
+            f"a NUL byte at byte {offset + nul}",
+            expected="text in UTF-8",
             fix="remove it; UTF-16 text must be converted",
-        )  # fmt: skip
+        )
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: line {number}", f"byte {offset + error.start} (0x{line[error.start]:02x}) is not UTF-8",
-            expected="text in UTF-8", fix="convert the file, such as with `iconv -f LATIN1 -t UTF-8`",
-        ) from None  # fmt: skip
+            f"{path}: line {number}",
+            f"byte {offset + error.start} (0x{line[error.start]:02x}) is not UTF-8",
+            expected="text in UTF-8",
+            fix="convert the file, such as with `iconv -f LATIN1 -t UTF-8`",
+        ) from None
 
 
 def _text_batch(
@@ -361,8 +377,7 @@ def _text_batch(
     width = len(columns)
     whole = [row if len(row) == width else [""] * width for row in rows]
     arrays = {
-        name: pa.array([row[i] or None for row in whole], pa.string())
-        for name, i in zip(columns, order, strict=True)
+        name: pa.array([row[i] or None for row in whole], pa.string()) for name, i in zip(columns, order, strict=True)
     }
     return RawBatch(path, first_row, arrays, True, cells)
 
@@ -404,9 +419,7 @@ def _parse_object(where: str, line: str, columns: Sequence[str]) -> dict[str, An
             where, f"not JSON ({_first_line(error)})", expected="one object a line", fix="correct the line"
         ) from None
     if not isinstance(found, dict):
-        raise InputError(
-            where, f"a JSON {type(found).__name__}", expected="an object", fix="correct the line"
-        )
+        raise InputError(where, f"a JSON {type(found).__name__}", expected="an object", fix="correct the line")
     if extra := [name for name in found if name not in columns]:
         check_columns(where, [*columns, *extra], columns)
     return found
@@ -432,6 +445,7 @@ def _object_batch(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]
             raise InputError(
                 f"{path}: column '{name}'",
                 f"no one type in rows {first_row} to {first_row + len(rows) - 1} ({_first_line(error)})",
-                expected="values of one type, or null", fix="correct the file",
-            ) from None  # fmt: skip
+                expected="values of one type, or null",
+                fix="correct the file",
+            ) from None
     return RawBatch(path, first_row, arrays, False, np.full(len(rows), len(columns), np.int64))

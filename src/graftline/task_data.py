@@ -34,9 +34,10 @@ def committed_revision(task: str) -> str:
     """
     if changed := git(ROOT, "status", "--porcelain", "--", *_places(task)):
         raise InputError(
-            ROOT / changed.splitlines()[0].split(maxsplit=1)[1], "differs from the commit that is checked out",
+            ROOT / changed.splitlines()[0].split(maxsplit=1)[1],
+            "differs from the commit that is checked out",
             fix="commit and push it: a cluster clones the commit",
-        )  # fmt: skip
+        )
     return git(ROOT, "rev-parse", "--verify", "HEAD")
 
 

@@ -32,9 +32,7 @@ def load_yaml(path: Path) -> Any:
             raise InputError(path, "not a regular file", expected="a YAML file")
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise InputError(
-                path, f"{size} bytes", expected=f"at most {MAX_BYTES}", fix="keep data in Parquet"
-            )
+            raise InputError(path, f"{size} bytes", expected=f"at most {MAX_BYTES}", fix="keep data in Parquet")
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise InputError(path, "the file is missing", fix="check the path") from None
@@ -97,16 +95,12 @@ def _unique(pairs: list[tuple[str, Any]], where: object) -> dict[str, Any]:
 
 def _check_depth(text: str, where: object) -> None:
     depth = 0
-    for event in yaml.parse(
-        text, Loader=_Loader
-    ):  # a flat stream of events: deep nesting cannot exhaust the stack
+    for event in yaml.parse(text, Loader=_Loader):  # a flat stream of events: deep nesting cannot exhaust the stack
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else 0
-                raise InputError(
-                    where, f"line {line}: nested deeper than {MAX_DEPTH} levels", fix="flatten it"
-                )
+                raise InputError(where, f"line {line}: nested deeper than {MAX_DEPTH} levels", fix="flatten it")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -130,9 +124,7 @@ def _check_nodes(root: yaml.Node, where: object) -> None:
             total += sum(count(item) for item in node.value)
         open_nodes.discard(id(node))
         if total > MAX_NODES:
-            raise InputError(
-                where, f"more than {MAX_NODES} values once aliases are expanded", fix="write less"
-            )
+            raise InputError(where, f"more than {MAX_NODES} values once aliases are expanded", fix="write less")
         counted[id(node)] = total
         return total
 
@@ -145,7 +137,5 @@ def _check_keys(node: yaml.MappingNode, where: object) -> None:
         if isinstance(key, yaml.ScalarNode):
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise InputError(
-                    where, f"line {line}: key '{key.value}' stands twice", fix="delete one of them"
-                )
+                raise InputError(where, f"line {line}: key '{key.value}' stands twice", fix="delete one of them")
             seen.add(key.value)

@@ -73,9 +73,7 @@ class Publisher:
         elif name == "evaluation":
             (out / "metrics.json").write_text(json.dumps(METRICS))
         else:
-            (out / "model.safetensors").write_bytes(
-                sha256_bytes(f"{task} {name} {told}".encode()).encode() * 20
-            )
+            (out / "model.safetensors").write_bytes(sha256_bytes(f"{task} {name} {told}".encode()).encode() * 20)
         draft = Draft(COMPONENTS[name], task, name, {COMPONENTS[name]: {"seed": 0, "told": told}})
         draft.dependencies = [_dependency(path) for path in inputs]
         if name == "dataset":
@@ -138,9 +136,15 @@ def erase_row(store: Store, work: Path, task: str, row: int) -> None:
     hits = [asdict(hit) for hit in find(store, "rows", bytes.fromhex(digest))]
     shards = shards_with(store, "rows", bytes.fromhex(digest))
     plan = ErasurePlan(
-        f"{digest[:16]}-1", "row", [digest], hits=hits, digests=[digest], shards=shards, tasks=[task],
+        f"{digest[:16]}-1",
+        "row",
+        [digest],
+        hits=hits,
+        digests=[digest],
+        shards=shards,
+        tasks=[task],
         releases=[{"task": task, "version": 1}],
-    )  # fmt: skip
+    )
     erase(store, work, plan, Target(frozenset({bytes.fromhex(digest)})), {})
 
 

@@ -107,18 +107,8 @@ def validate(repo: Path) -> None:
     """Make the dataset as an engine does."""
     task = repo / "data/toy"
     document = json.dumps({"task": "toy", "validate": {"max_bad_fraction": 0.2}})
-    arguments = [
-        "--in-raw",
-        task / "raw",
-        "--in-expectations",
-        task / "expectations.yaml",
-        "--store",
-        repo / "store",
-    ]
-    main(
-        COMPONENT,
-        ["--params", document, *map(str, arguments), "--out-dataset", str(repo / "outputs/toy/dataset")],
-    )
+    arguments = ["--in-raw", task / "raw", "--in-expectations", task / "expectations.yaml", "--store", repo / "store"]
+    main(COMPONENT, ["--params", document, *map(str, arguments), "--out-dataset", str(repo / "outputs/toy/dataset")])
 
 
 def release(repo: Path) -> None:
@@ -137,11 +127,7 @@ def release(repo: Path) -> None:
         keep(repo / ".dvc/cache", path.read_bytes())
     store = open_store(str(repo / "store"))
     records = {name: (outputs / name / "record.json").read_bytes() for name in known}
-    publish(
-        store,
-        ReleaseDraft("toy", {"model": outputs / "model/model.safetensors"}, records),
-        Publication("one"),
-    )
+    publish(store, ReleaseDraft("toy", {"model": outputs / "model/model.safetensors"}, records), Publication("one"))
     build(outputs / "dataset/rows.parquet", store, "toy", known["dataset"].content)
 
 
@@ -180,9 +166,7 @@ def command(repo: Path, *arguments: str) -> Result:
 
 def git(repo: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    done = subprocess.run(
-        ["git", "-C", str(repo), *identity, *arguments], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["git", "-C", str(repo), *identity, *arguments], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
@@ -240,9 +224,7 @@ def assert_erased(repo: Path, receipt: dict[str, Any]) -> None:
 
 def test_a_persons_rows_are_gone_from_data_caches_outputs_and_index_and_do_not_come_back(repo: Path) -> None:
     kept = [
-        row
-        for row in pq.read_table(repo / "data/toy/raw/c.parquet").to_pylist()
-        if row["person"] != "ada lovelace"
+        row for row in pq.read_table(repo / "data/toy/raw/c.parquet").to_pylist() if row["person"] != "ada lovelace"
     ]
     assert len(everywhere(repo)) > 10
     done = command(repo, "--subject", "ada lovelace", "--yes", "--json")
@@ -337,9 +319,7 @@ def test_nothing_is_touched_without_a_yes(repo: Path) -> None:
 
 def test_orders_to_delete_that_nobody_here_signed_are_not_obeyed(repo: Path, tmp_path: Path) -> None:
     store, target = store_of(repo), [hash_subject("ada lovelace", load_key(create=False)).hex()]
-    plan = ErasurePlan(
-        identity_of(store, "subject", target), "subject", target, bundles=store.list("records/")
-    )
+    plan = ErasurePlan(identity_of(store, "subject", target), "subject", target, bundles=store.list("records/"))
     value = canonical_json(asdict(plan))
     pem, _ = make_private()
     (tmp_path / "other.pem").write_bytes(pem)
@@ -440,9 +420,7 @@ def test_a_signed_plan_that_names_what_no_erasure_of_this_touches_is_refused(
     store, target = open_store(str(tmp_path / "store")), ["a" * 32]
     plan = ErasurePlan(identity_of(store, "subject", target), "subject", target, objects=[f"{'0' * 32}.dir"])
     signer = load_keyring().signer()
-    store.put_if_absent(
-        plan_key(plan.id), seal(canonical_json(asdict(plan) | {name: value}), PLAN_TYPE, signer)
-    )
+    store.put_if_absent(plan_key(plan.id), seal(canonical_json(asdict(plan) | {name: value}), PLAN_TYPE, signer))
     with pytest.raises(InputError, match="not the plan of"):
         stored_plan(store, "subject", target)
     store.delete(plan_key(plan.id))
@@ -474,10 +452,7 @@ def add_eve(repo: Path) -> None:
     (repo / "outputs/toy/.model.work").mkdir()
     (repo / "outputs/toy/.model.work/left").write_text(EVE)
     (repo / "outputs/toy/report.html").write_text(EVE)
-    for folder in (
-        "build/docker/toy",
-        "build/docker/.toy/artifacts",
-    ):  # of runs in containers, and their cache
+    for folder in ("build/docker/toy", "build/docker/.toy/artifacts"):  # of runs in containers, and their cache
         (repo / folder).mkdir(parents=True)
         (repo / folder / "raw").write_text(EVE)
 
@@ -507,9 +482,7 @@ def test_a_person_with_nothing_but_quarantined_rows_is_erased_from_outputs_and_c
 def test_outputs_that_only_the_remote_still_holds_are_found_by_dvc_lock(repo: Path) -> None:
     add_eve(repo)
     folder, remote = repo / "outputs/toy/dataset", repo / "data/store"
-    listing = [
-        {"md5": keep(remote, path.read_bytes()), "relpath": path.name} for path in sorted(folder.iterdir())
-    ]
+    listing = [{"md5": keep(remote, path.read_bytes()), "relpath": path.name} for path in sorted(folder.iterdir())]
     oid = keep(remote, json.dumps(listing).encode(), ".dir")
     lock = f"stages:\n  validate@toy:\n    outs:\n    - path: outputs/toy/dataset\n      hash: md5\n      md5: {oid}\n"
     (repo / "dvc.lock").write_text(lock)

@@ -67,9 +67,7 @@ def store(place: Path) -> Store:
     return opened
 
 
-def make(
-    store: Store, place: Path, name: str = "evidence.zip", model: str = "digits@1", **options: bool
-) -> Path:
+def make(store: Store, place: Path, name: str = "evidence.zip", model: str = "digits@1", **options: bool) -> Path:
     signer = load_keyring().signer()
     found = resolve(store, model)
     return write_evidence(store, found, place / name, signer, checkout=place / "checkout", **options).path
@@ -140,9 +138,7 @@ def test_the_verifier_in_the_file_passes_where_graftline_cannot_be_imported(
     assert "release/README.md: sha256" in done.stdout
 
 
-def test_it_also_verifies_the_folder_that_it_was_unpacked_into(
-    python: Path, made: Path, tmp_path: Path
-) -> None:
+def test_it_also_verifies_the_folder_that_it_was_unpacked_into(python: Path, made: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(made) as archive:
         archive.extractall(tmp_path)
     assert run(python, tmp_path / "verify.py").returncode == 0
@@ -192,9 +188,7 @@ def test_a_member_that_is_missing_renamed_or_there_twice_is_found(made: Path, tm
     assert "index.json: there more than once" in problems(path)
 
 
-def test_any_changed_byte_of_the_zip_file_itself_is_found_or_changes_no_member(
-    made: Path, tmp_path: Path
-) -> None:
+def test_any_changed_byte_of_the_zip_file_itself_is_found_or_changes_no_member(made: Path, tmp_path: Path) -> None:
     data, members = made.read_bytes(), members_of(made)
     path = tmp_path / "changed.zip"
     for place in range(0, len(data), max(1, len(data) // 60)):
@@ -216,10 +210,7 @@ def relisted(members: Members, signer: Signer) -> Members:
         {"path": name, "size": len(data), "sha256": sha256_bytes(data)} for name, data in sorted(kept.items())
     ]
     data = canonical_json(value)
-    return kept | {
-        "files.json": data,
-        "files.dsse.json": seal(data, "application/vnd.graftline.evidence+json", signer),
-    }
+    return kept | {"files.json": data, "files.dsse.json": seal(data, "application/vnd.graftline.evidence+json", signer)}
 
 
 @pytest.fixture
@@ -265,7 +256,7 @@ CHANGES: list[tuple[str, Callable[[Members], Members], str]] = [
     ("a lock", replace_text("locks/", b"2.1.0", b"2.1.1"), "not a lock that a record names"),
     ("the weights", replace_text("release/model.safetensors", b"model", b"nodel"), "not as the manifest lists it"),
     ("an exported envelope", replace_text("exports/slsa", b'"sig":"M', b'"sig":"N'), "not in signatures/"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("what", "change", "line"), CHANGES, ids=[what for what, _, _ in CHANGES])
@@ -328,9 +319,7 @@ def test_evidence_made_anew_with_another_key_holds_only_until_the_key_is_given(
     assert verifier.main([str(forged), "--key", known]) == 1
 
 
-def test_the_evidence_of_a_clusters_release_tells_of_its_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_evidence_of_a_clusters_release_tells_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path / "store"))
     monkeypatch.setattr("made.Publication", lambda _: Publication(f"5a6bdf78-41d3-{'a' * 16}"))
     release(store, tmp_path / "run")
@@ -429,9 +418,7 @@ def test_a_key_that_the_ledger_trusts_no_more_makes_no_evidence_even_as_a_strang
     assert f"maker.pem: key {first.keyid}, which the ledger knows, and which is retired" in found
 
 
-def test_the_same_release_and_ledger_give_the_same_bytes(
-    store: Store, place: Path, made: Path, tmp_path: Path
-) -> None:
+def test_the_same_release_and_ledger_give_the_same_bytes(store: Store, place: Path, made: Path, tmp_path: Path) -> None:
     again = make(store, place, "again.zip", with_model=True)
     assert again.read_bytes() == made.read_bytes()
     assert [path.name for path in place.iterdir() if path.name.startswith(".")] == []
@@ -441,29 +428,23 @@ def test_records_proofs_card_sheet_metrics_lock_and_exports_are_inside(made: Pat
     members = members_of(made)
     assert members["datasheet.md"].decode() == SHEET
     assert members[f"locks/{LOCK_DIGEST}.txt"] == LOCK
-    assert {"name": "accuracy", "value": 0.97, "low": 0.95, "high": 0.98} in json.loads(
-        members["metrics.json"]
-    )
+    assert {"name": "accuracy", "value": 0.97, "low": 0.95, "high": 0.98} in json.loads(members["metrics.json"])
     assert members["release/model.safetensors"] == b"model"
     assert members["verify.py"] == VERIFIER.read_bytes()
-    count = {
-        kind: sum(name.startswith(kind) for name in members) for kind in ("records/", "signatures/", "keys/")
-    }
+    count = {kind: sum(name.startswith(kind) for name in members) for kind in ("records/", "signatures/", "keys/")}
     assert count == {"records/": 4, "signatures/": 4, "keys/": 1}
-    assert RAW[0].sha256.encode() in b"".join(
-        data for name, data in members.items() if name.startswith("records/")
-    )
+    assert RAW[0].sha256.encode() in b"".join(data for name, data in members.items() if name.startswith("records/"))
     assert len([name for name in members if name.startswith("ledger/entries/")]) == 6
-    assert {
-        "release/model.sig",
-        "release/README.md",
-        "release/reliability.png",
-        "ledger/checkpoint.txt",
-    } <= set(members)
+    assert {"release/model.sig", "release/README.md", "release/reliability.png", "ledger/checkpoint.txt"} <= set(
+        members
+    )
     exports = {name for name in members if name.startswith("exports/")}
     assert exports == {
-        "exports/slsa.intoto.jsonl", "exports/mlbom.cdx.json", "exports/prov.json", "exports/croissant.json",
-    }  # fmt: skip
+        "exports/slsa.intoto.jsonl",
+        "exports/mlbom.cdx.json",
+        "exports/prov.json",
+        "exports/croissant.json",
+    }
     value = json.loads(members["index.json"])
     assert "as it stood in the checkout" in value["datasheet"]
 
@@ -519,9 +500,7 @@ def test_a_kept_checkpoint_shows_that_the_ledger_only_grew(tmp_path: Path) -> No
     for line, (file, given) in cases.items():
         assert line in checked(file, given)
     signature = load_keyring().signer().sign(rewritten.text.encode())
-    assert "the first 3 entries are not what they were" in checked(
-        path, replace(rewritten, signature=signature).line
-    )
+    assert "the first 3 entries are not what they were" in checked(path, replace(rewritten, signature=signature).line)
     with pytest.raises(InputError, match="they were rewritten"):
         command("digits@1", path, checkpoint=[rewritten.line], store=store.url)
 
@@ -531,9 +510,7 @@ def checked(path: Path, checkpoint: str) -> str:
     return "; ".join(problem for check in checks for problem in check.problems)
 
 
-def test_a_rotated_key_still_vouches_for_what_it_signed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rotated_key_still_vouches_for_what_it_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
     store = open_store(str(tmp_path / "store"))
     release(store, tmp_path / "run")
@@ -548,9 +525,7 @@ def test_a_rotated_key_still_vouches_for_what_it_signed(
     members = members_of(path)
     assert {f"keys/{first.keyid}.pem", f"keys/{second.keyid}.pem"} <= set(members)
     key_event(store, "revoke", PublicKey.from_pem(first.public.pem), signer=second)
-    with pytest.raises(
-        InputError, match="no signature of the record of dataset by a key that the ledger trusts"
-    ):
+    with pytest.raises(InputError, match="no signature of the record of dataset by a key that the ledger trusts"):
         make(store, tmp_path)
 
 
@@ -566,9 +541,7 @@ def test_a_release_that_the_ledger_does_not_know_gets_no_evidence(tmp_path: Path
         collect(store, resolve(store, "digits"), load_keyring().signer(), checkout=tmp_path)
 
 
-def test_it_is_the_same_from_an_object_store(
-    moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_the_same_from_an_object_store(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFTLINE_CACHE", str(tmp_path / "cache"))
     store = open_store(moto_url)
     release(store, tmp_path / "run")

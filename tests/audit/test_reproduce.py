@@ -76,10 +76,13 @@ def change_record(repo: Path, name: str, change: Callable[[dict[str, Any]], None
     change(statement["predicate"]["buildDefinition"])
     records[name] = canonical_json(statement)
     draft = ReleaseDraft(
-        "toy", {path: folder / path for path in content(manifest)}, records, manifest["metrics"],
+        "toy",
+        {path: folder / path for path in content(manifest)},
+        records,
+        manifest["metrics"],
         envelopes={of: seal(data, STATEMENT_TYPE, signer) for of, data in records.items()},
         locks={digest: (repo / f"store/locks/{digest}.txt").read_bytes() for digest in manifest["locks"]},
-    )  # fmt: skip
+    )
     publish(store, draft, Publication("changed"))
 
 
@@ -204,10 +207,13 @@ def test_a_file_that_none_of_the_steps_made_is_not_sound(repo: Path) -> None:
     read["planted"] = (planted / RECORD).read_bytes()
     signer = load_keyring().signer()
     draft = ReleaseDraft(
-        "toy", {path: folder / path for path in content(manifest)} | {"model.pkl": planted / "model.pkl"}, read,
-        manifest["metrics"], envelopes={of: seal(data, STATEMENT_TYPE, signer) for of, data in read.items()},
+        "toy",
+        {path: folder / path for path in content(manifest)} | {"model.pkl": planted / "model.pkl"},
+        read,
+        manifest["metrics"],
+        envelopes={of: seal(data, STATEMENT_TYPE, signer) for of, data in read.items()},
         locks={digest: (repo / f"store/locks/{digest}.txt").read_bytes() for digest in manifest["locks"]},
-    )  # fmt: skip
+    )
     publish(store, draft, Publication("planted"))
     assert verify(store, "toy@2").whole, "it is what its writer signed"
     verdict = reproduce(repo)
@@ -222,10 +228,7 @@ class VerifiedError(Exception):
 def test_a_machine_that_does_not_know_the_ledgers_key_is_told_it(repo: Path) -> None:
     first = json.loads((repo / "store/ledger/00000001.json").read_bytes())["key"]
     done = command(repo, "reproduce", "toy@1", "--key", "0" * 64)
-    assert (done.returncode, f"unknown key: ledger/00000001.json: found key {first}" in done.stdout) == (
-        1,
-        True,
-    )
+    assert (done.returncode, f"unknown key: ledger/00000001.json: found key {first}" in done.stdout) == (1, True)
     shutil.rmtree(repo.parent / "keys")
     assert reproduce(repo)["verdict"] == "not sound"
 
@@ -235,13 +238,7 @@ def test_a_machine_that_does_not_know_the_ledgers_key_is_told_it(repo: Path) -> 
 
     shutil.rmtree(repo.parent / "keys")
     with pytest.raises(VerifiedError):
-        make_again(
-            open_store(str(repo / "store")),
-            "toy",
-            repo.parent,
-            options=Options(first_key=first),
-            on_event=stop,
-        )
+        make_again(open_store(str(repo / "store")), "toy", repo.parent, options=Options(first_key=first), on_event=stop)
 
 
 def test_a_metric_is_within_its_released_interval_or_not() -> None:

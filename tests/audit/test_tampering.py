@@ -224,13 +224,9 @@ def replays(world: World) -> Iterator[Case]:
             yield Case(f"alias of entry {entry.sequence}", (key,), set_to(key, alias))
     for kept in range(len(entries)):
         yield Case(
-            f"cut off after {kept}",
-            (LAST.format(kept + 1),),
-            lambda c, kept=kept: cut_off(c, kept, whole=False),
+            f"cut off after {kept}", (LAST.format(kept + 1),), lambda c, kept=kept: cut_off(c, kept, whole=False)
         )
-        yield Case(
-            f"as after {kept}", (LAST.format(kept + 1),), lambda c, kept=kept: cut_off(c, kept, whole=True)
-        )
+        yield Case(f"as after {kept}", (LAST.format(kept + 1),), lambda c, kept=kept: cut_off(c, kept, whole=True))
 
 
 def cut_off(content: Content, kept: int, *, whole: bool) -> None:
@@ -296,10 +292,15 @@ def fact_of(entry: Entry) -> Fact:
 def sealed(chain: Chain, fact: Fact, signer: Signer | None, like: Entry | None = None) -> Entry:
     """Return the next entry; without a signer it keeps the key and the signature of `like`."""
     entry = Entry(
-        sequence=len(chain.entries) + 1, previous=chain.previous, root=chain.tree.root().hex(),
-        at="2026-01-01T00:00:00Z", actor="x", key=signer.keyid if signer else like.key if like else "",
-        signature=like.signature if like else "", **asdict(fact),
-    )  # fmt: skip
+        sequence=len(chain.entries) + 1,
+        previous=chain.previous,
+        root=chain.tree.root().hex(),
+        at="2026-01-01T00:00:00Z",
+        actor="x",
+        key=signer.keyid if signer else like.key if like else "",
+        signature=like.signature if like else "",
+        **asdict(fact),
+    )
     if signer is None:
         return entry
     return replace(entry, signature=base64.b64encode(signer.sign(entry.signed)).decode())
@@ -369,9 +370,7 @@ def forged_releases(world: World) -> Iterator[Case]:
     for task, version in (("digits", 1), ("digits", 2), ("letters", 1)):
         folder = f"releases/{task}/{version}"
 
-        def other_weights(
-            content: Content, task: str = task, version: int = version, with_entry: bool = False
-        ) -> None:
+        def other_weights(content: Content, task: str = task, version: int = version, with_entry: bool = False) -> None:
             folder = f"releases/{task}/{version}"
             manifest = json.loads(content[f"{folder}/manifest.json"])
             content[f"{folder}/model.safetensors"] = b"other weights"
@@ -423,9 +422,7 @@ def forged_signatures(world: World) -> Iterator[Case]:
             yield Case(f"{what} {key}", (key,), set_to(key, data))
         own = f"signatures/{digest}/{world.forger.keyid}.json"
 
-        def replaced(
-            content: Content, key: str = key, own: str = own, payload: bytes = envelope.payload
-        ) -> None:
+        def replaced(content: Content, key: str = key, own: str = own, payload: bytes = envelope.payload) -> None:
             del content[key]
             content[own] = seal(payload, STATEMENT_TYPE, world.forger)
 
@@ -436,9 +433,7 @@ def forged_signatures(world: World) -> Iterator[Case]:
         statement["predicate"]["buildDefinition"]["externalParameters"]["parameters"] = {}
         data = canonical_json(statement)
         content[f"records/{sha256_bytes(data)}.json"] = data
-        content[f"signatures/{sha256_bytes(data)}/{world.forger.keyid}.json"] = seal(
-            data, STATEMENT_TYPE, world.forger
-        )
+        content[f"signatures/{sha256_bytes(data)}/{world.forger.keyid}.json"] = seal(data, STATEMENT_TYPE, world.forger)
 
     content = dict(world.content)
     forged_record(content)
@@ -447,9 +442,7 @@ def forged_signatures(world: World) -> Iterator[Case]:
     for key in [key for key in world.content if key.endswith("index.json")]:
         envelope = open_envelope(world.content[key])
         yield Case(
-            f"signed anew {key}",
-            (key,),
-            set_to(key, seal(envelope.payload, envelope.payload_type, world.forger)),
+            f"signed anew {key}", (key,), set_to(key, seal(envelope.payload, envelope.payload_type, world.forger))
         )
 
 
@@ -553,10 +546,7 @@ class Killed(MemoryStore):
             raise KilledError
 
 
-UNFINISHED = {
-    ("unsigned", "releases/digits/2/manifest.json"),
-    ("tampered", "aliases/digits/champion.json"),
-}
+UNFINISHED = {("unsigned", "releases/digits/2/manifest.json"), ("tampered", "aliases/digits/champion.json")}
 """What is true of a publication that was killed at its last two writes, until it runs again."""
 
 

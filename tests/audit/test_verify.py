@@ -111,10 +111,14 @@ def test_a_changed_file_gives_the_code_1_with_file_step_and_both_digests(folder:
     verdict = json.loads(said)
     (finding,) = [finding for finding in verdict["findings"] if finding["kind"] != "erased"]
     assert finding == {
-        "kind": "tampered", "place": "releases/digits/2/model.safetensors", "step": "model",
-        "file": "model.safetensors", "row": "", "expected": f"sha256 {before}, 1280 bytes",
+        "kind": "tampered",
+        "place": "releases/digits/2/model.safetensors",
+        "step": "model",
+        "file": "model.safetensors",
+        "row": "",
+        "expected": f"sha256 {before}, 1280 bytes",
         "actual": f"sha256 {sha256_bytes(b'other')}, 5 bytes",
-    }  # fmt: skip
+    }
     assert verdict["whole"] is False
     table = run("--store", str(folder))[1]
     assert "step model" in table and "NOT WHOLE" in table
@@ -193,12 +197,16 @@ def damage_last_entry(folder: Path) -> None:
         ("digits", point_elsewhere, "tampered", POINTING),
         ("digits@champion", lambda folder: (folder / POINTING).write_bytes(b"x"), "tampered", POINTING),
         ("digits", lambda folder: (folder / POINTING).unlink(), "missing", POINTING),
-        ("digits@planted", lambda folder: (folder / "aliases/digits/planted.json").write_bytes(b"x"), "unexpected",
-         "aliases/digits/planted.json"),
+        (
+            "digits@planted",
+            lambda folder: (folder / "aliases/digits/planted.json").write_bytes(b"x"),
+            "unexpected",
+            "aliases/digits/planted.json",
+        ),
         ("digits", damage_last_entry, "tampered", None),
         ("digits@2", damage_last_entry, "tampered", None),
     ],
-)  # fmt: skip
+)
 def test_a_change_of_what_names_the_release_is_reported_and_ends_no_question(
     folder: Path, name: str, change: Callable[[Path], object], kind: str, place: str | None
 ) -> None:
@@ -221,9 +229,7 @@ def test_an_alias_is_what_the_ledger_said_last_not_what_its_file_says(folder: Pa
 class Busy(MemoryStore):
     """A store to which somebody writes the first few times that an object is read whose key begins so."""
 
-    def __init__(
-        self, content: dict[str, bytes], begins: str, write: Callable[[Store], object], times: int
-    ) -> None:
+    def __init__(self, content: dict[str, bytes], begins: str, write: Callable[[Store], object], times: int) -> None:
         super().__init__(f"memory {uuid.uuid4()}", content)  # each one's ledger grows in its own way
         self.begins, self.write, self.left = begins, write, times
 
@@ -328,9 +334,7 @@ def test_an_entry_by_a_key_that_may_not_sign_is_named_with_the_reason(
     if kind == "revoked key":
         key_event(store, "revoke", loaded.known[first].public)
     # What a revoked key signed before stands where the ledger dates it; the row index is to be built again.
-    assert {place.split("/")[0] for _, place in faults(verify(store))} <= (
-        {"rows"} if kind == "revoked key" else set()
-    )
+    assert {place.split("/")[0] for _, place in faults(verify(store))} <= ({"rows"} if kind == "revoked key" else set())
     place = entered(folder, signer)
     assert (kind, place) in faults(verify(store))
 
@@ -497,17 +501,20 @@ def test_what_runs_leave_is_counted_as_notes_and_named_where_it_is_of_another_ru
     runs.conclude(store, runs.End(start, "SUCCEEDED", ended=moment))
     runs.begin(store, replace(start, run="r3"))
     for key, value in (
-        ("runs/claims/k.json", {"run": "r2"}), ("runs/schedules/nightly.json", {"since": moment}),
-        ("runs/r0.json", {"run_key": "r0", "state": "SUCCEEDED"}), ("handover/r3/pretrain/heartbeat", {"at": moment}),
+        ("runs/claims/k.json", {"run": "r2"}),
+        ("runs/schedules/nightly.json", {"since": moment}),
+        ("runs/r0.json", {"run_key": "r0", "state": "SUCCEEDED"}),
+        ("handover/r3/pretrain/heartbeat", {"at": moment}),
         ("handover/r3/pretrain/note.made", {}),
-    ):  # fmt: skip
+    ):
         store.put_if_absent(key, json_bytes(value))
     after = verify(store)
     assert (after.whole, after.findings) == (True, before.findings)
     assert after.form_only - before.form_only == 10
     for key, other in (
-        ("runs/r2.json", "runs/r4.json"), ("runs/open/r3.json", "runs/open/r4.json"),
+        ("runs/r2.json", "runs/r4.json"),
+        ("runs/open/r3.json", "runs/open/r4.json"),
         ("runs/steps/r2/publish.1.json", "runs/steps/r2/publish.9.json"),
-    ):  # fmt: skip
+    ):
         store.put_if_absent(other, store.get(key).data)
         assert ("tampered", other) in faults(verify(store))

@@ -51,9 +51,7 @@ TOY = """\
 
 def git(repo: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    done = subprocess.run(
-        ["git", "-C", str(repo), *identity, *arguments], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["git", "-C", str(repo), *identity, *arguments], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
@@ -66,9 +64,14 @@ def environment(repo: Path) -> dict[str, str]:
 
 def python(repo: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=repo, env=environment(repo), capture_output=True, text=True, timeout=120,
+        [sys.executable, *arguments],
+        cwd=repo,
+        env=environment(repo),
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
-    )  # fmt: skip
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

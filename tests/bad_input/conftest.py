@@ -112,9 +112,13 @@ def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Refus
     errors.mkdir()
 
     def run(
-        command: Call, *fragments: str, code: int = EXIT_INPUT, process: bool = False,
-        allowed: tuple[str, ...] = (), older: tuple[bool, ...] = (False, True),
-    ) -> Ended:  # fmt: skip
+        command: Call,
+        *fragments: str,
+        code: int = EXIT_INPUT,
+        process: bool = False,
+        allowed: tuple[str, ...] = (),
+        older: tuple[bool, ...] = (False, True),
+    ) -> Ended:
         ended = Ended(0, "")
         for with_older in older if command.out is not None else (False,):
             if with_older and command.out is not None:

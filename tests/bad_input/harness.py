@@ -76,7 +76,7 @@ class Ended:
 
 def call(
     component: str, document: str | Path, out: Path, *options: str, inputs: tuple[Path, ...] = (), **given: Path
-) -> Call:  # fmt: skip
+) -> Call:
     """Return the call of a component; `given` are its `--in-` paths by name."""
     arguments = ["--params", str(document)]
     for name, path in given.items():

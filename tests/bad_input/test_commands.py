@@ -65,9 +65,7 @@ def pixels(values: list[Any], name: str = "image") -> Callable[[Path], object]:
 
 CASES = {
     "a PNG that is cut": Case("a.png", cut, ("a.png: not a readable PNG (", "save it again as PNG")),
-    "a PNG with a flipped bit": Case(
-        "a.png", flipped, ("a.png: not a readable PNG (", "save it again as PNG")
-    ),
+    "a PNG with a flipped bit": Case("a.png", flipped, ("a.png: not a readable PNG (", "save it again as PNG")),
     "a PNG of 0 bytes": Case("a.png", lambda path: path.write_bytes(b""), ("a.png: not a readable PNG (",)),
     "a PNG of another size": Case(
         "a.png",
@@ -102,14 +100,10 @@ CASES = {
         ("a.parquet: ", "expected Parquet with a list column 'image'"),
     ),
     "Parquet without the column": Case(
-        "a.parquet",
-        pixels([[0] * 784], "picture"),
-        ("a.parquet: ", "expected Parquet with a list column 'image'"),
+        "a.parquet", pixels([[0] * 784], "picture"), ("a.parquet: ", "expected Parquet with a list column 'image'")
     ),
     "Parquet of another size": Case(
-        "a.parquet",
-        pixels([[0] * 783]),
-        ("a.parquet: row 0: column 'image' has 783 pixels; expected 784 a row",),
+        "a.parquet", pixels([[0] * 783]), ("a.parquet: row 0: column 'image' has 783 pixels; expected 784 a row",)
     ),
     "Parquet with ragged rows": Case(
         "a.parquet",
@@ -117,9 +111,7 @@ CASES = {
         ("a.parquet: row 0: column 'image' has 783 pixels; expected 784 a row",),
     ),
     "Parquet with a missing image": Case(
-        "a.parquet",
-        pixels([[0] * 784, None]),
-        ("a.parquet: row 1: column 'image' has 0 pixels; expected 784 a row",),
+        "a.parquet", pixels([[0] * 784, None]), ("a.parquet: row 1: column 'image' has 0 pixels; expected 784 a row",)
     ),
     "Parquet with pixels above the range": Case(
         "a.parquet",
@@ -127,13 +119,9 @@ CASES = {
         ("a.parquet: column 'image' has values outside the range; expected 0 to 255",),
     ),
     "Parquet with NaN": Case(
-        "a.parquet",
-        pixels([[float("nan")] * 784]),
-        ("a.parquet: column 'image' has values outside the range",),
+        "a.parquet", pixels([[float("nan")] * 784]), ("a.parquet: column 'image' has values outside the range",)
     ),
-    "Parquet with words": Case(
-        "a.parquet", pixels([["a"] * 784]), ("a.parquet: ", "a list column 'image' of numbers")
-    ),
+    "Parquet with words": Case("a.parquet", pixels([["a"] * 784]), ("a.parquet: ", "a list column 'image' of numbers")),
     "Parquet without rows": Case(
         "a.parquet",
         lambda path: pq.write_table(pa.table({"image": pa.array([], pa.list_(pa.uint8()))}), path),
@@ -161,18 +149,13 @@ REFERENCES = {
     "digits@": ("release 'digits@'", "expected task@version or task@alias"),
     "digits@../1": ("release 'digits@../1'", "expected task@version or task@alias"),
     "../digits@1": ("task: '../digits'; expected a name of lower-case letters",),
-    "digits@99999999999999999999": (
-        "release 'digits@99999999999999999999'",
-        "expected task@version or task@alias",
-    ),
+    "digits@99999999999999999999": ("release 'digits@99999999999999999999'", "expected task@version or task@alias"),
     "digits@²": ("release 'digits@²'", "expected task@version or task@alias"),
 }
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
-def test_a_release_that_is_not_there_is_refused(
-    reference: str, parts: Parts, tmp_path: Path, refused: Refused
-) -> None:
+def test_a_release_that_is_not_there_is_refused(reference: str, parts: Parts, tmp_path: Path, refused: Refused) -> None:
     grey().save(tmp_path / "a.png")
     arguments = ("predict", "--store", str(parts.store), reference, str(tmp_path / "a.png"))
     refused(Call("graftline", arguments, (parts.store,)), *REFERENCES[reference])
@@ -183,14 +166,8 @@ COMMANDS = {
         ("run", "../../etc"),
         ("data: no task '../../etc'", "expected one of glosses, mnist", "make a folder"),
     ),
-    "a task that is an absolute path": (
-        ("run", "/etc"),
-        ("data: no task '/etc'", "expected one of glosses, mnist"),
-    ),
-    "a task that is misspelt": (
-        ("run", "mnits"),
-        ("data: no task 'mnits'; did you mean 'mnist'?", "make a folder"),
-    ),
+    "a task that is an absolute path": (("run", "/etc"), ("data: no task '/etc'", "expected one of glosses, mnist")),
+    "a task that is misspelt": (("run", "mnits"), ("data: no task 'mnits'; did you mean 'mnist'?", "make a folder")),
     "releases of a path": (("releases", "../x", "--store", "STORE"), ("task: '../x'; expected a name",)),
     "a rollback to a version that does not exist": (
         ("rollback", "digits", "--to", "7", "--store", "STORE"),
@@ -219,12 +196,8 @@ def test_a_bad_command_is_refused(name: str, parts: Parts, tmp_path: Path, refus
     refused(bad_command(name, parts, tmp_path / "nowhere"), *COMMANDS[name][1])
 
 
-@pytest.mark.parametrize(
-    "name", ["a task that leaves the repository", "a rollback to a version that does not exist"]
-)
-def test_a_bad_command_is_refused_by_a_real_process(
-    name: str, parts: Parts, tmp_path: Path, refused: Refused
-) -> None:
+@pytest.mark.parametrize("name", ["a task that leaves the repository", "a rollback to a version that does not exist"])
+def test_a_bad_command_is_refused_by_a_real_process(name: str, parts: Parts, tmp_path: Path, refused: Refused) -> None:
     refused(bad_command(name, parts, tmp_path / "nowhere"), *COMMANDS[name][1], process=True)
 
 
@@ -252,13 +225,9 @@ def _append(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b" ")
 
 
-def test_the_store_of_these_tests_answers(
-    parts: Parts, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_store_of_these_tests_answers(parts: Parts, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Else every refusal above could have another reason."""
     grey().save(tmp_path / "a.png")
     shutil.copy(tmp_path / "a.png", tmp_path / "b.PNG")
-    good = Call(
-        "graftline", ("predict", "--json", "--store", str(parts.store), "digits@1", str(tmp_path / "b.PNG"))
-    )
+    good = Call("graftline", ("predict", "--json", "--store", str(parts.store), "digits@1", str(tmp_path / "b.PNG")))
     assert run_here(good, capfd).code == 0

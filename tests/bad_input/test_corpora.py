@@ -78,9 +78,7 @@ CASES = {
     "an array": Case("a.jsonl", GOOD + b"[1]\n", ("a.jsonl: line 2", "no column 'text'", "list")),
     "nested deeply": Case("a.jsonl", GOOD + b"[" * 200_000 + b"\n", ("a.jsonl: line 2", "not JSON")),
     "a number": Case("a.jsonl", GOOD + line({"text": 7}), ("a.jsonl: line 2: text", "type int", "a string")),
-    "half a surrogate": Case(
-        "a.jsonl", GOOD + b'{"text": "x\\ud83dy"}\n', ("a.jsonl: line 2: text", "surrogate pair")
-    ),
+    "half a surrogate": Case("a.jsonl", GOOD + b'{"text": "x\\ud83dy"}\n', ("a.jsonl: line 2: text", "surrogate pair")),
     "column missing in a line": Case(
         "a.jsonl", GOOD + line({"txt": "x"}), ("a.jsonl: line 2", "no column 'text'", "did you mean 'txt'?")
     ),

@@ -45,9 +45,15 @@ def command(component: str, parts: Parts, folder: Path, task: str = "digits", **
     uses_store = component in ("evaluate", "publish")
     options = ("--store", str(folder / "store")) if uses_store else ()
     return call(
-        component, json.dumps({"task": task}), folder / "outputs" / "out", "--threads", "1", *options,
-        inputs=(folder / "store",), **inputs,
-    )  # fmt: skip
+        component,
+        json.dumps({"task": task}),
+        folder / "outputs" / "out",
+        "--threads",
+        "1",
+        *options,
+        inputs=(folder / "store",),
+        **inputs,
+    )
 
 
 # Ways to damage a folder
@@ -145,22 +151,13 @@ CASES = {
         "evaluate", "model", flip("model.safetensors"), ("model: content differs", "model.safetensors", AGAIN)
     ),
     "a flipped bit in the decision": Case(
-        "publish",
-        "evaluation",
-        flip("decision.json"),
-        ("evaluation: content differs", "decision.json", AGAIN),
+        "publish", "evaluation", flip("decision.json"), ("evaluation: content differs", "decision.json", AGAIN)
     ),
     "an extra file": Case(
-        "finetune",
-        "trunk",
-        write("notes.txt", b"mine"),
-        ("trunk: content differs", "extra file notes.txt", AGAIN),
+        "finetune", "trunk", write("notes.txt", b"mine"), ("trunk: content differs", "extra file notes.txt", AGAIN)
     ),
     "a missing file": Case(
-        "finetune",
-        "trunk",
-        delete("metrics.json"),
-        ("trunk: content differs", "missing file metrics.json", AGAIN),
+        "finetune", "trunk", delete("metrics.json"), ("trunk: content differs", "missing file metrics.json", AGAIN)
     ),
     "a file renamed": Case(
         "publish",
@@ -169,10 +166,7 @@ CASES = {
         ("model: content differs", "extra file graph.png; missing file curve.png"),
     ),
     "a file cut to nothing": Case(
-        "pretrain",
-        "dataset",
-        write("schema.json", b""),
-        ("dataset: content differs", "schema.json has sha256 e3b0c4"),
+        "pretrain", "dataset", write("schema.json", b""), ("dataset: content differs", "schema.json has sha256 e3b0c4")
     ),
     "a record of other content": Case(
         "pretrain",
@@ -181,17 +175,12 @@ CASES = {
         ("record.json: its list of files does not give the digest that it names", AGAIN),
     ),
     "a record that is not JSON": Case(
-        "pretrain",
-        "dataset",
-        write(RECORD, b"{'type'"),
-        ("record.json: not JSON (", "line 1 column 2", AGAIN),
+        "pretrain", "dataset", write(RECORD, b"{'type'"), ("record.json: not JSON (", "line 1 column 2", AGAIN)
     ),
     "a record that is not UTF-8": Case(
         "pretrain", "dataset", write(RECORD, b'{"\xe9\xff'), ("record.json: not JSON (", AGAIN)
     ),
-    "a record of 0 bytes": Case(
-        "pretrain", "dataset", write(RECORD, b""), ("record.json: not JSON (", AGAIN)
-    ),
+    "a record of 0 bytes": Case("pretrain", "dataset", write(RECORD, b""), ("record.json: not JSON (", AGAIN)),
     "a record nested 100,000 deep": Case(
         "pretrain", "dataset", write(RECORD, b"[" * 100_000), ("record.json: nested too deeply", AGAIN)
     ),
@@ -214,17 +203,12 @@ CASES = {
         "pretrain",
         "dataset",
         edit_record(
-            lambda r: r["predicate"]["runDetails"]["byproducts"][2]["annotations"]["files"][0].update(
-                path=["x"]
-            )
+            lambda r: r["predicate"]["runDetails"]["byproducts"][2]["annotations"]["files"][0].update(path=["x"])
         ),
         ("record.json: not a record (TypeError(", AGAIN),
     ),
     "no record": Case(
-        "pretrain",
-        "dataset",
-        delete(RECORD),
-        ("record.json: the file is missing; run the stage that makes it",),
+        "pretrain", "dataset", delete(RECORD), ("record.json: the file is missing; run the stage that makes it",)
     ),
     "weights that do not fit the config": Case(
         "evaluate", "model", and_record(other_width), ("model.safetensors: ", "run finetune again")
@@ -257,10 +241,7 @@ CASES = {
         "pretrain", "dataset", and_record(empty_split), ("unlabelled.parquet: no rows", "split fractions")
     ),
     "a schema without its keys": Case(
-        "pretrain",
-        "dataset",
-        and_record(write("schema.json", b"{}")),
-        ("schema.json: ", "run validate again"),
+        "pretrain", "dataset", and_record(write("schema.json", b"{}")), ("schema.json: ", "run validate again")
     ),
     "a table that is none": Case(
         "pretrain",
@@ -272,9 +253,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_damaged_input_is_refused(
-    name: str, parts: Parts, copy: Copy, tmp_path: Path, refused: Refused
-) -> None:
+def test_a_damaged_input_is_refused(name: str, parts: Parts, copy: Copy, tmp_path: Path, refused: Refused) -> None:
     case = CASES[name]
     damaged = copy(case.part)
     case.damage(damaged)
@@ -291,9 +270,7 @@ def test_a_trunk_given_as_a_dataset_is_refused(parts: Parts, tmp_path: Path, ref
     refused(bad, "--in-dataset: a trunk; expected a dataset; give the right folder")
 
 
-def test_an_input_that_is_not_there_or_no_folder_is_refused(
-    parts: Parts, tmp_path: Path, refused: Refused
-) -> None:
+def test_an_input_that_is_not_there_or_no_folder_is_refused(parts: Parts, tmp_path: Path, refused: Refused) -> None:
     for place in (tmp_path / "nowhere", parts.dataset / "train.parquet"):
         bad = command("pretrain", parts, tmp_path, dataset=place)
         refused(bad, f"{place}: no such folder; run the stage that makes it")

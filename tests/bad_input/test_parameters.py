@@ -70,8 +70,7 @@ CASES = {
         {"task": "digits", "pretrain": [1]}, ("--params: pretrain: [1]: input should be a valid dictionary",)
     ),
     "negative epochs": Case(
-        text("pretrain: {epochs: -1}"),
-        ("params.yaml: pretrain.epochs: -1: ", "greater than or equal to 0", "README"),
+        text("pretrain: {epochs: -1}"), ("params.yaml: pretrain.epochs: -1: ", "greater than or equal to 0", "README")
     ),
     "10.5 for an integer": Case(
         of("pretrain", batch=10.5),
@@ -88,8 +87,7 @@ CASES = {
         '{"task": "digits", "pretrain": {"learning_rate": 1e999}}', ("pretrain.learning_rate: ",)
     ),
     "an unknown objective": Case(
-        of("pretrain", objective={"name": "jigsaw"}),
-        ("pretrain.objective: ", "'jigsaw'", "'masked_autoencoder'"),
+        of("pretrain", objective={"name": "jigsaw"}), ("pretrain.objective: ", "'jigsaw'", "'masked_autoencoder'")
     ),
     "an unknown head": Case(
         of("finetune", head={"name": "regression"}),
@@ -101,45 +99,29 @@ CASES = {
         ("labels_per_class: 1000, but class number", "ask for at most"),
         "finetune",
     ),
-    "seeds beyond 31 bits": Case(
-        of("pretrain", seed=2**31), ("pretrain.seed: 2147483648: input should be less than",)
-    ),
+    "seeds beyond 31 bits": Case(of("pretrain", seed=2**31), ("pretrain.seed: 2147483648: input should be less than",)),
     "channels of a negative number": Case(
         of("pretrain", trunk={"name": "conv", "channels": [4, -8, 16]}),
         ("pretrain.trunk.conv.channels.1: -8: ", "greater than or equal to 1"),
     ),
     "not UTF-8": Case(
-        text("pretrain: {}").encode() + b"# caf\xe9\n",
-        ("params.yaml: byte 31 is not UTF-8; expected UTF-8 text",),
+        text("pretrain: {}").encode() + b"# caf\xe9\n", ("params.yaml: byte 31 is not UTF-8; expected UTF-8 text",)
     ),
     "UTF-16": Case(text("pretrain: {}").encode("utf-16"), ("params.yaml: byte 0 is not UTF-8",)),
-    "a NUL byte": Case(
-        text("pretrain: {}").encode() + b"\0\n",
-        (
-            "params.yaml: ",
-            "not YAML",
-        ),
-    ),
+    "a NUL byte": Case(text("pretrain: {}").encode() + b"\0\n", ("params.yaml: ", "not YAML")),
     "an empty file": Case("", ("params.yaml: a NoneType; expected a mapping",)),
-    "a list": Case(
-        "- task: digits\n", ("params.yaml: a list; expected a mapping with one section a component",)
-    ),
-    "more than 1 MiB": Case(
-        text("#" * (MEBI + 1)), ("params.yaml: 1048591 bytes; expected at most 1048576",)
-    ),
+    "a list": Case("- task: digits\n", ("params.yaml: a list; expected a mapping with one section a component",)),
+    "more than 1 MiB": Case(text("#" * (MEBI + 1)), ("params.yaml: 1048591 bytes; expected at most 1048576",)),
     "nested 100,000 deep": Case(
         text("pretrain: " + "[" * 100_000), ("params.yaml: line 2: nested deeper than 32 levels; flatten it",)
     ),
     "a key twice": Case(
-        text("pretrain:\n  epochs: 1\n  epochs: 2"),
-        ("params.yaml: line 4: key 'epochs' stands twice; delete one",),
+        text("pretrain:\n  epochs: 1\n  epochs: 2"), ("params.yaml: line 4: key 'epochs' stands twice; delete one",)
     ),
     "a tab as indentation": Case(
         text("pretrain:\n\tepochs: 1"), ("params.yaml: line 3: not YAML (", "expected YAML of plain values")
     ),
-    "an alias in itself": Case(
-        text("pretrain: &a [*a]"), ("params.yaml: an alias refers to the value that it is in",)
-    ),
+    "an alias in itself": Case(text("pretrain: &a [*a]"), ("params.yaml: an alias refers to the value that it is in",)),
     "an impossible date": Case(
         text("pretrain: {epochs: 2001-13-45}"), ("params.yaml: not YAML (month must be in 1..12)",)
     ),
@@ -159,15 +141,12 @@ CASES = {
     "JSON with a key twice": Case(
         '{"task": "digits", "task": "x"}', ("--params: key 'task' stands twice; delete one",)
     ),
-    "JSON with half a character": Case(
-        '{"task": "\\ud83d"}', ("--params: not JSON (", "surrogates not allowed")
-    ),
+    "JSON with half a character": Case('{"task": "\\ud83d"}', ("--params: not JSON (", "surrogates not allowed")),
     "an integer that no record can hold": Case(
         of("pretrain", warmup_steps=10**30), ("--params: pretrain", "give a smaller number")
     ),
     "no task": Case(
-        {"pretrain": {}},
-        ("--params: task: None; expected a name of lower-case letters", "folder under data/"),
+        {"pretrain": {}}, ("--params: task: None; expected a name of lower-case letters", "folder under data/")
     ),
     "a task that is a path": Case(
         {"task": "../x", "pretrain": {}}, ("--params: task: '../x'; expected a name of lower-case letters",)
@@ -242,9 +221,7 @@ def test_a_python_tag_is_refused_and_nothing_is_executed(
 ) -> None:
     trace = tmp_path / "executed"
     bad = command(Case(text("pretrain: {epochs: " + value.format(trace) + "}"), ()), parts, tmp_path)
-    refused(
-        bad, "params.yaml: line 2: not YAML (could not determine a constructor for the tag", "plain values"
-    )
+    refused(bad, "params.yaml: line 2: not YAML (could not determine a constructor for the tag", "plain values")
     assert not trace.exists()
 
 
@@ -252,8 +229,7 @@ def test_json_is_read_as_json_where_yaml_differs(
     parts: Parts, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     document = (
-        '{\t"task": "digits", "publish": {"licence": "\\ud83d\\ude00"}, '
-        '"finetune": {"min_steps": 1e0, "epochs": 1}}'
+        '{\t"task": "digits", "publish": {"licence": "\\ud83d\\ude00"}, "finetune": {"min_steps": 1e0, "epochs": 1}}'
     )
     good = call("finetune", document, tmp_path / "model", dataset=parts.dataset, trunk=parts.trunk)
     ended = run_here(good, capfd)
@@ -273,10 +249,6 @@ def test_a_whole_number_written_as_a_float_is_taken(
 
 
 @pytest.mark.parametrize("threads", ["-1", "0"])
-def test_a_number_of_threads_below_1_is_refused(
-    threads: str, parts: Parts, tmp_path: Path, refused: Refused
-) -> None:
-    bad = call(
-        "pretrain", '{"task": "digits"}', tmp_path / "trunk", f"--threads={threads}", dataset=parts.dataset
-    )
+def test_a_number_of_threads_below_1_is_refused(threads: str, parts: Parts, tmp_path: Path, refused: Refused) -> None:
+    bad = call("pretrain", '{"task": "digits"}', tmp_path / "trunk", f"--threads={threads}", dataset=parts.dataset)
     refused(bad, f"--threads: {threads}; expected at least 1")

@@ -49,16 +49,20 @@ def tmpfs(kilobytes: int) -> tuple[str, ...]:
 def training(parts: Parts, out: Path, component: str = "pretrain", seconds: int = 0, **section: Any) -> Call:
     document = {"task": "digits", component: TRAINING[component] | section}
     given = {"dataset": parts.dataset} | ({"trunk": parts.trunk} if component == "finetune" else {})
-    return call(
-        component, json.dumps(document), out, "--threads", "1", f"--checkpoint-seconds={seconds}", **given
-    )
+    return call(component, json.dumps(document), out, "--threads", "1", f"--checkpoint-seconds={seconds}", **given)
 
 
 def validation(parts: Parts, out: Path) -> Call:
     return call(
-        "validate", '{"task": "digits"}', out, "--store", str(parts.store),
-        inputs=(parts.store,), raw=parts.raw, expectations=parts.expectations,
-    )  # fmt: skip
+        "validate",
+        '{"task": "digits"}',
+        out,
+        "--store",
+        str(parts.store),
+        inputs=(parts.store,),
+        raw=parts.raw,
+        expectations=parts.expectations,
+    )
 
 
 def publication(parts: Parts, out: Path, store: str, inputs: tuple[Path, ...] = ()) -> Call:
@@ -70,9 +74,7 @@ FULL = ("no space left on device", "make room")
 
 
 @pytest.mark.parametrize("kilobytes", [24, 64, 128, 256])
-def test_validate_on_a_full_disk_leaves_nothing(
-    kilobytes: int, parts: Parts, mount: Mount, refused: Refused
-) -> None:
+def test_validate_on_a_full_disk_leaves_nothing(kilobytes: int, parts: Parts, mount: Mount, refused: Refused) -> None:
     disk = mount("disk", *tmpfs(kilobytes))
     refused(validation(parts, disk / "dataset"), f"{disk}/", *FULL)
 
@@ -95,9 +97,7 @@ def test_a_real_process_on_a_full_disk_leaves_nothing_but_checkpoints(
     refused(bad, f"{disk}/", *FULL, process=True, older=(True,), allowed=(".out.work",))
 
 
-def test_a_store_on_a_full_disk_leaves_no_release(
-    parts: Parts, mount: Mount, tmp_path: Path, refused: Refused
-) -> None:
+def test_a_store_on_a_full_disk_leaves_no_release(parts: Parts, mount: Mount, tmp_path: Path, refused: Refused) -> None:
     from graftline.releases.catalogue import list_releases
     from graftline.store.opening import open_store
 
@@ -113,13 +113,7 @@ def test_a_read_only_store_is_refused(parts: Parts, mount: Mount, tmp_path: Path
     store = mount("store", "--bind", str(bare))
     subprocess.run(["mount", "-o", "remount,bind,ro", str(store)], check=True)
     bad = publication(parts, tmp_path / "outputs" / "release", str(store), (store,))
-    refused(
-        bad,
-        f"store {store}: cannot write",
-        "read-only file system",
-        "permissions",
-        allowed=(".release.work",),
-    )
+    refused(bad, f"store {store}: cannot write", "read-only file system", "permissions", allowed=(".release.work",))
 
 
 def test_a_read_only_output_folder_is_refused(parts: Parts, mount: Mount, refused: Refused) -> None:
@@ -142,9 +136,7 @@ def test_a_file_in_place_of_the_store_is_refused(parts: Parts, tmp_path: Path, r
 
 def test_an_unknown_kind_of_store_is_refused(parts: Parts, tmp_path: Path, refused: Refused) -> None:
     bad = publication(parts, tmp_path / "outputs" / "release", "gs://bucket/models")
-    refused(
-        bad, "--store: 'gs://...'; expected a directory or s3://bucket/prefix", allowed=(".release.work",)
-    )
+    refused(bad, "--store: 'gs://...'; expected a directory or s3://bucket/prefix", allowed=(".release.work",))
 
 
 def test_a_store_that_cannot_be_reached_is_reported(
@@ -170,10 +162,7 @@ def test_an_output_in_place_of_a_file_is_refused(parts: Parts, tmp_path: Path, r
     below = training(parts, file / "trunk")
     refused(Call(below.name, below.arguments, (*below.inputs, file)), str(file), "correct the path")
     bad = training(parts, file)
-    refused(
-        Call(bad.name, bad.arguments, (*bad.inputs, file)),
-        f"--out-trunk: {file} is a file; expected a folder",
-    )
+    refused(Call(bad.name, bad.arguments, (*bad.inputs, file)), f"--out-trunk: {file} is a file; expected a folder")
 
 
 @pytest.mark.parametrize("place", [".", "trunk", ".."])
@@ -183,10 +172,7 @@ def test_an_output_that_would_replace_an_input_is_refused(
     dataset = copy("dataset")
     bad = call("pretrain", '{"task": "digits"}', dataset / place, dataset=dataset)
     refused(
-        Call(bad.name, bad.arguments, bad.inputs),
-        "--out-trunk: ",
-        "overlaps --in-dataset",
-        "apart from the inputs",
+        Call(bad.name, bad.arguments, bad.inputs), "--out-trunk: ", "overlaps --in-dataset", "apart from the inputs"
     )
 
 

@@ -45,9 +45,15 @@ def command(folder: Path, case: Case, table: pa.Table) -> Call:
     document = json.dumps({"task": "digits", "validate": case.params})
     store = folder / "store"
     return call(
-        "validate", document, folder / "outputs" / "dataset", "--store", str(store),
-        inputs=(store,), raw=raw, expectations=expectations,
-    )  # fmt: skip
+        "validate",
+        document,
+        folder / "outputs" / "dataset",
+        "--store",
+        str(store),
+        inputs=(store,),
+        raw=raw,
+        expectations=expectations,
+    )
 
 
 # Ways to make files
@@ -66,9 +72,7 @@ def csv_rows(table: pa.Table, count: int = 20) -> bytes:
     return b"".join(f"{' '.join(map(str, row['image']))},{row['label']}\n".encode() for row in rows)
 
 
-def csv(
-    before: bytes = b"", after: bytes = b"", header: bytes = b"image,label\n", name: str = "part.csv"
-) -> Make:
+def csv(before: bytes = b"", after: bytes = b"", header: bytes = b"image,label\n", name: str = "part.csv") -> Make:
     return lambda raw, table: (raw / name).write_bytes(header + before + csv_rows(table) + after)
 
 
@@ -164,9 +168,7 @@ FLOAT_COLUMN = {"weight": {"type": "float"}}
 SPLIT_COLUMN = {"part": {"type": "string", "role": "split"}}
 
 CASES = {
-    "Parquet of 0 bytes": Case(
-        data("part.parquet", b""), ("part.parquet: an empty file (0 bytes)", "fetch it again")
-    ),
+    "Parquet of 0 bytes": Case(data("part.parquet", b""), ("part.parquet: an empty file (0 bytes)", "fetch it again")),
     "Parquet cut after 4 bytes": Case(cut(lambda _: 4), (*DAMAGED, "(4 bytes;")),
     "Parquet cut in the middle": Case(cut(lambda whole: len(whole) // 2), DAMAGED),
     "Parquet cut in its footer": Case(cut(in_footer), DAMAGED),
@@ -204,8 +206,7 @@ CASES = {
         ("part.parquet: column 'image': type int64; expected a list of 784 numbers",),
     ),
     "halves in an integer column": Case(
-        with_labels(lambda labels: labels + 0.5),
-        ("600 of 600 rows", "label.type", "rows 0, 1, 2", "correct the rows"),
+        with_labels(lambda labels: labels + 0.5), ("600 of 600 rows", "label.type", "rows 0, 1, 2", "correct the rows")
     ),
     "NaN in a float image": Case(
         with_pixels(put([7, 9], np.nan), "float32"),
@@ -214,9 +215,7 @@ CASES = {
         params={"max_bad_fraction": 0},
     ),
     "infinity in a float column": Case(
-        with_weights(np.inf),
-        ("300 of 600 rows", "weight.finite in 300 (rows 0, 2, 4", "at most 1.00%"),
-        FLOAT_COLUMN,
+        with_weights(np.inf), ("300 of 600 rows", "weight.finite in 300 (rows 0, 2, 4", "at most 1.00%"), FLOAT_COLUMN
     ),
     "minus infinity in a float image": Case(
         with_pixels(put([0], -np.inf), "float64"),
@@ -225,29 +224,21 @@ CASES = {
         params={"max_bad_fraction": 0},
     ),
     "labels out of range": Case(
-        with_labels(lambda labels: labels + 5),
-        ("300 of 600 rows", "label.classes", "rows 5, 6, 7", "correct the rows"),
+        with_labels(lambda labels: labels + 5), ("300 of 600 rows", "label.classes", "rows 5, 6, 7", "correct the rows")
     ),
     "pixels above the range": Case(
-        with_pixels(put(slice(20), 256), "int16"),
-        ("20 of 600 rows", "image.max in 20 (rows 0, 1, 2, 3, 4, ...)"),
+        with_pixels(put(slice(20), 256), "int16"), ("20 of 600 rows", "image.max in 20 (rows 0, 1, 2, 3, 4, ...)")
     ),
     "images of another size": Case(
         parquet(lambda t: t.set_column(0, "image", [[pixels[:783] for pixels in t["image"].to_pylist()]])),
         ("600 of 600 rows", "image.length"),
     ),
     "a row with too many cells": Case(
-        csv(after=b"1 2,3,4\n"),
-        ("1 of 21 rows", "row.cells in 1 (rows 20)"),
-        params={"max_bad_fraction": 0.01},
+        csv(after=b"1 2,3,4\n"), ("1 of 21 rows", "row.cells in 1 (rows 20)"), params={"max_bad_fraction": 0.01}
     ),
     "CSV of 0 bytes": Case(data("part.csv", b""), ("part.csv: an empty file (0 bytes)", "delete it")),
-    "CSV with a header only": Case(
-        data("part.csv", b"image,label\n"), ("part.csv: no rows; expected at least one",)
-    ),
-    "Parquet of zero rows": Case(
-        parquet(lambda t: t.slice(0, 0)), ("part.parquet: no rows; expected at least one",)
-    ),
+    "CSV with a header only": Case(data("part.csv", b"image,label\n"), ("part.csv: no rows; expected at least one",)),
+    "Parquet of zero rows": Case(parquet(lambda t: t.slice(0, 0)), ("part.parquet: no rows; expected at least one",)),
     "an empty folder": Case(
         lambda raw, _: None, ("raw: an empty folder", ".parquet, .csv or .jsonl", "put the raw data there")
     ),
@@ -257,9 +248,7 @@ CASES = {
     "a folder among the files": Case(folder_inside, ("more.parquet: not a regular file", "move it away")),
     "a link to nowhere": Case(dangling_link, ("part.parquet: not a regular file", "move it away")),
     "all rows quarantined": Case(
-        with_pixels(put(slice(None), -1), "int16"),
-        ("600 of 600 rows", "one good row"),
-        params={"max_bad_fraction": 1},
+        with_pixels(put(slice(None), -1), "int16"), ("600 of 600 rows", "one good row"), params={"max_bad_fraction": 1}
     ),
     "one class only": Case(
         with_labels(lambda labels: labels * 0),
@@ -293,9 +282,7 @@ CASES = {
     ),
     "a contract with one class": Case(
         parquet(lambda t: t),
-        (
-            "expectations.yaml: columns.label: a label is an integer, string or tags with at least two classes;",
-        ),
+        ("expectations.yaml: columns.label: a label is an integer, string or tags with at least two classes;",),
         {"label": {"classes": [1]}},
     ),
     "a contract with an unknown key": Case(
@@ -307,16 +294,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_raw_data_is_refused(
-    name: str, tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]
-) -> None:
+def test_bad_raw_data_is_refused(name: str, tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]) -> None:
     case = CASES[name]
     refused(command(tmp_path, case, digits), *case.says)
 
 
-def test_raw_data_that_is_not_there_is_refused(
-    tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]
-) -> None:
+def test_raw_data_that_is_not_there_is_refused(tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]) -> None:
     bad = command(tmp_path, CASES["an empty folder"], digits)
     (tmp_path / "raw").rmdir()
     refused(bad, "--in-raw: ", "raw does not exist", "dvc pull")

@@ -91,10 +91,7 @@ def test_a_checkpoint_that_is_not_plain_and_whole_is_refused(
         ({"hub": "owner/name", "revision": "main"}, "revision 'main' is no commit: branches and tags move"),
         ({"path": "../../etc"}, "leaves the repository"),
         ({"package": PACKAGE, "sha256": "0" * 64}, "pretrain.trunk.sha256: the files of pkg:pypi/"),
-        (
-            {"package": "no-such-package"},
-            "pretrain.trunk.package: the package 'no-such-package' is not installed",
-        ),
+        ({"package": "no-such-package"}, "pretrain.trunk.package: the package 'no-such-package' is not installed"),
     ],
 )
 def test_a_checkpoint_that_is_not_in_its_one_pinned_place_is_refused(

@@ -50,9 +50,15 @@ def command(folder: Path, case: Case, rows: Rows) -> Call:
     expectations.write_text(json.dumps({"columns": case.columns}))
     store = folder / "store"
     return call(
-        "validate", json.dumps({"task": "digits"}), folder / "outputs" / "dataset", "--store", str(store),
-        inputs=(store,), raw=raw, expectations=expectations,
-    )  # fmt: skip
+        "validate",
+        json.dumps({"task": "digits"}),
+        folder / "outputs" / "dataset",
+        "--store",
+        str(store),
+        inputs=(store,),
+        raw=raw,
+        expectations=expectations,
+    )
 
 
 # Ways to make files
@@ -131,15 +137,11 @@ CASES = {
     ),
     "NaN": Case(lines(b'{"text": NaN, "label": "noun"}'), (SECOND + "not JSON (NaN is no JSON value)",)),
     "half of a surrogate pair": Case(
-        lines(rb'{"text": "\ud83d", "label": "noun"}'),
-        (SECOND + "half of a surrogate pair", "correct the \\u escape"),
+        lines(rb'{"text": "\ud83d", "label": "noun"}'), (SECOND + "half of a surrogate pair", "correct the \\u escape")
     ),
     "a deep nest": Case(lines(b"[" * 100_000), (SECOND + "nested too deep",)),
     "a number of 10,000 digits": Case(lines(b'{"text": ' + b"1" * 10_000 + b"}"), (SECOND + "not JSON",)),
-    "latin-1": Case(
-        lines(b'{"text": "caf\xe9", "label": "noun"}'),
-        (SECOND + "byte ", "(0xe9) is not UTF-8", "iconv"),
-    ),
+    "latin-1": Case(lines(b'{"text": "caf\xe9", "label": "noun"}'), (SECOND + "byte ", "(0xe9) is not UTF-8", "iconv")),
     "latin-1 in Parquet": Case(latin_1_in_parquet, ("a.parquet", "UTF8")),
     "a bare NUL byte": Case(lines(b'{"text": "a\0b", "label": "noun"}'), (SECOND + "a NUL byte",)),
     "UTF-16": Case(
@@ -170,12 +172,8 @@ CASES = {
     "labels in a file of their own, one too few": Case(
         labels_apart, ("399 of 399 rows", "label.not_null in 200", "text.not_null in 199")
     ),
-    "labels in a Parquet file of their own": Case(
-        labels_apart_in_parquet, ("a.parquet: column 'label' is missing",)
-    ),
-    "fewer tags than words": Case(
-        tagged(same, lambda tags: tags[1:]), ("tags.length in 10 (rows 20, 21, 22",), TAGGED
-    ),
+    "labels in a Parquet file of their own": Case(labels_apart_in_parquet, ("a.parquet: column 'label' is missing",)),
+    "fewer tags than words": Case(tagged(same, lambda tags: tags[1:]), ("tags.length in 10 (rows 20, 21, 22",), TAGGED),
     "more tags than words": Case(
         tagged(lambda words: words[1:], same), ("tags.length in 10 (rows 20, 21, 22",), TAGGED
     ),
@@ -188,7 +186,7 @@ CASES = {
     "a text where words belong": Case(
         tagged(" ".join, same), ("column 'words': no one type in rows 0 to 199",), TAGGED
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)

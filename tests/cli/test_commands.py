@@ -18,9 +18,7 @@ ALL = [*COMMANDS, *LINEAGE]
 
 
 def graftline(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", GRAFTLINE, *arguments], capture_output=True, text=True, timeout=60
-    )
+    return subprocess.run([sys.executable, "-c", GRAFTLINE, *arguments], capture_output=True, text=True, timeout=60)
 
 
 def test_the_commands_are_these() -> None:
@@ -87,10 +85,7 @@ def test_every_make_target_is_listed_by_make_help() -> None:
         (GRAFTLINE, ["--help"]),
         (GRAFTLINE, ["run", "--help"]),
         *(
-            (
-                f"import runpy; runpy.run_module('graftline.components.{name}', run_name='__main__')",
-                ["--help"],
-            )
+            (f"import runpy; runpy.run_module('graftline.components.{name}', run_name='__main__')", ["--help"])
             for name in COMPONENTS
         ),
     ],

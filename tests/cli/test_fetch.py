@@ -19,9 +19,7 @@ def store(tmp_path: Path) -> str:
     files.mkdir()
     (files / "model.safetensors").write_bytes(bytes(range(256)))
     (files / "config.json").write_text("{}")
-    draft = ReleaseDraft(
-        "digits", {path.name: path for path in files.iterdir()}, {"model": b"{}"}, {"accuracy": 0.9}
-    )
+    draft = ReleaseDraft("digits", {path.name: path for path in files.iterdir()}, {"model": b"{}"}, {"accuracy": 0.9})
     publish(open_store(str(tmp_path / "store")), draft, Publication("one"))
     return str(tmp_path / "store")
 
@@ -37,8 +35,11 @@ def test_a_release_is_copied_by_alias(store: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"digits@1 is in {out} (digest ")
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
-        "model.safetensors", "model.sig", "config.json", "records/model.json",
-    }  # fmt: skip
+        "model.safetensors",
+        "model.sig",
+        "config.json",
+        "records/model.json",
+    }
     assert (out / "model.safetensors").read_bytes() == bytes(range(256))
 
 

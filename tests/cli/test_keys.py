@@ -84,9 +84,7 @@ def test_another_stores_ledger_learns_of_it_later(store: str) -> None:
 
 def test_a_key_that_is_revoked_is_revoked_in_the_ledger_too(store: str) -> None:
     old = load_keyring().signer().keyid
-    with pytest.raises(
-        InputError, match=r"it is the one that signs here; .*run `graftline keys rotate` first"
-    ):
+    with pytest.raises(InputError, match=r"it is the one that signs here; .*run `graftline keys rotate` first"):
         run("revoke", old, "--store", store)
     run("rotate", "--store", store)
     text = run("revoke", old[:8], "--store", store).output
@@ -118,8 +116,11 @@ def test_the_exported_key_is_what_other_tools_read(tmp_path: Path) -> None:
     (tmp_path / "signature").write_bytes(signer.sign(b"data"))
     done = subprocess.run(
         ["openssl", "dgst", "-sha256", "-verify", "key.pem", "-signature", "signature", "data"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.strip() == "Verified OK"
     assert run("export", signer.keyid).output == signer.public.pem
 
@@ -131,9 +132,7 @@ def test_a_key_that_is_not_listed_is_refused(name: str) -> None:
         run("revoke", name)
 
 
-def test_the_key_of_graftline_key_is_listed_and_not_rotated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_of_graftline_key_is_listed_and_not_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pem, public = make_private()
     (tmp_path / "mounted.pem").write_bytes(pem)
     monkeypatch.setenv("GRAFTLINE_KEY", str(tmp_path / "mounted.pem"))

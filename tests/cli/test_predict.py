@@ -50,9 +50,7 @@ def predict(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     torch.set_num_threads(1)
 
     def run(*arguments: object, store: Path = store) -> tuple[int, str, str]:
-        monkeypatch.setattr(
-            sys, "argv", ["graftline", "predict", *map(str, arguments), "--store", str(store)]
-        )
+        monkeypatch.setattr(sys, "argv", ["graftline", "predict", *map(str, arguments), "--store", str(store)])
         monkeypatch.setenv("COLUMNS", "200")
         capsys.readouterr()
         code = 0
@@ -74,18 +72,9 @@ def answers(done: tuple[int, str, str]) -> list[dict[str, Any]]:
 
 def test_the_command_prints_json_for_programs(store: Path, images: Path) -> None:
     """As a process of its own: nothing but JSON is on standard output."""
-    command = [
-        sys.executable,
-        "-c",
-        "from graftline.cli.app import main; main()",
-        "predict",
-        "digits@champion",
-    ]
+    command = [sys.executable, "-c", "from graftline.cli.app import main; main()", "predict", "digits@champion"]
     done = subprocess.run(
-        [*command, str(images / "00.png"), "--json", "--store", str(store)],
-        capture_output=True,
-        text=True,
-        timeout=60,
+        [*command, str(images / "00.png"), "--json", "--store", str(store)], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
     (answer,) = json.loads(done.stdout)
@@ -129,18 +118,12 @@ def test_a_folder_is_the_files_in_it_by_name(predict: Any, images: Path, tmp_pat
     shutil.copy(images / "digits.parquet", folder / "z.parquet")
     (folder / "notes.txt").write_text("not an image")
     found = answers(predict("digits", folder, "--json"))
-    names = [
-        f"{folder}/B.PNG",
-        f"{folder}/inner/a.png",
-        *(f"{folder}/z.parquet#{row}" for row in range(COUNT)),
-    ]
+    names = [f"{folder}/B.PNG", f"{folder}/inner/a.png", *(f"{folder}/z.parquet#{row}" for row in range(COUNT))]
     assert [answer["input"] for answer in found] == names
     assert found[0]["probabilities"] == pytest.approx(found[2 + 4]["probabilities"], abs=1e-5)
 
 
-def test_a_colour_png_of_a_grey_image_gets_the_same_answer(
-    predict: Any, images: Path, tmp_path: Path
-) -> None:
+def test_a_colour_png_of_a_grey_image_gets_the_same_answer(predict: Any, images: Path, tmp_path: Path) -> None:
     Image.open(images / "05.png").convert("RGB").save(tmp_path / "colour.png")
     grey, colour = (
         answers(predict("digits", path, "--json"))[0] for path in (images / "05.png", tmp_path / "colour.png")
@@ -193,9 +176,7 @@ def test_a_flipped_bit_in_the_weights_is_refused_with_one_line(
         ("empty", "no images"),
     ],
 )
-def test_what_is_no_image_is_one_line_and_2(
-    predict: Any, images: Path, tmp_path: Path, name: str, said: str
-) -> None:
+def test_what_is_no_image_is_one_line_and_2(predict: Any, images: Path, tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "text.png").write_text("a text")
     (tmp_path / "cut.png").write_bytes((images / "00.png").read_bytes()[:100])
     Image.new("L", (28, 30)).save(tmp_path / "large.png")

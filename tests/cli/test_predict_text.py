@@ -48,19 +48,17 @@ def store(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         inputs = {"in_dataset": dataset, "in_trunk": trunk}
         small.make("finetune", {"finetune": section}, **inputs, out_model=folder / name)
     for name, model in (
-        ("glosses", folder / "glosses"), ("writer", folder / "writer"), ("tags", small_tags.model(home)),
-    ):  # fmt: skip
+        ("glosses", folder / "glosses"),
+        ("writer", folder / "writer"),
+        ("tags", small_tags.model(home)),
+    ):
         files = {file.path: model / file.path for file in verify(model).files}
-        publish(
-            open_store(str(folder / "store")), ReleaseDraft(name, files, {}), Publication(name, fresh=True)
-        )
+        publish(open_store(str(folder / "store")), ReleaseDraft(name, files, {}), Publication(name, fresh=True))
     return folder / "store"
 
 
 @pytest.fixture
-def graftline(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Done]:
+def graftline(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Run a `graftline` command; return exit code, output and error."""
     torch.set_num_threads(1)
 
@@ -85,28 +83,23 @@ def answers(done: Done) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_way_to_give_a_text_gets_the_same_answer(
-    graftline: Callable[..., Done], tmp_path: Path
-) -> None:
+def test_every_way_to_give_a_text_gets_the_same_answer(graftline: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a small dog\n\nany of various herbs\n")
     (tmp_path / "b.jsonl").write_text('{"text": "a small dog", "id": 7}\n"any of various herbs"\n')
     pq.write_table(pa.table({"text": ["a small dog", "any of various herbs"]}), tmp_path / "c.parquet")
     found = answers(
-        graftline(
-            "predict",
-            "glosses",
-            tmp_path,
-            "--text",
-            "a small dog",
-            "--text",
-            "any of various herbs",
-            "--json",
-        )
+        graftline("predict", "glosses", tmp_path, "--text", "a small dog", "--text", "any of various herbs", "--json")
     )
     assert [answer["input"] for answer in found] == [
-        f"{tmp_path}/a.txt:1", f"{tmp_path}/a.txt:3", f"{tmp_path}/b.jsonl:1", f"{tmp_path}/b.jsonl:2",
-        f"{tmp_path}/c.parquet#0", f"{tmp_path}/c.parquet#1", "--text 1", "--text 2",
-    ]  # fmt: skip
+        f"{tmp_path}/a.txt:1",
+        f"{tmp_path}/a.txt:3",
+        f"{tmp_path}/b.jsonl:1",
+        f"{tmp_path}/b.jsonl:2",
+        f"{tmp_path}/c.parquet#0",
+        f"{tmp_path}/c.parquet#1",
+        "--text 1",
+        "--text 2",
+    ]
     dogs, herbs = found[::2], found[1::2]
     for same in (dogs, herbs):
         assert all(a["probabilities"] == same[0]["probabilities"] for a in same)
@@ -126,9 +119,7 @@ def test_answers_are_those_of_the_model_that_was_trained(
     assert np.allclose(given[np.argsort(order)], expected, atol=1e-5)
 
 
-def test_a_release_that_tags_prints_each_word_with_its_tag(
-    graftline: Callable[..., Done], home: Path
-) -> None:
+def test_a_release_that_tags_prints_each_word_with_its_tag(graftline: Callable[..., Done], home: Path) -> None:
     sentences = read_tagged(small_tags.dataset(home), "test")
     (answer,) = answers(graftline("predict", "tags", "--text", " ".join(sentences.words[0]), "--json"))
     assert [word["word"] for word in answer["words"]] == sentences.words[0]
@@ -159,9 +150,7 @@ def test_a_vector_is_the_mean_of_the_tokens_last_hidden_states(
     found, table = np.load(tmp_path / "v.npy"), pq.read_table(tmp_path / "v.parquet")
     tokenizer, network = AutoTokenizer.from_pretrained(trunk), AutoModel.from_pretrained(trunk).eval()
     for text, vector in zip(texts, found, strict=True):
-        inputs = tokenizer(
-            text, return_tensors="pt", truncation=True, max_length=small_text.ENCODER["max_length"]
-        )
+        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=small_text.ENCODER["max_length"])
         with torch.no_grad():
             expected = network(**inputs).last_hidden_state[0].mean(dim=0)
         assert np.allclose(vector, expected.numpy(), atol=1e-5)
@@ -181,23 +170,14 @@ def test_a_release_embeds_too_and_prints_json(graftline: Callable[..., Done]) ->
     [
         (("predict", "glosses"), "the command line: no documents"),
         (("predict", "glosses", "nothing.txt"), "nothing.txt: no such file or folder"),
-        (
-            ("predict", "glosses", "image.png"),
-            "a file of type '.png'; expected a .txt, .jsonl, .parquet file",
-        ),
-        (
-            ("predict", "glosses", "latin.txt"),
-            "latin.txt:2: byte 0xe9 at 3 is no UTF-8; save the file as UTF-8",
-        ),
+        (("predict", "glosses", "image.png"), "a file of type '.png'; expected a .txt, .jsonl, .parquet file"),
+        (("predict", "glosses", "latin.txt"), "latin.txt:2: byte 0xe9 at 3 is no UTF-8; save the file as UTF-8"),
         (("predict", "glosses", "other.jsonl"), "other.jsonl:1: 'None' is no text; expected a string"),
         (("predict", "glosses", "cut.jsonl"), "cut.jsonl:1: not JSON"),
         (("predict", "glosses", "other.parquet"), "expected Parquet with a column 'text'"),
         (("predict", "glosses", "--text", "  "), "--text 1: an empty document"),
         (("embed", "glosses", "--text", "a"), "no place for the vectors; expected --out FILE, or --json"),
-        (
-            ("embed", "glosses", "--text", "a", "--out", "v.csv"),
-            "a file of type '.csv'; expected .parquet or .npy",
-        ),
+        (("embed", "glosses", "--text", "a", "--out", "v.csv"), "a file of type '.csv'; expected .parquet or .npy"),
         (("embed", "glosses@4", "--text", "a", "--json"), "no version 4"),
     ],
 )

@@ -130,9 +130,7 @@ def environment(repo: Path) -> dict[str, str]:
 
 def graftline(repo: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from graftline.cli.app import main; main()", *arguments]
-    return subprocess.run(
-        command, cwd=cwd or repo, env=environment(repo), capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run(command, cwd=cwd or repo, env=environment(repo), capture_output=True, text=True, timeout=120)
 
 
 def dvc(repo: Path, *arguments: str) -> str:
@@ -156,9 +154,14 @@ def running(repo: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     program = f"{heeding}; from graftline.cli.app import main; main()"
     command = [sys.executable, "-c", program, "run", "toy", *arguments]
     process = subprocess.Popen(
-        command, cwd=repo, env=environment(repo), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command,
+        cwd=repo,
+        env=environment(repo),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         assert process.stdout
         while "working" not in (line := process.stdout.readline()):
@@ -192,9 +195,7 @@ def publish_toy(store: str, accuracy: float) -> None:
         metrics = Path(folder) / "metrics.json"
         metrics.write_text(json.dumps({"accuracy": accuracy}))
         compared = {"version": best.version, "digest": best.digest} if best else None
-        draft = ReleaseDraft(
-            "toy", {"metrics.json": metrics}, {}, {"accuracy": accuracy}, compared_with=compared
-        )
+        draft = ReleaseDraft("toy", {"metrics.json": metrics}, {}, {"accuracy": accuracy}, compared_with=compared)
         assert publish(opened, draft, Publication("from elsewhere")).promoted
 
 
@@ -211,14 +212,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("src", "components", "pipelines"):
         shutil.copytree(ROOT / folder, repo / folder, ignore=no_byte_code)
     (repo / ".dvc").mkdir()
-    for name in (
-        "dvc.yaml",
-        ".dvcignore",
-        ".gitignore",
-        ".dvc/config",
-        ".dvc/.gitignore",
-        "requirements.lock",
-    ):
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "requirements.lock"):
         shutil.copy(ROOT / name, repo / name)
     for folder in ("components", "pipelines"):
         (repo / "src/graftline" / folder).symlink_to(f"../../{folder}")
@@ -275,9 +269,9 @@ def test_a_changed_parameter_reruns_what_depends_on_it(repo: Path) -> None:
     done = graftline(repo, "run", "toy", "--set", "finetune.learning_rate=2e-3")
     changed = dict.fromkeys(("finetune", "evaluate", "publish"), "ran")
     assert states(done) == ALL_SKIPPED | changed
-    assert "learning_rate: 0.002 # a comment that stays" in (
-        repo / "data/toy/params.yaml"
-    ).read_text().replace("  #", " #")
+    assert "learning_rate: 0.002 # a comment that stays" in (repo / "data/toy/params.yaml").read_text().replace(
+        "  #", " #"
+    )
     assert releases(repo) == [1, 2]
     # Back again: finetune's output is at hand, but what depends on the store is worked out anew.
     done = graftline(repo, "run", "toy", "--set", "finetune.learning_rate=0.1")
@@ -301,9 +295,7 @@ def test_a_change_of_documentation_or_of_other_code_reruns_nothing(repo: Path) -
 
 def test_an_output_that_is_made_again_keeps_its_record_and_what_stands_on_it_does_not_run(repo: Path) -> None:
     """Another commit is in no output's content."""
-    records = {
-        name: (repo / "outputs/toy" / name / "record.json") for name in ("dataset", "trunk", "release")
-    }
+    records = {name: (repo / "outputs/toy" / name / "record.json") for name in ("dataset", "trunk", "release")}
     before = {name: path.read_bytes() for name, path in records.items()}
     code = repo / "components/validate/validate.py"
     code.write_text(code.read_text() + "# more\n")
@@ -363,9 +355,7 @@ def test_bad_input_in_a_stage_is_its_one_line_and_2(repo: Path) -> None:
 def test_what_the_data_cannot_give_is_refused_before_pretraining(repo: Path) -> None:
     changes = ("--set", "pretrain.learning_rate=0.2", "--set", "finetune.labels_per_class=3")
     done = graftline(repo, "run", "toy", *changes)
-    assert (
-        done.returncode == 2 and "finetune.labels_per_class: 3 rows in all; expected at most 2" in done.stderr
-    )
+    assert done.returncode == 2 and "finetune.labels_per_class: 3 rows in all; expected at most 2" in done.stderr
     assert "working" not in done.stdout, "no component ran"
 
 
@@ -493,9 +483,7 @@ def test_the_local_engine_never_writes_a_pointer(repo: Path) -> None:
         "from graftline.engines import local\n"
         f"local.reproduce('toy', store_url={str(repo / 'store')!r}, on_event=lambda stage, event: None, force=True)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=repo, env=environment(repo), capture_output=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=repo, env=environment(repo), capture_output=True)
     assert done.returncode == 0, done.stderr
     assert pointer.read_bytes() == before
 
@@ -510,12 +498,8 @@ def test_two_runs_of_a_task_at_once_are_refused(repo: Path) -> None:
 
 def test_a_schedule_without_a_cluster_runs_a_task_and_waits_for_a_run_by_hand(repo: Path) -> None:
     """`graftline reconcile --backend local` through to the release; a run by hand at the same time costs no slot."""
-    (repo / "pipelines/schedules.yaml").write_text(
-        "schedules:\n  toy:\n    task: toy\n    on_change: [parameters]\n"
-    )
-    (repo / "data/toy/params.yaml").write_text(
-        dedent(TASK).replace("learning_rate: 0.1", "learning_rate: 0.3")
-    )
+    (repo / "pipelines/schedules.yaml").write_text("schedules:\n  toy:\n    task: toy\n    on_change: [parameters]\n")
+    (repo / "data/toy/params.yaml").write_text(dedent(TASK).replace("learning_rate: 0.1", "learning_rate: 0.3"))
     git(repo, "commit", "-qam", "a schedule")
     reconcile = ("reconcile", "--backend", "local", "--store", str(repo / "store"))
     with exclusive(repo / "outputs/toy", what="a person"):
@@ -533,13 +517,16 @@ def test_a_schedule_without_a_cluster_runs_a_task_and_waits_for_a_run_by_hand(re
 
 
 def test_a_dvc_process_at_work_is_one_clear_line(repo: Path) -> None:
-    (repo / "data/toy/params.yaml").write_text(
-        dedent(TASK).replace("pretrain: {}", "pretrain: {seconds: 30}")
-    )
+    (repo / "data/toy/params.yaml").write_text(dedent(TASK).replace("pretrain: {}", "pretrain: {seconds: 30}"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "pretrain@toy"], cwd=repo, env=environment(repo),
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "dvc", "repro", "pretrain@toy"],
+        cwd=repo,
+        env=environment(repo),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
     try:
         assert process.stdout
         assert any("working" in line for line in process.stdout)
@@ -557,18 +544,14 @@ def component_processes(repo: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if (process / "cwd").resolve() == repo and b"graftline.components" in (
-                process / "cmdline"
-            ).read_bytes():
+            if (process / "cwd").resolve() == repo and b"graftline.components" in (process / "cmdline").read_bytes():
                 found.append(process.name)
         except OSError:
             continue
     return found
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGKILL, -9)])
 def test_a_run_that_is_stopped_can_be_run_again(repo: Path, number: signal.Signals, code: int) -> None:
     with running(repo, "--set", "pretrain.seconds=30") as process:
         # Ctrl-C and a dying machine reach the whole group; `kill` reaches the command, which ends the rest.

@@ -40,12 +40,7 @@ def test_a_shipped_task_names_the_schema_and_satisfies_it(path: Path, schema: di
 
 
 def test_the_schema_refuses_an_unknown_key(schema: dict[str, Any]) -> None:
-    for wrong in (
-        {"task": "t", "finetun": {}},
-        {"task": "t", "finetune": {"no_such_key": 1}},
-        {},
-        {"task": "../t"},
-    ):
+    for wrong in ({"task": "t", "finetun": {}}, {"task": "t", "finetune": {"no_such_key": 1}}, {}, {"task": "../t"}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
 

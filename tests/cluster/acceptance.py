@@ -47,10 +47,13 @@ from graftline.store.opening import open_store
 
 TASK = "mnist"
 SMALL = {
-    "pretrain.epochs": 2, "finetune.epochs": 1, "finetune.min_steps": 10, "evaluate.lift_labels": [5],
+    "pretrain.epochs": 2,
+    "finetune.epochs": 1,
+    "finetune.min_steps": 10,
+    "evaluate.lift_labels": [5],
     "evaluate.lift_seeds": 2,
     "evaluate.gate": {"floors": {"accuracy": 0.0}, "ceilings": {"ece": 1.0}, "min_lift": {}, "max_champion_loss": 1.0},
-}  # fmt: skip
+}
 """Seconds of training: what is looked at is the machinery, so the gate lets everything in."""
 DEV = {"all": "dev"}
 """The pool of what reconcile starts."""
@@ -156,9 +159,13 @@ class Bench:
         if place:
             environment["PYTHONPATH"] = str(place / "build/package")
         process = subprocess.Popen(
-            [*command, *arguments], cwd=place or ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [*command, *arguments],
+            cwd=place or ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+        )
         self.children.append(process)
         try:
             out, err = process.communicate(timeout=max(1.0, self.left))
@@ -173,9 +180,7 @@ class Bench:
         self.versions |= set(re.findall(r"\bretrain-[\w-]+-[0-9a-f]{12}\b", done.stdout))
         return done
 
-    def submit(
-        self, changes: Mapping[str, Any], *more: str, watch: bool = True
-    ) -> subprocess.CompletedProcess[str]:
+    def submit(self, changes: Mapping[str, Any], *more: str, watch: bool = True) -> subprocess.CompletedProcess[str]:
         """Start a run with the small budgets and `changes`; with `watch` follow it to its end."""
         values = SMALL | dict(changes)
         sets = [text for key, value in values.items() for text in ("--set", f"{key}={json.dumps(value)}")]
@@ -323,18 +328,14 @@ def row_trace(bench: Bench) -> str:
     said = runs.attempts(bench.store, run)
     missing = sorted({attempt.pod for attempt in said if attempt.pod and attempt.pod not in text})
     if missing or not said:
-        raise Failed(
-            f"trace does not show the pods {', '.join(missing[:3])}" if said else "no step left a word"
-        )
+        raise Failed(f"trace does not show the pods {', '.join(missing[:3])}" if said else "no step left a word")
     return f"run {run}, {len(said)} steps with their pods"
 
 
 def row_cache(bench: Bench) -> str:
     """The same work once more takes fetch to finetune from the cache."""
     done = expect(bench.submit({}, "--again"), 0)
-    missed = [
-        step for step in CACHED if not re.search(rf"^{step} +from the cache$", done.stdout, re.MULTILINE)
-    ]
+    missed = [step for step in CACHED if not re.search(rf"^{step} +from the cache$", done.stdout, re.MULTILINE)]
     if missed:
         raise Failed(f"not from the cache: {', '.join(missed)}")
     return f"{', '.join(CACHED)} from the cache"
@@ -351,8 +352,9 @@ def row_twice(bench: Bench) -> str:
     released = [end for end in keys.values() if end.state == "SUCCEEDED"]
     if len(keys) > 1 or len(released) > 1:
         raise Failed(f"{len(released)} runs did the work of {len(keys)} keys")
-    return "one worked; " + ("the other followed it" if "does this work" in both[0].stdout + both[1].stdout else
-                             "the other found it there")  # fmt: skip
+    return "one worked; " + (
+        "the other followed it" if "does this work" in both[0].stdout + both[1].stdout else "the other found it there"
+    )
 
 
 def row_refusal(bench: Bench) -> str:
@@ -429,11 +431,7 @@ def row_slots(bench: Bench) -> str:
     reconcile(bench, clone)
 
     def concluded() -> list[str]:
-        found = [
-            end
-            for run in run_ids(bench)
-            if (end := bench.end(run)) and end.start.reason.get("schedule") == name
-        ]
+        found = [end for run in run_ids(bench) if (end := bench.end(run)) and end.start.reason.get("schedule") == name]
         return [str(end.start.reason.get("slot")) for end in found if end.state == "SUCCEEDED"]
 
     done = bench.wait("three slots", "three runs to end", lambda: len(concluded()) >= 3 and concluded(), 420)
@@ -514,9 +512,7 @@ TESTS = (
 def expect(done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
     """Return a command that ended with `code`. Raises Failed."""
     if done.returncode != code:
-        raise Failed(
-            f"{' '.join(done.args[3:5])} ended with {done.returncode}, not {code}: {last_line(done)}"
-        )
+        raise Failed(f"{' '.join(done.args[3:5])} ended with {done.returncode}, not {code}: {last_line(done)}")
     return done
 
 
@@ -553,9 +549,7 @@ def begin_by_hand(bench: Bench, changes: Mapping[str, str]) -> str:
     pipeline = compiled(TASK, profiles=parse_choices([bench.profile]), overrides=SMALL)
     pipeline = replace(pipeline, parameters=pipeline.parameters | {"store": bench.store.url})
     given = {"data_digest": task_digest(TASK)} | dict(changes)
-    work = work_of(
-        pipeline, load_images(), data_digest=given["data_digest"], revision=committed_revision(TASK)
-    )
+    work = work_of(pipeline, load_images(), data_digest=given["data_digest"], revision=committed_revision(TASK))
     run = Run(work, f"manual:{uuid.uuid4()}", {"kind": "person", "who": "acceptance"})
     with bench.kubeflow() as api:
         version = api.versions(pipeline.pipeline).get(pipeline.version) or api.upload(
@@ -574,9 +568,7 @@ def killed(bench: Bench, run: str) -> str:
     for pod in bench.pods(run, "pretrain"):
         if (pod.get("status") or {}).get("phase") == "Running":
             name = str(pod["metadata"]["name"])
-            api = client.CoreV1Api(
-                client.ApiClient(bench.kubernetes.api.configuration)
-            )  # a stream changes its client
+            api = client.CoreV1Api(client.ApiClient(bench.kubernetes.api.configuration))  # a stream changes its client
             with suppress(client.ApiException):
                 said = stream.stream(
                     api.connect_get_namespaced_pod_exec, name, bench.settings.namespace, container="main",
@@ -621,13 +613,7 @@ def declare(place: Path, name: str, *, cron: str, on_change: list[str] | None = 
     """Commit one schedule, in place of all."""
     import yaml
 
-    schedule = {
-        "task": TASK,
-        "cron": cron,
-        "profile": dict(DEV),
-        "set": dict(SMALL),
-        "on_change": on_change or [],
-    }
+    schedule = {"task": TASK, "cron": cron, "profile": dict(DEV), "set": dict(SMALL), "on_change": on_change or []}
     path = place / "pipelines/schedules.yaml"
     path.write_text(yaml.safe_dump({"schedules": {name: schedule | more}}))
     commit(place, f"Schedule {name}")
@@ -670,9 +656,10 @@ def version_names(bench: Bench, named: set[str] | None = None) -> set[str]:
     """
     path = f"/apis/pipelines.kubeflow.org/v2beta1/namespaces/{bench.settings.namespace}/pipelineversions"
     return {
-        each["metadata"]["name"] for each in bench.kubernetes.items(path)
+        each["metadata"]["name"]
+        for each in bench.kubernetes.items(path)
         if named is None or named & {each["metadata"]["name"], (each.get("spec") or {}).get("displayName")}
-    }  # fmt: skip
+    }
 
 
 def trust(bench: Bench) -> None:
@@ -704,13 +691,7 @@ def grant(bench: Bench) -> None:
     space = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{bench.settings.namespace}"
     name = f"graftline-acceptance-{bench.id}"
     about = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name}}
-    rules = [
-        {
-            "apiGroups": ["pipelines.kubeflow.org"],
-            "resources": ["runs"],
-            "verbs": ["terminate", "delete", "get"],
-        }
-    ]
+    rules = [{"apiGroups": ["pipelines.kubeflow.org"], "resources": ["runs"], "verbs": ["terminate", "delete", "get"]}]
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
     with suppress(RefusedError):  # then workflows are ended instead, and runs stay in Kubeflow's list
         bench.kubernetes.create(f"{space}/roles", about | {"kind": "Role", "rules": rules})
@@ -752,13 +733,8 @@ def clean(bench: Bench) -> str:
     for version in sorted(made_versions(bench)):
         attempt(partial(bench.kubernetes.delete, f"{space}/{version}"))
     for path in reversed(bench.grants):
-        left += [
-            f"{path} ({problem})" for problem in [attempt(partial(bench.kubernetes.delete, path))] if problem
-        ]
-    for look in (
-        still_there,
-        lambda one: [f"key {key} in {one.store.url}" for key in one.store.list("")[:3]],
-    ):
+        left += [f"{path} ({problem})" for problem in [attempt(partial(bench.kubernetes.delete, path))] if problem]
+    for look in (still_there, lambda one: [f"key {key} in {one.store.url}" for key in one.store.list("")[:3]]):
         try:
             left += look(bench)
         except GraftlineError as error:
@@ -844,9 +820,7 @@ def looked(bench: Bench, test: Test, passed: Mapping[str, Future[Row]]) -> Row:
     except Skipped as reason:
         return row("skipped", str(reason))
     except subprocess.CalledProcessError as error:
-        return row(
-            "failed", f"{' '.join(error.cmd)}: {(error.stderr or b'').decode(errors='replace').strip()}"
-        )
+        return row("failed", f"{' '.join(error.cmd)}: {(error.stderr or b'').decode(errors='replace').strip()}")
     except (Failed, GraftlineError, OSError) as error:
         return row("failed", " ".join(str(error).split()))
 
@@ -870,9 +844,7 @@ def main(argv: list[str] | None = None) -> int:
         finally:
             began, left = time.monotonic(), clean(bench)
             said = left or "nothing is left"
-            table.append(
-                Row("clean-up", "failed" if left else "passed", round(time.monotonic() - began, 1), said)
-            )
+            table.append(Row("clean-up", "failed" if left else "passed", round(time.monotonic() - began, 1), said))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     _print(table, arguments.json)
@@ -907,16 +879,10 @@ def _print(table: list[Row], as_json: bool) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make cluster-test", description=__doc__.split("\n")[0])
     names = [test.name for test in TESTS]
-    parser.add_argument(
-        "--only", action="append", choices=names, metavar="ROW", help=f"one of: {', '.join(names)}"
-    )
-    parser.add_argument(
-        "--minutes", type=float, default=20.0, help="for the rows together; clean-up comes on top"
-    )
+    parser.add_argument("--only", action="append", choices=names, metavar="ROW", help=f"one of: {', '.join(names)}")
+    parser.add_argument("--minutes", type=float, default=20.0, help="for the rows together; clean-up comes on top")
     parser.add_argument("--profile", default="all=dev", metavar="[STEP=]NAME", help="the pool of the runs")
-    parser.add_argument(
-        "--store", default="", metavar="s3://BUCKET/PREFIX", help="default: pipelines/settings.yaml"
-    )
+    parser.add_argument("--store", default="", metavar="s3://BUCKET/PREFIX", help="default: pipelines/settings.yaml")
     parser.add_argument("--at-once", type=int, default=3, metavar="N", help="rows at once")
     parser.add_argument("--json", action="store_true", help="print JSON, and no progress")
     return parser

@@ -110,13 +110,12 @@ class Script(threading.Thread):
         word = runs.Attempt(run_id, step, code, line, "2026-11-29T00:00:00Z", "2026-11-29T00:00:01Z")
         runs.add_attempt(self._stores[run_id], word)
 
-    def _add(
-        self, version: str, kind: str, name: str, labels: dict[str, str] | None = None
-    ) -> dict[str, Any]:
+    def _add(self, version: str, kind: str, name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
         made = {
-            "apiVersion": version, "kind": kind,
+            "apiVersion": version,
+            "kind": kind,
             "metadata": {"name": name, "namespace": "graftline", "labels": labels or {}},
-        }  # fmt: skip
+        }
         self.api.objects.append(made)
         return made
 
@@ -158,18 +157,21 @@ def scripted(folder: Path, store: str) -> Iterator[Place]:
     script = Script(api, backend)
     with serve_cluster(api) as cluster, serve_kubeflow(backend) as kubeflow:
         document = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "clusters": [{"name": "test", "cluster": {"server": cluster}}], "users": [{"name": "test", "user": {}}],
-        }  # fmt: skip
+            "clusters": [{"name": "test", "cluster": {"server": cluster}}],
+            "users": [{"name": "test", "user": {}}],
+        }
         (folder / "kubeconfig").write_text(json.dumps(document))
-        claims = base64.urlsafe_b64encode(
-            b'{"sub": "system:serviceaccount:graftline:graftline-reconcile"}'
-        ).decode()
+        claims = base64.urlsafe_b64encode(b'{"sub": "system:serviceaccount:graftline:graftline-reconcile"}').decode()
         environment = os.environ | {
-            "KUBECONFIG": str(folder / "kubeconfig"), "GRAFTLINE_KFP": kubeflow, "OMP_NUM_THREADS": "1",
+            "KUBECONFIG": str(folder / "kubeconfig"),
+            "GRAFTLINE_KFP": kubeflow,
+            "OMP_NUM_THREADS": "1",
             "GRAFTLINE_KFP_TOKEN": f"x.{claims.rstrip('=')}.x",
-        }  # fmt: skip
+        }
         script.start()
         yield Place(script, environment, store)
         script.over.set()
@@ -183,9 +185,7 @@ def only(*rows: str) -> list[str]:
 def test_rows_pass_against_a_cluster_that_does_as_a_real_one_did(place: Place) -> None:
     rows = ("release", "bad data", "cancel", "refusal", "cache", "twice at once", "pod lost")
     code, table = place.run(*only(*rows))
-    assert {
-        name: (row["state"], row["said"]) for name, row in table.items() if row["state"] != "passed"
-    } == {}
+    assert {name: (row["state"], row["said"]) for name, row in table.items() if row["state"] != "passed"} == {}
     assert code == 0
     assert set(table) == {*rows, "clean-up"}
     assert "going on from step 12" in table["cancel"]["said"]

@@ -56,15 +56,16 @@ class Cluster:
         run.thread.join()
         return run
 
-    def start(
-        self, *, plan: dict[str, Any] | None = None, given: dict[str, str] | None = None, **changes: Any
-    ) -> Run:
+    def start(self, *, plan: dict[str, Any] | None = None, given: dict[str, str] | None = None, **changes: Any) -> Run:
         """Start a run; `given` are parameters of the pipeline."""
         overrides = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
         parameters = component_params(TASK, overrides) | {
-            "repository": "/repository", "revision": WORK_TREE, "data_digest": self._digest,
-            "store": seen_store(self.store_url), "reason": '{"kind": "person"}',
-        }  # fmt: skip
+            "repository": "/repository",
+            "revision": WORK_TREE,
+            "data_digest": self._digest,
+            "store": seen_store(self.store_url),
+            "reason": '{"kind": "person"}',
+        }
         return Run(self, plan, parameters | (given or {}))
 
 

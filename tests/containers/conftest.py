@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [
-    str(Path(__file__).parents[1] / folder) for folder in ("learning", "crash", "store", "containers")
-]
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("learning", "crash", "store", "containers")]
 
 from servers import moto_endpoint, moto_url, real_url, s3_url, store_url  # noqa: E402
 
@@ -23,12 +21,7 @@ __all__ = ["moto_endpoint", "moto_url", "real_url", "s3_url", "store_url"]
 def images() -> Images:
     """The images of this work tree, by the names that docker has for them."""
     if "GRAFTLINE_TEST_CONTAINERS" not in os.environ:
-        pytest.skip(
-            "no images: GRAFTLINE_TEST_CONTAINERS is not set (after `make images`, with docker at work)"
-        )
+        pytest.skip("no images: GRAFTLINE_TEST_CONTAINERS is not set (after `make images`, with docker at work)")
     return Images.model_construct(
-        **{
-            target: local_tag(target, digest(image))
-            for target, image in load_images(BUILT).model_dump().items()
-        }
+        **{target: local_tag(target, digest(image)) for target, image in load_images(BUILT).model_dump().items()}
     )

@@ -54,9 +54,13 @@ def environment(checkout: Path) -> dict[str, str]:
 
 def graftline(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", HEEDING, *arguments], cwd=checkout, env=environment(checkout), capture_output=True,
-        text=True, timeout=900,
-    )  # fmt: skip
+        [sys.executable, "-c", HEEDING, *arguments],
+        cwd=checkout,
+        env=environment(checkout),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
 
 
 @pytest.fixture
@@ -91,9 +95,7 @@ def test_dvc_and_containers_release_the_same_bytes(fork: Path, tmp_path: Path) -
     built = load_images(BUILT)
     for component, output in OUTPUTS.items():
         image = built.train if component in ("pretrain", "finetune", "evaluate") else built.data
-        assert (
-            digest(image).removeprefix("sha256:") in (folders["docker"] / output / "record.json").read_text()
-        )
+        assert digest(image).removeprefix("sha256:") in (folders["docker"] / output / "record.json").read_text()
     again = graftline(fork, "run", task, "--engine", "docker", "--store", str(tmp_path / "store-docker"))
     assert again.returncode == 0, again.stderr[-4000:]
     states = dict(re.findall(r"│ (\w+) +│ [\d. ]*│ (\w+) ", again.stdout))
@@ -104,17 +106,7 @@ def test_dvc_and_containers_release_the_same_bytes(fork: Path, tmp_path: Path) -
 
 def test_containers_may_do_little_and_end_with_the_run(fork: Path, tmp_path: Path) -> None:
     """What docker was asked for, of a container at work; then Ctrl-C, after which none is left."""
-    command = [
-        sys.executable,
-        "-c",
-        HEEDING,
-        "run",
-        "mnist",
-        "--engine",
-        "docker",
-        "--store",
-        str(tmp_path / "store"),
-    ]
+    command = [sys.executable, "-c", HEEDING, "run", "mnist", "--engine", "docker", "--store", str(tmp_path / "store")]
     process = subprocess.Popen(
         command, cwd=fork, env=environment(fork), stdout=subprocess.DEVNULL, start_new_session=True
     )
@@ -170,13 +162,7 @@ def test_a_refusal_of_the_gate_has_its_exit_code_and_a_report(fork: Path, tmp_pa
     assert done.returncode == 3, done.stdout[-4000:]
     assert "the gate refused" in done.stdout
     folder = fork / "build/docker/mnist"
-    assert {path.name for path in folder.iterdir()} >= {
-        "dataset",
-        "trunk",
-        "model",
-        "evaluation",
-        "report.html",
-    }
+    assert {path.name for path in folder.iterdir()} >= {"dataset", "trunk", "model", "evaluation", "report.html"}
     assert not (folder / "release").exists()
 
 
@@ -187,9 +173,12 @@ def test_a_step_without_a_whole_output_fails_the_run_whatever_it_said(fork: Path
     )
     done = subprocess.run(
         [sys.executable, "-c", f"import breakage{HEEDING}", "run", "mnist", "--engine", "docker"],
-        cwd=fork, env=environment(fork) | {"PYTHONPATH": f"{fork}:{fork / 'build/package'}"}, capture_output=True,
-        text=True, timeout=300,
-    )  # fmt: skip
+        cwd=fork,
+        env=environment(fork) | {"PYTHONPATH": f"{fork}:{fork / 'build/package'}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 1, done.stdout[-2000:]
     assert "ended with exit code 1" in done.stdout
 

@@ -17,13 +17,7 @@ from graftline.images import Images
 TARGETS = ("data", "train")
 BOUNDS = {"data": 1.0e9, "train": 2.5e9}
 """Most bytes."""
-TIGHT = [
-    "--network=none",
-    "--read-only",
-    "--tmpfs=/tmp",
-    "--cap-drop=ALL",
-    "--security-opt=no-new-privileges",
-]
+TIGHT = ["--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
 
 
 def inspect(image: str) -> dict[str, Any]:
@@ -56,10 +50,7 @@ def test_an_image_holds_no_secret_and_no_data(images: Images, target: str) -> No
     assert found.returncode == 0
     assert "py" in kinds and kinds <= {"py", "lock", "yaml", "j2", "js", "css", "svg"}
     history = subprocess.run(
-        ["docker", "history", "--no-trunc", getattr(images, target)],
-        capture_output=True,
-        text=True,
-        check=True,
+        ["docker", "history", "--no-trunc", getattr(images, target)], capture_output=True, text=True, check=True
     )
     assert "pip install" in history.stdout
     assert not re.search(r"://[^/\s]*@", history.stdout), "an address with a password"
@@ -74,10 +65,7 @@ def test_the_data_image_has_no_torch(images: Images) -> None:
     ("target", "module"),
     [
         *[("data", f"components.{name}") for name in ("validate", "publish")],
-        *[
-            ("data", f"pipelines.{name}")
-            for name in ("step", "claim", "fetch", "conclude", "metrics", "trainjob")
-        ],
+        *[("data", f"pipelines.{name}") for name in ("step", "claim", "fetch", "conclude", "metrics", "trainjob")],
         *[("train", f"pipelines.{name}") for name in ("step", "trainjob", "trainjob.pod")],
         *[("train", f"components.{name}") for name in ("pretrain", "finetune", "evaluate")],
     ],
@@ -105,8 +93,10 @@ def test_reconcile_compiles_and_digests_a_clone_in_the_data_image(images: Images
     )
     done = subprocess.run(
         ["docker", "run", "--rm", *TIGHT, f"--volume={checkout}:/repository:ro", images.data, "sh", "-c", program],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     digest, version = done.stdout.split()
     assert digest == task_digest("mnist")

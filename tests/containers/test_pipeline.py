@@ -41,19 +41,13 @@ def test_every_step_leaves_its_word(first: Run) -> None:
     assert [attempt.step for attempt in said] == ["claim", "fetch", *COMPONENTS, "conclude"]
     assert {attempt.code for attempt in said} == {0}
     assert {source.run for attempt in said for source in attempt.inputs.values()} == {first.backend.id}
-    assert all(
-        attempt.pod.startswith("retrain-mnist-") and attempt.node and attempt.image for attempt in said
-    )
+    assert all(attempt.pod.startswith("retrain-mnist-") and attempt.node and attempt.image for attempt in said)
 
 
 @pytest.mark.timeout(600)
 def test_the_committed_pipeline_makes_what_dvc_makes(first: Run, checkout: Path, tmp_path: Path) -> None:
     """Every output and the release, byte for byte."""
-    changes = [
-        part
-        for name, value in SMALL.items()
-        for part in ("--set", f"{name}={canonical_json(value).decode()}")
-    ]
+    changes = [part for name, value in SMALL.items() for part in ("--set", f"{name}={canonical_json(value).decode()}")]
     done = graftline(checkout, "run", TASK, "--store", str(tmp_path / "store"), *changes)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     folder = checkout / "outputs" / TASK
@@ -64,9 +58,7 @@ def test_the_committed_pipeline_makes_what_dvc_makes(first: Run, checkout: Path,
     for output, name in (("model", "model.safetensors"), ("evaluation", "predictions.parquet")):
         made = next(step for step, known in OUTPUTS.items() if known == output)
         assert sha256_file(folder / output / name) == sha256_file(first.output(made, output) / name)
-    receipts = [
-        read_json(f / "release.json") for f in (folder / "release", first.output("publish", "release"))
-    ]
+    receipts = [read_json(f / "release.json") for f in (folder / "release", first.output("publish", "release"))]
     assert receipts[0]["digest"] == receipts[1]["digest"]
 
 

@@ -40,9 +40,7 @@ def case(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Case:
     flag = made.arguments.index("--params") + 1
     document = json.loads(made.arguments[flag])
     document["pretrain"]["epochs"] = EPOCHS
-    return replace(
-        made, arguments=[*made.arguments[:flag], json.dumps(document), *made.arguments[flag + 1 :]]
-    )
+    return replace(made, arguments=[*made.arguments[:flag], json.dumps(document), *made.arguments[flag + 1 :]])
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +76,7 @@ def start(
     """Start the component in a container with `disk` as all that it may write to; return the container's name."""
     disk.mkdir()
     disk.chmod(0o777)
-    inputs = [
-        Path(value)
-        for flag, value in zip(case.arguments, case.arguments[1:], strict=False)
-        if "--in-" in flag
-    ]
+    inputs = [Path(value) for flag, value in zip(case.arguments, case.arguments[1:], strict=False) if "--in-" in flag]
     for folder in inputs:
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
     python, *rest = case.command(disk / case.output, EVERY_SECONDS)
@@ -95,8 +89,9 @@ def start(
     options += [f"--env={key}={value}" for key, value in (environment | keys[1]).items()]
     subprocess.run(
         ["docker", "run", "--detach", f"--name={name}", *options, images.train, "python", *rest],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     return name
 
 
@@ -139,9 +134,7 @@ def test_a_container_that_is_ended_goes_on_elsewhere_to_the_same_digest(
     assert code == (75 if end == "SIGTERM" else 137), said
     kept = newest(store, run)
     assert seen <= kept < unbroken.steps
-    on_disk = sorted(
-        int(path.name) for path in desk_folder(tmp_path / "one" / case.output).glob("checkpoints/0*")
-    )
+    on_disk = sorted(int(path.name) for path in desk_folder(tmp_path / "one" / case.output).glob("checkpoints/0*"))
     if end == "SIGTERM":
         [reached] = re.findall(r"pre-empted after step (\d+)", said)
         assert kept == int(reached), "no step was lost"

@@ -90,9 +90,7 @@ def cases(dataset: Path, trunk: Path, document: dict[str, Any]) -> dict[str, Cas
 def moments(seed: int, count: int) -> list[Moment]:
     """Return `count` random moments, the same for the same seed; each phase comes up if there are enough."""
     draw = random.Random(seed)
-    phases = [*PHASES, *draw.choices(list(PHASES), list(PHASES.values()), k=max(0, count - len(PHASES)))][
-        :count
-    ]
+    phases = [*PHASES, *draw.choices(list(PHASES), list(PHASES.values()), k=max(0, count - len(PHASES)))][:count]
     draw.shuffle(phases)
     return [Moment(phase, draw.random()) for phase in phases]
 
@@ -116,9 +114,7 @@ def newest_checkpoint(out: Path) -> int:
         return 0
 
 
-def start(
-    case: Case, out: Path, checkpoint_seconds: float = 0.05, under: Iterable[str] = ()
-) -> subprocess.Popen[str]:
+def start(case: Case, out: Path, checkpoint_seconds: float = 0.05, under: Iterable[str] = ()) -> subprocess.Popen[str]:
     # With the commit given, an edit in the work tree meanwhile does not make the checkpoints those of other code.
     environment = os.environ | {"GRAFTLINE_COMMIT": "0" * 40, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [*under, *case.command(out, checkpoint_seconds)]

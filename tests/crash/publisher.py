@@ -15,21 +15,22 @@ from graftline.signing.keyring import load_keyring
 from graftline.store.opening import open_store
 
 BEFORE = b"the old model"
-CHAMPION = {
-    "version": 1,
-    "digest": digest_files([FileDigest("model.safetensors", len(BEFORE), sha256_bytes(BEFORE))]),
-}
+CHAMPION = {"version": 1, "digest": digest_files([FileDigest("model.safetensors", len(BEFORE), sha256_bytes(BEFORE))])}
 """Version 1 in the store, of this one file: what the publisher's model was compared with."""
 
 
 def draft(files: Path, compared_with: dict[str, object] | None = CHAMPION) -> ReleaseDraft:
     record, lock = b'{"of": "the model"}', b"a==1"
     return ReleaseDraft(
-        task="digits", files={path.name: path for path in sorted(files.iterdir())},
-        records={"model": record}, metrics={"accuracy": 0.97}, compared_with=compared_with,
-        envelopes={"model": seal(record, STATEMENT_TYPE, load_keyring().signer())}, locks={sha256_bytes(lock): lock},
+        task="digits",
+        files={path.name: path for path in sorted(files.iterdir())},
+        records={"model": record},
+        metrics={"accuracy": 0.97},
+        compared_with=compared_with,
+        envelopes={"model": seal(record, STATEMENT_TYPE, load_keyring().signer())},
+        locks={sha256_bytes(lock): lock},
         identity=sha256_bytes(b"".join(path.read_bytes() for path in sorted(files.iterdir()))),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -30,15 +30,7 @@ from graftline.store.s3 import S3Store
 PUBLISHER = Path(__file__).with_name("publisher.py")
 ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
 # One kind at a time: strace counts each kind of call by itself. By the call's name on this kernel's libc.
-KILLED = [
-    "write",
-    "fsync",
-    "link,linkat",
-    "rename,renameat,renameat2",
-    "unlink,unlinkat",
-    "mkdir,mkdirat",
-    "flock",
-]
+KILLED = ["write", "fsync", "link,linkat", "rename,renameat,renameat2", "unlink,unlinkat", "mkdir,mkdirat", "flock"]
 FAILED = [
     ("write", "ENOSPC"),
     ("fsync", "EIO"),
@@ -97,26 +89,14 @@ def check_restart(store: Store, files: Path, work: Path) -> None:
     assert not {key for key in store.list("releases/") if key.startswith("releases/digits/3")}
 
 
-def publisher(
-    *arguments: object, under: list[str] | None = None, **settings: str
-) -> subprocess.CompletedProcess[str]:
+def publisher(*arguments: object, under: list[str] | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "GRAFTLINE_ACTOR": "tests"} | settings
     command = [*(under or []), sys.executable, str(PUBLISHER), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
 def injected(strace: str, calls: str, what: str, number: int) -> list[str]:
-    return [
-        strace,
-        "-f",
-        "-qq",
-        "-o",
-        os.devnull,
-        "-e",
-        f"trace={calls}",
-        "-e",
-        f"inject={calls}:{what}:when={number}",
-    ]
+    return [strace, "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:{what}:when={number}"]
 
 
 @pytest.mark.parametrize("calls", KILLED)
@@ -229,9 +209,7 @@ def test_a_fault_at_every_upload_still_makes_one_release(
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         prepare(url, files)
         with Proxy(endpoint, at(number, fault)) as proxy:
-            publish(
-                s3_store(url, proxy.endpoint, monkeypatch), to_release, open_publication(work, to_release)
-            )
+            publish(s3_store(url, proxy.endpoint, monkeypatch), to_release, open_publication(work, to_release))
         store = s3_store(url, endpoint, monkeypatch)
         assert check_old_or_new(store) == 2
         check_restart(store, files, work)
@@ -256,9 +234,7 @@ def test_a_server_that_dies_at_any_upload_is_one_line_and_leaves_old_or_new(
         check_restart(store, files, work)
 
 
-def test_a_real_gateway_killed_in_the_middle_leaves_old_or_new(
-    real_url: str, files: Path, tmp_path: Path
-) -> None:
+def test_a_real_gateway_killed_in_the_middle_leaves_old_or_new(real_url: str, files: Path, tmp_path: Path) -> None:
     """The gateway itself gets kill -9 after an upload, and is started again on the same state."""
     if "GRAFTLINE_TEST_S3_DIR" not in os.environ:
         pytest.skip("GRAFTLINE_TEST_S3_DIR is not set: the real server was not started by tools/real-s3")

@@ -165,9 +165,7 @@ def test_sigterm_with_nobody_at_stderr_and_a_kill_after_it_cost_one_interval_at_
         assert in_store(store) >= last[-2], "all but the newest, which may have been on its way"
         check_elsewhere(control, out.parent, store)
         shutil.rmtree(out.parent.with_name("another"))
-        print(
-            f"{number + 1} of {KILLS}: the same digest; {ends.count(75)} ended with 75 before they were killed"
-        )
+        print(f"{number + 1} of {KILLS}: the same digest; {ends.count(75)} ended with 75 before they were killed")
     assert set(ends) <= {75, -signal.SIGKILL}
 
 

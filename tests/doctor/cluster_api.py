@@ -45,10 +45,7 @@ class Refused(Exception):  # noqa: N818  (an answer)
 def ended(message: str = WELL, code: int = 0) -> dict[str, Any]:
     """Return the status of a pod that has ended."""
     state = {"terminated": {"exitCode": code, "message": message, "reason": "Error" if code else "Completed"}}
-    return {
-        "phase": "Failed" if code else "Succeeded",
-        "containerStatuses": [{"name": "main", "state": state}],
-    }
+    return {"phase": "Failed" if code else "Succeeded", "containerStatuses": [{"name": "main", "state": state}]}
 
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
@@ -88,9 +85,7 @@ class Api:
             return self._kubeflow(path.removeprefix("/kfp"))
         if re.search(self.forbidden, f"{method} {path}"):
             what = path.rpartition("/")[2]
-            raise Refused(
-                403, f'{what} is forbidden: User "jane" cannot list resource "{what}" in the namespace'
-            )
+            raise Refused(403, f'{what} is forbidden: User "jane" cannot list resource "{what}" in the namespace')
         if path == "/version":
             return {"gitVersion": self.version}
         if found := DISCOVERY.fullmatch(path):
@@ -103,17 +98,18 @@ class Api:
         api, place = found["core"] or found["group"], (found["plural"], found["space"], found["name"])
         return self._objects(method, api, place, query, body)
 
-    def _objects(
-        self, method: str, api: str, place: tuple[Any, ...], query: dict[str, str], body: Any
-    ) -> Any:
+    def _objects(self, method: str, api: str, place: tuple[Any, ...], query: dict[str, str], body: Any) -> Any:
         plural, space, name = place
         if method == "POST":
             return self._make(body, space)
         chosen = [
-            each for each in self.objects
-            if each["apiVersion"] == api and PLURALS[each["kind"]] == plural
-            and (space is None or each["metadata"].get("namespace") == space) and _selected(each, query)
-        ]  # fmt: skip
+            each
+            for each in self.objects
+            if each["apiVersion"] == api
+            and PLURALS[each["kind"]] == plural
+            and (space is None or each["metadata"].get("namespace") == space)
+            and _selected(each, query)
+        ]
         if name is None:
             return {"kind": "List", "items": chosen}
         one = next((each for each in chosen if each["metadata"]["name"] == name), None)
@@ -142,10 +138,7 @@ class Api:
             raise Refused(404, "the server could not find the requested resource")
         if version is None:
             return {"kind": "APIGroup", "versions": [{"version": each} for each in versions]}
-        return {
-            "kind": "APIResourceList",
-            "resources": [{"kind": kind} for kind in self.served[f"{group}/{version}"]],
-        }
+        return {"kind": "APIResourceList", "resources": [{"kind": kind} for kind in self.served[f"{group}/{version}"]]}
 
     def _kubeflow(self, path: str) -> Any:
         if path == "/apis/v2beta1/healthz":
@@ -177,10 +170,7 @@ def serve(api: Api) -> Iterator[str]:
             parts = urlsplit(self.path)
             given = json.loads(body) if body and self.command != "DELETE" else None
             try:
-                answer, status = (
-                    api.answer(self.command, parts.path, dict(parse_qsl(parts.query)), given),
-                    200,
-                )
+                answer, status = (api.answer(self.command, parts.path, dict(parse_qsl(parts.query)), given), 200)
             except Refused as refused:
                 status = refused.status
                 answer = {"kind": "Status", "code": status, "message": str(refused)}

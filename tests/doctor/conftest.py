@@ -33,10 +33,13 @@ def address(cluster: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     """The cluster is that of kubectl's context."""
     with serve(cluster) as url:
         document = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "clusters": [{"name": "test", "cluster": {"server": url}}], "users": [{"name": "test", "user": {}}],
-        }  # fmt: skip
+            "clusters": [{"name": "test", "cluster": {"server": url}}],
+            "users": [{"name": "test", "user": {}}],
+        }
         (tmp_path / "kubeconfig").write_text(json.dumps(document))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         yield url

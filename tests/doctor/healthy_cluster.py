@@ -36,16 +36,19 @@ _SERVED = {
 def healthy() -> Api:
     """Return it anew."""
     objects = [
-        *_namespaces(), *_nodes(), *_controllers(), *_secrets(), *_own("infra/base", OURS),
+        *_namespaces(),
+        *_nodes(),
+        *_controllers(),
+        *_secrets(),
+        *_own("infra/base", OURS),
         *_own("infra/components/kueue", ("ResourceFlavor", "LocalQueue", "ClusterQueue")),
         *_own("infra/components/kueue-gpu", ("ResourceFlavor",)),
         *_own("infra/components/trainer", ("ClusterTrainingRuntime",)),
         _object(
-            "v1", "ConfigMap", "workflow-controller-configmap", "kubeflow",
-            data={"workflowDefaults": WORKFLOW_DEFAULTS},
+            "v1", "ConfigMap", "workflow-controller-configmap", "kubeflow", data={"workflowDefaults": WORKFLOW_DEFAULTS}
         ),
         _slice("kubernetes", "default", "10.96.0.1", 6443),
-    ]  # fmt: skip
+    ]
     api = Api(objects, copy.deepcopy(_SERVED))
     api.health = {"commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": True}
     quotas = yaml.safe_load((ROOT / "infra/components/kueue-gpu/quotas.yaml").read_text())
@@ -83,8 +86,7 @@ def _namespaces() -> list[dict[str, Any]]:
     own["metadata"]["labels"]["app.kubernetes.io/part-of"] = "kubeflow-profile"
     names = ("kubeflow", "kueue-system")
     return [own] + [
-        _object("v1", "Namespace", name, metadata={"labels": {"kubernetes.io/metadata.name": name}})
-        for name in names
+        _object("v1", "Namespace", name, metadata={"labels": {"kubernetes.io/metadata.name": name}}) for name in names
     ]
 
 
@@ -97,14 +99,17 @@ def _node(name: str, pool: str, taints: list[str], gpus: str = "0") -> dict[str,
     images = [{"names": [image]} for image in load_images().model_dump().values()]
     parts = [(*taint.split("="),) for taint in taints]
     return _object(
-        "v1", "Node", name,
+        "v1",
+        "Node",
+        name,
         metadata={"labels": {"graftline.dev/pool": pool}},
         spec={"taints": [{"key": key, "value": value, "effect": "NoSchedule"} for key, value in parts]},
         status={
             "allocatable": {"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "nvidia.com/gpu": gpus},
-            "conditions": [{"type": "Ready", "status": "True"}], "images": images,
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "images": images,
         },
-    )  # fmt: skip
+    )
 
 
 def _controllers() -> list[dict[str, Any]]:
@@ -112,16 +117,17 @@ def _controllers() -> list[dict[str, Any]]:
     found = []
     for name, space, image in (
         ("kueue-controller-manager", "kueue-system", "registry.k8s.io/kueue/kueue:v0.19.2"),
-        ("kubeflow-trainer-controller-manager", "kubeflow-system",
-         "ghcr.io/kubeflow/trainer/trainer-controller-manager:v2.3.0"),
+        (
+            "kubeflow-trainer-controller-manager",
+            "kubeflow-system",
+            "ghcr.io/kubeflow/trainer/trainer-controller-manager:v2.3.0",
+        ),
         ("jobset-controller-manager", "kubeflow-system", "registry.k8s.io/jobset/jobset:v0.12.0"),
         ("ml-pipeline", "kubeflow", "ghcr.io/kubeflow/kfp-api-server:2.17.0"),
-    ):  # fmt: skip
+    ):
         containers = [{"name": "manager", "image": image}]
         found.append(
-            _object(
-                "apps/v1", "Deployment", name, space, spec={"template": {"spec": {"containers": containers}}}
-            )
+            _object("apps/v1", "Deployment", name, space, spec={"template": {"spec": {"containers": containers}}})
         )
         service = f"{name}-webhook"
         kind = "MutatingWebhookConfiguration" if "jobset" in name else "ValidatingWebhookConfiguration"
@@ -133,10 +139,14 @@ def _controllers() -> list[dict[str, Any]]:
 
 def _slice(service: str, space: str, address: str, port: int) -> dict[str, Any]:
     return _object(
-        "discovery.k8s.io/v1", "EndpointSlice", f"{service}-x", space,
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        f"{service}-x",
+        space,
         metadata={"labels": {"kubernetes.io/service-name": service}},
-        endpoints=[{"addresses": [address], "conditions": {"ready": True}}], ports=[{"port": port}],
-    )  # fmt: skip
+        endpoints=[{"addresses": [address], "conditions": {"ready": True}}],
+        ports=[{"port": port}],
+    )
 
 
 def _secrets() -> list[dict[str, Any]]:

@@ -294,11 +294,7 @@ def test_what_works_with_a_loss_is_a_note_and_no_error(cluster: Api, doctor: Doc
 
 FORBIDDEN = {
     # what may not be looked at, the row that says so, whether that makes the cluster wrong
-    "secrets": (
-        "GET .*/secrets",
-        ("secret of the store", "secret of the keys", "secret of git", "artifacts"),
-        0,
-    ),
+    "secrets": ("GET .*/secrets", ("secret of the store", "secret of the keys", "secret of git", "artifacts"), 0),
     "nodes": ("GET /api/v1/nodes", ("nodes", "flavours", "images"), 0),
     "deployments": ("GET .*/deployments", ("controllers",), 0),
     "webhooks": ("GET .*webhookconfigurations", ("webhooks",), 0),
@@ -349,9 +345,7 @@ def test_the_table_has_one_row_a_point_with_what_to_do(
     assert done.exit_code == 2
 
 
-def test_no_value_of_a_secret_is_printed(
-    cluster: Api, doctor: Doctor, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_no_value_of_a_secret_is_printed(cluster: Api, doctor: Doctor, capfd: pytest.CaptureFixture[str]) -> None:
     _, points = doctor()
     assert "hidden" not in str(points) + "".join(capfd.readouterr())
 
@@ -392,11 +386,7 @@ def test_without_train_jobs_kueue_and_trainer_may_be_missing(cluster: Api, docto
     kinds = ("ResourceFlavor", "LocalQueue", "ClusterQueue", "ClusterTrainingRuntime")
     gone = [each for each in cluster.objects if each["kind"] in kinds]
     cluster.objects = [each for each in cluster.objects if each not in gone]
-    for name in (
-        "kueue-controller-manager",
-        "kubeflow-trainer-controller-manager",
-        "jobset-controller-manager",
-    ):
+    for name in ("kueue-controller-manager", "kubeflow-trainer-controller-manager", "jobset-controller-manager"):
         cluster.drop("Deployment", name)
     assert doctor("--profile", "cpu")[0] == 0
     assert doctor()[0] == 2
@@ -416,15 +406,16 @@ def test_a_pod_that_does_not_start_in_time_is_said_with_its_events(
 
     monkeypatch.setattr(Cluster, "wait_seconds", 0.2)
     cluster.kubelet = lambda pod: {"phase": "Pending"}
-    event = {
-        "type": "Warning",
-        "reason": "FailedScheduling",
-        "message": "0/2 nodes are available: 2 too many pods.",
-    }
+    event = {"type": "Warning", "reason": "FailedScheduling", "message": "0/2 nodes are available: 2 too many pods."}
     cluster.objects.append(
-        {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "graftline"}, **event,
-         "involvedObject": {"name": "graftline-doctor-data"}}
-    )  # fmt: skip
+        {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": "e", "namespace": "graftline"},
+            **event,
+            "involvedObject": {"name": "graftline-doctor-data"},
+        }
+    )
     code, points = doctor()
     assert code == 2
     assert "Pending after 0 s: FailedScheduling: 0/2 nodes are available" in points["pod"]["found"]

@@ -47,12 +47,7 @@ def run_pod(api: Api, pod: dict[str, Any], folder: Path) -> dict[str, Any]:
     command = [str(message) if part == "/dev/termination-log" else part for part in container["command"]]
     assert command[0] == "python"
     done = subprocess.run(
-        [sys.executable, *command[1:]],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
+        [sys.executable, *command[1:]], env=environment, cwd=folder, capture_output=True, text=True, timeout=120
     )
     return ended(message.read_text() if message.exists() else done.stderr[-2000:], done.returncode)
 
@@ -61,9 +56,7 @@ def test_the_pods_process_finds_store_and_repository(
     cluster: Api, doctor: Doctor, tmp_path: Path, repository: str
 ) -> None:
     """With what its manifest gives it and nothing else; policies are those of this repository, opened for its ports."""
-    keys = {
-        name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
-    }
+    keys = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")}
     cluster.find("Secret", "graftline-store")["data"] = secret(keys)
     port = int(keys["AWS_ENDPOINT_URL"].rpartition(":")[2])
     rule = cluster.find("NetworkPolicy", "to-store-and-git")["spec"]["egress"][0]
@@ -76,9 +69,7 @@ def test_the_pods_process_finds_store_and_repository(
 
 
 def test_the_pods_process_says_what_it_does_not_find(cluster: Api, doctor: Doctor, tmp_path: Path) -> None:
-    keys = {
-        name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
-    }
+    keys = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")}
     cluster.find("Secret", "graftline-store")["data"] = secret(keys)
     cluster.kubelet = lambda pod: run_pod(cluster, pod, tmp_path)
     _, points = doctor("--store", "s3://no-such-bucket/x", repository=f"file://{tmp_path}/nothing")
@@ -101,8 +92,7 @@ class Forgetful(DirectoryStore):
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
-    [(DirectoryStore, ""), (Careless, "If-None-Match"), (Forgetful, "does not honour If-Match")],
+    ("kind", "said"), [(DirectoryStore, ""), (Careless, "If-None-Match"), (Forgetful, "does not honour If-Match")]
 )
 def test_a_store_without_conditional_writes_is_told(
     kind: type[DirectoryStore], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -137,7 +127,5 @@ def test_an_answer_that_does_not_come_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_the_probe_needs_no_torch_and_no_data_libraries() -> None:
     """It runs in the image without torch (K20)."""
     code = "import sys; sys.modules['torch'] = None; import graftline.doctor.probe; print(json.dumps([*sys.modules]))"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True)
     assert not {"pyarrow", "kfp", "great_expectations"} & set(json.loads(done.stdout))

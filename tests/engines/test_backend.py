@@ -52,9 +52,7 @@ class Pods:
                 place = str(read_executor_input(json.dumps(given)).outputs[name])
                 (places[place.rpartition("/")[0]] / name).mkdir()
                 metadata = {"record": f"record of {pod.step}", "run": pod.env["GRAFTLINE_RUN"]}
-                told["artifacts"][name] = {
-                    "artifacts": [{"uri": listed["artifacts"][0]["uri"], "metadata": metadata}]
-                }
+                told["artifacts"][name] = {"artifacts": [{"uri": listed["artifacts"][0]["uri"], "metadata": metadata}]}
         file = places[OUTPUT_FILE.rpartition("/")[0]] / OUTPUT_FILE.rpartition("/")[2]
         file.write_text(json.dumps(told))
         return 0
@@ -80,9 +78,7 @@ def container(spec: dict[str, Any], step: str) -> dict[str, Any]:
     return found
 
 
-def test_the_steps_run_in_the_order_of_the_graph_and_all_is_replaced(
-    spec: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_steps_run_in_the_order_of_the_graph_and_all_is_replaced(spec: dict[str, Any], tmp_path: Path) -> None:
     pods = Pods()
     backend = Backend(spec, tmp_path, pods.start)
     assert backend.run(GIVEN) == "COMPLETE"
@@ -108,24 +104,19 @@ def test_a_step_is_told_where_its_inputs_lie_and_what_made_them(spec: dict[str, 
     assert given["inputs"]["parameterValues"]["cache_trunk"] == "record of pretrain"
     finetune = next(pod for pod in pods.started if pod.step == "finetune")
     assert str(read_executor_input(json.dumps(given)).inputs["trunk"].path) in finetune.inputs.values()
-    assert LOG in given["outputs"]["artifacts"], (
-        "the launcher's own, which a step must not mistake for its output"
-    )
+    assert LOG in given["outputs"]["artifacts"], "the launcher's own, which a step must not mistake for its output"
 
 
 def test_only_what_the_launcher_replaces_is_replaced(spec: dict[str, Any], tmp_path: Path) -> None:
     """K1, K3: the rest reaches the program as it stands."""
-    stays = [
-        "{{$.outputs.output_file}}",
-        "{{$.pipeline_job_uuid}}",
-        "{{$.pipeline_job_name}}",
-        "[[ScheduledTime]]",
-    ]
+    stays = ["{{$.outputs.output_file}}", "{{$.pipeline_job_uuid}}", "{{$.pipeline_job_name}}", "[[ScheduledTime]]"]
     goes = [
-        "{{$.inputs.parameters['params']}}", "{{$.inputs.artifacts['dataset'].path}}",
-        "{{$.inputs.artifacts['dataset'].uri}}", "{{$.outputs.artifacts['trunk'].path}}",
+        "{{$.inputs.parameters['params']}}",
+        "{{$.inputs.artifacts['dataset'].path}}",
+        "{{$.inputs.artifacts['dataset'].uri}}",
+        "{{$.outputs.artifacts['trunk'].path}}",
         "{{$.outputs.parameters['record'].output_file}}",
-    ]  # fmt: skip
+    ]
     container(spec, "pretrain")["args"] += [*stays, *goes]
     pods = Pods()
     Backend(spec, tmp_path, pods.start).run(GIVEN | {"pretrain_params": "{{$}}"})
@@ -181,11 +172,7 @@ def test_the_exit_handler_is_told_little(spec: dict[str, Any], tmp_path: Path, e
         pods.at["finetune"] = backend.cancelled.set
     assert backend.run(GIVEN) == word
     status = pods.given("conclude")["inputs"]["parameterValues"]["status"]
-    assert (status["state"], status["pipelineTaskName"], status["error"]["message"]) == (
-        word,
-        "exit-handler-1",
-        "",
-    )
+    assert (status["state"], status["pipelineTaskName"], status["error"]["message"]) == (word, "exit-handler-1", "")
 
 
 def test_ctrl_c_cancels_the_run_and_runs_the_exit_handler(spec: dict[str, Any], tmp_path: Path) -> None:
@@ -254,18 +241,14 @@ def test_what_a_run_has_no_use_for_is_forgotten(spec: dict[str, Any], tmp_path: 
     run(spec, tmp_path)
     second, _ = run(spec, tmp_path, finetune_params="{}")
     second.forget_others()
-    kept = {
-        path.relative_to(tmp_path / "artifacts").parts[2] for path in (tmp_path / "artifacts").glob("*/*/*/*")
-    }
+    kept = {path.relative_to(tmp_path / "artifacts").parts[2] for path in (tmp_path / "artifacts").glob("*/*/*/*")}
     assert kept == {"fetch", *COMPONENTS}
     assert len(list((tmp_path / "artifacts").glob("*/*/finetune/*"))) == 1
     assert cached(run(spec, tmp_path, finetune_params="{}")[0]) == CACHED
     assert cached(run(spec, tmp_path)[0]) == CACHED[:-1]
 
 
-def test_an_output_that_was_never_made_fails_the_step_that_needs_it(
-    spec: dict[str, Any], tmp_path: Path
-) -> None:
+def test_an_output_that_was_never_made_fails_the_step_that_needs_it(spec: dict[str, Any], tmp_path: Path) -> None:
     started = []
 
     def start(pod: Pod) -> int:

@@ -34,9 +34,7 @@ def start(log: Path, *code: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, 0), (1, 1), (2, 1), (3, 1), (75, 1)])
-def test_it_ends_with_1_however_the_step_failed_and_keeps_what_it_said(
-    tmp_path: Path, code: int, ends: int
-) -> None:
+def test_it_ends_with_1_however_the_step_failed_and_keeps_what_it_said(tmp_path: Path, code: int, ends: int) -> None:
     """K4."""
     process = start(tmp_path / "log", f"import sys; print('why', file=sys.stderr); sys.exit({code})")
     said, _ = process.communicate(timeout=30)

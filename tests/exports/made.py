@@ -20,8 +20,11 @@ LOCK = b"numpy==2.1.0 \\\n    --hash=sha256:00\ntorch==2.13.0+cpu\ntyping_extens
 LOCK_DIGEST = sha256(LOCK).hexdigest()
 IMAGE = "1" * 64
 RAW = [FileDigest("part-1.parquet", 5, "a" * 64), FileDigest("part-2.parquet", 6, "b" * 64)]
-SCHEMA = {"feature": {"type": "image", "name": "image", "shape": [28, 28], "maximum": 255.0}, "label": "label",
-          "classes": [0, 1]}  # fmt: skip
+SCHEMA = {
+    "feature": {"type": "image", "name": "image", "shape": [28, 28], "maximum": 255.0},
+    "label": "label",
+    "classes": [0, 1],
+}
 PROFILE = {"version": 1, "rows": 7, "histograms": {"label": {"bins": [0, 1], "counts": [4, 3]}}}
 METRICS = {"accuracy": 0.97, "accuracy_low": 0.95, "accuracy_high": 0.98, "n_test": 941}
 CARD = """---
@@ -63,36 +66,45 @@ def make_run(folder: Path, salt: str = "") -> dict[str, Record]:
     dataset = make_step(
         folder / "dataset",
         {
-            "schema.json": json.dumps(SCHEMA).encode(), "profile.json": json.dumps(PROFILE).encode(),
+            "schema.json": json.dumps(SCHEMA).encode(),
+            "profile.json": json.dumps(PROFILE).encode(),
             **{f"{split}.parquet": f"{split} {salt}".encode() for split in ("train", "val", "test", "unlabelled")},
         },
-        component="validate", parameters={"validate": {"test_fraction": 0.2}},
+        component="validate",
+        parameters={"validate": {"test_fraction": 0.2}},
         dependencies=[raw, Dependency("expectations", "e" * 64)],
         metrics={"rows": 7, "rows_train": 3, "rows_quarantined": 0},
-    )  # fmt: skip
+    )
     trunk = make_step(
-        folder / "trunk", {"model.safetensors": b"trunk" + salt.encode()}, component="pretrain",
+        folder / "trunk",
+        {"model.safetensors": b"trunk" + salt.encode()},
+        component="pretrain",
         parameters={"pretrain": {"objective": {"name": "masked_autoencoder"}, "seed": 0}},
-        dependencies=made_from(dataset=dataset), metrics={"loss": 0.25},
+        dependencies=made_from(dataset=dataset),
+        metrics={"loss": 0.25},
         environment={"threads": 1, "torch": "2.13.0+cpu"},
-    )  # fmt: skip
+    )
     model = make_step(
         folder / "model",
         {
-            "model.safetensors": b"model" + salt.encode() * 9, "head.json": b"{}",
+            "model.safetensors": b"model" + salt.encode() * 9,
+            "head.json": b"{}",
             "config.json": b'{"model_type": "conv"}',
         },
         component="finetune",
         parameters={"finetune": {"epochs": 12, "head": {"name": "image_classification"}, "learning_rate": 0.003}},
-        dependencies=made_from(dataset=dataset, trunk=trunk), metrics={"train_loss": 0.1},
+        dependencies=made_from(dataset=dataset, trunk=trunk),
+        metrics={"train_loss": 0.1},
         environment={"threads": 1, "torch": "2.13.0+cpu"},
-    )  # fmt: skip
+    )
     evaluation = make_step(
         folder / "evaluation",
         {"metrics.json": canonical_json(METRICS), "reliability.png": b"\x89PNG not really"},
-        component="evaluate", parameters={"evaluate": {"gate": {"min_accuracy": 0.9}}},
-        dependencies=made_from(dataset=dataset, trunk=trunk, model=model), metrics=METRICS,
-    )  # fmt: skip
+        component="evaluate",
+        parameters={"evaluate": {"gate": {"min_accuracy": 0.9}}},
+        dependencies=made_from(dataset=dataset, trunk=trunk, model=model),
+        metrics=METRICS,
+    )
     return {"dataset": dataset, "trunk": trunk, "model": model, "evaluation": evaluation}
 
 
@@ -102,9 +114,14 @@ def release(store: Store, folder: Path, *, salt: str = "", signed: bool = True) 
     card = folder / "README.md"
     card.write_text(CARD)
     of = {
-        "model.safetensors": "model", "head.json": "model", "config.json": "model", "schema.json": "dataset",
-        "profile.json": "dataset", "metrics.json": "evaluation", "reliability.png": "evaluation",
-    }  # fmt: skip
+        "model.safetensors": "model",
+        "head.json": "model",
+        "config.json": "model",
+        "schema.json": "dataset",
+        "profile.json": "dataset",
+        "metrics.json": "evaluation",
+        "reliability.png": "evaluation",
+    }
     before = champion(store, "digits")
     draft = ReleaseDraft(
         task="digits",

@@ -53,9 +53,7 @@ def test_every_file_column_split_and_class_is_described(read: dict[str, Any], fa
     assert files == {file.path: file.sha256 for file in facts.named["dataset"].record.files}
     sets = {one.id: one for one in found.record_sets}
     assert list(sets) == ["classes", "test", "train", "unlabelled", "val"]
-    assert sets["classes"].data == [
-        {"classes/name": 0, "classes/rows": 4}, {"classes/name": 1, "classes/rows": 3},
-    ]  # fmt: skip
+    assert sets["classes"].data == [{"classes/name": 0, "classes/rows": 4}, {"classes/name": 1, "classes/rows": 3}]
     assert [field.id for field in sets["train"].fields] == ["train/row", "train/image", "train/label"]
     assert [field.id for field in sets["unlabelled"].fields] == ["unlabelled/row", "unlabelled/image"]
     assert sets["train"].fields[1].array_shape == "784"
@@ -67,9 +65,12 @@ def test_every_file_column_split_and_class_is_described(read: dict[str, Any], fa
 
 @pytest.mark.parametrize(
     ("feature", "classes"),
-    [({"type": "text", "name": "text"}, ["a", "b"]), ({"type": "tokens", "name": "words"}, ["NOUN"]),
-     ({"type": "text", "name": "text"}, [])],
-)  # fmt: skip
+    [
+        ({"type": "text", "name": "text"}, ["a", "b"]),
+        ({"type": "tokens", "name": "words"}, ["NOUN"]),
+        ({"type": "text", "name": "text"}, []),
+    ],
+)
 def test_other_kinds_of_data_are_accepted_too(
     facts: Facts, feature: dict[str, str], classes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,9 +91,7 @@ def test_the_data_sheet_is_that_of_the_recorded_commit_or_says_that_it_is_not(
     git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "then"]):
         subprocess.run([*git, *command], check=True)
-    head = subprocess.run(
-        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     path.write_text("# digits now\n")
     sheet = read_datasheet(facts, tmp_path)
     assert sheet is not None and sheet.title == "digits now"

@@ -38,10 +38,14 @@ def run(client: MlflowClient) -> Run:
 def test_the_client_finds_a_finished_run_with_every_parameter_and_metric(run: Run, facts: Facts) -> None:
     assert (run.info.run_id, run.info.run_name, run.info.status) == (run_id(facts), "digits@1", "FINISHED")
     assert run.data.params == {
-        "dataset.validate.test_fraction": "0.2", "trunk.pretrain.objective.name": "masked_autoencoder",
-        "trunk.pretrain.seed": "0", "model.finetune.epochs": "12", "model.finetune.learning_rate": "0.003",
-        "model.finetune.head.name": "image_classification", "evaluation.evaluate.gate.min_accuracy": "0.9",
-    }  # fmt: skip
+        "dataset.validate.test_fraction": "0.2",
+        "trunk.pretrain.objective.name": "masked_autoencoder",
+        "trunk.pretrain.seed": "0",
+        "model.finetune.epochs": "12",
+        "model.finetune.learning_rate": "0.003",
+        "model.finetune.head.name": "image_classification",
+        "evaluation.evaluate.gate.min_accuracy": "0.9",
+    }
     assert {name: run.data.metrics[name] for name in METRICS} == METRICS
     assert run.data.metrics["trunk.loss"] == 0.25
 
@@ -61,13 +65,14 @@ def test_what_went_in_is_a_data_set_input_of_its_step(run: Run, facts: Facts) ->
     edges = {(f"digits/{i.name}", i.sha256) for step in facts.steps for i in step.record.inputs}
     assert found == edges and len(found) == 5
     assert {tag.value for one in run.inputs.dataset_inputs for tag in one.tags} <= {
-        "validate", "pretrain", "finetune", "evaluate",
-    }  # fmt: skip
+        "validate",
+        "pretrain",
+        "finetune",
+        "evaluate",
+    }
 
 
-def test_manifest_records_card_and_pictures_are_artifacts(
-    client: MlflowClient, run: Run, facts: Facts
-) -> None:
+def test_manifest_records_card_and_pictures_are_artifacts(client: MlflowClient, run: Run, facts: Facts) -> None:
     names = {one.path for one in client.list_artifacts(run.info.run_id)}
     assert names >= {"manifest.json", "records", "README.md", "reliability.png"}
     assert "model.safetensors" not in names
@@ -79,9 +84,7 @@ def test_manifest_records_card_and_pictures_are_artifacts(
 
 def test_names_from_records_cannot_leave_the_folder(tmp_path: Path, facts: Facts) -> None:
     hostile = ["../../outside", "/etc/x", "a/b", "..", ".", "x" * 300, "a\nb", "<b>"]
-    assert all(
-        "/" not in _safe(name) and set(_safe(name)) != {"."} and len(_safe(name)) < 250 for name in hostile
-    )
+    assert all("/" not in _safe(name) and set(_safe(name)) != {"."} and len(_safe(name)) < 250 for name in hostile)
     assert len({_safe(name) for name in hostile}) == len(hostile)
     metrics = dict.fromkeys(hostile, 1.0)
     write_runs(tmp_path / "mlruns", [replace(facts, manifest=facts.manifest | {"metrics": metrics})])

@@ -14,10 +14,7 @@ from openlineage.client import event_v2
 from openlineage.client.generated.base import DatasetFacet, OutputDatasetFacet, RunFacet
 from openlineage.client.generated.dataset_type_dataset import DatasetTypeDatasetFacet
 from openlineage.client.generated.dataset_version_dataset import DatasetVersionDatasetFacet
-from openlineage.client.generated.execution_parameters_run import (
-    ExecutionParameter,
-    ExecutionParametersRunFacet,
-)
+from openlineage.client.generated.execution_parameters_run import ExecutionParameter, ExecutionParametersRunFacet
 from openlineage.client.generated.job_type_job import JobTypeJobFacet
 from openlineage.client.generated.output_statistics_output_dataset import OutputStatisticsOutputDatasetFacet
 from openlineage.client.generated.processing_engine_run import ProcessingEngineRunFacet
@@ -28,10 +25,13 @@ from graftline.exports.facts import Facts
 from graftline.exports.openlineage import PRODUCER, events, lines, send
 
 FACETS: dict[str, Any] = {
-    "version": DatasetVersionDatasetFacet, "datasetType": DatasetTypeDatasetFacet,
-    "outputStatistics": OutputStatisticsOutputDatasetFacet, "processing_engine": ProcessingEngineRunFacet,
-    "executionParameters": ExecutionParametersRunFacet, "jobType": JobTypeJobFacet,
-}  # fmt: skip
+    "version": DatasetVersionDatasetFacet,
+    "datasetType": DatasetTypeDatasetFacet,
+    "outputStatistics": OutputStatisticsOutputDatasetFacet,
+    "processing_engine": ProcessingEngineRunFacet,
+    "executionParameters": ExecutionParametersRunFacet,
+    "jobType": JobTypeJobFacet,
+}
 
 
 def facet(name: str, value: dict[str, Any], base: Any) -> Any:
@@ -60,13 +60,14 @@ def as_library(event: dict[str, Any]) -> Any:
     """Return the event as the client's own class, made from the dictionary as a strict reader would."""
     run, job = event["run"], event["job"]
     made = event_v2.RunEvent(
-        eventTime=event["eventTime"], producer=event["producer"],
+        eventTime=event["eventTime"],
+        producer=event["producer"],
         eventType=event_v2.RunState(event["eventType"]),
         run=event_v2.Run(run["runId"], facets(run["facets"], RunFacet)),
         job=event_v2.Job(job["namespace"], job["name"], facets(job["facets"], RunFacet)),
         inputs=[dataset(value, event_v2.InputDataset) for value in event["inputs"]],
         outputs=[dataset(value, event_v2.OutputDataset) for value in event["outputs"]],
-    )  # fmt: skip
+    )
     assert event["schemaURL"] == made.schemaURL
     return made
 
@@ -94,17 +95,11 @@ def test_each_run_starts_and_completes_and_its_id_follows_from_the_record(facts:
 
 def test_digests_parameters_metrics_and_edges_are_in_the_events(facts: Facts) -> None:
     found = {event["job"]["name"]: event for event in events(facts) if event["eventType"] == "COMPLETE"}
-    assert list(found) == [
-        f"digits.{name}" for name in ("validate", "pretrain", "finetune", "evaluate", "publish")
-    ]
+    assert list(found) == [f"digits.{name}" for name in ("validate", "pretrain", "finetune", "evaluate", "publish")]
     for step in facts.steps:
         event = found[f"digits.{step.record.component}"]
         own = event["run"]["facets"]["graftline_record"]
-        assert (own["sha256"], own["metrics"], own["signed"]) == (
-            step.record.sha256,
-            step.record.metrics,
-            True,
-        )
+        assert (own["sha256"], own["metrics"], own["signed"]) == (step.record.sha256, step.record.metrics, True)
         assert own["code"] == {"code": COMMIT, "requirements.lock": LOCK_DIGEST, "image": IMAGE}
         versions = {d["name"]: d["facets"]["version"]["datasetVersion"] for d in event["inputs"]}
         assert versions == {f"digits/{i.name}": i.sha256 for i in step.record.inputs}
@@ -113,9 +108,7 @@ def test_digests_parameters_metrics_and_edges_are_in_the_events(facts: Facts) ->
     given = found["digits.finetune"]["run"]["facets"]["executionParameters"]["parameters"]
     assert {"key": "finetune.learning_rate", "value": "0.003"} in given
     raw = next(d for d in found["digits.validate"]["inputs"] if d["name"] == "digits/raw")
-    assert [file["sha256"] for file in raw["facets"]["graftline_files"]["files"]] == [
-        file.sha256 for file in RAW
-    ]
+    assert [file["sha256"] for file in raw["facets"]["graftline_files"]["files"]] == [file.sha256 for file in RAW]
     publish = found["digits.publish"]
     assert publish["run"]["facets"]["graftline_release"]["manifest"] == facts.release.manifest
     assert publish["run"]["facets"]["graftline_release"]["metrics"] == METRICS

@@ -24,10 +24,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not RAW.is_file():
         pytest.fail(f"{RAW} is missing: run `dvc pull`")
     table = pq.read_table(RAW).to_pydict()
-    lines = [
-        ",".join(map(str, [*image, label]))
-        for image, label in zip(table["image"], table["label"], strict=True)
-    ]
+    lines = [",".join(map(str, [*image, label])) for image, label in zip(table["image"], table["label"], strict=True)]
     path = tmp_path_factory.mktemp("source") / "mnist_5k.csv.gz"
     path.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode()))
     return path
@@ -36,9 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_imports_give_the_bytes_of_the_shipped_raw_data(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        mnist, "SHA256", sha256_bytes(source.read_bytes())
-    )  # gzip wrote other bytes than the package's
+    monkeypatch.setattr(mnist, "SHA256", sha256_bytes(source.read_bytes()))  # gzip wrote other bytes than the package's
     first = mnist.write(tmp_path / "first", source)
     second = mnist.write(tmp_path / "second", source)
     assert first.read_bytes() == second.read_bytes() == RAW.read_bytes()

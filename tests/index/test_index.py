@@ -57,15 +57,20 @@ def answers(index: Index) -> dict[str, Any]:
     contents = sorted({record.content for record in records} | {i.sha256 for r in records for i in r.inputs})
     files = sorted({file.sha256 for record in records for file in record.files})
     return {
-        "counts": index.counts(), "tasks": index.tasks(), "records": records, "releases": index.releases(),
-        "aliases": index.aliases(), "history": index.history(), "problems": index.problems(),
+        "counts": index.counts(),
+        "tasks": index.tasks(),
+        "records": records,
+        "releases": index.releases(),
+        "aliases": index.aliases(),
+        "history": index.history(),
+        "problems": index.problems(),
         "holders": [index.holders(file) for file in files],
         "matches": [index.match(digest[:12]) for digest in (*contents, *files, *(r.sha256 for r in records))],
         "up": [index.ancestors([record.sha256]) for record in records],
         "down": [index.reached([record.sha256]) for record in records],
         "dependents": [index.dependents(content) for content in contents],
         "locks": [index.packages(record.lock) for record in records if record.lock],
-    }  # fmt: skip
+    }
 
 
 def fresh_answers(store: Store) -> dict[str, Any]:
@@ -73,9 +78,7 @@ def fresh_answers(store: Store) -> dict[str, Any]:
         return answers(index)
 
 
-def test_what_publishing_stored_is_found_in_the_same_way_on_both_stores(
-    store_url: str, shop: Workshop
-) -> None:
+def test_what_publishing_stored_is_found_in_the_same_way_on_both_stores(store_url: str, shop: Workshop) -> None:
     store = open_store(store_url)
     shop.all_of(store, "digits", 1, shop.raw("one", a="1", b="2"))
     shop.all_of(store, "digits", 2, shop.raw("two", a="1", b="3"))
@@ -90,9 +93,7 @@ def test_what_publishing_stored_is_found_in_the_same_way_on_both_stores(
         assert [step.name for step in steps] == ["dataset", "trunk", "model", "evaluation"]
         assert [file.path for file in steps[0].inputs[0].files] == ["a.csv", "b.csv"]
         assert steps[2].parameters == {"finetune": {"seed": 0}} and steps[2].metrics == {}
-        assert {(s.commit, s.dirty, s.lock, s.image) for s in steps} == {
-            ("1" * 40, "d" * 64, LOCK_DIGEST, IMAGE)
-        }
+        assert {(s.commit, s.dirty, s.lock, s.image) for s in steps} == {("1" * 40, "d" * 64, LOCK_DIGEST, IMAGE)}
         assert [(step.stored, step.folder) for step in steps] == [(True, None)] * 4
         assert index.packages(LOCK_DIGEST) == {"numpy": "2.1.0", "torch": "2.13.0", "safe-tensors": "0.5"}
         assert index.locks_with("Safe_Tensors", "0.5") == [LOCK_DIGEST] and not index.locks_with("torch", "1")
@@ -149,16 +150,14 @@ def test_what_was_removed_or_rewritten_is_noticed(tmp_path: Path, shop: Workshop
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    seed=st.integers(0, 1000), records=st.integers(8, 30), cuts=st.lists(st.floats(0, 1), max_size=3),
-    gone=st.sets(st.integers(0, 200), max_size=5), full=st.booleans(),
-)  # fmt: skip
+    seed=st.integers(0, 1000),
+    records=st.integers(8, 30),
+    cuts=st.lists(st.floats(0, 1), max_size=3),
+    gone=st.sets(st.integers(0, 200), max_size=5),
+    full=st.booleans(),
+)
 def test_brought_up_to_date_and_made_anew_are_the_same(
-    tmp_path_factory: pytest.TempPathFactory,
-    seed: int,
-    records: int,
-    cuts: list[float],
-    gone: set[int],
-    full: bool,
+    tmp_path_factory: pytest.TempPathFactory, seed: int, records: int, cuts: list[float], gone: set[int], full: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("store")
     store = open_store(str(folder))
@@ -343,9 +342,7 @@ def test_processes_that_open_it_at_once_all_get_it_whole(tmp_path: Path) -> None
         "    counts = index.counts(); print(counts['records'], counts['releases'])"
     )
     racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, tmp_path / "store", str(n)], stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", code, tmp_path / "store", str(n)], stdout=subprocess.PIPE, text=True)
         for n in range(3)
     ]
     lines = [line for racer in racers for line in racer.communicate()[0].splitlines()]
@@ -355,9 +352,7 @@ def test_processes_that_open_it_at_once_all_get_it_whole(tmp_path: Path) -> None
     assert left == {".sqlite", ".lock"}
 
 
-def test_outputs_that_were_never_published_come_and_go_with_their_folders(
-    tmp_path: Path, shop: Workshop
-) -> None:
+def test_outputs_that_were_never_published_come_and_go_with_their_folders(tmp_path: Path, shop: Workshop) -> None:
     store = open_store(str(tmp_path / "store"))
     shop.all_of(store, "digits", 1, shop.raw("one", a="1"))
     shop.model("another", "digits", "digits-1-dataset", "digits-1-trunk")
@@ -367,9 +362,7 @@ def test_outputs_that_were_never_published_come_and_go_with_their_folders(
         both = index.record(shop.made["digits-1-trunk"].sha256)
         assert both is not None and both.stored and both.folder == str(shop.home / "digits-1-trunk")
         assert made.sha256 in index.descendants([both.sha256])
-        assert [h.record for h in index.holders(sha256_file(shop.home / "another" / "model.bin"))] == [
-            made.sha256
-        ]
+        assert [h.record for h in index.holders(sha256_file(shop.home / "another" / "model.bin"))] == [made.sha256]
     shutil.rmtree(shop.home / "another")
     (shop.home / "digits-1-trunk" / RECORD).write_bytes(b"{}")
     with open_index(store, folders=[shop.home]) as index:

@@ -60,17 +60,17 @@ class Workshop:
         folders = {part: self.home / name for part, name in parts.items()}
         before = champion(store, task)
         draft = ReleaseDraft(
-            task, {"model.safetensors": folders["model"] / "model.bin"},
-            {part: (folder / RECORD).read_bytes() for part, folder in folders.items()}, {"accuracy": 0.9},
+            task,
+            {"model.safetensors": folders["model"] / "model.bin"},
+            {part: (folder / RECORD).read_bytes() for part, folder in folders.items()},
+            {"accuracy": 0.9},
             None if before is None else {"version": before.version, "digest": before.digest},
             envelopes={part: (folder / ENVELOPE).read_bytes() for part, folder in folders.items()},
             locks={LOCK_DIGEST: LOCK},
-        )  # fmt: skip
+        )
         return publish(store, draft, Publication(publication))
 
-    def all_of(
-        self, store: Store, task: str, number: int, raw: Path, publication: str | None = None
-    ) -> Receipt:
+    def all_of(self, store: Store, task: str, number: int, raw: Path, publication: str | None = None) -> Receipt:
         """Make and release everything from raw data."""
         names = {part: f"{task}-{number}-{part}" for part in ("dataset", "trunk", "model", "evaluation")}
         self.dataset(names["dataset"], task, raw)
@@ -91,13 +91,7 @@ class Workshop:
         (folder / f"{output}.bin").write_text(f"{output} {name}")
         (folder / "config.json").write_text("{}")
         draft = Draft(
-            component,
-            task,
-            output,
-            {component: {"seed": 0}},
-            inputs,
-            dict(metrics),
-            code=self.code or self._code(),
+            component, task, output, {component: {"seed": 0}}, inputs, dict(metrics), code=self.code or self._code()
         )
         self.made[name] = write_record(folder, draft)
         return folder

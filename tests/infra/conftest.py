@@ -20,24 +20,13 @@ def check() -> Check:
     """`python infra/check`: a function of its arguments. The environment is installed if it is not there yet."""
     ENVIRONMENT.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(ENVIRONMENT.parent / ".lock"):  # two workers may want it at once
-        subprocess.run(
-            ["make", "-s", "-C", str(ROOT), str(ENVIRONMENT.relative_to(ROOT) / ".setup")], check=True
-        )
+        subprocess.run(["make", "-s", "-C", str(ROOT), str(ENVIRONMENT.relative_to(ROOT) / ".setup")], check=True)
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [ENVIRONMENT / "bin/python", ROOT / "infra/check", *arguments]
-        environment = {
-            "PYTHONPATH": str(ROOT / "src"),
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "HOME": "/tmp",
-        }
+        environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
         return subprocess.run(
-            [str(part) for part in command],
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=ROOT,
-            check=False,
+            [str(part) for part in command], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
         )
 
     return run

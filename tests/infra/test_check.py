@@ -20,9 +20,7 @@ Check = Callable[..., subprocess.CompletedProcess[str]]
 def root(tmp_path: Path) -> Path:
     """What the checks read, without what other tests and tools leave in the work tree."""
     for folder in ("infra", ".github", "components", "pipelines"):
-        shutil.copytree(
-            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.py", "__pycache__")
-        )
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     shutil.copy(ROOT / "images.lock", tmp_path)
     return tmp_path
 
@@ -53,13 +51,15 @@ def test_a_misspelled_field_is_an_error_wherever_it_stands(check: Check, root: P
         "livenesProbe": (root / "infra/base/reconcile.yaml", "livenessProbe:", "livenesProbe:"),
         "coveredResource": (components / "kueue/queues.yaml", "coveredResources:", "coveredResource:"),
         "automountServiceAcountToken": (
-            components / "trainer/runtime.yaml", "automountServiceAccountToken:", "automountServiceAcountToken:",
+            components / "trainer/runtime.yaml",
+            "automountServiceAccountToken:",
+            "automountServiceAcountToken:",
         ),
         "volumeMount": (components / "monitoring/exporter.yaml", "volumeMounts:", "volumeMount:"),
         "modelFormats": (components / "serving/service.yaml", "modelFormat:", "modelFormats:"),
         "consolidateAfte": (components / "karpenter/node-pools.yaml", "consolidateAfter:", "consolidateAfte:"),
         "selfHeals": (root / "infra/argocd/applications/platform.yaml", "selfHeal:", "selfHeals:"),
-    }  # fmt: skip
+    }
     for path, old, new in planted.values():
         edit(path, old, new)
     done = check("--root", root, "--only", "manifests")
@@ -71,11 +71,7 @@ def test_a_misspelled_field_is_an_error_wherever_it_stands(check: Check, root: P
 def test_a_kind_without_a_schema_is_an_error_in_every_version(check: Check, root: Path) -> None:
     edit(root / "infra/base/quota.yaml", "kind: LimitRange", "kind: LimitRang")
     edit(root / "infra/base/network-policies.yaml", "networking.k8s.io/v1", "networking.example.org/v1")
-    edit(
-        root / "infra/components/monitoring/rules.yaml",
-        "monitoring.coreos.com/v1",
-        "monitoring.coreos.com/v2",
-    )
+    edit(root / "infra/components/monitoring/rules.yaml", "monitoring.coreos.com/v1", "monitoring.coreos.com/v2")
     done = check("--root", root, "--only", "manifests")
     assert done.returncode == 1
     assert "no schema for v1 LimitRang" in done.stdout
@@ -87,9 +83,7 @@ def test_a_kind_without_a_schema_is_an_error_in_every_version(check: Check, root
 
 def test_a_field_of_a_later_kubernetes_is_an_error_only_before(check: Check, root: Path) -> None:
     policy = root / "infra/components/read-only-root/policy.yaml"
-    policy.write_text(
-        re.sub(r"  annotations:\n    graftline.dev/since-kubernetes: .*\n", "", policy.read_text())
-    )
+    policy.write_text(re.sub(r"  annotations:\n    graftline.dev/since-kubernetes: .*\n", "", policy.read_text()))
     found = errors(check("--root", root, "--only", "manifests"))
     assert found["schemas, Kubernetes 1.35"] > 0
     assert found["schemas, Kubernetes 1.36"] == 0
@@ -123,11 +117,7 @@ def test_an_address_whose_port_no_policy_opens_is_an_error(
     shut = errors(done)["egress"]
     assert f"infra/overlays/dev: {setting} is {address}: no network policy opens port {port}" in done.stdout
     edit(root / "infra/components/egress/kustomization.yaml", "port: 22", f"port: {port}")
-    edit(
-        root / "infra/overlays/dev/kustomization.yaml",
-        "components:\n",
-        "components:\n  - ../../components/egress\n",
-    )
+    edit(root / "infra/overlays/dev/kustomization.yaml", "components:\n", "components:\n  - ../../components/egress\n")
     assert errors(check("--root", root, "--only", "manifests"))["egress"] == shut - 1
 
 
@@ -167,11 +157,7 @@ def test_checkov_fails_what_is_unsafe_and_what_is_skipped_without_a_reason(check
 def test_the_other_checkers_find_planted_errors(check: Check, root: Path) -> None:
     with (root / "components/Dockerfile").open("a") as dockerfile:
         dockerfile.write("RUN cd /tmp\n")
-    edit(
-        root / ".github/workflows/test.yml",
-        "docker run --rm",
-        "echo '${{ github.head_ref }}'; docker run --rm",
-    )
+    edit(root / ".github/workflows/test.yml", "docker run --rm", "echo '${{ github.head_ref }}'; docker run --rm")
     with (root / "infra/base/settings.yaml").open("a") as settings:
         settings.write("  GRAFTLINE_STORE: s3://twice/store\n")
     done = check("--root", root, "--only", "hadolint", "zizmor", "yamllint")
@@ -196,9 +182,14 @@ def test_train_jobs_are_valid_as_they_are_launched(check: Check, root: Path) -> 
     jobs = []
     for number, (name, profile) in enumerate(load_profiles().items()):
         job = Job(
-            run=f"{number:064x}", task="mnist", component="pretrain", image=f"graftline/train@sha256:{'0' * 64}",
-            pod=profile.pod, arguments=["--params", "{}"], environment={"GRAFTLINE_RUN": name},
-        )  # fmt: skip
+            run=f"{number:064x}",
+            task="mnist",
+            component="pretrain",
+            image=f"graftline/train@sha256:{'0' * 64}",
+            pod=profile.pod,
+            arguments=["--params", "{}"],
+            environment={"GRAFTLINE_RUN": name},
+        )
         jobs.append(manifest(job, "graftline"))
     compiled = root / "pipelines/compiled/jobs.yaml"
     compiled.write_text(yaml.safe_dump_all(jobs))

@@ -69,8 +69,12 @@ def containers(pod: Object) -> list[Object]:
 def test_every_pod_runs_with_the_least_it_needs(built: dict[str, list[Object]]) -> None:
     found = dict(pods(built["once"]))
     assert {name.split("/")[1] for name in found} == {
-        "graftline-reconcile", "graftline-drift", "graftline-metrics", "graftline-torch-node", "glosses",
-    }  # fmt: skip
+        "graftline-reconcile",
+        "graftline-drift",
+        "graftline-metrics",
+        "graftline-torch-node",
+        "glosses",
+    }
     for name, pod in found.items():
         security = pod["securityContext"]
         assert security["runAsNonRoot"] is True and security["runAsUser"] == 10001, name
@@ -158,9 +162,11 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
     for item in selector.get("matchExpressions", []):
         value = labels.get(item["key"])
         holds = {
-            "DoesNotExist": value is None, "Exists": value is not None,
-            "In": value in item.get("values", []), "NotIn": value not in item.get("values", []),
-        }  # fmt: skip
+            "DoesNotExist": value is None,
+            "Exists": value is not None,
+            "In": value in item.get("values", []),
+            "NotIn": value not in item.get("values", []),
+        }
         if not holds[item["operator"]]:
             return False
     return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
@@ -188,9 +194,7 @@ def test_a_nodes_own_resolver_may_be_asked(built: dict[str, list[Object]], overl
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_rights_are_of_the_namespace_and_without_wildcards(
-    built: dict[str, list[Object]], overlay: str
-) -> None:
+def test_rights_are_of_the_namespace_and_without_wildcards(built: dict[str, list[Object]], overlay: str) -> None:
     objects = built[overlay]
     assert not of(objects, "ClusterRole") and not of(objects, "ClusterRoleBinding")
     for role in of(objects, "Role"):
@@ -200,13 +204,9 @@ def test_rights_are_of_the_namespace_and_without_wildcards(
             if "secrets" in rule["resources"]:
                 assert rule["resourceNames"] and rule["verbs"] == ["get"]
     accounts = {account["metadata"]["name"] for account in of(objects, "ServiceAccount")}
-    assert {
-        subject["name"] for binding in of(objects, "RoleBinding") for subject in binding["subjects"]
-    } <= accounts
+    assert {subject["name"] for binding in of(objects, "RoleBinding") for subject in binding["subjects"]} <= accounts
     assert {pod["serviceAccountName"] for _, pod in pods(objects)} <= accounts
-    mounted = {
-        a["metadata"]["name"] for a in of(objects, "ServiceAccount") if a["automountServiceAccountToken"]
-    }
+    mounted = {a["metadata"]["name"] for a in of(objects, "ServiceAccount") if a["automountServiceAccountToken"]}
     assert mounted == {"graftline-run"}, "Kubeflow's own containers in a step's pod need the token"
 
 
@@ -237,9 +237,7 @@ def test_roles_allow_what_the_code_calls_and_no_more(built: dict[str, list[Objec
     roles = {role["metadata"]["name"]: role["rules"] for role in of(built["gke-gpu"], "Role")}
     assert {name: set(rights(rules)) for name, rules in roles.items()} == RIGHTS
     code = "".join(path.read_text() for path in sorted((ROOT / "pipelines").rglob("*.py")))
-    allowed = {
-        (resource, verb) for _, resource, verbs in RIGHTS["graftline-reconcile"] for verb in verbs.split()
-    }
+    allowed = {(resource, verb) for _, resource, verbs in RIGHTS["graftline-reconcile"] for verb in verbs.split()}
     assert kubeflow_calls(code) <= allowed
     for plural in ("workflows", "trainjobs", "workloads"):
         assert re.search(rf"\b{plural}\b", code), f"nothing asks for {plural} any more"
@@ -259,33 +257,31 @@ def kubeflow_calls(code: str) -> set[tuple[str, str]]:
     found = set()
     for service, verb, thing in re.findall(r"(\w+)_service_([a-z]+)_(\w+)", code):
         if service != "healthz":  # anybody may ask whether it is well
-            found.add(
-                ("pipelines/versions" if "pipeline_version" in thing else f"{service.strip('_')}s", verb)
-            )
+            found.add(("pipelines/versions" if "pipeline_version" in thing else f"{service.strip('_')}s", verb))
     return found
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_namespace_is_restricted_and_holds_everything(
-    built: dict[str, list[Object]], overlay: str
-) -> None:
+def test_the_namespace_is_restricted_and_holds_everything(built: dict[str, list[Object]], overlay: str) -> None:
     (namespace,) = of(built[overlay], "Namespace")
     labels = namespace["metadata"]["labels"]
-    assert labels["app.kubernetes.io/part-of"] == "kubeflow-profile", (
-        "K31: Kubeflow's own network policy asks for it"
-    )
+    assert labels["app.kubernetes.io/part-of"] == "kubeflow-profile", "K31: Kubeflow's own network policy asks for it"
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     without = {
-        "Namespace", "ClusterQueue", "ResourceFlavor", "ClusterTrainingRuntime", "NodePool", "EC2NodeClass",
-        "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
-    }  # fmt: skip
+        "Namespace",
+        "ClusterQueue",
+        "ResourceFlavor",
+        "ClusterTrainingRuntime",
+        "NodePool",
+        "EC2NodeClass",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+    }
     for value in built[overlay]:
         expected = None if value["kind"] in without else "graftline"
         assert value["metadata"].get("namespace") == expected, value["metadata"]["name"]
     (quota,) = of(built[overlay], "ResourceQuota")
-    assert {"pods", "requests.cpu", "requests.memory", "requests.nvidia.com/gpu"} <= set(
-        quota["spec"]["hard"]
-    )
+    assert {"pods", "requests.cpu", "requests.memory", "requests.nvidia.com/gpu"} <= set(quota["spec"]["hard"])
 
 
 def test_secrets_are_named_and_never_held(built: dict[str, list[Object]]) -> None:
@@ -293,11 +289,7 @@ def test_secrets_are_named_and_never_held(built: dict[str, list[Object]]) -> Non
     assert not [value for objects in built.values() for value in of(objects, "Secret")]
     for name, pod in pods(built["once"]):
         for container in containers(pod):
-            sources = [
-                source["secretRef"]["name"]
-                for source in container.get("envFrom", [])
-                if "secretRef" in source
-            ]
+            sources = [source["secretRef"]["name"] for source in container.get("envFrom", []) if "secretRef" in source]
             assert set(sources) <= {settings["store_secret"]}, name
             assert not [
                 item
@@ -315,9 +307,7 @@ def test_what_runs_refer_to_is_never_pruned(built: dict[str, list[Object]]) -> N
     assert namespace["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=false"
 
 
-def test_a_root_application_applies_the_platform_and_then_the_pipelines(
-    built: dict[str, list[Object]],
-) -> None:
+def test_a_root_application_applies_the_platform_and_then_the_pipelines(built: dict[str, list[Object]]) -> None:
     (root,) = of(built["argocd"], "Application")
     assert root["spec"]["source"]["path"] == "infra/argocd/applications"
     assert root["spec"]["destination"]["namespace"] == "argocd"
@@ -341,9 +331,7 @@ def test_a_root_application_applies_the_platform_and_then_the_pipelines(
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_pipelines_wait_for_nothing_that_they_are_needed_for(
-    built: dict[str, list[Object]], overlay: str
-) -> None:
+def test_the_pipelines_wait_for_nothing_that_they_are_needed_for(built: dict[str, list[Object]], overlay: str) -> None:
     """A server without a champion, or reconcile without a secret, must not hold up the pipelines' application."""
     (job,) = of(built[overlay], "CronJob")
     reconcile = named(built[overlay], "Deployment", "graftline-reconcile")
@@ -379,15 +367,11 @@ def amount(quantity: str) -> float:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_each_profile_has_a_queue_that_can_hold_its_train_job(
-    built: dict[str, list[Object]], overlay: str
-) -> None:
+def test_each_profile_has_a_queue_that_can_hold_its_train_job(built: dict[str, list[Object]], overlay: str) -> None:
     from graftline.pipelines.trainjob.manifest import Job, manifest
     from graftline.profiles import load_profiles
 
-    profiles = {
-        name: profile.pod for name, profile in load_profiles().items() if profile.pod and name != "dev"
-    }
+    profiles = {name: profile.pod for name, profile in load_profiles().items() if profile.pod and name != "dev"}
     if overlay not in GPU_OVERLAYS:
         profiles = {"cpu": load_profiles()["dev"].pod}  # its node plays the pool `cpu`
     flavors = {flavor["metadata"]["name"]: flavor["spec"] for flavor in of(built[overlay], "ResourceFlavor")}
@@ -405,9 +389,7 @@ def test_each_profile_has_a_queue_that_can_hold_its_train_job(
         assert (pod.node_selector or flavors[name]["nodeLabels"]) == flavors[name]["nodeLabels"], name
         tolerated = {(toleration.key, toleration.value) for toleration in pod.tolerations}
         # K41: what a flavour names every job must tolerate, and the CPU pool's nodes need not have a taint
-        assert taints(flavors[name].get("nodeTaints", [])) == (tolerated if pod.node_selector else set()), (
-            name
-        )
+        assert taints(flavors[name].get("nodeTaints", [])) == (tolerated if pod.node_selector else set()), name
         job = manifest(Job("0" * 64, "mnist", "pretrain", "image", pod, [], {}), "graftline")
         trainer = job["spec"]["trainer"]
         for resource, asked in trainer["resourcesPerNode"]["requests"].items():
@@ -477,17 +459,10 @@ def test_the_scheduler_runs_the_code_of_the_commit_that_it_follows(
     (checkout,), (reconcile,) = pod["initContainers"], pod["containers"]
     origin = tmp_path / "origin"
     for folder in ("src", "components", "pipelines"):
-        shutil.copytree(
-            ROOT / folder, origin / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
-        )
+        shutil.copytree(ROOT / folder, origin / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     settings = {"GRAFTLINE_REPOSITORY": str(origin), "GRAFTLINE_REVISION": "main", "HOME": str(tmp_path)}
     given = {item["name"]: item["value"].replace("/work", str(tmp_path)) for item in reconcile["env"]}
-    environment = {
-        **given,
-        **settings,
-        "PATH": os.environ["PATH"],
-        "PYTHONPYCACHEPREFIX": str(tmp_path / "cache"),
-    }
+    environment = {**given, **settings, "PATH": os.environ["PATH"], "PYTHONPYCACHEPREFIX": str(tmp_path / "cache")}
     commit = "git init -q -b main && git add -A && git -c user.name=a -c user.email=a@b commit -q -m all"
     subprocess.run(["sh", "-c", commit], cwd=origin, env=environment, check=True)
     for _ in range(2):
@@ -508,12 +483,7 @@ def test_the_scheduler_runs_the_code_of_the_commit_that_it_follows(
     assert subprocess.run(well, env=environment, cwd=where, check=False).returncode == 0
     given = [word for word in reconcile["args"] if word.startswith("-")]
     text = subprocess.run(
-        [sys.executable, *command, "--help"],
-        env=environment,
-        cwd=where,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, *command, "--help"], env=environment, cwd=where, capture_output=True, text=True, check=True
     ).stdout
     assert all(word in text for word in given)
 
@@ -554,15 +524,11 @@ def test_addresses_agree_with_the_pipelines_settings(built: dict[str, list[Objec
     settings = load_yaml(ROOT / "pipelines/settings.yaml")
     text = "".join(path.read_text() for path in (ROOT / "infra").rglob("*.yaml"))
     assert set(re.findall(r"https?://\S+\.git", text)) == {settings["repository"]}
-    for (
-        overlay
-    ) in OVERLAYS:  # runs get the store of settings.yaml, and reconcile's releases are those of its runs
+    for overlay in OVERLAYS:  # runs get the store of settings.yaml, and reconcile's releases are those of its runs
         given = named(built[overlay], "ConfigMap", "graftline-settings")["data"]
         assert given["GRAFTLINE_STORE"] == settings["store"]
         assert given["GRAFTLINE_REPOSITORY"] == settings["repository"]
-        assert given.get("AWS_DEFAULT_REGION") == given.get(
-            "AWS_REGION"
-        )  # clients differ in which one they read
+        assert given.get("AWS_DEFAULT_REGION") == given.get("AWS_REGION")  # clients differ in which one they read
         (namespace,) = of(built[overlay], "Namespace")
         assert namespace["metadata"]["name"] == settings["namespace"]
         named(built[overlay], "ServiceAccount", settings["service_account"])
@@ -629,9 +595,10 @@ def test_kubeflows_launcher_gets_keys_of_its_own(built: dict[str, list[Object]])
     secret = default["credentials"]["secretRef"]
     assert secret["secretName"] != load_yaml(ROOT / "pipelines/settings.yaml")["store_secret"]
     readable = [
-        rule["resourceNames"] for rule in named(built["dev"], "Role", "graftline-run")["rules"]
+        rule["resourceNames"]
+        for rule in named(built["dev"], "Role", "graftline-run")["rules"]
         if rule["resources"] == ["secrets"]
-    ]  # fmt: skip
+    ]
     assert secret["secretName"] in readable[0]
     for key in ("accessKeyKey", "secretKeyKey"):
         assert f"--from-literal={secret[key]}=" in text
@@ -652,9 +619,7 @@ def test_the_document_has_what_a_real_cluster_wanted() -> None:
 
 
 def test_a_train_jobs_pods_see_the_signing_key_where_the_launcher_says() -> None:
-    spec = load_yaml(ROOT / "infra/components/trainer/runtime.yaml")["spec"]["template"]["spec"][
-        "replicatedJobs"
-    ][0]
+    spec = load_yaml(ROOT / "infra/components/trainer/runtime.yaml")["spec"]["template"]["spec"]["replicatedJobs"][0]
     pod = spec["template"]["spec"]["template"]["spec"]
     (volume,) = [each for each in pod["volumes"] if "secret" in each]
     assert volume["secret"]["secretName"] == load_yaml(ROOT / "pipelines/settings.yaml")["signing_secret"]

@@ -49,29 +49,15 @@ def value(module: Path, expression: str) -> Any:
     [
         ("gke", {"project": "No"}, "A project id"),
         ("gke", {"location": "Frankfurt"}, "A region such as europe-west4"),
-        (
-            "gke",
-            {"pools": {"cpu": {"machine_type": "n2", "spot": False, "max_nodes": 0, "zones": ["a"]}}},
-            "max_nodes",
-        ),
-        (
-            "gke",
-            {"pools": {"cpu": {"machine_type": "n2", "spot": True, "max_nodes": 1, "zones": ["a"]}}},
-            "-spot",
-        ),
-        (
-            "gke",
-            {"pools": {"cpu": {"machine_type": "n2", "spot": False, "max_nodes": 1, "zones": []}}},
-            "zones",
-        ),
+        ("gke", {"pools": {"cpu": {"machine_type": "n2", "spot": False, "max_nodes": 0, "zones": ["a"]}}}, "max_nodes"),
+        ("gke", {"pools": {"cpu": {"machine_type": "n2", "spot": True, "max_nodes": 1, "zones": ["a"]}}}, "-spot"),
+        ("gke", {"pools": {"cpu": {"machine_type": "n2", "spot": False, "max_nodes": 1, "zones": []}}}, "zones"),
         ("eks", {"subnet_ids": ["vpc-1"]}, "subnet-"),
         ("eks", {"region": "Frankfurt"}, "A region such as eu-central-1"),
     ],
     indirect=["module"],
 )
-def test_wrong_variables_are_refused_with_what_is_expected(
-    module: Path, wrong: dict[str, Any], said: str
-) -> None:
+def test_wrong_variables_are_refused_with_what_is_expected(module: Path, wrong: dict[str, Any], said: str) -> None:
     assert terraform(module, "plan", "-no-color").returncode == 0, "without the mistake it is accepted"
     given = json.loads((module / "terraform.tfvars.json").read_text())
     (module / "terraform.tfvars.json").write_text(json.dumps(given | wrong))

@@ -21,8 +21,12 @@ SENTENCES = 240
 """The first ones that have no other tags."""
 PRETRAIN: dict[str, Any] = {**small_text.PRETRAIN, "batch_tokens": 512, "held_out": 20}
 FINETUNE: dict[str, Any] = {
-    "head": {"name": "token_classification"}, "epochs": 12, "batch": 16, "min_steps": 10, "warmup_steps": 0,
-}  # fmt: skip
+    "head": {"name": "token_classification"},
+    "epochs": 12,
+    "batch": 16,
+    "min_steps": 10,
+    "warmup_steps": 0,
+}
 
 
 @cache
@@ -56,7 +60,5 @@ def trunk(home: Path) -> Path:
 def model(home: Path) -> Path:
     """Return the model that finetune makes of both."""
     out = dataset(home).with_name("model")
-    small.make(
-        "finetune", {"finetune": FINETUNE}, in_dataset=dataset(home), in_trunk=trunk(home), out_model=out
-    )
+    small.make("finetune", {"finetune": FINETUNE}, in_dataset=dataset(home), in_trunk=trunk(home), out_model=out)
     return out

@@ -35,11 +35,18 @@ PRETRAIN: dict[str, Any] = {
     "tokenizer": {"kind": "wordpiece", "vocabulary": 512, "lowercase": True},
 }  # fmt: skip
 CAUSAL = {
-    **PRETRAIN, "objective": {"name": "causal_lm"}, "trunk": DECODER, "tokenizer": {"kind": "bpe", "vocabulary": 512},
-}  # fmt: skip
+    **PRETRAIN,
+    "objective": {"name": "causal_lm"},
+    "trunk": DECODER,
+    "tokenizer": {"kind": "bpe", "vocabulary": 512},
+}
 FINETUNE: dict[str, Any] = {
-    "head": {"name": "sequence_classification"}, "epochs": 2, "batch": 32, "min_steps": 10, "warmup_steps": 0,
-}  # fmt: skip
+    "head": {"name": "sequence_classification"},
+    "epochs": 2,
+    "batch": 32,
+    "min_steps": 10,
+    "warmup_steps": 0,
+}
 
 
 def write_task(folder: Path) -> None:

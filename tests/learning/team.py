@@ -77,9 +77,7 @@ def make_run(plan: dict[str, Any]) -> Run:
 
     kind = torch.optim.SGD if plan.get("sgd") else torch.optim.AdamW
     optimizer = kind(model.parameters(), lr=plan.get("rate", 0.05))
-    return Run(
-        model, optimizer, loss, plan.get("steps", STEPS), warmup=0, clip=plan.get("clip"), addends=True
-    )
+    return Run(model, optimizer, loss, plan.get("steps", STEPS), warmup=0, clip=plan.get("clip"), addends=True)
 
 
 def main(folder: Path, plans: list[dict[str, Any]]) -> None:
@@ -88,9 +86,7 @@ def main(folder: Path, plans: list[dict[str, Any]]) -> None:
         distributed.leave = leave if plan is plans[-1] else distributed.barrier  # a job meets once
         name = plan["name"]
         checkpoints = Checkpoints(folder / name / "checkpoints", "identity", plan.get("every", 1e9))
-        desk = Desk(
-            name, folder / name / "metrics.jsonl", checkpoints, ROWS, "rows", shard=plan.get("shard", False)
-        )
+        desk = Desk(name, folder / name / "metrics.jsonl", checkpoints, ROWS, "rows", shard=plan.get("shard", False))
         run = make_run(plan)
         try:
             train(run, desk)

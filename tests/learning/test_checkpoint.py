@@ -60,9 +60,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a flipped bit in the tensors' header": lambda folder: flip(folder / STATE, 9),
     "truncated tensors": lambda folder: (folder / STATE).write_bytes((folder / STATE).read_bytes()[:-1]),
     "no tensors": lambda folder: (folder / STATE).unlink(),
-    "a truncated manifest": lambda folder: (folder / MANIFEST).write_bytes(
-        (folder / MANIFEST).read_bytes()[:-9]
-    ),
+    "a truncated manifest": lambda folder: (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes()[:-9]),
     "an empty manifest": lambda folder: (folder / MANIFEST).write_bytes(b""),
     "a manifest that is a list": lambda folder: (folder / MANIFEST).write_text("[]"),
     "no manifest": lambda folder: (folder / MANIFEST).unlink(),
@@ -71,10 +69,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_checkpoint_is_not_used_and_the_one_before_is(
-    checkpoints: Checkpoints,
-    tmp_path: Path,
-    damage: Callable[[Path], object],
-    capsys: pytest.CaptureFixture[str],
+    checkpoints: Checkpoints, tmp_path: Path, damage: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(tmp_path / "checkpoints/00000030")
     found = checkpoints.load()
@@ -106,9 +101,7 @@ def test_a_checkpoint_of_another_run_is_not_used_and_it_is_said(
     assert Checkpoints(tmp_path / "checkpoints", "other parameters", 0).load() is None
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert all(
-        "of a run with other parameters, inputs, code or threads; it is not used" in line for line in lines
-    )
+    assert all("of a run with other parameters, inputs, code or threads; it is not used" in line for line in lines)
     assert checkpoints.load() is None, "they were removed: the folder is the other run's now"
 
 
@@ -139,9 +132,7 @@ def test_half_a_checkpoint_left_by_a_kill_is_removed(checkpoints: Checkpoints, t
     assert not aside.exists()
 
 
-def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(
-    checkpoints: Checkpoints, tmp_path: Path
-) -> None:
+def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(checkpoints: Checkpoints, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nan"):
         checkpoints.save(40, state(40), {"loss": float("nan")})
     assert names(tmp_path) == ["00000020", "00000030"]

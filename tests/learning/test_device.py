@@ -34,9 +34,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
     return there_are
 
 
-def test_each_of_torchruns_processes_has_the_gpu_of_its_number(
-    gpus: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_of_torchruns_processes_has_the_gpu_of_its_number(gpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(4)
     monkeypatch.setenv("LOCAL_RANK", "3")  # a stray variable: nothing was started by torchrun
     assert device() == torch.device("cuda:0")
@@ -46,9 +44,7 @@ def test_each_of_torchruns_processes_has_the_gpu_of_its_number(
     assert device() == torch.device("cpu")
 
 
-def test_workers_have_the_gpus_in_turn_and_are_no_more_than_these(
-    gpus: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_have_the_gpus_in_turn_and_are_no_more_than_these(gpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(3)
     for number, name in enumerate(("cuda:0", "cuda:1", "cuda:2", "cuda:0")):
         monkeypatch.setattr(module, "_worker", number)

@@ -39,9 +39,12 @@ def train_together(folder: Path, plans: list[dict[str, Any]], *options: str) -> 
 def torchrun(arguments: list[str]) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}, capture_output=True, text=True,
-        timeout=200, check=False,
-    )  # fmt: skip
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -91,20 +94,14 @@ def test_the_first_steps_gradient_is_that_of_one_process(name: str, alone: Path,
 @pytest.mark.parametrize("name", ["all", "all-shards"])
 def test_a_run_on_two_processes_learns_what_one_learns(name: str, alone: Path, together: Path) -> None:
     assert difference(alone / "all.safetensors", together / f"{name}.safetensors") < 1e-5
-    pairs = zip(
-        read_metrics(alone / "all/metrics.jsonl"),
-        read_metrics(together / name / "metrics.jsonl"),
-        strict=True,
-    )
+    pairs = zip(read_metrics(alone / "all/metrics.jsonl"), read_metrics(together / name / "metrics.jsonl"), strict=True)
     assert all(one["loss"] == pytest.approx(two["loss"], abs=1e-5) for one, two in pairs)
 
 
 def test_a_run_that_was_cut_on_two_processes_ends_there_with_the_same_bits(together: Path) -> None:
     """SIGTERM reached one process only, and not the leader."""
     said = (together / "said").read_text()
-    assert (
-        "cut: pre-empted after step 7 of 12; run it again to go on from the checkpoint of step 7, in" in said
-    )
+    assert "cut: pre-empted after step 7 of 12; run it again to go on from the checkpoint of step 7, in" in said
     assert "cut: going on from step 7 of 12" in said
     assert difference(together / "all.safetensors", together / "cut.safetensors") == 0
     assert (together / "all/metrics.jsonl").read_bytes() == (together / "cut/metrics.jsonl").read_bytes()
@@ -122,9 +119,7 @@ def test_a_run_of_two_processes_in_shards_goes_on_in_one(alone: Path, together: 
     assert difference(alone / "all.safetensors", together / "to-one.safetensors") < 1e-5
 
 
-def test_a_job_whose_worker_was_killed_starts_again_from_its_checkpoint(
-    together: Path, tmp_path: Path
-) -> None:
+def test_a_job_whose_worker_was_killed_starts_again_from_its_checkpoint(together: Path, tmp_path: Path) -> None:
     plan = {"name": "killed", "kill_at": 6, "every": 0, "clip": 0.5}
     said = train_together(tmp_path, [plan], "--max-restarts=1")
     assert "another process of the job has ended; start the job again" in said
@@ -138,10 +133,7 @@ def test_a_component_under_torchrun_makes_one_whole_output(dataset: Path, tmp_pa
     arguments = ["--params", json.dumps(document), "--in-dataset", str(dataset), "--threads", "1"]
     module = "graftline.components.pretrain"
     torchrun(["-m", module, *arguments, "--out-trunk", str(tmp_path / "two")])
-    assert (
-        subprocess.run([sys.executable, "-m", module, *arguments, "--out-trunk", tmp_path / "one"]).returncode
-        == 0
-    )
+    assert subprocess.run([sys.executable, "-m", module, *arguments, "--out-trunk", tmp_path / "one"]).returncode == 0
     one_out, two_out = tmp_path / "one", tmp_path / "two"
     one, two = verify(one_out), verify(two_out)
     losses = [[line["loss"] for line in read_metrics(out / "metrics.jsonl")] for out in (one_out, two_out)]

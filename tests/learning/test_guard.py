@@ -33,9 +33,7 @@ def test_a_run_that_goes_well_goes_on() -> None:
 
 
 def test_a_rise_that_stays_stops_and_names_its_first_step() -> None:
-    with pytest.raises(
-        LossError, match=r"the loss rose above .* at step 301 and is 12 at step 310"
-    ) as caught:
+    with pytest.raises(LossError, match=r"the loss rose above .* at step 301 and is 12 at step 310") as caught:
         feed(Guard(10.0), losses(300) + [12.0] * PATIENCE)
     assert caught.value.step == 301
 

@@ -45,9 +45,7 @@ class Watch:
         self.looks = facts["looks"]
 
 
-def make_run(
-    watch: Watch | None = None, *, harm: dict[int, float] | None = None, steepen: int | None = None
-) -> Run:
+def make_run(watch: Watch | None = None, *, harm: dict[int, float] | None = None, steepen: int | None = None) -> Run:
     """Return a regression with a batch norm; `harm` multiplies the loss of some steps, `steepen` breaks a slope."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
@@ -150,9 +148,7 @@ def test_a_tied_parameter_is_stored_once_and_restored_twice(tmp_path: Path) -> N
     assert resumed.module[0].weight is resumed.module[2].weight
 
 
-def test_the_rate_that_is_shown_counts_what_the_steps_held(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_rate_that_is_shown_counts_what_the_steps_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counted: list[int] = []
     desk = make_desk(tmp_path)
     desk.batch, desk.unit = lambda step: counted.append(step) or 10, "tokens"  # type: ignore[func-returns-value]
@@ -195,9 +191,7 @@ def test_a_killed_run_that_is_run_again_ends_with_the_same_bits_and_metrics(
     assert same_bits(unbroken.module, resumed.module)
     assert isinstance(resumed.watcher, Watch)
     assert resumed.watcher.looks == STEPS
-    assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (
-        tmp_path / "unbroken/metrics.jsonl"
-    ).read_bytes()
+    assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (tmp_path / "unbroken/metrics.jsonl").read_bytes()
 
 
 def test_a_run_that_falls_back_to_the_checkpoint_before_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -209,9 +203,7 @@ def test_a_run_that_falls_back_to_the_checkpoint_before_ends_with_the_same_bits(
     resumed = make_run()
     train(resumed, make_desk(tmp_path / "broken"))
     assert same_bits(unbroken.module, resumed.module)
-    assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (
-        tmp_path / "unbroken/metrics.jsonl"
-    ).read_bytes()
+    assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (tmp_path / "unbroken/metrics.jsonl").read_bytes()
 
 
 def test_a_run_that_its_watcher_ended_stays_ended(tmp_path: Path) -> None:
@@ -246,9 +238,7 @@ def test_the_rows_of_a_bad_step_and_the_last_good_checkpoint_are_named(tmp_path:
 
 def test_broken_weights_are_not_checkpointed(tmp_path: Path) -> None:
     """The slope of step 60 is NaN and its loss is not: the weights are NaN before any loss is."""
-    with pytest.raises(
-        GraftlineError, match=r"NaN or infinite after step 60; the last good checkpoint is of step 59"
-    ):
+    with pytest.raises(GraftlineError, match=r"NaN or infinite after step 60; the last good checkpoint is of step 59"):
         train(make_run(steepen=59), make_desk(tmp_path))
     assert max(path.name for path in (tmp_path / "checkpoints").iterdir()) == "00000059"
 
@@ -262,9 +252,7 @@ def spiking(watch: Watch | None = None) -> Run:
 
 def test_a_loss_that_stays_high_ends_the_run_and_nothing_after_the_rise_is_kept(tmp_path: Path) -> None:
     assert WINDOW < 104 < STEPS - PATIENCE
-    with pytest.raises(
-        GraftlineError, match=r"rose above .* at step 105 .* at step 114; .* good .* of step 104"
-    ):
+    with pytest.raises(GraftlineError, match=r"rose above .* at step 105 .* at step 114; .* good .* of step 104"):
         train(spiking(), make_desk(tmp_path))
     assert max(path.name for path in (tmp_path / "checkpoints").iterdir()) == "00000104"
 

@@ -36,8 +36,7 @@ def test_epochs_differ() -> None:
 @pytest.mark.parametrize("other", [(0, 5, "mask"), (0, 6, "batch"), (1, 5, "batch"), (0, 55, "batch")])
 def test_seeds_steps_and_purposes_draw_independently(other: tuple[int, int, str]) -> None:
     first, second = (
-        torch.rand(4000, generator=generator(*which), dtype=torch.float64)
-        for which in ((0, 5, "batch"), other)
+        torch.rand(4000, generator=generator(*which), dtype=torch.float64) for which in ((0, 5, "batch"), other)
     )
     correlation = torch.corrcoef(torch.stack([first, second]))[0, 1].item()
     assert abs(correlation) < 0.08  # 5 standard deviations of independent draws

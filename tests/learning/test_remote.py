@@ -133,16 +133,12 @@ def test_the_newest_of_disk_and_store_is_taken(
     shutil.copytree(tmp_path / "first", tmp_path / "behind")
     go(tmp_path / "first", store, kill_after=6)
     go(tmp_path / "behind", store, kill_after=7)
-    assert "going on from step 5" in capsys.readouterr().err, (
-        "the store's, though the disk had that of step 2"
-    )
+    assert "going on from step 5" in capsys.readouterr().err, "the store's, though the disk had that of step 2"
     for name in list_bundles(store, PREFIX):
         (tmp_path / "store" / PREFIX / f"{name}.json").unlink()
     assert same_bits(go(tmp_path / "behind", store), unbroken)
     assert "going on from step 6" in capsys.readouterr().err, "the disk's"
-    assert (tmp_path / "behind/metrics.jsonl").read_bytes() == (
-        tmp_path / "unbroken/metrics.jsonl"
-    ).read_bytes()
+    assert (tmp_path / "behind/metrics.jsonl").read_bytes() == (tmp_path / "unbroken/metrics.jsonl").read_bytes()
 
 
 def cut(path: Path) -> None:
@@ -266,9 +262,12 @@ def test_a_store_that_answers_500_is_said_once_and_the_next_checkpoint_is_tried(
 
 
 def test_a_run_starts_though_the_store_does_not_answer(
-    moto_url: str, tmp_path: Path, unbroken: nn.Module, monkeypatch: pytest.MonkeyPatch,
+    moto_url: str,
+    tmp_path: Path,
+    unbroken: nn.Module,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     bucket, _, prefix = moto_url.removeprefix("s3://").partition("/")
     with Proxy(os.environ["AWS_ENDPOINT_URL"], lambda _: "down") as proxy:
         proxy.down = True
@@ -318,9 +317,7 @@ class SlowStore:
         return getattr(self._store, name)
 
 
-def test_a_slow_store_does_not_hold_the_steps_up_and_gets_the_newest(
-    tmp_path: Path, unbroken: nn.Module
-) -> None:
+def test_a_slow_store_does_not_hold_the_steps_up_and_gets_the_newest(tmp_path: Path, unbroken: nn.Module) -> None:
     """Training ends while the first upload has not begun; its folder is kept for it, beyond the last two."""
     gate, store = threading.Event(), open_store(str(tmp_path / "store"))
     slow: Any = SlowStore(store, gate)
@@ -385,9 +382,7 @@ def test_a_damaged_one_of_another_run_is_passed_over_and_left_to_that_run(
     assert list_bundles(store, PREFIX) == ["00000002", "00000003"]
 
 
-def test_a_whole_output_leaves_checkpoints_of_open_runs_and_of_other_work_alone(
-    store_url: str, tmp_path: Path
-) -> None:
+def test_a_whole_output_leaves_checkpoints_of_open_runs_and_of_other_work_alone(store_url: str, tmp_path: Path) -> None:
     """K9: two runs at once do not share one; what an ended run left of this work goes with the success."""
     store = open_store(store_url)
     go(tmp_path / "ended", store, kill_after=3, run_name="ended")

@@ -55,9 +55,7 @@ def test_a_checkpoint_is_a_signed_note_of_the_tlog_checkpoint_format(store: Stor
     assert (dash, name) == ("\u2014", origin)
     public = load_keyring().signer().public
     raw = base64.b64decode(signature)
-    assert raw[:4].hex() == public.keyid[:8], (
-        "the first 4 bytes of the sha256 of the key's SubjectPublicKeyInfo"
-    )
+    assert raw[:4].hex() == public.keyid[:8], "the first 4 bytes of the sha256 of the key's SubjectPublicKeyInfo"
     assert public.verify(f"{text}\n".encode(), raw[4:])
 
 
@@ -124,17 +122,9 @@ def test_the_checkpoint_itself_must_be_signed_by_a_key_that_was_trusted_then(
     ledger = Ledger(store)
     with pytest.raises(RefusalError, match="does not take entries"):
         make_checkpoint(ledger, mallory)
-    forged = replace(
-        kept, key_hash=bytes.fromhex(mallory.keyid)[:4], signature=mallory.sign(kept.text.encode())
-    )
-    for bad in (
-        forged,
-        replace(kept, signature=kept.signature[:-1]),
-        replace(kept, key_hash=forged.key_hash),
-    ):
-        with pytest.raises(
-            BrokenLedgerError, match="its signature is not one of a key that the ledger trusted then"
-        ):
+    forged = replace(kept, key_hash=bytes.fromhex(mallory.keyid)[:4], signature=mallory.sign(kept.text.encode()))
+    for bad in (forged, replace(kept, signature=kept.signature[:-1]), replace(kept, key_hash=forged.key_hash)):
+        with pytest.raises(BrokenLedgerError, match="its signature is not one of a key that the ledger trusted then"):
             check_checkpoint(bad, ledger)
     key_event(store, "trust", mallory.public)
     with pytest.raises(BrokenLedgerError, match="its signature is not one"):

@@ -34,12 +34,7 @@ def test_the_table_and_the_json_list_every_entry(store: Store) -> None:
     assert "anna" in lines[-1]
     listed = json.loads(run(store, "--json").stdout)
     assert [entry["event"] for entry in listed] == ["key", "release", "release", "release", "promote"]
-    assert [entry["sequence"] for entry in json.loads(run(store, "--task", "digits", "--json").stdout)] == [
-        2,
-        3,
-        4,
-        5,
-    ]
+    assert [entry["sequence"] for entry in json.loads(run(store, "--task", "digits", "--json").stdout)] == [2, 3, 4, 5]
     assert "no entries" in run(store, "--task", "letters").stdout
 
 
@@ -109,8 +104,7 @@ def test_an_unknown_first_key_ends_with_2_and_a_wrong_one_with_1(store: Store, t
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("--key", "abc"), ("--checkpoint", "no/such/file"), ("--checkpoint", "graftline.dev/ledger/x")],
+    "arguments", [("--key", "abc"), ("--checkpoint", "no/such/file"), ("--checkpoint", "graftline.dev/ledger/x")]
 )
 def test_what_cannot_be_compared_ends_with_2(store: Store, arguments: tuple[str, str]) -> None:
     error = run(store, "verify", *arguments).exception

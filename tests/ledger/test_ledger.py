@@ -84,9 +84,7 @@ def test_a_fact_that_readers_would_refuse_is_not_stored(store: Store) -> None:
 def test_a_missing_entry_is_named(store: Store) -> None:
     path_of(store, 2).unlink()
     for read in (read_chain, Ledger):
-        with pytest.raises(
-            BrokenLedgerError, match=r"00000002.json: missing, and ledger/00000003.json is there"
-        ):
+        with pytest.raises(BrokenLedgerError, match=r"00000002.json: missing, and ledger/00000003.json is there"):
             read(store)
 
 
@@ -104,11 +102,7 @@ def test_what_an_entry_says_is_signed(store: Store, field: str, value: object) -
 
 
 def test_where_an_entry_stands_is_signed(store: Store) -> None:
-    for field, line in (
-        ("sequence", "follows"),
-        ("previous", "follows"),
-        ("root", "as the root of all before"),
-    ):
+    for field, line in (("sequence", "follows"), ("previous", "follows"), ("root", "as the root of all before")):
         kept = path_of(store, 4).read_bytes()
         changed(path_of(store, 4), **{field: 5 if field == "sequence" else "1" * 64})
         with pytest.raises(BrokenLedgerError, match=rf"00000004.json: .*{line}"):
@@ -222,9 +216,7 @@ def test_what_was_verified_before_is_not_fetched_again(store_url: str) -> None:
     assert not set(store.read) & {f"ledger/{n:08d}.json" for n in range(2, 32)}
     ledger.append(lambda _: fact("one more", 99))
     store.read.clear()
-    assert [entry.data for entry in read_chain(store).entries] == [
-        entry.data for entry in Ledger(store.store).entries
-    ]
+    assert [entry.data for entry in read_chain(store).entries] == [entry.data for entry in Ledger(store.store).entries]
     assert len(store.read) == 42, "reading to verify takes nothing from the cache"
 
 
@@ -258,9 +250,7 @@ def test_a_ledger_that_was_cut_or_exchanged_is_not_continued(tmp_path: Path) -> 
     kept = path_of(store, 32).read_bytes()
     for sequence in range(32, 42):
         path_of(store, sequence).unlink()
-    with pytest.raises(
-        BrokenLedgerError, match=r"00000032.json: missing; .*if it is meant to be another, delete"
-    ):
+    with pytest.raises(BrokenLedgerError, match=r"00000032.json: missing; .*if it is meant to be another, delete"):
         Ledger(store)
     path_of(store, 32).write_bytes(path_of(store, 31).read_bytes())
     with pytest.raises(BrokenLedgerError, match=r"00000032.json: other than what this machine has verified"):
@@ -272,9 +262,7 @@ def test_a_ledger_that_was_cut_or_exchanged_is_not_continued(tmp_path: Path) -> 
 def test_an_emptied_ledger_is_not_begun_anew_before_its_cache_is_deleted(tmp_path: Path) -> None:
     store = long_ledger(str(tmp_path / "store"))
     shutil.rmtree(tmp_path / "store")
-    with pytest.raises(
-        BrokenLedgerError, match=r"00000032.json: missing; .*if it is meant to be another, delete"
-    ):
+    with pytest.raises(BrokenLedgerError, match=r"00000032.json: missing; .*if it is meant to be another, delete"):
         release(store, 1)
     assert store.list("ledger/") == []
     cache_file(tmp_path).unlink()

@@ -9,22 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graftline.audit.evidence.verifier import _grew as verify_consistency
-from graftline.ledger.merkle import (
-    EMPTY_ROOT,
-    Tree,
-    leaf_hash,
-    node_hash,
-    verify_inclusion,
-)
+from graftline.ledger.merkle import EMPTY_ROOT, Tree, leaf_hash, node_hash, verify_inclusion
 
 # The reference tests of Certificate Transparency: eight leaves, the root over the first 1, 2, ... 8 of them.
 # https://github.com/google/certificate-transparency/blob/master/python/ct/crypto/merkle_test.py
 LEAVES = [
     bytes.fromhex(leaf)
-    for leaf in (
-        "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f",
-    )
-]  # fmt: skip
+    for leaf in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
+]
 ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
     "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -136,6 +128,4 @@ def test_each_proof_of_each_small_tree_holds() -> None:
             leaf = leaf_hash(named(33)[index])
             assert verify_inclusion(leaf, index, size, tree.inclusion_proof(index, size), root)
         for first in range(1, size + 1):
-            assert verify_consistency(
-                first, size, tree.root(first), root, tree.consistency_proof(first, size)
-            )
+            assert verify_consistency(first, size, tree.root(first), root, tree.consistency_proof(first, size))

@@ -46,8 +46,13 @@ def test_a_trusted_key_writes_until_it_is_retired(store: Store, other: Signer) -
     ledger = Ledger(store)
     assert [entry.key == other.keyid for entry in ledger.entries] == [False] * 5 + [True, False]
     assert [ledger.trust.state(other.keyid, n) for n in (4, 5, 6, 7, 8, 99)] == [
-        "unknown", "unknown", "valid", "valid", "retired", "retired",
-    ]  # fmt: skip
+        "unknown",
+        "unknown",
+        "valid",
+        "valid",
+        "retired",
+        "retired",
+    ]
     assert ledger.trust.state(other.keyid) == "retired"
     assert ledger.trust.state(own().keyid, 1) == "valid"
     assert ledger.trust.since(other.keyid) == [(5, "valid"), (7, "retired")]
@@ -85,9 +90,7 @@ def test_the_last_valid_key_stays_and_an_unknown_one_cannot_go(store: Store, oth
 
 
 @pytest.mark.parametrize("state", ["unknown", "retired", "revoked"])
-def test_an_entry_by_a_key_that_is_not_valid_breaks_the_ledger(
-    store: Store, other: Signer, state: str
-) -> None:
+def test_an_entry_by_a_key_that_is_not_valid_breaks_the_ledger(store: Store, other: Signer, state: str) -> None:
     if state != "unknown":
         key_event(store, "trust", other.public)
         key_event(store, "retire" if state == "retired" else "revoke", other.public)
@@ -119,9 +122,7 @@ def test_a_key_entry_that_names_no_key_is_refused(
 ) -> None:
     whole = key_fact("trust", other.public, "x")
     given = {**whole.detail, **detail} if "public_key" in detail else detail
-    bad = replace(
-        whole, detail=given | ({"public_key": other.public.pem} if detail.get("action") == "steal" else {})
-    )
+    bad = replace(whole, detail=given | ({"public_key": other.public.pem} if detail.get("action") == "steal" else {}))
     forge(store, own(), lambda _: bad)
     with pytest.raises(BrokenLedgerError, match=rf"00000005.json: .*{line}"):
         read_chain(store)

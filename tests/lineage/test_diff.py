@@ -31,12 +31,7 @@ from graftline.rows.building import MERGED, build
 from graftline.score import Estimate, as_metrics
 from graftline.store.opening import open_store
 
-MADE_FROM = {
-    "dataset": (),
-    "trunk": ("dataset",),
-    "model": ("dataset", "trunk"),
-    "evaluation": ("dataset", "model"),
-}
+MADE_FROM = {"dataset": (), "trunk": ("dataset",), "model": ("dataset", "trunk"), "evaluation": ("dataset", "model")}
 COMPONENTS = {"dataset": "validate", "trunk": "pretrain", "model": "finetune", "evaluation": "evaluate"}
 METRICS = {"accuracy": 0.90, "accuracy_low": 0.88, "accuracy_high": 0.92, "n_test": 1000}
 
@@ -87,9 +82,7 @@ class Run:
         parts = {name: record.sha256 for name, record in self.records.items()}
         manifest = {"metrics": METRICS, "compared_with": None, "records": parts} | facts
         release = Release("digits", 1, "", self.records["model"].content, "", (), "")
-        return ReleaseChain(
-            release, manifest, {record.sha256: record for record in self.records.values()}, {}
-        )
+        return ReleaseChain(release, manifest, {record.sha256: record for record in self.records.values()}, {})
 
 
 @pytest.fixture
@@ -174,18 +167,12 @@ def test_changed_packages_are_named_and_explain_the_environments_version(runs: A
     two = runs(code=code(lock="new"), environment={"torch": "2.14"})
     (cause,) = compare(runs().chain(), two.chain(), packages=locks.get).causes
     assert cause.kind == "packages"
-    assert cause.details == (
-        Change("numpy", "1", None),
-        Change("rich", None, "3"),
-        Change("torch", "2.13", "2.14"),
-    )
+    assert cause.details == (Change("numpy", "1", None), Change("rich", None, "3"), Change("torch", "2.13", "2.14"))
 
 
 def git(repository: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    done = subprocess.run(
-        ["git", "-C", repository, *identity, *arguments], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", "-C", repository, *identity, *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -218,9 +205,7 @@ def test_the_files_that_commits_differ_in_are_listed(runs: Any, repository: tupl
     assert (cause.kind, cause.before, cause.after) == ("code", first, third)
     assert cause.details == (Change("src/graftline/a.py", "there", "changed"),)
     only_a_page = compare(chains[1], chains[2], files=files)
-    assert [c.kind for c in only_a_page.causes] == ["unexplained"], (
-        "other bits, though nothing that runs changed"
-    )
+    assert [c.kind for c in only_a_page.causes] == ["unexplained"], "other bits, though nothing that runs changed"
     assert "none of which runs in a step" in only_a_page.notes[0]
 
 
@@ -236,9 +221,7 @@ def test_metrics_have_a_difference_and_its_interval(runs: Any) -> None:
     accuracy, ece, rows = compare(runs().chain(), runs().chain(metrics=after)).metrics
     assert (accuracy.name, ece.name, rows.name) == ("accuracy", "ece", "n_test")
     # square and add: 0.05 - sqrt(0.02^2 + 0.02^2), 0.05 + sqrt(0.01^2 + 0.02^2)
-    assert (accuracy.difference, accuracy.low, accuracy.high) == pytest.approx(
-        (0.05, 0.02172, 0.07236), abs=1e-5
-    )
+    assert (accuracy.difference, accuracy.low, accuracy.high) == pytest.approx((0.05, 0.02172, 0.07236), abs=1e-5)
     assert accuracy.significant and accuracy.method == "independent"
     assert (ece.before, ece.after, ece.difference, ece.low) == (None, 0.1, None, None)
     assert (rows.difference, rows.low) == (0, None)
@@ -260,11 +243,7 @@ def test_the_paired_difference_is_that_of_the_primary_score_and_less_may_be_bett
     perplexity, accuracy, _ = TextGenerationParams.scores
     first = as_metrics({perplexity: Estimate(50.0, 48.0, 52.0), accuracy: Estimate(0.2, 0.1, 0.3)})
     second = as_metrics({perplexity: Estimate(40.0, 38.0, 42.0), accuracy: Estimate(0.6, 0.5, 0.7)})
-    second |= {
-        "champion_difference": -10.0,
-        "champion_difference_low": -11.0,
-        "champion_difference_high": -9.0,
-    }
+    second |= {"champion_difference": -10.0, "champion_difference_low": -11.0, "champion_difference_high": -9.0}
     one = runs().chain(metrics=first)
     changes = compare(one, runs().chain(metrics=second, compared_with=(1, one.content), version=2)).metrics
     found = {change.name: (change.method, change.verdict) for change in changes}
@@ -281,9 +260,7 @@ def test_the_paired_difference_is_that_of_the_primary_score_and_less_may_be_bett
 def release(store_url: Path, run: Run, identity: str, metrics: Mapping[str, float] = METRICS) -> None:
     files = {"model.safetensors": run.folder / "model" / "content"}
     records = {name: (run.folder / name / "record.json").read_bytes() for name in run.records}
-    publish(
-        open_store(str(store_url)), ReleaseDraft("digits", files, records, metrics), Publication(identity)
-    )
+    publish(open_store(str(store_url)), ReleaseDraft("digits", files, records, metrics), Publication(identity))
 
 
 @pytest.fixture
@@ -307,10 +284,7 @@ def run_command(*arguments: str) -> str:
 
 def test_the_command_prints_tables_or_json(store: Path) -> None:
     found = json.loads(run_command("digits@1", "digits@2", "--json", "--store", str(store)))
-    assert [(c["step"], c["name"]) for c in found["causes"]] == [
-        ("dataset", "raw"),
-        ("model", "finetune.seed"),
-    ]
+    assert [(c["step"], c["name"]) for c in found["causes"]] == [("dataset", "raw"), ("model", "finetune.seed")]
     assert found["metrics"][0]["name"] == "accuracy"
     table = run_command("digits@1", "digits@2", "--store", str(store))
     for text in ("digits@1", "digits@2", "finetune.seed", "+0.0100", "digests only"):
@@ -348,9 +322,7 @@ def indexed(store: Any, folder: Path, name: str, rows: list[str], splits: Mappin
     return digest(name)
 
 
-def test_rows_are_compared_by_the_row_index(
-    runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_compared_by_the_row_index(runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
     store = open_store(str(tmp_path / "store"))
     rows = [f"row {number}" for number in range(500)]
@@ -358,8 +330,11 @@ def test_rows_are_compared_by_the_row_index(
     one = indexed(store, tmp_path, "one", rows)
     two = indexed(store, tmp_path, "two", other, {"row 7": "test"})
     assert compare_rows(store, one, two) == {
-        "rows added": 2, "rows removed": 2, "rows changed": 1, "rows in another split": 1,
-    }  # fmt: skip
+        "rows added": 2,
+        "rows removed": 2,
+        "rows changed": 1,
+        "rows in another split": 1,
+    }
     assert compare_rows(store, one, one) == {}
     assert compare_rows(store, one, indexed(store, tmp_path, "shuffled", rows[::-1])) == {}
     assert compare_rows(store, one, digest("a data set without an index")) is None

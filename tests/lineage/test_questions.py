@@ -65,17 +65,13 @@ def two_tasks(store: Store, shop: Workshop) -> None:
     """Release two versions of `digits` from data with one file in common, and `letters` from the first one's trunk."""
     shop.all_of(store, "digits", 1, shop.raw("one", a="common", b="first"), "nightly-7-" + "a" * 16)
     reason = {"kind": "schedule", "schedule": "nightly", "slot": "2026-01-31"}
-    conclude(
-        store, End(Start("nightly-7", "k" * 64, "digits", "retrain-1", "main", reason=reason), "SUCCEEDED")
-    )
+    conclude(store, End(Start("nightly-7", "k" * 64, "digits", "retrain-1", "main", reason=reason), "SUCCEEDED"))
     shop.commit = COMMITS["second"]
     shop.all_of(store, "digits", 2, shop.raw("two", a="common", b="second"))
     shop.dataset("letters-dataset", "letters", shop.raw("three", c="letters"))
     shop.trunk("letters-trunk", "letters", "letters-dataset", shop.made["digits-1-trunk"].content)
     shop.model("letters-model", "letters", "letters-dataset", "letters-trunk")
-    shop.evaluation(
-        "letters-evaluation", "letters", "letters-dataset", "letters-trunk", "letters-model", store
-    )
+    shop.evaluation("letters-evaluation", "letters", "letters-dataset", "letters-trunk", "letters-model", store)
     parts = {part: f"letters-{part}" for part in ("dataset", "trunk", "model", "evaluation")}
     shop.release(store, "letters", "letters-1", **parts)
 
@@ -93,8 +89,9 @@ def test_a_trace_ends_at_raw_files_and_says_who_asked(store_url: str, shop: Work
         assert [step.name for step in found.steps] == ["dataset", "trunk", "model", "evaluation"]
         raw = found.steps[0].inputs[0]
         assert [(file.path, file.sha256) for file in raw.files] == [
-            ("a.csv", sha256_bytes(b"common")), ("b.csv", sha256_bytes(b"first")),
-        ]  # fmt: skip
+            ("a.csv", sha256_bytes(b"common")),
+            ("b.csv", sha256_bytes(b"first")),
+        ]
         assert found.run is not None and found.run.reason == "schedule nightly, slot 2026-01-31"
         assert [entry.event for entry in found.history] == ["release", "promote"]
         assert found.commits == (COMMITS["first"] + "+dirty",) and not found.missing
@@ -108,17 +105,17 @@ def test_a_trace_ends_at_raw_files_and_says_who_asked(store_url: str, shop: Work
 def clustered(store: Store, shop: Workshop) -> None:
     """Let digits@1 be of a run on a cluster that took its data and trunk from an earlier one and failed once."""
     shop.all_of(store, "digits", 1, shop.raw("one", a="common"), f"{RUN}-{'a' * 16}")
-    made = {
-        part: shop.made[f"digits-1-{part}"].sha256 for part in ("dataset", "trunk", "model", "evaluation")
-    }
+    made = {part: shop.made[f"digits-1-{part}"].sha256 for part in ("dataset", "trunk", "model", "evaluation")}
     cached = {name: Source(made[name], "earlier") for name in ("dataset", "trunk")}
     own = cached | {"model": Source(made["model"], RUN)}
     for run, step, code, at, record, inputs in (
         ("earlier", "validate", 0, "22:00", made["dataset"], {}),
         ("earlier", "pretrain", 0, "22:10", made["trunk"], {"dataset": Source(made["dataset"], "earlier")}),
-        (RUN, "finetune", 1, "23:10", "", cached), (RUN, "finetune", 0, "23:20", made["model"], cached),
-        (RUN, "evaluate", 0, "23:30", made["evaluation"], own), (RUN, "publish", 0, "23:40", "", own),
-    ):  # fmt: skip
+        (RUN, "finetune", 1, "23:10", "", cached),
+        (RUN, "finetune", 0, "23:20", made["model"], cached),
+        (RUN, "evaluate", 0, "23:30", made["evaluation"], own),
+        (RUN, "publish", 0, "23:40", "", own),
+    ):
         moments = (f"2026-11-28T{at}:00Z", f"2026-11-28T{at}:42Z")
         attempt = Attempt(run, step, code, "no room" if code else "", *moments, record=record, inputs=inputs)
         place = {"pod": f"{step}-pod", "node": "gpu-7", "image": f"registry.example.org/train@sha256:{IMAGE}"}
@@ -158,8 +155,11 @@ def test_a_trace_tells_of_the_clusters_run(store_url: str, shop: Workshop) -> No
     assert (value["id"], value["start"]["reason"], value["at_work"]) == (RUN, reason, False)
     assert [end["state"] for end in value["ends"]] == ["FAILED", "SUCCEEDED"]
     assert [(one["step"], one["number"], one["code"]) for one in value["attempts"]] == [
-        ("finetune", 1, 1), ("finetune", 2, 0), ("evaluate", 1, 0), ("publish", 1, 0),
-    ]  # fmt: skip
+        ("finetune", 1, 1),
+        ("finetune", 2, 0),
+        ("evaluate", 1, 0),
+        ("publish", 1, 0),
+    ]
     assert value["cached"]["trunk"]["run"] == "earlier" and "model" not in value["cached"]
 
 
@@ -182,9 +182,7 @@ def test_a_record_of_an_image_with_changes_is_traced_as_verify_sees_it(store: St
         assert index.records_of_commit(COMMITS["first"]) and not index.problems()
     assert len(found.steps) == 4 and not found.missing
     assert {(step.commit, step.dirty) for step in found.steps} == {(COMMITS["first"], UNKNOWN_CHANGES)}
-    assert f"commit {COMMITS['first'][:12]} with changes unknown" in run(
-        "trace", "digits", "--store", store.url
-    )
+    assert f"commit {COMMITS['first'][:12]} with changes unknown" in run("trace", "digits", "--store", store.url)
     assert not [finding for finding in verify(store).findings if finding.place.startswith("records/")]
 
 
@@ -228,13 +226,14 @@ def test_a_model_is_named_in_many_ways(store: Store, shop: Workshop) -> None:
         beside = trace(index, str(shop.home / "digits-2-model"))
         assert [step.sha256 for step in beside.steps] == [step.sha256 for step in upwards]
         shutil.rmtree(shop.home / "digits-2-dataset")
-        assert [s.sha256 for s in trace(index, str(shop.home / "digits-2-model")).steps] == [
-            s.sha256 for s in upwards
-        ]  # fmt: skip
+        assert [s.sha256 for s in trace(index, str(shop.home / "digits-2-model")).steps] == [s.sha256 for s in upwards]
         for wrong, said in (
-            ("digits@9", "no release '9'"), ("digitz", "did you mean 'digits'"), ("0" * 12, "nothing in"),
-            (digest_path(shop.home / "raw" / "one"), "it names an input"), (LOCK_DIGEST, "it names a lock"),
-        ):  # fmt: skip
+            ("digits@9", "no release '9'"),
+            ("digitz", "did you mean 'digits'"),
+            ("0" * 12, "nothing in"),
+            (digest_path(shop.home / "raw" / "one"), "it names an input"),
+            (LOCK_DIGEST, "it names a lock"),
+        ):
             with pytest.raises(InputError, match=said):
                 trace(index, wrong)
 
@@ -255,9 +254,7 @@ def test_what_a_file_reached_goes_through_pretraining_and_fine_tuning(store: Sto
         assert reached(common) == ["digits@1", "digits@2", "letters@1"]
         assert common.reached.aliases == {("digits", "champion"): 2, ("letters", "champion"): 1}
         assert {(holder.path, holder.input) for holder in common.holders} == {("a.csv", "raw")}
-        assert (
-            common.reached.counts["trunk", "letters"] == 1 and common.reached.counts["dataset", "digits"] == 2
-        )
+        assert common.reached.counts["trunk", "letters"] == 1 and common.reached.counts["dataset", "digits"] == 2
         assert ("dataset", "letters") not in common.reached.counts
         assert reached(impact.of_digest(index, sha256_bytes(b"second")[:12])) == ["digits@2"]
         assert reached(impact.of_path(index, shop.home / "raw" / "two")) == ["digits@2"]
@@ -285,18 +282,23 @@ def test_what_code_and_its_surroundings_reached(store: Store, shop: Workshop) ->
         with pytest.raises(InputError, match=r"strange\.csv: nothing in .* has its sha256"):
             impact.of_path(index, strange)
         for ask, what, said in (
-            (impact.of_commit, "f" * 40, "no record"), (impact.of_commit, "HEAD~1", "not a commit"),
-            (impact.of_image, "e" * 64, "nothing in"), (impact.of_package, "torch==1", "no lock"),
-            (impact.of_package, "-", "not a package"), (impact.of_digest, "d" * 64, "nothing in"),
+            (impact.of_commit, "f" * 40, "no record"),
+            (impact.of_commit, "HEAD~1", "not a commit"),
+            (impact.of_image, "e" * 64, "nothing in"),
+            (impact.of_package, "torch==1", "no lock"),
+            (impact.of_package, "-", "not a package"),
+            (impact.of_digest, "d" * 64, "nothing in"),
             (impact.of_digest, "no-such-file", "neither a file"),
-            *((impact.of_image, name, "no digest; expected 8 to 64 hex digits") for name in (
-                "foo:latest", "sha256:xyz", "registry/train@sha256:" + "g" * 64, "", "a" * 7, "a" * 65,
-            )),
-            *((impact.of_commit, name, "not a commit; expected at least 7 hex digits") for name in (
-                "foo:latest", "sha256:xyz", "", "a" * 6, "a" * 65,
-            )),
+            *(
+                (impact.of_image, name, "no digest; expected 8 to 64 hex digits")
+                for name in ("foo:latest", "sha256:xyz", "registry/train@sha256:" + "g" * 64, "", "a" * 7, "a" * 65)
+            ),
+            *(
+                (impact.of_commit, name, "not a commit; expected at least 7 hex digits")
+                for name in ("foo:latest", "sha256:xyz", "", "a" * 6, "a" * 65)
+            ),
             (Index.match, "sha256:xyz", "8 to 64 hex digits"),
-        ):  # fmt: skip
+        ):
             with pytest.raises(InputError, match=said):
                 ask(index, what)
 
@@ -305,10 +307,7 @@ def test_a_lock_without_its_text_is_said_to_be_missing(tmp_path: Path, shop: Wor
     store = open_store(str(tmp_path / "store"))
     two_tasks(store, shop)
     store.delete(f"locks/{LOCK_DIGEST}.txt")
-    with (
-        open_index(store, full=True) as index,
-        pytest.raises(InputError, match=f"not covered: 1 .*{LOCK_DIGEST}"),
-    ):
+    with open_index(store, full=True) as index, pytest.raises(InputError, match=f"not covered: 1 .*{LOCK_DIGEST}"):
         impact.of_package(index, "torch==2.13.0")
 
 
@@ -316,18 +315,14 @@ def test_what_rows_reached_is_told_by_split(tmp_path: Path, shop: Workshop) -> N
     store = open_store(str(tmp_path / "store"))
     two_tasks(store, shop)
     one, two = shop.made["digits-1-dataset"].content, shop.made["digits-2-dataset"].content
-    hits = [
-        RowHit("digits", one, 3, "train"),
-        RowHit("digits", one, 4, "train"),
-        RowHit("digits", two, 3, "test"),
-    ]
+    hits = [RowHit("digits", one, 3, "train"), RowHit("digits", one, 4, "train"), RowHit("digits", two, 3, "test")]
     with open_index(store) as index:
         found = impact.of_rows(index, "a row", hits)
         assert found.splits == {one: {"train": 2}, two: {"test": 1}}
         by_name = {shop.made[name].sha256: name for name in shop.made}
         splits = {
             by_name[r.sha256]: found.splits_of(r.content, [i.sha256 for i in r.inputs]) for r in found.reached.records
-        }  # fmt: skip
+        }
         assert splits["digits-1-model"] == ("train",) and splits["digits-2-model"] == ("test",)
         with pytest.raises(InputError, match="no row"):
             impact.of_rows(index, "a row", [])
@@ -357,9 +352,11 @@ def test_the_command_finds_a_row_and_a_person_by_the_row_index(
     two_tasks(store, shop)
     (digest,) = digests_of(row, load_contract(contract))
     columns = {
-        "row": pa.array([7], pa.int64()), "digest": pa.array([digest], pa.binary(32)), "split": ["train"],
+        "row": pa.array([7], pa.int64()),
+        "digest": pa.array([digest], pa.binary(32)),
+        "split": ["train"],
         "subject": pa.array([hash_subject("ada", load_key(create=True))], pa.binary(16)),
-    }  # fmt: skip
+    }
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
     build(tmp_path / "rows.parquet", store, "digits", shop.made["digits-2-dataset"].content)
     for asked in (["--row", str(row)], ["--row", str(row), "--task", "digits"], ["--subject", "ada"]):

@@ -44,15 +44,7 @@ STATES = (*ACTIVE, "SUCCEEDED", "FAILED")
 TERMINATION = timedelta(seconds=35)
 """From `:terminate` to the run's end: 31 to 42 s (runs-4-cancelled-run.json and others)."""
 _GRPC = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 503: 14}
-_FILTERS = (
-    "display_name",
-    "name",
-    "state",
-    "recurring_run_id",
-    "scheduled_at",
-    "created_at",
-    "storage_state",
-)
+_FILTERS = ("display_name", "name", "state", "recurring_run_id", "scheduled_at", "created_at", "storage_state")
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _client = kfp_server_api.ApiClient()
 
@@ -162,8 +154,9 @@ class KfpBackend:
             return
         run.state = state
         run.state_history = [
-            *(run.state_history or []), models.V2beta1RuntimeStatus(update_time=self._now(), state=state),
-        ]  # fmt: skip
+            *(run.state_history or []),
+            models.V2beta1RuntimeStatus(update_time=self._now(), state=state),
+        ]
         run.finished_at = _NEVER if state in ACTIVE else self._now()
         if state not in ACTIVE:
             self._ends.pop(run_id, None)
@@ -224,9 +217,7 @@ class KfpBackend:
         for name, definition in inputs.items():
             optional = definition.get("isOptional") or "defaultValue" in definition
             if name not in given and not optional:
-                raise Refused(
-                    400, f"parameter {name} is not optional, yet has neither default value nor user value"
-                )
+                raise Refused(400, f"parameter {name} is not optional, yet has neither default value nor user value")
 
     def _answer(self, request: Request) -> tuple[int, Any]:
         for method, pattern, act in _ROUTES:
@@ -252,9 +243,7 @@ class KfpBackend:
 
     def _check_place(self, request: Request) -> None:
         """Refuse what a multi-user installation refuses: a call that says nothing of a namespace, or another one."""
-        if not self.namespace or not re.fullmatch(
-            "/(experiments|pipelines(/names/[^/]+)?|runs)", request.path
-        ):
+        if not self.namespace or not re.fullmatch("/(experiments|pipelines(/names/[^/]+)?|runs)", request.path):
             return  # the rest names something that lies in a namespace
         body = request.body if isinstance(request.body, dict) else {}
         experiment = request.query.get("experiment_id") or body.get("experiment_id")
@@ -275,10 +264,14 @@ class KfpBackend:
         if any((v.pipeline_id, v.name) == (pipeline_id, name) for v in self.versions.values()):
             raise Refused(409, f"already exist error: a version named {name}")
         version = models.V2beta1PipelineVersion(
-            pipeline_id=pipeline_id, pipeline_version_id=self._new_id(), name=name,
-            display_name=query.get("display_name") or name, description=query.get("description"),
-            created_at=self._now(), pipeline_spec=_read_spec(content),
-        )  # fmt: skip
+            pipeline_id=pipeline_id,
+            pipeline_version_id=self._new_id(),
+            name=name,
+            display_name=query.get("display_name") or name,
+            description=query.get("description"),
+            created_at=self._now(),
+            pipeline_spec=_read_spec(content),
+        )
         self.versions[version.pipeline_version_id] = version
         return version
 
@@ -392,9 +385,7 @@ def _page(request: Request, objects: list[Any], response: type, name: str) -> An
         return {}
     start, size = int(request.query.get("page_token") or 0), int(request.query.get("page_size") or 20)
     following = str(start + size) if start + size < len(chosen) else None
-    return response(
-        **{name: chosen[start : start + size], "total_size": len(chosen), "next_page_token": following}
-    )
+    return response(**{name: chosen[start : start + size], "total_size": len(chosen), "next_page_token": following})
 
 
 def _identity(one: Any) -> str:
@@ -434,8 +425,7 @@ def _create_experiment(backend: KfpBackend, request: Request) -> Any:
     if not given.display_name:
         raise Refused(400, "experiment name is empty")
     if any(
-        (e.display_name, e.namespace) == (given.display_name, given.namespace)
-        for e in backend.experiments.values()
+        (e.display_name, e.namespace) == (given.display_name, given.namespace) for e in backend.experiments.values()
     ):
         raise Refused(409, f"already exist error: an experiment named {given.display_name}")
     given.experiment_id, given.created_at = backend._new_id(), backend._now()
@@ -649,10 +639,13 @@ def serve(backend: KfpBackend) -> Iterator[str]:
                 with lock:
                     status, answer = backend.handle(
                         Request(
-                            self.command, url.path.removeprefix("/pipeline").removeprefix(PREFIX),
-                            dict(parse_qsl(url.query)), body, self.headers.get("Authorization", ""),
+                            self.command,
+                            url.path.removeprefix("/pipeline").removeprefix(PREFIX),
+                            dict(parse_qsl(url.query)),
+                            body,
+                            self.headers.get("Authorization", ""),
                         )
-                    )  # fmt: skip
+                    )
             except Dropped:
                 self.close_connection = True
                 return
@@ -672,10 +665,14 @@ def serve(backend: KfpBackend) -> Iterator[str]:
 
             from werkzeug.formparser import parse_form_data
 
-            _, _, files = parse_form_data({
-                "wsgi.input": BytesIO(content), "REQUEST_METHOD": "POST",
-                "CONTENT_LENGTH": str(len(content)), "CONTENT_TYPE": self.headers["Content-Type"],
-            })  # fmt: skip
+            _, _, files = parse_form_data(
+                {
+                    "wsgi.input": BytesIO(content),
+                    "REQUEST_METHOD": "POST",
+                    "CONTENT_LENGTH": str(len(content)),
+                    "CONTENT_TYPE": self.headers["Content-Type"],
+                }
+            )
             return files["uploadfile"].read()
 
         do_GET = do_POST = do_DELETE = do_PATCH = _any  # noqa: N815

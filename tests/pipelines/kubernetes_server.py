@@ -58,9 +58,7 @@ SERVED = (
     ("argoproj.io/v1alpha1", "workflows"), ("batch/v1", "jobs"), ("apps/v1", "deployments"),
     ("apiextensions.k8s.io/v1", "customresourcedefinitions"), ("networking.k8s.io/v1", "networkpolicies"),
 )  # fmt: skip
-_PATH = re.compile(
-    r"/(?:api/(v1)|apis/([^/]+/[^/]+))(?:/namespaces/([^/]+)(?=/))?/([^/]+)(?:/([^/]+))?(?:/([^/]+))?"
-)
+_PATH = re.compile(r"/(?:api/(v1)|apis/([^/]+/[^/]+))(?:/namespaces/([^/]+)(?=/))?/([^/]+)(?:/([^/]+))?(?:/([^/]+))?")
 _NODE = "node"
 _TOLD_TO_END = (75, 143)
 
@@ -153,9 +151,7 @@ class Backend:
         """Admit a job and run its pods (trainjobs-2, -3: `Suspended` stays in the list, as False)."""
         with self.changed:
             job, workload = self.jobs[name], self.workload(name)
-            _condition(
-                workload, "QuotaReserved", "True", "QuotaReserved", "Quota reserved in ClusterQueue graftline"
-            )
+            _condition(workload, "QuotaReserved", "True", "QuotaReserved", "Quota reserved in ClusterQueue graftline")
             _condition(workload, "Admitted", "True", "Admitted", "The workload is admitted")
             _patch_of_kueue(job, workload)
             job["spec"]["suspend"] = False
@@ -173,9 +169,15 @@ class Backend:
             self.changed.notify_all()
 
     def end(
-        self, name: str, codes: list[int], *, job_reason: str = "ReachedMaxRestarts", reason: str = "Error",
-        disrupted: bool = False, evicted: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        codes: list[int],
+        *,
+        job_reason: str = "ReachedMaxRestarts",
+        reason: str = "Error",
+        disrupted: bool = False,
+        evicted: str = "",
+    ) -> None:
         """End a job's pods with these exit codes, and the job with them.
 
         The first pod that fails decides; it gets `reason`, and the condition DisruptionTarget or the kubelet's message
@@ -189,9 +191,7 @@ class Backend:
             for index, (pod, code) in enumerate(zip(pods, codes, strict=True)):
                 _terminate(pod, code, reason if index == failed else "Error")
                 if index == failed and disrupted:
-                    _condition(
-                        pod, "DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting"
-                    )
+                    _condition(pod, "DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting")
                 if index == failed and evicted:
                     pod["status"] |= {"reason": "Evicted", "message": evicted}
                 if code in _TOLD_TO_END or (index == failed and disrupted):
@@ -208,9 +208,7 @@ class Backend:
             else:
                 _jobs_status(job)
                 self._touch(job)
-                message = (
-                    f"jobset failed due to reaching max number of restarts (first failed job: {name}-node-0)"
-                )
+                message = f"jobset failed due to reaching max number of restarts (first failed job: {name}-node-0)"
         self._gone_before_failed(name)
         with self.changed:
             if name in self.jobs:
@@ -245,9 +243,8 @@ class Backend:
     def workload(self, name: str) -> dict[str, Any]:
         """Return the Workload of a job: it is found by its owner, its name ends in a hash."""
         return next(
-            each for each in self._of(WORKLOADS).values()
-            if each["metadata"]["ownerReferences"][0]["name"] == name
-        )  # fmt: skip
+            each for each in self._of(WORKLOADS).values() if each["metadata"]["ownerReferences"][0]["name"] == name
+        )
 
     def replay(self, recording: str, name: str, *, pace: float = 0.0, until: str = "~") -> None:
         """Put in what a recording saw of a job, in its order, as of the job `name`.
@@ -266,9 +263,7 @@ class Backend:
             self._replay(json.loads(json.dumps(entry).replace(recorded, name)), name)
 
     def _replay(self, entry: dict[str, Any], name: str) -> None:
-        kind = {"trainjobs": TRAINJOBS, "jobsets": JOBSETS, "workloads": WORKLOADS, "pods": PODS}[
-            entry["kind"]
-        ]
+        kind = {"trainjobs": TRAINJOBS, "jobsets": JOBSETS, "workloads": WORKLOADS, "pods": PODS}[entry["kind"]]
         with self.changed:
             key = (NAMESPACE, entry["name"])
             there = self._of(kind).get(key)
@@ -282,8 +277,13 @@ class Backend:
                 index = int(entry["name"].removeprefix(f"{name}-node-0-").split("-")[0])
                 there = self.put(_pod(name, index, entry["name"]))
             elif kind == JOBSETS and there is None:
-                there = self.put({"apiVersion": JOBSETS[0], "kind": "JobSet", "metadata": dict(entry["metadata"])
-                                  | {"namespace": NAMESPACE}})  # fmt: skip
+                there = self.put(
+                    {
+                        "apiVersion": JOBSETS[0],
+                        "kind": "JobSet",
+                        "metadata": dict(entry["metadata"]) | {"namespace": NAMESPACE},
+                    }
+                )
             if there is None:  # a job that its launcher has deleted in the meantime
                 return
             for container in entry["status"].get("containerStatuses", []):  # cut in the recording
@@ -307,9 +307,7 @@ class Backend:
     def _pods_of(self, name: str) -> list[dict[str, Any]]:
         label = "jobset.sigs.k8s.io/jobset-name"
         return [
-            pod
-            for _, pod in sorted(self._of(PODS).items())
-            if pod["metadata"].get("labels", {}).get(label) == name
+            pod for _, pod in sorted(self._of(PODS).items()) if pod["metadata"].get("labels", {}).get(label) == name
         ]
 
     def _touch(self, thing: dict[str, Any]) -> dict[str, Any]:
@@ -337,9 +335,11 @@ class Backend:
                 return self._create(kind, namespace, body)
             if request.method == "GET" and name is None:
                 return {
-                    "apiVersion": kind[0], "kind": f"{kind[1]}-list", "items": self.select(request),
+                    "apiVersion": kind[0],
+                    "kind": f"{kind[1]}-list",
+                    "items": self.select(request),
                     "metadata": {"resourceVersion": str(self._version)},
-                }  # fmt: skip
+                }
             thing = self._of(kind).get((namespace or "", name or ""))
             if thing is None:
                 raise Refused(404, f'{_resource(kind)} "{name}" not found')
@@ -453,12 +453,12 @@ def _patch_of_kueue(job: dict[str, Any], workload: dict[str, Any]) -> None:
     recorded = yaml.safe_load((RECORDINGS / "trainjobs-1-trainjob-running.yaml").read_text())
     entry = recorded["spec"]["runtimePatches"][1]
     (node,) = entry["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
-    node["template"]["spec"]["template"]["metadata"]["annotations"]["kueue.x-k8s.io/workload"] = workload[
-        "metadata"
-    ]["name"]
-    job["spec"]["runtimePatches"] = [
-        p for p in job["spec"]["runtimePatches"] if p["manager"] != entry["manager"]
-    ] + [entry]
+    node["template"]["spec"]["template"]["metadata"]["annotations"]["kueue.x-k8s.io/workload"] = workload["metadata"][
+        "name"
+    ]
+    job["spec"]["runtimePatches"] = [p for p in job["spec"]["runtimePatches"] if p["manager"] != entry["manager"]] + [
+        entry
+    ]
 
 
 def _workload(job: dict[str, Any]) -> dict[str, Any]:
@@ -466,10 +466,11 @@ def _workload(job: dict[str, Any]) -> dict[str, Any]:
     workload: dict[str, Any] = json.loads((RECORDINGS / "trainjobs-5-workload-pending.json").read_text())
     name, uid = job["metadata"]["name"], job["metadata"]["uid"]
     workload["metadata"] |= {
-        "name": f"trainjob-{name}-{uuid.uuid4().hex[:5]}", "labels": {"kueue.x-k8s.io/job-uid": uid},
+        "name": f"trainjob-{name}-{uuid.uuid4().hex[:5]}",
+        "labels": {"kueue.x-k8s.io/job-uid": uid},
         "uid": str(uuid.uuid4()),
         "ownerReferences": [workload["metadata"]["ownerReferences"][0] | {"name": name, "uid": uid}],
-    }  # fmt: skip
+    }
     workload["status"] = {"conditions": []}
     return workload
 
@@ -490,9 +491,7 @@ def _pod(job: str, index: int, name: str | None = None) -> dict[str, Any]:
 
 
 def _terminate(pod: dict[str, Any], code: int, reason: str) -> None:
-    ended = {
-        "exitCode": code, "reason": reason if code else "Completed", "startedAt": _now(), "finishedAt": _now(),
-    }  # fmt: skip
+    ended = {"exitCode": code, "reason": reason if code else "Completed", "startedAt": _now(), "finishedAt": _now()}
     pod["status"]["phase"] = "Failed" if code else "Succeeded"
     _condition(pod, "Ready", "False", "PodFailed" if code else "PodCompleted", "")
     (container,) = pod["status"]["containerStatuses"]
@@ -500,9 +499,7 @@ def _terminate(pod: dict[str, Any], code: int, reason: str) -> None:
 
 
 def _validator() -> Any:
-    resources = [
-        (path.name, Resource.from_contents(json.loads(path.read_bytes()))) for path in SCHEMAS.glob("*.json")
-    ]
+    resources = [(path.name, Resource.from_contents(json.loads(path.read_bytes()))) for path in SCHEMAS.glob("*.json")]
     schema = json.loads((SCHEMAS / "TrainJob.json").read_bytes())
     return jsonschema.Draft202012Validator(schema, registry=Registry().with_resources(resources))
 
@@ -677,9 +674,13 @@ def write_kubeconfig(path: Path, url: str) -> Path:
     """Write the file that KUBECONFIG names."""
     context = {"name": "test", "context": {"cluster": "test", "user": "test"}}
     document = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "test", "contexts": [context],
-        "clusters": [{"name": "test", "cluster": {"server": url}}], "users": [{"name": "test", "user": {}}],
-    }  # fmt: skip
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "contexts": [context],
+        "clusters": [{"name": "test", "cluster": {"server": url}}],
+        "users": [{"name": "test", "user": {}}],
+    }
     path.write_text(json.dumps(document))
     return path
 
@@ -704,16 +705,22 @@ class Kubelet:
         readers = []
         for index in range(spec["numNodes"]):
             settings = {entry["name"]: entry["value"] for entry in spec["env"]} | {
-                "PET_NNODES": str(spec["numNodes"]), "PET_NODE_RANK": str(index), "PET_MASTER_ADDR": "127.0.0.1",
-                "PET_NPROC_PER_NODE": str(spec["numProcPerNode"]), "PET_MASTER_PORT": str(port),
-            }  # fmt: skip
+                "PET_NNODES": str(spec["numNodes"]),
+                "PET_NODE_RANK": str(index),
+                "PET_MASTER_ADDR": "127.0.0.1",
+                "PET_NPROC_PER_NODE": str(spec["numProcPerNode"]),
+                "PET_MASTER_PORT": str(port),
+            }
             disk = self._folder / f"{name}-{index}"
             disk.mkdir(parents=True)
             command = [sys.executable, *spec["command"][1:], *spec["args"]]
             process = subprocess.Popen(
-                command, env=os.environ | self._environment | settings | {"TMPDIR": str(disk)},
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )  # fmt: skip
+                command,
+                env=os.environ | self._environment | settings | {"TMPDIR": str(disk)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
             self.processes[index] = process
             readers.append(threading.Thread(target=self._read, args=(name, index, on_line), daemon=True))
             readers[-1].start()

@@ -101,22 +101,13 @@ def test_kubeflows_own_parsers_take_every_field(version: dict[str, Any]) -> None
         ParseDict(pod(version, step), KubernetesExecutorConfig())
 
 
-def test_another_process_in_another_place_compiles_the_same_bytes(
-    pipeline: CompiledPipeline, tmp_path: Path
-) -> None:
+def test_another_process_in_another_place_compiles_the_same_bytes(pipeline: CompiledPipeline, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom graftline.pipelines.compile import compiled\n"
         f"sys.stdout.buffer.write(compiled({TASK!r}).manifest)"
     )
-    environment = os.environ | {
-        "PYTHONHASHSEED": "7",
-        "HOME": str(tmp_path),
-        "TZ": "Asia/Tokyo",
-        "LC_ALL": "C",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True
-    )
+    environment = os.environ | {"PYTHONHASHSEED": "7", "HOME": str(tmp_path), "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert done.stdout == pipeline.manifest
 
 
@@ -127,12 +118,8 @@ def test_the_commit_is_no_part_of_it(pipeline: CompiledPipeline) -> None:
     assert head.stdout.strip()[:12] not in pipeline.manifest.decode()
 
 
-def test_another_image_is_another_version(
-    pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = json.loads(
-        json.dumps(pipeline.spec).replace(load_images().train, f"graftline/train@sha256:{'1' * 64}")
-    )
+def test_another_image_is_another_version(pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = json.loads(json.dumps(pipeline.spec).replace(load_images().train, f"graftline/train@sha256:{'1' * 64}"))
     monkeypatch.setattr(compiling, "_compile", lambda *arguments: spec)
     assert compiled(TASK).version != pipeline.version
 
@@ -141,9 +128,7 @@ def test_an_override_is_a_parameter_of_the_run_and_not_another_version(pipeline:
     changed = compiled(TASK, overrides={"finetune.epochs": 3, "finetune.head.augmentation.shift": 1})
     assert changed.version == pipeline.version
     assert changed.manifest == pipeline.manifest
-    differing = {
-        name for name in pipeline.parameters if changed.parameters[name] != pipeline.parameters[name]
-    }
+    differing = {name for name in pipeline.parameters if changed.parameters[name] != pipeline.parameters[name]}
     assert differing == {"finetune_params", "evaluate_params"}, "evaluate runs finetune's fit"
     given = json.loads(changed.parameters["finetune_params"])["finetune"]
     assert (given["epochs"], given["head"]["augmentation"]["shift"]) == (3, 1)
@@ -177,9 +162,7 @@ def test_a_gpu_profile_is_in_the_yaml(a100: dict[str, Any], step: str) -> None:
 
 
 @pytest.mark.parametrize("step", profiles.TRAINING)
-def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(
-    version: dict[str, Any], step: str
-) -> None:
+def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(version: dict[str, Any], step: str) -> None:
     """Kubeflow Pipelines would count a pre-emption and a bug alike."""
     image_flag, image, namespace_flag, namespace, flag, asked = plan(version, step).trainjob
     assert (image_flag, image) == ("--image", container(version, step)["image"])
@@ -192,9 +175,7 @@ def test_on_spot_a_stage_is_a_trainjob_with_a_budget_for_preemptions(
     )
     assert plan(version, step).retries.limit == 0, "the job keeps its own budget"
     resources = container(version, step)["resources"]
-    assert (resources["resourceCpuRequest"], resources["resourceMemoryRequest"]) == ("0.2", "512Mi"), (
-        "it waits"
-    )
+    assert (resources["resourceCpuRequest"], resources["resourceMemoryRequest"]) == ("0.2", "512Mi"), "it waits"
 
 
 def test_every_step_is_told_the_stores_region(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,9 +195,7 @@ def test_trainjobs_are_made_where_the_runs_are(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("step", STEPS)  # the training stages are small pods that follow a TrainJob
-def test_a_cpu_profile_prefers_its_pool_and_asks_for_no_accelerator(
-    version: dict[str, Any], step: str
-) -> None:
+def test_a_cpu_profile_prefers_its_pool_and_asks_for_no_accelerator(version: dict[str, Any], step: str) -> None:
     assert "accelerator" not in container(version, step)["resources"]
     assert "nodeSelector" not in pod(version, step)
     (term,) = pod(version, step)["nodeAffinity"]
@@ -239,9 +218,7 @@ def test_several_accelerators_are_started_by_torchrun() -> None:
     assert container(moved, "pretrain")["resources"]["accelerator"]["resourceCount"] == "8"
 
 
-def test_several_nodes_are_a_trainjob_that_a_small_pod_follows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_nodes_are_a_trainjob_that_a_small_pod_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = load_yaml(profiles.PROFILES)
     document["profiles"]["gpu-h100x8"]["count"] = 16
     document["profiles"]["gpu-h100x8"]["pod"]["nodes"] = 2
@@ -267,11 +244,7 @@ def test_where_a_step_runs_is_no_part_of_what_it_makes(version: dict[str, Any]) 
     moved = documents(there)[1]
     for step in STEPS:
         one, other = container(version, step), container(moved, step)
-        assert (one["command"], one["args"], one["image"]) == (
-            other["command"],
-            other["args"],
-            other["image"],
-        )
+        assert (one["command"], one["args"], one["image"]) == (other["command"], other["args"], other["image"])
         assert {**variables(version, step), PLAN: ""} == {**variables(moved, step), PLAN: ""}
         assert tasks(version)[step]["inputs"] == tasks(moved)[step]["inputs"]
 
@@ -348,9 +321,7 @@ def fingerprints(pipeline: CompiledPipeline, given: Mapping[str, str], run: str)
     inner = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     waiting = dict(inner)
     while waiting:
-        name = next(
-            name for name in waiting if not set(waiting[name].get("dependentTasks", [])) & set(waiting)
-        )
+        name = next(name for name in waiting if not set(waiting[name].get("dependentTasks", [])) & set(waiting))
         task = waiting.pop(name)
         made = {
             each: found[each] if inner[each]["cachingOptions"].get("enableCache") else f"{each} of {run}"
@@ -368,9 +339,7 @@ def fingerprints(pipeline: CompiledPipeline, given: Mapping[str, str], run: str)
     return {step: found[step] for step in found if inner[step]["cachingOptions"].get("enableCache")}
 
 
-def run_of(
-    pipeline: CompiledPipeline, images: Images, *, slot: str, reason: dict[str, str], **data: str
-) -> Run:
+def run_of(pipeline: CompiledPipeline, images: Images, *, slot: str, reason: dict[str, str], **data: str) -> Run:
     return Run(work_of(pipeline, images, **data), slot, reason)
 
 
@@ -380,9 +349,7 @@ def test_a_second_run_of_the_same_data_goes_on_where_the_first_one_ended(pipelin
     first = run_of(pipeline, images, **digest, slot="commit:a", reason={"who": "a"})
     second = run_of(pipeline, images, **digest, slot="20261128T000000Z", reason={"schedule": "n"})
     assert first.key != second.key
-    before, after = (
-        fingerprints(pipeline, run.parameters, name) for run, name in ((first, "1"), (second, "2"))
-    )
+    before, after = (fingerprints(pipeline, run.parameters, name) for run, name in ((first, "1"), (second, "2")))
     assert set(before) == {"fetch", "validate", "pretrain", "finetune"}
     assert before == after
     moved = compiled(TASK, profiles={"all": "dev"})
@@ -436,10 +403,7 @@ def test_credentials_come_from_the_secret_only(version: dict[str, Any]) -> None:
         assert [secret["secretName"] for secret in git] == (["graftline-git"] if step == "fetch" else [])
         assert all(secret["optional"] for secret in git)
         assert {required["secretName"], optional["secretName"]} == {"graftline-store"}
-        assert [key["envVar"] for key in required["keyToEnv"]] == [
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-        ]
+        assert [key["envVar"] for key in required["keyToEnv"]] == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
         assert not required["optional"]
         assert [key["envVar"] for key in optional["keyToEnv"]] == ["AWS_ENDPOINT_URL"]
         assert optional["optional"]
@@ -466,18 +430,12 @@ def test_the_git_token_is_for_the_host_of_the_settings_only(
     version: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trusted(version: dict[str, Any], step: str) -> list[str]:
-        return [
-            each["value"]
-            for each in container(version, step)["env"]
-            if each["name"] == "GRAFTLINE_GIT_ORIGIN"
-        ]
+        return [each["value"] for each in container(version, step)["env"] if each["name"] == "GRAFTLINE_GIT_ORIGIN"]
 
     assert {step: trusted(version, step) for step in STEPS} == {
         step: ["https://git.example.com"] if step == "fetch" else [] for step in STEPS
     }
-    in_the_clear = settings.load_settings().model_copy(
-        update={"repository": "http://git.example.com/repo.git"}
-    )
+    in_the_clear = settings.load_settings().model_copy(update={"repository": "http://git.example.com/repo.git"})
     monkeypatch.setattr(compiling, "load_settings", lambda: in_the_clear)
     assert trusted(placed(), "fetch") == []
 
@@ -535,11 +493,12 @@ def test_what_is_wrong_is_named(arguments: Mapping[str, Any], message: str) -> N
 
 def test_one_profile_is_for_the_stages_that_train_and_one_step_can_be_named() -> None:
     assert profiles.parse_choices(["gpu-a100", "pretrain=gpu-h100x8", "validate=cpu"]) == {
-        "pretrain": "gpu-h100x8", "finetune": "gpu-a100", "evaluate": "gpu-a100", "validate": "cpu",
-    }  # fmt: skip
-    assert profiles.parse_choices(["all=dev", "evaluate=cpu"]) == dict.fromkeys(STEPS, "dev") | {
-        "evaluate": "cpu"
+        "pretrain": "gpu-h100x8",
+        "finetune": "gpu-a100",
+        "evaluate": "gpu-a100",
+        "validate": "cpu",
     }
+    assert profiles.parse_choices(["all=dev", "evaluate=cpu"]) == dict.fromkeys(STEPS, "dev") | {"evaluate": "cpu"}
     with pytest.raises(InputError, match="no such step 'tune'"):
         profiles.parse_choices(["tune=cpu"])
 
@@ -569,9 +528,7 @@ def test_the_key_is_the_same_for_the_same_run_and_for_no_other(pipeline: Compile
     first = run_of(pipeline, images, **given)
     assert re.fullmatch("[0-9a-f]{64}", first.key)
     assert first.parameters["run_key"] == first.key
-    assert set(first.parameters) == set(
-        pipeline.spec["pipelineSpec"]["root"]["inputDefinitions"]["parameters"]
-    )
+    assert set(first.parameters) == set(pipeline.spec["pipelineSpec"]["root"]["inputDefinitions"]["parameters"])
     for same in ({"revision": "b" * 40}, {"reason": {"kind": "person"}}):
         assert run_of(pipeline, images, **{**given, **same}).key == first.key
     for other in ({"data_digest": "e"}, {"slot": "2026-11-30T02:30:00Z"}):

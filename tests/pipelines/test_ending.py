@@ -80,16 +80,15 @@ def test_a_cancelled_run_that_was_retried_and_failed_has_failed() -> None:
         ("runs-7-missing-secret", "RUNNING", "CANCELED", {"fetch": "Step exceeded its deadline"}),
     ],
 )
-def test_what_the_workflow_says_of_a_run_that_ends(
-    recording: str, told: str, state: str, why: dict[str, str]
-) -> None:
+def test_what_the_workflow_says_of_a_run_that_ends(recording: str, told: str, state: str, why: dict[str, str]) -> None:
     """K11, K18: the exit handler is told RUNNING of a cancelled run; the Workflow's deadline of 0 tells it."""
     now = datetime(2026, 11, 29, 0, 12, tzinfo=UTC)
     found = recorded_workflow(recording)
     explained = {step: line for step, line in workflow.failures(found).items() if step in ending.ORDER}
     assert (workflow.engine_state(found, told, now), explained) == (
-        state, {step: f"{step}: the pod failed ({message})" for step, message in why.items()},
-    )  # fmt: skip
+        state,
+        {step: f"{step}: the pod failed ({message})" for step, message in why.items()},
+    )
 
 
 def test_a_lost_pod_is_no_cancel_and_no_deadline() -> None:
@@ -142,7 +141,7 @@ def test_a_pod_that_was_lost_and_made_again_is_no_reason() -> None:
         ([said("publish", 3, REFUSED), said("publish", 0, round=1)], "SUCCEEDED", "SUCCEEDED", ""),
         ([said("publish", 0), said("publish", 3, REFUSED, round=1)], "FAILED", "REFUSED", "publish"),
     ],
-)  # fmt: skip
+)
 def test_words_and_the_engines_account_make_one_end(
     words: list[Attempt], engine: runs.State, state: str, step: str
 ) -> None:
@@ -209,17 +208,19 @@ def test_conclude_tells_a_cancel_from_its_own_workflow(cluster: Cluster) -> None
     """K11, K12, K18"""
     runs.begin(cluster.store, START)
     runs.add_attempt(
-        cluster.store,
-        said("pretrain", 75, "pretrain: stopped at step 1074; its checkpoint is kept", minute=52),
+        cluster.store, said("pretrain", 75, "pretrain: stopped at step 1074; its checkpoint is kept", minute=52)
     )
     cluster.at("runs-4-cancelled")
     cluster.conclude()
     assert cluster.ends == [
         End(
-            START, "CANCELED", "pretrain", "pretrain: stopped at step 1074; its checkpoint is kept",
+            START,
+            "CANCELED",
+            "pretrain",
+            "pretrain: stopped at step 1074; its checkpoint is kept",
             "2026-11-28T23:52:00+00:00",
         )
-    ]  # fmt: skip
+    ]
     assert runs.open_runs(cluster.store) == []
 
 
@@ -270,9 +271,7 @@ def test_what_the_run_left_goes_with_it(cluster: Cluster) -> None:
     """K40, K42: TrainJobs by the run's label, whatever became of their launcher; what was handed over to them."""
     for name, run in (("pretrain-1", RUN), ("finetune-1", RUN), ("pretrain-2", "x")):
         labels = {"graftline.dev/run": run}
-        cluster.put(
-            "trainer.kubeflow.org/v1alpha1", "TrainJob", {"metadata": {"name": name, "labels": labels}}
-        )
+        cluster.put("trainer.kubeflow.org/v1alpha1", "TrainJob", {"metadata": {"name": name, "labels": labels}})
     for run in (RUN, "x"):
         cluster.store.put_if_absent(f"handover/{run}/pretrain/note.a", b"")
     cluster.at("runs-4-cancelled")
@@ -281,9 +280,7 @@ def test_what_the_run_left_goes_with_it(cluster: Cluster) -> None:
     assert cluster.store.list("handover/") == ["handover/x/pretrain/note.a"]
 
 
-def test_jobs_that_cannot_be_deleted_do_not_hide_the_end(
-    cluster: Cluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_jobs_that_cannot_be_deleted_do_not_hide_the_end(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.at("runs-4-cancelled")
     cluster.deny("trainjobs")
     cluster.conclude()
@@ -291,16 +288,11 @@ def test_jobs_that_cannot_be_deleted_do_not_hide_the_end(
     assert "what the run left is not all gone" in capsys.readouterr().err
 
 
-def test_a_run_that_was_told_to_stop_records_nothing(
-    cluster: Cluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_was_told_to_stop_records_nothing(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     """K15: neither the loser of a key nor that of a slot did any work."""
     assert claims.hold(cluster.store, KEY, "another") is None
     cluster.conclude("FAILED")
-    assert (
-        capsys.readouterr().out
-        == f"conclude: the run another does the work of key {KEY}; nothing to record\n"
-    )
+    assert capsys.readouterr().out == f"conclude: the run another does the work of key {KEY}; nothing to record\n"
     cluster.store.delete(claims.claim_key(KEY))
     assert claims.hold(cluster.store, "old", "another", schedule="nightly", slot="s") is None
     cluster.conclude("FAILED", {"kind": "schedule", "schedule": "nightly", "slot": "s"})

@@ -29,9 +29,7 @@ KEY = "f" * 64
 
 def git(repo: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=repo, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", *identity, *arguments], cwd=repo, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -66,13 +64,7 @@ def repo(template: Path, tmp_path: Path) -> Path:
 
 
 def fetch(
-    out: Path,
-    repository: Path | str,
-    revision: str,
-    digest: str,
-    *more: str,
-    token: str = "",
-    origin: str = "",
+    out: Path, repository: Path | str, revision: str, digest: str, *more: str, token: str = "", origin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run the step as its image does: no git command, no network needed, home empty."""
     return subprocess.run(
@@ -135,9 +127,7 @@ def test_a_folder_as_it_is_needs_no_commit(repo: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["data/toy/raw/rows.csv", "data/toy/expectations.yaml"])
-def test_other_content_than_was_asked_for_is_refused_and_leaves_nothing(
-    repo: Path, out: Path, place: str
-) -> None:
+def test_other_content_than_was_asked_for_is_refused_and_leaves_nothing(repo: Path, out: Path, place: str) -> None:
     digest = digest_here(repo)
     (repo / place).write_text("other: content\n")
     done = fetch(out, repo, WORK_TREE, digest)
@@ -242,9 +232,7 @@ def test_a_run_that_names_a_repository_elsewhere_is_not_given_the_token(out: Pat
         ("team/repo.git", False),
     ],
 )
-def test_a_token_is_for_one_place_over_https(
-    address: str, sent: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_token_is_for_one_place_over_https(address: str, sent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFTLINE_GIT_TOKEN", "secret")
     monkeypatch.setenv("GRAFTLINE_GIT_ORIGIN", "https://git.example.com")
     given = with_token(address)
@@ -252,9 +240,7 @@ def test_a_token_is_for_one_place_over_https(
     assert given.replace("x-access-token:secret@", "") == address
 
 
-@pytest.mark.parametrize(
-    "repository", ["http://git.example.com/repo.git", "git@git.example.com:repo.git", "."]
-)
+@pytest.mark.parametrize("repository", ["http://git.example.com/repo.git", "git@git.example.com:repo.git", "."])
 def test_a_repository_that_is_not_reached_over_https_trusts_no_place_with_the_token(repository: str) -> None:
     assert origin(repository) == ""
 

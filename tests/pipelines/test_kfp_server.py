@@ -32,11 +32,10 @@ class Kubeflow:
 
     def start(self, name: str = "mnist-1") -> str:
         body = models.V2beta1Run(
-            display_name=name, experiment_id="e",
-            pipeline_version_reference=models.V2beta1PipelineVersionReference(
-                pipeline_id="p", pipeline_version_id="v"
-            ),
-        )  # fmt: skip
+            display_name=name,
+            experiment_id="e",
+            pipeline_version_reference=models.V2beta1PipelineVersionReference(pipeline_id="p", pipeline_version_id="v"),
+        )
         return str(self.runs.run_service_create_run(body).run_id)
 
     def history(self, run_id: str) -> list[str]:
@@ -65,9 +64,7 @@ def shape(run: Any) -> dict[str, Shape]:
         step = begun.get(task.start_time, "") if name.startswith("executor") else name.split("-driver")[0]
         step = step.removesuffix("(0)")
         if step in STEPS and task.state != "SKIPPED":
-            history = [
-                str(each.state) for each in task.state_history
-            ]  # a pod's RUNNING may be too short to be seen
+            history = [str(each.state) for each in task.state_history]  # a pod's RUNNING may be too short to be seen
             found.setdefault(step, []).append((name, task.state, "" if name.endswith("(0)") else history))
     return {step: sorted(found[step], key=str) for step in STEPS if step in found}
 
@@ -136,10 +133,7 @@ def test_a_ghost_never_ends_and_only_delete_helps(kubeflow: Kubeflow) -> None:
         kubeflow.runs.run_service_get_run(run_id)
     said = json.loads(missing.value.body)
     zero = "00000000-0000-0000-0000-000000000000"
-    assert (missing.value.status, said["message"]) == (
-        404,
-        recorded_error("run missing").replace(zero, run_id),
-    )
+    assert (missing.value.status, said["message"]) == (404, recorded_error("run missing").replace(zero, run_id))
 
 
 def test_filters_that_work_and_one_that_does_not(kubeflow: Kubeflow) -> None:

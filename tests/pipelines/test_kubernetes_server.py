@@ -12,10 +12,11 @@ import pytest
 from kubernetes_server import Backend, serve
 
 WORKFLOW = {
-    "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
+    "apiVersion": "argoproj.io/v1alpha1",
+    "kind": "Workflow",
     "metadata": {"name": "mnist-x7k2p", "namespace": "graftline", "labels": {"pipeline/runid": "1234"}},
     "status": {"phase": "Running"},
-}  # fmt: skip
+}
 WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/graftline/workflows"
 
 
@@ -43,16 +44,12 @@ def names(answer: tuple[int, Any]) -> list[str]:
     return [item["metadata"]["name"] for item in answer[1]["items"]]
 
 
-def test_what_was_put_in_is_read_listed_by_labels_and_fields_changed_and_deleted(
-    backend: Backend, url: str
-) -> None:
+def test_what_was_put_in_is_read_listed_by_labels_and_fields_changed_and_deleted(backend: Backend, url: str) -> None:
     backend.put(WORKFLOW)
     assert ask(f"{url}{WORKFLOWS}/mnist-x7k2p")[1]["status"]["phase"] == "Running"
     assert names(ask(f"{url}{WORKFLOWS}?labelSelector=pipeline/runid%3D1234")) == ["mnist-x7k2p"]
     assert names(ask(f"{url}{WORKFLOWS}?labelSelector=pipeline/runid%3D5")) == []
-    assert (
-        names(ask(f"{url}{WORKFLOWS}?fieldSelector=metadata.name%3Dmnist-x7k2p,status.phase%3DRunning")) != []
-    )
+    assert names(ask(f"{url}{WORKFLOWS}?fieldSelector=metadata.name%3Dmnist-x7k2p,status.phase%3DRunning")) != []
     assert names(ask(f"{url}/apis/argoproj.io/v1alpha1/workflows")) == ["mnist-x7k2p"], "of all namespaces"
     patched = ask(f"{url}{WORKFLOWS}/mnist-x7k2p", "PATCH", {"spec": {"activeDeadlineSeconds": 0}})
     assert patched[1]["spec"] == {"activeDeadlineSeconds": 0}
@@ -66,8 +63,11 @@ def test_a_namespace_is_an_object_too_and_version_a_path(backend: Backend, url: 
     backend.answers["/version"] = {"gitVersion": "v1.36.3"}
     assert ask(f"{url}/api/v1/namespaces/graftline")[1]["kind"] == "Namespace"
     assert ask(f"{url}/version")[1] == {"gitVersion": "v1.36.3"}
-    made = ask(f"{url}/api/v1/namespaces/graftline/pods", "POST", {"metadata": {"name": "look"}, "kind": "Pod",
-               "apiVersion": "v1"})  # fmt: skip
+    made = ask(
+        f"{url}/api/v1/namespaces/graftline/pods",
+        "POST",
+        {"metadata": {"name": "look"}, "kind": "Pod", "apiVersion": "v1"},
+    )
     assert made[0] == 200 and names(ask(f"{url}/api/v1/namespaces/graftline/pods")) == ["look"]
 
 

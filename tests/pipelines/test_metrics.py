@@ -36,12 +36,7 @@ def checkout(tmp_path: Path) -> Path:
     (root / "pipelines").mkdir(parents=True)
     (root / "pipelines/schedules.yaml").write_text(SCHEDULES)
     when = COMMITTED.isoformat()
-    environment = {
-        "GIT_COMMITTER_DATE": when,
-        "GIT_AUTHOR_DATE": when,
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-    }
+    environment = {"GIT_COMMITTER_DATE": when, "GIT_AUTHOR_DATE": when, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
     for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "-m", "schedules"]):
         subprocess.run(["git", "-C", str(root), *command], check=True, env=environment)
@@ -137,11 +132,7 @@ def test_what_cannot_be_read_is_a_zero_and_hides_nothing_else(
 
 @pytest.mark.parametrize("error", [ValueError("Invalid isoformat string: 'yesterday'"), KeyError("created")])
 def test_no_error_at_all_keeps_the_other_gauges_from_being_told(
-    error: Exception,
-    store: str,
-    checkout: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: Exception, store: str, checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(store_url: str) -> Values:
         raise error

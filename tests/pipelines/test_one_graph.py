@@ -81,9 +81,7 @@ def dvc_stage(stage: dict[str, Any], made_by: dict[str, str]) -> Stage:
         flags=frozenset(given),
         sources=tuple(sorted((name, made_by.get(path, name)) for name, path in inputs.items())),
         sections=tuple(sorted(set(keys) - {"task"})),
-        keeps_no_result=all(
-            isinstance(out, dict) and out[first_key(out)].get("persist") for out in stage["outs"]
-        ),
+        keeps_no_result=all(isinstance(out, dict) and out[first_key(out)].get("persist") for out in stage["outs"]),
     )
 
 
@@ -102,9 +100,7 @@ def tasks(pipeline_spec: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def kubeflow_graph(pipeline_spec: dict[str, Any], tasks: dict[str, Any]) -> dict[str, Stage]:
-    return {
-        name: kubeflow_stage(pipeline_spec, name, task) for name, task in tasks.items() if name not in AROUND
-    }
+    return {name: kubeflow_stage(pipeline_spec, name, task) for name, task in tasks.items() if name not in AROUND}
 
 
 def started(spec: dict[str, Any], name: str) -> dict[str, Any]:
@@ -158,9 +154,7 @@ def declared(name: str) -> Component:
     return component
 
 
-def test_both_engines_run_the_same_graph(
-    dvc_graph: dict[str, Stage], kubeflow_graph: dict[str, Stage]
-) -> None:
+def test_both_engines_run_the_same_graph(dvc_graph: dict[str, Stage], kubeflow_graph: dict[str, Stage]) -> None:
     assert list(dvc_graph) == list(COMPONENTS)
     assert sorted(kubeflow_graph) == sorted(dvc_graph)
     for name, stage in dvc_graph.items():
@@ -171,11 +165,7 @@ def test_both_engines_run_the_same_graph(
 def test_the_graph_is_what_the_component_declares(name: str, dvc_graph: dict[str, Stage]) -> None:
     stage, component = dvc_graph[name], declared(name)
     assert stage.module == f"graftline.components.{name}"
-    flags = {
-        "--params",
-        f"--out-{component.output}",
-        *(f"--in-{i}" for i in (*component.sources, *component.inputs)),
-    }
+    flags = {"--params", f"--out-{component.output}", *(f"--in-{i}" for i in (*component.sources, *component.inputs))}
     assert stage.flags == flags
     made_by = {declared(other).output: other for other in COMPONENTS}
     expected = [(i, i) for i in component.sources] + [(i, f"{made_by[i]}.{i}") for i in component.inputs]
@@ -232,7 +222,7 @@ def test_the_sections_are_those_that_the_code_reads(name: str, dvc_graph: dict[s
         for node in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "section"
         if node.args and isinstance(node.args[0], ast.Constant)
-    }  # fmt: skip
+    }
     assert tuple(sorted(read)) == dvc_graph[name].sections == tuple(sorted(SECTIONS[name]))
 
 

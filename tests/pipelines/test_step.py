@@ -80,9 +80,12 @@ class Bench:
         runner.write_text(RUNNER.format(program=str(program)))
         return subprocess.Popen(
             [sys.executable, str(runner), "pretrain", "--executor-input", json.dumps(self.given())],
-            env=self.environment | {"GRAFTLINE_STEP": json.dumps(plan or {})}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **piped,
-        )  # fmt: skip
+            env=self.environment | {"GRAFTLINE_STEP": json.dumps(plan or {})},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **piped,
+        )
 
     def run(self, body: str, plan: dict[str, Any] | None = None) -> tuple[int, str]:
         """Run the step to its end; return its exit code and what it said."""
@@ -95,15 +98,17 @@ class Bench:
         home = str(self.home)
         return {
             "inputs": {
-                "parameterValues": {
-                    "params": '{"task": "toy"}', "store": f"{home}/store", "cache_dataset": "b" * 64,
-                },
+                "parameterValues": {"params": '{"task": "toy"}', "store": f"{home}/store", "cache_dataset": "b" * 64},
                 "artifacts": {
                     "dataset": {
-                        "artifacts": [{
-                            "name": "projects/1/artifacts/7", "uri": f"{home}/dataset", "type": {},
-                            "metadata": {"record": "b" * 64, "run": MADE_BY, "sha256": "a" * 64},
-                        }]
+                        "artifacts": [
+                            {
+                                "name": "projects/1/artifacts/7",
+                                "uri": f"{home}/dataset",
+                                "type": {},
+                                "metadata": {"record": "b" * 64, "run": MADE_BY, "sha256": "a" * 64},
+                            }
+                        ]
                     }
                 },
             },
@@ -115,17 +120,13 @@ class Bench:
                 "parameters": {"record": {"outputFile": f"{home}/parameters/record"}},
                 "outputFile": f"{home}/executor_output.json",
             },
-        }  # fmt: skip
+        }
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    pod = {
-        "GRAFTLINE_POD": "retrain-toy-x1",
-        "GRAFTLINE_NODE": "node-7",
-        "GRAFTLINE_IMAGE": "sha256:" + "1" * 64,
-    }
+    pod = {"GRAFTLINE_POD": "retrain-toy-x1", "GRAFTLINE_NODE": "node-7", "GRAFTLINE_IMAGE": "sha256:" + "1" * 64}
     yield Bench(tmp_path, environment | pod | {"GRAFTLINE_RUN": RUN})
 
 
@@ -149,16 +150,17 @@ def test_a_program_gets_its_ordinary_arguments(bench: Bench) -> None:
     (given,) = bench.tries()
     environment = given.pop("environment")
     assert given == {
-        "--params": '{"task": "toy"}', "--in-dataset": f"{bench.home}/dataset", "--out-trunk": f"{bench.home}/trunk",
-        "--executor-output": f"{bench.home}/executor_output.json", "--checkpoint-seconds": "30",
-    }  # fmt: skip
+        "--params": '{"task": "toy"}',
+        "--in-dataset": f"{bench.home}/dataset",
+        "--out-trunk": f"{bench.home}/trunk",
+        "--executor-output": f"{bench.home}/executor_output.json",
+        "--checkpoint-seconds": "30",
+    }
     assert environment["GRAFTLINE_STORE"] == environment["GRAFTLINE_CHECKPOINTS"] == f"{bench.home}/store"
 
 
 @pytest.mark.parametrize("code", [2, 3])
-def test_what_no_repeat_can_help_is_tried_once_however_often_argo_starts_the_pod(
-    bench: Bench, code: int
-) -> None:
+def test_what_no_repeat_can_help_is_tried_once_however_often_argo_starts_the_pod(bench: Bench, code: int) -> None:
     """K6: under `Always` the defaults nest to 243 starts."""
     body = f'print("pretrain: the data is bad", file=sys.stderr); sys.exit({code})'
     for _ in range(5):
@@ -172,9 +174,7 @@ def test_a_failure_is_tried_again_in_place(bench: Bench) -> None:
     code, said = bench.run(body, ONCE)
     assert code == 0
     assert said == "pretrain: a hiccup\npretrain: tried again in 1 s\n"
-    assert [(word.code, word.line, word.number) for word in bench.words()] == [
-        (1, "pretrain: a hiccup", 1), (0, "", 2),
-    ]  # fmt: skip
+    assert [(word.code, word.line, word.number) for word in bench.words()] == [(1, "pretrain: a hiccup", 1), (0, "", 2)]
 
 
 def test_a_budget_that_is_spent_stays_spent(bench: Bench) -> None:
@@ -341,9 +341,14 @@ sys.exit("pretrain: no luck")
 
 def test_the_real_claim_and_fetch_are_steps(bench: Bench, tmp_path: Path) -> None:
     parameters = {
-        "task": "toy", "store": f"{tmp_path}/store", "run_key": "", "version": "v", "revision": "r",
-        "data_digest": "d", "reason": "",
-    }  # fmt: skip
+        "task": "toy",
+        "store": f"{tmp_path}/store",
+        "run_key": "",
+        "version": "v",
+        "revision": "r",
+        "data_digest": "d",
+        "reason": "",
+    }
     fetched = {"repository": "/nowhere", "revision": "work-tree", "task": "toy", "digest": "d"}
     outputs = {name: {"artifacts": [{"uri": f"{tmp_path}/{name}"}]} for name in ("raw", "expectations")}
     for step, given, code in (
@@ -359,14 +364,14 @@ def test_the_real_claim_and_fetch_are_steps(bench: Bench, tmp_path: Path) -> Non
     ):
         done = subprocess.run(
             [sys.executable, "-m", "graftline.pipelines.step", step, "--executor-input", json.dumps(given)],
-            env=bench.environment, capture_output=True, text=True,
-        )  # fmt: skip
+            env=bench.environment,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == code, done.stderr
         (word,) = bench.words(step)
         assert (word.code, word.line) == (code, done.stderr.strip())
-    assert [start.key for start in runs.open_runs(bench.store)] == [RUN], (
-        "a run that a person began in the page"
-    )
+    assert [start.key for start in runs.open_runs(bench.store)] == [RUN], "a run that a person began in the page"
 
 
 def test_the_runner_is_light() -> None:
@@ -392,13 +397,7 @@ def test_an_artifact_lies_where_the_launcher_keeps_it(uri: str, path: str) -> No
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "{{$}}",
-        "[]",
-        '{"inputs": 1}',
-        '{"inputs": {"parameterValues": 3}}',
-        '{"outputs": {"artifacts": {"a": {}}}}',
-    ],
+    ["{{$}}", "[]", '{"inputs": 1}', '{"inputs": {"parameterValues": 3}}', '{"outputs": {"artifacts": {"a": {}}}}'],
 )
 def test_what_is_no_executor_input_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="--executor-input"):

@@ -15,17 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from kfp_server import (
-    RECORDINGS,
-    Fault,
-    KfpBackend,
-    Request,
-    _read,
-    hearing,
-    recorded_error,
-    recorded_run,
-    serve,
-)
+from kfp_server import RECORDINGS, Fault, KfpBackend, Request, _read, hearing, recorded_error, recorded_run, serve
 from kfp_server_api import models
 from kubernetes_server import Backend, write_kubeconfig
 from kubernetes_server import serve as serve_kubernetes
@@ -59,17 +49,7 @@ class Server:
     store_url: str
 
     def submit(self, *arguments: str) -> Result:
-        given = [
-            "submit",
-            TASK,
-            "--endpoint",
-            self.url,
-            "--every",
-            "0.01",
-            "--store",
-            self.store_url,
-            *arguments,
-        ]
+        given = ["submit", TASK, "--endpoint", self.url, "--every", "0.01", "--store", self.store_url, *arguments]
         return CliRunner().invoke(app, given)
 
     @property
@@ -149,9 +129,7 @@ def test_a_run_is_made_of_a_version_that_it_names(server: Server, pipeline: Comp
     done = server.submit()
     assert done.exit_code == 0, done.output
     (uploaded,) = server.backend.versions.values()
-    assert (uploaded.name, uploaded.pipeline_spec["pipeline_spec"]) == (
-        pipeline.version, pipeline.spec["pipelineSpec"],
-    )  # fmt: skip
+    assert (uploaded.name, uploaded.pipeline_spec["pipeline_spec"]) == (pipeline.version, pipeline.spec["pipelineSpec"])
     assert uploaded.pipeline_spec["platform_spec"] == pipeline.spec["platformSpec"]
     run = server.run
     assert run.pipeline_version_reference.pipeline_version_id == uploaded.pipeline_version_id
@@ -173,9 +151,7 @@ def test_the_same_run_is_not_started_twice_unless_asked(server: Server) -> None:
     assert server.run.run_id in again.output
     assert server.submit("--again").exit_code == 0
     assert len(server.backend.runs) == 2
-    assert (
-        len(server.backend.versions) == len(server.backend.pipelines) == len(server.backend.experiments) == 1
-    )
+    assert len(server.backend.versions) == len(server.backend.pipelines) == len(server.backend.experiments) == 1
     keys = {run.runtime_config.parameters["run_key"] for run in server.backend.runs.values()}
     assert len(keys) == 2, "another run has another key, name and record"
 
@@ -211,9 +187,7 @@ def test_watching_shows_each_step_and_ends_with_the_run(server: Server) -> None:
         server.backend.fault = lambda request: looks.append(request)
         wait_for(lambda: len(looks) > 1)
         done = dict.fromkeys(("pretrain", "publish", "conclude"), "SUCCEEDED")
-        server.backend.set_steps(
-            run_id, {"claim": "SUCCEEDED", "fetch": "CACHED", "validate": "SUCCEEDED", **done}
-        )
+        server.backend.set_steps(run_id, {"claim": "SUCCEEDED", "fetch": "CACHED", "validate": "SUCCEEDED", **done})
         server.says(run_id, "publish", 0)
         server.closes(run_id, "SUCCEEDED")
         server.backend.set_state(run_id, "SUCCEEDED")
@@ -223,9 +197,15 @@ def test_watching_shows_each_step_and_ends_with_the_run(server: Server) -> None:
     thread.join()
     assert done.exit_code == 0, done.output
     assert states(done.output) == [
-        ("claim", "succeeded"), ("fetch", "from the cache"), ("validate", "running"), ("validate", "succeeded"),
-        ("pretrain", "succeeded"), ("publish", "succeeded"), ("conclude", "succeeded"), ("ended", "succeeded"),
-    ]  # fmt: skip
+        ("claim", "succeeded"),
+        ("fetch", "from the cache"),
+        ("validate", "running"),
+        ("validate", "succeeded"),
+        ("pretrain", "succeeded"),
+        ("publish", "succeeded"),
+        ("conclude", "succeeded"),
+        ("ended", "succeeded"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -322,9 +302,7 @@ def test_a_step_that_did_its_work_may_have_failed_after_it(server: Server) -> No
         server.says(run_id, "validate", 0)
         log = "F1128 23:45:18.872710      16 main.go:59] failed to upload: no space"
         server.backend.logs[run_id, pod] = log
-        assert (
-            server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "validate": "FAILED"})["validate"] == pod
-        )
+        assert server.backend.set_steps(run_id, {"fetch": "SUCCEEDED", "validate": "FAILED"})["validate"] == pod
         server.backend.set_state(run_id, "FAILED")
 
     thread = server.later(act)
@@ -337,9 +315,7 @@ def test_a_step_that_did_its_work_may_have_failed_after_it(server: Server) -> No
 
 def test_which_pod_ran_a_step_and_what_its_log_holds() -> None:
     """K5: the last try of several; a step that was killed left nothing but the launcher's own line."""
-    assert submit.pods_of(recorded_run("runs-2-gate-refused"), "publish") == [
-        "retrain-mnist-sbrtz-3928118856"
-    ]
+    assert submit.pods_of(recorded_run("runs-2-gate-refused"), "publish") == ["retrain-mnist-sbrtz-3928118856"]
     assert len(submit.pods_of(recorded_run("runs-4-cancelled"), "pretrain")) == 2
     assert submit.pods_of(recorded_run("runs-4-cancelled"), "publish") == []
     klog = "1128 23:45:11.812028      16 main.go:67]"
@@ -411,12 +387,7 @@ def test_of_two_submits_at_once_both_follow_the_one_that_holds_the_claim(server:
 
     def act(loser: str) -> None:
         winner = next(iter(server.backend.runs))
-        server.says(
-            loser,
-            "claim",
-            3,
-            f"claim: {claims.hold(server.store, server.key(winner), loser)}; this one stops",
-        )
+        server.says(loser, "claim", 3, f"claim: {claims.hold(server.store, server.key(winner), loser)}; this one stops")
         server.backend.set_steps(loser, {"claim": "FAILED", **dict.fromkeys(STEPS)})
         server.backend.set_state(loser, "FAILED")
         server.backend.set_steps(winner, {"claim": "SUCCEEDED", **dict.fromkeys(STEPS, "SUCCEEDED")})
@@ -560,9 +531,7 @@ def test_a_step_that_runs_for_long_waits_for_nothing(server: Server, monkeypatch
     assert "waits" not in done.output
 
 
-def test_a_ghost_is_followed_until_reconcile_has_closed_it(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ghost_is_followed_until_reconcile_has_closed_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """K21: for Kubeflow's API it runs for ever."""
 
     def act(run_id: str) -> None:
@@ -607,9 +576,7 @@ def test_an_answer_that_was_lost_is_settled_at_once_or_by_the_same_command(serve
     assert not isinstance(first.exception, InputError)
     assert server.submit().exit_code == 0
     backend = server.backend
-    assert [
-        len(each) for each in (backend.experiments, backend.pipelines, backend.versions, backend.runs)
-    ] == [1] * 4
+    assert [len(each) for each in (backend.experiments, backend.pipelines, backend.versions, backend.runs)] == [1] * 4
 
 
 @pytest.mark.parametrize(
@@ -643,9 +610,7 @@ def test_a_token_that_is_missing_or_wrong_is_the_callers_to_mend(
 def test_the_innermost_cause_of_an_error_is_shown(server: Server) -> None:
     """K27, K35: Kubeflow puts it last, behind everything that passed the error on."""
     told = recorded_error("terminate without right")
-    server.backend.fault = lambda request: (
-        Fault("refuse", 403, "outer: " * 90 + told) if request.changes else None
-    )
+    server.backend.fault = lambda request: Fault("refuse", 403, "outer: " * 90 + told) if request.changes else None
     said = str(server.submit().exception)
     assert "403 outer: outer: " in said
     assert "SelfLink" not in said
@@ -704,8 +669,11 @@ def test_data_that_is_not_committed_cannot_be_submitted(
         (folder / name).write_text("a: 1\n")
     git: Callable[..., Any] = lambda *arguments: subprocess.run(  # noqa: E731
         ["git", "-c", "user.name=A", "-c", "user.email=a@example.com", *arguments],
-        cwd=tmp_path, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     monkeypatch.setattr(task_data, "ROOT", tmp_path)
     git("init", "-q")
     git("add", "-A")

@@ -45,9 +45,14 @@ IMAGE = "registry.example/graftline/train@sha256:" + "1" * 64
 RUN = "0123456789abcdef" * 4
 POD = Pod(nodes=2, retries=Retries(limit=1, preemptions=3, backoff_seconds=7))
 JOB = Job(
-    run=RUN, task="digits", component="pretrain", image=IMAGE, pod=POD,
-    arguments=["--store", "s3://bucket/place", "--", "pretrain"], environment={"GRAFTLINE_RUN": RUN},
-)  # fmt: skip
+    run=RUN,
+    task="digits",
+    component="pretrain",
+    image=IMAGE,
+    pod=POD,
+    arguments=["--store", "s3://bucket/place", "--", "pretrain"],
+    environment={"GRAFTLINE_RUN": RUN},
+)
 
 
 class Launcher:
@@ -110,9 +115,7 @@ def attempt(backend: Backend, number: int) -> str:
     return name
 
 
-def test_a_job_is_made_followed_and_done(
-    backend: Backend, url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_job_is_made_followed_and_done(backend: Backend, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     launcher = Launcher(url)
     name = attempt(backend, 0)
     why = "couldn't assign flavors to pod set node: insufficient unused quota for cpu in flavor cpu, 1 more needed"
@@ -208,11 +211,7 @@ ENDINGS: dict[str, tuple[list[int], dict[str, Any], int]] = {
     "killed with its machine": ([137, 75], {"disrupted": True}, 75),
     "killed by a restart of its node": ([137, 75], {"reason": "ContainerStatusUnknown"}, 75),
     "killed, and nothing took it away (K39)": ([137, 75], {}, 1),
-    "evicted for its node's sake": (
-        [137, 75],
-        {"disrupted": True, "evicted": "The node was low on memory."},
-        75,
-    ),
+    "evicted for its node's sake": ([137, 75], {"disrupted": True, "evicted": "The node was low on memory."}, 75),
     "a bug on a machine that was being taken away": ([1, 75], {"disrupted": True}, 75),
     "told to end before it listened": ([143, 143], {}, 75),
     "a crash in native code": ([139, 75], {}, 1),
@@ -299,9 +298,7 @@ def test_two_launchers_at_once_make_one_job_an_attempt(backend: Backend, url: st
 
 
 @pytest.mark.parametrize("fault", ["drop", "act-then-drop", 500, 429])
-def test_one_job_is_made_though_every_second_request_goes_wrong(
-    backend: Backend, url: str, fault: object
-) -> None:
+def test_one_job_is_made_though_every_second_request_goes_wrong(backend: Backend, url: str, fault: object) -> None:
     numbers = iter(range(10**6))
     backend.fault = lambda request: fault if request.verb != "log" and next(numbers) % 2 == 0 else None
     launcher = Launcher(url)
@@ -324,9 +321,7 @@ def test_a_watch_that_is_too_far_behind_is_begun_anew(backend: Backend, url: str
     assert launcher.end() == 0
 
 
-def test_a_job_that_was_deleted_by_hand_ends_the_launch_and_is_not_made_again(
-    backend: Backend, url: str
-) -> None:
+def test_a_job_that_was_deleted_by_hand_ends_the_launch_and_is_not_made_again(backend: Backend, url: str) -> None:
     launcher = Launcher(url)
     name = attempt(backend, 0)
     backend.start(name)
@@ -336,9 +331,7 @@ def test_a_job_that_was_deleted_by_hand_ends_the_launch_and_is_not_made_again(
     assert len(backend.created) == 1
 
 
-def test_a_job_that_was_deleted_by_hand_stays_away_when_the_step_is_tried_again(
-    backend: Backend, url: str
-) -> None:
+def test_a_job_that_was_deleted_by_hand_stays_away_when_the_step_is_tried_again(backend: Backend, url: str) -> None:
     """Kubeflow tries the step again after any failure."""
     first = Launcher(url)
     name = attempt(backend, 0)
@@ -385,9 +378,7 @@ def test_a_job_that_a_cancelled_launcher_deleted_is_made_again_when_the_step_is_
     assert again.end() == 0
 
 
-def test_a_launcher_that_falls_behind_goes_on_with_the_attempt_that_another_made(
-    backend: Backend, url: str
-) -> None:
+def test_a_launcher_that_falls_behind_goes_on_with_the_attempt_that_another_made(backend: Backend, url: str) -> None:
     launcher = Launcher(url)
     name = attempt(backend, 0)
     backend.start(name)
@@ -397,9 +388,7 @@ def test_a_launcher_that_falls_behind_goes_on_with_the_attempt_that_another_made
     path = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/graftline/trainjobs"
     backend.act(Request("POST", path, {}), later)
     backend.remove(name)
-    backend.wait_for(
-        lambda: any(request.path.endswith(later["metadata"]["name"]) for request in backend.requests)
-    )
+    backend.wait_for(lambda: any(request.path.endswith(later["metadata"]["name"]) for request in backend.requests))
     backend.start(later["metadata"]["name"])
     backend.end(later["metadata"]["name"], [0, 0])
     assert launcher.end() == 0
@@ -410,8 +399,7 @@ def test_a_name_that_is_being_deleted_is_waited_for(backend: Backend, url: str) 
     first = Launcher(url)
     name = attempt(backend, 0)
     backend.act(
-        Request("DELETE", f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/graftline/trainjobs/{name}", {}),
-        None,
+        Request("DELETE", f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/graftline/trainjobs/{name}", {}), None
     )
     second = Launcher(url)
     backend.wait_for(lambda: sum(r.method == "POST" for r in backend.requests) >= 2)
@@ -426,9 +414,7 @@ def test_a_name_that_is_being_deleted_is_waited_for(backend: Backend, url: str) 
 
 def test_what_the_api_server_refuses_is_one_line(backend: Backend, url: str) -> None:
     backend.fault = lambda request: 403 if request.method == "POST" else None
-    with pytest.raises(
-        InputError, match="cannot create a TrainJob or its pods: 403 as the test says; see docs"
-    ):
+    with pytest.raises(InputError, match="cannot create a TrainJob or its pods: 403 as the test says; see docs"):
         Launcher(url).end()
 
 
@@ -445,9 +431,7 @@ PACE = 0.02
 """Seconds for each second of a recording."""
 
 
-def said_while_replayed(
-    recording: str, backend: Backend, url: str, *, pace: float = PACE, **budget: int
-) -> Launcher:
+def said_while_replayed(recording: str, backend: Backend, url: str, *, pace: float = PACE, **budget: int) -> Launcher:
     """Launch a job, play a recording of one to it, and have a second attempt succeed if there is one."""
     launcher = Launcher(url, replace(JOB, pod=POD.model_copy(update={"retries": Retries(**budget)})))
     backend.replay(recording, attempt(backend, 0), pace=pace)
@@ -456,9 +440,7 @@ def said_while_replayed(
 
 @pytest.mark.parametrize("recording", ["trainjobs-3-pod-deleted-states", "trainjobs-6-drained-states"])
 @pytest.mark.parametrize("pace", [0.0, PACE], ids=["unseen", "seen"])
-def test_a_recorded_pod_loss_counts_as_a_pre_emption(
-    recording: str, pace: float, backend: Backend, url: str
-) -> None:
+def test_a_recorded_pod_loss_counts_as_a_pre_emption(recording: str, pace: float, backend: Backend, url: str) -> None:
     """K39, K43: all pods are gone before the job has failed, whether the launcher saw them end or not."""
     launcher = said_while_replayed(recording, backend, url, pace=pace, preemptions=1)
     name = attempt(backend, 1)
@@ -520,9 +502,11 @@ def test_each_profiles_job_is_one_that_trainer_takes(profile: str, backend: Back
 def test_no_secret_is_in_a_manifest(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store's credentials are in the launcher's environment; the pods have theirs from the runtime's secret."""
     given = {
-        "AWS_ACCESS_KEY_ID": "AKIA-not-to-be-seen", "AWS_SECRET_ACCESS_KEY": "not-to-be-seen",
-        "AWS_SESSION_TOKEN": "not-to-be-seen", "GRAFTLINE_GIT_TOKEN": "not-to-be-seen",
-    }  # fmt: skip
+        "AWS_ACCESS_KEY_ID": "AKIA-not-to-be-seen",
+        "AWS_SECRET_ACCESS_KEY": "not-to-be-seen",
+        "AWS_SESSION_TOKEN": "not-to-be-seen",
+        "GRAFTLINE_GIT_TOKEN": "not-to-be-seen",
+    }
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     arguments = [
@@ -583,9 +567,10 @@ def start_launcher(
     """Start the pipeline's step as the pipeline does."""
     folder.mkdir(exist_ok=True)
     environment = {
-        "KUBECONFIG": str(write_kubeconfig(folder / "kubeconfig", url)), "GRAFTLINE_RUN": run,
+        "KUBECONFIG": str(write_kubeconfig(folder / "kubeconfig", url)),
+        "GRAFTLINE_RUN": run,
         "GRAFTLINE_CHECKPOINTS": str(folder / "store"),
-    }  # fmt: skip
+    }
     command = [
         sys.executable, "-m", "graftline.pipelines.trainjob", "--image", IMAGE,
         "--namespace", "graftline", "--pod", pod.model_dump_json(),
@@ -667,18 +652,14 @@ def test_a_job_that_fails_ends_the_step_with_its_code(
 
 # Cancelled: 0.2 to 0.5 s to live, and nobody at stderr (K40)
 
-CANCELS = int(
-    os.environ.get("GRAFTLINE_KILLS", "30" if os.environ.get("GRAFTLINE_ALL_CRASHES") == "1" else "3")
-)
+CANCELS = int(os.environ.get("GRAFTLINE_KILLS", "30" if os.environ.get("GRAFTLINE_ALL_CRASHES") == "1" else "3"))
 
 
 def test_delete_jobs_deletes_those_of_its_run_and_needs_no_trainer(backend: Backend, url: str) -> None:
     from kubernetes import client
 
     jobs = [JOB, replace(JOB, component="finetune"), replace(JOB, run="another")]
-    api = Cluster(
-        Kubernetes(client.ApiClient(client.Configuration(host=url))), "graftline", pause_seconds=0.01
-    )
+    api = Cluster(Kubernetes(client.ApiClient(client.Configuration(host=url))), "graftline", pause_seconds=0.01)
     for job in jobs:
         api.create(manifest(job, "graftline"))
     assert sorted(delete_jobs(api, RUN)) == sorted(job.name for job in jobs[:2])
@@ -702,9 +683,7 @@ def test_the_first_thing_after_sigterm_is_the_deletion(
     asked = [request.verb for request in backend.requests[before:] if request.verb != "watch"]
     assert asked[0] == "DELETE", asked
     assert launcher.wait(60) == 75
-    assert open_store(str(tmp_path / "job/store")).list(f"handover/{RUN}/pretrain/note.cancelled."), (
-        "then the note"
-    )
+    assert open_store(str(tmp_path / "job/store")).list(f"handover/{RUN}/pretrain/note.cancelled."), "then the note"
 
 
 @pytest.mark.timeout(1200)
@@ -717,9 +696,7 @@ def test_a_step_that_is_cancelled_at_any_moment_leaves_no_job_and_loses_no_check
 
     for name, value in COMMIT.items():
         monkeypatch.setenv(name, value)
-    api = Cluster(
-        Kubernetes(client.ApiClient(client.Configuration(host=url))), "graftline", pause_seconds=0.01
-    )
+    api = Cluster(Kubernetes(client.ApiClient(client.Configuration(host=url))), "graftline", pause_seconds=0.01)
     pod = POD.model_copy(update={"nodes": 1})
     draw, left, went_on, newest = random.Random(CANCELS), 0, 0, 0
     lines: list[str]
@@ -736,9 +713,7 @@ def test_a_step_that_is_cancelled_at_any_moment_leaves_no_job_and_loses_no_check
         runs = threading.Thread(target=kubelet.run, args=(name, lines.append), daemon=True)
         runs.start()
         began = draw.random() < 0.7  # else anywhere before it trains
-        while began and not [
-            key for key in store.list("checkpoints/") if f"/{run}/" in key and key.endswith(".json")
-        ]:
+        while began and not [key for key in store.list("checkpoints/") if f"/{run}/" in key and key.endswith(".json")]:
             time.sleep(0.02)
         time.sleep(draw.random() * 0.5)
         assert launcher.stderr
@@ -836,9 +811,14 @@ def finish(
 
 
 def test_what_cannot_be_removed_afterwards_is_said_and_the_step_has_succeeded(
-    backend: Backend, url: str, dataset: Path, trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    backend: Backend,
+    url: str,
+    dataset: Path,
+    trunk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     """A failure would make Kubeflow train again, from zero."""
     monkeypatch.setattr(step_module, "open_store", lambda url: ReadOnlyStore(open_store(url)))
     backend.fault = lambda request: 403 if request.method == "DELETE" else None
@@ -848,9 +828,14 @@ def test_what_cannot_be_removed_afterwards_is_said_and_the_step_has_succeeded(
 
 
 def test_an_output_of_other_parameters_or_inputs_is_refused(
-    backend: Backend, url: str, dataset: Path, trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    backend: Backend,
+    url: str,
+    dataset: Path,
+    trunk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     """Of another run that was given the same name, say."""
     assert finish(backend, url, dataset, trunk, tmp_path, monkeypatch, epochs=2) == 2
     assert "made with other parameters under pretrain" in capsys.readouterr().err

@@ -49,9 +49,13 @@ class Image:
     def start(self, *arguments: object, cwd: Path = ROOT) -> subprocess.Popen[str]:
         environment = os.environ | self.extra | {"PYTHONPATH": os.pathsep.join(self.path)}
         return subprocess.Popen(
-            [sys.executable, *map(str, arguments)], cwd=cwd, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def run(self, *arguments: object, cwd: Path = ROOT) -> tuple[int, str]:
         process = self.start(*arguments, cwd=cwd)
@@ -104,8 +108,10 @@ def kubeflow(image: Image, moto_url: str) -> Iterator[KfpBackend]:
     (image.folder / "token").write_text("a-token\n")
     with serve(backend) as url:
         image.extra = {
-            "GRAFTLINE_KFP": url, "GRAFTLINE_STORE": moto_url, "GRAFTLINE_KFP_TOKEN_FILE": str(image.folder / "token")
-        }  # fmt: skip
+            "GRAFTLINE_KFP": url,
+            "GRAFTLINE_STORE": moto_url,
+            "GRAFTLINE_KFP_TOKEN_FILE": str(image.folder / "token"),
+        }
         yield backend
 
 
@@ -162,11 +168,7 @@ def test_the_steps_of_a_run_and_what_they_load(image: Image) -> None:
 def test_the_exporter_and_the_server_of_a_model_read_the_store(image: Image, tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"weights")
     store = open_store(str(tmp_path / "store"))
-    publish(
-        store,
-        ReleaseDraft("digits", {"model.bin": tmp_path / "model.bin"}, {"model": b"{}"}),
-        Publication("one"),
-    )
+    publish(store, ReleaseDraft("digits", {"model.bin": tmp_path / "model.bin"}, {"model": b"{}"}), Publication("one"))
     collect = (
         "import sys, pathlib, datetime; from graftline.pipelines.metrics import collect; "
         "print(*(one.text() for one in collect(sys.argv[1], pathlib.Path('.'), datetime.datetime.now(datetime.UTC))))"
@@ -175,8 +177,6 @@ def test_the_exporter_and_the_server_of_a_model_read_the_store(image: Image, tmp
     assert code == 0
     assert 'graftline_champion_created_timestamp_seconds{task="digits"}' in said
     out = tmp_path / "model"
-    code, said = image.run(
-        "-m", "graftline.cli", "fetch", "digits@champion", "--out", out, "--store", store.url
-    )
+    code, said = image.run("-m", "graftline.cli", "fetch", "digits@champion", "--out", out, "--store", store.url)
     assert code == 0, said
     assert (out / "model.bin").read_bytes() == b"weights"

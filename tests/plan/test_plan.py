@@ -99,9 +99,7 @@ def test_raw_images_are_counted_and_stand_in_as_random_pixels_of_their_shape(tmp
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_raw_text_without_labels_counts_as_unlabelled_only(
-    suffix: str, texts: list[str], tmp_path: Path
-) -> None:
+def test_raw_text_without_labels_counts_as_unlabelled_only(suffix: str, texts: list[str], tmp_path: Path) -> None:
     label = {"type": "string", "role": "label", "nullable": True, "classes": list(CLASSES)}
     contract = parse({"columns": {"text": {"type": "text"}, "label": label}}, Contract, where="contract")
     raw = folder(tmp_path, "raw")
@@ -122,24 +120,16 @@ def test_more_labels_than_the_rarest_class_has_are_refused_before_any_work(
 ) -> None:
     assert text_sample.available is not None and text_sample.available.count == 20
     label_counts.check(label_counts.asked(TEXT.finetune, TEXT.evaluate), text_sample.available)
-    for section, setting in (
-        ("evaluate", {"lift_labels": [4, 21, None]}),
-        ("finetune", {"labels_per_class": 21}),
-    ):
+    for section, setting in (("evaluate", {"lift_labels": [4, 21, None]}), ("finetune", {"labels_per_class": 21})):
         values = TEXT.as_dict()
         values[section] |= setting
         wanted = sections(**values)
-        with pytest.raises(
-            InputError, match=f"{section}.*: 21 labels a class; expected at most 20, which class a has"
-        ):
+        with pytest.raises(InputError, match=f"{section}.*: 21 labels a class; expected at most 20, which class a has"):
             label_counts.check(label_counts.asked(wanted.finetune, wanted.evaluate), text_sample.available)
 
 
 def test_a_plan_of_images_has_the_steps_that_the_components_make(tmp_path: Path) -> None:
-    dataset, schema = (
-        folder(tmp_path, "dataset"),
-        Schema(ImageColumn("image", (8, 8), 255.0), "label", (0, 1)),
-    )
+    dataset, schema = (folder(tmp_path, "dataset"), Schema(ImageColumn("image", (8, 8), 255.0), "label", (0, 1)))
     (dataset / "schema.json").write_text(json.dumps(schema.as_dict()))
     for split, count in {"train": 100, "val": 30, "test": 40, "unlabelled": 130}.items():
         columns = {"row": np.arange(count), "label": np.arange(count) % 2}
@@ -165,8 +155,7 @@ def test_a_plan_of_images_has_the_steps_that_the_components_make(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("objective", "architecture"),
-    [("masked_lm", "modernbert"), ("masked_lm", "bert"), ("causal_lm", "llama")],
+    ("objective", "architecture"), [("masked_lm", "modernbert"), ("masked_lm", "bert"), ("causal_lm", "llama")]
 )
 def test_operations_are_those_that_the_papers_count(
     objective: str, architecture: str, text_sample: Sample, tmp_path: Path
@@ -217,9 +206,7 @@ def test_a_plan_of_text_counts_tokens_of_all_documents(texts: list[str], text_sa
     assert pretrain.unit == finetune.unit == "documents"
     assert pretrain.tokens is not None
     assert pretrain.tokens == pytest.approx(pretrain.steps * 512, rel=0.3)
-    assert pretrain.examples == pytest.approx(
-        3 * 0.9 * len(texts), rel=0.08
-    )  # about a tenth, by digest, is held out
+    assert pretrain.examples == pytest.approx(3 * 0.9 * len(texts), rel=0.08)  # about a tenth, by digest, is held out
     assert (finetune.steps, evaluate.fits, evaluate.steps) == (7, 4, 4 * 5)
     twice = replace(text_sample, rows=text_sample.rows | {"unlabelled": 2 * len(texts)})
     more = make_plan("pages", TEXT, twice, {}, threads=1, start=3.0, seconds=0.05).rows[0]
@@ -230,12 +217,7 @@ def test_a_plan_of_text_counts_tokens_of_all_documents(texts: list[str], text_sa
 def test_a_large_trunk_is_planned_from_one_and_two_of_its_layers(text_sample: Sample, tmp_path: Path) -> None:
     shape = {**ENCODER, "layers": 5}
     params = PretrainParams.model_validate(
-        {
-            "objective": {"name": "masked_lm"},
-            "trunk": shape,
-            "sizes": {"half": {"trunk": ENCODER}},
-            "batch_tokens": 512,
-        }
+        {"objective": {"name": "masked_lm"}, "trunk": shape, "sizes": {"half": {"trunk": ENCODER}}, "batch_tokens": 512}
     )
     assert not is_large(params)
     big = params.model_copy(update={"trunk": params.trunk.model_copy(update={"width": 8192, "layers": 40})})
@@ -262,9 +244,7 @@ def row(**values: Any) -> Row:
 
 
 def test_a_pools_price_follows_from_operations_its_peak_and_its_memory() -> None:
-    pool = Profile(
-        accelerator="a", count=4, memory_gib=10, peak_tflops=100, utilisation=0.5, price_per_hour=36
-    )
+    pool = Profile(accelerator="a", count=4, memory_gib=10, peak_tflops=100, utilisation=0.5, price_per_hour=36)
     work = row(flops=1e15, steps=10, state_bytes=8 * GIB, activation_bytes=12 * GIB)
     cost = price("pool", pool, [work], 2, 0.0)
     assert cost.seconds["pretrain"] == pytest.approx(1e15 / 200e12)
@@ -320,10 +300,7 @@ def test_the_shipped_profiles_are_complete_and_an_unknown_one_names_the_nearest(
     [
         ("profiles: {}", "profiles"),
         ("profiles: {a: {cores: 2, memory_gib: 1}}", "price_per_hour"),
-        (
-            "profiles: {a: {accelerator: x, memory_gib: 1, price_per_hour: 1}}",
-            "peak_tflops goes with accelerator",
-        ),
+        ("profiles: {a: {accelerator: x, memory_gib: 1, price_per_hour: 1}}", "peak_tflops goes with accelerator"),
         ("profiles: {a: {memory_gib: 1, price_per_hour: 1}}", "either cores or accelerator"),
         ("profiles: {a: {cores: 2, memory_gib: 1, price_per_hour: -1}}", "price_per_hour"),
         ("profiles: {a: {cores: 2, memory_gib: 1, price_per_hour: 1, mfu: 1}}", "mfu: unknown key"),

@@ -82,9 +82,7 @@ def test_null_selects_all(examples: LabelledImages) -> None:
 
 
 def test_more_labels_than_there_are_is_refused_with_the_number_there_is(examples: LabelledImages) -> None:
-    with pytest.raises(
-        InputError, match=r"labels_per_class: 600, but class number 0 has (\d+) .* at most \1"
-    ):
+    with pytest.raises(InputError, match=r"labels_per_class: 600, but class number 0 has (\d+) .* at most \1"):
         select(examples, 600, 10, seed=0)
 
 
@@ -131,9 +129,7 @@ def test_only_the_trunk_arm_starts_from_the_trunk(trunk: Path, examples: Labelle
     frozen = quick(freeze_trunk=True)
     pretrained = tensors(load_trunk(trunk))
     assert equal(tensors(fit(trunk, Data(examples, None), frozen, 0, SCHEMA).trunk), pretrained)
-    assert not equal(
-        tensors(fit(trunk, Data(examples, None), frozen, 0, SCHEMA, scratch=True).trunk), pretrained
-    )
+    assert not equal(tensors(fit(trunk, Data(examples, None), frozen, 0, SCHEMA, scratch=True).trunk), pretrained)
 
 
 def test_scratch_arms_of_two_seeds_start_differently(trunk: Path, examples: LabelledImages) -> None:
@@ -158,20 +154,14 @@ def test_a_frozen_trunk_stays_as_it_was_batch_statistics_too(
 
 
 def test_a_trunk_that_is_not_frozen_learns(trunk: Path, examples: LabelledImages) -> None:
-    before, after = (
-        tensors(load_trunk(trunk)),
-        tensors(fit(trunk, Data(examples, None), quick(), 0, SCHEMA).trunk),
-    )
+    before, after = (tensors(load_trunk(trunk)), tensors(fit(trunk, Data(examples, None), quick(), 0, SCHEMA).trunk))
     assert [name for name in before if torch.equal(before[name], after[name])] == []
 
 
 def test_a_lower_trunk_rate_moves_the_trunk_less(trunk: Path, examples: LabelledImages) -> None:
     before = load_trunk(trunk).convolutions[0].weight
     slow, fast = (
-        (
-            fit(trunk, Data(examples, None), quick(trunk_rate=rate), 0, SCHEMA).trunk.convolutions[0].weight
-            - before
-        )
+        (fit(trunk, Data(examples, None), quick(trunk_rate=rate), 0, SCHEMA).trunk.convolutions[0].weight - before)
         for rate in (0.01, 1.0)
     )
     assert slow.abs().max() < fast.abs().max() / 10
@@ -201,14 +191,7 @@ def test_the_joint_objective_goes_on_with_the_pretrained_decoder(
     for scratch in (False, True):
         first, second = (
             tensors(
-                fit(
-                    folder,
-                    Data(examples, None, unlabelled),
-                    quick(joint_weight=1),
-                    0,
-                    SCHEMA,
-                    scratch=scratch,
-                ).trunk
+                fit(folder, Data(examples, None, unlabelled), quick(joint_weight=1), 0, SCHEMA, scratch=scratch).trunk
             )
             for folder in (trunk, zeroed)
         )
@@ -235,9 +218,7 @@ def test_the_joint_objective_keeps_painting_better(
     before = build_objective(alone.trunk, MaskedAutoencoderParams())
     before.decoder.load_state_dict(load_file(trunk / OBJECTIVE_WEIGHTS))
     with torch.no_grad():
-        losses = [
-            objective.eval().loss(unlabelled.pixels, 0, 0).item() for objective in (kept[0].objective, before)
-        ]
+        losses = [objective.eval().loss(unlabelled.pixels, 0, 0).item() for objective in (kept[0].objective, before)]
     assert losses[0] < losses[1]
 
 
@@ -257,9 +238,7 @@ def score(model: ImageClassifier, val: LabelledImages) -> tuple[float, float]:
 
 
 def watch_looks(
-    monkeypatch: pytest.MonkeyPatch,
-    scores: list[tuple[float, float]] | None = None,
-    primary: Score = ACCURACY,
+    monkeypatch: pytest.MonkeyPatch, scores: list[tuple[float, float]] | None = None, primary: Score = ACCURACY
 ) -> list[Any]:
     """Note the weights at each look; it sees `scores` (value, minus the loss) instead of the true ones, if given."""
     looks: list[Any] = []
@@ -344,9 +323,7 @@ def test_early_stopping_survives_a_resume(
         resumed = tensors(fit(trunk, data, params, 0, SCHEMA, desk=desk(tmp_path / "broken")))
         assert len(looks) == 5
     assert equal(unbroken, resumed)
-    assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (
-        tmp_path / "unbroken/metrics.jsonl"
-    ).read_bytes()
+    assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (tmp_path / "unbroken/metrics.jsonl").read_bytes()
 
 
 def test_a_validation_loss_that_is_no_number_ends_the_run(
@@ -365,6 +342,4 @@ def test_the_measure_is_of_the_weights_as_they_predict(trunk: Path, val: Labelle
     with torch.no_grad():
         logits = model.eval()(val.pixels)
     assert value == int((logits.argmax(dim=1) == val.labels).sum()) / len(val)
-    assert minus_loss == pytest.approx(
-        -torch.nn.functional.cross_entropy(logits, val.labels).item(), rel=1e-5
-    )
+    assert minus_loss == pytest.approx(-torch.nn.functional.cross_entropy(logits, val.labels).item(), rel=1e-5)

@@ -75,9 +75,7 @@ def test_a_model_and_its_batches_are_on_the_gpu_and_a_step_lowers_the_loss(name:
 
 
 @pytest.mark.parametrize("name", ["documents", "writing"])  # of images bench/gpu.py shows it, with a kill
-def test_the_bits_of_two_runs_are_equal_and_the_record_names_the_gpu(
-    name: str, home: Path, tmp_path: Path
-) -> None:
+def test_the_bits_of_two_runs_are_equal_and_the_record_names_the_gpu(name: str, home: Path, tmp_path: Path) -> None:
     dataset, trunk = inputs(name, home)
     outs = [tmp_path / number / "model" for number in "12"]
     for out in outs:
@@ -92,22 +90,14 @@ def test_the_bits_of_two_runs_are_equal_and_the_record_names_the_gpu(
 @pytest.mark.parametrize("name", ["images", "documents"])
 def test_answers_are_those_of_the_cpu(name: str, home: Path, tmp_path: Path) -> None:
     dataset, trunk = inputs(name, home)
-    small.make(
-        "finetune",
-        {"finetune": HEADS[name]},
-        in_dataset=dataset,
-        in_trunk=trunk,
-        out_model=tmp_path / "model",
-    )
+    small.make("finetune", {"finetune": HEADS[name]}, in_dataset=dataset, in_trunk=trunk, out_model=tmp_path / "model")
     found = predict(tmp_path / "model", dataset)
     there = found.model.answer(found.examples)
     here = found.model.cpu().answer(found.examples)
     assert there.probabilities == pytest.approx(here.probabilities, abs=1e-4)
 
 
-def test_a_compiled_model_learns_what_an_eager_one_learns(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_model_learns_what_an_eager_one_learns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, trunk = inputs("documents", home)
     params = FinetuneParams.model_validate(
         {**small_text.FINETUNE, "head": {"name": "sequence_classification", "precision": "float32"}}
@@ -161,7 +151,5 @@ def test_evaluate_measures_the_lift_on_the_gpu(home: Path, tmp_path: Path) -> No
     outs = [tmp_path / number / "evaluation" for number in "12"]
     for threads, out in zip(("1", "2"), outs, strict=True):
         out.parent.mkdir()
-        small.make(
-            "evaluate", small.PARAMS, **places, store=tmp_path / "store", threads=threads, out_evaluation=out
-        )
+        small.make("evaluate", small.PARAMS, **places, store=tmp_path / "store", threads=threads, out_evaluation=out)
     assert verify(outs[0]).content == verify(outs[1]).content

@@ -114,9 +114,7 @@ def folder(kind: str, folders: dict[str, Path], tmp_path_factory: pytest.TempPat
 
 def released(kind: str, folder: Path) -> Path:
     document = DOCUMENTS[kind]
-    feature = (
-        {"type": "image", "shape": [28, 28], "min": 0, "max": 255} if kind == "images" else {"type": "text"}
-    )
+    feature = {"type": "image", "shape": [28, 28], "min": 0, "max": 255} if kind == "images" else {"type": "text"}
     columns = {kind.removesuffix("s"): feature, "numbers": {**LABEL[kind], "role": "label"}}
     (folder / "raw").mkdir()
     pq.write_table(raw(kind), folder / "raw" / "rows.parquet")
@@ -155,9 +153,7 @@ def test_it_tells_more_than_the_mean_of_the_training_rows_does(folder: Path, kin
     assert metrics["r2"] > MARGIN and metrics["primary"] == "r2"
     assert metrics["mae"] < 0.8 * baseline
     assert 0.7 < metrics["coverage"] <= 1
-    assert {run["examples"] for run in json.loads((folder / "evaluation/lift.json").read_text())["runs"]} == {
-        30
-    }
+    assert {run["examples"] for run in json.loads((folder / "evaluation/lift.json").read_text())["runs"]} == {30}
 
 
 def test_what_is_measured_is_what_the_predictions_say(folder: Path, kind: str) -> None:
@@ -183,19 +179,13 @@ def test_what_is_measured_is_what_the_predictions_say(folder: Path, kind: str) -
 
 def test_the_gate_goes_by_these_scores(folder: Path, kind: str) -> None:
     decision = read_decision(folder / "evaluation")
-    assert decision.passed and {rule.name for rule in decision.rules} >= {
-        "floors.r2",
-        "ceilings.rmse",
-        "min_lift.30",
-    }
+    assert decision.passed and {rule.name for rule in decision.rules} >= {"floors.r2", "ceilings.rmse", "min_lift.30"}
     assert (folder / "release/release.json").is_file()
     high = decide(Gate(floors={"r2": 0.9999}), metrics_of(folder), None)
     with pytest.raises(RefusalError, match=r"floors\.r2 is 0\.\d+, must be >= 0\.9999"):
         high.check("digits")
     scores = make_problem(read_problem(folder / "model").params).params.scores
-    with pytest.raises(
-        InputError, match="no such score; expected one of r2, mae, rmse, coverage, interval_width"
-    ):
+    with pytest.raises(InputError, match="no such score; expected one of r2, mae, rmse, coverage, interval_width"):
         Gate(floors={"accuracy": 0.9}).check_names(scores, "params.yaml")
     Gate(floors={"r2": -3}).check_names(scores, "params.yaml")
     with pytest.raises(InputError, match=r"floors\.r2: 1\.5; expected -inf to 1"):
@@ -217,11 +207,7 @@ def test_the_report_shows_predictions_and_the_largest_errors(folder: Path, kind:
 
 
 def test_a_release_is_asked(
-    folder: Path,
-    kind: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     test = pq.read_table(folder / "dataset/test.parquet").sort_by("row").slice(0, 3)
     pq.write_table(test, tmp_path / "asked.parquet")
@@ -255,16 +241,11 @@ def test_transformers_alone_tells_the_numbers(folders: dict[str, Path], tmp_path
     network = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
     assert network.config.problem_type == "regression"
     facts, texts = read_facts(folder), ["any of various herbs", "a dog"]
-    given = AutoTokenizer.from_pretrained(folder, local_files_only=True)(
-        texts, padding=True, return_tensors="pt"
-    )
+    given = AutoTokenizer.from_pretrained(folder, local_files_only=True)(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         outputs = network(**given).logits[:, 0].double().numpy()
     problem, model = read_problem(folder), load_model(folder)
-    ours = [
-        answer["number"]
-        for answer in problem.ask(folder, model, texts, read_schema(folder.parent / "dataset"))
-    ]
+    ours = [answer["number"] for answer in problem.ask(folder, model, texts, read_schema(folder.parent / "dataset"))]
     assert ours == pytest.approx((outputs * facts["deviation"][0] + facts["mean"][0]).tolist(), abs=1e-4)
 
 
@@ -339,10 +320,7 @@ def test_coverage_and_width_by_hand() -> None:
 def test_r2_needs_labels_that_differ_and_no_unit() -> None:
     labels = np.random.default_rng(0).normal(size=(200, 1))
     told = labels + np.random.default_rng(1).normal(size=(200, 1))
-    plain, far = (
-        answered(labels, told).statistics(R2),
-        answered(labels * 7 + 1e6, told * 7 + 1e6).statistics(R2),
-    )
+    plain, far = (answered(labels, told).statistics(R2), answered(labels * 7 + 1e6, told * 7 + 1e6).statistics(R2))
     assert far.value == pytest.approx(plain.value, rel=1e-6)
     drawn = np.zeros((1, 200))
     drawn[0, 3] = 200
@@ -364,9 +342,7 @@ def test_conformal_intervals_hold_what_they_promise_whatever_the_errors() -> Non
 
 def test_half_widths_by_hand() -> None:
     errors = np.array([[3.0], [-1], [2], [-5]])
-    assert half_widths(errors, ImageRegressionParams(coverage=0.5)).tolist() == [3], (
-        "the ceil(5 * 0.5)-th of 1 2 3 5"
-    )
+    assert half_widths(errors, ImageRegressionParams(coverage=0.5)).tolist() == [3], "the ceil(5 * 0.5)-th of 1 2 3 5"
     assert half_widths(errors, ImageRegressionParams(coverage=0.9)) is None, "4 rows cannot promise 0.9"
     normal = half_widths(errors, ImageRegressionParams(coverage=0.9, intervals="gaussian"))
     assert normal.tolist() == pytest.approx([1.6448536 * math.sqrt(39 / 4)])
@@ -380,8 +356,7 @@ def test_numbers_that_do_not_differ_are_refused(
     table = pq.read_table(folder / "dataset/val.parquet")
     same = pa.array([4.5] * len(table))
     pq.write_table(
-        table.set_column(table.column_names.index("numbers"), "numbers", same),
-        tmp_path / "dataset/val.parquet",
+        table.set_column(table.column_names.index("numbers"), "numbers", same), tmp_path / "dataset/val.parquet"
     )
     with pytest.raises(InputError, match=r"val\.parquet: number 0 of the label is 4\.5 in all \d+ rows"):
         read_problem(folder / "model").read(tmp_path / "dataset", "val", folder / "model")

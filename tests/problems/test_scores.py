@@ -45,10 +45,7 @@ PROBABILITIES = np.array(
 
 def area_by_pairs(probabilities: np.ndarray, positive: np.ndarray) -> float:
     """The definition: the share of pairs in which the positive one is ranked higher, ties counted half."""
-    wins = [
-        (a > b) + 0.5 * (a == b)
-        for a, b in itertools.product(probabilities[positive], probabilities[~positive])
-    ]
+    wins = [(a > b) + 0.5 * (a == b) for a, b in itertools.product(probabilities[positive], probabilities[~positive])]
     return float(np.mean(wins))
 
 
@@ -160,24 +157,25 @@ def test_class_counts_of_rows_add_up_to_the_confusion(pairs: list[tuple[int, int
     rows = np.arange(len(labels)) // 3  # three units a row
     total = class_rows(MACRO_F1, rows, labels, guesses, 4).statistics.sum(axis=0).reshape(3, 4)
     matrix = confusion(labels, guesses, 4)
-    assert total.tolist() == [
-        np.diag(matrix).tolist(),
-        matrix.sum(axis=1).tolist(),
-        matrix.sum(axis=0).tolist(),
-    ]
+    assert total.tolist() == [np.diag(matrix).tolist(), matrix.sum(axis=1).tolist(), matrix.sum(axis=0).tolist()]
 
 
 def test_the_primary_score_of_each_problem() -> None:
     primary = {
         params.model_fields["name"].default: params.scores[0].name
         for params in (
-            ImageClassificationParams, SequenceClassificationParams, TokenClassificationParams, TextGenerationParams,
+            ImageClassificationParams,
+            SequenceClassificationParams,
+            TokenClassificationParams,
+            TextGenerationParams,
         )
-    }  # fmt: skip
+    }
     assert primary == {
-        "image_classification": "accuracy", "sequence_classification": "accuracy",
-        "token_classification": "accuracy", "text_generation": "perplexity",
-    }  # fmt: skip
+        "image_classification": "accuracy",
+        "sequence_classification": "accuracy",
+        "token_classification": "accuracy",
+        "text_generation": "perplexity",
+    }
 
 
 def test_a_words_accuracy_is_drawn_by_sentences() -> None:

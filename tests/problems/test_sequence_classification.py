@@ -52,9 +52,7 @@ def quick(head: dict[str, Any] | None = None, **changes: Any) -> FinetuneParams:
     return FinetuneParams(**{**values, "head": {"name": "sequence_classification", **(head or {})}})
 
 
-def fitted(
-    inputs: dict[str, Path], params: FinetuneParams, *, split: str = "", **options: Any
-) -> SequenceClassifier:
+def fitted(inputs: dict[str, Path], params: FinetuneParams, *, split: str = "", **options: Any) -> SequenceClassifier:
     """Return what `fit` makes of the training rows; `split` names the rows to stop early by."""
     dataset, trunk = inputs["in_dataset"], inputs["in_trunk"]
     head = make_problem(params.head)
@@ -70,14 +68,18 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def test_a_model_that_has_learned_comes_out_in_hugging_face_layout(
-    model: Path, inputs: dict[str, Path]
-) -> None:
+def test_a_model_that_has_learned_comes_out_in_hugging_face_layout(model: Path, inputs: dict[str, Path]) -> None:
     record = verify(model)
     assert [file.path for file in record.files] == [
-        "config.json", "curve.png", "head.json", "metrics.json", "metrics.jsonl", "model.safetensors",
-        "tokenizer.json", "tokenizer_config.json",
-    ]  # fmt: skip
+        "config.json",
+        "curve.png",
+        "head.json",
+        "metrics.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     answers = load_model(model).answer(read_problem(model).read(inputs["in_dataset"], "test", model))
     assert answers.value > 0.5, "chance is 0.25"
     assert record.metrics == json.loads((model / "metrics.json").read_text())
@@ -135,9 +137,7 @@ def test_both_arms_start_with_equal_heads_and_draw_equal_batches(
 
 def test_a_frozen_trunk_stays_as_it_was(inputs: dict[str, Path]) -> None:
     params = quick(freeze_trunk=True)
-    start = make_problem(params.head).build(
-        inputs["in_trunk"], read_schema(inputs["in_dataset"]), scratch=False
-    )
+    start = make_problem(params.head).build(inputs["in_trunk"], read_schema(inputs["in_dataset"]), scratch=False)
     before, made = weights(start.network.base_model), fitted(inputs, params)
     after = weights(made.network.base_model)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -150,9 +150,11 @@ def test_adapters_are_merged_and_the_model_opens_without_peft(
     from safetensors.torch import load_file
 
     section = {
-        **small_text.FINETUNE, "min_steps": 30, "head": {"name": "sequence_classification", "lora": {"rank": 4}},
+        **small_text.FINETUNE,
+        "min_steps": 30,
+        "head": {"name": "sequence_classification", "lora": {"rank": 4}},
         "learning_rate": 0.01,
-    }  # fmt: skip
+    }
     small.make("finetune", {"finetune": section}, **inputs, out_model=tmp_path / "model")
     tensors, trunk = (
         load_file(tmp_path / "model/model.safetensors"),
@@ -160,9 +162,7 @@ def test_adapters_are_merged_and_the_model_opens_without_peft(
     )
     assert not [name for name in tensors if "lora" in name]
     adapted = [n for n in tensors if n in trunk and not torch.equal(tensors[n], trunk[n])]
-    assert sorted(name.split(".")[-2] for name in adapted) == ["Wi", "Wo", "Wo", "Wqkv"], (
-        "matrices, nothing else"
-    )
+    assert sorted(name.split(".")[-2] for name in adapted) == ["Wi", "Wo", "Wo", "Wqkv"], "matrices, nothing else"
     ours = load_model(tmp_path / "model").logits(
         read_problem(tmp_path / "model").encode(tmp_path / "model", TEXTS, np.arange(3))
     )
@@ -188,9 +188,7 @@ class KilledError(Exception):
     """Stands for kill -9 where one process must go on to look."""
 
 
-@pytest.mark.parametrize(
-    "changes", [{"head": {"dropout": 0.2}}, {"joint_weight": 0.5}, {"head": {"lora": {}}}]
-)
+@pytest.mark.parametrize("changes", [{"head": {"dropout": 0.2}}, {"joint_weight": 0.5}, {"head": {"lora": {}}}])
 def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
     inputs: dict[str, Path], tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,11 +228,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
     ],
 )
 def test_a_head_that_does_not_fit_is_one_line_and_2(
-    inputs: dict[str, Path],
-    tmp_path: Path,
-    head: dict[str, Any],
-    said: str,
-    capfd: pytest.CaptureFixture[str],
+    inputs: dict[str, Path], tmp_path: Path, head: dict[str, Any], said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     section = {**small_text.FINETUNE, "head": head}
     capfd.readouterr()

@@ -38,17 +38,21 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
     home = tmp_path_factory.getbasetemp()
     text, tags = small_text.dataset(home), small_tags.dataset(home)
     places = {
-        "images": (dataset, trunk), "documents": (text, small_text.trunk(home)),
-        "words": (tags, small_tags.trunk(home)), "writing": (text, small_text.causal_trunk(home)),
-    }  # fmt: skip
+        "images": (dataset, trunk),
+        "documents": (text, small_text.trunk(home)),
+        "words": (tags, small_tags.trunk(home)),
+        "writing": (text, small_text.causal_trunk(home)),
+    }
     precision = {name: {} if name == "images" else {"precision": "float32"} for name in HEADS}
     plans = [
         {
-            "name": name, "dataset": str(places[name][0]), "trunk": str(places[name][1]),
+            "name": name,
+            "dataset": str(places[name][0]),
+            "trunk": str(places[name][1]),
             "finetune": {**STEP, **values, "head": {**values["head"], **precision[name]}},
         }
         for name, values in HEADS.items()
-    ]  # fmt: skip
+    ]
     alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
     command = [sys.executable, finetune_team.__file__, str(alone), json.dumps(plans)]
     subprocess.run(command, check=True, capture_output=True)

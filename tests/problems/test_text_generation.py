@@ -20,8 +20,9 @@ from graftline.values.text import TextColumn
 
 LONGEST = small_text.DECODER["max_length"]
 FINETUNE: dict[str, Any] = {
-    **small_text.FINETUNE, "head": {"name": "text_generation", "samples": 3, "sample_tokens": 6, "prompts": ["a", ""]},
-}  # fmt: skip
+    **small_text.FINETUNE,
+    "head": {"name": "text_generation", "samples": 3, "sample_tokens": 6, "prompts": ["a", ""]},
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +85,7 @@ def test_transformers_alone_opens_it_and_gives_the_same_logits(
     padded, single, _ = alone(model, "AutoModelForCausalLM", texts)
     for place, logits in enumerate(single):
         assert np.allclose(padded[place][: len(logits)], logits, atol=1e-4)
-    answers = load_model(model).answer(
-        read_problem(model).read(dataset, "test", model).take(torch.tensor([0]))
-    )
+    answers = load_model(model).answer(read_problem(model).read(dataset, "test", model).take(torch.tensor([0])))
     assert answers.predicted.tolist() == single[0].argmax(axis=1).tolist()
 
 
@@ -100,9 +99,7 @@ def test_samples_are_a_pure_function_of_the_seed(model: Path) -> None:
 
 
 def test_a_prompt_is_gone_on_with(model: Path) -> None:
-    (answer,) = read_problem(model).ask(
-        model, load_model(model), ["any of various"], Schema(TextColumn("text"), None)
-    )
+    (answer,) = read_problem(model).ask(model, load_model(model), ["any of various"], Schema(TextColumn("text"), None))
     assert answer["prompt"] == "any of various"
     assert isinstance(answer["text"], str)
 

@@ -41,9 +41,7 @@ def test_a_model_that_has_learned_answers_each_word(model: Path, dataset: Path) 
     examples = read_problem(model).read(dataset, "test", model)
     answers, units = load_model(model).answer(examples), examples.units()
     assert np.array_equal(answers.labels, np.concatenate(test.tags))
-    assert units["row"].tolist() == [
-        int(r) for r, tags in zip(test.rows, test.tags, strict=True) for _ in tags
-    ]
+    assert units["row"].tolist() == [int(r) for r, tags in zip(test.rows, test.tags, strict=True) for _ in tags]
     assert units["word"].tolist() == [word for tags in test.tags for word in range(len(tags))]
     most_common = np.bincount(answers.labels).max() / len(answers.labels)
     assert answers.value > most_common + 0.05, "always the same tag is no learning"

@@ -123,30 +123,19 @@ def test_equal_outputs_have_equal_pages(outputs: Path) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.parametrize("planted", [False, True])
-def test_a_page_renders_without_an_error_and_runs_nothing(
-    outputs: Path, tmp_path: Path, planted: bool
-) -> None:
+def test_a_page_renders_without_an_error_and_runs_nothing(outputs: Path, tmp_path: Path, planted: bool) -> None:
     if planted:
         plant(outputs)
     page_of(outputs)
     picture = tmp_path / "page.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,3000"]
-    options += [
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--enable-logging=stderr",
-        "--disable-dev-shm-usage",
-    ]
+    options += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--disable-dev-shm-usage"]
     address = f"file://{outputs / 'report.html'}"
     shot = subprocess.run(
-        ["chromium", *options, f"--screenshot={picture}", address],
-        capture_output=True,
-        text=True,
-        timeout=120,
+        ["chromium", *options, f"--screenshot={picture}", address], capture_output=True, text=True, timeout=120
     )
     assert shot.returncode == 0, shot.stderr
     assert "CONSOLE" not in shot.stderr
     assert picture.stat().st_size > 20_000, "an empty page is smaller"
-    dump = subprocess.run(
-        ["chromium", *options, "--dump-dom", address], capture_output=True, text=True, timeout=120
-    )
+    dump = subprocess.run(["chromium", *options, "--dump-dom", address], capture_output=True, text=True, timeout=120)
     assert "<title>Report: digits</title>" in dump.stdout

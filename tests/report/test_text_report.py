@@ -42,9 +42,7 @@ def test_texts_are_shown_and_escaped(released: Path, tmp_path: Path) -> None:
     assert ">87.5%<" in shown
 
 
-def test_what_is_counted_is_named_and_missing_pictures_have_no_section(
-    released: Path, tmp_path: Path
-) -> None:
+def test_what_is_counted_is_named_and_missing_pictures_have_no_section(released: Path, tmp_path: Path) -> None:
     words = {score: Estimate(0.5, 0.4, 0.6) for score in TokenClassificationParams.scores}
     shown = page(released, tmp_path / "outputs", as_metrics(words) | LIFT)
     assert "points of lift at 2 sentences" in shown

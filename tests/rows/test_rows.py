@@ -149,9 +149,7 @@ def test_many_versions_of_a_task_are_merged_and_all_found(store: Store, tmp_path
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_a_removed_row_is_gone_and_its_neighbours_stay(
-    store: Store, tmp_path: Path, few: int, merged: bool
-) -> None:
+def test_a_removed_row_is_gone_and_its_neighbours_stay(store: Store, tmp_path: Path, few: int, merged: bool) -> None:
     versions = few if merged else 1
     for version in range(versions):
         build(rows_parquet(tmp_path / "rows.parquet", range(100)), store, "digits", dataset_of(version))
@@ -250,9 +248,7 @@ def test_a_merge_that_lost_its_swap_leaves_nothing(
     chosen = ready_to_merge(folder_store, tmp_path, monkeypatch)
     merged = building._merged(folder_store, "rows", "digits", chosen)
     before = folder_store.list(f"rows/{merged.name}/")
-    remove(
-        folder_store, "rows", digest_of(30)
-    )  # of no row: nothing changes, and what may yet be listed stays
+    remove(folder_store, "rows", digest_of(30))  # of no row: nothing changes, and what may yet be listed stays
     assert folder_store.list(f"rows/{merged.name}/") == before != []
     change_list(folder_store, "rows", "digits", lambda known: known[1:])  # as by another publisher
     assert not building._swap(folder_store, "rows", "digits", chosen, merged)
@@ -272,9 +268,7 @@ def test_what_a_killed_publisher_left_of_merged_segments_is_deleted(
         assert stored_digests(folder_store, 5) == []
     else:
         for version in range(4, 8):
-            build(
-                rows_parquet(tmp_path / "r.parquet", range(20)), folder_store, "digits", dataset_of(version)
-            )
+            build(rows_parquet(tmp_path / "r.parquet", range(20)), folder_store, "digits", dataset_of(version))
         assert len(stored_digests(folder_store, 5)) == 2
     assert len(find_row(folder_store, digest_of(6))) == (4 if by == "an erasure" else 8)
 
@@ -340,17 +334,12 @@ def test_a_changed_index_is_refused(folder_store: Store, tmp_path: Path, name: s
         find_row(folder_store, digest_of(5))
 
 
-def test_a_person_is_found_by_id_and_the_id_is_nowhere_in_the_store(
-    folder_store: Store, tmp_path: Path
-) -> None:
+def test_a_person_is_found_by_id_and_the_id_is_nowhere_in_the_store(folder_store: Store, tmp_path: Path) -> None:
     subject = "person-4711@example.org"
     hashed = hash_subject(subject, load_key(create=True))
     path = rows_parquet(tmp_path / "rows.parquet", range(4), [hashed, None, hashed, b"x" * 16])
     build(path, folder_store, "digits", dataset_of(1))
-    assert [(hit.row, hit.split) for hit in find_subject(folder_store, subject)] == [
-        (0, "train"),
-        (2, "test"),
-    ]
+    assert [(hit.row, hit.split) for hit in find_subject(folder_store, subject)] == [(0, "train"), (2, "test")]
     assert find_subject(folder_store, "another") == []
     stored = b"".join(folder_store.get(key).data for key in folder_store.list(""))
     assert subject.encode() not in stored

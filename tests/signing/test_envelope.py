@@ -72,9 +72,7 @@ def test_what_is_no_envelope_is_refused(signer: Signer, change: dict[str, Any]) 
         open_envelope(json.dumps(value, separators=(",", ":"), sort_keys=True).encode(), where="there")
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"payload":"","payload":""}']
-)
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"payload":"","payload":""}'])
 def test_bytes_that_are_no_envelope_are_refused(data: bytes) -> None:
     with pytest.raises(InputError, match="not a signature envelope"):
         open_envelope(data)

@@ -57,10 +57,7 @@ def test_the_first_use_makes_a_key_for_its_owner_only(folder: Path) -> None:
 
 
 def test_processes_that_start_at_once_make_one_key(folder: Path) -> None:
-    started = [
-        subprocess.Popen([sys.executable, "-c", FIRST_USE], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
+    started = [subprocess.Popen([sys.executable, "-c", FIRST_USE], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate()[0] for process in started}) == 1
     assert len(list(folder.glob("*.key"))) == 1
 
@@ -111,7 +108,7 @@ def test_anothers_key_is_trusted_and_never_signs(folder: Path) -> None:
         public_pem(ec.generate_private_key(ec.SECP384R1())),
     ],
     ids=["empty", "bytes", "no key", "private", "RSA", "P-384"],
-)  # fmt: skip
+)
 def test_what_is_no_public_p256_key_is_not_trusted(folder: Path, pem: bytes) -> None:
     with pytest.raises(InputError, match=r"their.pem: .*expected a P-256"):
         load_keyring().add_trusted(pem, where="their.pem")
@@ -121,9 +118,7 @@ def test_what_is_no_public_p256_key_is_not_trusted(folder: Path, pem: bytes) -> 
 def test_where_no_key_can_be_made_one_line_says_so(folder: Path) -> None:
     folder.parent.mkdir(exist_ok=True)
     folder.write_text("")
-    with pytest.raises(
-        InputError, match=r"keys: .*; expected the folder of the signing keys; set GRAFTLINE_KEYS to"
-    ):
+    with pytest.raises(InputError, match=r"keys: .*; expected the folder of the signing keys; set GRAFTLINE_KEYS to"):
         load_keyring()
 
 
@@ -154,9 +149,12 @@ def test_a_mounted_keyring_is_read_where_nothing_can_be_written(folder: Path, tm
         (mounted / path.name).symlink_to(path)
     mounted.chmod(0o500)
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_USE], env=os.environ | {"GRAFTLINE_KEYS": str(mounted)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", FIRST_USE],
+        env=os.environ | {"GRAFTLINE_KEYS": str(mounted)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == signer.keyid
 
 
@@ -165,11 +163,14 @@ def test_a_damaged_keyring_is_refused(folder: Path) -> None:
     path = folder / "keyring.json"
     value = json.loads(path.read_bytes())
     for damage in (
-        b"{}", b"[]", b"{", json.dumps(value | {"format": "another"}).encode(),
+        b"{}",
+        b"[]",
+        b"{",
+        json.dumps(value | {"format": "another"}).encode(),
         json.dumps(value | {"keys": [value["keys"][0] | {"keyid": "0" * 64}]}).encode(),
         json.dumps(value | {"keys": [value["keys"][0] | {"own": "yes"}]}).encode(),
         json.dumps(value | {"keys": [value["keys"][0] | {"retired": "then"}]}).encode(),
-    ):  # fmt: skip
+    ):
         path.write_bytes(damage)
         with pytest.raises(InputError, match=r"keyring\.json: not"):
             load_keyring()
@@ -185,9 +186,7 @@ def test_a_private_key_that_is_another_or_gone_is_named(folder: Path) -> None:
         load_keyring().signer()
 
 
-def test_graftline_key_names_a_mounted_file(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graftline_key_names_a_mounted_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = load_keyring().signer()
     pem, public = make_private()
     (tmp_path / "mounted.pem").write_bytes(pem)
@@ -203,9 +202,7 @@ def test_graftline_key_names_a_mounted_file(
         load_keyring()
 
 
-def test_graftline_key_needs_no_folder_that_can_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graftline_key_needs_no_folder_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFTLINE_KEYS", "/proc/none/keys")
     (tmp_path / "mounted.pem").write_bytes(make_private()[0])
     monkeypatch.setenv("GRAFTLINE_KEY", str(tmp_path / "mounted.pem"))

@@ -44,9 +44,7 @@ def draft(tmp_path: Path) -> ReleaseDraft:
     (files / "tokenizer" / "merges.txt").write_text("a b")  # sorts by folder, not by character
     by_name = {p.relative_to(files).as_posix(): p for p in files.rglob("*") if p.is_file()}
     envelope = seal(RECORD, STATEMENT_TYPE, load_keyring().signer())
-    return ReleaseDraft(
-        "digits", by_name, {"model": RECORD}, {"accuracy": 0.9}, envelopes={"model": envelope}
-    )
+    return ReleaseDraft("digits", by_name, {"model": RECORD}, {"accuracy": 0.9}, envelopes={"model": envelope})
 
 
 @pytest.fixture
@@ -64,9 +62,7 @@ def model_signing(folder: Path, pem: str, tmp_path: Path) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_public_command_verifies_a_release_and_finds_what_was_changed(
-    tmp_path: Path, draft: ReleaseDraft
-) -> None:
+def test_the_public_command_verifies_a_release_and_finds_what_was_changed(tmp_path: Path, draft: ReleaseDraft) -> None:
     release = publish(open_store(str(tmp_path / "store")), draft, Publication("one")).release
     folder, public = Path(release.path), load_keyring().signer().public
     done = model_signing(folder, public.pem, tmp_path)
@@ -105,9 +101,7 @@ def test_a_release_that_was_fetched_from_a_store_carries_its_signature(
     assert open_envelope(envelope).payload == RECORD
 
 
-def test_a_changed_signature_of_a_release_is_found_when_it_is_fetched(
-    tmp_path: Path, draft: ReleaseDraft
-) -> None:
+def test_a_changed_signature_of_a_release_is_found_when_it_is_fetched(tmp_path: Path, draft: ReleaseDraft) -> None:
     store = open_store(str(tmp_path / "store"))
     release = publish(store, draft, Publication("one")).release
     path = Path(release.path, MODEL_SIGNATURE)
@@ -147,9 +141,7 @@ def interrupted(store: Store, draft: ReleaseDraft) -> None:
         path.unlink()
 
 
-def test_a_retry_keeps_the_signatures_of_the_try_before(
-    tmp_path: Path, draft: ReleaseDraft, keys: Path
-) -> None:
+def test_a_retry_keeps_the_signatures_of_the_try_before(tmp_path: Path, draft: ReleaseDraft, keys: Path) -> None:
     """A key management service signs in other bytes each time; here another key does."""
     store = open_store(str(tmp_path / "store"))
     interrupted(store, draft)
@@ -161,9 +153,7 @@ def test_a_retry_keeps_the_signatures_of_the_try_before(
 
 
 @pytest.mark.parametrize("what", ["releases/digits/1/model.sig", "signatures"])
-def test_a_retry_refuses_a_signature_that_is_not_sound(
-    tmp_path: Path, draft: ReleaseDraft, what: str
-) -> None:
+def test_a_retry_refuses_a_signature_that_is_not_sound(tmp_path: Path, draft: ReleaseDraft, what: str) -> None:
     store = open_store(str(tmp_path / "store"))
     interrupted(store, draft)
     (tmp_path / "another.key").write_bytes(make_private()[0])

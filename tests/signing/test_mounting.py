@@ -33,9 +33,7 @@ def inside(named: dict[str, str], folder: Path, mounted: str) -> list[str]:
     named = {name: value.replace(mounted, str(folder)) for name, value in named.items()}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFTLINE_")}
     command = [sys.executable, "-c", SIGNER]
-    return subprocess.run(
-        command, env=kept | named, capture_output=True, text=True, check=True
-    ).stdout.split()
+    return subprocess.run(command, env=kept | named, capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_the_folder_holds_the_key_that_signs_and_no_other_private_one(keys: Path, tmp_path: Path) -> None:
@@ -56,9 +54,10 @@ def test_the_subjects_key_is_mounted_and_made_before_for_a_task_that_needs_it(
 ) -> None:
     monkeypatch.setattr(containers, "ROOT", tmp_path)
     columns: dict[str, dict[str, Any]] = {
-        "text": {"type": "text"}, "label": {"type": "integer", "role": "label", "classes": [0, 1]},
+        "text": {"type": "text"},
+        "label": {"type": "integer", "role": "label", "classes": [0, 1]},
         "person": {"type": "string"},
-    }  # fmt: skip
+    }
     for task, more in (("plain", {}), ("persons", {"subject": "person"})):
         (tmp_path / "data" / task).mkdir(parents=True)
         (tmp_path / "data" / task / "expectations.yaml").write_text(json.dumps({"columns": columns} | more))
@@ -80,9 +79,7 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_the_containers_user_owns_it(tmp_path: Path) -> None:
     with keys_for_mounting(tmp_path / "mount", "/keys", user=10001):
-        assert {path.stat().st_uid for path in [tmp_path / "mount", *(tmp_path / "mount").iterdir()]} == {
-            10001
-        }
+        assert {path.stat().st_uid for path in [tmp_path / "mount", *(tmp_path / "mount").iterdir()]} == {10001}
 
 
 def test_a_key_that_graftline_key_names_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,9 +24,7 @@ from graftline.store.opening import open_store
 def put(url: str, child: int, keys: int) -> object:
     """Return the keys that this child won."""
     store = open_store(url)
-    return [
-        key for key in range(keys) if store.put_if_absent(f"race/{key}", f"child {child}".encode() * 1000)
-    ]
+    return [key for key in range(keys) if store.put_if_absent(f"race/{key}", f"child {child}".encode() * 1000)]
 
 
 def count(url: str, child: int, increments: int) -> object:

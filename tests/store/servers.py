@@ -184,9 +184,7 @@ class Proxy:
             for name, value in headers:
                 if name.lower() not in ("connection", "transfer-encoding", "content-length"):
                     handler.send_header(name, value)
-            length = (
-                dict(headers).get("Content-Length", "0") if handler.command == "HEAD" else str(len(answer))
-            )
+            length = dict(headers).get("Content-Length", "0") if handler.command == "HEAD" else str(len(answer))
             handler.send_header("Content-Length", length)
             handler.send_header("Connection", "close")
             handler.end_headers()

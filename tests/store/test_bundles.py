@@ -25,12 +25,7 @@ from graftline.store.opening import open_store
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
     """Three files: of several parts, in a folder, empty; and the first bytes of a fourth."""
     monkeypatch.setattr(bundles, "PART_BYTES", 1000)
-    contents = {
-        "state": bytes(range(256)) * 15,
-        "a b/ä.json": b"{}",
-        "empty": b"",
-        "log": b"line 1\nline 2\n",
-    }
+    contents = {"state": bytes(range(256)) * 15, "a b/ä.json": b"{}", "empty": b"", "log": b"line 1\nline 2\n"}
     for number, content in enumerate(contents.values()):
         (tmp_path / f"source-{number}").write_bytes(content)
     sources = {name: Source(tmp_path / f"source-{number}") for number, name in enumerate(contents)}

@@ -32,9 +32,7 @@ def test_a_put_of_unknown_outcome_is_settled_by_reading_back(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_put_after_which_another_won_is_lost(
-    s3_url: str, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_put_after_which_another_won_is_lost(s3_url: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = os.environ["AWS_ENDPOINT_URL"]
     bucket, _, prefix = s3_url.removeprefix("s3://").partition("/")
     other = S3Store(bucket, prefix)
@@ -61,11 +59,7 @@ def test_a_replace_of_unknown_outcome_is_settled_by_who_wrote_last(
 def test_a_server_that_never_answers_ends_in_one_line(
     moto_url: str, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Proxy(
-        os.environ["AWS_ENDPOINT_URL"], lambda _: "down" if fault == "drop-before" else fault
-    ) as proxy:
+    with Proxy(os.environ["AWS_ENDPOINT_URL"], lambda _: "down" if fault == "drop-before" else fault) as proxy:
         store = through(proxy, moto_url, monkeypatch)
-        with pytest.raises(
-            GraftlineError, match=r"cannot write alias: http://127.0.0.1:[0-9]+ did not serve it"
-        ):
+        with pytest.raises(GraftlineError, match=r"cannot write alias: http://127.0.0.1:[0-9]+ did not serve it"):
             store.replace("alias", b"1", None)

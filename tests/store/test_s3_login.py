@@ -42,9 +42,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_login_that_was_never_made_is_named(settings: Path) -> None:
     settings.write_text(SSO)
-    with pytest.raises(
-        InputError, match=r"the AWS login is missing or ran out \(SSOTokenLoadError\); log in again"
-    ):
+    with pytest.raises(InputError, match=r"the AWS login is missing or ran out \(SSOTokenLoadError\); log in again"):
         S3Store("team", "ml").list("")
 
 

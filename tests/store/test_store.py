@@ -171,9 +171,7 @@ def test_a_torn_upload_to_s3_is_invisible(real_url: str) -> None:
     import boto3
 
     bucket, _, prefix = real_url.removeprefix("s3://").partition("/")
-    signed = boto3.client("s3").generate_presigned_url(
-        "put_object", Params={"Bucket": bucket, "Key": f"{prefix}/torn"}
-    )
+    signed = boto3.client("s3").generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": f"{prefix}/torn"})
     parts = urlsplit(signed)
     with socket.create_connection((parts.hostname, parts.port)) as connection:
         head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 100000"
@@ -208,8 +206,7 @@ def test_a_read_only_directory_is_one_line() -> None:
         done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True)
         assert list(folder.iterdir()) == []
     assert done.stdout == (
-        f"store {name}: cannot write a/b: permission denied; "
-        "make room, or correct the path or its permissions\n"
+        f"store {name}: cannot write a/b: permission denied; make room, or correct the path or its permissions\n"
     ), done.stderr
 
 
@@ -231,9 +228,7 @@ def test_an_unreachable_server_is_one_line_without_credentials(monkeypatch: pyte
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     store = S3Store("bucket", "prefix", backoff=0)
     for act in (lambda: store.get("key"), lambda: store.put_if_absent("key", b"x"), lambda: store.list("")):
-        with pytest.raises(
-            GraftlineError, match=f"http://127.0.0.1:{port} did not serve it in 6 tries"
-        ) as caught:
+        with pytest.raises(GraftlineError, match=f"http://127.0.0.1:{port} did not serve it in 6 tries") as caught:
             act()
         assert "\n" not in str(caught.value)
         assert not any(secret in str(caught.value) for secret in ("password", "the-key-id", "the-secret"))

@@ -29,9 +29,7 @@ def test_the_order_of_keys_in_a_file_changes_nothing(tmp_path: Path) -> None:
     dumps = set()
     for lift in ('{"5": 0.1, "10": 0.2, all: 0.3}', '{all: 0.3, "10": 0.2, "5": 0.1}'):
         path = tmp_path / "params.yaml"
-        path.write_text(
-            f"task: toy\nevaluate:\n  lift_labels: [5, 10, null]\n  gate:\n    min_lift: {lift}\n"
-        )
+        path.write_text(f"task: toy\nevaluate:\n  lift_labels: [5, 10, null]\n  gate:\n    min_lift: {lift}\n")
         document, where = load_document(path)
         dumps.add(section(document, where, "evaluate", models["evaluate"]).model_dump_json())
     assert len(dumps) == 1

@@ -19,9 +19,7 @@ def paragraphs() -> list[str]:
 def write_parquet(path: Path, texts: Sequence[str | None], **options: object) -> Path:
     """Write `texts` as the column `text`, beside a column of numbers."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(
-        pa.table({"number": range(len(texts)), "text": pa.array(texts, pa.string())}), path, **options
-    )
+    pq.write_table(pa.table({"number": range(len(texts)), "text": pa.array(texts, pa.string())}), path, **options)
     return path
 
 

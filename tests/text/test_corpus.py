@@ -48,9 +48,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_kind_of_line_file_gives_the_documents_unchanged(
-    name: str, tmp_path: Path, texts: list[str]
-) -> None:
+def test_every_kind_of_line_file_gives_the_documents_unchanged(name: str, tmp_path: Path, texts: list[str]) -> None:
     documents = TEXTS + texts
     (tmp_path / name).write_bytes(WRITERS[name](documents))
     assert list(iterate_documents(list_shards(tmp_path), "text")) == documents
@@ -138,19 +136,12 @@ def test_the_order_is_a_pure_function_of_seed_and_epoch() -> None:
 def test_a_corpus_in_s3_reads_as_one_on_the_disk(moto_url: str, tmp_path: Path, texts: list[str]) -> None:
     prose.write_parquet(tmp_path / "x/lang=en/a.parquet", texts)
     files = {"x/lang=en/a.parquet": (tmp_path / "x/lang=en/a.parquet").read_bytes()}
-    files |= {
-        "x/b.jsonl.zst": zstd(prose.jsonl(texts)),
-        "x/_SUCCESS": b"",
-        "xy/c.jsonl": b"of another corpus",
-    }
+    files |= {"x/b.jsonl.zst": zstd(prose.jsonl(texts)), "x/_SUCCESS": b"", "xy/c.jsonl": b"of another corpus"}
     for name, data in files.items():
         put(f"{moto_url}/{name}", data)
     shards = list_shards(f"{moto_url}/x")
     assert [shard.name for shard in shards] == ["b.jsonl.zst", "lang=en/a.parquet"]
-    assert [shard.size for shard in shards] == [
-        len(files["x/b.jsonl.zst"]),
-        len(files["x/lang=en/a.parquet"]),
-    ]
+    assert [shard.size for shard in shards] == [len(files["x/b.jsonl.zst"]), len(files["x/lang=en/a.parquet"])]
     assert list(iterate_documents(shards, "text")) == texts * 2
     (single,) = list_shards(f"{moto_url}/x/b.jsonl.zst")
     with open_shard(single) as opened:

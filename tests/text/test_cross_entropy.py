@@ -21,9 +21,7 @@ def test_value_and_gradients_are_those_of_the_whole_table(count: int, biased: bo
     expected = nn.functional.cross_entropy(layer(hidden), answers, reduction="sum", ignore_index=IGNORED)
     found = chunked_cross_entropy(hidden, layer.weight, layer.bias, answers)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-5)
-    pairs = zip(
-        torch.autograd.grad(3 * found, inputs), torch.autograd.grad(3 * expected, inputs), strict=True
-    )
+    pairs = zip(torch.autograd.grad(3 * found, inputs), torch.autograd.grad(3 * expected, inputs), strict=True)
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
 
@@ -42,6 +40,4 @@ def test_under_autocast_it_computes_in_bfloat16_and_sums_in_float32() -> None:
 def test_it_keeps_no_gradient_where_none_is_wanted() -> None:
     layer = nn.Linear(8, 50)
     with torch.no_grad():
-        assert not chunked_cross_entropy(
-            torch.randn(4, 8), layer.weight, layer.bias, torch.arange(4)
-        ).requires_grad
+        assert not chunked_cross_entropy(torch.randn(4, 8), layer.weight, layer.bias, torch.arange(4)).requires_grad

@@ -98,14 +98,10 @@ def test_long_texts_are_cut_into_pieces_with_marks(
     pieces = np.array([n for n, found in enumerate(cut.rows(range(len(cut)))) if found == row])
     assert len(pieces) == -(-(whole.lengths[longest] - marks) // (16 - marks))
     joined = [part[len(before) : -len(after)] for part in (cut.gather(np.array([n]))[0] for n in pieces)]
-    assert np.array_equal(
-        np.concatenate(joined), whole.gather(np.array([longest]))[0][len(before) : -len(after)]
-    )
+    assert np.array_equal(np.concatenate(joined), whole.gather(np.array([longest]))[0][len(before) : -len(after)])
 
 
-def test_rows_lead_back_to_the_shard(
-    wordpiece: PreTrainedTokenizerFast, texts: list[str], tmp_path: Path
-) -> None:
+def test_rows_lead_back_to_the_shard(wordpiece: PreTrainedTokenizerFast, texts: list[str], tmp_path: Path) -> None:
     documents = ["", *texts[:400], " \t "]
     prose.write_parquet(tmp_path / "corpus/a.parquet", documents)
     (tmp_path / "corpus/b.jsonl").write_bytes(prose.jsonl(documents))
@@ -159,9 +155,7 @@ def test_a_killed_run_goes_on_after_its_last_whole_shard(
     made(corpus, wordpiece, tmp_path / "unbroken")
     out = tmp_path / "tokens"
     script = Path(__file__).parent / "tokenising.py"
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(corpus), str(tmp_path / "tokenizer"), str(out)]
-    )
+    process = subprocess.Popen([sys.executable, str(script), str(corpus), str(tmp_path / "tokenizer"), str(out)])
     half = out / ".00002.ids.aside"
     while process.poll() is None and not (half.exists() and half.stat().st_size):
         time.sleep(0.001)
@@ -192,9 +186,13 @@ def test_nothing_is_done_twice(corpus: Path, wordpiece: PreTrainedTokenizerFast,
 @pytest.mark.parametrize("name", ["00001.ids", "00001.offsets", "00001.rows", "00001.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damaged_files_are_made_again_and_said_so(
-    name: str, damage: str, corpus: Path, wordpiece: PreTrainedTokenizerFast, tmp_path: Path,
+    name: str,
+    damage: str,
+    corpus: Path,
+    wordpiece: PreTrainedTokenizerFast,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     out = tmp_path / "tokens"
     made(corpus, wordpiece, out)
     whole, before = contents(out), inodes(out)
@@ -264,9 +262,7 @@ def test_a_corpus_in_s3_gives_the_same_tokens(
     shas = [[manifest["sha256"] for manifest in files.manifests] for files in (local, remote)]
     assert shas[0] == shas[1]
 
-    client.put_object(
-        Bucket=bucket, Key=f"{prefix}/part-2.parquet", Body=(corpus / "part-0.parquet").read_bytes()
-    )
+    client.put_object(Bucket=bucket, Key=f"{prefix}/part-2.parquet", Body=(corpus / "part-0.parquet").read_bytes())
     before = inodes(tmp_path / "remote")
     tokenise(list_shards(moto_url), "text", wordpiece, tmp_path / "remote", max_length=LENGTH)
     after = inodes(tmp_path / "remote")
@@ -274,9 +270,7 @@ def test_a_corpus_in_s3_gives_the_same_tokens(
     assert open_tokens(tmp_path / "remote").digest != local.digest
 
 
-def test_the_name_of_a_special_token_inside_a_text_is_text(
-    wordpiece: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
+def test_the_name_of_a_special_token_inside_a_text_is_text(wordpiece: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     prose.write_parquet(tmp_path / "corpus/a.parquet", ["the [MASK] and the [SEP] token"])
     files = made(tmp_path / "corpus", wordpiece, tmp_path / "tokens")
     ids = files.gather(np.array([0]))[0].tolist()
@@ -316,8 +310,5 @@ def test_a_second_process_at_the_same_folder_is_refused(
 ) -> None:
     from graftline.durable import exclusive
 
-    with (
-        exclusive(tmp_path / "tokens", what="tokenise"),
-        pytest.raises(InputError, match="another run of tokenise"),
-    ):
+    with exclusive(tmp_path / "tokens", what="tokenise"), pytest.raises(InputError, match="another run of tokenise"):
         made(corpus, wordpiece, tmp_path / "tokens")

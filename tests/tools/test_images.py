@@ -48,11 +48,7 @@ def test_images_lock_is_the_only_file_that_names_an_image() -> None:
 
 
 def test_manifests_name_no_version_of_an_image() -> None:
-    values = [
-        value
-        for path in tracked("infra/*.yaml", ".github/*.yml")
-        for value in FIELD.findall(path.read_text())
-    ]
+    values = [value for path in tracked("infra/*.yaml", ".github/*.yml") for value in FIELD.findall(path.read_text())]
     assert values
     assert {value for value in values if ":" in value or "@" in value} == set()
 

@@ -61,9 +61,7 @@ def test_of_the_asked_tokens_80_percent_are_hidden_and_10_stay(masked: MaskedLM)
 def test_held_out_masks_do_not_depend_on_the_training_ratio(masked: MaskedLM) -> None:
     batch = batch_of(masked)
     first = masked.held_out_targets(batch)
-    other = MaskedLM(
-        masked.model, load_like(masked), "float32", MaskedLMParams(mask_ratio=0.5)
-    ).held_out_targets(batch)
+    other = MaskedLM(masked.model, load_like(masked), "float32", MaskedLMParams(mask_ratio=0.5)).held_out_targets(batch)
     assert torch.equal(first.asked, other.asked)
     assert torch.equal(first.inputs, other.inputs)
 
@@ -94,9 +92,7 @@ def test_the_loss_is_the_models_own_on_each_document_alone(masked: MaskedLM) -> 
         if asked := int((right != -100).sum()):
             total += masked.model(input_ids=inputs[None], labels=right[None]).loss * asked
     expected = total / len(wanted.asked)
-    torch.testing.assert_close(
-        masked.loss(batch, generator(0, 0, "objective")), expected, atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(masked.loss(batch, generator(0, 0, "objective")), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_causal_model_is_asked_for_the_next_token_inside_each_document(causal: CausalLM) -> None:
@@ -110,13 +106,10 @@ def test_the_causal_loss_is_the_models_own_on_each_document_alone(causal: Causal
     batch = batch_of(causal, count=8)
     sizes = [length for count, length in batch.runs for _ in range(count)]
     losses = [
-        (causal.model(input_ids=ids[None], labels=ids[None]).loss * (len(ids) - 1))
-        for ids in batch.ids[0].split(sizes)
+        (causal.model(input_ids=ids[None], labels=ids[None]).loss * (len(ids) - 1)) for ids in batch.ids[0].split(sizes)
     ]
     expected = torch.stack(losses).sum() / sum(size - 1 for size in sizes)
-    torch.testing.assert_close(
-        causal.loss(batch, generator(0, 0, "objective")), expected, atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(causal.loss(batch, generator(0, 0, "objective")), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -57,9 +57,7 @@ def test_an_autoencoder_hides_nothing(pixels: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("params", BOTH, ids=lambda params: params.name)
-def test_the_input_is_warped_and_the_target_is_not(
-    params: ImageObjectiveParams, pixels: torch.Tensor
-) -> None:
+def test_the_input_is_warped_and_the_target_is_not(params: ImageObjectiveParams, pixels: torch.Tensor) -> None:
     objective = build_objective(new_trunk(), params)
     pictures = objective.pictures(pixels, seed=0, step=0)
     assert torch.equal(pictures.original, pixels)
@@ -69,9 +67,7 @@ def test_the_input_is_warped_and_the_target_is_not(
 
 
 @pytest.mark.parametrize("params", BOTH, ids=lambda params: params.name)
-def test_the_loss_is_a_pure_function_of_seed_and_step(
-    params: ImageObjectiveParams, pixels: torch.Tensor
-) -> None:
+def test_the_loss_is_a_pure_function_of_seed_and_step(params: ImageObjectiveParams, pixels: torch.Tensor) -> None:
     objective = build_objective(new_trunk(), params).eval()
     losses = {(seed, step): objective.loss(pixels, seed, step).item() for seed in (0, 1) for step in (0, 1)}
     torch.rand(9)
@@ -88,8 +84,5 @@ def test_what_is_painted_has_the_images_shape(shape: tuple[int, int]) -> None:
 def test_trunk_and_decoder_both_learn(pixels: torch.Tensor) -> None:
     objective = build_objective(new_trunk(), MaskedAutoencoderParams())
     objective.loss(pixels, 0, 0).backward()
-    assert all(
-        weights.grad is not None and weights.grad.abs().sum() > 0
-        for weights in objective.decoder.parameters()
-    )
+    assert all(weights.grad is not None and weights.grad.abs().sum() > 0 for weights in objective.decoder.parameters())
     assert objective.trunk.convolutions[0].weight.grad.abs().sum() > 0

@@ -161,16 +161,10 @@ def test_a_shard_that_is_missing_is_named(model: Path) -> None:
         ("config.json", {"auto_map": {"AutoModel": "modeling.Model"}}, "auto_map"),
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "modeling.Model"}}, "auto_map"),
         ("config.json", {"_attn_implementation": "owner/kernel"}, "_attn_implementation"),
-        (
-            "config.json",
-            {"text_config": {"attn_implementation": "owner/kernel@v1"}},
-            "text_config.attn_implementation",
-        ),
+        ("config.json", {"text_config": {"attn_implementation": "owner/kernel@v1"}}, "text_config.attn_implementation"),
     ],
 )
-def test_a_checkpoint_that_names_code_is_refused(
-    model: Path, name: str, values: dict[str, Any], key: str
-) -> None:
+def test_a_checkpoint_that_names_code_is_refused(model: Path, name: str, values: dict[str, Any], key: str) -> None:
     edit(model / name, **values)
     (model / "modeling.py").write_text("raise SystemExit('the code ran')")
     line = refusal(lambda: resolve(RootstockParams(path="model")))
@@ -195,9 +189,7 @@ def test_a_folder_or_a_file_that_leads_out_of_the_repository_is_refused(model: P
 
 
 def test_a_place_where_nothing_is_is_refused(repository: Path) -> None:
-    assert "no folder 'nothing' in the repository" in refusal(
-        lambda: resolve(RootstockParams(path="nothing"))
-    )
+    assert "no folder 'nothing' in the repository" in refusal(lambda: resolve(RootstockParams(path="nothing")))
     (repository / "empty").mkdir()
     assert "empty: config.json is missing" in refusal(lambda: resolve(RootstockParams(path="empty")))
     line = refusal(lambda: resolve(RootstockParams(package="no-such-package==1.0")))
@@ -262,9 +254,7 @@ def test_a_tokenizer_of_another_model_is_refused(model: Path, small: Path) -> No
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     words = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]", *(f"word{n}" for n in range(30_517))]
-    special = {
-        name: f"[{name[:-6].upper()}]" for name in ("unk_token", "cls_token", "sep_token", "pad_token")
-    }
+    special = {name: f"[{name[:-6].upper()}]" for name in ("unk_token", "cls_token", "sep_token", "pad_token")}
     (model / "vocab.txt").unlink()
 
     def put(vocabulary: list[str]) -> None:
@@ -287,9 +277,7 @@ def test_a_tokenizer_of_another_model_is_refused(model: Path, small: Path) -> No
         vocab_size=1000, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     BertModel(config).save_pretrained(model)
-    assert "its tokenizer has ids up to 30521, its model 1000 embeddings" in refusal(
-        lambda: check_loads(model)
-    )
+    assert "its tokenizer has ids up to 30521, its model 1000 embeddings" in refusal(lambda: check_loads(model))
 
 
 class Hub(ThreadingHTTPServer):
@@ -306,9 +294,7 @@ class _HubRequest(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
         if path == f"/api/models/owner/name/tree/{COMMIT}":
-            self._answer(
-                json.dumps([self._entry(file) for file in self.server.folder.iterdir()]).encode(), "tree"
-            )
+            self._answer(json.dumps([self._entry(file) for file in self.server.folder.iterdir()]).encode(), "tree")
         elif path.startswith(f"/owner/name/resolve/{COMMIT}/"):
             name = path.rsplit("/", 1)[1]
             self.server.asked.add(name)
@@ -366,11 +352,7 @@ def fetch(commits: tuple[str, ...], **environment: str) -> list[str]:
     """Resolve in a process of its own: the Hub's library reads its environment when it is imported."""
     kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     done = subprocess.run(
-        [sys.executable, "-c", FETCH, *commits],
-        env=kept | environment,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", FETCH, *commits], env=kept | environment, capture_output=True, text=True, check=True
     )
     return done.stdout.splitlines()
 
@@ -390,7 +372,4 @@ def test_a_commit_of_the_hub_is_fetched_without_pickles_and_then_found_offline(
     again, absent = fetch((COMMIT, OTHER_COMMIT), HF_ENDPOINT=address, HF_HUB_OFFLINE="1", **cache)
     assert again == fetched
     assert not hub.asked
-    assert (
-        "the Hub is out of reach and the cache does not hold it; fetch it once where there is a network"
-        in absent
-    )
+    assert "the Hub is out of reach and the cache does not hold it; fetch it once where there is a network" in absent

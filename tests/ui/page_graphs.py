@@ -54,19 +54,21 @@ def write_large_graph(folder: Path, versions: int) -> Path:
     unique = {record.sha256: record for parts in made.values() for record in parts.values()}
     nodes = build(releases, unique.values())
     values = {
-        "nodes": nodes, "left_out": 0, "focus": nodes[-1].id, "labels": {node.id: node.label for node in nodes},
-        "back": None, "everything": True, "tasks": ["models"], "scope": "models",
-    }  # fmt: skip
+        "nodes": nodes,
+        "left_out": 0,
+        "focus": nodes[-1].id,
+        "labels": {node.id: node.label for node in nodes},
+        "back": None,
+        "everything": True,
+        "tasks": ["models"],
+        "scope": "models",
+    }
     site = Site(open_store(str(folder)), lambda: None)  # type: ignore[arg-type, return-value]
     (folder / "static").mkdir(parents=True)
     for name in ASSETS:
         (folder / "static" / name).write_bytes(asset_bytes(name))
     page = folder / "graph.html"
     page.write_bytes(
-        site._render(
-            "graph.html",
-            View("graph.html.j2", "Lineage", "graph", values=values),
-            {"last": None},
-        )
+        site._render("graph.html", View("graph.html.j2", "Lineage", "graph", values=values), {"last": None})
     )
     return page

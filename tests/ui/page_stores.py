@@ -30,14 +30,9 @@ PARTS = ("dataset", "trunk", "model", "evaluation")
 def picture(red: int) -> bytes:
     """Return a PNG of 24 by 16 pixels."""
     rows = b"".join(b"\0" + bytes([red, 9 * row, 120]) * 24 for row in range(16))
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", 24, 16, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    ]
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 24, 16, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
 
 
@@ -51,9 +46,15 @@ class Maker:
     made: dict[tuple[str, ...], Path] = field(default_factory=dict)
 
     def output(
-        self, component: str, task: str, name: str, content: str, inputs: list[Dependency],
-        files: dict[str, bytes] | None = None, **facts: Any,
-    ) -> Path:  # fmt: skip
+        self,
+        component: str,
+        task: str,
+        name: str,
+        content: str,
+        inputs: list[Dependency],
+        files: dict[str, bytes] | None = None,
+        **facts: Any,
+    ) -> Path:
         """Return the folder of an output; the same content of the same task is made once."""
         key = (component, task, name, content)
         if key not in self.made:
@@ -75,10 +76,7 @@ class Maker:
             FileDigest(f"part-{part}.parquet{self.mark}", 100, sha256_bytes(f"{task} {day} {part}".encode()))
             for part in range(2)
         ]
-        annotations: dict[str, Any] = {
-            "files": [file.as_dict() for file in files],
-            "source": f"the lake {self.mark}",
-        }
+        annotations: dict[str, Any] = {"files": [file.as_dict() for file in files], "source": f"the lake {self.mark}"}
         return Dependency("raw", digest_files(files), annotations=annotations)
 
     def stray(self) -> Dependency:
@@ -87,13 +85,9 @@ class Maker:
             self.mark, self.mark, self.mark, "stray", [], parameters={self.mark: {self.mark: [self.mark]}}
         )
         record = read_record(folder)
-        signed = Provenance(
-            {"stray": (folder / RECORD).read_bytes()}, {"stray": (folder / ENVELOPE).read_bytes()}
-        )
+        signed = Provenance({"stray": (folder / RECORD).read_bytes()}, {"stray": (folder / ENVELOPE).read_bytes()})
         keep(open_store(str(self.home / "store")), signed, load_keyring())
-        return Dependency(
-            self.mark, record.content, record.sha256, {self.mark: self.mark, "licence": self.mark}
-        )
+        return Dependency(self.mark, record.content, record.sha256, {self.mark: self.mark, "licence": self.mark})
 
     def release(self, task: str, version: int, metrics: dict[str, float]) -> None:
         """Publish one release whose data is a new one every third version."""
@@ -109,12 +103,7 @@ class Maker:
         )
         parameters = {"pretrain": {"epochs": 10 + version, f"name{self.mark}": self.mark}}
         trunk = self.output(
-            "pretrain",
-            task,
-            "trunk",
-            f"{task} trunk {version // 2}",
-            [_of("dataset", dataset)],
-            parameters=parameters,
+            "pretrain", task, "trunk", f"{task} trunk {version // 2}", [_of("dataset", dataset)], parameters=parameters
         )
         made_of = [_of("dataset", dataset), _of("trunk", trunk)]
         model = self.output(
@@ -140,9 +129,7 @@ class Maker:
             {"confusion.png": picture(17 * version)},
             metrics=metrics,
         )
-        self.publish(
-            task, version, metrics, dict(zip(PARTS, (dataset, trunk, model, evaluation), strict=True))
-        )
+        self.publish(task, version, metrics, dict(zip(PARTS, (dataset, trunk, model, evaluation), strict=True)))
 
     def publish(self, task: str, version: int, metrics: dict[str, float], parts: dict[str, Path]) -> None:
         store = open_store(str(self.home / "store"))
@@ -184,16 +171,8 @@ def measured(version: int, mark: str = "") -> dict[str, float]:
     found = {"accuracy": accuracy, "accuracy_low": accuracy - 0.011, "accuracy_high": accuracy + 0.009}
     for labels in (5, 10):
         lift = 0.05 / labels * 5 + 0.002 * version
-        found |= {
-            f"lift_{labels}": lift,
-            f"lift_{labels}_low": lift - 0.01,
-            f"lift_{labels}_high": lift + 0.012,
-        }
-    return found | {
-        "ece": 0.08 - 0.004 * version,
-        "n_test": 941,
-        f"min_class_recall{mark}": 0.85 + 0.004 * version,
-    }
+        found |= {f"lift_{labels}": lift, f"lift_{labels}_low": lift - 0.01, f"lift_{labels}_high": lift + 0.012}
+    return found | {"ece": 0.08 - 0.004 * version, "n_test": 941, f"min_class_recall{mark}": 0.85 + 0.004 * version}
 
 
 def make_store(home: Path, mark: str = "", *, digits: int = 8, glosses: int = 4) -> Path:
@@ -208,15 +187,11 @@ def make_store(home: Path, mark: str = "", *, digits: int = 8, glosses: int = 4)
         maker.release("glosses", version, as_metrics(scores) | {"primary": perplexity.name})
     store = open_store(str(home / "store"))
     rollback(store, "digits", digits - 1)
-    start = Start(
-        "a-run", "b" * 64, f"digits{mark}", f"retrain{mark}", f"main{mark}", "", {f"by{mark}": mark}
-    )
+    start = Start("a-run", "b" * 64, f"digits{mark}", f"retrain{mark}", f"main{mark}", "", {f"by{mark}": mark})
     moments = ("2026-11-28T23:10:00Z", "2026-11-28T23:10:21Z")
     given = {f"model{mark}": Source("c" * 64, f"earlier{mark}")}
     for number, (code, line) in enumerate(((75, f"pre-empted{mark}"), (0, ""))):
-        attempt = Attempt(
-            "a-run", "evaluate", code, line, *moments, pod=f"pod-{number}{mark}", node=f"n{mark}"
-        )
+        attempt = Attempt("a-run", "evaluate", code, line, *moments, pod=f"pod-{number}{mark}", node=f"n{mark}")
         add_attempt(store, replace(attempt, image=f"sha256:{'e' * 64}{mark}", inputs=given))
     conclude(store, End(start, "SUCCEEDED", line=f"in time{mark}", ended=moments[1]))
     write_report(store, home / "runs" / "digits", mark)

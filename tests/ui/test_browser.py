@@ -142,9 +142,7 @@ def test_a_graph_of_1000_nodes_stays_readable(browser: Any, tmp_path: Path) -> N
     page.keyboard.press("Enter")
     is_chosen(page, "models@3")
     page.click("text=Only inputs")
-    expect(page.locator(".node:not(.group)")).to_have_count(
-        6
-    )  # release, evaluation, model, trunk, dataset and raw
+    expect(page.locator(".node:not(.group)")).to_have_count(6)  # release, evaluation, model, trunk, dataset and raw
     page.click("#all")
     for name in page.locator(".node.group").evaluate_all("boxes => boxes.map(box => box.dataset.id)"):
         box = page.locator(f".node.group[data-id={name!r}]")
@@ -175,13 +173,7 @@ def test_pages_are_neither_empty_nor_of_the_wrong_brightness(browser: Any, plain
 def test_a_narrow_page_is_not_wider_than_the_screen(browser: Any, plain: Shown) -> None:
     watched = Watched(browser)
     watched.page.set_viewport_size({"width": 380, "height": 800})
-    for path in (
-        "index.html",
-        "task/digits.html",
-        "release/digits/7.html",
-        "graph/digits.html",
-        "compare.html",
-    ):
+    for path in ("index.html", "task/digits.html", "release/digits/7.html", "graph/digits.html", "compare.html"):
         watched.page.goto(plain.url + path)
         assert watched.page.evaluate("document.documentElement.scrollWidth") <= 380, path
     watched.check(plain.url)
@@ -239,10 +231,7 @@ def test_markup_in_records_neither_runs_nor_is_parsed(browser: Any, planted: Sho
         page.goto(origin + path)
         # as text, also where it is folded away: no inline script is on any page
         assert "window.owned=1" in str(page.text_content("body")), path
-        assert page.evaluate("[window.owned, document.querySelectorAll('main img:not(.plot)').length]") == [
-            None,
-            0,
-        ]
+        assert page.evaluate("[window.owned, document.querySelectorAll('main img:not(.plot)').length]") == [None, 0]
     page.focus("#canvas")
     for _ in range(6):  # the panel beside the graph shows marked facts
         page.keyboard.press("ArrowLeft")
@@ -251,8 +240,5 @@ def test_markup_in_records_neither_runs_nor_is_parsed(browser: Any, planted: Sho
     assert "<script>" in page.inner_text("#hits")
     page.keyboard.press("Enter")
     assert "<script>" in page.inner_text("#chosen")
-    assert page.evaluate("[window.owned, document.querySelectorAll('#graph img, #graph script').length]") == [
-        None,
-        0,
-    ]
+    assert page.evaluate("[window.owned, document.querySelectorAll('#graph img, #graph script').length]") == [None, 0]
     watched.check(origin)

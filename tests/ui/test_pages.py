@@ -71,13 +71,7 @@ def test_every_link_of_an_exported_site_leads_to_a_file_of_it(plain: Shown) -> N
 
 def test_what_is_served_is_what_is_exported(plain: Shown) -> None:
     still = replace(plain.site, served=False)
-    for path in (
-        "index.html",
-        "task/digits.html",
-        "graph/digits.html",
-        "ledger.html",
-        "files/digits/8/confusion.png",
-    ):
+    for path in ("index.html", "task/digits.html", "graph/digits.html", "ledger.html", "files/digits/8/confusion.png"):
         assert (plain.folder / path).read_bytes() == still.answer(path).data == plain.site.answer(path).data
 
 
@@ -105,14 +99,10 @@ def test_a_release_shows_metrics_card_report_and_how_it_was_made(plain: Shown) -
     assert "accuracy 0.9480 0.9370 to 0.9570 0.9420 +0.0060" in found.text, "beside the champion's"
     assert "For tests." in found.text and "two code" in found.text, "the card"
     frames = [a for tag, a in page(plain, "release/digits/7.html").tags if tag == "iframe"]
-    assert [(frame["sandbox"], frame["src"]) for frame in frames] == [
-        ("", "../../files/digits/7/report.html")
-    ]
+    assert [(frame["sandbox"], frame["src"]) for frame in frames] == [("", "../../files/digits/7/report.html")]
     for step in ("validate", "pretrain", "finetune", "evaluate"):
         assert step in found.text
-    assert "a-run : SUCCEEDED at 2026-11-28T23:10:21Z" in found.text and "commit main" in found.text, (
-        "the run"
-    )
+    assert "a-run : SUCCEEDED at 2026-11-28T23:10:21Z" in found.text and "commit main" in found.text, "the run"
     assert "evaluate 1 2026-11-28 23:10 21 75 pre-empted pod-0 n" in found.text, "its steps"
     assert "model came from the cache: run earlier made it" in found.text
     assert not [tag for tag, _ in found.tags if tag == "iframe"]
@@ -134,9 +124,7 @@ def test_a_changed_file_is_found_by_the_verdict_and_never_handed_out(plain: Show
     assert site.answer("files/digits/8/confusion.png").status == 400
     found = Parsed(site.answer("release/digits/8.html", {"verify": "1"}).data.decode()).text
     assert "tampered" in found and "releases/digits/8/confusion.png" in found
-    assert (
-        "does not hold this release as it was published" in site.answer("release/digits/6.html").data.decode()
-    )
+    assert "does not hold this release as it was published" in site.answer("release/digits/6.html").data.decode()
     export(replace(site, newest=3), tmp_path / "site")
     assert "tampered" in (tmp_path / "site/release/digits/8.html").read_text()
     assert "tampered" not in (tmp_path / "site/release/digits/7.html").read_text()
@@ -196,9 +184,7 @@ def test_markup_in_records_is_text_on_every_page(planted: Shown) -> None:
         named += found.text.count("<script>window.owned=1</script>")
         scripts = [a.get("src") for tag, a in found.tags if tag == "script"]
         assert all(source and Path(source).name in ASSETS for source in scripts), path
-        assert {a.get("src") for tag, a in found.tags if tag == "img"} - {
-            None
-        } and "x" not in found.addresses()
+        assert {a.get("src") for tag, a in found.tags if tag == "img"} - {None} and "x" not in found.addresses()
         for tag, attributes in found.tags:
             assert not [name for name in attributes if name.startswith("on") or name == "style"], (path, tag)
             assert not str(attributes.get("href", "")).lower().startswith(("javascript:", "data:"))
@@ -224,24 +210,13 @@ def test_the_policy_lets_nothing_run_but_the_sites_own_files(plain: Shown) -> No
         metas = [a for tag, a in Parsed(path.read_text()).tags if tag == "meta" and "http-equiv" in a]
         assert [(a["http-equiv"], a["content"]) for a in metas] == [("Content-Security-Policy", POLICY)], path
     framed = (plain.folder / "files/digits/7/report.html").read_text()
-    assert framed.startswith(
-        '<!doctype html><meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
-    )
+    assert framed.startswith('<!doctype html><meta http-equiv="Content-Security-Policy" content="default-src \'none\';')
 
 
 def test_a_card_is_read_as_blocks_and_no_html() -> None:
-    text = (
-        "---\nlicense: x\n---\n# Name\n\nOne `two`\n<b>three</b>\n\n| a | b |\n| --- | --- |\n| 1 \\| 2 | 3 |"
-    )
+    text = "---\nlicense: x\n---\n# Name\n\nOne `two`\n<b>three</b>\n\n| a | b |\n| --- | --- |\n| 1 \\| 2 | 3 |"
     blocks = read_card(text + "\n\n- x\n- y\n\n![plot](plot.png)\n\n![no](http://example.org/x.png)")
-    assert [block.kind for block in blocks] == [
-        "heading",
-        "paragraph",
-        "table",
-        "list",
-        "picture",
-        "paragraph",
-    ]
+    assert [block.kind for block in blocks] == ["heading", "paragraph", "table", "list", "picture", "paragraph"]
     assert blocks[2].rows == [["a", "b"], ["1 | 2", "3"]]
     assert spans(blocks[1].text) == [("One ", False), ("two", True), (" <b>three</b>", False)]
 

@@ -19,13 +19,9 @@ from graftline.errors import InputError
 from graftline.ui.server import Server
 
 
-def ask(
-    shown: Shown, method: str = "GET", path: str = "/", **headers: str
-) -> tuple[http.client.HTTPResponse, bytes]:
+def ask(shown: Shown, method: str = "GET", path: str = "/", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
     connection = http.client.HTTPConnection(urlsplit(shown.url).netloc, timeout=20)
-    connection.request(
-        method, path, headers={name.replace("_", "-"): value for name, value in headers.items()}
-    )
+    connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
     response = connection.getresponse()
     body = response.read()
     connection.close()
@@ -66,16 +62,12 @@ def test_each_answer_carries_the_policy(plain: Shown) -> None:
     for path in ("/", "/nothing", "/static/graph.js", "/files/digits/8/confusion.png"):
         response, _ = ask(plain, path=path)
         policy = response.getheader("Content-Security-Policy") or ""
-        assert (
-            "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
-        )
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
         assert response.getheader("X-Content-Type-Options") == "nosniff"
         assert response.getheader("Cache-Control") == "no-store"
     framed, _ = ask(plain, path="/files/digits/7/report.html")
     policy = framed.getheader("Content-Security-Policy") or ""
-    assert (
-        policy.startswith("default-src 'none'") and "sandbox" in policy and "frame-ancestors 'self'" in policy
-    )
+    assert policy.startswith("default-src 'none'") and "sandbox" in policy and "frame-ancestors 'self'" in policy
 
 
 def test_a_foreign_page_cannot_start_work_or_read_beyond_the_site(plain: Shown) -> None:
@@ -100,9 +92,7 @@ def test_what_is_no_address_is_answered_with_400(
 def test_a_port_in_use_is_one_clear_line(plain: Shown) -> None:
     port = urlsplit(plain.url).port
     assert port
-    with pytest.raises(
-        InputError, match=rf"--port: {port} is in use on 127.0.0.1; give another one"
-    ) as caught:
+    with pytest.raises(InputError, match=rf"--port: {port} is in use on 127.0.0.1; give another one") as caught:
         ui(store=plain.store.url, port=port, host="127.0.0.1", export=None, newest=200, outputs=None)
     assert caught.value.exit_code == 2
     with pytest.raises(InputError, match=r"--host: 'no\.such\.host\.invalid' is no address of this machine"):
@@ -112,11 +102,7 @@ def test_a_port_in_use_is_one_clear_line(plain: Shown) -> None:
 def test_a_server_open_to_others_says_so_and_knows_addresses_not_names(plain: Shown) -> None:
     with Server(plain.site, "0.0.0.0", 0) as server:
         assert server.is_open
-        assert (
-            server.knows("192.168.1.7:8765")
-            and server.knows("localhost")
-            and not server.knows("evil.example")
-        )
+        assert server.knows("192.168.1.7:8765") and server.knows("localhost") and not server.knows("evil.example")
     with Server(site_of(plain.store), "localhost", 0) as server:
         assert not server.is_open and server.url == f"http://localhost:{server.server_address[1]}/"
 
@@ -130,9 +116,7 @@ def test_the_command_prints_where_it_is_and_ends_in_order(plain: Shown) -> None:
         assert process.stdout is not None and process.stderr is not None
         line = process.stdout.readline()
         url = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
-        with socket.create_connection(
-            (urlsplit(url).hostname or "", urlsplit(url).port or 0), timeout=20
-        ) as client:
+        with socket.create_connection((urlsplit(url).hostname or "", urlsplit(url).port or 0), timeout=20) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert client.recv(20).startswith(b"HTTP/1.1 200")
         process.send_signal(signal.SIGINT)

@@ -20,9 +20,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     table = pq.read_table(RAW)
     pixels = table["image"].combine_chunks().flatten().to_numpy().reshape(-1, 784)
     labels = table["label"].to_numpy()
-    order = (
-        np.concatenate([np.flatnonzero(labels == c)[:100] for c in range(10)]).reshape(10, 100).T.reshape(-1)
-    )
+    order = np.concatenate([np.flatnonzero(labels == c)[:100] for c in range(10)]).reshape(10, 100).T.reshape(-1)
     return pixels[order], labels[order]
 
 
@@ -40,9 +38,7 @@ def glosses() -> pa.Table:
     first = {text: row for row, text in reversed(list(enumerate(table["text"].to_pylist())))}
     labels = table["label"].to_pylist()
     rows = sorted(first.values())
-    kept = [
-        [row for row in rows if labels[row] == name][:500] for name in ("noun.animal", "noun.artifact", None)
-    ]
+    kept = [[row for row in rows if labels[row] == name][:500] for name in ("noun.animal", "noun.artifact", None)]
     return table.take([row for three in zip(*kept, strict=True) for row in three])
 
 
@@ -51,6 +47,4 @@ def sentences() -> pa.Table:
     """800 of the shipped Turkish sentences, without the two rarest parts of speech."""
     table = shipped("turkish", "sentences.parquet")
     rare = {"AFFIX", "ONOM"}
-    return table.take(
-        [row for row, tags in enumerate(table["tags"].to_pylist()) if not rare & set(tags)][:800]
-    )
+    return table.take([row for row, tags in enumerate(table["tags"].to_pylist()) if not rare & set(tags)][:800])

@@ -12,10 +12,12 @@ def index_of(texts: list[str]) -> leakage.Columns:
     """The first half in train, the second in test."""
     n = len(texts)
     return leakage.Columns(
-        rows=np.arange(n), splits=np.repeat([0, 2], n // 2).astype(np.uint8),
-        features=np.arange(2 * n, dtype=np.uint64).reshape(-1, 2), labels=np.full(n, -1, np.int32),
+        rows=np.arange(n),
+        splits=np.repeat([0, 2], n // 2).astype(np.uint8),
+        features=np.arange(2 * n, dtype=np.uint64).reshape(-1, 2),
+        labels=np.full(n, -1, np.int32),
         signatures=minhash.signatures(minhash.normalise(pa.array(texts))),
-    )  # fmt: skip
+    )
 
 
 def test_near_copies_are_found_as_often_as_the_contract_says(glosses: pa.Table) -> None:
@@ -24,9 +26,7 @@ def test_near_copies_are_found_as_often_as_the_contract_says(glosses: pa.Table) 
     near = [text[: len(text) - len(text) // 14] + "#" * (len(text) // 28) for text in base]
     runs = [(minhash._runs(a), minhash._runs(b)) for a, b in zip(base, near, strict=True)]
     likeness = np.array([minhash._jaccard(a, b) for a, b in runs])
-    found = {
-        (int(a), int(b)) for a, b in leakage.candidates(index_of(base + near), minhash.BANDS - 1, differing)
-    }
+    found = {(int(a), int(b)) for a, b in leakage.candidates(index_of(base + near), minhash.BANDS - 1, differing)}
     right = {(n, n + len(base)) for n in np.flatnonzero(likeness >= 0.8)}
     assert len(right) > 200 and likeness.min() < 0.95
     assert len(found & right) >= 0.95 * len(right)
@@ -39,9 +39,7 @@ def differing(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def test_case_and_white_space_do_not_count() -> None:
-    signatures = minhash.signatures(
-        minhash.normalise(pa.array(["A  small\tDog", "a small dog", "a small doe"]))
-    )
+    signatures = minhash.signatures(minhash.normalise(pa.array(["A  small\tDog", "a small dog", "a small doe"])))
     assert (signatures[0] == signatures[1]).all() and (signatures[0] != signatures[2]).any()
 
 

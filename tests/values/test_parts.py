@@ -48,10 +48,12 @@ def test_near_copies_are_found_as_often_as_the_contract_says() -> None:
     near = base * 0.995 + noise * scale * np.sqrt(1 - 0.995**2)
     pixels = np.concatenate([base, near]).astype(np.float32)
     index = leakage.Columns(
-        rows=np.arange(2 * pairs), splits=np.repeat([0, 2], pairs).astype(np.uint8),
-        features=np.arange(4 * pairs, dtype=np.uint64).reshape(-1, 2), labels=np.zeros(2 * pairs, np.int32),
+        rows=np.arange(2 * pairs),
+        splits=np.repeat([0, 2], pairs).astype(np.uint8),
+        features=np.arange(4 * pairs, dtype=np.uint64).reshape(-1, 2),
+        labels=np.zeros(2 * pairs, np.int32),
         signatures=simhash.signatures(pixels),
-    )  # fmt: skip
+    )
     found = leakage.candidates(index, simhash.max_distance(0.995))
     right = {(n, n + pairs) for n in range(pairs)}
     hits = {(int(a), int(b)) for a, b in found}
@@ -62,10 +64,12 @@ def test_near_copies_are_found_as_often_as_the_contract_says() -> None:
 def test_a_bucket_of_thousands_costs_bounded_work() -> None:
     rows = 5000
     index = leakage.Columns(
-        rows=np.arange(rows), splits=(np.arange(rows) % 2).astype(np.uint8),
-        features=np.arange(2 * rows, dtype=np.uint64).reshape(-1, 2), labels=np.zeros(rows, np.int32),
+        rows=np.arange(rows),
+        splits=(np.arange(rows) % 2).astype(np.uint8),
+        features=np.arange(2 * rows, dtype=np.uint64).reshape(-1, 2),
+        labels=np.zeros(rows, np.int32),
         signatures=np.ones((rows, 8), np.uint32),
-    )  # fmt: skip
+    )
     assert 0 < len(leakage.candidates(index, 10)) <= rows * leakage.WINDOW
 
 

@@ -125,9 +125,10 @@ def _values(path: Path, contract: Contract) -> list[dict[str, Any]]:
             value = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise InputError(
-                path, f"not a row ({error})",
+                path,
+                f"not a row ({error})",
                 expected=f"a JSON object with the columns, or a {', '.join([*_TABLES, *_FEATURES])} file",
-            ) from None  # fmt: skip
+            ) from None
         if not isinstance(value, dict):
             raise InputError(path, f"a {type(value).__name__}", expected="a JSON object with the columns")
         return [value]
@@ -137,9 +138,11 @@ def _values(path: Path, contract: Contract) -> list[dict[str, Any]]:
         others -= {contract.label[0]}
     if others:
         raise InputError(
-            path, "only what a model sees", expected="a JSON object with " + ", ".join(sorted(others)) + " too",
+            path,
+            "only what a model sees",
+            expected="a JSON object with " + ", ".join(sorted(others)) + " too",
             fix="the row's digest is over all of its columns",
-        )  # fmt: skip
+        )
     value = feature.from_file(path)
     if contract.label is None:
         return [{name: value}]

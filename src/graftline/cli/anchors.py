@@ -12,9 +12,7 @@ from graftline.errors import InputError
 from graftline.ledger.checkpoint import ORIGIN, TreeHead, parse_checkpoint
 
 CHECKPOINT = typer.Option(
-    "--checkpoint",
-    metavar="TEXT|FILE",
-    help="what `graftline ledger checkpoint` printed once, kept elsewhere",
+    "--checkpoint", metavar="TEXT|FILE", help="what `graftline ledger checkpoint` printed once, kept elsewhere"
 )
 KEY = typer.Option("--key", metavar="FINGERPRINT", help="the key that the ledger must begin with")
 
@@ -33,8 +31,9 @@ def read_checkpoints(given: Iterable[str]) -> dict[str, TreeHead]:
                 text = Path(text).read_text(encoding="utf-8")
             except (OSError, ValueError):
                 raise InputError(
-                    "--checkpoint", f"'{plain(text, 80)}', neither a checkpoint nor a file that can be read",
+                    "--checkpoint",
+                    f"'{plain(text, 80)}', neither a checkpoint nor a file that can be read",
                     expected="what `graftline ledger checkpoint` printed, or a file with it",
-                ) from None  # fmt: skip
+                ) from None
         found[name] = parse_checkpoint(text, where=name)
     return found

@@ -31,28 +31,24 @@ COMMANDS = {
     "reconcile": "Start what pipelines/schedules.yaml wants at the commit that is checked out; record how runs ended.",
     "drift": "Print what pipelines/schedules.yaml wants against what is there.",
     "doctor": (
-        "Ask the cluster of kubectl's current context what a run needs; say what was "
-        "found, what is needed, what to do."
+        "Ask the cluster of kubectl's current context what a run needs; say what was found, what is needed, what to do."
     ),
     "schema": "Write docs/schema/params.json, which each params.yaml names on its first line, for editors.",
 }
 """Each command and the first line of its help: `graftline --help` prints them without loading any."""
 LINEAGE = {
     "trace": (
-        "Show what made a model: every step, its inputs to the raw files, code, image, "
-        "parameters, metrics, trigger."
+        "Show what made a model: every step, its inputs to the raw files, code, image, parameters, metrics, trigger."
     ),
     "impact": "Show what something reached: every data set, trunk, model, release and alias, through every step.",
     "verify": (
-        "Re-hash bytes, check signatures, the chain of records, the ledger and aliases; "
-        "say what differs, and how."
+        "Re-hash bytes, check signatures, the chain of records, the ledger and aliases; say what differs, and how."
     ),
     "diff": "List the causes of the difference between two models, each once, at the step where it begins.",
     "reproduce": "Make a release again in a clean checkout of its commit, and say whether the bits are the same.",
     "erase": "Remove a row or a person's rows from data, caches and indices, keep them out, and mark every model.",
     "evidence": (
-        "Write one file with records, proofs, model card and data sheet, and a verifier "
-        "that needs no Graftline."
+        "Write one file with records, proofs, model card and data sheet, and a verifier that needs no Graftline."
     ),
     "export": "Write a release's lineage in a form that other tools read (docs/exports.md).",
     "index": "Look at every key of the store and bring the index up to date; list what had to be left out.",
@@ -89,10 +85,7 @@ class LazyGroup(TyperGroup):
     def __init__(self, **given: Any) -> None:
         panels = {**dict.fromkeys(COMMANDS), **dict.fromkeys(LINEAGE, "Lineage and audit")}
         lines = COMMANDS | LINEAGE
-        listed = {
-            name: TyperCommand(name, help=lines[name], rich_help_panel=panel)
-            for name, panel in panels.items()
-        }
+        listed = {name: TyperCommand(name, help=lines[name], rich_help_panel=panel) for name, panel in panels.items()}
         super().__init__(**(given | {"commands": listed}))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:

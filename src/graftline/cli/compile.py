@@ -16,9 +16,7 @@ from graftline.tasks.documents import listed_tasks
 
 
 def compile_pipeline(
-    task: Annotated[
-        str | None, typer.Argument(help="the task; every task of data/tasks.yaml if left out")
-    ] = None,
+    task: Annotated[str | None, typer.Argument(help="the task; every task of data/tasks.yaml if left out")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="write nothing; print what is out of date and exit with 1")
     ] = False,
@@ -60,7 +58,9 @@ def _without_task(folder: Path, known: list[str]) -> list[Path]:
 
 def _difference(current: bytes, wanted: bytes, name: str) -> str:
     lines = unified_diff(
-        current.decode().splitlines(keepends=True), wanted.decode().splitlines(keepends=True),
-        f"{name} (committed)", f"{name} (compiled)",
-    )  # fmt: skip
+        current.decode().splitlines(keepends=True),
+        wanted.decode().splitlines(keepends=True),
+        f"{name} (committed)",
+        f"{name} (compiled)",
+    )
     return "".join(lines)

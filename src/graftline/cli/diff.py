@@ -65,9 +65,7 @@ def _show_causes(console: Console, found: Difference) -> None:
 def _add_details(add_row: object, cause: Cause) -> None:
     assert callable(add_row)
     for detail in cause.details[:_SHOWN_DETAILS]:
-        add_row(
-            "", "", cell(f"  {plain(detail.name)}"), cell(_side(detail.before)), cell(_side(detail.after))
-        )
+        add_row("", "", cell(f"  {plain(detail.name)}"), cell(_side(detail.before)), cell(_side(detail.after)))
     if len(cause.details) > _SHOWN_DETAILS:
         add_row("", "", f"  and {len(cause.details) - _SHOWN_DETAILS} more (--json lists all)")
 
@@ -86,9 +84,13 @@ def _show_metrics(console: Console, metrics: tuple[MetricChange, ...]) -> None:
         sure = ("significant", *([change.verdict] if change.verdict else [])) if change.significant else ()
         said = ", ".join((*sure, *([change.method] if change.method else [])))
         table.add_row(
-            cell(change.name), _number(change.before), _number(change.after), _number(change.difference, "+"),
-            interval, said,
-        )  # fmt: skip
+            cell(change.name),
+            _number(change.before),
+            _number(change.after),
+            _number(change.difference, "+"),
+            interval,
+            said,
+        )
     console.print()
     console.print(table)
 

@@ -24,7 +24,8 @@ def doctor(
     profiles: Annotated[
         list[str] | None,
         typer.Option(
-            "--profile", metavar="[STEP=]NAME",
+            "--profile",
+            metavar="[STEP=]NAME",
             help="ask for runs with this pool, as `graftline submit` would; repeatable",
         ),
     ] = None,
@@ -36,7 +37,7 @@ def doctor(
     ] = "",
     no_pod: Annotated[bool, typer.Option("--no-pod", help="start no pod in the cluster")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Ask the cluster of kubectl's current context what a run needs; say what was found, what is needed, what to do.
 
     It changes nothing but for one key in the store and one or two pods that live for seconds; both are removed.
@@ -45,21 +46,28 @@ def doctor(
     """
     settings = load_settings()
     cluster = Cluster(
-        connect(), settings, store or settings.store, placement(parse_choices(profiles or [])), load_images(),
-        endpoint, 0.0 if no_pod else Cluster.wait_seconds,
-    )  # fmt: skip
+        connect(),
+        settings,
+        store or settings.store,
+        placement(parse_choices(profiles or [])),
+        load_images(),
+        endpoint,
+        0.0 if no_pod else Cluster.wait_seconds,
+    )
     checks = (
-        *platform.CHECKS, *namespace.CHECKS, *capacity.CHECKS, reach.STORE, *(reach.NO_POD if no_pod else reach.POD)
-    )  # fmt: skip
+        *platform.CHECKS,
+        *namespace.CHECKS,
+        *capacity.CHECKS,
+        reach.STORE,
+        *(reach.NO_POD if no_pod else reach.POD),
+    )
     looks = examine(cluster, checks)
     points = list(looks if as_json else _shown(looks))
     if as_json:
         _print_json(points)
     else:
         counted = sum(point.counts for point in points)
-        typer.echo(
-            f"{len(points)} points, {counted} wrong" if counted else f"{len(points)} points, none wrong"
-        )
+        typer.echo(f"{len(points)} points, {counted} wrong" if counted else f"{len(points)} points, none wrong")
     raise typer.Exit(exit_code(points))
 
 

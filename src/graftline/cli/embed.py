@@ -27,12 +27,9 @@ _OUTPUTS = (".parquet", ".npy")
 
 
 def embed(
-    source: Annotated[
-        str, typer.Argument(help="task@version or task@alias, or the folder of a trunk or a model")
-    ],
+    source: Annotated[str, typer.Argument(help="task@version or task@alias, or the folder of a trunk or a model")],
     paths: Annotated[
-        list[Path] | None,
-        typer.Argument(help=".txt (a document a line), .jsonl or Parquet files, or folders"),
+        list[Path] | None, typer.Argument(help=".txt (a document a line), .jsonl or Parquet files, or folders")
     ] = None,
     texts: Texts = None,
     out: Annotated[Path | None, typer.Option("--out", help="write a .parquet or .npy file")] = None,

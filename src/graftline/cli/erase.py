@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 def erase(
     subject: Annotated[
-        str | None,
-        typer.Option("--subject", metavar="ID", help="a person's id, as in the column that is the subject"),
+        str | None, typer.Option("--subject", metavar="ID", help="a person's id, as in the column that is the subject")
     ] = None,
     row: Annotated[
         Path | None,
@@ -41,9 +40,7 @@ def erase(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="print the plan, or with --yes the receipt, as JSON")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the plan, or with --yes the receipt, as JSON")] = False,
     store: Annotated[str, STORE] = "",
 ) -> None:
     """Remove a row or a person's rows from data, caches and indices, keep them out, and mark every model.
@@ -61,11 +58,7 @@ def erase(
     known = stored_plan(opened, kind, target)
     plan = known or make_plan(opened, ROOT, kind, target, wanted, contracts)
     if plan.empty:
-        print(
-            json.dumps(asdict(plan))
-            if as_json
-            else "nothing of it is in the row index or in the raw data here"
-        )
+        print(json.dumps(asdict(plan)) if as_json else "nothing of it is in the row index or in the raw data here")
         return
     if not as_json:
         _show(plan, known is not None)
@@ -82,9 +75,7 @@ def erase(
     print(json.dumps(receipt, indent=2)) if as_json else _show_receipt(receipt)
 
 
-def _wanted(
-    subject: str | None, row: Path | None, contracts: Mapping[str, Contract]
-) -> tuple[str, list[str], Target]:
+def _wanted(subject: str | None, row: Path | None, contracts: Mapping[str, Contract]) -> tuple[str, list[str], Target]:
     if subject is not None:
         key = load_key(create=False)
         hashed = hash_subject(subject, key)

@@ -30,9 +30,7 @@ def evidence(
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(
-            "--checkpoint",
-            metavar="TEXT|FILE",
-            help="one that was kept: prove that the ledger only grew since",
+            "--checkpoint", metavar="TEXT|FILE", help="one that was kept: prove that the ledger only grew since"
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print what was written as a JSON object")] = False,
@@ -40,20 +38,29 @@ def evidence(
 ) -> None:
     """Write one file with records, proofs, model card and data sheet, and a verifier that needs no Graftline."""
     if out.is_dir():
-        raise InputError(
-            "-o", f"{out} is a folder", expected="a file", fix="give a name such as evidence.zip"
-        )
+        raise InputError("-o", f"{out} is a folder", expected="a file", fix="give a name such as evidence.zip")
     opened = open_given(store)
     written = write_evidence(
-        opened, resolve(opened, model), out, load_keyring().signer(), checkout=ROOT, with_model=with_model,
-        kept=list(read_checkpoints(checkpoint or []).values()), progress=_progress,
-    )  # fmt: skip
+        opened,
+        resolve(opened, model),
+        out,
+        load_keyring().signer(),
+        checkout=ROOT,
+        with_model=with_model,
+        kept=list(read_checkpoints(checkpoint or []).values()),
+        progress=_progress,
+    )
     if as_json:
         points = {point["point"]: point["coverage"] for point in written.index["annex_iv"]}
         value = {
-            "path": str(written.path), "sha256": written.sha256, "verifier": written.verifier, "key": written.key,
-            "key_known": written.is_known, "ledger": written.index["ledger"], "annex_iv": points,
-        }  # fmt: skip
+            "path": str(written.path),
+            "sha256": written.sha256,
+            "verifier": written.verifier,
+            "key": written.key,
+            "key_known": written.is_known,
+            "ledger": written.index["ledger"],
+            "annex_iv": points,
+        }
         print(json.dumps(value, indent=2))
     else:
         _tell(written)
@@ -69,10 +76,13 @@ def _tell(written: Written) -> None:
     counted = Counter(point["coverage"] for point in written.index["annex_iv"])
     stranger = "" if written.is_known else ", which the ledger does not know"
     rows = {
-        "file": written.path, "sha256": written.sha256, "verify.py, sha256": written.verifier,
-        "the ledger's first key": written.index["ledger"]["first_key"], "signed by key": written.key + stranger,
+        "file": written.path,
+        "sha256": written.sha256,
+        "verify.py, sha256": written.verifier,
+        "the ledger's first key": written.index["ledger"]["first_key"],
+        "signed by key": written.key + stranger,
         "Annex IV": ", ".join(f"{count} points {name}" for name, count in counted.items()),
-    }  # fmt: skip
+    }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, cell(value))

@@ -35,21 +35,20 @@ class Format(StrEnum):
 
 
 SUFFIXES = {
-    Format.OPENLINEAGE: ".openlineage.jsonl", Format.SLSA: ".intoto.jsonl", Format.MLBOM: ".cdx.json",
-    Format.PROV: ".prov.json", Format.CROISSANT: ".croissant.json",
-}  # fmt: skip
+    Format.OPENLINEAGE: ".openlineage.jsonl",
+    Format.SLSA: ".intoto.jsonl",
+    Format.MLBOM: ".cdx.json",
+    Format.PROV: ".prov.json",
+    Format.CROISSANT: ".croissant.json",
+}
 
 
 def export(
     form: Annotated[Format, typer.Option("--format", help="what to write")],
-    model: Annotated[
-        str | None, typer.Argument(help="task@version or task@alias; every release if left out")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help="task@version or task@alias; every release if left out")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE|DIR", help="where to; a folder for mlflow and for many releases"
-        ),
+        typer.Option("--out", "-o", metavar="FILE|DIR", help="where to; a folder for mlflow and for many releases"),
     ] = None,
     to: Annotated[
         str | None, typer.Option("--to", metavar="URL", help="send OpenLineage events there by HTTP POST")
@@ -59,9 +58,7 @@ def export(
 ) -> None:
     """Write a release's lineage in a form that other tools read (docs/exports.md)."""
     if to and form is not Format.OPENLINEAGE:
-        raise InputError(
-            "--to", f"given with --format {form}", expected="--format openlineage", fix="give -o"
-        )
+        raise InputError("--to", f"given with --format {form}", expected="--format openlineage", fix="give -o")
     if not out and not to:
         raise InputError("-o", "not given", expected="a file or a folder", fix="say where to write")
     opened = open_given(store)
@@ -81,13 +78,9 @@ def _write(form: Format, facts: list[Facts], out: Path) -> list[Path]:
         return [out]
     many = len(facts) > 1 or out.is_dir()
     if many and out.exists() and not out.is_dir():
-        raise InputError(
-            "-o", f"{out} is a file", expected="a folder: there are many releases", fix="name one"
-        )
+        raise InputError("-o", f"{out} is a file", expected="a folder: there are many releases", fix="name one")
     named = {
-        out / f"{one.release.task}-{one.release.version}{SUFFIXES[form]}" if many else out: _content(
-            form, one
-        )
+        out / f"{one.release.task}-{one.release.version}{SUFFIXES[form]}" if many else out: _content(form, one)
         for one in facts
     }
     for path, data in named.items():
@@ -115,9 +108,11 @@ def _send(facts: list[Facts], to: str) -> int:
 def _tell(form: Format, facts: list[Facts], written: list[Path], sent: int, as_json: bool) -> None:
     if as_json:
         value = {
-            "format": str(form), "releases": [one.release.name for one in facts],
-            "written": [str(path) for path in written], "sent": sent,
-        }  # fmt: skip
+            "format": str(form),
+            "releases": [one.release.name for one in facts],
+            "written": [str(path) for path in written],
+            "sent": sent,
+        }
         print(json.dumps(value, indent=2))
         return
     names = facts[0].release.name if len(facts) == 1 else f"{len(facts)} releases"

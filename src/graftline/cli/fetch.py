@@ -20,8 +20,7 @@ from graftline.releases.layout import manifest_files, read_manifest
 def fetch(
     release: Annotated[str, typer.Argument(help="task@version or task@alias, such as glosses@champion")],
     out: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", help="a new folder, an empty one, or one with this release"),
+        Path, typer.Option("--out", metavar="DIR", help="a new folder, an empty one, or one with this release")
     ],
     store: Annotated[str, STORE] = "",
 ) -> None:
@@ -31,9 +30,11 @@ def fetch(
     """
     if out.is_mount():
         raise InputError(
-            f"--out {out}", "a volume is mounted there", expected="a folder that can be renamed",
+            f"--out {out}",
+            "a volume is mounted there",
+            expected="a folder that can be renamed",
             fix="name a folder inside it",
-        )  # fmt: skip
+        )
     opened = open_given(store)
     found = resolve(opened, release)
     manifest = read_manifest(opened, found.task, found.version, expected=found.manifest)
@@ -62,7 +63,9 @@ def _holds(out: Path, files: dict[str, str], release: str) -> bool:
     ]
     if other:
         raise InputError(
-            f"--out {out}", f"it is not empty, and not {release} (see {other[0]})",
-            expected="a new or empty folder, or one with this release", fix="remove it",
-        )  # fmt: skip
+            f"--out {out}",
+            f"it is not empty, and not {release} (see {other[0]})",
+            expected="a new or empty folder, or one with this release",
+            fix="remove it",
+        )
     return True

@@ -26,36 +26,32 @@ if TYPE_CHECKING:
 
 
 def impact(
-    what: Annotated[
-        str | None, typer.Argument(metavar="[FILE|DIGEST]", help="a file, a folder or a digest")
-    ] = None,
+    what: Annotated[str | None, typer.Argument(metavar="[FILE|DIGEST]", help="a file, a folder or a digest")] = None,
     row: Annotated[
         Path | None, typer.Option("--row", metavar="FILE", help="a row: a JSON object, a PNG or text file")
     ] = None,
     subject: Annotated[str | None, typer.Option("--subject", metavar="ID", help="a person")] = None,
     task: Annotated[str | None, typer.Option("--task", help="the task whose contract reads --row")] = None,
-    commit: Annotated[
-        str | None, typer.Option("--commit", metavar="REV", help="at least 7 hex digits")
-    ] = None,
+    commit: Annotated[str | None, typer.Option("--commit", metavar="REV", help="at least 7 hex digits")] = None,
     image: Annotated[str | None, typer.Option("--image", metavar="DIGEST", help="a container image")] = None,
-    package: Annotated[
-        str | None, typer.Option("--package", metavar="NAME==VERSION", help="of a lock")
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="list all of it, not the first 20 of each kind")
-    ] = False,
+    package: Annotated[str | None, typer.Option("--package", metavar="NAME==VERSION", help="of a lock")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="list all of it, not the first 20 of each kind")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON object instead of tables")] = False,
     store: Annotated[str, STORE] = "",
     outputs: Annotated[list[Path] | None, OUTPUTS] = None,
 ) -> None:
     """Show what something reached: every data set, trunk, model, release and alias, through every step."""
-    asked = {"FILE or DIGEST": what, "--row": row, "--subject": subject, "--commit": commit, "--image": image,
-             "--package": package}  # fmt: skip
+    asked = {
+        "FILE or DIGEST": what,
+        "--row": row,
+        "--subject": subject,
+        "--commit": commit,
+        "--image": image,
+        "--package": package,
+    }
     given = [name for name, value in asked.items() if value is not None]
     if len(given) != 1:
-        raise InputError(
-            "impact", f"given {', '.join(given) or 'nothing'}", expected=f"one of {', '.join(asked)}"
-        )
+        raise InputError("impact", f"given {', '.join(given) or 'nothing'}", expected=f"one of {', '.join(asked)}")
     limit = None if everything else ask.LIMIT
     with open_for_questions(store, outputs) as index:
         if commit is not None:
@@ -66,11 +62,7 @@ def impact(
             found = ask.of_package(index, package, limit=limit)
         elif what is not None:
             path = Path(what)
-            found = (
-                ask.of_path(index, path, limit=limit)
-                if path.exists()
-                else ask.of_digest(index, what, limit=limit)
-            )
+            found = ask.of_path(index, path, limit=limit) if path.exists() else ask.of_digest(index, what, limit=limit)
         else:
             found = _of_rows(index, row, subject, task, limit)
     if as_json:
@@ -79,9 +71,7 @@ def impact(
         _show(found)
 
 
-def _of_rows(
-    index: Index, row: Path | None, subject: str | None, task: str | None, limit: int | None
-) -> Impact:
+def _of_rows(index: Index, row: Path | None, subject: str | None, task: str | None, limit: int | None) -> Impact:
     if subject is not None:
         return of_rows(index, "the subject", find_subject(index.store, subject), limit=limit)
     assert row is not None
@@ -102,8 +92,7 @@ def as_dict(found: Impact) -> dict[str, Any]:
         {"output": name, "task": task, "count": count} for (name, task), count in found.reached.counts.items()
     ]
     reached["aliases"] = [
-        {"task": task, "alias": alias, "version": version}
-        for (task, alias), version in found.reached.aliases.items()
+        {"task": task, "alias": alias, "version": version} for (task, alias), version in found.reached.aliases.items()
     ]
     for record, shown in zip(found.reached.records, reached["records"], strict=True):
         shown["splits"] = list(found.splits_of(record.content, [i.sha256 for i in record.inputs]))
@@ -127,9 +116,7 @@ def _show(found: Impact) -> None:
     table = Table("reached", "task", "count", "listed", box=None, pad_edge=False)
     for (name, task), count in reached.counts.items():
         mine = [r for r in reached.records if (r.name, r.task) == (name, task)]
-        listed = " ".join(_shown(found, record) for record in mine[:_LISTED]) + (
-            " ..." if count > _LISTED else ""
-        )
+        listed = " ".join(_shown(found, record) for record in mine[:_LISTED]) + (" ..." if count > _LISTED else "")
         table.add_row(cell(name), cell(task), f"{count:,}", cell(listed))
     console.print(table)
     _show_releases(found, console)
@@ -151,15 +138,11 @@ def _show_releases(found: Impact, console: Any) -> None:
     table = Table("release", "aliases", "created", "content", box=None, pad_edge=False)
     for release in reached.releases:
         aliases = ", ".join(release.aliases)
-        table.add_row(
-            cell(release.reference), cell(aliases, "bold red"), cell(release.created), release.content[:12]
-        )
+        table.add_row(cell(release.reference), cell(aliases, "bold red"), cell(release.created), release.content[:12])
     if reached.releases:
         console.print(table)
     if reached.release_count > len(reached.releases):
         console.print(f"{reached.release_count:,} releases in all; --all lists them")
     if reached.aliases:
-        pointing = ", ".join(
-            f"{task}@{alias} ({version})" for (task, alias), version in reached.aliases.items()
-        )
+        pointing = ", ".join(f"{task}@{alias} ({version})" for (task, alias), version in reached.aliases.items())
         console.print(cell(f"aliases that point at a release reached now: {pointing}", "bold", 20_000))

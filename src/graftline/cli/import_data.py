@@ -17,17 +17,14 @@ def import_data(
     task: Annotated[str, typer.Argument(help="the task whose raw data to make, such as mnist")],
     out: Annotated[Path | None, typer.Option(help="the folder to write (default: data/TASK/raw)")] = None,
     source: Annotated[
-        Path | None,
-        typer.Option("--from", help="the source, already fetched; then no network is needed"),
+        Path | None, typer.Option("--from", help="the source, already fetched; then no network is needed")
     ] = None,
 ) -> None:
     """Make a task's raw data from its public source; equal bytes on every run."""
     importers = {"glosses": glosses.write, "mnist": mnist.write, "turkish": turkish.write}
     if task not in importers:
         raise InputError(
-            "import",
-            f"no importer for '{task}'{nearest(task, list(importers))}",
-            expected=", ".join(importers),
+            "import", f"no importer for '{task}'{nearest(task, list(importers))}", expected=", ".join(importers)
         )
     path = importers[task](out or ROOT / "data" / task / "raw", source)
     typer.echo(f"{path}  {path.stat().st_size:,} bytes  sha256 {sha256_file(path)}")

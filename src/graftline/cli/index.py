@@ -34,9 +34,10 @@ def index(
 ) -> None:
     """Look at every key of the store and bring the index up to date; list what had to be left out."""
     opened, folders = open_given(store), folders_given(store, outputs)
-    with _progress() as progress, open_index(
-        opened, folders=folders, full=True, rebuild=rebuild, progress=progress
-    ) as made:  # fmt: skip
+    with (
+        _progress() as progress,
+        open_index(opened, folders=folders, full=True, rebuild=rebuild, progress=progress) as made,
+    ):
         counts, problems = made.counts(), made.problems()
     path = index_path(opened, folders)
     if as_json:

@@ -45,9 +45,7 @@ def keys(
     for row in rows:
         state = f"{row['state']}, signs" if row["signs"] else row["state"]
         ended = row["revoked"] or row["retired"]
-        listed.add_row(
-            *(cell(value) for value in (row["keyid"][:16], row["of"], state, row["created"], ended))
-        )
+        listed.add_row(*(cell(value) for value in (row["keyid"][:16], row["of"], state, row["created"], ended)))
     terminal().print(listed)
     print(f"in {keyring.folder}")
 
@@ -61,9 +59,11 @@ def rotate(store: Annotated[str, STORE] = "", only_here: Annotated[bool, ONLY_HE
     """
     if os.environ.get("GRAFTLINE_KEY"):
         raise InputError(
-            "GRAFTLINE_KEY", "it names the key that signs", expected="a key of the keyring",
+            "GRAFTLINE_KEY",
+            "it names the key that signs",
+            expected="a key of the keyring",
             fix="make a new key where that one is from, then let GRAFTLINE_KEY name it",
-        )  # fmt: skip
+        )
     load_keyring()  # the first key, if there is none: it brings in the second
     retired, new = keyring.rotate(keys_folder())
     print(f"key {new.keyid} signs from now on; retired: {', '.join(old.keyid for old in retired) or 'none'}")
@@ -87,18 +87,18 @@ def trust(
 
 @app.command()
 def revoke(
-    keyid: Annotated[str, KEYID],
-    store: Annotated[str, STORE] = "",
-    only_here: Annotated[bool, ONLY_HERE] = False,
+    keyid: Annotated[str, KEYID], store: Annotated[str, STORE] = "", only_here: Annotated[bool, ONLY_HERE] = False
 ) -> None:
     """Trust nothing more that a key has signed or will sign, here and in the store's ledger. It is not taken back."""
     loaded = load_keyring()
     public = find_key(loaded, keyid)
     if public.keyid == loaded.signer().keyid:
         raise InputError(
-            f"key {public.keyid}", "it is the one that signs here", expected="another",
+            f"key {public.keyid}",
+            "it is the one that signs here",
+            expected="another",
             fix="run `graftline keys rotate` first",
-        )  # fmt: skip
+        )
     known = keyring.revoke(loaded.folder, public.keyid)
     print(f"key {public.keyid} is revoked here since {known.revoked}")
     _tell(store, only_here)
@@ -123,11 +123,16 @@ def list_keys(keyring: Keyring) -> list[dict[str, Any]]:
     signs = keyring.signer().keyid
     rows: list[dict[str, Any]] = [
         {
-            "keyid": keyid, "of": "this machine" if known.own else "another", "state": known.state,
-            "signs": keyid == signs, "created": known.created, "retired": known.retired, "revoked": known.revoked,
+            "keyid": keyid,
+            "of": "this machine" if known.own else "another",
+            "state": known.state,
+            "signs": keyid == signs,
+            "created": known.created,
+            "retired": known.retired,
+            "revoked": known.revoked,
         }
         for keyid, known in keyring.known.items()
-    ]  # fmt: skip
+    ]
     if keyring.given and keyring.given.keyid not in keyring.known:
         given = {"keyid": keyring.given.keyid, "of": "GRAFTLINE_KEY", "state": "valid", "signs": True}
         rows.append(given | dict.fromkeys(("created", "retired", "revoked")))
@@ -142,9 +147,10 @@ def find_key(keyring: Keyring, keyid: str) -> PublicKey:
     found = [public for known, public in every.items() if known.startswith(keyid.lower()) and len(keyid) >= 8]
     if len(found) != 1:
         raise InputError(
-            f"key {keyid!r}", f"{len(found)} keys of that name" if found else "no such key",
+            f"key {keyid!r}",
+            f"{len(found)} keys of that name" if found else "no such key",
             expected="the id of one key that `graftline keys` lists, or its first 8 characters or more",
-        )  # fmt: skip
+        )
     return found[0]
 
 

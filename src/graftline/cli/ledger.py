@@ -72,8 +72,7 @@ def checkpoint(as_json: Annotated[bool, JSON] = False, store: Annotated[str, STO
 
 @app.command()
 def prove(
-    release: Annotated[str, typer.Argument(metavar="TASK@N", help="the release")],
-    store: Annotated[str, STORE] = "",
+    release: Annotated[str, typer.Argument(metavar="TASK@N", help="the release")], store: Annotated[str, STORE] = ""
 ) -> None:
     """Print as JSON the proof that a release is in the ledger, with a checkpoint if a key of this machine may sign."""
     task, version = _release_name(release)
@@ -85,12 +84,10 @@ def prove(
 @app.command()
 def verify(
     checkpoint: Annotated[
-        list[str] | None,
-        typer.Option("--checkpoint", metavar="TEXT|FILE", help="one that was kept; may be repeated"),
+        list[str] | None, typer.Option("--checkpoint", metavar="TEXT|FILE", help="one that was kept; may be repeated")
     ] = None,
     key: Annotated[
-        str | None,
-        typer.Option("--key", metavar="FINGERPRINT", help="the key that the ledger must begin with"),
+        str | None, typer.Option("--key", metavar="FINGERPRINT", help="the key that the ledger must begin with")
     ] = None,
     as_json: Annotated[bool, JSON] = False,
     store: Annotated[str, STORE] = "",
@@ -101,18 +98,18 @@ def verify(
     kept, first_key = read_checkpoints(checkpoint or []), _fingerprint(key)
     try:
         with _counting() as progress:
-            verdict = verify_ledger(
-                opened, stored_entries(opened, progress), checkpoints=kept, first_key=first_key
-            )
+            verdict = verify_ledger(opened, stored_entries(opened, progress), checkpoints=kept, first_key=first_key)
     except InputError:
         raise  # which ends with 2 as well
     except GraftlineError as error:
         raise InputError("the ledger cannot be verified", str(error)) from None
     if not verdict.findings and not verdict.chain.entries:
         raise InputError(
-            opened.url, "nothing there to verify: its ledger has no entry", expected="a store with releases",
+            opened.url,
+            "nothing there to verify: its ledger has no entry",
+            expected="a store with releases",
             fix="is it the right one?",
-        )  # fmt: skip
+        )
     remember_verified(verdict, opened)
     _print_verdict(verdict, as_json)
     if verdict.status != "ok":
@@ -150,9 +147,7 @@ def _note(ledger: Ledger) -> str | None:
 
 def _fingerprint(key: str | None) -> str | None:
     if key is not None and not (len(key) == 64 and set(key) <= set("0123456789abcdef")):
-        raise InputError(
-            "--key", f"'{key[:80]}'", expected="a key's id, 64 hex digits, as `graftline keys` prints it"
-        )
+        raise InputError("--key", f"'{key[:80]}'", expected="a key's id, 64 hex digits, as `graftline keys` prints it")
     return key
 
 
@@ -175,9 +170,7 @@ def _print_verdict(verdict: LedgerState, as_json: bool) -> None:
     for problem in problems:
         print(f"broken: {plain(problem, 2000)}")
     if verdict.status != "broken":
-        print(
-            f"{len(chain.entries)} entries, each signed by a key that the ledger trusted then; chain and roots agree"
-        )
+        print(f"{len(chain.entries)} entries, each signed by a key that the ledger trusted then; chain and roots agree")
     for anchor in verdict.anchors:
         print(f"vouched for by: {plain(anchor, 2000)}")
     if verdict.status == "unknown":

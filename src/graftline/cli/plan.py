@@ -29,8 +29,7 @@ _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "
 def plan(
     task: Annotated[str, typer.Argument(help="the task: a folder under data/")],
     profile: Annotated[
-        str | None,
-        typer.Option("--profile", metavar="P", help="one pool of pipelines/profiles.yaml; all if left out"),
+        str | None, typer.Option("--profile", metavar="P", help="one pool of pipelines/profiles.yaml; all if left out")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:
@@ -78,10 +77,16 @@ def _show(plan: Plan, path: Path) -> None:
     for row in plan.rows:
         tokens = "" if row.tokens is None else _short(row.tokens)
         table.add_row(
-            f"{row.stage} {row.model}".strip(), f"{row.fits}", _short(row.parameters), _short(row.steps),
-            _short(row.examples), tokens, _short(row.flops),
-            f"{_short(row.state_bytes + row.activation_bytes)}B", _time(row.seconds),
-        )  # fmt: skip
+            f"{row.stage} {row.model}".strip(),
+            f"{row.fits}",
+            _short(row.parameters),
+            _short(row.steps),
+            _short(row.examples),
+            tokens,
+            _short(row.flops),
+            f"{_short(row.state_bytes + row.activation_bytes)}B",
+            _time(row.seconds),
+        )
     console.print(table)
     total = sum(plan.stage_seconds().values())
     console.print(f"this machine, {plan.threads} threads: about {_time(total)} for these stages")
@@ -97,9 +102,7 @@ def _show(plan: Plan, path: Path) -> None:
         costs.add_column(name, justify="left" if name == "profile" else "right")
     for cost in plan.costs:
         needs = f"{cost.memory_gib:.2f} GiB" + ("" if cost.fits else ", too much")
-        costs.add_row(
-            cost.profile, _time(cost.total), f"{cost.price_per_hour:.2f}", f"{cost.cost:.4f}", needs
-        )
+        costs.add_row(cost.profile, _time(cost.total), f"{cost.price_per_hour:.2f}", f"{cost.cost:.4f}", needs)
     console.print(costs)
     for cost in plan.costs:
         for words, stages in _grouped(cost.devices).items():

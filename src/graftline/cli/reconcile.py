@@ -162,9 +162,12 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
         api.check_version()
         cluster = RunsOfCluster(settings.namespace)
         backend = KubeflowBackend(
-            api, store, ghosts=cluster.ghosts, manifests=repository.manifests,
+            api,
+            store,
+            ghosts=cluster.ghosts,
+            manifests=repository.manifests,
             deadline=timedelta(hours=settings.deadline_hours),
-        )  # fmt: skip
+        )
 
         def act() -> Outcome | None:
             lease = Lease(store, RECONCILE, uuid.uuid4().hex)
@@ -173,9 +176,12 @@ def _kubeflow(endpoint: str, store_url: str) -> Iterator[Scene]:
                     return None
                 with lease.renewed(_now):
                     outcome = reconcile(
-                        backend, agenda, _now,
-                        on_action=lambda action: lease.check(_now()), pause=lambda: time.sleep(PAUSE_SECONDS),
-                    )  # fmt: skip
+                        backend,
+                        agenda,
+                        _now,
+                        on_action=lambda action: lease.check(_now()),
+                        pause=lambda: time.sleep(PAUSE_SECONDS),
+                    )
                     cluster.clean(store, _now())
                     return outcome
 
@@ -226,9 +232,13 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
         typer.echo(json.dumps({"settled": outcome.settled} | lists, indent=1))
         return
     for label, lines in (
-        ("done", done), ("failed", failures), ("to do", left), ("not known yet", unsettled), ("waits", queued),
+        ("done", done),
+        ("failed", failures),
+        ("to do", left),
+        ("not known yet", unsettled),
+        ("waits", queued),
         ("cannot tell", unknown),
-    ):  # fmt: skip
+    ):
         for line in lines:
             typer.echo(f"{label:14} {line}")
     if not done and outcome.settled:

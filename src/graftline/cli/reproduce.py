@@ -39,14 +39,11 @@ def reproduce(
         Path | None, typer.Option("--keep", metavar="DIR", help="a new folder for what is made; it is kept")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="write the signed verdict (a DSSE envelope) there"),
+        Path | None, typer.Option("--out", metavar="FILE", help="write the signed verdict (a DSSE envelope) there")
     ] = None,
     checkpoint: Annotated[list[str] | None, CHECKPOINT] = None,
     key: Annotated[str, KEY] = "",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="print the signed verdict instead of a table")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the signed verdict instead of a table")] = False,
     store: Annotated[str, STORE] = "",
 ) -> None:
     """Make a release again in a clean checkout of its commit, and say whether the bits are the same.
@@ -64,9 +61,7 @@ def reproduce(
             print(f"reproduce: {line}", file=sys.stderr, flush=True)
 
         options = replace(verify_options(checkpoint or [], key), keep_state=False)
-        result = make_again(
-            open_given(store), model, folder.resolve(), anyway=anyway, options=options, on_event=say
-        )
+        result = make_again(open_given(store), model, folder.resolve(), anyway=anyway, options=options, on_event=say)
         sealed = result.sealed()
         if out is not None:
             write_atomic(out, sealed + b"\n")
@@ -89,9 +84,7 @@ def _show(result: Reproduction) -> None:
         console.print(table)
     for metric in result.metrics:
         where = "within" if metric.within else "OUTSIDE"
-        console.print(
-            cell(f"{metric.name}: {metric.found:.4f}, {where} {metric.low:.4f} to {metric.high:.4f}")
-        )
+        console.print(cell(f"{metric.name}: {metric.found:.4f}, {where} {metric.low:.4f} to {metric.high:.4f}"))
     for line in result.reasons if result.verdict == "impossible" else [*result.reasons, *result.conditions]:
         console.print(cell(line, limit=1000))
     if result.verdict == "impossible" and result.conditions:

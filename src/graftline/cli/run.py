@@ -42,9 +42,7 @@ def run(
             help="first change a value in the task's params.yaml: finetune.learning_rate=0.002; repeatable",
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="run every stage, even where nothing has changed")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="run every stage, even where nothing has changed")] = False,
     engine: Annotated[
         Literal["dvc", "docker"],
         typer.Option(
@@ -58,7 +56,7 @@ def run(
 
     Exit codes: 0 done, 2 bad input, 3 the gate refused the release, 75 try again (another run is at work here, or this
     one was stopped), 130 interrupted, 1 anything else.
-    """  # fmt: skip
+    """
     started = time.perf_counter()
     params = task_parameters(task)
     store_url = _absolute(store) if store else str(ROOT / "store")
@@ -69,13 +67,9 @@ def run(
         if changes:
             _write_parameters(params, changes)
         if local.pull_raw(task):
-            terminal().print(
-                f"data/{task}/raw was another version than raw.dvc names; that one was checked out"
-            )
+            terminal().print(f"data/{task}/raw was another version than raw.dvc names; that one was checked out")
         stages = (
-            _run_in_containers(task, store_url)
-            if engine == "docker"
-            else _run_stages(task, params, store_url, force)
+            _run_in_containers(task, store_url) if engine == "docker" else _run_stages(task, params, store_url, force)
         )
         page = _report(outputs, store_url, stages)
         _summary(outputs, stages, time.perf_counter() - started, page)
@@ -191,9 +185,7 @@ def _summary(outputs: Path, stages: list[StageRun], total: float, page: Path) ->
     console.print(table)
     working = sum(stage.seconds or 0.0 for stage in stages)
     if working:
-        console.print(
-            f"outside the components: {total - working:.1f} s, {(total - working) / total:.0%} of the time"
-        )
+        console.print(f"outside the components: {total - working:.1f} s, {(total - working) / total:.0%} of the time")
     lift = outputs / "evaluation/lift.json"
     amount = read_json(lift)["amount"] if lift.is_file() else ""
     for line in headlines(read_json(outputs / "evaluation/metrics.json"), amount):

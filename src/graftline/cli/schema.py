@@ -28,9 +28,7 @@ def schema(
         raise InputError(path, "out of date", fix="run `graftline schema`")
     if current != text:
         write_atomic(path, text.encode())
-    typer.echo(
-        f"{path.relative_to(ROOT)} is up to date" if current == text else f"wrote {path.relative_to(ROOT)}"
-    )
+    typer.echo(f"{path.relative_to(ROOT)} is up to date" if current == text else f"wrote {path.relative_to(ROOT)}")
 
 
 def schema_text() -> str:
@@ -38,8 +36,7 @@ def schema_text() -> str:
     models = parameter_models()
     references, generated = models_json_schema([(model, "validation") for model in models.values()])
     sections = {
-        name: references[(model, "validation")] | {"description": _summary(model)}
-        for name, model in models.items()
+        name: references[(model, "validation")] | {"description": _summary(model)} for name, model in models.items()
     }
     name = {
         "type": "string",

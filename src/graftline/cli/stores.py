@@ -12,9 +12,7 @@ from graftline.store.opening import open_store
 if TYPE_CHECKING:
     from graftline.store import Store
 
-STORE = typer.Option(
-    "--store", envvar="GRAFTLINE_STORE", metavar="DIR|s3://BUCKET/PREFIX", help="where releases live"
-)
+STORE = typer.Option("--store", envvar="GRAFTLINE_STORE", metavar="DIR|s3://BUCKET/PREFIX", help="where releases live")
 
 
 TEXT_HELP = "a text to ask about, instead of files; may be given several times"

@@ -31,31 +31,29 @@ def submit(
     profiles: Annotated[
         list[str] | None,
         typer.Option(
-            "--profile", metavar="[STEP=]NAME",
+            "--profile",
+            metavar="[STEP=]NAME",
             help="a pool of pipelines/profiles.yaml for the stages that train, one step, or `all`; repeatable",
         ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE",
+            "--set",
+            metavar="KEY=VALUE",
             help="a parameter of this run: finetune.epochs=3; params.yaml stays as it is; repeatable",
         ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="follow the run to its end")] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="run although this very run was submitted before")
-    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="run although this very run was submitted before")] = False,
     store: Annotated[
         str, typer.Option("--store", metavar="s3://BUCKET/PREFIX", help="default: pipelines/settings.yaml")
     ] = "",
     endpoint: Annotated[
         str, typer.Option("--endpoint", envvar="GRAFTLINE_KFP", metavar="URL", help="of Kubeflow Pipelines")
     ] = "",
-    every: Annotated[
-        float, typer.Option("--every", min=0.0, metavar="SECONDS", help="how often --watch looks")
-    ] = 5.0,
-) -> None:  # fmt: skip
+    every: Annotated[float, typer.Option("--every", min=0.0, metavar="SECONDS", help="how often --watch looks")] = 5.0,
+) -> None:
     """Start a run on Kubeflow Pipelines, on the data of the commit that is checked out.
 
     The commit must be where the cluster clones from (`repository` in pipelines/settings.yaml). The same run is not
@@ -64,9 +62,7 @@ def submit(
     Without: 0 once it is submitted.
     """
     check_endpoint(endpoint)
-    pipeline = compiled(
-        task, profiles=parse_choices(profiles or []), overrides=parse_assignments(assignments or [])
-    )
+    pipeline = compiled(task, profiles=parse_choices(profiles or []), overrides=parse_assignments(assignments or []))
     if store:
         pipeline = replace(pipeline, parameters=pipeline.parameters | {"store": store})
     run = _plan(pipeline, again)
@@ -92,7 +88,7 @@ def _plan(pipeline: CompiledPipeline, again: bool) -> Run:
     commit = committed_revision(pipeline.task)
     work = work_of(
         pipeline, load_images(), data_digest=task_digest(pipeline.task), revision=data_revision(pipeline.task, ROOT)
-    )  # fmt: skip
+    )
     slot = f"manual:{uuid.uuid4()}" if again else f"commit:{commit}"
     return Run(work, slot, {"kind": "person", "who": _user(), "commit": commit})
 

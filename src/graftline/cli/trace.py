@@ -31,13 +31,9 @@ _RAW_FILES = 20
 
 
 def trace(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="task, task@alias, task@version, digest or folder")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="task, task@alias, task@version, digest or folder")],
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON object instead of a tree")] = False,
-    parameters: Annotated[
-        bool, typer.Option("--parameters", help="show every parameter of each step")
-    ] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="show every parameter of each step")] = False,
     store: Annotated[str, STORE] = "",
     outputs: Annotated[list[Path] | None, OUTPUTS] = None,
 ) -> None:
@@ -54,10 +50,7 @@ def as_dict(found: Trace) -> dict[str, Any]:
     """Return a trace as JSON values."""
     value = asdict(found)
     for step in value["steps"]:
-        step |= {
-            "keyids": value["keyids"][step["sha256"]],
-            "execution": value["executions"].get(step["sha256"], {}),
-        }
+        step |= {"keyids": value["keyids"][step["sha256"]], "execution": value["executions"].get(step["sha256"], {})}
     del value["keyids"], value["executions"]
     value["run"] = found.run.as_dict() if found.run else None
     return value | {"commits": list(found.commits)}
@@ -85,9 +78,7 @@ def _heading(found: Trace) -> Any:
     if release is None:
         return _line(found.subject, "bold")
     named = f" ({', '.join(release.aliases)})" if release.aliases else ""
-    return _line(
-        f"{release.reference}{named}  content {release.content[:12]}  made {release.created}", "bold"
-    )
+    return _line(f"{release.reference}{named}  content {release.content[:12]}  made {release.created}", "bold")
 
 
 def _triggers(found: Trace) -> list[Any]:
@@ -110,9 +101,7 @@ def _add_run(tree: Tree, run: RunHistory) -> None:
         branch.add(_line(f"before it was tried again: {told(end)}"))
     for attempt in run.attempts:
         said = f": {attempt.line}" if attempt.line else ""
-        branch.add(
-            _line(f"{attempt.step} {attempt.number}: exit code {attempt.code}, {account(attempt)}{said}")
-        )
+        branch.add(_line(f"{attempt.step} {attempt.number}: exit code {attempt.code}, {account(attempt)}{said}"))
     for name, source in run.cached.items():
         branch.add(_line(f"{name} from the cache: run {source.run} made it, record {source.record[:12]}"))
     if run.trouble and run.ends:
@@ -136,9 +125,7 @@ def _add_step(tree: Tree, found: Trace, record: IndexedRecord, parameters: bool)
     if record.metrics:
         shown = [(name, value) for name, value in record.metrics.items() if name not in DESCRIPTIONS]
         more = f" and {len(shown) - _FIGURES} more" if len(shown) > _FIGURES else ""
-        step.add(
-            _line(", ".join(f"{name} {_figure(value)}" for name, value in shown[:_FIGURES]) + more, "green")
-        )
+        step.add(_line(", ".join(f"{name} {_figure(value)}" for name, value in shown[:_FIGURES]) + more, "green"))
     if parameters:
         step.add(_line(json.dumps(record.parameters), "dim", limit=20_000))
 
@@ -179,11 +166,7 @@ def _execution(execution: dict[str, Any]) -> str:
 
 
 def _signed(keyids: tuple[str, ...]) -> str:
-    return (
-        f"signed by {', '.join(key[:12] for key in keyids)} (not checked here)"
-        if keyids
-        else "no signature stored"
-    )
+    return f"signed by {', '.join(key[:12] for key in keyids)} (not checked here)" if keyids else "no signature stored"
 
 
 def _figure(value: Any) -> str:

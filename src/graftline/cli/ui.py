@@ -37,7 +37,7 @@ def ui(
     outputs: Annotated[
         Path | None, typer.Option("--outputs", metavar="DIR", help="of runs on this machine, for their reports")
     ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Serve pages over the store's index: models, releases, lineage, what changed, what data reached. Read-only."""
     site = _site(store, outputs, newest)
     if export is not None:
@@ -53,9 +53,8 @@ def _site(store: str, outputs: Path | None, newest: int) -> Site:
     opened = open_given(store)
     folder = outputs or ROOT / "outputs"
     return Site(
-        opened, lambda: open_index(opened), folders=(folder,) if folder.is_dir() else (), repository=ROOT,
-        newest=newest,
-    )  # fmt: skip
+        opened, lambda: open_index(opened), folders=(folder,) if folder.is_dir() else (), repository=ROOT, newest=newest
+    )
 
 
 def _serve(server: Server) -> None:

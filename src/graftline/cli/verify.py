@@ -31,17 +31,12 @@ def verify(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="everything in the store, the default")] = False,
     sample: Annotated[
-        float | None,
-        typer.Option("--sample", metavar="FRACTION", help="read this share of files and shards only"),
+        float | None, typer.Option("--sample", metavar="FRACTION", help="read this share of files and shards only")
     ] = None,
-    seed: Annotated[
-        str, typer.Option("--seed", help="which ones; printed, so that they can be read again")
-    ] = "",
+    seed: Annotated[str, typer.Option("--seed", help="which ones; printed, so that they can be read again")] = "",
     checkpoint: Annotated[list[str] | None, CHECKPOINT] = None,
     key: Annotated[str, KEY] = "",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="do not hash again what an interrupted run has")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="do not hash again what an interrupted run has")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
     store: Annotated[str, STORE] = "",
 ) -> None:
@@ -50,9 +45,7 @@ def verify(
     Exits with 0 if all is whole (what was erased with a receipt is), 1 if something is not, 2 if it could not tell.
     """
     try:
-        found = _verify(
-            model, everything, verify_options(checkpoint or [], key, sample, seed, resume=resume), store
-        )
+        found = _verify(model, everything, verify_options(checkpoint or [], key, sample, seed, resume=resume), store)
     except GraftlineError as error:  # the store did not answer: that says nothing about what it holds
         raise error if isinstance(error, InputError) else _untold(error) from None
     except OSError as error:
@@ -86,9 +79,7 @@ def verify_options(
     if sample is not None and not 0 < sample <= 1:
         raise InputError("--sample", str(sample), expected="a fraction above 0 and at most 1")
     if key and not re.fullmatch("[0-9a-f]{16,64}", key):
-        raise InputError(
-            "--key", repr(key), expected="at least the first 16 hexadecimal digits of a key's id"
-        )
+        raise InputError("--key", repr(key), expected="at least the first 16 hexadecimal digits of a key's id")
     kept, bar = read_checkpoints(checkpoints), _Progress()
     options = Options(kept, key or None, sample, resume=resume, progress=bar)
     return options if not seed else Options(kept, key or None, sample, seed, resume=resume, progress=bar)
@@ -144,9 +135,7 @@ def _where(finding: Finding) -> str:
 def _notes(found: Verdict) -> list[str]:
     notes = [f"the ledger is vouched for: {anchor}" for anchor in found.anchors]
     if found.seed:
-        notes.append(
-            f"a sample: {found.sampled_out} files were not read (--seed {found.seed} chooses the same)"
-        )
+        notes.append(f"a sample: {found.sampled_out} files were not read (--seed {found.seed} chooses the same)")
     if found.resumed:
         notes.append(f"{found.resumed} files were hashed by the interrupted run")
     if found.form_only:

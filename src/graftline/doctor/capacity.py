@@ -16,8 +16,14 @@ from graftline.profiles import Pod
 
 _FLAVOURS = "/apis/kueue.x-k8s.io/v1beta2/resourceflavors"
 _QUEUES = "/apis/kueue.x-k8s.io/v1beta2/clusterqueues"
-_COUNTED = ("requests.cpu", "requests.memory", "requests.ephemeral-storage", "limits.cpu", "limits.memory",
-            "limits.ephemeral-storage")  # fmt: skip
+_COUNTED = (
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+)
 """What a quota may count: a pod that says nothing of it is refused, unless a limit range has a default."""
 
 Amounts = dict[str, Decimal]
@@ -44,10 +50,11 @@ def check_quota(cluster: Cluster) -> Iterator[Point]:
     for name, pod, steps in cluster.profiles():
         count = pod.nodes if cluster.train_jobs & set(steps) else 1
         asked = {
-            "pods": Decimal(1), **requests(pod),
+            "pods": Decimal(1),
+            **requests(pod),
             **{f"requests.{resource}": amount for resource, amount in requests(pod).items()},
             **{f"limits.{resource}": amount for resource, amount in limits(pod).items()},
-        }  # fmt: skip
+        }
         over, full = [], []
         for quota in quotas:
             used = (quota.get("status") or {}).get("used") or {}
@@ -82,14 +89,15 @@ def check_limits(cluster: Cluster) -> Iterator[Point]:
         for resource, amount in limits(pod).items():
             least = [limit["max"][resource] for limit in ranges if resource in (limit.get("max") or {})]
             problems += [
-                f"{name}: {resource} {_shown(amount, resource)} > {most}"
-                for most in least
-                if amount > _amount(most)
+                f"{name}: {resource} {_shown(amount, resource)} > {most}" for most in least if amount > _amount(most)
             ]
     yield judged(
-        "limit range", sorted(problems), "fits", "defaults for what the quota counts, no maximum below a profile",
+        "limit range",
+        sorted(problems),
+        "fits",
+        "defaults for what the quota counts, no maximum below a profile",
         "apply infra/base/quota.yaml of this checkout, or choose a smaller profile",
-    )  # fmt: skip
+    )
 
 
 def check_nodes(cluster: Cluster) -> Iterator[Point]:
@@ -114,32 +122,35 @@ def check_flavours(cluster: Cluster) -> Iterator[Point]:
     queue = cluster.kubernetes.get(f"{_QUEUES}/{QUEUE}")
     if queue is None:
         return  # said by `queue`
-    flavours = {
-        each["metadata"]["name"]: each.get("spec") or {} for each in cluster.kubernetes.items(_FLAVOURS)
-    }
+    flavours = {each["metadata"]["name"]: each.get("spec") or {} for each in cluster.kubernetes.items(_FLAVOURS)}
     nodes = cluster.kubernetes.items("/api/v1/nodes")
     groups = queue["spec"].get("resourceGroups") or ()
     quotas = {
         each["name"]: {one["name"]: _amount(one["nominalQuota"]) for one in each.get("resources") or ()}
-        for group in groups for each in group.get("flavors") or ()
-    }  # fmt: skip
+        for group in groups
+        for each in group.get("flavors") or ()
+    }
     problems = [f"no ResourceFlavor {name}" for name in quotas if name not in flavours]
     for name in quotas:
         pool = [each for each in nodes if _has(each, flavours.get(name, {}).get("nodeLabels") or {})]
         problems += [
             f"{name} has the taint {_taint(taint)}, which node {node['metadata']['name']} lacks"
-            for node in pool[:1] for taint in flavours.get(name, {}).get("nodeTaints") or ()
+            for node in pool[:1]
+            for taint in flavours.get(name, {}).get("nodeTaints") or ()
             if taint not in (node["spec"].get("taints") or ())
-        ]  # fmt: skip
+        ]
     for name, pod, steps in cluster.profiles():
         if cluster.train_jobs & set(steps):
             refusals = [_refusal(flavours.get(each, {}), quota, pod) for each, quota in quotas.items()]
             if all(refusals):
                 problems.append(f"a TrainJob of {name} is never let in: {'; '.join(filter(None, refusals))}")
     yield judged(
-        "flavours", problems, ", ".join(quotas), "a flavour for each pool, with no taint that its nodes lack",
+        "flavours",
+        problems,
+        ", ".join(quotas),
+        "a flavour for each pool, with no taint that its nodes lack",
         "make nodes, flavour (infra/components/kueue*) and profile agree",
-    )  # fmt: skip
+    )
 
 
 def _refusal(flavour: Mapping[str, Any], quota: Amounts, pod: Pod) -> str:
@@ -161,23 +172,18 @@ def _refusal(flavour: Mapping[str, Any], quota: Amounts, pod: Pod) -> str:
 
 def _hindrance(node: Mapping[str, Any], pod: Pod) -> str:
     """Return why a pod of a profile cannot be on a node; "" if it can."""
-    labels, spec, status = (
-        node["metadata"].get("labels") or {},
-        node.get("spec") or {},
-        node.get("status") or {},
-    )
+    labels, spec, status = (node["metadata"].get("labels") or {}, node.get("spec") or {}, node.get("status") or {})
     for key, value in pod.node_selector.items():
         if labels.get(key) != value:
             return f"no label {key}={value}"
     required = [
         {"key": each.key, "operator": each.operator, "values": list(each.values)}
-        for each in pod.affinity if each.weight is None
-    ]  # fmt: skip
+        for each in pod.affinity
+        if each.weight is None
+    ]
     if not selects({"matchExpressions": required}, labels):
         return "its labels are not those that the profile requires"
-    ready: dict[str, Any] = next(
-        (each for each in status.get("conditions") or () if each["type"] == "Ready"), {}
-    )
+    ready: dict[str, Any] = next((each for each in status.get("conditions") or () if each["type"] == "Ready"), {})
     if spec.get("unschedulable") or ready.get("status") != "True":
         return "cordoned" if spec.get("unschedulable") else "not ready"
     for taint in spec.get("taints") or ():
@@ -206,8 +212,7 @@ def _has(node: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 def _grows(cluster: Cluster) -> bool:
     """Return whether something makes nodes here when pods ask for them."""
     return bool(cluster.kubernetes.items("/apis/karpenter.sh/v1/nodepools")) or (
-        cluster.kubernetes.get("/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status")
-        is not None
+        cluster.kubernetes.get("/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status") is not None
     )
 
 

@@ -80,18 +80,21 @@ class Cluster:
         with connect(self.endpoint) as client:
             try:
                 answer = client.call_api(
-                    path, "GET", query_params=list(query.items()), header_params={"Accept": "application/json"},
-                    auth_settings=["Bearer"], response_type="object", _return_http_data_only=True,
+                    path,
+                    "GET",
+                    query_params=list(query.items()),
+                    header_params={"Accept": "application/json"},
+                    auth_settings=["Bearer"],
+                    response_type="object",
+                    _return_http_data_only=True,
                     _request_timeout=TIMEOUT,
-                )  # fmt: skip
+                )
             except ApiException as error:
                 raise RefusedError(error.status or 0, reason_of(error)) from None
             except (HTTPError, OSError, ValueError) as error:
                 raise GraftlineError(f"{self.endpoint} does not answer ({one_line(error)})") from None
         if not isinstance(answer, dict):
-            raise GraftlineError(
-                f"{self.endpoint}: an answer that is not Kubeflow's; check the address and ${TOKEN}"
-            )
+            raise GraftlineError(f"{self.endpoint}: an answer that is not Kubeflow's; check the address and ${TOKEN}")
         return answer
 
 

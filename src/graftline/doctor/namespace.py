@@ -35,14 +35,15 @@ def check_labels(cluster: Cluster) -> Iterator[Point]:
     needed = {"pipelines.kubeflow.org/enabled": "true", "app.kubernetes.io/part-of": "kubeflow-profile"}
     if not cluster.settings.multi_user:
         needed = {}
-    missing = [
-        f"{key}={labels.get(key, '(none)')}" for key, value in needed.items() if labels.get(key) != value
-    ]
+    missing = [f"{key}={labels.get(key, '(none)')}" for key, value in needed.items() if labels.get(key) != value]
     wanted = " ".join(f"{key}={value}" for key, value in needed.items())
     yield judged(
-        "namespace labels", missing, "there", wanted,
+        "namespace labels",
+        missing,
+        "there",
+        wanted,
         f"kubectl label --overwrite namespace {cluster.settings.namespace} {wanted}",
-    )  # fmt: skip
+    )
 
 
 def check_pod_security(cluster: Cluster) -> Iterator[Point]:
@@ -50,20 +51,12 @@ def check_pod_security(cluster: Cluster) -> Iterator[Point]:
     do = f"kubectl label --overwrite namespace {cluster.settings.namespace} {_LEVEL}=restricted"
     levels: dict[str, State] = {"restricted": "ok", "baseline": "note"}
     state = levels.get(level, "wrong")
-    yield Point(
-        "pod security",
-        state,
-        level or "none",
-        "restricted",
-        "" if state == "ok" else do,
-    )
+    yield Point("pod security", state, level or "none", "restricted", "" if state == "ok" else do)
 
 
 def check_accounts(cluster: Cluster) -> Iterator[Point]:
     wanted = [each["metadata"]["name"] for each in _declared("ServiceAccount")]
-    found = {
-        each["metadata"]["name"] for each in cluster.kubernetes.items(f"{cluster.place}/serviceaccounts")
-    }
+    found = {each["metadata"]["name"] for each in cluster.kubernetes.items(f"{cluster.place}/serviceaccounts")}
     missing = [name for name in wanted if name not in found and name != "default"]
     yield judged("service accounts", [f"no {name}" for name in missing], "there", ", ".join(wanted), APPLY)
 
@@ -88,26 +81,27 @@ def check_settings(cluster: Cluster) -> Iterator[Point]:
     problems = (
         [f"no ConfigMap {SETTINGS}"]
         if found is None
-        else [
-            f"{key} is {found.get(key, 'missing')}"
-            for key, value in needed.items()
-            if found.get(key) != value
-        ]
+        else [f"{key} is {found.get(key, 'missing')}" for key, value in needed.items() if found.get(key) != value]
     )
     yield judged(
-        "settings", problems, "as in pipelines/settings.yaml",
+        "settings",
+        problems,
+        "as in pipelines/settings.yaml",
         ", ".join(f"{key}={value}" for key, value in needed.items()),
         "make pipelines/settings.yaml and the overlay's settings agree, `graftline compile`, apply",
-    )  # fmt: skip
+    )
 
 
 def check_store_secret(cluster: Cluster) -> Iterator[Point]:
     name, keys = cluster.settings.store_secret, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     found = cluster.secret(name)
     yield judged(
-        f"secret {name}", _missing(found, keys), ", ".join(sorted(found or ())), ", ".join(keys),
+        f"secret {name}",
+        _missing(found, keys),
+        ", ".join(sorted(found or ())),
+        ", ".join(keys),
         "docs/cluster.md, step 5: a step whose secret lacks a key never starts",
-    )  # fmt: skip
+    )
 
 
 def check_signing_secret(cluster: Cluster) -> Iterator[Point]:
@@ -118,9 +112,12 @@ def check_signing_secret(cluster: Cluster) -> Iterator[Point]:
     if found and not problems:
         problems = _missing(found, [f"{key}.key" for key in _own_keys(found["keyring.json"])] or ["KEY.key"])
     yield judged(
-        f"secret {name}", problems, ", ".join(sorted(found or ())), "keyring.json and its KEY.key",
+        f"secret {name}",
+        problems,
+        ", ".join(sorted(found or ())),
+        "keyring.json and its KEY.key",
         "docs/cluster.md, step 5: without a key every stage ends with exit code 2",
-    )  # fmt: skip
+    )
 
 
 def check_git_secret(cluster: Cluster) -> Iterator[Point]:
@@ -131,9 +128,12 @@ def check_git_secret(cluster: Cluster) -> Iterator[Point]:
         yield Point(f"secret {name}", "ok", "none: the repository must be public", "for a private repository")
         return
     yield judged(
-        f"secret {name}", _missing(found, keys), ", ".join(sorted(found)), ", ".join(keys),
+        f"secret {name}",
+        _missing(found, keys),
+        ", ".join(sorted(found)),
+        ", ".join(keys),
         "docs/cluster.md, step 5: steps clone with `token`, reconcile with `credentials`",
-    )  # fmt: skip
+    )
 
 
 def check_artifacts(cluster: Cluster) -> Iterator[Point]:
@@ -144,15 +144,11 @@ def check_artifacts(cluster: Cluster) -> Iterator[Point]:
     if root.startswith("minio://"):
         there = cluster.kubernetes.get(f"{cluster.place}/secrets/mlpipeline-minio-artifact") is not None
         problems = [] if there or not cluster.settings.multi_user else ["no secret mlpipeline-minio-artifact"]
-        yield judged(
-            "artifacts", problems, root, needed, "Kubeflow's profile controller makes it: see the labels"
-        )
+        yield judged("artifacts", problems, root, needed, "Kubeflow's profile controller makes it: see the labels")
         return
     named = re.findall(r"secretName: *([^\s,}]+)", found.get("providers") or "")
     problems = [
-        f"no secret {name}"
-        for name in named
-        if cluster.kubernetes.get(f"{cluster.place}/secrets/{name}") is None
+        f"no secret {name}" for name in named if cluster.kubernetes.get(f"{cluster.place}/secrets/{name}") is None
     ]
     problems += [] if named else [f"{root}, with our store's keys from the environment"]
     yield judged("artifacts", problems, root, needed, "see infra/kubeflow/kfp-launcher.yaml")
@@ -189,10 +185,12 @@ def check_egress(cluster: Cluster) -> Iterator[Point]:
     targets = list(_targets(cluster))
     shut = [target for target in targets if policies and not any(_allows(rule, target) for rule in rules)]
     yield judged(
-        "egress", [f"nothing lets a step out to {target}" for target in shut],
-        ", ".join(map(str, targets)), "a network policy that lets steps out to each",
+        "egress",
+        [f"nothing lets a step out to {target}" for target in shut],
+        ", ".join(map(str, targets)),
+        "a network policy that lets steps out to each",
         "open its port: infra/components/egress, in the overlay",
-    )  # fmt: skip
+    )
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
@@ -203,9 +201,11 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     for each in selector.get("matchExpressions") or ():
         there, value = each["key"] in labels, labels.get(each["key"])
         holds = {
-            "In": value in (each.get("values") or ()), "NotIn": value not in (each.get("values") or ()),
-            "Exists": there, "DoesNotExist": not there,
-        }  # fmt: skip
+            "In": value in (each.get("values") or ()),
+            "NotIn": value not in (each.get("values") or ()),
+            "Exists": there,
+            "DoesNotExist": not there,
+        }
         if not holds[each["operator"]]:
             return False
     return True
@@ -328,9 +328,7 @@ def _own_keys(keyring: str) -> list[str]:
     """Return the ids of a keyring's own keys that still sign; none if it is not one."""
     try:
         keys = parse_json(keyring, where="keyring.json")["keys"]
-        return [
-            each["keyid"] for each in keys if each["own"] and not (each.get("retired") or each.get("revoked"))
-        ]
+        return [each["keyid"] for each in keys if each["own"] and not (each.get("retired") or each.get("revoked"))]
     except (InputError, KeyError, TypeError):
         return []
 

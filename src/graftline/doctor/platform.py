@@ -47,11 +47,7 @@ def check_kubernetes(cluster: Cluster) -> Iterator[Point]:
     version = _version(found)
     fine = version is not None and oldest <= version <= newest
     needed = f"{_shown(oldest)} to {_shown(newest)}"
-    do = (
-        "upgrade the cluster"
-        if version and version < oldest
-        else "use one that the manifests are checked for"
-    )
+    do = "upgrade the cluster" if version and version < oldest else "use one that the manifests are checked for"
     yield Point("Kubernetes", "ok" if fine else "wrong", found, needed, "" if fine else do)
 
 
@@ -63,14 +59,21 @@ def check_pipelines(cluster: Cluster) -> Iterator[Point]:
     needed = f"{_shown(LEAST_VERSION)} or later"
     if version is None:
         yield Point(
-            "Kubeflow Pipelines", "unknown", f"{cluster.endpoint} does not say its version ({found or 'nothing'})",
-            needed, "look at the image of deployment ml-pipeline", essential=True,
-        )  # fmt: skip
+            "Kubeflow Pipelines",
+            "unknown",
+            f"{cluster.endpoint} does not say its version ({found or 'nothing'})",
+            needed,
+            "look at the image of deployment ml-pipeline",
+            essential=True,
+        )
         return
     yield judged(
-        "Kubeflow Pipelines", [found] if version < LEAST_VERSION else [], found, needed,
+        "Kubeflow Pipelines",
+        [found] if version < LEAST_VERSION else [],
+        found,
+        needed,
         "upgrade: an older one drops the platform spec (secrets, nodes, retries) without a word",
-    )  # fmt: skip
+    )
 
 
 def check_mode(cluster: Cluster) -> Iterator[Point]:
@@ -78,10 +81,12 @@ def check_mode(cluster: Cluster) -> Iterator[Point]:
     wanted, found = cluster.settings.multi_user, bool(health.get("multi_user"))
     names = {True: "multi-user", False: "standalone"}
     yield judged(
-        "Kubeflow mode", [] if wanted == found else [names[found]], names[found],
+        "Kubeflow mode",
+        [] if wanted == found else [names[found]],
+        names[found],
         f"{names[wanted]} (pipelines/settings.yaml)",
         f"set multi_user: {str(found).lower()} in pipelines/settings.yaml, then `graftline compile`",
-    )  # fmt: skip
+    )
 
 
 def check_identity(cluster: Cluster) -> Iterator[Point]:
@@ -111,14 +116,15 @@ def check_retries(cluster: Cluster) -> Iterator[Point]:
     strategies = [spec.get("retryStrategy"), (spec.get("templateDefaults") or {}).get("retryStrategy")]
     policies = [str(strategy.get("retryPolicy") or "OnFailure") for strategy in strategies if strategy]
     if not policies:
-        yield Point(
-            "retry defaults", "note", "none: the loss of a driver's pod is not tried again", needed, do
-        )
+        yield Point("retry defaults", "note", "none: the loss of a driver's pod is not tried again", needed, do)
         return
     yield judged(
-        "retry defaults", [policy for policy in policies if policy != "OnError"], "OnError", needed,
+        "retry defaults",
+        [policy for policy in policies if policy != "OnError"],
+        "OnError",
+        needed,
         do + ": failures would be tried again too, up to 243 starts",
-    )  # fmt: skip
+    )
 
 
 def check_time_to_live(cluster: Cluster) -> Iterator[Point]:
@@ -129,13 +135,7 @@ def check_time_to_live(cluster: Cluster) -> Iterator[Point]:
     found = ", ".join(f"{name} {seconds}" for name, seconds in sorted(short.items()))
     needed = f"{wanted} s (ttl_days in pipelines/settings.yaml)"
     do = f"set ttlStrategy in configmap workflow-controller-configmap of namespace {KUBEFLOW}"
-    yield Point(
-        "time to live",
-        "note" if short else "ok",
-        found or "as the pipelines say",
-        needed,
-        do if short else "",
-    )
+    yield Point("time to live", "note" if short else "ok", found or "as the pipelines say", needed, do if short else "")
 
 
 def check_apis(cluster: Cluster) -> Iterator[Point]:
@@ -160,11 +160,7 @@ def check_controllers(cluster: Cluster) -> Iterator[Point]:
         found = next((tag for image, tag in images if image.endswith(f"/{repository}")), None)
         version, needed = _version(found or ""), f"{_shown(oldest)} or later"
         if version is None:
-            why = (
-                f"no deployment of an image {repository}"
-                if found is None
-                else f"its image's tag is {found!r}"
-            )
+            why = f"no deployment of an image {repository}" if found is None else f"its image's tag is {found!r}"
             yield Point(name, "unknown", f"{why}: its version cannot be told", needed, "look at what runs it")
             continue
         problems = [] if version >= oldest else [str(found)]
@@ -182,18 +178,23 @@ def check_webhooks(cluster: Cluster) -> Iterator[Point]:
                         services.add((service["namespace"], service["name"]))
     silent = [f"{space}/{name}" for space, name in sorted(services) if not _answers(cluster, space, name)]
     yield judged(
-        "webhooks", [f"nobody answers behind service {service}" for service in silent],
-        f"{len(services)} answer", "a ready endpoint behind each",
+        "webhooks",
+        [f"nobody answers behind service {service}" for service in silent],
+        f"{len(services)} answer",
+        "a ready endpoint behind each",
         "wait for its controller, or look at why it does not start: until then pods and jobs are refused",
-    )  # fmt: skip
+    )
 
 
 def check_runtime(cluster: Cluster) -> Iterator[Point]:
     there = cluster.kubernetes.get(f"{_RUNTIMES}/{RUNTIME}") is not None
     point = judged(
-        "training runtime", [] if there else [f"no ClusterTrainingRuntime {RUNTIME}"], RUNTIME, RUNTIME,
+        "training runtime",
+        [] if there else [f"no ClusterTrainingRuntime {RUNTIME}"],
+        RUNTIME,
+        RUNTIME,
         "apply the overlay, which has components/trainer",
-    )  # fmt: skip
+    )
     yield _for_jobs(cluster, point)
 
 

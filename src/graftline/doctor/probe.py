@@ -32,9 +32,7 @@ FOLDER = "handover"
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m graftline.doctor.probe", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m graftline.doctor.probe", description=__doc__.split("\n")[0])
     parser.add_argument("--store", required=True, metavar="s3://BUCKET/PREFIX")
     parser.add_argument("--repository", required=True, metavar="URL")
     parser.add_argument("--out", metavar="FILE", help="besides standard output")

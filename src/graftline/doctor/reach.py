@@ -24,18 +24,26 @@ from graftline.task_data import origin
 LABEL = "graftline-doctor"
 """`app.kubernetes.io/name` of the pods that are started here."""
 REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
-SECOND_THOUGHTS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError",
-                   "CreateContainerError", "RunContainerError")  # fmt: skip
+SECOND_THOUGHTS = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+)
 """Why a container waits that will not start by waiting."""
 
 
 def check_store(cluster: Cluster) -> Iterator[Point]:
     fault = store_fault(cluster.store_url)
     yield judged(
-        "store from here", [fault] if fault else [], f"{cluster.store_url}: conditional writes",
+        "store from here",
+        [fault] if fault else [],
+        f"{cluster.store_url}: conditional writes",
         "If-None-Match and If-Match on writes; list, delete",
         "set AWS_ENDPOINT_URL and the keys as in docs/cluster.md, step 5; use a store with conditional writes",
-    )  # fmt: skip
+    )
 
 
 def check_pod(cluster: Cluster) -> Iterator[Point]:
@@ -43,24 +51,23 @@ def check_pod(cluster: Cluster) -> Iterator[Point]:
     do = "see the reason; the other points may name its cause"
     end = _run(cluster, "data", _probe(cluster))
     if end.problem:
-        yield Point(
-            "pod", end.state, end.problem, "a pod as a step's, ready and done in 90 s", do, essential=True
-        )
+        yield Point("pod", end.state, end.problem, "a pod as a step's, ready and done in 90 s", do, essential=True)
         return
     yield Point("pod", "ok", f"ran on {end.node}", "a pod as a step's")
     try:
         said = json.loads(end.message)
     except ValueError:
         yield Point(
-            "store from a pod", "wrong", f"the pod's end says no more than: {end.message[-300:] or 'nothing'}",
-            "an image with graftline.doctor", "build the images of this commit: docs/cluster.md, step 4",
-        )  # fmt: skip
+            "store from a pod",
+            "wrong",
+            f"the pod's end says no more than: {end.message[-300:] or 'nothing'}",
+            "an image with graftline.doctor",
+            "build the images of this commit: docs/cluster.md, step 4",
+        )
         return
     yield _said("names from a pod", said["names"], "resolved", "the cluster's DNS lets pods ask; see egress")
     yield _said("store from a pod", said["store"], "conditional writes", "see egress and the store's secret")
-    yield _said(
-        "repository from a pod", said["repository"], "listed", "see egress, `repository`, the git secret"
-    )
+    yield _said("repository from a pod", said["repository"], "listed", "see egress, `repository`, the git secret")
 
 
 def check_images(cluster: Cluster) -> Iterator[Point]:
@@ -159,9 +166,7 @@ def _follow(cluster: Cluster, path: str) -> End:
             return End(f"{waiting['reason']}: {waiting.get('message') or _events(cluster, path)}")
         if time.monotonic() > end:
             reason = waiting.get("reason") or status.get("phase") or "Pending"
-            return End(
-                f"{reason} after {cluster.wait_seconds:.0f} s: {_events(cluster, path) or 'no events'}"
-            )
+            return End(f"{reason} after {cluster.wait_seconds:.0f} s: {_events(cluster, path) or 'no events'}")
         time.sleep(pause)
         pause = min(2.0, pause * 2)
 
@@ -175,8 +180,9 @@ def _events(cluster: Cluster, path: str) -> str:
         return f"its events may not be read: {error}"
     said = dict.fromkeys(
         f"{each.get('reason')}: {' '.join(str(each.get('message')).split())}"
-        for each in events if each.get("type") == "Warning"
-    )  # fmt: skip
+        for each in events
+        if each.get("type") == "Warning"
+    )
     return "; ".join([*said][-3:])
 
 
@@ -185,10 +191,7 @@ def probe_pod(cluster: Cluster, target: str, command: list[str]) -> dict[str, An
     settings = cluster.settings
 
     def secret(variable: str, name: str, key: str, *, optional: bool = False) -> dict[str, Any]:
-        return {
-            "name": variable,
-            "valueFrom": {"secretKeyRef": {"name": name, "key": key, "optional": optional}},
-        }
+        return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key, "optional": optional}}}
 
     environment = [
         secret("AWS_ACCESS_KEY_ID", settings.store_secret, "AWS_ACCESS_KEY_ID"),
@@ -221,8 +224,11 @@ def probe_pod(cluster: Cluster, target: str, command: list[str]) -> dict[str, An
             "terminationGracePeriodSeconds": 0,
             "tolerations": [each.model_dump(exclude_none=True) for each in cluster.placed["fetch"].tolerations],
             "securityContext": {
-                "runAsNonRoot": True, "runAsUser": settings.user, "runAsGroup": settings.user,
-                "fsGroup": settings.user, "seccompProfile": {"type": "RuntimeDefault"},
+                "runAsNonRoot": True,
+                "runAsUser": settings.user,
+                "runAsGroup": settings.user,
+                "fsGroup": settings.user,
+                "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [
                 {
@@ -234,7 +240,8 @@ def probe_pod(cluster: Cluster, target: str, command: list[str]) -> dict[str, An
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "resources": size,
                     "securityContext": {
-                        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
                         "capabilities": {"drop": ["ALL"]},
                     },
                     "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
@@ -242,7 +249,7 @@ def probe_pod(cluster: Cluster, target: str, command: list[str]) -> dict[str, An
             ],
             "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}],
         },
-    }  # fmt: skip
+    }
 
 
 def _skip(cluster: Cluster) -> Iterator[Point]:

@@ -89,9 +89,15 @@ class Backend:
     """One run of a compiled pipeline."""
 
     def __init__(
-        self, spec: Mapping[str, Any], root: Path, start: Start, *, run: str = "",
-        on_step: Callable[[str, str], None] = lambda step, event: None, whole: Callable[[Path], bool] = Path.exists,
-    ) -> None:  # fmt: skip
+        self,
+        spec: Mapping[str, Any],
+        root: Path,
+        start: Start,
+        *,
+        run: str = "",
+        on_step: Callable[[str, str], None] = lambda step, event: None,
+        whole: Callable[[Path], bool] = Path.exists,
+    ) -> None:
         """Prepare a run.
 
         Args:
@@ -136,10 +142,7 @@ class Backend:
         """Remove what this run has no use for: other executions in the cache, their artifacts, what its pods left."""
         used = {artifact["uri"] for one in self.executions.values() for artifact in one.artifacts.values()}
         for path in (self._root / "executions").glob("*.json"):
-            if (
-                not {artifact["uri"] for artifact in json.loads(path.read_bytes())["artifacts"].values()}
-                <= used
-            ):
+            if not {artifact["uri"] for artifact in json.loads(path.read_bytes())["artifacts"].values()} <= used:
                 path.unlink()
         kept = {self.path(uri).parent for uri in used}
         for folder in (self._root / "artifacts").glob("*/*/*/*"):  # pipeline, run, step, start
@@ -153,9 +156,7 @@ class Backend:
         for name, task in _ordered(dag["tasks"]):
             exits = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
             before = [done.get(other) for other in task.get("dependentTasks", ())]
-            if not exits and (
-                self.cancelled.is_set() or not all(one and one.state in DONE for one in before)
-            ):
+            if not exits and (self.cancelled.is_set() or not all(one and one.state in DONE for one in before)):
                 continue
             component = self._pipeline["components"][task["componentRef"]["name"]]
             try:
@@ -174,9 +175,13 @@ class Backend:
         return ("RUNNING" if self.cancelled.is_set() or "RUNNING" in states else "FAILED"), done
 
     def _inputs(
-        self, name: str, task: Mapping[str, Any], component: Mapping[str, Any], given: Mapping[str, Any],
+        self,
+        name: str,
+        task: Mapping[str, Any],
+        component: Mapping[str, Any],
+        given: Mapping[str, Any],
         done: Mapping[str, Execution],
-    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:  # fmt: skip
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Return a task's parameters and artifacts, as the driver resolves them. Raises KeyError: one is not there."""
         declared = component.get("inputDefinitions", {}).get("parameters", {})
         values = {key: each["defaultValue"] for key, each in declared.items() if "defaultValue" in each}
@@ -190,9 +195,7 @@ class Backend:
                 values[key] = self._final_status(done[source["taskFinalStatus"]["producerTask"]])
             else:
                 constant = source["runtimeValue"]["constant"]
-                values[key] = (
-                    self._known(name).get(constant, constant) if isinstance(constant, str) else constant
-                )
+                values[key] = self._known(name).get(constant, constant) if isinstance(constant, str) else constant
         artifacts = {}
         for key, source in task.get("inputs", {}).get("artifacts", {}).items():
             output = source["taskOutputArtifact"]
@@ -204,22 +207,31 @@ class Backend:
     def _known(self, task: str) -> dict[str, str]:
         """Return what the driver puts in the place of a constant that is nothing but one of these."""
         values = {
-            "name": self._name, "resource_name": self._name, "uuid": self.id, "create_time_utc": self._created,
+            "name": self._name,
+            "resource_name": self._name,
+            "uuid": self.id,
+            "create_time_utc": self._created,
             "schedule_time_utc": self._created,
-        }  # fmt: skip
+        }
         known = {f"{{{{$.pipeline_job_{key}}}}}": value for key, value in values.items()}
         return known | {"{{$.pipeline_task_name}}": task, "{{$.pipeline_task_uuid}}": secrets.token_hex(4)}
 
     def _final_status(self, producer: Execution) -> dict[str, Any]:
         return {
-            "state": producer.state, "pipelineJobResourceName": self._name, "pipelineTaskName": producer.step,
+            "state": producer.state,
+            "pipelineJobResourceName": self._name,
+            "pipelineTaskName": producer.step,
             "error": {"message": ""},
-        }  # fmt: skip
+        }
 
     def _step(
-        self, name: str, task: Mapping[str, Any], component: Mapping[str, Any], values: dict[str, Any],
+        self,
+        name: str,
+        task: Mapping[str, Any],
+        component: Mapping[str, Any],
+        values: dict[str, Any],
         artifacts: dict[str, dict[str, Any]],
-    ) -> Execution:  # fmt: skip
+    ) -> Execution:
         """Take a step from the cache, or start its pod."""
         label = component["executorLabel"]
         container = self._pipeline["deploymentSpec"]["executors"][label]["container"]
@@ -268,9 +280,14 @@ class Backend:
         return Execution(step, "CACHED", **found)
 
     def _pod(
-        self, step: str, container: Mapping[str, Any], extra: Mapping[str, Any], given: dict[str, Any], uri: str,
+        self,
+        step: str,
+        container: Mapping[str, Any],
+        extra: Mapping[str, Any],
+        given: dict[str, Any],
+        uri: str,
         handover: Path,
-    ) -> Pod:  # fmt: skip
+    ) -> Pod:
         """Return one start of a step, with its folders made."""
         name = f"{self._name}-{secrets.randbelow(10**10)}"
         labels = {
@@ -282,9 +299,10 @@ class Backend:
         env = {each["name"]: each["value"] for each in container.get("env", ())}
         env |= {each["name"]: fields[each["fieldPath"]] for each in extra.get("fieldPathAsEnv", ())}
         folders = {
-            self.path(uri): _local(uri), handover / "told": OUTPUT_FILE.rpartition("/")[0],
+            self.path(uri): _local(uri),
+            handover / "told": OUTPUT_FILE.rpartition("/")[0],
             handover / "parameters": PARAMETERS,
-        }  # fmt: skip
+        }
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         replaced = _placeholders(given)
@@ -383,9 +401,10 @@ def _made(given: Mapping[str, Any], handover: Path) -> dict[str, Any]:
             continue
         own: dict[str, Any] = next(iter(told.get("artifacts", {}).get(name, {}).get("artifacts", ())), {})
         artifacts[name] = listed["artifacts"][0] | {
-            "name": str(secrets.randbits(53)), "uri": own.get("uri") or listed["artifacts"][0]["uri"],
+            "name": str(secrets.randbits(53)),
+            "uri": own.get("uri") or listed["artifacts"][0]["uri"],
             "metadata": own.get("metadata", {}),
-        }  # fmt: skip
+        }
     parameters = dict(told.get("parameterValues", {}))
     for name in given["outputs"].get("parameters", {}):
         written = handover / "parameters" / name

@@ -57,8 +57,12 @@ _TAKEN_AWAY = 137
 _STATES = "states.json"
 """In the outputs: the state of each stage, and the run."""
 _CREDENTIALS = (
-    "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION",
-)  # fmt: skip
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_REGION",
+)
 
 
 def run(task: str, *, store_url: str, on_step: Callable[[str, str], None] = lambda step, event: None) -> None:
@@ -81,9 +85,13 @@ def run(task: str, *, store_url: str, on_step: Callable[[str, str], None] = lamb
     _make_subjects_key(task, store_url)
     work = OUTPUTS / f".{task}"
     parameters = pipeline.parameters | {
-        "repository": _DATA, "revision": WORK_TREE, "data_digest": task_digest(task), "version": pipeline.version,
-        "store": seen_store(store_url), "reason": json.dumps({"kind": "run"}),
-    }  # fmt: skip
+        "repository": _DATA,
+        "revision": WORK_TREE,
+        "data_digest": task_digest(task),
+        "version": pipeline.version,
+        "store": seen_store(store_url),
+        "reason": json.dumps({"kind": "run"}),
+    }
     owner = USER if os.getuid() == 0 else None
     with keys_for_mounting(OUTPUTS / f".{task}.keys", KEYS, user=owner) as keys:
         machine = Machine(task, store_url, OUTPUTS / f".{task}.keys", keys)
@@ -114,12 +122,14 @@ def outcome(task: str) -> list[StageRun]:
     states = json.loads((OUTPUTS / task / _STATES).read_bytes())
     return [
         StageRun(
-            name, "restored" if states[name] == "CACHED" else "ran",
+            name,
+            "restored" if states[name] == "CACHED" else "ran",
             read_execution(OUTPUTS / task / _output_name(name))["seconds"] if states[name] == "COMPLETE" else None,
         )
-        if name in states else StageRun(name, "refused", None)
+        if name in states
+        else StageRun(name, "refused", None)
         for name in COMPONENTS
-    ]  # fmt: skip
+    ]
 
 
 def built_images() -> Images:
@@ -142,9 +152,12 @@ def built_images() -> Images:
 
 
 def placed(
-    spec: Mapping[str, Any], images: Images, *, retries: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Any],
+    images: Images,
+    *,
+    retries: Mapping[str, Any] | None = None,
     checkpoint_seconds: float | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return a compiled pipeline for this machine: the images that were built here, each step in its own container.
 
     Args:
@@ -165,8 +178,10 @@ def placed(
         if label.removeprefix("exec-") in TRAINING:
             told["checkpoint_seconds"] = checkpoint_seconds or load_settings().checkpoint_seconds
         variables = {each["name"]: each["value"] for each in container["env"]} | {
-            PLAN: json.dumps(told), "GRAFTLINE_ENGINE": "docker", "GRAFTLINE_IMAGE": digest(built[target]),
-        }  # fmt: skip
+            PLAN: json.dumps(told),
+            "GRAFTLINE_ENGINE": "docker",
+            "GRAFTLINE_IMAGE": digest(built[target]),
+        }
         container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
     return here
 

@@ -26,9 +26,7 @@ LIVES_SECONDS = (0.05, 0.9)
 def main(log: str, *command: str) -> None:
     """Run the command and exit with 0 or 1."""
     # In a group of its own, as argoexec starts what it runs: a signal reaches the step once.
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     assert child.stdout
     said = child.stdout.fileno()
 

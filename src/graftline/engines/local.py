@@ -73,9 +73,10 @@ def pull_raw(task: str) -> bool:
         if raw.exists():
             return False
         raise InputError(
-            pointer, "the task has neither raw data nor a pointer to it",
+            pointer,
+            "the task has neither raw data nor a pointer to it",
             fix=f"put its files into {raw} and run `dvc add {raw.relative_to(ROOT)}`",
-        )  # fmt: skip
+        )
     with _repository() as repo:
         (out,) = repo.stage.load_one(str(pointer)).outs
         there = bool(out.exists)
@@ -83,10 +84,11 @@ def pull_raw(task: str) -> bool:
             return False
         if there and not _is_stored(repo, out):
             raise InputError(
-                raw.relative_to(ROOT), "differs from raw.dvc",
+                raw.relative_to(ROOT),
+                "differs from raw.dvc",
                 fix=f"`dvc add {raw.relative_to(ROOT)}` to make it the task's data, or "
                 f"`dvc checkout --force {pointer.relative_to(ROOT)}` to drop the change",
-            )  # fmt: skip
+            )
         _check_out(repo, pointer, out)
     return there
 
@@ -131,9 +133,10 @@ def _check_out(repo: Any, pointer: Path, out: Any) -> None:
         repo.checkout(targets=[target], force=True)
     except CheckoutError:
         raise InputError(
-            pointer, "the default DVC remote does not hold the raw data",
+            pointer,
+            "the default DVC remote does not hold the raw data",
             fix=f"fetch it from one that does: `dvc pull -r REMOTE {target}`",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def reproduce(
@@ -178,18 +181,13 @@ def reproduce(
             done.dump(update_pipeline=False)
         return done
 
-    with (
-        _environ(environment), _children_end_with_us(), _repository() as repo,
-        _own_commands(repo, on_event),
-    ):  # fmt: skip
+    with _environ(environment), _children_end_with_us(), _repository() as repo, _own_commands(repo, on_event):
         repo.reproduce(targets=targets, force=force, single_item=bool(only), repro_fn=reproduce_stage)
 
 
 def outcome(task: str, events: dict[str, str]) -> list[StageRun]:
     """Return what became of each stage, given the last event of each that had one."""
-    return [
-        _stage_outcome(name, output_folder(task, name), events.get(name, "skipped")) for name in COMPONENTS
-    ]
+    return [_stage_outcome(name, output_folder(task, name), events.get(name, "skipped")) for name in COMPONENTS]
 
 
 def _stage_outcome(name: str, folder: Path, state: str) -> StageRun:
@@ -212,9 +210,7 @@ def _repository() -> Iterator[Any]:
             causes = _causes(error)
             if any(isinstance(cause, LockError) for cause in causes):
                 raise BusyError(
-                    ROOT / ".dvc",
-                    "another DVC process is at work here",
-                    fix="wait for it to end, then run again",
+                    ROOT / ".dvc", "another DVC process is at work here", fix="wait for it to end, then run again"
                 ) from None
             raise _from_dvc(causes) from None
 

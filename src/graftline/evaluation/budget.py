@@ -59,9 +59,7 @@ def measure_budget(experiment: Experiment, labels: int, seeds: range, workers: i
     """
     folders = trunks(experiment.trunk)
     fits = [
-        Fit(replace(experiment, trunk=folder), labels, seed, TRUNK)
-        for folder in folders.values()
-        for seed in seeds
+        Fit(replace(experiment, trunk=folder), labels, seed, TRUNK) for folder in folders.values() for seed in seeds
     ]
     runs = iter(run_all(run_fit, fits, workers=max(1, min(workers, len(fits))), done=lambda run: None))
     found = []
@@ -88,9 +86,7 @@ def plot_budget(found: list[Trained], labels: int, amount: str, score: Score, pa
     """Draw the score against FLOPs of pretraining, and held-out loss against tokens (log scales)."""
     plot = figure(9.2, 3.8)
     left, right = plot.subplots(1, 2)
-    colours = {
-        size: _COLOURS[n % len(_COLOURS)] for n, size in enumerate(sorted({t.parameters for t in found}))
-    }
+    colours = {size: _COLOURS[n % len(_COLOURS)] for n, size in enumerate(sorted({t.parameters for t in found}))}
     for parameters, colour in colours.items():
         _draw(left, right, score, [t for t in found if t.parameters == parameters], colour)
     left.set(xscale="log", xlabel="FLOPs of pretraining", ylabel=f"test {score.title}")
@@ -112,12 +108,7 @@ def _draw(left: Axes, right: Axes, score: Score, same: list[Trained], colour: st
     left.errorbar(flops, values, spread, color=colour, marker="o", markersize=5, capsize=3, linewidth=1.6)
     for trained, value in zip(same, values, strict=True):
         left.annotate(
-            trained.name,
-            (trained.flops, value),
-            xytext=(6, 6),
-            textcoords="offset points",
-            color=INK,
-            fontsize=8,
+            trained.name, (trained.flops, value), xytext=(6, 6), textcoords="offset points", color=INK, fontsize=8
         )
         name = f"{trained.name}: {trained.parameters:,} weights"
         tokens, losses = zip(*trained.held_out, strict=True)

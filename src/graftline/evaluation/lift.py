@@ -235,10 +235,11 @@ def _sizes(experiment: Experiment, counts: tuple[int | None, ...]) -> dict[int |
     for count in counts:
         if count is not None and count > available.min():
             raise InputError(
-                "evaluate.lift_labels", f"{count} {experiment.problem.amount}",
+                "evaluate.lift_labels",
+                f"{count} {experiment.problem.amount}",
                 expected=f"at most {available.min()}, which {who} in train",
                 fix="lower it, or label more data",
-            )  # fmt: skip
+            )
     return {count: float(available.mean()) if count is None else count for count in counts}
 
 

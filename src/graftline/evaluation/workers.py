@@ -60,9 +60,7 @@ def _start_worker(numbers: SimpleQueue[int]) -> None:
     """Make this process compute with one thread on a device of its own, and die with its parent however that dies."""
     torch.set_num_threads(1)
     be_worker(numbers.get())
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # Ctrl-C reaches the whole group: no stack trace from each worker
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the whole group: no stack trace from each worker
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

@@ -42,15 +42,17 @@ def metadata(facts: Facts, sheet: Datasheet | None) -> bytes:
     """
     dataset = facts.named.get("dataset")
     if dataset is None:
-        raise InputError(
-            facts.release.name, "no data set among its records", expected="a record named dataset"
-        )
+        raise InputError(facts.release.name, "no data set among its records", expected="a record named dataset")
     schema, profile = _schema(facts), facts.json("profile.json")
     splits = [file for file in dataset.record.files if file.path in {f"{name}.parquet" for name in _SPLITS}]
     value = {
-        "@context": _CONTEXT, "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.1",
-        "name": facts.release.task, "description": _description(facts, dataset, sheet),
-        "datePublished": facts.release.created[:10], "version": f"1.0.0+{dataset.record.content}",
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": facts.release.task,
+        "description": _description(facts, dataset, sheet),
+        "datePublished": facts.release.created[:10],
+        "version": f"1.0.0+{dataset.record.content}",
         "license": (sheet.row("licence") if sheet else "") or "not stated in the data sheet",
         "url": f"https://graftline.dev/dataset/{dataset.record.content}",
         "citeAs": (sheet.row("paper") if sheet else "") or f"{facts.release.task}, sha256 {dataset.record.content}",
@@ -59,7 +61,7 @@ def metadata(facts: Facts, sheet: Datasheet | None) -> bytes:
         ],
         "distribution": [_file(file) for file in dataset.record.files],
         "recordSet": [*_classes(schema, profile), *(_records(file, schema, dataset) for file in splits)],
-    }  # fmt: skip
+    }
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -71,9 +73,7 @@ def _schema(facts: Facts) -> Schema:
 
 
 def _description(facts: Facts, dataset: StoredRecord, sheet: Datasheet | None) -> str:
-    parts = [
-        f"{sheet.title}." if sheet and sheet.title else f"The data set of the task {facts.release.task}."
-    ]
+    parts = [f"{sheet.title}." if sheet and sheet.title else f"The data set of the task {facts.release.task}."]
     if sheet and (task := sheet.row("task")):
         parts.append(f"Task: {task}.")
     if sheet and (origin := sheet.row("origin")):
@@ -86,10 +86,14 @@ def _file(file: FileDigest) -> dict[str, Any]:
     suffix = file.path.rpartition(".")[2]
     formats = {"parquet": _PARQUET, "json": "application/json", "html": "text/html"}
     return {
-        "@type": "cr:FileObject", "@id": file.path, "name": file.path, "contentUrl": file.path,
-        "contentSize": f"{file.size} B", "encodingFormat": formats.get(suffix, "application/octet-stream"),
+        "@type": "cr:FileObject",
+        "@id": file.path,
+        "name": file.path,
+        "contentUrl": file.path,
+        "contentSize": f"{file.size} B",
+        "encodingFormat": formats.get(suffix, "application/octet-stream"),
         "sha256": file.sha256,
-    }  # fmt: skip
+    }
 
 
 def _classes(schema: Schema, profile: dict[str, Any]) -> list[dict[str, Any]]:
@@ -100,18 +104,21 @@ def _classes(schema: Schema, profile: dict[str, Any]) -> list[dict[str, Any]]:
     counts = dict(zip(map(str, histogram.get("bins", [])), histogram.get("counts", []), strict=False))
     kind = "sc:Integer" if isinstance(schema.classes[0], int) else "sc:Text"
     fields = [("name", kind), ("rows", "sc:Integer")] if counts else [("name", kind)]
-    row = [
-        {"classes/name": c} | ({"classes/rows": counts.get(str(c), 0)} if counts else {})
-        for c in schema.classes
+    row = [{"classes/name": c} | ({"classes/rows": counts.get(str(c), 0)} if counts else {}) for c in schema.classes]
+    return [
+        {
+            "@type": "cr:RecordSet",
+            "@id": "classes",
+            "name": "classes",
+            "dataType": "sc:Enumeration",
+            "key": {"@id": "classes/name"},
+            "data": row,
+            "field": [
+                {"@type": "cr:Field", "@id": f"classes/{name}", "name": f"classes/{name}", "dataType": of}
+                for name, of in fields
+            ],
+        }
     ]
-    return [{
-        "@type": "cr:RecordSet", "@id": "classes", "name": "classes", "dataType": "sc:Enumeration",
-        "key": {"@id": "classes/name"}, "data": row,
-        "field": [
-            {"@type": "cr:Field", "@id": f"classes/{name}", "name": f"classes/{name}", "dataType": of}
-            for name, of in fields
-        ],
-    }]  # fmt: skip
 
 
 def _records(file: FileDigest, schema: Schema, dataset: StoredRecord) -> dict[str, Any]:
@@ -123,13 +130,18 @@ def _records(file: FileDigest, schema: Schema, dataset: StoredRecord) -> dict[st
         columns[schema.label_column.name] = schema.label_column.croissant()
     rows = dataset.record.metrics.get(f"rows_{split}")
     return {
-        "@type": "cr:RecordSet", "@id": split, "name": split,
+        "@type": "cr:RecordSet",
+        "@id": split,
+        "name": split,
         "description": f"The rows of the split {split}" + (f": {rows}." if rows is not None else "."),
         "field": [
             {
-                "@type": "cr:Field", "@id": f"{split}/{name}", "name": f"{split}/{name}", **kind,
+                "@type": "cr:Field",
+                "@id": f"{split}/{name}",
+                "name": f"{split}/{name}",
+                **kind,
                 "source": {"fileObject": {"@id": file.path}, "extract": {"column": name}},
             }
             for name, kind in columns.items()
         ],
-    }  # fmt: skip
+    }

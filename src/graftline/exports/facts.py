@@ -86,13 +86,10 @@ def read_facts(store: Store, release: Release) -> Facts:
     Raises:
         InputError: a record of the chain is missing, or an object is not what its digest says.
     """
-    manifest = read_checked(
-        store, f"{release_key(release.task, release.version)}/{MANIFEST}", release.manifest
-    )
+    manifest = read_checked(store, f"{release_key(release.task, release.version)}/{MANIFEST}", release.manifest)
     chain = read_release_chain(store, release)
     steps = tuple(
-        StoredRecord(record, chain.data[digest], _envelope(store, digest))
-        for digest, record in chain.records.items()
+        StoredRecord(record, chain.data[digest], _envelope(store, digest)) for digest, record in chain.records.items()
     )
     return Facts(store, release, dict(chain.manifest), manifest, steps)
 

@@ -31,15 +31,19 @@ def bom(facts: Facts) -> bytes:
     root = _model(facts)
     edges[root["bom-ref"]] = {_ref(step) for step in facts.named.values()}
     value = {
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", "bomFormat": "CycloneDX", "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid_of('bom', facts.release.manifest)}", "version": 1,
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid_of('bom', facts.release.manifest)}",
+        "version": 1,
         "metadata": {
-            "timestamp": facts.release.created, "component": root,
+            "timestamp": facts.release.created,
+            "component": root,
             "tools": {"components": [{"type": "application", "name": "graftline", "version": __version__}]},
         },
         "components": [parts[ref] for ref in sorted(parts)] + packages,
         "dependencies": [{"ref": ref, "dependsOn": sorted(edges[ref])} for ref in sorted(edges)],
-    }  # fmt: skip
+    }
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
@@ -86,11 +90,11 @@ def _card(facts: Facts) -> dict[str, Any]:
     used = {name: value for step in facts.named.values() for name, value in parameters(step).items()}
     card = {
         "modelParameters": inside,
-        "quantitativeAnalysis": {"performanceMetrics": [
-            _metric(*measured) for measured in intervals(facts.manifest["metrics"])
-        ]},
+        "quantitativeAnalysis": {
+            "performanceMetrics": [_metric(*measured) for measured in intervals(facts.manifest["metrics"])]
+        },
         "properties": _properties({f"parameter.{name}": value for name, value in used.items()}),
-    }  # fmt: skip
+    }
     if use := _front_matter(facts).get("use"):
         card["considerations"] = {"useCases": [use]}
     return card
@@ -122,15 +126,20 @@ def _ref(step: StoredRecord) -> str:
 def _step_component(step: StoredRecord) -> dict[str, Any]:
     record = step.record
     properties = {
-        "record": record.sha256, "made-by": record.component, "signed": str(step.envelope is not None).lower(),
+        "record": record.sha256,
+        "made-by": record.component,
+        "signed": str(step.envelope is not None).lower(),
         **{f"metric.{name}": json.dumps(value) for name, value in record.metrics.items()},
         **{f"parameter.{name}": value for name, value in parameters(step).items()},
-    }  # fmt: skip
+    }
     component = {
-        "type": "machine-learning-model" if record.name in _MODELS else "data", "bom-ref": _ref(step),
-        "name": f"{record.task}/{record.name}", "version": record.content, "hashes": _hashes(record.content),
+        "type": "machine-learning-model" if record.name in _MODELS else "data",
+        "bom-ref": _ref(step),
+        "name": f"{record.task}/{record.name}",
+        "version": record.content,
+        "hashes": _hashes(record.content),
         "properties": _properties(properties),
-    }  # fmt: skip
+    }
     if component["type"] == "data":
         component["data"] = [{"type": "dataset", "name": record.name}]
     return component
@@ -159,11 +168,11 @@ def _made_by(parts: dict[str, dict[str, Any]], step: StoredRecord) -> set[str]:
     """Add code, image and lock; return their references."""
     kinds = {CODE: "application", IMAGE: "container", LOCK: "file"}
     return {
-        _add(parts, f"{name}:{digest}", {
-            "type": kinds[name], "name": name, "version": digest, "hashes": _hashes(digest),
-        })
+        _add(
+            parts, f"{name}:{digest}", {"type": kinds[name], "name": name, "version": digest, "hashes": _hashes(digest)}
+        )
         for name, digest in step.record.what_ran.items()
-    }  # fmt: skip
+    }
 
 
 def _add(parts: dict[str, dict[str, Any]], ref: str, component: dict[str, Any]) -> str:
@@ -174,11 +183,14 @@ def _add(parts: dict[str, dict[str, Any]], ref: str, component: dict[str, Any]) 
 def _packages(lock: bytes | None) -> list[dict[str, Any]]:
     return [
         {
-            "type": "library", "bom-ref": package_url(name, version), "name": name, "version": version,
+            "type": "library",
+            "bom-ref": package_url(name, version),
+            "name": name,
+            "version": version,
             "purl": package_url(name, version),
         }
         for name, version in dict.fromkeys((pin.name, pin.version) for pin in pins(lock or b""))
-    ]  # fmt: skip
+    ]
 
 
 def _hashes(digest: str) -> list[dict[str, str]]:

@@ -34,9 +34,7 @@ def write_runs(folder: Path, found: list[Facts]) -> None:
         InputError: `folder` has content already.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            folder, "there already, with content", expected="a new folder", fix="give another place"
-        )
+        raise InputError(folder, "there already, with content", expected="a new folder", fix="give another place")
     place = folder.absolute()
     with output_directory(place) as aside:
         for facts in found:
@@ -58,9 +56,13 @@ def _experiment_id(task: str) -> str:
 def _experiment(place: Path, experiment: str, release: Any) -> dict[str, Any]:
     at = _milliseconds(release.created)
     return {
-        "artifact_location": (place / experiment).as_uri(), "creation_time": at, "experiment_id": experiment,
-        "last_update_time": at, "lifecycle_stage": "active", "name": f"graftline/{release.task}",
-    }  # fmt: skip
+        "artifact_location": (place / experiment).as_uri(),
+        "creation_time": at,
+        "experiment_id": experiment,
+        "last_update_time": at,
+        "lifecycle_stage": "active",
+        "name": f"graftline/{release.task}",
+    }
 
 
 def _write_run(folder: Path, place: Path, experiment: str, facts: Facts) -> None:
@@ -108,10 +110,13 @@ def _metrics(facts: Facts) -> dict[str, float]:
 def _tags(facts: Facts) -> dict[str, str]:
     release, model = facts.release, facts.named.get("model")
     tags = {
-        "mlflow.runName": release.name, "mlflow.user": "graftline", "mlflow.source.type": "LOCAL",
-        "graftline.manifest": release.manifest, "graftline.content": release.digest,
+        "mlflow.runName": release.name,
+        "mlflow.user": "graftline",
+        "mlflow.source.type": "LOCAL",
+        "graftline.manifest": release.manifest,
+        "graftline.content": release.digest,
         "graftline.version": str(release.version),
-    }  # fmt: skip
+    }
     for name, step in facts.named.items():
         tags[f"graftline.record.{name}"] = step.record.sha256
         tags[f"graftline.content.{name}"] = step.record.content
@@ -132,10 +137,16 @@ def _write_dataset_inputs(experiment: Path, run: Path, identity: str, step: Stor
             "schema": None, "profile": None,
         })  # fmt: skip
         edge = _identifier(dataset, identity)
-        _write(run / "inputs" / edge / "meta.yaml", {
-            "source_type": "DATASET", "source_id": dataset, "destination_type": "RUN",
-            "destination_id": dataset, "tags": {"mlflow.data.context": step.record.component},
-        })  # fmt: skip
+        _write(
+            run / "inputs" / edge / "meta.yaml",
+            {
+                "source_type": "DATASET",
+                "source_id": dataset,
+                "destination_type": "RUN",
+                "destination_id": dataset,
+                "tags": {"mlflow.data.context": step.record.component},
+            },
+        )
 
 
 def _write_artifacts(folder: Path, facts: Facts) -> None:
@@ -154,11 +165,7 @@ def _write_artifacts(folder: Path, facts: Facts) -> None:
 
 def _shown(facts: Facts) -> Iterator[str]:
     for file in facts.files:
-        if (
-            "/" not in file.path
-            and file.path.endswith((".png", ".md", ".json"))
-            and file.path != "manifest.json"
-        ):
+        if "/" not in file.path and file.path.endswith((".png", ".md", ".json")) and file.path != "manifest.json":
             yield file.path
 
 

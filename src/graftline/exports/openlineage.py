@@ -72,58 +72,64 @@ def send(found: Iterable[dict[str, Any]], url: str) -> int:
 
 
 def _pair(
-    at: str,
-    run: dict[str, Any],
-    job: dict[str, Any],
-    inputs: list[dict[str, Any]],
-    outputs: list[dict[str, Any]],
+    at: str, run: dict[str, Any], job: dict[str, Any], inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     for kind in ("START", "COMPLETE"):
         yield {
-            "eventType": kind, "eventTime": at, "producer": PRODUCER, "schemaURL": f"{_SPEC}RunEvent",
-            "run": run, "job": job, "inputs": inputs, "outputs": outputs,
-        }  # fmt: skip
+            "eventType": kind,
+            "eventTime": at,
+            "producer": PRODUCER,
+            "schemaURL": f"{_SPEC}RunEvent",
+            "run": run,
+            "job": job,
+            "inputs": inputs,
+            "outputs": outputs,
+        }
 
 
 def _release_events(facts: Facts) -> Iterator[dict[str, Any]]:
     """Yield the run of publish: its record is beside its own output, but the manifest says what went in."""
     release, task = facts.release, facts.release.task
     named = {
-        "manifest": release.manifest, "version": release.version, "content": release.digest,
-        "compared_with": facts.manifest["compared_with"], "metrics": facts.manifest["metrics"],
-    }  # fmt: skip
+        "manifest": release.manifest,
+        "version": release.version,
+        "content": release.digest,
+        "compared_with": facts.manifest["compared_with"],
+        "metrics": facts.manifest["metrics"],
+    }
     run = {
         "runId": str(uuid_of("manifest", release.manifest)),
         "facets": {"graftline_release": _own("RunFacet", named), **_engine()},
     }
     inputs = [
-        _dataset(
-            task, name, step.record.content, {"graftline_record": _own("DatasetFacet", {"sha256": digest})}
-        )
+        _dataset(task, name, step.record.content, {"graftline_record": _own("DatasetFacet", {"sha256": digest})})
         for name, step, digest in ((n, s, s.record.sha256) for n, s in sorted(facts.named.items()))
     ]
     output = _dataset(task, "release", release.digest, {})
     sizes = {"size": sum(file.size for file in facts.files), "fileCount": len(facts.files)}
-    output["outputFacets"] = {
-        "outputStatistics": _facet("1-0-2", "OutputStatisticsOutputDatasetFacet", sizes)
-    }
+    output["outputFacets"] = {"outputStatistics": _facet("1-0-2", "OutputStatisticsOutputDatasetFacet", sizes)}
     yield from _pair(release.created, run, _job(task, "publish"), inputs, [output])
 
 
 def _job(task: str, component: str) -> dict[str, Any]:
     kind = {"processingType": "BATCH", "integration": "GRAFTLINE", "jobType": "TASK"}
     return {
-        "namespace": NAMESPACE, "name": f"{task}.{component}",
+        "namespace": NAMESPACE,
+        "name": f"{task}.{component}",
         "facets": {"jobType": _facet("2-0-4", "JobTypeJobFacet", kind)},
-    }  # fmt: skip
+    }
 
 
 def _run_facets(step: StoredRecord) -> dict[str, Any]:
     record = step.record
     own = {
-        "sha256": record.sha256, "signed": step.envelope is not None, "metrics": record.metrics,
-        "environment": record.environment, "code": record.what_ran, "parameters": record.parameters,
-    }  # fmt: skip
+        "sha256": record.sha256,
+        "signed": step.envelope is not None,
+        "metrics": record.metrics,
+        "environment": record.environment,
+        "code": record.what_ran,
+        "parameters": record.parameters,
+    }
     given = [{"key": name, "value": value} for name, value in sorted(parameters(step).items())]
     facet = _facet("1-0-0", "ExecutionParametersRunFacet", {"parameters": given})
     return {"graftline_record": _own("RunFacet", own), "executionParameters": facet, **_engine()}
@@ -151,9 +157,7 @@ def _output(step: StoredRecord) -> dict[str, Any]:
     sizes: dict[str, Any] = {"size": sum(file.size for file in record.files), "fileCount": len(record.files)}
     if isinstance(rows := record.metrics.get("rows"), int):
         sizes["rowCount"] = rows
-    output["outputFacets"] = {
-        "outputStatistics": _facet("1-0-2", "OutputStatisticsOutputDatasetFacet", sizes)
-    }
+    output["outputFacets"] = {"outputStatistics": _facet("1-0-2", "OutputStatisticsOutputDatasetFacet", sizes)}
     return output
 
 

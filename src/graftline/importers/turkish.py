@@ -66,9 +66,7 @@ def sentences(name: str, text: str) -> Iterator[Sentence]:
         elif line:
             columns = line.split("\t")
             if len(columns) != 10 or not columns[0].isdigit():
-                raise InputError(
-                    f"{name}: line {number}", repr(line[:40]), expected="ten columns, a number first"
-                )
+                raise InputError(f"{name}: line {number}", repr(line[:40]), expected="ten columns, a number first")
             words.append(columns[1])
             tags.append(columns[3])
         elif words:

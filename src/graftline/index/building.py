@@ -48,9 +48,7 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _add_all(
-    writer: Writer, found: Iterable[tuple[Group, Chunk, int]], total: int, progress: Progress | None
-) -> str:
+def _add_all(writer: Writer, found: Iterable[tuple[Group, Chunk, int]], total: int, progress: Progress | None) -> str:
     """Add objects; return the last ledger entry's place and digest, as `behind` compares them."""
     last, done = "", 0
     for group, chunk, count in found:
@@ -84,8 +82,11 @@ def look(db: sqlite3.Connection, source: Source, parts: Path, progress: Progress
     db.executemany("DELETE FROM packages WHERE lock = ?", gone_locks)
     entries, known = _new_entries(db, source, keys["ledger"])
     new: dict[Group, list[str]] = {
-        "records": new_records, "releases": new_releases, "ledger": entries, "locks": new_locks,
-    }  # fmt: skip
+        "records": new_records,
+        "releases": new_releases,
+        "ledger": entries,
+        "locks": new_locks,
+    }
     with parsed(source, new, parts) as found:
         set_meta(db, "ledger", _add_all(writer, found, _count(new), progress) or known)
     writer.finish()
@@ -222,9 +223,7 @@ def find_outputs(folders: Sequence[Path]) -> list[tuple[str, bytes]]:
 def _forget_records(db: sqlite3.Connection, keys: Iterable[str]) -> None:
     """Drop records from the store, and altogether unless a folder holds them too."""
     for key in keys:
-        row = db.execute(
-            "SELECT id FROM objects WHERE sha256 = ?", (bytes.fromhex(_digest_in(key)),)
-        ).fetchone()
+        row = db.execute("SELECT id FROM objects WHERE sha256 = ?", (bytes.fromhex(_digest_in(key)),)).fetchone()
         if db.execute("SELECT 1 FROM places WHERE record = ?", row).fetchone():
             db.execute("UPDATE records SET stored = 0 WHERE id = ?", row)
         else:
@@ -235,9 +234,7 @@ def _forget_records(db: sqlite3.Connection, keys: Iterable[str]) -> None:
 def _forget_releases(db: sqlite3.Connection, keys: Iterable[str]) -> None:
     for key in keys:
         _, task, version, _ = key.split("/")
-        named = (
-            "SELECT releases.id FROM releases JOIN names ON names.id = task WHERE text = ? AND version = ?"
-        )
+        named = "SELECT releases.id FROM releases JOIN names ON names.id = task WHERE text = ? AND version = ?"
         row = db.execute(named, (task, int(version))).fetchone()
         db.execute("DELETE FROM parts WHERE release = ?", row)
         db.execute("DELETE FROM releases WHERE id = ?", row)

@@ -89,10 +89,13 @@ class Chunk:
     def _input(self, given: ParsedInput) -> InputRow:
         name, content, record, notes, files = given
         return (
-            self._name(name), digest_bytes(content), None if record is None else digest_bytes(record),
+            self._name(name),
+            digest_bytes(content),
+            None if record is None else digest_bytes(record),
             None if notes is None else notes.decode(),
-            None if files is None else self._layout(files[0]), None if files is None else files[1] + files[2],
-        )  # fmt: skip
+            None if files is None else self._layout(files[0]),
+            None if files is None else files[1] + files[2],
+        )
 
     def _kind(self, kind: tuple[str, str, str]) -> int:
         number = self.kinds.get(kind)

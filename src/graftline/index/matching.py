@@ -40,10 +40,7 @@ def match(query: Query, digest: str) -> list[Match]:
 def _objects(query: Query, digest: str) -> list[Match]:
     rows = _between(query, "sha256, id", "objects", digest)
     return [
-        Match(kind, blob.hex())
-        for blob, number in rows
-        for kind, statement in _OBJECTS
-        if query(statement, (number,))
+        Match(kind, blob.hex()) for blob, number in rows for kind, statement in _OBJECTS if query(statement, (number,))
     ]
 
 

@@ -27,8 +27,14 @@ SMALL = 20_000
 _WAIT_SECONDS = 60.0
 _MAPPED = 2**31 - 65536
 """Bytes of the database, at most, that are read in place; SQLite's own limit."""
-_FILLING = ("page_size = 16384", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE",
-            "cache_size = -300000", "temp_store = MEMORY")  # fmt: skip
+_FILLING = (
+    "page_size = 16384",
+    "journal_mode = OFF",
+    "synchronous = OFF",
+    "locking_mode = EXCLUSIVE",
+    "cache_size = -300000",
+    "temp_store = MEMORY",
+)
 """For a database that nobody sees yet: if its making is broken off, it is thrown away."""
 
 
@@ -39,9 +45,14 @@ def index_path(store: Store, folders: Sequence[Path] = ()) -> Path:
 
 
 def open_index(
-    store: Store, *, folders: Sequence[Path] = (), full: bool = False, rebuild: bool = False,
-    progress: Callable[[int, int], None] | None = None, source: Source | None = None,
-) -> Index:  # fmt: skip
+    store: Store,
+    *,
+    folders: Sequence[Path] = (),
+    full: bool = False,
+    rebuild: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    source: Source | None = None,
+) -> Index:
     """Return the index of `store` and of the outputs below `folders`, up to date with the ledger.
 
     Args:
@@ -60,9 +71,7 @@ def open_index(
 class _Opening:
     """One store's index on this disk."""
 
-    def __init__(
-        self, store: Store, source: Source, folders: list[Path], progress: building.Progress | None
-    ) -> None:
+    def __init__(self, store: Store, source: Source, folders: list[Path], progress: building.Progress | None) -> None:
         self._source, self._folders, self._progress = source, folders, progress
         self._path = index_path(store, folders)
         self._parts = self._path.with_name(f".parts-{self._path.name}")

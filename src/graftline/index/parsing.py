@@ -42,11 +42,14 @@ def parse_record(data: bytes) -> ParsedRecord:
     try:
         parts = take_apart(_json(data))
         return (
-            (parts.component, parts.task, parts.name), parts.content,
+            (parts.component, parts.task, parts.name),
+            parts.content,
             (parts.commit, parts.dirty, parts.lock, parts.image, _mapping(parts.environment)),
-            _mapping(parts.parameters), _mapping(parts.metrics), [_input(*given) for given in parts.inputs],
+            _mapping(parts.parameters),
+            _mapping(parts.metrics),
+            [_input(*given) for given in parts.inputs],
             _listing(parts.files),
-        )  # fmt: skip
+        )
     except NotARecordError as error:
         raise RefusedError(str(error)) from None
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError) as error:
@@ -71,11 +74,7 @@ def check_record(record: ParsedRecord) -> None:
         *(n for item in inputs for n in (item[4] or NO_FILES)[0]),
     ):
         check_text(text)
-    for digest in (
-        content,
-        *(item[1] for item in inputs),
-        *(item[2] for item in inputs if item[2] is not None),
-    ):
+    for digest in (content, *(item[1] for item in inputs), *(item[2] for item in inputs if item[2] is not None)):
         check_sha256(digest)
     check_setting(setting)
 
@@ -113,10 +112,15 @@ def parse_manifest(data: bytes, task: str, version: int) -> ParsedRelease:
             check_text(name)
             check_sha256(sha256)
         return ParsedRelease(
-            task, version, check_sha256(value["content"]), check_text(value["created"]),
-            check_text(value["publication"]), _mapping(value["metrics"]), records,
+            task,
+            version,
+            check_sha256(value["content"]),
+            check_text(value["created"]),
+            check_text(value["publication"]),
+            _mapping(value["metrics"]),
+            records,
             _listing([file for file in value["files"] if not file["path"].startswith("records/")]),
-        )  # fmt: skip
+        )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RefusedError(f"not a manifest ({type(error).__name__}: {str(error)[:80]})") from None
 
@@ -135,10 +139,15 @@ def parse_entry(data: bytes, sequence: int) -> ParsedEntry:
         if type(version) is not int or not 0 <= version < 2**53:
             raise RefusedError("a version that is no number")
         return (
-            sequence, check_text(value["event"]), check_text(value["task"]), version,
-            None if alias is None else check_text(alias), check_text(value["at"]), check_text(value["actor"]),
+            sequence,
+            check_text(value["event"]),
+            check_text(value["task"]),
+            version,
+            None if alias is None else check_text(alias),
+            check_text(value["at"]),
+            check_text(value["actor"]),
             None if key is None else check_text(key),
-        )  # fmt: skip
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RefusedError(f"not a ledger entry ({type(error).__name__}: {str(error)[:80]})") from None
 

@@ -9,15 +9,7 @@ from typing import Any
 
 from graftline.errors import BusyError, InputError, nearest
 from graftline.index import files, matching, reaching
-from graftline.index.rows import (
-    AliasChange,
-    FileHolder,
-    IndexedRecord,
-    IndexedRelease,
-    Match,
-    Problem,
-    Reached,
-)
+from graftline.index.rows import AliasChange, FileHolder, IndexedRecord, IndexedRelease, Match, Problem, Reached
 from graftline.index.selecting import records_by_id, releases_by_id
 from graftline.locks import package_name
 from graftline.releases.layout import parse_reference
@@ -36,9 +28,7 @@ _BY_TIME = "ORDER BY created DESC, (SELECT text FROM names WHERE names.id = task
 class Index:
     """An open index. Close it, or use it in a `with` block; use it from one thread."""
 
-    def __init__(
-        self, store: Store, db: sqlite3.Connection, remake: Callable[[], sqlite3.Connection]
-    ) -> None:
+    def __init__(self, store: Store, db: sqlite3.Connection, remake: Callable[[], sqlite3.Connection]) -> None:
         self.store = store
         self._db, self._remake = db, remake
 
@@ -54,9 +44,7 @@ class Index:
         released = "SELECT text FROM names WHERE id IN (SELECT DISTINCT task FROM releases)"
         return [task for (task,) in self._all(f"SELECT task FROM kinds UNION {released} ORDER BY 1")]  # noqa: S608  (names of ours)
 
-    def releases(
-        self, task: str | None = None, *, limit: int | None = None, offset: int = 0
-    ) -> list[IndexedRelease]:
+    def releases(self, task: str | None = None, *, limit: int | None = None, offset: int = 0) -> list[IndexedRelease]:
         """Return releases, the newest first: of a task by version, of all by when they were made."""
         where = "WHERE task = (SELECT id FROM names WHERE text = ?) ORDER BY version DESC"
         order = where if task is not None else _BY_TIME
@@ -90,9 +78,8 @@ class Index:
             return InputError(f"task '{task}'", f"no release in {self.store.url}{close}")
         named = "".join(f", {name} is {version}" for name, version in sorted(aliases.items()))
         return InputError(
-            f"task '{task}'", f"no release '{selector}'",
-            expected=f"one of the versions up to {have[0]}{named}",
-        )  # fmt: skip
+            f"task '{task}'", f"no release '{selector}'", expected=f"one of the versions up to {have[0]}{named}"
+        )
 
     def releases_of(self, records: Iterable[str]) -> list[IndexedRelease]:
         """Return the releases that have one of these records as a part, by task and version."""
@@ -113,9 +100,7 @@ class Index:
 
     def release_with_manifest(self, manifest: str) -> IndexedRelease | None:
         """Return the release with this sha256 of manifest.json."""
-        found = self._releases(
-            self._all("SELECT id FROM releases WHERE manifest = ?", (bytes.fromhex(manifest),))
-        )
+        found = self._releases(self._all("SELECT id FROM releases WHERE manifest = ?", (bytes.fromhex(manifest),)))
         return found[0] if found else None
 
     def aliases(self, task: str | None = None) -> dict[tuple[str, str], int]:
@@ -125,9 +110,13 @@ class Index:
         return {(of, alias): version for of, alias, version in self._all(query, (task, task))}
 
     def history(
-        self, task: str | None = None, *, version: int | None = None, before: int | None = None,
+        self,
+        task: str | None = None,
+        *,
+        version: int | None = None,
+        before: int | None = None,
         newest: int | None = None,
-    ) -> list[AliasChange]:  # fmt: skip
+    ) -> list[AliasChange]:
         """Return the ledger's entries, oldest first: those before a sequence, and of them only so many, the newest."""
         where, values = [], list[Any]()
         if task is not None:
@@ -138,8 +127,7 @@ class Index:
             where, values = [*where, "l.sequence < ?"], [*values, before]
         condition = f"WHERE {' AND '.join(where)}" if where else ""
         rows = self._all(
-            f"{_HISTORY} {condition} ORDER BY l.sequence DESC LIMIT ?",
-            [*values, -1 if newest is None else newest],
+            f"{_HISTORY} {condition} ORDER BY l.sequence DESC LIMIT ?", [*values, -1 if newest is None else newest]
         )
         return [AliasChange(*row) for row in reversed(rows)]
 
@@ -149,9 +137,14 @@ class Index:
         return next(iter(found.values()), None)
 
     def records(
-        self, sha256s: Iterable[str] | None = None, *, task: str | None = None, component: str | None = None,
-        limit: int | None = None, offset: int = 0,
-    ) -> list[IndexedRecord]:  # fmt: skip
+        self,
+        sha256s: Iterable[str] | None = None,
+        *,
+        task: str | None = None,
+        component: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[IndexedRecord]:
         """Return the given records, or all of a task and component, sorted by task, component and sha256."""
         if sha256s is not None:
             ids = self._ids(sha256s)

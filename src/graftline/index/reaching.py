@@ -41,12 +41,8 @@ def in_order(records: Iterable[IndexedRecord]) -> list[IndexedRecord]:
     left = {r.sha256: r for r in sorted(records, key=lambda r: (r.task, r.name, r.sha256))}
     done: dict[str, IndexedRecord] = {}
     while left:
-        ready = [
-            r for r in left.values() if not any(i.record in left for i in r.inputs if i.record != r.sha256)
-        ]
-        for record in ready or list(
-            left.values()
-        ):  # a circle takes a broken hash: shown rather than followed
+        ready = [r for r in left.values() if not any(i.record in left for i in r.inputs if i.record != r.sha256)]
+        for record in ready or list(left.values()):  # a circle takes a broken hash: shown rather than followed
             done[record.sha256] = left.pop(record.sha256)
     return list(done.values())
 
@@ -65,8 +61,9 @@ def reached(query: Query, ids: list[int], limit: int | None) -> Reached:
     query(f"INSERT INTO temp.reached {_DOWN} SELECT id FROM down", (json.dumps(ids), _compared(query)))  # noqa: S608  (a query of ours)
     counts = query(
         """SELECT k.name, k.task, k.id, count(*) FROM temp.reached d CROSS JOIN records r ON r.id = d.id
-        CROSS JOIN kinds k ON k.id = r.kind GROUP BY k.id ORDER BY 1, 2""", (),
-    )  # fmt: skip
+        CROSS JOIN kinds k ON k.id = r.kind GROUP BY k.id ORDER BY 1, 2""",
+        (),
+    )
     by_kind: dict[tuple[str, str], int] = {}
     for name, task, _, count in counts:
         by_kind[name, task] = by_kind.get((name, task), 0) + count
@@ -74,11 +71,12 @@ def reached(query: Query, ids: list[int], limit: int | None) -> Reached:
     numbers = [row[0] for row in query(_RELEASED, (-1 if limit is None else limit,))]
     releases = releases_by_id(query, numbers).values()
     return Reached(
-        by_kind, sorted(records, key=lambda r: (r.task, r.component, r.sha256)),
+        by_kind,
+        sorted(records, key=lambda r: (r.task, r.component, r.sha256)),
         query("SELECT count(DISTINCT release) FROM temp.reached CROSS JOIN parts ON record = id", ())[0][0],
         sorted(releases, key=lambda r: (r.task, r.version)),
         {(task, alias): version for task, alias, version in query(_POINTED, ())},
-    )  # fmt: skip
+    )
 
 
 _RELEASED = """

@@ -49,9 +49,7 @@ class _Job:
 
 
 @contextmanager
-def parsed(
-    source: Source, keys: dict[Group, list[str]], folder: Path
-) -> Iterator[Iterator[tuple[Group, Chunk, int]]]:
+def parsed(source: Source, keys: dict[Group, list[str]], folder: Path) -> Iterator[Iterator[tuple[Group, Chunk, int]]]:
     """Begin to parse all objects, and give them group by group and in order: a chunk, and for how many keys it is.
 
     Args:
@@ -60,9 +58,7 @@ def parsed(
     Raises:
         GraftlineError: a worker was killed.
     """
-    jobs = [
-        (group, names[at : at + CHUNK]) for group, names in keys.items() for at in range(0, len(names), CHUNK)
-    ]
+    jobs = [(group, names[at : at + CHUNK]) for group, names in keys.items() for at in range(0, len(names), CHUNK)]
     shutil.rmtree(folder, ignore_errors=True)
     workers = min(_WORKERS, len(os.sched_getaffinity(0)) - 1)
     if sum(map(len, keys.values())) < MANY or workers < 1 or not source.shareable:
@@ -123,9 +119,7 @@ def _begin(folder: Path, job: _Job) -> bool:
 def _claimed(folder: Path, number: int) -> bool:
     """Claim a job; False if another process has."""
     try:
-        os.close(
-            os.open(folder / f"{number}.claim", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        )
+        os.close(os.open(folder / f"{number}.claim", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return False
     return True

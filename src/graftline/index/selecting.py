@@ -52,11 +52,13 @@ def records_by_id(query: Query, ids: Iterable[int]) -> dict[int, IndexedRecord]:
     for record, name, content, made_by, notes, layout, files in query(_INPUTS, (wanted,)):
         inputs.setdefault(record, []).append(
             Input(
-                name, content.hex(), made_by.hex() if made_by else None,
+                name,
+                content.hex(),
+                made_by.hex() if made_by else None,
                 orjson.loads(notes) if notes else {},
                 () if layout is None else unpacked(layouts.names(layout), files),
             )
-        )  # fmt: skip
+        )
     found = {}
     for row in query(_RECORDS, (wanted,)):
         (number, sha256, component, task, name, content, code, dirty, lock, image, parameters, metrics,

@@ -33,8 +33,13 @@ class Writer:
         self._small: dict[Any, int] = {}
         """Ids of names, kinds, settings and texts by what they say."""
         self._rows: dict[str, list[tuple[Any, ...]]] = {
-            "objects": [], "records": [], "inputs": [], "releases": [], "parts": [], "ledger": [],
-        }  # fmt: skip
+            "objects": [],
+            "records": [],
+            "inputs": [],
+            "releases": [],
+            "parts": [],
+            "ledger": [],
+        }
         self._listed: list[tuple[int, bytes]] = []
         """Holder and packed files (selecting.unpacked) whose place in the file index is still to be written."""
         self._heads: list[tuple[Numbers, Numbers]] = []

@@ -67,9 +67,7 @@ class Checkpoints:
         final = self._folder / f"{step:08d}"
         with output_directory(final) as aside:
             _write_tensors(aside / STATE, tensors)
-            manifest = {
-                "identity": self._identity, "step": step, "facts": facts, "sha256": sha256_file(aside / STATE),
-            }  # fmt: skip
+            manifest = {"identity": self._identity, "step": step, "facts": facts, "sha256": sha256_file(aside / STATE)}
             seal = sha256_bytes(canonical_json(manifest))
             write_new(aside / MANIFEST, canonical_json({"content": manifest, "sha256": seal}))
         if self._verify(final) is not None:
@@ -121,9 +119,7 @@ class Checkpoints:
         """Return the checkpoints, newest first."""
         if not self._folder.is_dir():
             return []
-        return sorted(
-            (f for f in self._folder.iterdir() if f.name.isdigit()), key=lambda f: f.name, reverse=True
-        )
+        return sorted((f for f in self._folder.iterdir() if f.name.isdigit()), key=lambda f: f.name, reverse=True)
 
     def _verify(self, folder: Path) -> dict[str, Any] | None:
         """Return the manifest of a whole checkpoint of this identity, or None and say what is wrong with it."""

@@ -14,9 +14,7 @@ from graftline.learning.loop import Desk
 from graftline.learning.remote import METRICS, remote_checkpoints
 
 
-def open_desk(
-    context: Context, batch: int | Callable[[int], int], unit: str = "images", part: str = ""
-) -> Desk:
+def open_desk(context: Context, batch: int | Callable[[int], int], unit: str = "images", part: str = "") -> Desk:
     """Return the desk of this run; call it when all parameter sections were read, for they are its identity.
 
     `batch` is how many `unit`s a step has, or a function that counts those of a step (from 0). How many processes
@@ -46,6 +44,11 @@ def open_desk(
         context.when_whole.append(remote.forget)
     checkpoints = Checkpoints(folder / "checkpoints", digest, context.checkpoint_seconds, remote)
     return Desk(
-        f"{context.component.name} {context.task} {part}".rstrip(), metrics, checkpoints, batch, unit,
-        shard=context.shard, environment=context.draft.environment,
-    )  # fmt: skip
+        f"{context.component.name} {context.task} {part}".rstrip(),
+        metrics,
+        checkpoints,
+        batch,
+        unit,
+        shard=context.shard,
+        environment=context.draft.environment,
+    )

@@ -61,9 +61,7 @@ def at_once(workers: int, gpus: int) -> int:
 def _prepare(name: str) -> None:
     # cuBLAS adds up in the same order each time only with a workspace of a fixed size; read at its first call
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.allow_tf32 = (
-        False  # float32 means float32; training narrows by autocast, and says so
-    )
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32; training narrows by autocast, and says so
     torch.cuda.set_device(name)
 
 

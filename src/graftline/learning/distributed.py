@@ -65,9 +65,11 @@ def share(items: Items, part: World) -> Items:
     """
     if len(items) < part.size:
         raise InputError(
-            "torchrun", f"{part.size} processes for a batch of {len(items)}", expected="at least one row for each",
+            "torchrun",
+            f"{part.size} processes for a batch of {len(items)}",
+            expected="at least one row for each",
             fix="start fewer processes, or give a larger batch",
-        )  # fmt: skip
+        )
     return items[part.rank :: part.size]  # type: ignore[return-value]
 
 
@@ -83,15 +85,14 @@ def start() -> World:
         on_gpu = device().type == "cuda"
         if on_gpu and here.local_size > count():
             raise InputError(
-                "torchrun", f"{here.local_size} processes on a machine with {count()} GPUs", expected="a GPU for each",
+                "torchrun",
+                f"{here.local_size} processes on a machine with {count()} GPUs",
+                expected="a GPU for each",
                 fix=f"start {count()}",
-            )  # fmt: skip
+            )
         store, rank, size = next(rendezvous("env://"))
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-            store=own_part(store, rank, size),
-            rank=rank,
-            world_size=size,
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=own_part(store, rank, size), rank=rank, world_size=size
         )
     return here
 

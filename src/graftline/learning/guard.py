@@ -60,9 +60,7 @@ class Guard:
         self._above += 1
         if self._above == PATIENCE:
             first = step - PATIENCE + 1
-            raise LossError(
-                first, f"the loss rose above {limit:.4g} at step {first} and is {loss:.4g} at step {step}"
-            )
+            raise LossError(first, f"the loss rose above {limit:.4g} at step {first} and is {loss:.4g} at step {step}")
 
     def _limit(self, factor: float) -> float:
         if len(self._losses) < WINDOW:

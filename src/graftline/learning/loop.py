@@ -209,21 +209,15 @@ class _Training:
         self._team = distributed.start()
         if desk.shard and self._team.size > 1 and not isinstance(run.watcher, _NoWatcher):
             raise InputError(
-                "--shard",
-                "this run measures its model while it trains",
-                fix="leave --shard out, or stop no run early",
+                "--shard", "this run measures its model while it trains", fix="leave --shard out, or stop no run early"
             )
         self._guard = Guard(run.spike_factor)
         self._first, self._stopped, kept, self._sizes = self._resume()
         self._done, self._units = self._first, 0
         self._log = MetricsLog(desk.metrics, kept, self._guard) if self._team.leads else None
         if self._first and self._log:
-            print(
-                f"{desk.name}: going on from step {self._first} of {run.steps}", file=sys.stderr, flush=True
-            )
-        self._forward = Spread(
-            run.module, run.loss, run.optimizers, self._team, addends=run.addends, shard=desk.shard
-        )
+            print(f"{desk.name}: going on from step {self._first} of {run.steps}", file=sys.stderr, flush=True)
+        self._forward = Spread(run.module, run.loss, run.optimizers, self._team, addends=run.addends, shard=desk.shard)
 
     def _resume(self) -> tuple[int, bool, int | None, list[int]]:
         """Return the steps done, whether the watcher has ended the run, the metrics file's size, the teams' sizes."""
@@ -292,9 +286,12 @@ class _Training:
         named = ((name, f"model.{name}") for name, _ in self._run.module.named_parameters())
         _check_finite(((name, tensors[key]) for name, key in named if key in tensors), self._done)
         facts = {
-            "metrics_bytes": size, "stopped": self._stopped, "watcher": watched, "guard": self._guard.state(),
+            "metrics_bytes": size,
+            "stopped": self._stopped,
+            "watcher": watched,
+            "guard": self._guard.state(),
             "processes": self._sizes,
-        }  # fmt: skip
+        }
         self._desk.checkpoints.save(self._done, tensors, facts)
 
     def _way_on(self) -> str:

@@ -34,10 +34,7 @@ class MetricsLog:
             size = path.stat().st_size if path.is_file() else 0
             if size < resume_at:
                 raise InputError(
-                    path,
-                    f"{size} bytes",
-                    expected=f"at least {resume_at}",
-                    fix="delete its folder, run again",
+                    path, f"{size} bytes", expected=f"at least {resume_at}", fix="delete its folder, run again"
                 )
             self._file = path.open("r+b")  # cut in place: rewriting it would lose lines if killed here
             self._file.truncate(resume_at)
@@ -71,9 +68,7 @@ class MetricsLog:
         """Return the losses that wait, with one wait for the device."""
         import torch
 
-        values: list[float] = (
-            torch.stack([loss for _, loss, _ in self._waiting]).tolist() if self._waiting else []
-        )
+        values: list[float] = torch.stack([loss for _, loss, _ in self._waiting]).tolist() if self._waiting else []
         return values
 
     def sync(self) -> int:

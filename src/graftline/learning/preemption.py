@@ -48,9 +48,7 @@ def outlive_readers() -> None:
     """From here on, a reader of stdout or stderr that is gone is no error: not of a print, and not at the exit, where
     it would turn the exit code into 120. What is printed is UTF-8, whatever the locale."""
     for name, number in (("stdout", 1), ("stderr", 2)):
-        if (
-            getattr(sys, name) is getattr(sys, f"__{name}__") is not None
-        ):  # else a test or a notebook reads it
+        if getattr(sys, name) is getattr(sys, f"__{name}__") is not None:  # else a test or a notebook reads it
             stream = io.BufferedWriter(_Unheard(number, "w", closefd=False))
             text = io.TextIOWrapper(stream, "utf-8", "backslashreplace", line_buffering=True)
             setattr(sys, name, text)

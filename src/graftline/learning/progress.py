@@ -27,12 +27,7 @@ class Progress:
             self._start_bar()
 
     def _start_bar(self) -> None:
-        columns = (
-            "{task.description}",
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
-        )
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
         self._bar = Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=5)
         self._task = self._bar.add_task(self._name, total=self._total, completed=self._done, facts="")
         self._bar.start()
@@ -53,9 +48,7 @@ class Progress:
             self._bar.update(self._task, completed=done, facts=text)
         else:
             left = (self._total - done) / rate if rate else 0.0
-            print(
-                f"{self._name}: {done}/{self._total}  {text}  {left:.0f} s left", file=sys.stderr, flush=True
-            )
+            print(f"{self._name}: {done}/{self._total}  {text}  {left:.0f} s left", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Stop showing, leaving the last state on the screen."""

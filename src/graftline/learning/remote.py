@@ -87,9 +87,7 @@ class RemoteCheckpoints:
     def settle(self, until: float) -> None:
         """Wait until everything offered is uploaded, or has failed; at most until the monotonic time `until`."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: not (self._next or self._current), max(0.0, until - time.monotonic())
-            )
+            self._changed.wait_for(lambda: not (self._next or self._current), max(0.0, until - time.monotonic()))
 
     def found(self) -> list[tuple[int, str]]:
         """Return step and run of the whole checkpoints of this work, newest first, of equal ones this run's own first;
@@ -232,9 +230,11 @@ def remote_checkpoints(component: str, identity: str, metrics: Path) -> RemoteCh
         return None
     if not run:
         raise InputError(
-            "GRAFTLINE_RUN", "not set, though GRAFTLINE_CHECKPOINTS is", expected="what names the run",
+            "GRAFTLINE_RUN",
+            "not set, though GRAFTLINE_CHECKPOINTS is",
+            expected="what names the run",
             fix="set both, or neither",
-        )  # fmt: skip
+        )
     return RemoteCheckpoints(open_store(url), component, identity, run, metrics)
 
 

@@ -71,8 +71,7 @@ class Spread:
         if not self.sharded:
             return
         wholes = {
-            id(p): nn.Parameter(whole(p.detach()), requires_grad=p.requires_grad)
-            for p in self._module.parameters()
+            id(p): nn.Parameter(whole(p.detach()), requires_grad=p.requires_grad) for p in self._module.parameters()
         }
         for part in self._module.modules():
             for name, shard in list(part._parameters.items()):
@@ -120,9 +119,11 @@ def _shard(around: nn.Module, optimizers: list[torch.optim.Optimizer], team: Wor
     for optimizer in optimizers:
         if isinstance(optimizer, torch.optim.Muon):
             raise InputError(
-                "--shard", "the optimizer Muon", expected="AdamW",
+                "--shard",
+                "the optimizer Muon",
+                expected="AdamW",
                 fix="Muon needs whole matrices: take the other optimizer, or leave --shard out",
-            )  # fmt: skip
+            )
     before = dict(around.named_parameters())
     mesh = init_device_mesh(next(iter(before.values())).device.type, (team.size,))
     for part in blocks(around):

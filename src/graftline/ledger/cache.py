@@ -66,9 +66,7 @@ class Cache:
         if len(new) < STEP:
             return
         roots = [entry.root for entry in new[1:]] + [chain.tree.root().hex()]
-        lines = b"".join(
-            b"%b %b\n" % (root.encode(), entry.data) for root, entry in zip(roots, new, strict=True)
-        )
+        lines = b"".join(b"%b %b\n" % (root.encode(), entry.data) for root, entry in zip(roots, new, strict=True))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:

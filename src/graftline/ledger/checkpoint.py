@@ -75,9 +75,7 @@ class TreeHead:
 def origin_of(chain: Chain | Ledger) -> str:
     """Return what names this ledger and no other. Raises InputError if it has no entry."""
     if not chain.entries:
-        raise InputError(
-            chain.url, "the ledger has no entry", expected="at least one", fix="release a model first"
-        )
+        raise InputError(chain.url, "the ledger has no entry", expected="at least one", fix="release a model first")
     return ORIGIN + sha256_bytes(chain.entries[0].data)
 
 
@@ -119,9 +117,7 @@ def parse_checkpoint(text: str, *, where: object = "checkpoint") -> TreeHead:
         except ValueError:
             found = None
     if found is None or text.strip() not in (found.line, found.note.strip()):
-        raise InputError(
-            where, "not a checkpoint of a ledger", expected="what `graftline ledger checkpoint` printed"
-        )
+        raise InputError(where, "not a checkpoint of a ledger", expected="what `graftline ledger checkpoint` printed")
     return found
 
 
@@ -133,18 +129,15 @@ def head_of(chain: Chain | Ledger) -> TreeHead:
 def check_checkpoint(checkpoint: TreeHead, chain: Chain | Ledger, *, where: object = "checkpoint") -> None:
     """Raise BrokenLedgerError unless the ledger begins with what was seen, and one of its keys signed that."""
     check_head(checkpoint, chain, where=where)
-    keys = [
-        key
-        for key in chain.trust.keys.values()
-        if bytes.fromhex(key.keyid)[:HASH_BYTES] == checkpoint.key_hash
-    ]
+    keys = [key for key in chain.trust.keys.values() if bytes.fromhex(key.keyid)[:HASH_BYTES] == checkpoint.key_hash]
     valid = [key for key in keys if chain.trust.state(key.keyid, checkpoint.size + 1) == "valid"]
     if not any(key.verify(checkpoint.text.encode(), checkpoint.signature) for key in valid):
         raise BrokenLedgerError(
-            where, "its signature is not one of a key that the ledger trusted then",
+            where,
+            "its signature is not one of a key that the ledger trusted then",
             expected=f"that of {', '.join(key.keyid for key in valid) or 'a trusted key'}",
             fix="the checkpoint was changed: take another copy of it",
-        )  # fmt: skip
+        )
 
 
 def check_head(checkpoint: TreeHead, chain: Chain | Ledger, *, where: object = "checkpoint") -> None:
@@ -160,9 +153,11 @@ def check_head(checkpoint: TreeHead, chain: Chain | Ledger, *, where: object = "
     root = chain.tree.root(checkpoint.size)
     if root != checkpoint.root:
         raise _broken(
-            where, chain, f"root {root.hex()} over its first {checkpoint.size} entries; they were rewritten",
+            where,
+            chain,
+            f"root {root.hex()} over its first {checkpoint.size} entries; they were rewritten",
             checkpoint.root.hex(),
-        )  # fmt: skip
+        )
 
 
 def check_seen(chain: Chain, store: str) -> None:
@@ -201,9 +196,7 @@ def seen(store: str) -> TreeHead | None:
         text = ""
     if match := _TEXT.fullmatch(text):
         return TreeHead(match[1], int(match[2]), base64.b64decode(match[3]), b"", b"")
-    raise InputError(
-        path, "not what was seen of a ledger", fix="delete it, and verify against a kept checkpoint"
-    )
+    raise InputError(path, "not what was seen of a ledger", fix="delete it, and verify against a kept checkpoint")
 
 
 def remember(store: str, checkpoint: TreeHead) -> None:
@@ -224,9 +217,11 @@ def seen_path(store: str) -> Path:
 
 def _broken(where: object, chain: Chain | Ledger, found: str, expected: str) -> BrokenLedgerError:
     return BrokenLedgerError(
-        f"{chain.url}/ledger, against {where}", found, expected=expected,
+        f"{chain.url}/ledger, against {where}",
+        found,
+        expected=expected,
         fix="the ledger was changed: restore it from a backup",
-    )  # fmt: skip
+    )
 
 
 def _encoded(data: bytes) -> str:

@@ -110,9 +110,11 @@ def parse_entry(url: str, key: str, data: bytes) -> Entry:
         value = json.loads(data)
         if isinstance(value, dict) and "signature" not in value:
             raise broken(
-                url, key, "not an entry (it has no signature)",
+                url,
+                key,
+                "not an entry (it has no signature)",
                 fix="it was changed, or is of a version that did not sign: start a new store",
-            )  # fmt: skip
+            )
         entry = Entry(**value)
         fault = _fault(entry)
         # One form only: a hash of the parsed entry is a hash of the stored bytes.
@@ -127,10 +129,7 @@ def parse_entry(url: str, key: str, data: bytes) -> Entry:
 def broken(url: str, key: str, found: str, *, expected: str = "", fix: str = "") -> BrokenLedgerError:
     """Return the error for an entry that is not what it should be."""
     return BrokenLedgerError(
-        f"{url}/{key}",
-        found,
-        expected=expected,
-        fix=fix or "the ledger was changed: restore it from a backup",
+        f"{url}/{key}", found, expected=expected, fix=fix or "the ledger was changed: restore it from a backup"
     )
 
 

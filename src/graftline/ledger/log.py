@@ -98,9 +98,7 @@ class Ledger:
         """Return the entry with this id."""
         return self._chain.find(identity)
 
-    def append(
-        self, decide: Callable[[Ledger], Fact | None], *, signer: Signer | None = None
-    ) -> Entry | None:
+    def append(self, decide: Callable[[Ledger], Fact | None], *, signer: Signer | None = None) -> Entry | None:
         """Append what `decide` returns for the ledger as it stands; return the entry, None if it wants none.
 
         When another writer takes the next place, its entry is read and `decide` is asked again: what is
@@ -157,9 +155,15 @@ class Ledger:
     def _sealed(self, fact: Fact, signer: Signer) -> Entry:
         """Return the fact as the next entry, signed."""
         entry = Entry(
-            sequence=len(self.entries) + 1, previous=self._chain.previous, root=self.tree.root().hex(),
-            at=utc_now(), actor=_actor(), key=signer.keyid, signature="", **asdict(fact),
-        )  # fmt: skip
+            sequence=len(self.entries) + 1,
+            previous=self._chain.previous,
+            root=self.tree.root().hex(),
+            at=utc_now(),
+            actor=_actor(),
+            key=signer.keyid,
+            signature="",
+            **asdict(fact),
+        )
         return replace(entry, signature=base64.b64encode(signer.sign(entry.signed)).decode())
 
     def _confirm(self) -> None:
@@ -171,11 +175,12 @@ class Ledger:
         found = _get(self._store, last.sequence)
         if found != last.data:
             raise broken(
-                self._store.url, entry_key(last.sequence),
+                self._store.url,
+                entry_key(last.sequence),
                 "missing" if found is None else "other than what this machine has verified",
                 expected=f"the entry of {last.at}",
                 fix=f"the ledger was changed: restore it; if it is meant to be another, delete {self._cache.path}",
-            )  # fmt: skip
+            )
 
     def _read_on(self, width: int = 2) -> None:
         """Include the entries that others have added, of which the first `width` are asked for at once."""
@@ -193,9 +198,7 @@ class Ledger:
                 break
             elif _get(self._store, start) is None:  # not one that came between the two reads
                 after = next(n for n in range(width) if found[n] is not None)
-                raise broken(
-                    self._store.url, entry_key(start), f"missing, and {entry_key(start + after)} is there"
-                )
+                raise broken(self._store.url, entry_key(start), f"missing, and {entry_key(start + after)} is there")
         self._cache.extend(self._chain)
 
 
@@ -246,9 +249,7 @@ def _count(store: Store) -> int:
     return count
 
 
-def key_event(
-    store: Store, action: Action, public_key: PublicKey, *, signer: Signer | None = None
-) -> Entry | None:
+def key_event(store: Store, action: Action, public_key: PublicKey, *, signer: Signer | None = None) -> Entry | None:
     """Enter that a key is trusted, retired or revoked from here on; None if it is already so.
 
     Args:

@@ -57,6 +57,7 @@ def release_entry(ledger: Ledger | Chain, task: str, version: int) -> Entry:
         if (entry.event, entry.task, entry.version) == ("release", task, version):
             return entry
     raise InputError(
-        f"{ledger.url}/ledger", f"no entry of the release of {task}@{version}",
+        f"{ledger.url}/ledger",
+        f"no entry of the release of {task}@{version}",
         expected="one that `graftline ledger` lists",
-    )  # fmt: skip
+    )

@@ -16,15 +16,7 @@ from typing import Literal
 from graftline.errors import InputError
 from graftline.findings import Finding, Kind, kind_of
 from graftline.ledger.chain import Chain
-from graftline.ledger.checkpoint import (
-    TreeHead,
-    check_checkpoint,
-    check_head,
-    head_of,
-    remember,
-    seen,
-    seen_path,
-)
+from graftline.ledger.checkpoint import TreeHead, check_checkpoint, check_head, head_of, remember, seen, seen_path
 from graftline.ledger.entries import ENTRY_KEY, BrokenLedgerError, Entry, entry_key, parse_entry
 from graftline.signing.keyring import Keyring, load_keyring
 from graftline.signing.keys import PublicKey, State
@@ -207,9 +199,7 @@ def _compare_outside(
             ledger.anchors.append(f"it begins with key {first}, as was asked for")
         else:
             kind: Kind = "unknown key" if first else "missing"
-            ledger.findings.append(
-                Finding(FIRST, kind, f"key {first_key}", f"key {first}" if first else "no entry")
-            )
+            ledger.findings.append(Finding(FIRST, kind, f"key {first_key}", f"key {first}" if first else "no entry"))
         return
     trusted = ledger.keyring.public
     known = set(trusted) | set(ledger.keyring.known)
@@ -217,13 +207,9 @@ def _compare_outside(
         ledger.anchors.append(f"its first key, {first}, is known on this machine")
     elif own := [entry for entry in ledger.chain.entries if entry.key in trusted]:
         # Its signature is over the root of all before it.
-        ledger.anchors.append(
-            f"entry {own[-1].sequence} is by key {own[-1].key}, which is trusted on this machine"
-        )
+        ledger.anchors.append(f"entry {own[-1].sequence} is by key {own[-1].key}, which is trusted on this machine")
     elif first and not ledger.anchors:
-        expected = (
-            "a key that is known here, a checkpoint (--checkpoint) or its first key's fingerprint (--key)"
-        )
+        expected = "a key that is known here, a checkpoint (--checkpoint) or its first key's fingerprint (--key)"
         ledger.unvouched = Finding(FIRST, "unknown key", expected, f"key {first}")
 
 
@@ -248,7 +234,5 @@ def _compare_checkpoint(ledger: LedgerState, name: str, checkpoint: TreeHead) ->
 
 def _add_cut_off(ledger: LedgerState, name: str, checkpoint: TreeHead) -> None:
     place = entry_key(ledger.last + 1)
-    ledger.findings.append(
-        Finding(place, "missing", f"{checkpoint.size} entries, by {name}", f"{ledger.last} entries")
-    )
+    ledger.findings.append(Finding(place, "missing", f"{checkpoint.size} entries, by {name}", f"{ledger.last} entries"))
     ledger.bad.add(ledger.last + 1)

@@ -175,11 +175,7 @@ class _Walk:
             if (one and one.sha256) == (two and two.sha256):
                 continue
             kind = "base checkpoint" if name == ROOTSTOCK else "data"
-            files = (
-                _by_key(*({f.path: f.sha256 for f in given.files} for given in (one, two)))
-                if one and two
-                else []
-            )
+            files = _by_key(*({f.path: f.sha256 for f in given.files} for given in (one, two))) if one and two else []
             cause = Cause(b.name, kind, name, one and one.sha256, two and two.sha256, tuple(files))
             yield self._with_rows(cause, a, b) if name == RAW else cause
 

@@ -27,18 +27,7 @@ def changed_files(repository: Path, before: str, after: str) -> list[tuple[str, 
     """Return (status letter, path) of each file that two commits differ in, or None if it has not both."""
     if not all(_COMMIT.fullmatch(commit) for commit in (before, after)):  # a record may hold anything
         return None
-    command = [
-        "git",
-        "-C",
-        str(repository),
-        "diff",
-        "--name-status",
-        "--no-renames",
-        "-z",
-        before,
-        after,
-        "--",
-    ]
+    command = ["git", "-C", str(repository), "diff", "--name-status", "--no-renames", "-z", before, after, "--"]
     try:
         done = subprocess.run(command, capture_output=True, check=False)
     except OSError:  # no git here

@@ -45,12 +45,7 @@ def compare_rows(store: Store, before: str, after: str) -> dict[str, int] | None
         moved += resplit
     changed = _in_the_same_place(np.concatenate(gone), np.concatenate(new))
     removed, added = sum(map(len, gone)) - changed, sum(map(len, new)) - changed
-    counts = {
-        "rows added": added,
-        "rows removed": removed,
-        "rows changed": changed,
-        "rows in another split": moved,
-    }
+    counts = {"rows added": added, "rows removed": removed, "rows changed": changed, "rows in another split": moved}
     return {how: count for how, count in counts.items() if count}
 
 

@@ -67,9 +67,7 @@ def of_path(index: Index, path: Path, *, limit: int | None = LIMIT) -> Impact:
         raise InputError(path, f"nothing in {index.store.url} was made from any of its {len(files)} files")
     notes = (f"unknown here: {len(unknown)} of {len(files)} files, such as {unknown[0]}",) if unknown else ()
     matches = tuple(Match("file", sha256) for sha256, of in found.items() if of)
-    return _impact(
-        index, str(path), matches, {h.record for h in holders}, limit, holders=tuple(holders), notes=notes
-    )
+    return _impact(index, str(path), matches, {h.record for h in holders}, limit, holders=tuple(holders), notes=notes)
 
 
 def of_digest(index: Index, digest: str, *, limit: int | None = LIMIT, subject: str | None = None) -> Impact:
@@ -81,9 +79,10 @@ def of_digest(index: Index, digest: str, *, limit: int | None = LIMIT, subject: 
     digest = digest.lower().removeprefix("sha256:")
     if not _DIGEST.fullmatch(digest):
         raise InputError(
-            f"'{subject or digest}'", "neither a file here nor a digest",
+            f"'{subject or digest}'",
+            "neither a file here nor a digest",
             expected="a path, or at least 8 hex digits of a sha256",
-        )  # fmt: skip
+        )
     kinds = ("record", "content", "input", "file", "release", "image", "lock", "commit")
     found = index.match(digest)
     sha256 = one_match(index, digest, kinds, found).sha256
@@ -120,9 +119,7 @@ def _starts(index: Index, match: Match) -> Iterable[str]:
 
 def _parts(records: Mapping[str, str]) -> list[str]:
     """Return the records that a release itself is: its model, and what measured it."""
-    return [record for name, record in records.items() if name in ("model", "evaluation")] or list(
-        records.values()
-    )
+    return [record for name, record in records.items() if name in ("model", "evaluation")] or list(records.values())
 
 
 def of_commit(index: Index, commit: str, *, limit: int | None = LIMIT) -> Impact:
@@ -131,9 +128,7 @@ def of_commit(index: Index, commit: str, *, limit: int | None = LIMIT) -> Impact
     if not _COMMIT.fullmatch(commit):
         raise InputError(f"commit '{commit}'", "not a commit", expected="at least 7 hex digits")
     starts = index.records_of_commit(commit)
-    commits = (
-        sorted({str(record.commit) for record in index.records(starts)}) if len(commit) < 40 else [commit]
-    )
+    commits = sorted({str(record.commit) for record in index.records(starts)}) if len(commit) < 40 else [commit]
     if not starts:
         raise InputError(f"commit {commit}", f"no record in {index.store.url} was made by it")
     if len(commits) > 1:
@@ -146,9 +141,7 @@ def of_image(index: Index, image: str, *, limit: int | None = LIMIT) -> Impact:
     digest = image.lower().rpartition("@")[2].removeprefix("sha256:")
     if not _DIGEST.fullmatch(digest):
         raise InputError(
-            f"image '{image}'",
-            "no digest",
-            expected="8 to 64 hex digits of its sha256: a tag can mean any image",
+            f"image '{image}'", "no digest", expected="8 to 64 hex digits of its sha256: a tag can mean any image"
         )
     match = one_match(index, digest, ("image",))
     return _impact(index, image, (match,), index.records_of_image(match.sha256), limit)
@@ -161,9 +154,7 @@ def of_package(index: Index, package: str, *, limit: int | None = LIMIT) -> Impa
         raise InputError(f"package '{package}'", "not a package", expected="NAME==VERSION, or NAME")
     locks = index.locks_with(parsed[1], parsed[2])
     missing = index.locks_missing()
-    notes = (
-        f"not covered: {len(missing)} locks whose text the store lacks, such as {missing[0]}",
-    ) if missing else ()  # fmt: skip
+    notes = (f"not covered: {len(missing)} locks whose text the store lacks, such as {missing[0]}",) if missing else ()
     if not locks:
         raise InputError(f"package {package}", f"no lock in {index.store.url} pins it", fix="; ".join(notes))
     starts = [record for lock in locks for record in index.records_of_lock(lock)]
@@ -184,10 +175,16 @@ def of_rows(index: Index, subject: str, hits: Iterable[RowHit], *, limit: int | 
 
 
 def _impact(
-    index: Index, subject: str, matches: tuple[Match, ...], starts: Iterable[str], limit: int | None,
-    *, holders: tuple[FileHolder, ...] = (), splits: Mapping[str, Mapping[str, int]] | None = None,
+    index: Index,
+    subject: str,
+    matches: tuple[Match, ...],
+    starts: Iterable[str],
+    limit: int | None,
+    *,
+    holders: tuple[FileHolder, ...] = (),
+    splits: Mapping[str, Mapping[str, int]] | None = None,
     notes: tuple[str, ...] = (),
-) -> Impact:  # fmt: skip
+) -> Impact:
     entered = tuple(sorted(set(starts)))
     reached = index.reached(entered, limit=limit)
     return Impact(subject, matches, entered, reached, holders, splits or {}, notes)

@@ -92,9 +92,10 @@ def _of_digest(index: Index, digest: str) -> Trace:
         records = sorted({h.record for h in index.holders(match.sha256) if h.input is None})
         if len(records) != 1:
             raise InputError(
-                f"digest {digest}", f"a file that {len(records)} outputs hold",
+                f"digest {digest}",
+                f"a file that {len(records)} outputs hold",
                 fix=f"ask `graftline impact {digest}` what it reached",
-            )  # fmt: skip
+            )
     return _completed(index, digest, index.ancestors(records), tuple(records))
 
 
@@ -130,21 +131,33 @@ def _local(folder: Path) -> IndexedRecord | None:
 
 
 def _completed(
-    index: Index, subject: str, steps: list[IndexedRecord], asked: tuple[str, ...],
-    *, release: IndexedRelease | None = None, history: tuple[AliasChange, ...] = (), run: RunHistory | None = None,
-) -> Trace:  # fmt: skip
+    index: Index,
+    subject: str,
+    steps: list[IndexedRecord],
+    asked: tuple[str, ...],
+    *,
+    release: IndexedRelease | None = None,
+    history: tuple[AliasChange, ...] = (),
+    run: RunHistory | None = None,
+) -> Trace:
     known = {record.sha256 for record in steps}
     inputs = [i for record in steps for i in record.inputs]
     champions = dict.fromkeys(i.sha256 for i in inputs if i.name == COMPARED)
     missing = tuple(sorted({*asked, *(i.record for i in inputs if i.record)} - known))
     problems = {problem.key: problem.reason for problem in index.problems()} if missing else {}
     return Trace(
-        subject, release, history, run, asked, tuple(steps), missing=missing,
+        subject,
+        release,
+        history,
+        run,
+        asked,
+        tuple(steps),
+        missing=missing,
         left_out={r: problems[key] for r in missing if (key := f"records/{r}.json") in problems},
         compared={c: tuple(r.reference for r in index.releases_with_content(c)) for c in champions},
         keyids={record.sha256: index.keyids(record.sha256) for record in steps},
         executions={r.sha256: _execution(r) for r in steps if r.folder},
-    )  # fmt: skip
+    )
 
 
 def _execution(record: IndexedRecord) -> dict[str, Any]:
@@ -170,20 +183,21 @@ def one_match(index: Index, digest: str, kinds: tuple[str, ...], found: list[Mat
     whole = sorted({match.sha256 for match in found})
     if not whole:
         raise InputError(
-            f"digest {digest}", f"nothing in {index.store.url} has it",
+            f"digest {digest}",
+            f"nothing in {index.store.url} has it",
             fix="if it was made lately without being published, run `graftline index`",
-        )  # fmt: skip
+        )
     if len(whole) > 1:
         shown = ", ".join(f"{m.sha256[:16]}... ({m.kind})" for m in found[:_SHOWN])
-        raise InputError(
-            f"digest {digest}", f"{len(whole)} digests begin so: {shown}", fix="give more digits"
-        )
+        raise InputError(f"digest {digest}", f"{len(whole)} digests begin so: {shown}", fix="give more digits")
     fitting = [match for kind in kinds for match in found if match.kind == kind]
     if not fitting:
         raise InputError(
-            f"digest {digest}", f"it names {_article(found[0].kind)}", expected="a model, or another output",
+            f"digest {digest}",
+            f"it names {_article(found[0].kind)}",
+            expected="a model, or another output",
             fix="ask `graftline impact` what it reached",
-        )  # fmt: skip
+        )
     return fitting[0]
 
 

@@ -101,9 +101,7 @@ def make_plan(
     costs = tuple(price(name, profile, rows, threads, start) for name, profile in profiles.items())
     share = min(step.share for _, step in found)
     load = os.getloadavg()[0]
-    return Plan(
-        task, sample.source, sample.rows, threads, start, rows, costs, sections.as_dict(), share, load
-    )
+    return Plan(task, sample.source, sample.rows, threads, start, rows, costs, sections.as_dict(), share, load)
 
 
 def start_seconds(pretrain: PretrainParams) -> float:
@@ -131,9 +129,7 @@ def _measure(sections: Sections, sample: Sample, threads: int, seconds: float) -
     before, found = torch.get_num_threads(), []
     with tempfile.TemporaryDirectory(prefix="graftline-plan-") as work:
         try:
-            for part, step in parts(
-                sample, sections.pretrain, sections.finetune, sections.evaluate, Path(work)
-            ):
+            for part, step in parts(sample, sections.pretrain, sections.finetune, sections.evaluate, Path(work)):
                 torch.set_num_threads(1 if part.apart else threads)
                 found.append((part, measure(step, seconds=seconds)))
         finally:
@@ -171,9 +167,7 @@ def compare(outputs: Path) -> list[Comparison]:
     try:
         found = [_compare(outputs / _OUTPUTS[stage], stage, plan) for stage in STAGES]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            outputs / FILE, f"not a plan ({error!r})", fix="run `graftline plan` again"
-        ) from None
+        raise InputError(outputs / FILE, f"not a plan ({error!r})", fix="run `graftline plan` again") from None
     return [comparison for comparison in found if comparison is not None]
 
 

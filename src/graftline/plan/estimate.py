@@ -143,9 +143,15 @@ def price(name: str, profile: Profile, rows: Sequence[Row], threads: int, start_
     need = max(_memory(profile, row, threads) for row in rows) / GIB
     cost = sum(seconds.values()) / 3600 * profile.price_per_hour
     return Cost(
-        name, seconds, profile.price_per_hour, cost, need, need <= profile.memory_gib, profile.spot,
+        name,
+        seconds,
+        profile.price_per_hour,
+        cost,
+        need,
+        need <= profile.memory_gib,
+        profile.spot,
         devices={} if profile.cores is not None else {stage: _devices(profile, rows, stage) for stage in STAGES},
-    )  # fmt: skip
+    )
 
 
 def _seconds(profile: Profile, row: Row, threads: int) -> float:

@@ -22,8 +22,7 @@ def is_large(params: PretrainParams) -> bool:
 def with_layers(params: PretrainParams, layers: int) -> PretrainParams:
     """Return the same parameters with trunks of so many layers."""
     sizes = {
-        name: size.model_copy(update={"trunk": size.trunk.with_layers(layers)})
-        for name, size in params.sizes.items()
+        name: size.model_copy(update={"trunk": size.trunk.with_layers(layers)}) for name, size in params.sizes.items()
     }
     return params.model_copy(update={"trunk": params.trunk.with_layers(layers), "sizes": sizes})
 

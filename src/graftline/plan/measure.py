@@ -67,17 +67,21 @@ def measure(step: Step, *, seconds: float) -> Measured:
     flops = _count_flops(step)
     activations = _count_activations(step)
     mean, share = time_steps(step, seconds=seconds)
-    if (
-        share < BUSY
-    ):  # what the step takes once it has a CPU for itself: the wait for others is not the task's
+    if share < BUSY:  # what the step takes once it has a CPU for itself: the wait for others is not the task's
         mean *= share
     weights = {id(weight): weight for weight in step.module.parameters()}
     trained = sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     return Measured(
-        parameters=sum(weight.numel() for weight in weights.values()), trained=trained,
-        examples=step.examples, tokens=step.tokens, seconds=mean, share=share, flops=flops,
-        state_bytes=_state_bytes(step), activation_bytes=activations,
-    )  # fmt: skip
+        parameters=sum(weight.numel() for weight in weights.values()),
+        trained=trained,
+        examples=step.examples,
+        tokens=step.tokens,
+        seconds=mean,
+        share=share,
+        flops=flops,
+        state_bytes=_state_bytes(step),
+        activation_bytes=activations,
+    )
 
 
 def time_steps(step: Step, *, seconds: float) -> tuple[float, float]:

@@ -64,9 +64,12 @@ def sample_raw(raw: Path, contract: Contract, params: ValidateParams, folder: Pa
     split = own or {"train": labelled - test - val, "val": val, "test": test}
     _write(folder, schema, lambda: _first_rows(files, contract))
     return Sample(
-        folder, schema, {**split, UNLABELLED: total - split["test"]}, "the raw data and the split fractions",
+        folder,
+        schema,
+        {**split, UNLABELLED: total - split["test"]},
+        "the raw data and the split fractions",
         of_counts(schema, classes, split["train"]),
-    )  # fmt: skip
+    )
 
 
 def _names(schema: Schema) -> list[str]:

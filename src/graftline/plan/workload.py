@@ -38,9 +38,7 @@ def parts(
     yield from _with_labels(sample, finetune, evaluate, trunk)
 
 
-def pretraining(
-    sample: Sample, params: PretrainParams, trunk: Path, work: Path
-) -> Iterator[tuple[Part, Step]]:
+def pretraining(sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[tuple[Part, Step]]:
     """Yield what `pretrain` trains, and write the main trunk, untrained, into the folder `trunk`."""
     family = family_for(params, sample.schema, "parameters")
     for planned in family.plan(sample, params, trunk, work):
@@ -64,15 +62,10 @@ def _with_labels(
         return Fit(steps_for(params, count), batch, looks * sample.rows["val"] + test_rows)
 
     tested = sample.rows["test"]
-    yield (
-        Part("finetune", "", (fit(params, params.labels_per_class, sample.rows["val"]),), problem.plural),
-        step,
-    )
+    yield (Part("finetune", "", (fit(params, params.labels_per_class, sample.rows["val"]),), problem.plural), step)
     lift = params.model_copy(update={"epochs": evaluate.lift_epochs or params.epochs})
     scored = min(evaluate.lift_test_rows or tested, tested)
-    fits = [
-        fit(lift, n, scored) for n in evaluate.lift_labels for _ in range(evaluate.lift_seeds) for _ in ARMS
-    ]
+    fits = [fit(lift, n, scored) for n in evaluate.lift_labels for _ in range(evaluate.lift_seeds) for _ in ARMS]
     yield Part("evaluate", "", tuple(fits), problem.plural, apart=True), step
 
 

@@ -72,13 +72,18 @@ class ClassAnswers(Choices):
     @classmethod
     def of(
         cls, scores: tuple[Score, ...], rows: torch.Tensor | np.ndarray, labels: torch.Tensor, logits: torch.Tensor
-    ) -> ClassAnswers:  # fmt: skip
+    ) -> ClassAnswers:
         """Return the answers that (n, classes) logits give."""
         probabilities = logits.softmax(dim=1).numpy()
         return cls(
-            scores, np.asarray(rows), torch.nn.functional.cross_entropy(logits, labels).item(), labels.numpy(),
-            probabilities.argmax(axis=1), probabilities.max(axis=1), probabilities,
-        )  # fmt: skip
+            scores,
+            np.asarray(rows),
+            torch.nn.functional.cross_entropy(logits, labels).item(),
+            labels.numpy(),
+            probabilities.argmax(axis=1),
+            probabilities.max(axis=1),
+            probabilities,
+        )
 
     def statistics(self, score: Score) -> RowStatistics:
         if score in (MACRO_F1, MIN_CLASS_RECALL):
@@ -114,15 +119,14 @@ class ClassAnswers(Choices):
         )
         pairs = zip(self.labels, self.predicted, strict=True)
         _write_csv(
-            ("actual", "predicted"), ((schema.classes[a], schema.classes[p]) for a, p in pairs),
-            out / "confusion.csv",
-        )  # fmt: skip
+            ("actual", "predicted"), ((schema.classes[a], schema.classes[p]) for a, p in pairs), out / "confusion.csv"
+        )
         matrix = confusion(self.labels, self.predicted, len(schema.classes))
         pictures.plot_confusion(matrix, [str(name) for name in schema.classes], out / "confusion.png")
 
     def write_mistakes(
         self, units: dict[str, np.ndarray], worst: NDArray[np.int64], texts: list[str], schema: Schema, out: Path
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write mistakes.json, the most confident wrong answers: text, actual and predicted class, confidence.
 
         Args:
@@ -161,8 +165,11 @@ class TokenAnswers(Choices):
         import pyarrow as pa
 
         columns = {
-            "label": self.labels, "predicted": self.predicted, "confidence": self.confidence, "surprise": self.surprise,
-        }  # fmt: skip
+            "label": self.labels,
+            "predicted": self.predicted,
+            "confidence": self.confidence,
+            "surprise": self.surprise,
+        }
         return {name: pa.array(values) for name, values in columns.items()}
 
 

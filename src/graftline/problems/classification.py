@@ -55,9 +55,7 @@ class TextClassifier(TextModel[D]):
         with self.learning(mine, seed, step, part):
             logits = self(mine)
         targets = self.targets(mine)
-        loss = nn.functional.cross_entropy(
-            logits, send(targets, logits.device), label_smoothing=self._smoothing
-        )
+        loss = nn.functional.cross_entropy(logits, send(targets, logits.device), label_smoothing=self._smoothing)
         return loss * (len(targets) / len(self.targets(examples)))
 
     def answer(self, examples: D, *, fast: bool = False) -> ClassAnswers:

@@ -68,9 +68,7 @@ class Documents(Examples):
         return _bucketed(seed, step, size, self.lengths)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {
-            name: tensor.numpy() for name, tensor in vars(self).items() if isinstance(tensor, torch.Tensor)
-        }
+        return {name: tensor.numpy() for name, tensor in vars(self).items() if isinstance(tensor, torch.Tensor)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
@@ -104,9 +102,7 @@ def _order(seed: int, epoch: int, count: int) -> torch.Tensor:
     return torch.randperm(count, generator=generator(seed, epoch, "epoch"))
 
 
-def documents_of(
-    encoded: list[list[int]], rows: np.ndarray, labels: np.ndarray | None
-) -> dict[str, np.ndarray]:
+def documents_of(encoded: list[list[int]], rows: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return the arrays of documents from n lists of token ids."""
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(ids) for ids in encoded], out=offsets[1:])

@@ -52,11 +52,7 @@ def embed(folder: Path, texts: list[str]) -> np.ndarray:
     documents = Documents.from_arrays(documents_of(encoded, np.arange(len(texts)), None))
     try:
         network = AutoModel.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            local_files_only=True,
+            folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
         ).eval()
         network.to(device())
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -56,9 +56,10 @@ def select(examples: E, labels_per_class: int | None, classes: int, seed: int) -
 def _first(members: torch.Tensor, count: int, who: str) -> torch.Tensor:
     if len(members) < count:
         raise InputError(
-            "labels_per_class", f"{count}, but {who} {len(members)} examples",
+            "labels_per_class",
+            f"{count}, but {who} {len(members)} examples",
             fix=f"ask for at most {len(members)}, or give more labelled data",
-        )  # fmt: skip
+        )
     return members[:count]
 
 
@@ -68,9 +69,15 @@ def steps_for(params: FinetuneParams, examples: int) -> int:
 
 
 def fit(
-    trunk: Path, data: Data, params: FinetuneParams, seed: int, schema: Schema,
-    *, scratch: bool = False, desk: Desk | None = None,
-) -> Model[Any]:  # fmt: skip
+    trunk: Path,
+    data: Data,
+    params: FinetuneParams,
+    seed: int,
+    schema: Schema,
+    *,
+    scratch: bool = False,
+    desk: Desk | None = None,
+) -> Model[Any]:
     """Return a model fine-tuned from the trunk in a folder, or with `scratch` from its shape only.
 
     Both arms draw the same batches and warps at equal seed, and their heads start equal.
@@ -88,9 +95,15 @@ def fit(
 
 
 def training(
-    trunk: Path, data: Data, params: FinetuneParams, seed: int, schema: Schema,
-    *, scratch: bool = False, part: World | None = None,
-) -> tuple[Model[Any], Run]:  # fmt: skip
+    trunk: Path,
+    data: Data,
+    params: FinetuneParams,
+    seed: int,
+    schema: Schema,
+    *,
+    scratch: bool = False,
+    part: World | None = None,
+) -> tuple[Model[Any], Run]:
     """Return the model that `fit` trains, and its training; `part` of each batch is this process's."""
     torch.manual_seed(seed)
     model = make_problem(params.head).build(trunk, schema, scratch=scratch)
@@ -112,17 +125,14 @@ def training(
 
     optimizer = _optimizer(model, joint, params)
     run = Run(
-        module, optimizer, loss, steps, params.warmup_steps, rows=lambda step: drawn(step).rows.tolist(),
-        addends=True,
-    )  # fmt: skip
+        module, optimizer, loss, steps, params.warmup_steps, rows=lambda step: drawn(step).rows.tolist(), addends=True
+    )
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
     return model, run
 
 
-def _joint(
-    trunk: Path, model: Model[Any], data: Data, params: FinetuneParams, *, scratch: bool
-) -> Joint | None:
+def _joint(trunk: Path, model: Model[Any], data: Data, params: FinetuneParams, *, scratch: bool) -> Joint | None:
     if not params.joint_weight or data.unlabelled is None:
         return None
     return make_problem(params.head).joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)

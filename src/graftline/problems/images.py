@@ -161,9 +161,7 @@ class ImageProblem(Problem[I], Generic[I, P]):
         return self.examples(torch.from_numpy(images.pixels), labels, rows)
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> ImageModel[I, P]:
-        return self.model(
-            load_trunk(trunk, weights=not scratch), self.width(len(schema.classes)), self._params
-        )
+        return self.model(load_trunk(trunk, weights=not scratch), self.width(len(schema.classes)), self._params)
 
     def joint(self, trunk: Path, model: Model[I], unlabelled: I, batch: int, *, scratch: bool) -> Joint:
         assert isinstance(model, self.model)

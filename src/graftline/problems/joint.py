@@ -24,9 +24,7 @@ from graftline.trunks.text.trunk import KIND
 class JointLanguageModel:
     """Asks the model's own trunk for tokens of unlabelled documents, with a prediction head of its own."""
 
-    def __init__(
-        self, folder: Path, model: TextModel[Any], documents: Documents, batch: int, *, scratch: bool
-    ) -> None:
+    def __init__(self, folder: Path, model: TextModel[Any], documents: Documents, batch: int, *, scratch: bool) -> None:
         """Go on with the prediction head that pretraining ended with, or with `scratch` with an untrained one.
 
         Args:

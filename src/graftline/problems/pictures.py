@@ -96,9 +96,7 @@ def _write_counts(axes: Axes, matrix: Integers, shares: np.ndarray) -> None:
             axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
 
 
-def plot_mistakes(
-    pixels: np.ndarray, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path
-) -> None:
+def plot_mistakes(pixels: np.ndarray, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path) -> None:
     """Draw the most confident wrong answers: the picture, actual and predicted class, confidence.
 
     Args:
@@ -110,10 +108,7 @@ def plot_mistakes(
     """
     wrong = int((~answers.correct).sum())
     below = [
-        (
-            f"{classes[answers.labels[row]]} → {classes[answers.predicted[row]]}",
-            f"{answers.confidence[row]:.1%}",
-        )
+        (f"{classes[answers.labels[row]]} → {classes[answers.predicted[row]]}", f"{answers.confidence[row]:.1%}")
         for row in worst
     ]
     plot_images(pixels[worst], below, _mistakes_title(len(worst), wrong), path)

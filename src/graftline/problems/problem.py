@@ -154,9 +154,11 @@ class Problem(ABC, Generic[E]):
         label, wanted = schema.label_column, self.roles.get(LABEL)
         if wanted is not None and label is not None and not isinstance(label, wanted):
             raise InputError(
-                where, f"the label is of type {label.type}", expected=wanted.type,
+                where,
+                f"the label is of type {label.type}",
+                expected=wanted.type,
                 fix="choose a head for this type of label",
-            )  # fmt: skip
+            )
 
     def environment(self) -> dict[str, str]:
         """Return what of the determinism tuple this head decides, such as its arithmetic."""
@@ -194,9 +196,7 @@ class Problem(ABC, Generic[E]):
         if not schema.more:
             return schema.feature.questions(paths, texts)
         if texts:
-            raise InputError(
-                "--text", "a text", expected="files with a row a question", fix="write a .jsonl file"
-            )
+            raise InputError("--text", "a text", expected="files with a row a question", fix="write a .jsonl file")
         return read_rows(paths, schema.features)
 
     @abstractmethod

@@ -20,15 +20,7 @@ from graftline.errors import InputError
 from graftline.plots import ACCENT, MUTED, figure, save
 from graftline.problems.answers import Answers
 from graftline.problems.problem import Examples, Model
-from graftline.problems.regression_parameters import (
-    COVERAGE,
-    MAE,
-    R2,
-    WIDTH,
-    RegressionParams,
-    mean_rows,
-    squares_rows,
-)
+from graftline.problems.regression_parameters import COVERAGE, MAE, R2, WIDTH, RegressionParams, mean_rows, squares_rows
 from graftline.problems.sections import Section
 from graftline.score import RowStatistics, Score
 
@@ -165,9 +157,7 @@ class NumberAnswers(Answers):
     def _plot(self, names: Sequence[str], path: Path) -> None:
         shown = names[:_SHOWN_NUMBERS]
         plot = figure(4.4 * len(shown), 4.2)
-        for place, (axes, name) in enumerate(
-            zip(plot.subplots(1, len(shown), squeeze=False)[0], shown, strict=True)
-        ):
+        for place, (axes, name) in enumerate(zip(plot.subplots(1, len(shown), squeeze=False)[0], shown, strict=True)):
             actual, told = self.labels[:, place], self.predicted[:, place]
             ends = np.array([min(actual.min(), told.min()), max(actual.max(), told.max())])
             if self.half is not None:
@@ -229,8 +219,7 @@ class Regressor(Model[E], Generic[E]):
     def squared(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean squared error of (n, numbers) outputs; labels are on the CPU or where the outputs are."""
         mean, deviation = (
-            torch.from_numpy(part).to(labels.device, labels.dtype)
-            for part in (self.scale.mean, self.scale.deviation)
+            torch.from_numpy(part).to(labels.device, labels.dtype) for part in (self.scale.mean, self.scale.deviation)
         )
         wanted = (labels.reshape(outputs.shape) - mean) / deviation
         return torch.nn.functional.mse_loss(outputs, wanted.to(outputs))

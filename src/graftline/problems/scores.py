@@ -60,9 +60,7 @@ MACRO_F1 = Score("macro_f1", "mean F1 of the classes", _macro_f1)
 MIN_CLASS_RECALL = Score("min_class_recall", "recall of the worst class", _min_class_recall)
 ECE = Score("ece", "calibration error (ECE)", _calibration_error, higher=False)
 AUROC = Score("auroc", "area under the ROC curve, mean of the classes")
-PERPLEXITY = Score(
-    "perplexity", "perplexity of the tokens", _perplexity, higher=False, share=False, lowest=1.0
-)
+PERPLEXITY = Score("perplexity", "perplexity of the tokens", _perplexity, higher=False, share=False, lowest=1.0)
 
 
 ONE_CLASS_A_ROW = (accuracy(), MACRO_F1, MIN_CLASS_RECALL, AUROC, ECE)
@@ -86,9 +84,7 @@ def perplexity_rows(rows: Integers, surprise: Floats) -> RowStatistics:
     return RowStatistics.of_units(PERPLEXITY, rows, [surprise, np.ones(len(surprise))])
 
 
-def class_rows(
-    score: Score, rows: Integers, labels: Integers, predicted: Integers, classes: int
-) -> RowStatistics:
+def class_rows(score: Score, rows: Integers, labels: Integers, predicted: Integers, classes: int) -> RowStatistics:
     """Return each row's right, actual and predicted units of each class, (n, 3 * classes).
 
     In float32: counts are exact below 2**24, and with many classes this is the largest array of an evaluation.

@@ -32,9 +32,7 @@ _ROUND = 8
 keeps it."""
 
 
-def start_model(
-    auto: type, trunk: Path, *, scratch: bool, **settings: Any
-) -> tuple[PreTrainedModel, frozenset[str]]:
+def start_model(auto: type, trunk: Path, *, scratch: bool, **settings: Any) -> tuple[PreTrainedModel, frozenset[str]]:
     """Return transformers' model of the class `auto` on the trunk in a folder, and its new parameters' names.
 
     Both arms draw the same initial weights from torch's global generator; then, but for `scratch`, what
@@ -59,9 +57,14 @@ def start_model(
             setattr(config, name, value)
         fresh = auto.from_config(config, attn_implementation="sdpa", dtype=torch.float32)  # type: ignore[attr-defined]
         loaded, found = auto.from_pretrained(  # type: ignore[attr-defined]
-            trunk, config=config, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True,
-            local_files_only=True, use_safetensors=True,
-        )  # fmt: skip
+            trunk,
+            config=config,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=True,
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(trunk, f"no model that loads ({_line(error)})", fix="run pretrain again") from None
     new = frozenset(found["missing_keys"])
@@ -97,11 +100,7 @@ class TextModel(Model[E]):
     """One of transformers' models, and the tokenizer that goes with it."""
 
     def __init__(
-        self,
-        network: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
-        new: frozenset[str],
-        params: TextHeadParams,
+        self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, new: frozenset[str], params: TextHeadParams
     ) -> None:
         """Train `network`, of which the parameters named in `new` are the head's, as `params` say."""
         super().__init__()
@@ -121,9 +120,10 @@ class TextModel(Model[E]):
             if not inside:
                 known = sorted({n.split(".")[-1] for n in linear if n not in self._new})
                 raise InputError(
-                    "finetune.head.lora.targets", f"none of {', '.join(lora.targets)} is in the trunk",
+                    "finetune.head.lora.targets",
+                    f"none of {', '.join(lora.targets)} is in the trunk",
                     expected=f"some of {', '.join(known)}",
-                )  # fmt: skip
+                )
         swapped = any(isinstance(self.network.get_submodule(name), Conv1D) for name in inside)
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=inside, fan_in_fan_out=swapped)
         inject_adapter_in_model(config, self.network)
@@ -253,17 +253,23 @@ def saved_model(auto: type, folder: Path) -> PreTrainedModel:
     quiet()
     try:
         model, found = auto.from_pretrained(  # type: ignore[attr-defined]
-            folder, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True,
-            local_files_only=True, use_safetensors=True,
-        )  # fmt: skip
+            folder,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=True,
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(folder, f"no model that loads ({_line(error)})", fix="run finetune again") from None
     if found["missing_keys"] or found["mismatched_keys"]:
         names = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
         raise InputError(
-            folder / "model.safetensors", f"{names[0]} is missing or of another shape",
-            expected="tensors that fit the config beside it", fix="run finetune again",
-        )  # fmt: skip
+            folder / "model.safetensors",
+            f"{names[0]} is missing or of another shape",
+            expected="tensors that fit the config beside it",
+            fix="run finetune again",
+        )
     network: PreTrainedModel = model
     return network
 
@@ -272,9 +278,11 @@ def check_labels(schema: Schema) -> None:
     """Return if the dataset has classes to learn. Raises InputError."""
     if schema.label is None or len(schema.classes) < 2:
         raise InputError(
-            "schema.json", f"{len(schema.classes)} classes", expected="a label column with at least 2 classes",
+            "schema.json",
+            f"{len(schema.classes)} classes",
+            expected="a label column with at least 2 classes",
             fix="declare it in the contract, or choose the head text_generation",
-        )  # fmt: skip
+        )
 
 
 def label_settings(schema: Schema) -> dict[str, Any]:

@@ -50,9 +50,7 @@ class Draft:
         self.code = self.code or code_dependencies(self.task)
 
 
-def write_record(
-    folder: Path, draft: Draft, signer: Signer | None = None, made_before: Path | None = None
-) -> Record:
+def write_record(folder: Path, draft: Draft, signer: Signer | None = None, made_before: Path | None = None) -> Record:
     """Hash `folder` and put its record in it, last, and signed. The folder is not visible to readers yet.
 
     Args:
@@ -75,9 +73,7 @@ def write_record(
     return record
 
 
-def _first_of(
-    folder: Path, statement: dict[str, Any], record: Record, envelope: bytes
-) -> tuple[bytes, bytes]:
+def _first_of(folder: Path, statement: dict[str, Any], record: Record, envelope: bytes) -> tuple[bytes, bytes]:
     """Return the record and signature of the first output that differs in its code only; keep this one if it is it.
 
     A record of code that a commit has takes the place of one of uncommitted changes: who reads it can look it up.
@@ -113,7 +109,9 @@ def _statement(draft: Draft, files: list[FileDigest]) -> dict[str, Any]:
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
                 "externalParameters": {
-                    "component": draft.component, "task": draft.task, "parameters": draft.parameters,
+                    "component": draft.component,
+                    "task": draft.task,
+                    "parameters": draft.parameters,
                 },
                 "resolvedDependencies": [d.as_descriptor() for d in draft.dependencies] + draft.code,
             },
@@ -126,7 +124,7 @@ def _statement(draft: Draft, files: list[FileDigest]) -> dict[str, Any]:
                 ],
             },
         },
-    }  # fmt: skip
+    }
 
 
 def code_dependencies(task: str) -> list[dict[str, Any]]:

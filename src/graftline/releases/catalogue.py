@@ -110,9 +110,14 @@ def _release(store: Store, ledger: Ledger, entry: Entry) -> Release:
     manifest = read_manifest(store, task, version, expected=entry.digest)
     aliases = (name for (of, name), at in ledger.aliases.items() if (of, at.version) == (task, version))
     return Release(
-        task=task, version=version, path=f"{store.url}/{release_key(task, version)}", digest=manifest["content"],
-        created=manifest["created"], manifest=entry.digest, aliases=tuple(sorted(aliases)),
-    )  # fmt: skip
+        task=task,
+        version=version,
+        path=f"{store.url}/{release_key(task, version)}",
+        digest=manifest["content"],
+        created=manifest["created"],
+        manifest=entry.digest,
+        aliases=tuple(sorted(aliases)),
+    )
 
 
 def _find(store: Store, ledger: Ledger, task: str, version: int) -> Release:
@@ -123,9 +128,7 @@ def _find(store: Store, ledger: Ledger, task: str, version: int) -> Release:
         pass
     manifest = f"{release_key(task, version)}/{MANIFEST}"
     if ledger.released(task, version) is None and manifest in store.list(manifest):
-        raise _no_release(
-            store, task, f"version {version} is not in the ledger: it is not published to its end"
-        )
+        raise _no_release(store, task, f"version {version} is not in the ledger: it is not published to its end")
     raise _no_release(store, task, f"no version {version}")
 
 
@@ -137,9 +140,7 @@ def pointed_at(store: Store, task: str, alias: str, ledger: Ledger | None = None
     return {"version": entry.version, "digest": read_release(store, task, entry.version, ledger).digest}
 
 
-def _decided(
-    store: Store, task: str, alias: str, ledger: Ledger | None = None
-) -> tuple[Ledger, Entry | None]:
+def _decided(store: Store, task: str, alias: str, ledger: Ledger | None = None) -> tuple[Ledger, Entry | None]:
     """Return the verified ledger, and the entry in it that decides where an alias points.
 
     The alias object may be behind the ledger, or not made yet: its writer was killed, or is about to. It must not say
@@ -159,17 +160,19 @@ def _decided(
     named = ledger.at(said["entry"]) if said else None
     if said and (named is None or (named.task, named.alias, named.version) != (task, alias, said["version"])):
         raise InputError(
-            f"{store.url}/{key}", f"version {said['version']} by entry {said['entry']}",
+            f"{store.url}/{key}",
+            f"version {said['version']} by entry {said['entry']}",
             expected="what that entry says",
             fix="the alias was changed by hand: set it with `graftline rollback`",
-        )  # fmt: skip
+        )
     released = entry and ledger.released(task, entry.version)
     if entry and (released is None or released.digest != entry.digest):
         raise InputError(
-            f"{store.url}/{entry_key(entry.sequence)}", f"{alias} at manifest {entry.digest}",
+            f"{store.url}/{entry_key(entry.sequence)}",
+            f"{alias} at manifest {entry.digest}",
             expected=f"{released.digest if released else 'none'}, released as {task}@{entry.version}",
             fix="set the alias with `graftline rollback`",
-        )  # fmt: skip
+        )
     return ledger, entry
 
 
@@ -181,10 +184,7 @@ def parse_alias(store: Store, key: str, data: bytes) -> dict[str, int]:
     except (ValueError, KeyError, TypeError):
         pass
     raise InputError(
-        f"{store.url}/{key}",
-        "not an alias",
-        expected="version and entry",
-        fix="the store was changed by hand",
+        f"{store.url}/{key}", "not an alias", expected="version and entry", fix="the store was changed by hand"
     )
 
 
@@ -196,6 +196,6 @@ def _no_release(store: Store, task: str, found: str) -> InputError:
             f"task '{task}'",
             f"no release in {store.url}" + (f", which has {', '.join(tasks)}" if tasks else ""),
             fix=f"make one with `graftline run {task}`",
-        )  # fmt: skip
+        )
     have = ", ".join(str(r.version) + (f" ({', '.join(r.aliases)})" if r.aliases else "") for r in releases)
     return InputError(f"task '{task}'", found, expected=f"one of the versions {have}")

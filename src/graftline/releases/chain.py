@@ -56,9 +56,7 @@ def read_release_chain(store: Store, release: Release) -> ReleaseChain:
     try:
         roots = [str(digest) for digest in manifest["records"].values()]
     except (KeyError, AttributeError) as error:
-        raise InputError(
-            f"{release.path}/{MANIFEST}", f"it names no records ({error!r})", fix=CHANGED
-        ) from None
+        raise InputError(f"{release.path}/{MANIFEST}", f"it names no records ({error!r})", fix=CHANGED) from None
     records: dict[str, Record] = {}
     data: dict[str, bytes] = {}
     read: dict[str, Record] = {}

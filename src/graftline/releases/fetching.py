@@ -45,10 +45,7 @@ def _check_names(where: str, have: set[str], want: set[str]) -> None:
     for name in sorted(have ^ want):
         found, expected = ("there", "no such file") if name in have else ("missing", "the file")
         raise InputError(
-            f"{where}/{name}",
-            found,
-            expected=f"{expected}, by the manifest",
-            fix="the release was changed: roll back",
+            f"{where}/{name}", found, expected=f"{expected}, by the manifest", fix="the release was changed: roll back"
         )
 
 

@@ -45,9 +45,7 @@ def check_task(task: str) -> None:
 
 def check_alias(alias: str) -> None:
     if not ALIAS.fullmatch(alias):
-        raise InputError(
-            "alias", f"{alias!r}", expected="a lower-case letter, then letters, digits, '-' and '_'"
-        )
+        raise InputError("alias", f"{alias!r}", expected="a lower-case letter, then letters, digits, '-' and '_'")
 
 
 def read_object(store: Store, key: str) -> dict[str, Any]:
@@ -72,19 +70,13 @@ def read_manifest(store: Store, task: str, version: int, *, expected: str | None
     try:
         manifest = json.loads(data)
         files = manifest_files(manifest)
-        whole = (manifest["task"], manifest["version"]) == (task, version) and isinstance(
-            manifest["created"], str
-        )
+        whole = (manifest["task"], manifest["version"]) == (task, version) and isinstance(manifest["created"], str)
         content = digest_files([file for file in files if is_content(file.path)])
         whole = whole and isinstance(manifest["publication"], str) and manifest["content"] == content
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            where, f"not a manifest ({error!r})", fix="the release was changed: roll back"
-        ) from None
+        raise InputError(where, f"not a manifest ({error!r})", fix="the release was changed: roll back") from None
     if not whole:
-        raise InputError(
-            where, "it contradicts itself", expected=f"the manifest of {task}@{version}", fix="roll back"
-        )
+        raise InputError(where, "it contradicts itself", expected=f"the manifest of {task}@{version}", fix="roll back")
     checked: dict[str, Any] = manifest
     return checked
 

@@ -41,9 +41,7 @@ def rollback(store: Store, task: str, version: int, alias: str = CHAMPION) -> tu
     return resolve(store, f"{task}@{version}"), entry is not None
 
 
-def promote(
-    store: Store, ledger: Ledger, fact: Fact, compared_with: Mapping[str, Any] | None
-) -> Entry | None:
+def promote(store: Store, ledger: Ledger, fact: Fact, compared_with: Mapping[str, Any] | None) -> Entry | None:
     """Enter a promotion if it may be; return the entry that decided before it.
 
     `champion` moves only if it is the release that the new one was compared with (by version and content),
@@ -82,10 +80,7 @@ def follow(store: Store, ledger: Ledger, task: str, alias: str) -> Entry | None:
     entry = ledger.current(task, alias)
     if entry is None:
         return None
-    key, data = (
-        f"aliases/{task}/{alias}.json",
-        canonical_json({"version": entry.version, "entry": entry.sequence}),
-    )
+    key, data = (f"aliases/{task}/{alias}.json", canonical_json({"version": entry.version, "entry": entry.sequence}))
     seen: list[str | None] = []
     # Whoever loses this race was overtaken by another change; a refusal without one is the server's fault.
     while len(seen) < 5 or len(set(seen[-5:])) > 1:
@@ -100,6 +95,4 @@ def follow(store: Store, ledger: Ledger, task: str, alias: str) -> Entry | None:
         later = parse_alias(store, key, stored.data)["entry"] > entry.sequence
         if later or stored.data == data or store.replace(key, data, stored.tag):
             return entry
-    raise GraftlineError(
-        f"{store.url}/{key}: the store refuses to replace it although nothing changed it meanwhile"
-    )
+    raise GraftlineError(f"{store.url}/{key}: the store refuses to replace it although nothing changed it meanwhile")

@@ -43,9 +43,7 @@ def check(provenance: Provenance, keyring: Keyring) -> dict[str, list[str]]:
         InputError: an envelope is not of a trusted key over its record.
     """
     return {
-        name: check_signed(
-            provenance.records[name], STATEMENT_TYPE, envelope, keyring, where=f"the envelope of {name}"
-        )
+        name: check_signed(provenance.records[name], STATEMENT_TYPE, envelope, keyring, where=f"the envelope of {name}")
         for name, envelope in sorted(provenance.envelopes.items())
     }
 
@@ -61,10 +59,11 @@ def check_revoked(signed: Mapping[str, list[str]], ledger: Ledger) -> None:
             if ledger.trust.state(keyid) == "revoked":
                 sequence, _ = ledger.trust.since(keyid)[-1]
                 raise InputError(
-                    f"the envelope of {name}", f"signed by key {keyid}, which was revoked by {entry_key(sequence)}",
+                    f"the envelope of {name}",
+                    f"signed by key {keyid}, which was revoked by {entry_key(sequence)}",
                     expected=f"the signature of a key that is not revoked in {ledger.url}",
                     fix=f"{AGAIN}, and `graftline keys revoke` that key here too",
-                )  # fmt: skip
+                )
 
 
 def keep(store: Store, provenance: Provenance, keyring: Keyring, *, signer: PublicKey | None = None) -> None:
@@ -97,9 +96,7 @@ def _keep_envelope(store: Store, record: bytes, envelope: bytes, public: PublicK
     signed = check_signed(record, STATEMENT_TYPE, known, keyring, where=where, fix=CHANGED)
     if public.keyid not in signed:
         named = ", ".join(keyid for keyid, _ in open_envelope(known).signatures)
-        raise InputError(
-            where, f"the signature of key {named}", expected=f"that of {public.keyid}", fix=CHANGED
-        )
+        raise InputError(where, f"the signature of key {named}", expected=f"that of {public.keyid}", fix=CHANGED)
 
 
 def put(store: Store, key: str, content: bytes | Path) -> None:

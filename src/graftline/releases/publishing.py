@@ -76,9 +76,7 @@ class ReleaseDraft:
         Hashed once, before anything is stored: what is claimed, uploaded and listed in the manifest is one
         content. Were a file changed after that, every reader would refuse the release.
         """
-        return sorted(
-            FileDigest(check_key(n), p.stat().st_size, sha256_file(p)) for n, p in self.files.items()
-        )
+        return sorted(FileDigest(check_key(n), p.stat().st_size, sha256_file(p)) for n, p in self.files.items())
 
     @property
     def provenance(self) -> Provenance:
@@ -155,9 +153,7 @@ def publish(store: Store, draft: ReleaseDraft, publication: Publication) -> Rece
     ledger = open_ledger(store, keyring)
     check_revoked(signed, ledger)  # all before a version is taken
     before = pointed_at(store, draft.task, draft.alias, ledger)
-    version = _claimed(
-        store, draft, publication
-    )  # by a try that was killed: it is finished, whatever came since
+    version = _claimed(store, draft, publication)  # by a try that was killed: it is finished, whatever came since
     equal = None if version else _equal(store, ledger, draft)
     if equal is not None:
         keep(store, draft.provenance, keyring)
@@ -173,10 +169,13 @@ def publish(store: Store, draft: ReleaseDraft, publication: Publication) -> Rece
     previous = promote(store, ledger, fact, draft.compared_with)
     current = follow(store, ledger, draft.task, draft.alias)
     return Receipt(
-        release=read_release(store, draft.task, version, ledger), alias=draft.alias, equal=equal is not None,
+        release=read_release(store, draft.task, version, ledger),
+        alias=draft.alias,
+        equal=equal is not None,
         promoted=current is not None and current.version == version,
-        current=_release_of(store, ledger, current), previous_champion=_release_of(store, ledger, previous),
-    )  # fmt: skip
+        current=_release_of(store, ledger, current),
+        previous_champion=_release_of(store, ledger, previous),
+    )
 
 
 def _release_of(store: Store, ledger: Ledger, entry: Entry | None) -> Release | None:
@@ -207,9 +206,10 @@ def _claimed(store: Store, draft: ReleaseDraft, publication: Publication) -> int
         if claim.get("publication") == publication.id:
             if claim.get("payload") != _payload(draft):
                 raise InputError(
-                    f"publication {publication.id}", f"it claimed {draft.task}@{version} for other content",
+                    f"publication {publication.id}",
+                    f"it claimed {draft.task}@{version} for other content",
                     fix="give each publication its own id",
-                )  # fmt: skip
+                )
             return version
     return None
 
@@ -269,9 +269,7 @@ def _sign(
     return FileDigest(MODEL_SIGNATURE, len(data), sha256_bytes(data))
 
 
-def _stored_signature(
-    store: Store, draft: ReleaseDraft, version: int, trusted: Mapping[str, PublicKey]
-) -> FileDigest:
+def _stored_signature(store: Store, draft: ReleaseDraft, version: int, trusted: Mapping[str, PublicKey]) -> FileDigest:
     """Return the model signature in the store. Raises InputError unless a trusted key signed the draft's files."""
     key, name = f"{release_key(draft.task, version)}/{MODEL_SIGNATURE}", f"{draft.task}@{version}"
     where, files = f"{store.url}/{key}", draft.listing + draft.record_listing()
@@ -281,19 +279,16 @@ def _stored_signature(
         raise InputError(where, "missing, and the manifest is there", fix=_CHANGED) from None
     if not model_signers(data, name, files, trusted, where=where):
         raise InputError(
-            where, "not signed by a key that is trusted here",
+            where,
+            "not signed by a key that is trusted here",
             expected=f"the signature of an earlier try to publish {name}",
             fix="trust the key of the machine that tried (`graftline keys trust`), or publish anew",
-        )  # fmt: skip
+        )
     return FileDigest(MODEL_SIGNATURE, len(data), sha256_bytes(data))
 
 
 def _own_manifest(
-    store: Store,
-    draft: ReleaseDraft,
-    publication: Publication,
-    version: int,
-    trusted: Mapping[str, PublicKey],
+    store: Store, draft: ReleaseDraft, publication: Publication, version: int, trusted: Mapping[str, PublicKey]
 ) -> bytes | None:
     """Return the manifest that an earlier try stored, if there is one.
 
@@ -317,18 +312,13 @@ def _own_manifest(
     other = [n for n in sorted(expected | found) if (n in found, found.get(n)) != (True, expected.get(n))]
     if other:
         raise InputError(
-            f"{store.url}/{key}", f"other {', '.join(other)}", fix=_CHANGED,
-            expected=f"what {publication.id} publishes",
-        )  # fmt: skip
+            f"{store.url}/{key}", f"other {', '.join(other)}", fix=_CHANGED, expected=f"what {publication.id} publishes"
+        )
     return data
 
 
 def _manifest_value(
-    draft: ReleaseDraft,
-    publication: Publication,
-    version: int,
-    before: dict[str, Any] | None,
-    signature: FileDigest,
+    draft: ReleaseDraft, publication: Publication, version: int, before: dict[str, Any] | None, signature: FileDigest
 ) -> dict[str, Any]:
     files, records = draft.listing, draft.record_listing()
     return {

@@ -53,9 +53,12 @@ def write_report(outputs: Path, store: Store, out: Path) -> Path:
     names = [name for name in OUTPUTS if (outputs / name).is_dir()]
     records = {name: read_record(outputs / name) for name in names}
     environment = Environment(
-        loader=PackageLoader("graftline.report", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("graftline.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     page = environment.get_template("page.html.j2").render(
         **_facts(outputs, records, store),
         picture=lambda name: _picture(outputs / name),
@@ -121,12 +124,14 @@ def _lift_rows(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
     return [
         {
             "labels": count,
-            "trunk": metrics[f"trunk_{count}"], "scratch": metrics[f"scratch_{count}"],
+            "trunk": metrics[f"trunk_{count}"],
+            "scratch": metrics[f"scratch_{count}"],
             "lift": metrics[f"lift_{count}"],
-            "low": metrics[f"lift_{count}_low"], "high": metrics[f"lift_{count}_high"],
+            "low": metrics[f"lift_{count}_low"],
+            "high": metrics[f"lift_{count}_high"],
         }
         for count in lift_counts(metrics)
-    ]  # fmt: skip
+    ]
 
 
 def _code(record: Record) -> str:

@@ -39,9 +39,10 @@ class Blocklist:
         Of subjects that an earlier version listed without a key, none is claimed.
         """
         return Blocklist(
-            tuple(sorted({*self.rows, *rows})), tuple(sorted({*self.subjects, *subjects})),
+            tuple(sorted({*self.rows, *rows})),
+            tuple(sorted({*self.subjects, *subjects})),
             self.key if self.subjects else key,
-        )  # fmt: skip
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the list as stored."""
@@ -53,9 +54,7 @@ def read_blocklist(store: Store, task: str) -> Blocklist:
     return _read(store, task)[0]
 
 
-def block(
-    store: Store, task: str, rows: Iterable[str], subjects: Iterable[str], *, key: bytes | None = None
-) -> None:
+def block(store: Store, task: str, rows: Iterable[str], subjects: Iterable[str], *, key: bytes | None = None) -> None:
     """Add to the store's list, by compare-and-swap. Doing it again changes nothing.
 
     Args:
@@ -77,10 +76,11 @@ def check_key(blocklist: Blocklist, key: bytes, where: object) -> None:
     """
     if blocklist.subjects and blocklist.key not in (None, found := check_value(key)):
         raise InputError(
-            key_path(), f"another key for subjects (check value {found})",
+            key_path(),
+            f"another key for subjects (check value {found})",
             expected=f"the one that persons were erased with (check value {blocklist.key} in {where})",
             fix="copy that file here from the machine that erased, or mount it (docs/cluster.md)",
-        )  # fmt: skip
+        )
 
 
 def check_all(store: Store, key: bytes) -> None:
@@ -119,9 +119,7 @@ def count_blocked(rows_parquet: Path, blocklist: Blocklist) -> int:
     return count
 
 
-def block_in_contract(
-    path: Path, rows: Iterable[str], subjects: Iterable[str], *, key: bytes | None = None
-) -> bool:
+def block_in_contract(path: Path, rows: Iterable[str], subjects: Iterable[str], *, key: bytes | None = None) -> bool:
     """Add to `erased` of a contract's YAML file, comments kept; return whether it changed.
 
     Args:
@@ -139,9 +137,7 @@ def block_in_contract(
     if more == known.union((), ()):
         return False
     document["erased"] = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in more.as_dict().items()
-        if value
+        name: list(value) if isinstance(value, tuple) else value for name, value in more.as_dict().items() if value
     }
     write_atomic(path, dumps_yaml(document).encode())
     return True
@@ -170,6 +166,7 @@ def _key(task: str) -> str:
 
 def _damaged(store: Store, task: str, why: str) -> InputError:
     return InputError(
-        f"{store.url}/{_key(task)}", f"not a list of erased rows ({why})",
+        f"{store.url}/{_key(task)}",
+        f"not a list of erased rows ({why})",
         fix="restore it from the receipts in erasures/: `graftline erase` wrote them",
-    )  # fmt: skip
+    )

@@ -61,9 +61,7 @@ def build(rows_parquet: Path, store: Store, task: str, dataset: str) -> None:
                 _build(rows_parquet, store, kind, column, task, dataset)  # type: ignore[arg-type]
     except (pa.ArrowException, KeyError) as error:
         raise InputError(
-            rows_parquet,
-            f"not a row index ({error})",
-            fix=f"make the dataset anew: graftline run {task} --force",
+            rows_parquet, f"not a row index ({error})", fix=f"make the dataset anew: graftline run {task} --force"
         ) from None
 
 
@@ -73,17 +71,16 @@ def _build(rows_parquet: Path, store: Store, kind: Kind, column: str, task: str,
         for digests, rows, splits in _batches(rows_parquet, column):
             sorter.add(digests, rows, splits)
         segment = store_segment(store, kind, task, dataset, (dataset,), sorter)
-    now = change_list(
-        store, kind, task, lambda known: known if _covered(known, dataset) else [*known, segment]
-    )
+    now = change_list(store, kind, task, lambda known: known if _covered(known, dataset) else [*known, segment])
     if all(other.name != segment.name for other in now):  # another publisher has merged the same already
         delete_segment(store, kind, segment.name)
     elif not store.list(index_key(kind, segment.name)):
         change_list(store, kind, task, lambda known: [other for other in known if other.name != segment.name])
         raise InputError(
-            f"{store.url}/{index_key(kind, segment.name)}", "an erasure has removed it meanwhile",
+            f"{store.url}/{index_key(kind, segment.name)}",
+            "an erasure has removed it meanwhile",
             fix=f"make the dataset anew: graftline run {task} --force",
-        )  # fmt: skip
+        )
     _merge(store, kind, task)
 
 
@@ -102,7 +99,7 @@ def _batches(path: Path, column: str) -> Iterator[tuple[np.ndarray, np.ndarray, 
                 flat.reshape(len(values), -1)[:, :DIGEST_BYTES] if len(values) else flat.reshape(0, DIGEST_BYTES),
                 kept.column("row").to_numpy(),
                 splits.to_numpy().astype(np.uint32),
-            )  # fmt: skip
+            )
 
 
 def _covered(segments: Sequence[Segment], dataset: str) -> bool:
@@ -136,9 +133,7 @@ def _merged(store: Store, kind: Kind, task: str, chosen: Sequence[Segment]) -> S
         for segment in chosen:
             data = store.get(index_key(kind, segment.name)).data
             if sha256_bytes(data) != segment.index:
-                raise damaged(
-                    store, index_key(kind, segment.name), "changed meanwhile", expected=segment.index
-                )
+                raise damaged(store, index_key(kind, segment.name), "changed meanwhile", expected=segment.index)
             for name, sha256 in sorted(read_signed(store, kind, task, segment, data)["shards"].items()):
                 shard = read_shard(store, kind, segment, name, sha256)
                 sorter.add_shard(name, shard, segment.layout, first)

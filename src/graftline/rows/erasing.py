@@ -108,9 +108,7 @@ def digests_at(store: Store, hits: Collection[RowHit]) -> set[bytes]:
     for task in {hit.task for hit in hits}:
         for segment in read_list(store, "rows", task)[0]:
             numbers = {
-                (segment.datasets.index(hit.dataset), hit.row)
-                for hit in hits
-                if hit.dataset in segment.datasets
+                (segment.datasets.index(hit.dataset), hit.row) for hit in hits if hit.dataset in segment.datasets
             }
             if not numbers:
                 continue
@@ -118,9 +116,7 @@ def digests_at(store: Store, hits: Collection[RowHit]) -> set[bytes]:
             for name, data in shards_of(store, "rows", segment):
                 entries = decode(name, data, segment.layout)
                 near = entries[np.isin(entries["value"] >> 2, rows)]
-                found |= {
-                    e["digest"].tobytes() for e in near if (int(e["of"]), int(e["value"]) >> 2) in numbers
-                }
+                found |= {e["digest"].tobytes() for e in near if (int(e["of"]), int(e["value"]) >> 2) in numbers}
     return found
 
 
@@ -135,9 +131,7 @@ def shard_now(store: Store, place: str) -> str | None:
     return shards.get(name)
 
 
-def _remove(
-    store: Store, kind: Kind, task: str, segment: Segment, digests: Sequence[bytes]
-) -> list[Rewritten]:
+def _remove(store: Store, kind: Kind, task: str, segment: Segment, digests: Sequence[bytes]) -> list[Rewritten]:
     """Store the new shards, then the index that names them, then the list; delete the old shards last."""
     key = index_key(kind, segment.name)
     index = store.get(key)

@@ -59,9 +59,7 @@ def find(store: Store, kind: Kind, digest: bytes) -> list[RowHit]:
             time.sleep(wait)
             segments = [(task, s) for task, found in read_lists(store, kind, pool).items() for s in found]
             try:
-                found = pool.map(
-                    lambda of: _search(store, kind, of[0], of[1], digest[:DIGEST_BYTES]), segments
-                )
+                found = pool.map(lambda of: _search(store, kind, of[0], of[1], digest[:DIGEST_BYTES]), segments)
                 return sorted(hit for hits in found for hit in hits)
             except MissingError as error:
                 last: InputError = damaged(store, error.key, "missing")

@@ -66,9 +66,7 @@ def read_list(store: Store, kind: Kind, task: str) -> tuple[list[Segment], str |
     except MissingError:
         return [], None
     try:
-        segments = [
-            Segment(**value | {"datasets": tuple(value["datasets"])}) for value in json.loads(stored.data)
-        ]
+        segments = [Segment(**value | {"datasets": tuple(value["datasets"])}) for value in json.loads(stored.data)]
         if not all(0 <= segment.digits <= 8 and segment.datasets for segment in segments):
             raise ValueError("digits or datasets")
     except (ValueError, KeyError, TypeError) as error:
@@ -104,9 +102,7 @@ def read_signed(store: Store, kind: Kind, task: str, segment: Segment, data: byt
     value: dict[str, Any] = json.loads(payload)
     _shards_in(store, key, segment, value)
     if (value.get("kind"), value.get("task")) != (kind, task):
-        raise damaged(
-            store, key, f"an index of {value.get('kind')} of {value.get('task')}", expected=f"of {task}"
-        )
+        raise damaged(store, key, f"an index of {value.get('kind')} of {value.get('task')}", expected=f"of {task}")
     return value
 
 
@@ -150,9 +146,14 @@ def read_shard(store: Store, kind: Kind, segment: Segment, name: str, expected: 
 
 
 def store_segment(
-    store: Store, kind: Kind, task: str, name: str, datasets: tuple[str, ...], sorter: Sorter,
+    store: Store,
+    kind: Kind,
+    task: str,
+    name: str,
+    datasets: tuple[str, ...],
+    sorter: Sorter,
     made_of: Sequence[str] = (),
-) -> Segment:  # fmt: skip
+) -> Segment:
     """Store the shards, then index.json.
 
     Args:
@@ -174,9 +175,14 @@ def store_segment(
     draft = Segment(name, datasets, "", sorter.rows, layout.digits)
     key = index_key(kind, name)
     value = {
-        "kind": kind, "task": task, "datasets": list(datasets), "rows": draft.rows, "digits": draft.digits,
-        "width": layout.width, "shards": shards,
-    } | ({"made_of": list(made_of)} if made_of else {})  # fmt: skip
+        "kind": kind,
+        "task": task,
+        "datasets": list(datasets),
+        "rows": draft.rows,
+        "digits": draft.digits,
+        "width": layout.width,
+        "shards": shards,
+    } | ({"made_of": list(made_of)} if made_of else {})
     sealed = seal_index(value)
     if not store.put_if_absent(key, sealed):  # signatures may differ: the one that is there stands
         sealed = store.get(key).data
@@ -199,9 +205,7 @@ def seal_index(value: Mapping[str, Any]) -> bytes:
     return seal(canonical_json(value), PAYLOAD_TYPE, load_keyring().signer())
 
 
-def change_list(
-    store: Store, kind: Kind, task: str, change: Callable[[list[Segment]], list[Segment]]
-) -> list[Segment]:
+def change_list(store: Store, kind: Kind, task: str, change: Callable[[list[Segment]], list[Segment]]) -> list[Segment]:
     """Change a task's list by compare-and-swap; return what it then is."""
     while True:
         known, tag = read_list(store, kind, task)

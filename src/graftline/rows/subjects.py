@@ -43,9 +43,11 @@ def load_key(*, create: bool) -> bytes:
             _make(path)
             return load_key(create=False)
         raise InputError(
-            path, "no key for subjects", expected=f"{KEY_BYTES} bytes",
+            path,
+            "no key for subjects",
+            expected=f"{KEY_BYTES} bytes",
             fix="set GRAFTLINE_KEYS to the folder of the machine that validated the data, or copy the file from there",
-        ) from None  # fmt: skip
+        ) from None
     if len(data) != KEY_BYTES:
         raise InputError(path, f"{len(data)} bytes", expected=f"a key of {KEY_BYTES}", fix="restore it")
     return data
@@ -69,9 +71,10 @@ def _make(path: Path) -> None:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise InputError(
-            path, f"no key for subjects, and none can be made ({error.strerror})",
+            path,
+            f"no key for subjects, and none can be made ({error.strerror})",
             fix="set GRAFTLINE_KEYS to a folder that can be written, or mount the keys (docs/cluster.md)",
-        ) from None  # fmt: skip
+        ) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))

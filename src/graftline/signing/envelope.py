@@ -42,8 +42,7 @@ class Envelope:
             "payload": base64.b64encode(self.payload).decode(),
             "payloadType": self.payload_type,
             "signatures": [
-                {"keyid": keyid, "sig": base64.b64encode(signature).decode()}
-                for keyid, signature in self.signatures
+                {"keyid": keyid, "sig": base64.b64encode(signature).decode()} for keyid, signature in self.signatures
             ],
         }
 
@@ -69,9 +68,10 @@ def open_envelope(data: bytes, *, where: object = "envelope") -> Envelope:
     try:
         value = json.loads(data)
         envelope = Envelope(
-            base64.b64decode(value["payload"], validate=True), value["payloadType"],
+            base64.b64decode(value["payload"], validate=True),
+            value["payloadType"],
             tuple((s["keyid"], base64.b64decode(s["sig"], validate=True)) for s in value["signatures"]),
-        )  # fmt: skip
+        )
         texts = (envelope.payload_type, *(keyid for keyid, _ in envelope.signatures))
         whole = all(isinstance(text, str) for text in texts) and envelope.data == data
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:

@@ -53,9 +53,13 @@ class Known:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "keyid": self.public.keyid, "pem": self.public.pem, "own": self.own, "created": self.created,
-            "retired": self.retired, "revoked": self.revoked,
-        }  # fmt: skip
+            "keyid": self.public.keyid,
+            "pem": self.public.pem,
+            "own": self.own,
+            "created": self.created,
+            "retired": self.retired,
+            "revoked": self.revoked,
+        }
 
 
 @dataclass(frozen=True)
@@ -91,16 +95,20 @@ class Keyring:
         if self.given:
             if self.state(self.given.keyid) in ("retired", "revoked"):
                 raise InputError(
-                    "GRAFTLINE_KEY", f"key {self.given.keyid}, which is {self.state(self.given.keyid)}",
-                    expected="a valid key", fix="name another key",
-                )  # fmt: skip
+                    "GRAFTLINE_KEY",
+                    f"key {self.given.keyid}, which is {self.state(self.given.keyid)}",
+                    expected="a valid key",
+                    fix="name another key",
+                )
             return self.given
         own = [known for known in self.known.values() if known.own and known.state == "valid"]
         if not own:
             raise InputError(
-                self.folder, "no key to sign with", expected="a private key that is neither retired nor revoked",
+                self.folder,
+                "no key to sign with",
+                expected="a private key that is neither retired nor revoked",
                 fix="make one with `graftline keys rotate`, or name one by GRAFTLINE_KEY",
-            )  # fmt: skip
+            )
         return self.own_signer(own[-1].public.keyid)
 
     def own_signer(self, keyid: str) -> Signer:
@@ -135,9 +143,11 @@ def keys_folder() -> Path:
         return Path.home() / ".config" / "graftline" / "keys"
     except RuntimeError:  # a user id without a name, as in many containers
         raise InputError(
-            "GRAFTLINE_KEYS", "not set, and this user has no home", expected="the folder of the signing keys",
+            "GRAFTLINE_KEYS",
+            "not set, and this user has no home",
+            expected="the folder of the signing keys",
             fix="mount the keys and set it (docs/cluster.md)",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _given() -> Signer | None:
@@ -201,9 +211,11 @@ def add_trusted(folder: Path, public: PublicKey) -> PublicKey:
     with _change(folder) as known:
         if public.keyid in known and known[public.keyid].state == "revoked":
             raise InputError(
-                f"key {public.keyid}", f"it was revoked at {known[public.keyid].revoked}",
-                expected="a key that was not", fix="trust its owner's new key",
-            )  # fmt: skip
+                f"key {public.keyid}",
+                f"it was revoked at {known[public.keyid].revoked}",
+                expected="a key that was not",
+                fix="trust its owner's new key",
+            )
         known.setdefault(public.keyid, Known(public, own=False, created=utc_now()))
     return public
 
@@ -212,9 +224,7 @@ def revoke(folder: Path, keyid: str) -> Known:
     """Trust nothing more that the key signed or signs. Raises InputError for an unknown key."""
     with _change(folder) as known:
         if keyid not in known:
-            raise InputError(
-                f"key {keyid}", "unknown here", expected="the id of a key that `graftline keys` lists"
-            )
+            raise InputError(f"key {keyid}", "unknown here", expected="the id of a key that `graftline keys` lists")
         if not known[keyid].revoked:
             known[keyid] = replace(known[keyid], revoked=utc_now())
         return known[keyid]

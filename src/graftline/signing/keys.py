@@ -36,9 +36,7 @@ class PublicKey:
             found = load_pem_public_key(pem.encode() if isinstance(pem, str) else pem)
         except (ValueError, UnsupportedAlgorithm):
             raise InputError(
-                where,
-                "no public key",
-                expected="a P-256 public key in PEM, such as `graftline keys export` prints",
+                where, "no public key", expected="a P-256 public key in PEM, such as `graftline keys export` prints"
             ) from None
         return _public(found, where)
 
@@ -83,13 +81,13 @@ def read_signer(path: Path, *, expected: str | None = None, where: str = "") -> 
         private = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
         raise InputError(
-            place, (os.strerror(error.errno) if error.errno else str(error)).lower(),
-            expected="a private key file that this user may read", fix="correct its place or its owner",
-        ) from None  # fmt: skip
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise InputError(
-            place, "no private key", expected="an unencrypted P-256 private key in PEM"
+            place,
+            (os.strerror(error.errno) if error.errno else str(error)).lower(),
+            expected="a private key file that this user may read",
+            fix="correct its place or its owner",
         ) from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise InputError(place, "no private key", expected="an unencrypted P-256 private key in PEM") from None
     if not isinstance(private, EllipticCurvePrivateKey):
         raise InputError(place, "a private key of another kind", expected="a P-256 private key")
     public = _public(private.public_key(), place)
@@ -122,9 +120,7 @@ def _public(key: object, where: object) -> PublicKey:
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise InputError(where, "a key of another kind", expected="a P-256 key")
     form = PublicFormat.SubjectPublicKeyInfo
-    return PublicKey(
-        sha256_bytes(key.public_bytes(Encoding.DER, form)), key.public_bytes(Encoding.PEM, form).decode()
-    )
+    return PublicKey(sha256_bytes(key.public_bytes(Encoding.DER, form)), key.public_bytes(Encoding.PEM, form).decode())
 
 
 @cache

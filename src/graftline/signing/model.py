@@ -36,12 +36,7 @@ def sign_model(name: str, files: list[FileDigest], signer: Signer) -> bytes:
 
 
 def model_signers(
-    data: bytes,
-    name: str,
-    files: list[FileDigest],
-    keys: Mapping[str, PublicKey],
-    *,
-    where: object = MODEL_SIGNATURE,
+    data: bytes, name: str, files: list[FileDigest], keys: Mapping[str, PublicKey], *, where: object = MODEL_SIGNATURE
 ) -> list[str]:
     """Return the ids of those of `keys` that signed the bundle in `data`; none if its signature is of no such key.
 
@@ -70,13 +65,14 @@ def _statement(name: str, files: list[FileDigest]) -> dict[str, Any]:
         "predicateType": _PREDICATE,
         "predicate": {
             "serialization": {
-                "method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": list(IGNORED),
+                "method": "files",
+                "hash_type": "sha256",
+                "allow_symlinks": False,
+                "ignore_paths": list(IGNORED),
             },
-            "resources": [
-                {"name": file.path, "algorithm": "sha256", "digest": file.sha256} for file in ordered
-            ],
+            "resources": [{"name": file.path, "algorithm": "sha256", "digest": file.sha256} for file in ordered],
         },
-    }  # fmt: skip
+    }
 
 
 def _bundle(envelope: Envelope, public: PublicKey) -> dict[str, Any]:

@@ -38,9 +38,7 @@ def hand_over(store: Store, keyring: Keyring) -> list[Entry]:
         return []
     entered: list[Entry | None] = []
     if ledger.trust.state(signer.keyid) == "unknown":
-        before = [
-            public for public in _earlier(keyring, signer) if ledger.trust.state(public.keyid) == "valid"
-        ]
+        before = [public for public in _earlier(keyring, signer) if ledger.trust.state(public.keyid) == "valid"]
         if before:
             old = keyring.own_signer(before[-1].keyid)
             entered.append(key_event(store, "trust", signer.public, signer=old))

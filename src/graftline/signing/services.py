@@ -39,22 +39,24 @@ def open_service(address: str) -> Signer:
         service = ServiceSigner.from_priv_key_uri(address, known)
     except Exception as error:  # noqa: BLE001  (each service's library raises its own)
         raise InputError(
-            "GRAFTLINE_KEY", f"{scheme} does not give this key ({type(error).__name__}: {error})",
-            expected="a private key's address that the service knows", fix="see docs/cluster.md",
-        ) from None  # fmt: skip
+            "GRAFTLINE_KEY",
+            f"{scheme} does not give this key ({type(error).__name__}: {error})",
+            expected="a private key's address that the service knows",
+            fix="see docs/cluster.md",
+        ) from None
 
     def sign(data: bytes) -> bytes:
         try:
             signature = bytes.fromhex(service.sign(data).signature)
         except Exception as error:  # noqa: BLE001
-            raise GraftlineError(
-                f"GRAFTLINE_KEY: {scheme} did not sign ({type(error).__name__}: {error})"
-            ) from None
+            raise GraftlineError(f"GRAFTLINE_KEY: {scheme} did not sign ({type(error).__name__}: {error})") from None
         if not public.verify(data, signature):
             raise InputError(
-                "GRAFTLINE_KEY", f"what {scheme} signs is not signed by the key of GRAFTLINE_PUBLIC_KEY",
-                expected=f"key {public.keyid}", fix="name the public key that belongs to it",
-            )  # fmt: skip
+                "GRAFTLINE_KEY",
+                f"what {scheme} signs is not signed by the key of GRAFTLINE_PUBLIC_KEY",
+                expected=f"key {public.keyid}",
+                fix="name the public key that belongs to it",
+            )
         return signature
 
     return Signer(public, sign)
@@ -63,9 +65,7 @@ def open_service(address: str) -> Signer:
 def _public_key() -> PublicKey:
     name = os.environ.get("GRAFTLINE_PUBLIC_KEY")
     if not name:
-        raise InputError(
-            "GRAFTLINE_PUBLIC_KEY", "not set", expected="the PEM file of the public key of GRAFTLINE_KEY"
-        )
+        raise InputError("GRAFTLINE_PUBLIC_KEY", "not set", expected="the PEM file of the public key of GRAFTLINE_KEY")
     try:
         pem = Path(name).read_bytes()
     except OSError as error:

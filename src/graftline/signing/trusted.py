@@ -18,13 +18,7 @@ AGAIN = "run the stage that makes it again, with `graftline run TASK --force`"
 
 
 def check_signed(
-    payload: bytes,
-    payload_type: str,
-    envelope: bytes | None,
-    keyring: Keyring,
-    *,
-    where: Path | str,
-    fix: str = AGAIN,
+    payload: bytes, payload_type: str, envelope: bytes | None, keyring: Keyring, *, where: Path | str, fix: str = AGAIN
 ) -> list[str]:
     """Return the ids of the keys that signed `envelope`, a signature over `payload`; all of them are trusted.
 
@@ -45,9 +39,11 @@ def check_signed(
     opened = open_envelope(envelope, where=where)
     if (opened.payload_type, opened.payload) != (payload_type, payload):
         raise InputError(
-            where, f"it signs other bytes (sha256 {sha256_bytes(opened.payload)})",
-            expected=f"a signature over sha256 {sha256_bytes(payload)}", fix=fix,
-        )  # fmt: skip
+            where,
+            f"it signs other bytes (sha256 {sha256_bytes(opened.payload)})",
+            expected=f"a signature over sha256 {sha256_bytes(payload)}",
+            fix=fix,
+        )
     found = [
         keyid
         for signature in opened.signatures
@@ -62,9 +58,7 @@ def check_signed(
     return found
 
 
-def _untrusted(
-    envelope: Envelope, trusted: list[str], keyring: Keyring, where: Path | str, fix: str
-) -> InputError:
+def _untrusted(envelope: Envelope, trusted: list[str], keyring: Keyring, where: Path | str, fix: str) -> InputError:
     """Return what is wrong with the signatures besides the trusted ones."""
     named = list(Counter(keyid for keyid, _ in envelope.signatures) - Counter(trusted))
     states = {keyid: keyring.state(keyid) for keyid in named}
@@ -77,6 +71,8 @@ def _untrusted(
         return InputError(where, f"signed by key {revoked[0]}, which was revoked", expected=expected, fix=fix)
     known = ", ".join(keyring.public) or "none"
     return InputError(
-        where, f"signed by key {', '.join(named) or 'none'}, which is not known here",
-        expected=f"{expected} ({known})", fix=f"`graftline keys trust FILE.pem` if that key is yours, or {fix}",
-    )  # fmt: skip
+        where,
+        f"signed by key {', '.join(named) or 'none'}, which is not known here",
+        expected=f"{expected} ({known})",
+        fix=f"`graftline keys trust FILE.pem` if that key is yours, or {fix}",
+    )

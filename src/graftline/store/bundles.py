@@ -43,12 +43,7 @@ class Source:
 
 
 def put_bundle(
-    store: Store,
-    prefix: str,
-    name: str,
-    files: Mapping[str, Source],
-    *,
-    stopped: Callable[[], bool] = lambda: False,
+    store: Store, prefix: str, name: str, files: Mapping[str, Source], *, stopped: Callable[[], bool] = lambda: False
 ) -> None:
     """Store `files`, by their names in the bundle; one of that name that is there already stands.
 

@@ -136,9 +136,7 @@ class DirectoryStore:
             except OSError as error:
                 if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
                     raise InputError(
-                        self.url,
-                        "its file system has no hard links",
-                        fix="put the store on another file system",
+                        self.url, "its file system has no hard links", fix="put the store on another file system"
                     ) from None
                 raise
         return True
@@ -179,9 +177,7 @@ class DirectoryStore:
         """Hold the lock of one key; the kernel frees it when the process dies."""
         folder = self.root / ".locks"
         self._make_folder(folder)
-        descriptor = os.open(
-            folder / sha256_bytes(key.encode()), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
-        )
+        descriptor = os.open(folder / sha256_bytes(key.encode()), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -78,9 +78,7 @@ class S3Store:
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._client = _make_client(self.url, read_timeout)
         endpoint = urlsplit(self._client.meta.endpoint_url)
-        self._endpoint = (
-            f"{endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]}"  # a user name is not shown
-        )
+        self._endpoint = f"{endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]}"  # a user name is not shown
         amazon = (endpoint.hostname or "").endswith(".amazonaws.com")
         self.identity = self.url if amazon else f"{self.url} at {self._endpoint}"
 
@@ -89,9 +87,7 @@ class S3Store:
         """Return the store at `s3://bucket/prefix`. Raises InputError if it names no plain bucket."""
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not bucket or "@" in bucket or ":" in bucket:
-            raise InputError(
-                "--store", "an s3 url without a plain bucket name", expected="s3://bucket/prefix"
-            )
+            raise InputError("--store", "an s3 url without a plain bucket name", expected="s3://bucket/prefix")
         return cls(bucket, check_prefix(prefix).rstrip("/"))
 
     def get(self, key: str) -> Stored:
@@ -176,19 +172,20 @@ class S3Store:
         name, outcome = self._name(key), _Outcome()
         if upload.size > MAX_OBJECT:
             raise InputError(
-                f"store {self.url}",
-                f"{key} has {upload.size} bytes",
-                expected=f"at most {MAX_OBJECT}",
-                fix="shard it",
+                f"store {self.url}", f"{key} has {upload.size} bytes", expected=f"at most {MAX_OBJECT}", fix="shard it"
             )
 
         def request() -> None:
             try:
                 with upload.opened() as body:
                     self._client.put_object(
-                        Bucket=self.bucket, Key=name, Body=body, ContentLength=upload.size,
-                        ChecksumSHA256=upload.checksum, **condition,
-                    )  # fmt: skip
+                        Bucket=self.bucket,
+                        Key=name,
+                        Body=body,
+                        ContentLength=upload.size,
+                        ChecksumSHA256=upload.checksum,
+                        **condition,
+                    )
                 outcome.stored = True
             except Exception as error:
                 # 412, and 404 for an If-Match on a key that is not there.
@@ -221,9 +218,7 @@ class S3Store:
         name = self._name(key)
         try:
             return self._tried(
-                "read",
-                key,
-                lambda: self._client.head_object(Bucket=self.bucket, Key=name)["Metadata"].get(_WRITER),
+                "read", key, lambda: self._client.head_object(Bucket=self.bucket, Key=name)["Metadata"].get(_WRITER)
             )
         except MissingError:
             return None
@@ -273,9 +268,7 @@ class S3Store:
         if status < 500 and status != 409 and code not in _AGAIN:
             found = f"cannot {verb} {key or 'keys'}: {code}"
             refused = code in _REFUSED or status == 403
-            fix = _FIXES.get(
-                code, "check the bucket's name, its policy and the credentials" if refused else ""
-            )
+            fix = _FIXES.get(code, "check the bucket's name, its policy and the credentials" if refused else "")
             raise InputError(f"store {self.url}", found, fix=fix) from None
         return str(code)
 
@@ -323,10 +316,13 @@ def _make_client(url: str, read_timeout: float) -> S3Client:
     from botocore.exceptions import BotoCoreError
 
     config = Config(
-        connect_timeout=5, read_timeout=read_timeout, retries={"total_max_attempts": 1},
-        request_checksum_calculation="when_required", response_checksum_validation="when_required",
+        connect_timeout=5,
+        read_timeout=read_timeout,
+        retries={"total_max_attempts": 1},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
         s3={"payload_signing_enabled": True},
-    )  # fmt: skip
+    )
     try:
         return boto3.session.Session().client("s3", config=config)
     except (BotoCoreError, ValueError) as error:
@@ -339,20 +335,21 @@ def _not_asked(url: str, error: Exception) -> InputError:
 
     name = type(error).__name__
     login = (
-        boto.SSOError, boto.LoginError, boto.TokenRetrievalError, boto.NoAuthTokenError, boto.CredentialRetrievalError,
-        boto.RefreshWithMFAUnsupportedError, boto.MetadataRetrievalError,
-    )  # fmt: skip
+        boto.SSOError,
+        boto.LoginError,
+        boto.TokenRetrievalError,
+        boto.NoAuthTokenError,
+        boto.CredentialRetrievalError,
+        boto.RefreshWithMFAUnsupportedError,
+        boto.MetadataRetrievalError,
+    )
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
         return InputError(
-            f"store {url}",
-            "no credentials",
-            fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+            f"store {url}", "no credentials", fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         )
     if isinstance(error, login):
         return InputError(f"store {url}", f"the AWS login is missing or ran out ({name})", fix=_LOG_IN)
-    return InputError(
-        f"store {url}", f"the AWS settings do not work ({name})", fix="check AWS_* and AWS's config file"
-    )
+    return InputError(f"store {url}", f"the AWS settings do not work ({name})", fix="check AWS_* and AWS's config file")
 
 
 def _code(error: Exception) -> str:

@@ -20,14 +20,13 @@ def _assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     parts = key.split(".")
     if not equals or len(parts) < 2 or not all(parts):
-        raise InputError(
-            f"--set {text}", "not an assignment", expected="KEY=VALUE, such as finetune.epochs=3"
-        )
+        raise InputError(f"--set {text}", "not an assignment", expected="KEY=VALUE, such as finetune.epochs=3")
     if parts[0] not in COMPONENTS:
         raise InputError(
-            f"--set {text}", f"unknown section '{parts[0]}'{nearest(parts[0], list(COMPONENTS))}",
+            f"--set {text}",
+            f"unknown section '{parts[0]}'{nearest(parts[0], list(COMPONENTS))}",
             expected="one of " + ", ".join(COMPONENTS),
-        )  # fmt: skip
+        )
     try:
         return key, json.loads(value)  # JSON reads 3e-4 as a number, YAML 1.1 as text
     except json.JSONDecodeError:

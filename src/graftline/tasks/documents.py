@@ -31,9 +31,11 @@ def task_parameters(task: str) -> Path:
     known = sorted(path.parent.name for path in (ROOT / "data").glob("*/params.yaml"))
     if not TASK_NAME.fullmatch(task) or task not in known:
         raise InputError(
-            "data", f"no task '{task}'{nearest(task, known)}", expected="one of " + ", ".join(known),
+            "data",
+            f"no task '{task}'{nearest(task, known)}",
+            expected="one of " + ", ".join(known),
             fix="to add one, make a folder under data/ as README.md shows",
-        )  # fmt: skip
+        )
     if task not in listed_tasks():
         where = ROOT / "data/tasks.yaml"
         raise InputError(where, f"the task '{task}' is not listed", fix=f"add `- {task}` under `tasks`")
@@ -79,9 +81,7 @@ def check_parameters(document: dict[str, Any], where: str, task: str) -> None:
     checked: dict[str, Any] = {}
     for name, model in parameter_models().items():
         if name not in document:  # DVC tracks the section by its name
-            raise InputError(
-                where, f"the section '{name}' is missing", fix=f"add `{name}: {{}}` for its defaults"
-            )
+            raise InputError(where, f"the section '{name}' is missing", fix=f"add `{name}: {{}}` for its defaults")
         checked[name] = section(document, where, name, model)
     for values in checked.values():
         values.check_with(checked, where)

@@ -61,7 +61,5 @@ class EvaluateParams(Params):
         measured = [label_name(count) for count in self.lift_labels]
         for name in self.gate.min_lift:
             if name not in measured:
-                raise ValueError(
-                    f"gate.min_lift names '{name}', which is not in lift_labels ({', '.join(measured)})"
-                )
+                raise ValueError(f"gate.min_lift names '{name}', which is not in lift_labels ({', '.join(measured)})")
         return self

@@ -30,11 +30,7 @@ class Params(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
     )
 
     def check_with(self, sections: Mapping[str, Any], where: str) -> None:
@@ -53,9 +49,7 @@ def load_document(source: str | Path) -> tuple[dict[str, Any], str]:
     where = "--params" if text.lstrip().startswith("{") else text
     document = parse_json(argument_text(text), where=where) if where == "--params" else load_yaml(Path(text))
     if not isinstance(document, dict):
-        raise InputError(
-            where, f"a {type(document).__name__}", expected="a mapping with one section a component"
-        )
+        raise InputError(where, f"a {type(document).__name__}", expected="a mapping with one section a component")
     for key in document:
         if key not in ("task", *COMPONENTS):
             raise InputError(
@@ -95,9 +89,7 @@ def section(document: dict[str, Any], where: str, component: str, model: type[Mo
     try:
         canonical_json(values.model_dump(mode="json"))
     except ValueError as error:  # such as an integer beyond 2**53
-        raise InputError(
-            where, f"a value that no record can hold ({error})", fix="give a smaller number"
-        ) from None
+        raise InputError(where, f"a value that no record can hold ({error})", fix="give a smaller number") from None
     return values
 
 
@@ -128,21 +120,15 @@ def _input_error(error: ValidationError, model: type[BaseModel], where: str) -> 
         name = str(first["loc"][-1])
         known = sorted(_field_names(model, first["loc"][:-1]))
         return InputError(
-            f"{where}{place}",
-            f"unknown key{nearest(name, known)}{more}",
-            expected="one of " + ", ".join(known),
+            f"{where}{place}", f"unknown key{nearest(name, known)}{more}", expected="one of " + ", ".join(known)
         )
     if first["type"] == "value_error":  # our own validator: it says what was found
         error_text = str(first["ctx"]["error"])
-        return InputError(
-            f"{where}{place}", f"{error_text}{more}", fix="see the component's README for the range"
-        )
+        return InputError(f"{where}{place}", f"{error_text}{more}", fix="see the component's README for the range")
     found = repr(first["input"])
     found = found if len(found) <= 80 else found[:77] + "..."
     message = first["msg"][0].lower() + first["msg"][1:]
-    return InputError(
-        f"{where}{place}", f"{found}: {message}{more}", fix="see the component's README for the range"
-    )
+    return InputError(f"{where}{place}", f"{found}: {message}{more}", fix="see the component's README for the range")
 
 
 def _field_names(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
@@ -156,10 +142,6 @@ def _field_names(model: type[BaseModel], path: tuple[int | str, ...]) -> list[st
     current = [model]
     for part in path:
         tagged = [m for m in current if "name" in m.model_fields and m.model_fields["name"].default == part]
-        fields = [
-            m.model_fields[part].annotation
-            for m in current
-            if isinstance(part, str) and part in m.model_fields
-        ]
+        fields = [m.model_fields[part].annotation for m in current if isinstance(part, str) and part in m.model_fields]
         current = tagged or [member for annotation in fields for member in members(annotation)] or current
     return sorted({name for member in current for name in member.model_fields})

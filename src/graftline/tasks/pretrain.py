@@ -85,9 +85,7 @@ class PretrainParams(Params):
     @classmethod
     def _default_unless_named(cls, values: Any) -> Any:
         trunk = values.get("trunk") if isinstance(values, dict) else None
-        return (
-            {**values, "trunk": {"name": DEFAULT_TRUNK.name, **trunk}} if isinstance(trunk, dict) else values
-        )
+        return {**values, "trunk": {"name": DEFAULT_TRUNK.name, **trunk}} if isinstance(trunk, dict) else values
 
     @model_validator(mode="after")
     def _objective_fits_trunk(self) -> Self:

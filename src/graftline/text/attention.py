@@ -60,9 +60,7 @@ def packed_attention(
     parts = zip(runs, *(tensor[0].split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
     mixed = []
     for (count, length), q, k, v in parts:
-        q, k, v = (
-            t.unflatten(1, (count, length)).transpose(0, 1) for t in (q, k, v)
-        )  # (count, heads, length, size)
+        q, k, v = (t.unflatten(1, (count, length)).transpose(0, 1) for t in (q, k, v))  # (count, heads, length, size)
         if length <= SHORT and q.device.type == "cpu" and not dropout:
             out = _short_attention(q, k, v, causal, scaling)
         else:

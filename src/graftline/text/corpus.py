@@ -87,9 +87,11 @@ def list_shards(where: str | Path) -> list[Shard]:
     for shard in shards:
         if not shard.name.endswith(SUFFIXES):
             raise InputError(
-                shard.url, "unknown file type", expected=" or ".join(SUFFIXES),
+                shard.url,
+                "unknown file type",
+                expected=" or ".join(SUFFIXES),
                 fix="convert it, or move it out of the corpus",
-            )  # fmt: skip
+            )
         if shard.size == 0:
             raise InputError(shard.url, "an empty file (0 bytes)", fix="fetch it again or delete it")
     return shards
@@ -168,9 +170,7 @@ def _list_s3(url: str) -> list[Shard]:
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     if not bucket or "@" in bucket or ":" in bucket:
         raise InputError(
-            "corpus",
-            "an s3 url without a plain bucket name",
-            expected="s3://bucket/prefix or s3://bucket/key",
+            "corpus", "an s3 url without a plain bucket name", expected="s3://bucket/prefix or s3://bucket/key"
         )
     prefix = prefix.rstrip("/")
     shards = []
@@ -245,9 +245,11 @@ def _lines(opened: OpenShard) -> Iterator[tuple[int, bytes]]:
             number += 1
             if len(line) > MAX_LINE:
                 raise InputError(
-                    f"{where}: line {number}", f"longer than {MAX_LINE} bytes", expected="one document a line",
+                    f"{where}: line {number}",
+                    f"longer than {MAX_LINE} bytes",
+                    expected="one document a line",
                     fix="split or remove the document; line breaks may be missing",
-                )  # fmt: skip
+                )
             yield number, line
     except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
         raise _damaged(opened.shard, f"after line {number}: {_first_line(error)}") from None
@@ -271,13 +273,13 @@ def _line_text(where: str, number: int, line: bytes, column: str) -> str:
         values = json.loads(decoded)
     except UnicodeDecodeError as error:
         raise InputError(
-            place, f"byte {error.start} of the line (0x{line[error.start]:02x}) is not UTF-8",
-            expected="text in UTF-8", fix="convert the file, such as with `iconv -f LATIN1 -t UTF-8`",
-        ) from None  # fmt: skip
-    except (RecursionError, ValueError) as error:
-        raise InputError(
-            place, f"not JSON ({_first_line(error)})", expected="one JSON object a line"
+            place,
+            f"byte {error.start} of the line (0x{line[error.start]:02x}) is not UTF-8",
+            expected="text in UTF-8",
+            fix="convert the file, such as with `iconv -f LATIN1 -t UTF-8`",
         ) from None
+    except (RecursionError, ValueError) as error:
+        raise InputError(place, f"not JSON ({_first_line(error)})", expected="one JSON object a line") from None
     if not isinstance(values, dict) or column not in values:
         found = list(values) if isinstance(values, dict) else type(values).__name__
         raise _missing(place, column, found)
@@ -318,9 +320,7 @@ def _open_parquet(opened: OpenShard, column: str) -> pq.ParquetFile:
     kind = schema.field(column).type
     inner = kind.value_type if pa.types.is_dictionary(kind) or _is_list(kind) else kind
     if not (pa.types.is_string(inner) or pa.types.is_large_string(inner)):
-        raise InputError(
-            f"{where}: {column}", f"a column of type {kind}", expected="strings or lists of strings"
-        )
+        raise InputError(f"{where}: {column}", f"a column of type {kind}", expected="strings or lists of strings")
     return file
 
 
@@ -354,9 +354,11 @@ def _texts(shard: Shard, array: pa.Array, first_row: int) -> list[str]:
     if longest > MAX_LINE:
         row = first_row + pc.index(pc.binary_length(array), longest).as_py()
         raise InputError(
-            f"{shard.url}: row {row}", f"a document of {longest} bytes", expected=f"at most {MAX_LINE}",
+            f"{shard.url}: row {row}",
+            f"a document of {longest} bytes",
+            expected=f"at most {MAX_LINE}",
             fix="split or remove it",
-        )  # fmt: skip
+        )
     return [text or "" for text in array.to_pylist()]
 
 
@@ -366,9 +368,11 @@ def _not_utf8(shard: Shard, array: pa.Array, first_row: int) -> InputError:
             array[number].as_py()
         except UnicodeDecodeError as error:
             return InputError(
-                f"{shard.url}: row {first_row + number}", f"byte {error.start} of the document is not UTF-8",
-                expected="text in UTF-8", fix="correct or remove the row",
-            )  # fmt: skip
+                f"{shard.url}: row {first_row + number}",
+                f"byte {error.start} of the document is not UTF-8",
+                expected="text in UTF-8",
+                fix="correct or remove the row",
+            )
     return _damaged(shard, f"near row {first_row}")
 
 
@@ -391,16 +395,17 @@ def _missing(where: str, column: str, found: Any) -> InputError:
     names = [str(name) for name in found] if isinstance(found, list) else []
     shown = ("the columns " + ", ".join(names)[:200]) if names else f"a value of type {found}"
     return InputError(
-        where, f"no column '{column}'{nearest(column, names)}", expected=f"a string under '{column}'",
+        where,
+        f"no column '{column}'{nearest(column, names)}",
+        expected=f"a string under '{column}'",
         fix=f"found {shown}",
-    )  # fmt: skip
+    )
 
 
 def _damaged(shard: Shard, reason: str) -> InputError:
     return InputError(
-        shard.url, f"truncated or damaged ({shard.size} bytes; {reason})", expected="a whole file",
-        fix="fetch it again",
-    )  # fmt: skip
+        shard.url, f"truncated or damaged ({shard.size} bytes; {reason})", expected="a whole file", fix="fetch it again"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -37,9 +37,14 @@ def chunked_cross_entropy(
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, answers: torch.Tensor,
-        dtype: torch.dtype, wanted: bool,
-    ) -> torch.Tensor:  # fmt: skip
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        answers: torch.Tensor,
+        dtype: torch.dtype,
+        wanted: bool,
+    ) -> torch.Tensor:
         states, table = hidden.to(dtype), weight.to(dtype)
         offset = None if bias is None else bias.to(dtype)
         total = hidden.new_zeros((), dtype=torch.float32)
@@ -73,11 +78,4 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         d_states, d_weight, d_bias = ctx.saved_tensors
         scaled = d_states.to(torch.float32) * grad
-        return (
-            scaled.to(ctx.kind),
-            d_weight * grad,
-            None if d_bias is None else d_bias * grad,
-            None,
-            None,
-            None,
-        )
+        return (scaled.to(ctx.kind), d_weight * grad, None if d_bias is None else d_bias * grad, None, None, None)

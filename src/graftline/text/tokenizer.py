@@ -136,14 +136,18 @@ def check_fits(
     another = "take the tokenizer that was saved with the checkpoint"
     if highest >= vocab_size:
         raise InputError(
-            where, f"its tokenizer has ids up to {highest}, its model {vocab_size} embeddings",
-            expected="an embedding for each token", fix=another,
-        )  # fmt: skip
+            where,
+            f"its tokenizer has ids up to {highest}, its model {vocab_size} embeddings",
+            expected="an embedding for each token",
+            fix=another,
+        )
     if highest + 1 < (1 - SPARE) * vocab_size:
         raise InputError(
-            where, f"its tokenizer has {highest + 1} tokens, its model {vocab_size} embeddings",
-            expected="about as many", fix=another,
-        )  # fmt: skip
+            where,
+            f"its tokenizer has {highest + 1} tokens, its model {vocab_size} embeddings",
+            expected="about as many",
+            fix=another,
+        )
     if missing := [name for name in needs if getattr(tokenizer, name) is None]:
         raise InputError(
             where, f"its tokenizer has no {' and no '.join(missing)}", expected=", ".join(needs), fix=another
@@ -182,20 +186,22 @@ def _train_wordpiece(sample: list[str], params: TokenizerParams) -> PreTrainedTo
     learner.train_from_iterator(
         sample,
         trainers.WordPieceTrainer(
-            vocab_size=params.vocabulary, special_tokens=pieces, initial_alphabet=alphabet,
-            limit_alphabet=len(alphabet), show_progress=False,
+            vocab_size=params.vocabulary,
+            special_tokens=pieces,
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            show_progress=False,
         ),
-    )  # fmt: skip
+    )
     trained = empty(learner.get_vocab())
     trained.add_special_tokens(special)
     first, last = trained.token_to_id(CLASS), trained.token_to_id(SEPARATOR)
     trained.post_processor = processors.TemplateProcessing(
-        single=f"{CLASS} $A {SEPARATOR}", pair=f"{CLASS} $A {SEPARATOR} $B:1 {SEPARATOR}:1",
+        single=f"{CLASS} $A {SEPARATOR}",
+        pair=f"{CLASS} $A {SEPARATOR} $B:1 {SEPARATOR}:1",
         special_tokens=[(CLASS, first), (SEPARATOR, last)],
-    )  # fmt: skip
-    return _wrapped(
-        trained, pad_token=PAD, unk_token=UNKNOWN, cls_token=CLASS, sep_token=SEPARATOR, mask_token=MASK
     )
+    return _wrapped(trained, pad_token=PAD, unk_token=UNKNOWN, cls_token=CLASS, sep_token=SEPARATOR, mask_token=MASK)
 
 
 def _alphabet(sample: list[str], normalizer: Any, limit: int) -> list[str]:
@@ -214,18 +220,18 @@ def _train_bpe(sample: list[str], params: TokenizerParams) -> PreTrainedTokenize
 
     trained = Tokenizer(models.BPE())
     if params.lowercase:
-        trained.normalizer = normalizers.BertNormalizer(
-            clean_text=False, handle_chinese_chars=False, lowercase=True
-        )
+        trained.normalizer = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False, lowercase=True)
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trained.decoder = decoders.ByteLevel()
     trained.train_from_iterator(
         sample,
         trainers.BpeTrainer(
-            vocab_size=params.vocabulary, special_tokens=[END], show_progress=False,
+            vocab_size=params.vocabulary,
+            special_tokens=[END],
+            show_progress=False,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         ),
-    )  # fmt: skip
+    )
     end = trained.token_to_id(END)
     trained.post_processor = processors.TemplateProcessing(
         single=f"{END} $A", pair=f"{END} $A $B:1", special_tokens=[(END, end)]
@@ -237,7 +243,5 @@ def _wrapped(backend: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     make: Any = PreTrainedTokenizerFast  # its constructor has no types
-    made: PreTrainedTokenizerFast = make(
-        tokenizer_object=backend, clean_up_tokenization_spaces=False, **special
-    )
+    made: PreTrainedTokenizerFast = make(tokenizer_object=backend, clean_up_tokenization_spaces=False, **special)
     return made

@@ -102,9 +102,7 @@ class TokenFiles:
     @property
     def digest(self) -> str:
         """A sha256 in hex over all ids, the documents' bounds and their order: what a model learns from."""
-        return sha256_bytes(
-            canonical_json([[m["files"]["ids"], m["files"]["offsets"]] for m in self.manifests])
-        )
+        return sha256_bytes(canonical_json([[m["files"]["ids"], m["files"]["offsets"]] for m in self.manifests]))
 
     def gather(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of some documents end to end, (total,) int64, and their lengths, (k,) int32.
@@ -168,21 +166,16 @@ def tokenise(
         InputError: a shard cannot be read, or no shard has a token, or another process writes to `out`.
     """
     encoder = _Encoder.of(tokenizer, max_length)
-    wanted = {
-        "format": FORMAT, "column": column, "tokenizer": tokenizer_digest(tokenizer), "max_length": max_length,
-    }  # fmt: skip
+    wanted = {"format": FORMAT, "column": column, "tokenizer": tokenizer_digest(tokenizer), "max_length": max_length}
     with exclusive(out, what="tokenise"), _one_thread_a_call(), ThreadPoolExecutor(workers) as pool:
         out.mkdir(exist_ok=True)
         task = _Task(out, column, encoder, pool, AHEAD * workers, report)
         manifests = [
-            task.shard(number, shard, wanted | {"shard": _known_by(shard)})
-            for number, shard in enumerate(shards)
+            task.shard(number, shard, wanted | {"shard": _known_by(shard)}) for number, shard in enumerate(shards)
         ]
         if not sum(manifest["tokens"] for manifest in manifests):
             raise InputError(
-                f"column {column}",
-                f"no text in {len(shards)} shards",
-                expected="documents that are not empty",
+                f"column {column}", f"no text in {len(shards)} shards", expected="documents that are not empty"
             )
         _write_index(out, len(shards))
     return open_tokens(out)
@@ -250,9 +243,7 @@ class _Encoder:
         room = max_length - len(before) - len(after)
         if room < 1:
             raise InputError(
-                "max_length",
-                str(max_length),
-                expected=f"at least {max_length - room + 1}: the marks need room",
+                "max_length", str(max_length), expected=f"at least {max_length - room + 1}: the marks need room"
             )
         return cls(backend, before, after, room)
 
@@ -260,8 +251,7 @@ class _Encoder:
         """Return the documents that `texts` make; a text of white space makes none."""
         filled = [number for number, text in enumerate(texts) if not text.isspace()]
         encodings = self.backend.encode_batch_fast(
-            texts if len(filled) == len(texts) else [texts[number] for number in filled],
-            add_special_tokens=False,
+            texts if len(filled) == len(texts) else [texts[number] for number in filled], add_special_tokens=False
         )
         lists = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, lists), np.int64, len(lists))
@@ -411,10 +401,15 @@ class _ShardFiles:
         digests = {kind: file.finish() for kind, file in self._files.items()}
         fsync_directory(self._folder)
         manifest = {
-            "made_of": made_of, "sha256": shard_sha256, "documents": self.documents, "tokens": self.tokens,
-            "texts": self._texts, "skipped": self._texts - self._filled,
-            "dtypes": self._dtypes, "files": digests,
-        }  # fmt: skip
+            "made_of": made_of,
+            "sha256": shard_sha256,
+            "documents": self.documents,
+            "tokens": self.tokens,
+            "texts": self._texts,
+            "skipped": self._texts - self._filled,
+            "dtypes": self._dtypes,
+            "files": digests,
+        }
         sealed = {"content": manifest, "sha256": sha256_bytes(canonical_json(manifest))}
         write_atomic(_path(self._folder, self._number, "json"), canonical_json(sealed))
         return manifest
@@ -475,9 +470,7 @@ def _read_manifest(folder: Path, number: int) -> dict[str, Any] | None:
 
 def _sizes(manifest: dict[str, Any]) -> dict[str, int]:
     """Return how many bytes each file has."""
-    counts = {
-        "ids": manifest["tokens"], "offsets": manifest["documents"] + 1, "rows": manifest["documents"],
-    }  # fmt: skip
+    counts = {"ids": manifest["tokens"], "offsets": manifest["documents"] + 1, "rows": manifest["documents"]}
     return {kind: count * np.dtype(manifest["dtypes"][kind]).itemsize for kind, count in counts.items()}
 
 

@@ -36,9 +36,11 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
         raise InputError(folder / CONFIG, "not a trunk's config", fix="run pretrain again")
     if config["kind"] != kind:
         raise InputError(
-            folder / CONFIG, f"a trunk of kind {config['kind']!r}", expected=f"{kind!r}",
+            folder / CONFIG,
+            f"a trunk of kind {config['kind']!r}",
+            expected=f"{kind!r}",
             fix="choose a head that fits the trunk, or another pretrain.trunk",
-        )  # fmt: skip
+        )
     return config
 
 
@@ -54,9 +56,7 @@ def load_trunk(folder: Path, *, weights: bool = True) -> ConvTrunk:
     try:
         trunk = ConvTrunk.from_config(config["trunk"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            folder / CONFIG, f"not a trunk's config ({error!r})", fix="run pretrain again"
-        ) from None
+        raise InputError(folder / CONFIG, f"not a trunk's config ({error!r})", fix="run pretrain again") from None
     if weights:
         load_weights(trunk, folder / WEIGHTS, fix="run pretrain again")
     return trunk

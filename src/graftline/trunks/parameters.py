@@ -35,9 +35,7 @@ class TrunkParams(Params):
     def check(self, objective: ObjectiveParams, where: str) -> None:
         """Raise ValueError unless the objective can train such a trunk; `where` names the trunk."""
         if objective.family != self.family:
-            raise ValueError(
-                f"objective {objective.name} needs {objective.needs}, {where}.name is {self.name}"
-            )
+            raise ValueError(f"objective {objective.name} needs {objective.needs}, {where}.name is {self.name}")
 
     @property
     def layer_weights(self) -> float:

@@ -45,9 +45,11 @@ def family_for(params: PretrainParams, schema: Schema, where: str) -> Family:
             if isinstance(schema.feature, _load(objective.family).sees)
         ]
         raise InputError(
-            f"{where}: pretrain.objective.name", params.objective.name, expected=" or ".join(fitting),
+            f"{where}: pretrain.objective.name",
+            params.objective.name,
+            expected=" or ".join(fitting),
             fix=f"the dataset's feature '{schema.feature.name}' is {schema.feature.plural}",
-        )  # fmt: skip
+        )
     family.check(schema, params)
     return family
 

@@ -26,8 +26,6 @@ def summarise(context: Context, metrics: Path, counts: dict[str, float], *, unit
     last = [line["loss"] for line in lines[-_LAST_STEPS:]]
     found = counts | ({"final_loss": sum(last) / len(last)} if last else {})
     context.draft.metrics = found
-    (context.out / "metrics.json").write_text(
-        json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    (context.out / "metrics.json").write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if lines:
         loss_curve(lines, context.out / "loss.png", title="Pretraining loss", unit=unit, log=True)

@@ -105,12 +105,17 @@ def draw(metric: str, samples: Sequence[Sample], size: tuple[int, int] = _SIZE) 
     if len(shown) == 1:
         across = _Scale(-1, 1, left, width - right)
     return Chart(
-        metric=metric, width=width, height=height, left=left, right=width - right, bottom=height - bottom,
+        metric=metric,
+        width=width,
+        height=height,
+        left=left,
+        right=width - right,
+        bottom=height - bottom,
         marks=[_mark(metric, sample, across(number), up) for number, sample in enumerate(shown)],
         x_ticks=[(across(number), shown[number].label) for number in _spread(len(shown))],
         y_ticks=[(up(tick), _shown(tick, ticks)) for tick in ticks],
         left_out=len(measured) - len(shown),
-    )  # fmt: skip
+    )
 
 
 def sparkline(metric: str, samples: Sequence[Sample]) -> str:
@@ -140,9 +145,13 @@ def _mark(metric: str, sample: Sample, x: float, up: _Scale) -> Mark:
     low, high = sample.metrics.get(f"{metric}_low"), sample.metrics.get(f"{metric}_high")
     known = low is not None and high is not None
     return Mark(
-        x=x, y=up(sample.metrics[metric]), low=up(low) if known and low is not None else None,
-        high=up(high) if known and high is not None else None, value=sample.metrics[metric], sample=sample,
-    )  # fmt: skip
+        x=x,
+        y=up(sample.metrics[metric]),
+        low=up(low) if known and low is not None else None,
+        high=up(high) if known and high is not None else None,
+        value=sample.metrics[metric],
+        sample=sample,
+    )
 
 
 def _range(metric: str, samples: Sequence[Sample]) -> tuple[float, float]:

@@ -22,9 +22,11 @@ _EACH = 5
 def compare(ask: Ask) -> View:
     offered = pairs(ask)
     values = {
-        "releases": ask.index.releases(limit=_OFFERED), "pairs": offered,
-        "a": offered[0][0].reference if offered else "", "b": offered[0][1].reference if offered else "",
-    }  # fmt: skip
+        "releases": ask.index.releases(limit=_OFFERED),
+        "pairs": offered,
+        "a": offered[0][0].reference if offered else "",
+        "b": offered[0][1].reference if offered else "",
+    }
     return View("compare.html.j2", "Compare", "compare", [("Compare", "compare.html")], values)
 
 
@@ -60,8 +62,12 @@ def difference(ask: Ask, a: tuple[str, int], b: tuple[str, int]) -> View:
     name = f"{one.reference} and {two.reference}"
     crumbs = [("Compare", "compare.html"), (name, diff_page(one.reference, two.reference))]
     values = {
-        "a": one, "b": two, "difference": found, "swapped": diff_page(two.reference, one.reference),
-        "reach": max([abs(end) for change in found.metrics for end in (change.low, change.high) if end is not None]
-                     or [0.0]),
-    }  # fmt: skip
+        "a": one,
+        "b": two,
+        "difference": found,
+        "swapped": diff_page(two.reference, one.reference),
+        "reach": max(
+            [abs(end) for change in found.metrics for end in (change.low, change.high) if end is not None] or [0.0]
+        ),
+    }
     return View("diff.html.j2", name, "compare", crumbs, values)

@@ -34,11 +34,7 @@ def export(site: Site, out: Path, progress: Progress = lambda done, of: None, *,
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(out, "holds something other than an exported site", fix="give a new folder")
     verdict = verify_store(site.store, progress) if verify else None
-    with (
-        site.open_index() as index,
-        exclusive(out, what="graftline ui --export"),
-        output_directory(out) as folder,
-    ):
+    with site.open_index() as index, exclusive(out, what="graftline ui --export"), output_directory(out) as folder:
         still = replace(site, served=False, verdict=verdict)
         wanted = list(dict.fromkeys(pages(still.ask(index, {}))))
         still = replace(still, written=frozenset(wanted))
@@ -56,10 +52,7 @@ def _bytes(answer: Answer) -> bytes:
     """Return what to write. A page that cannot be shown is written as such: the rest is not lost over it."""
     if answer.policy == FRAME_POLICY:
         policy = FRAME_POLICY.removesuffix("; sandbox")  # no header goes with a file; its frame is sandboxed
-        return (
-            f'<!doctype html><meta http-equiv="Content-Security-Policy" content="{policy}">'.encode()
-            + answer.data
-        )
+        return f'<!doctype html><meta http-equiv="Content-Security-Policy" content="{policy}">'.encode() + answer.data
     return answer.data
 
 

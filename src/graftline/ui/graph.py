@@ -40,17 +40,17 @@ def release_graph(ask: Ask, task: str, version: int) -> View:
     others = [other for other in later if other.reference != release.reference]
     newest = sorted(others, key=lambda other: other.created, reverse=True)
     crumbs = [_HOME, (task, graph_page(task)), (str(version), graph_page(task, version))]
-    values = {
-        "back": release_page(task, version),
-        "scope": f"{release.reference} and what its parts went into",
-    }
+    values = {"back": release_page(task, version), "scope": f"{release.reference} and what its parts went into"}
     return _page(ask, f"Lineage of {release.reference}", [release, *newest], crumbs, values)
 
 
 def _page(
-    ask: Ask, title: str, releases: Sequence[IndexedRelease], crumbs: list[tuple[str, str | None]],
+    ask: Ask,
+    title: str,
+    releases: Sequence[IndexedRelease],
+    crumbs: list[tuple[str, str | None]],
     values: Mapping[str, object],
-) -> View:  # fmt: skip
+) -> View:
     nodes, used = fitting(ask, releases)
     focus = next((node.id for node in nodes if releases and node.label == releases[0].reference), "")
     left_out = len(releases) - used

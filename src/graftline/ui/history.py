@@ -26,8 +26,11 @@ def ledger(ask: Ask, number: int = 1) -> View:
         raise NoPageError(f"the ledger has {pages} pages")
     entries = ask.index.history(before=count - (number - 1) * PAGE + 1, newest=PAGE)
     values = {
-        "entries": entries[::-1], "count": count, "page_number": number,
-        "pages": pages, "newer": ledger_page(number - 1) if number > 1 else None,
+        "entries": entries[::-1],
+        "count": count,
+        "page_number": number,
+        "pages": pages,
+        "newer": ledger_page(number - 1) if number > 1 else None,
         "older": ledger_page(number + 1) if number < pages else None,
-    }  # fmt: skip
+    }
     return View("ledger.html.j2", "Ledger", "ledger", [("Ledger", "ledger.html")], values)

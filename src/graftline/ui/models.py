@@ -69,12 +69,14 @@ def samples(releases: Sequence[IndexedRelease], promoted: frozenset[int]) -> lis
     """Return the releases, given newest first, as samples of a chart, oldest first."""
     return [
         Sample(
-            label=str(release.version), note=f"{release.reference}, {moment(release.created)}",
-            link=release_page(release.task, release.version) or "", metrics=finite(release.metrics),
+            label=str(release.version),
+            note=f"{release.reference}, {moment(release.created)}",
+            link=release_page(release.task, release.version) or "",
+            metrics=finite(release.metrics),
             marked=release.version in promoted,
         )
         for release in reversed(releases)
-    ]  # fmt: skip
+    ]
 
 
 def task(ask: Ask, name: str) -> View:
@@ -82,20 +84,24 @@ def task(ask: Ask, name: str) -> View:
     if not releases:
         raise NoPageError(f"no release of a task {name!r}")
     history = ask.index.history(name)
-    promoted = frozenset(
-        entry.version for entry in history if entry.event == "promote" and entry.alias == CHAMPION
-    )
+    promoted = frozenset(entry.version for entry in history if entry.event == "promote" and entry.alias == CHAMPION)
     points = samples(releases, promoted)
     metrics: dict[str, float] = {}
     for point in points:
         metrics |= point.metrics
     certain, others = with_interval(metrics, primary_name(releases[0].metrics)), without_interval(metrics)
     values = {
-        "task": name, "releases": releases, "finite": finite, "columns": [*certain, *others][:COLUMNS],
-        "charts": _charts(certain, points), "more": _charts(others, points),
-        "older": _older(ask, name), "events": history[-_EVENTS:][::-1], "promoted": promoted,
+        "task": name,
+        "releases": releases,
+        "finite": finite,
+        "columns": [*certain, *others][:COLUMNS],
+        "charts": _charts(certain, points),
+        "more": _charts(others, points),
+        "older": _older(ask, name),
+        "events": history[-_EVENTS:][::-1],
+        "promoted": promoted,
         "pairs": {a.version: b.version for a, b in pairwise(releases)},
-    }  # fmt: skip
+    }
     return View("task.html.j2", name, "models", [("Models", "index.html"), (name, task_page(name))], values)
 
 

@@ -76,9 +76,7 @@ class _Builder:
     def _inputs(self, record: IndexedRecord, by_content: dict[str, str]) -> tuple[list[str], list[str]]:
         made_of = [self._id(_key(given)) for given in record.inputs if given.name != COMPARED]
         compared = [
-            by_content[given.sha256]
-            for given in record.inputs
-            if given.name == COMPARED and given.sha256 in by_content
+            by_content[given.sha256] for given in record.inputs if given.name == COMPARED and given.sha256 in by_content
         ]
         return made_of, compared
 
@@ -86,19 +84,30 @@ class _Builder:
         commit = record.commit and f"{record.commit}{' and changes' if record.dirty else ''}"
         facts = [("record", record.sha256), ("commit", commit), ("image", record.image)]
         return Node(
-            self._id(record.sha256), "made", record.name, f"{record.component}, {record.task}", record.content,
-            record_page(record.sha256), group=self._group(self._parts.get(record.sha256, []), record.task),
+            self._id(record.sha256),
+            "made",
+            record.name,
+            f"{record.component}, {record.task}",
+            record.content,
+            record_page(record.sha256),
+            group=self._group(self._parts.get(record.sha256, []), record.task),
             facts=[(name, value) for name, value in facts if value],
-        )  # fmt: skip
+        )
 
     def _released(self, release: IndexedRelease) -> Node:
         inputs = [self._id(sha256) for sha256 in self._ends(release)]
         return Node(
-            self._id(release.manifest), "release", release.reference, f"release, {release.created[:10]}",
-            release.content, release_page(release.task, release.version), inputs,
-            group=self._group([release], release.task), tags=", ".join(release.aliases),
+            self._id(release.manifest),
+            "release",
+            release.reference,
+            f"release, {release.created[:10]}",
+            release.content,
+            release_page(release.task, release.version),
+            inputs,
+            group=self._group([release], release.task),
+            tags=", ".join(release.aliases),
             facts=[("manifest", release.manifest)],
-        )  # fmt: skip
+        )
 
     def _ends(self, release: IndexedRelease) -> list[str]:
         """Return the parts that no other part was made of: the rest is seen behind those. Measuring makes nothing."""
@@ -115,21 +124,22 @@ class _Builder:
                     users.setdefault(_key(given), []).append((given, record))
         for key, uses in users.items():
             given, record = uses[0]
-            releases = {
-                release.reference: release for _, user in uses for release in self._parts.get(user.sha256, [])
-            }
+            releases = {release.reference: release for _, user in uses for release in self._parts.get(user.sha256, [])}
             what = "from outside" if given.record is None else "its record is not in the store"
             facts = [
-                (name, str(given.annotations[name]))
-                for name in ("source", "licence")
-                if name in given.annotations
+                (name, str(given.annotations[name])) for name in ("source", "licence") if name in given.annotations
             ]
             files = [("file", f"{file.path} {file.sha256}") for file in given.files[:5]]
             yield Node(
-                self._id(key), "raw", given.name, f"{what}, {record.task}", given.sha256,
-                impact_page(given.sha256), group=self._group(list(releases.values()), record.task),
+                self._id(key),
+                "raw",
+                given.name,
+                f"{what}, {record.task}",
+                given.sha256,
+                impact_page(given.sha256),
+                group=self._group(list(releases.values()), record.task),
                 facts=facts + files,
-            )  # fmt: skip
+            )
 
     def _group(self, releases: list[IndexedRelease], task: str) -> list[str]:
         """Return the groups of what these releases use: those of the first of its own task, or else of the first."""

@@ -28,11 +28,7 @@ def record(ask: Ask, sha256: str) -> View:
         "environment": list(flat(found.environment)), "files": found.files[:_ROWS], "file_count": len(found.files),
         "later": later, "releases": releases, "graph": graph, "text": _text(ask, sha256),
     }  # fmt: skip
-    crumbs = [
-        ("Models", "index.html"),
-        (found.task, None),
-        (f"{found.name} {sha256[:12]}", record_page(sha256)),
-    ]
+    crumbs = [("Models", "index.html"), (found.task, None), (f"{found.name} {sha256[:12]}", record_page(sha256))]
     return View("record.html.j2", f"{found.name} of {found.task}", "models", crumbs, values)
 
 

@@ -58,13 +58,19 @@ def release(ask: Ask, task: str, version: int) -> View:
     steps = ask.index.ancestors(found.records.values())
     crumbs = [("Models", "index.html"), (task, task_page(task)), (str(version), release_page(task, version))]
     values = {
-        "release": found, "content": content, "lines": lines, "lead": lines[:_LEAD],
-        "pictures": pictures(content.files), "report": find_report(ask, found) is not None,
-        "steps": steps, "check": of_release(ask, found, [step.sha256 for step in steps]),
+        "release": found,
+        "content": content,
+        "lines": lines,
+        "lead": lines[:_LEAD],
+        "pictures": pictures(content.files),
+        "report": find_report(ask, found) is not None,
+        "steps": steps,
+        "check": of_release(ask, found, [step.sha256 for step in steps]),
         "events": ask.index.history(task, version=version)[::-1],
-        "run": read_run(ask.store, found.run) if found.run else None, "before": before,
+        "run": read_run(ask.store, found.run) if found.run else None,
+        "before": before,
         "difference": diff_page(before.reference, found.reference) if before else None,
-    }  # fmt: skip
+    }
     return View("release.html.j2", found.reference, "models", crumbs, values)
 
 
@@ -72,9 +78,7 @@ def metric_lines(found: IndexedRelease, before: IndexedRelease | None) -> list[M
     metrics, earlier = finite(found.metrics), finite(before.metrics) if before else {}
     names = [*with_interval(metrics, primary_name(found.metrics)), *without_interval(metrics)]
     return [
-        MetricLine(
-            name, metrics[name], metrics.get(f"{name}_low"), metrics.get(f"{name}_high"), earlier.get(name)
-        )
+        MetricLine(name, metrics[name], metrics.get(f"{name}_low"), metrics.get(f"{name}_high"), earlier.get(name))
         for name in names
     ]
 

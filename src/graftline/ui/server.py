@@ -19,9 +19,12 @@ from graftline.errors import InputError
 from graftline.ui.site import FRAME_POLICY, Answer, Site
 
 _HEADERS = {
-    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
-}  # fmt: skip
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 _LONGEST = 2000
 """Characters of an address; any that a page links to is shorter."""
 _FOREIGN = ("cross-site", "same-site")
@@ -81,16 +84,10 @@ class Server(ThreadingHTTPServer):
 
 def _refused(host: str, port: int, error: OSError) -> InputError:
     if error.errno == errno.EADDRINUSE:
-        return InputError(
-            "--port", f"{port} is in use on {host}", fix="give another one, or --port 0 for any"
-        )
+        return InputError("--port", f"{port} is in use on {host}", fix="give another one, or --port 0 for any")
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return InputError(
-            "--host", f"{host!r} is no address of this machine", fix="leave it out for this machine only"
-        )
-    return InputError(
-        "--port", f"{port} on {host}: {(error.strerror or str(error)).lower()}", fix="give another one"
-    )
+        return InputError("--host", f"{host!r} is no address of this machine", fix="leave it out for this machine only")
+    return InputError("--port", f"{port} on {host}: {(error.strerror or str(error)).lower()}", fix="give another one")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -139,9 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer what http.server refuses itself, such as other methods, without markup."""
         self.close_connection = True
         answer = (
-            _plain(405, "this server answers GET and HEAD only\n")
-            if code == 501
-            else _plain(code, "bad request\n")
+            _plain(405, "this server answers GET and HEAD only\n") if code == 501 else _plain(code, "bad request\n")
         )
         self._send(answer, b"" if self.command == "HEAD" else answer.data)
 
@@ -156,8 +151,5 @@ def _plain(status: int, text: str) -> Answer:
 def _framing(answer: Answer) -> Mapping[str, str]:
     """Return who may show the answer in a frame: nobody, but for the report, which this site's own pages show."""
     if answer.policy == FRAME_POLICY:
-        return {
-            "Content-Security-Policy": f"{answer.policy}; frame-ancestors 'self'",
-            "X-Frame-Options": "SAMEORIGIN",
-        }
+        return {"Content-Security-Policy": f"{answer.policy}; frame-ancestors 'self'", "X-Frame-Options": "SAMEORIGIN"}
     return {"Content-Security-Policy": f"{answer.policy}; frame-ancestors 'none'", "X-Frame-Options": "DENY"}

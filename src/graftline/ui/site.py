@@ -15,19 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from graftline.errors import GraftlineError, InputError
 from graftline.lineage.run import seconds, told
 from graftline.releases.layout import manifest_files
-from graftline.ui import (
-    addresses,
-    compare,
-    graph,
-    history,
-    impact,
-    models,
-    record,
-    release,
-    stored,
-    values,
-    verdicts,
-)
+from graftline.ui import addresses, compare, graph, history, impact, models, record, release, stored, values, verdicts
 from graftline.ui.card import spans
 from graftline.ui.views import Ask, File, NoPageError, View
 
@@ -45,10 +33,14 @@ POLICY = (
 FRAME_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 """For the report of a run in its frame: its own styles and pictures, nothing else, and nothing runs."""
 ASSETS = {
-    "style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml", "page.js": "text/javascript; charset=utf-8",
-    "graph-model.js": "text/javascript; charset=utf-8", "graph-layout.js": "text/javascript; charset=utf-8",
-    "graph-search.js": "text/javascript; charset=utf-8", "graph.js": "text/javascript; charset=utf-8",
-}  # fmt: skip
+    "style.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+    "page.js": "text/javascript; charset=utf-8",
+    "graph-model.js": "text/javascript; charset=utf-8",
+    "graph-layout.js": "text/javascript; charset=utf-8",
+    "graph-search.js": "text/javascript; charset=utf-8",
+    "graph.js": "text/javascript; charset=utf-8",
+}
 _T, _V, _H = r"([A-Za-z0-9_][A-Za-z0-9_-]{0,99})", r"([1-9][0-9]{0,14})", r"([0-9a-f]{64})"
 
 
@@ -106,9 +98,7 @@ class Site:
         return Answer(self._render(path, found, self._head(index)), "text/html; charset=utf-8")
 
     def ask(self, index: Index, query: Mapping[str, str]) -> Ask:
-        return Ask(
-            index, self.store, self.folders, self.repository, query, self.verdict, self.served, self.newest
-        )
+        return Ask(index, self.store, self.folders, self.repository, query, self.verdict, self.served, self.newest)
 
     def _find(self, ask: Ask, path: str) -> View | File:
         for pattern, view in _ROUTES:
@@ -121,9 +111,7 @@ class Site:
         last = index.history(newest=1)
         return {"last": last[0] if last else None}
 
-    def _trouble(
-        self, path: str, title: str, message: str, status: int, head: dict[str, Any] | None = None
-    ) -> Answer:
+    def _trouble(self, path: str, title: str, message: str, status: int, head: dict[str, Any] | None = None) -> Answer:
         view = View("message.html.j2", title, "", values={"message": message})
         data = self._render(path, view, head or {"last": None})
         return Answer(data, "text/html; charset=utf-8", status)
@@ -144,9 +132,12 @@ class Site:
 def _templates() -> Environment:
     """Return the templates, compiled once a process."""
     environment = Environment(
-        loader=PackageLoader("graftline.ui", "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("graftline.ui", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     for module in (addresses, values):
         environment.globals.update(
             {name: item for name, item in vars(module).items() if not name.startswith("_") and callable(item)}
@@ -180,9 +171,11 @@ _ROUTES: list[tuple[str, Callable[..., View | File]]] = [
     (r"ledger\.html", history.ledger),
     (r"verify\.html", verdicts.whole_store),
     (rf"ledger/{_V}\.html", lambda ask, n: history.ledger(ask, int(n))),
-    (rf"files/{_T}/{_V}/([A-Za-z0-9_][A-Za-z0-9._-]{{0,199}})",
-     lambda ask, task, n, name: stored.release_file(ask, task, int(n), name)),
-]  # fmt: skip
+    (
+        rf"files/{_T}/{_V}/([A-Za-z0-9_][A-Za-z0-9._-]{{0,199}})",
+        lambda ask, task, n, name: stored.release_file(ask, task, int(n), name),
+    ),
+]
 
 
 def pages(ask: Ask) -> Iterator[str]:

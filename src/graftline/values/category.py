@@ -93,9 +93,7 @@ class String(Category):
         rules = super().rules(name)
         if self.max_length is not None:
             text = f"at most {self.max_length} characters"
-            rules.append(
-                between(f"{name}.max_length", f"{name}.length", None, self.max_length, text, shows="raw")
-            )
+            rules.append(between(f"{name}.max_length", f"{name}.length", None, self.max_length, text, shows="raw"))
         if self._allowed is not None:
             rules.append(among(f"{name}.classes", f"{name}.value", self._allowed))
         return rules
@@ -122,10 +120,7 @@ class ClassLabel(StoredLabel):
         return np.array([index[name] for name in column.to_pylist()], dtype=np.int64)
 
     def croissant(self) -> dict[str, Any]:
-        return {
-            "dataType": croissant_type(self.classes),
-            "references": {"field": {"@id": "classes/name"}},
-        }
+        return {"dataType": croissant_type(self.classes), "references": {"field": {"@id": "classes/name"}}}
 
     def invented(self, features: pa.Array) -> pa.Array:
         return pa.array([self.classes[i % len(self.classes)] for i in range(len(features))])

@@ -84,9 +84,7 @@ class Column(Params):
     def rules(self, name: str) -> list[Rule]:
         """Return the rules on the facts of each row, but that a value is given and that it is unique."""
 
-    def facts_beside(
-        self, name: str, columns: dict[str, ColumnBatch], features: Sequence[str]
-    ) -> dict[str, Any]:
+    def facts_beside(self, name: str, columns: dict[str, ColumnBatch], features: Sequence[str]) -> dict[str, Any]:
         """Return facts of rows that need another column too, such as `tags.more_than_words`."""
         return {}
 
@@ -138,9 +136,7 @@ class Feature(Column):
 
     def from_file(self, path: Path) -> Any:
         """Return the value in a file that holds nothing else, as JSON would. Raises InputError."""
-        raise InputError(
-            path, f"a {path.suffix} file", expected=f"a row whose feature is of type {self.type}"
-        )
+        raise InputError(path, f"a {path.suffix} file", expected=f"a row whose feature is of type {self.type}")
 
 
 class Label(Column):
@@ -170,9 +166,7 @@ class Label(Column):
 
     def ids(self, values: pa.Array) -> np.ndarray:
         """Return (n,) int32, equal for equal labels, -1 without one; of `one_class` labels the class indices."""
-        digests = [
-            int(sha256_bytes(cell)[:8], 16) >> 1 if cell != b"\0" else -1 for cell in self.cells(values)
-        ]
+        digests = [int(sha256_bytes(cell)[:8], 16) >> 1 if cell != b"\0" else -1 for cell in self.cells(values)]
         return np.array(digests, np.int32)
 
     def members(self, values: pa.Array, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

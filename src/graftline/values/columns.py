@@ -36,9 +36,7 @@ def fact_frame(batch: RawBatch, columns: dict[str, ColumnBatch], contract: Contr
     import pandas as pd
 
     index = np.arange(batch.first_row, batch.first_row + batch.rows)
-    facts = {
-        f"{name}.{fact}": values for name, column in columns.items() for fact, values in column.facts.items()
-    }
+    facts = {f"{name}.{fact}": values for name, column in columns.items() for fact, values in column.facts.items()}
     for name, column in contract.columns.items():
         beside = column.facts_beside(name, columns, contract.features)
         facts |= {f"{name}.{fact}": values for fact, values in beside.items()}

@@ -187,9 +187,7 @@ class Contract(Params):
             return
         _, column = self.feature
         if len(self.features) > 1:
-            raise ValueError(
-                f"near_duplicates: they are searched for in one feature, found {len(self.features)}"
-            )
+            raise ValueError(f"near_duplicates: they are searched for in one feature, found {len(self.features)}")
         if {bound for bound, value in near if value is not None} != {column.near}:
             raise ValueError(f"near_duplicates: give {column.near} for a column of type {column.type}")
 
@@ -198,38 +196,26 @@ class Contract(Params):
             return
         column = self.columns.get(self.subject)
         if column is None:
-            raise ValueError(
-                f"subject: there is no column '{self.subject}'{nearest(self.subject, list(self.columns))}"
-            )
+            raise ValueError(f"subject: there is no column '{self.subject}'{nearest(self.subject, list(self.columns))}")
         if not column.identifies or column.role != "metadata":
-            raise ValueError(
-                f"subject: '{self.subject}' is a column of type string or integer with the role metadata"
-            )
+            raise ValueError(f"subject: '{self.subject}' is a column of type string or integer with the role metadata")
         if column.bounded:
-            raise ValueError(
-                f"columns.{self.subject}: a subject has no classes and no bounds: they would tell of ids"
-            )
+            raise ValueError(f"columns.{self.subject}: a subject has no classes and no bounds: they would tell of ids")
 
 
 def load_contract(path: Path) -> Contract:
     """Return the contract in the YAML file `path`. Raises InputError."""
     document = load_yaml(path)
     if not isinstance(document, dict) or not isinstance(document.get("columns"), dict):
-        raise InputError(
-            path, "no mapping 'columns'", expected="each column's type and rules under 'columns'"
-        )
+        raise InputError(path, "no mapping 'columns'", expected="each column's type and rules under 'columns'")
     columns = {}
     for name, values in document["columns"].items():
         where = f"{path}: columns.{name}"
         if not isinstance(name, str) or not isinstance(values, dict):
-            raise InputError(
-                where, repr(values)[:80], expected="a name, and a mapping with its type and rules"
-            )
+            raise InputError(where, repr(values)[:80], expected="a name, and a mapping with its type and rules")
         kind = str(values.get("type"))
         if kind not in COLUMN_TYPES:
-            found = (
-                f"unknown type '{kind}'{nearest(kind, list(COLUMN_TYPES))}" if "type" in values else "no type"
-            )
+            found = f"unknown type '{kind}'{nearest(kind, list(COLUMN_TYPES))}" if "type" in values else "no type"
             raise InputError(where, found, expected="one of " + ", ".join(COLUMN_TYPES))
         _check_words(values.get("classes"), kind, where)
         columns[name] = parse(values, COLUMN_TYPES[kind], where=where)
@@ -243,6 +229,8 @@ def _check_words(classes: object, kind: str, where: str) -> None:
     found = [f"{value!r} ({type(value).__name__})" for value in classes if not isinstance(value, str)]
     if found:
         raise InputError(
-            f"{where}.classes", f"YAML reads a word here as {', '.join(found[:5])}", expected="words",
+            f"{where}.classes",
+            f"YAML reads a word here as {', '.join(found[:5])}",
+            expected="words",
             fix='put it in quotes: "yes", "no", "on", "off", "null", "007"; numbers want type: integer',
-        )  # fmt: skip
+        )

@@ -131,9 +131,7 @@ class Image(Feature):
         try:
             with Picture.open(path, formats=["PNG"]) as picture:
                 if (picture.height, picture.width) != self.shape:
-                    raise InputError(
-                        path, f"{picture.height} by {picture.width} pixels", expected=f"{self.shape}"
-                    )
+                    raise InputError(path, f"{picture.height} by {picture.width} pixels", expected=f"{self.shape}")
                 return [int(pixel) for pixel in np.asarray(picture.convert("L")).reshape(-1)]
         except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
             raise InputError(path, f"not a readable PNG ({error})", fix="save it again as PNG") from None
@@ -222,9 +220,11 @@ class ImageColumn(StoredFeature):
         whole = float(self.maximum).is_integer() and self.maximum > 1
         height, width = self.shape
         return {
-            "dataType": "sc:Integer" if whole else "sc:Float", "isArray": True, "arrayShape": str(height * width),
+            "dataType": "sc:Integer" if whole else "sc:Float",
+            "isArray": True,
+            "arrayShape": str(height * width),
             "description": f"{height} x {width} pixels, row by row; {self.maximum:g} is full brightness.",
-        }  # fmt: skip
+        }
 
     def invented(self) -> pa.Array:
         size = self.shape[0] * self.shape[1]
@@ -239,9 +239,10 @@ class ImageColumn(StoredFeature):
             flat = np.empty(0, np.float32)
         if flat.shape != (self.shape[0] * self.shape[1],) or not ((flat >= 0) & (flat <= self.maximum)).all():
             raise InputError(
-                where, f"'{self.name}' is no such image",
+                where,
+                f"'{self.name}' is no such image",
                 expected=f"a list of {self.shape[0] * self.shape[1]} numbers from 0 to {self.maximum:g}",
-            )  # fmt: skip
+            )
         return flat.reshape(self.shape) / np.float32(self.maximum)
 
     def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
@@ -265,9 +266,7 @@ class ImageColumn(StoredFeature):
         elif path.suffix.lower() == ".parquet":
             yield from self._of_parquet(path)
         else:
-            raise InputError(
-                path, f"a file of type '{path.suffix}'", expected="a PNG or Parquet file, or a folder"
-            )
+            raise InputError(path, f"a file of type '{path.suffix}'", expected="a PNG or Parquet file, or a folder")
 
     def _of_png(self, path: Path) -> np.ndarray:
         """Return a PNG as grey pixels from 0 to 1. Raises InputError if it is damaged or of another size."""
@@ -276,9 +275,11 @@ class ImageColumn(StoredFeature):
                 size = (picture.height, picture.width)
                 if size != self.shape:
                     raise InputError(
-                        path, f"{size[0]} by {size[1]} pixels", expected=f"{self.shape[0]} by {self.shape[1]}",
+                        path,
+                        f"{size[0]} by {size[1]} pixels",
+                        expected=f"{self.shape[0]} by {self.shape[1]}",
                         fix="scale the image as the training data was",
-                    )  # fmt: skip
+                    )
                 if picture.mode not in _PNG_MODES or "transparency" in picture.info:
                     kind = "transparent" if "transparency" in picture.info else f"of mode {picture.mode}"
                     raise InputError(
@@ -298,19 +299,16 @@ class ImageColumn(StoredFeature):
             flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
         except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                path, reason, expected=f"Parquet with a list column '{name}' of numbers"
-            ) from None
+            raise InputError(path, reason, expected=f"Parquet with a list column '{name}' of numbers") from None
         lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
         if len(wrong := np.flatnonzero(lengths != height * width)):
             raise InputError(
-                f"{path}: row {wrong[0]}", f"column '{name}' has {lengths[wrong[0]]} pixels",
+                f"{path}: row {wrong[0]}",
+                f"column '{name}' has {lengths[wrong[0]]} pixels",
                 expected=f"{height * width} a row",
-            )  # fmt: skip
-        if not (np.isfinite(flat).all() and (flat >= 0).all() and (flat <= self.maximum).all()):
-            raise InputError(
-                path, f"column '{name}' has values outside the range", expected=f"0 to {self.maximum:g}"
             )
+        if not (np.isfinite(flat).all() and (flat >= 0).all() and (flat <= self.maximum).all()):
+            raise InputError(path, f"column '{name}' has values outside the range", expected=f"0 to {self.maximum:g}")
         for row, pixels in enumerate((flat / np.float32(self.maximum)).reshape(-1, height, width)):
             yield Question(f"{path}#{row}", pixels)
 
@@ -338,9 +336,7 @@ def _pixels_of_text(array: pa.Array) -> _Pixels:
     rows, unreadable = [], np.zeros(len(texts), bool)
     for position, text in enumerate(texts):
         try:
-            if text is not None and (
-                "_" in text or not text.isascii()
-            ):  # float() takes 1_0 and digits of any script
+            if text is not None and ("_" in text or not text.isascii()):  # float() takes 1_0 and digits of any script
                 raise ValueError
             rows.append(np.array([float(pixel) for pixel in (text or "").split()], np.float64))
         except ValueError:
@@ -376,8 +372,10 @@ def _pixel_facts(pixels: _Pixels, image: Image) -> dict[str, Any]:
         "given": np.where(pixels.given, 1.0, np.nan),
         "unreadable": pixels.unreadable.astype(np.int64),
         "length": np.where(pixels.given & ~pixels.unreadable, pixels.lengths, np.nan),
-        "nulls": zeros, "not_finite": zeros, "not_whole": zeros,
-    }  # fmt: skip
+        "nulls": zeros,
+        "not_finite": zeros,
+        "not_whole": zeros,
+    }
     if np.issubdtype(pixels.values.dtype, np.integer) and (pixels.lengths == size).all():
         square = pixels.values.reshape(n, size)
         return facts | {"min": square.min(axis=1), "max": square.max(axis=1)}

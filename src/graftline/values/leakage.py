@@ -140,9 +140,7 @@ def find_exact(index: Columns) -> ExactFindings:
             first = group[leaks(splits, other)][0]
             found_leaks.append(_pair(index, first, second))
         labelled = group[labels >= 0]
-        differing = (
-            labelled[index.labels[labelled] != index.labels[labelled[:1]]] if len(labelled) else labelled
-        )
+        differing = labelled[index.labels[labelled] != index.labels[labelled[:1]]] if len(labelled) else labelled
         if len(differing):
             conflicts.append((int(index.rows[labelled[0]]), int(index.rows[differing[0]])))
     return ExactFindings(sorted(found_leaks, key=lambda pair: pair.first), duplicates, sorted(conflicts))
@@ -161,10 +159,7 @@ def find_near(index: Columns, measure: Measure, folder: Path) -> list[Pair]:
         likeness = measure.likeness(chunk, index, folder)
         hits = np.flatnonzero(likeness >= measure.minimum)
         if len(hits):
-            found = [
-                _pair(index, chunk[hit, 0], chunk[hit, 1], f"{measure.name} {likeness[hit]:.4f}")
-                for hit in hits
-            ]
+            found = [_pair(index, chunk[hit, 0], chunk[hit, 1], f"{measure.name} {likeness[hit]:.4f}") for hit in hits]
             order = np.argsort(-likeness[hits], kind="stable")
             return [found[place] for place in order]
     return []
@@ -224,9 +219,7 @@ def _band_pairs(index: Columns, kept: np.ndarray, band: int) -> Iterator[tuple[n
         yield np.minimum(first, second), np.maximum(first, second)
 
 
-def _closest(
-    found: list[np.ndarray], distances: list[np.ndarray]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _closest(found: list[np.ndarray], distances: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Join the pairs, each once, the closest first, at most MAX_PAIRS."""
     pairs, first = np.unique(np.concatenate(found), axis=0, return_index=True)
     apart = np.concatenate(distances)[first]

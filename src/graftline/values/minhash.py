@@ -104,9 +104,7 @@ def _hashed_runs(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.array([len(text) for text in padded])
     hashed = np.zeros(len(codes) - RUN + 1, np.uint32)
     for place in range(RUN):
-        hashed = (hashed ^ codes[place : place + len(hashed)]) * np.uint32(
-            0x01000193
-        )  # FNV-1a, by code points
+        hashed = (hashed ^ codes[place : place + len(hashed)]) * np.uint32(0x01000193)  # FNV-1a, by code points
     hashed ^= hashed >> np.uint32(15)
     hashed *= np.uint32(0x85EBCA6B)
     hashed ^= hashed >> np.uint32(13)

@@ -57,9 +57,7 @@ class Integer(Category):
 
     def rules(self, name: str) -> list[Rule]:
         rules = super().rules(name) + bounds(name, "value", self.min, self.max)
-        return rules + (
-            [] if self.classes is None else [among(f"{name}.classes", f"{name}.value", self.classes)]
-        )
+        return rules + ([] if self.classes is None else [among(f"{name}.classes", f"{name}.value", self.classes)])
 
     def histograms(self, name: str) -> Histograms | None:
         return super().histograms(name) or interval(name, self.min, self.max)
@@ -93,9 +91,7 @@ class Float(Scalar):
         return {"value": np.where(finite, values, np.nan), "not_finite": (valid & ~finite).astype(np.int64)}
 
     def rules(self, name: str) -> list[Rule]:
-        finite = between(
-            f"{name}.finite", f"{name}.not_finite", 0, 0, "neither NaN nor infinite", shows="raw"
-        )
+        finite = between(f"{name}.finite", f"{name}.not_finite", 0, 0, "neither NaN nor infinite", shows="raw")
         return [*super().rules(name), finite, *bounds(name, "value", self.min, self.max)]
 
     def histograms(self, name: str) -> Histograms | None:

@@ -95,10 +95,7 @@ class Numbers(Label):
 
     def cells(self, values: pa.Array) -> list[bytes]:
         """Return 0 for null; else 1 and the numbers, little-endian, -0.0 as 0.0."""
-        return [
-            b"\0" if row is None else b"\1" + (np.array(row, "<f8") + 0.0).tobytes()
-            for row in values.to_pylist()
-        ]
+        return [b"\0" if row is None else b"\1" + (np.array(row, "<f8") + 0.0).tobytes() for row in values.to_pylist()]
 
     def members(self, values: pa.Array, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         count = len(self.names)

@@ -22,9 +22,7 @@ class Rule:
     """What the quarantine shows as the value: the fact, or the raw value as found."""
 
 
-def between(
-    name: str, column: str, low: float | None, high: float | None, text: str, shows: str = "fact"
-) -> Rule:
+def between(name: str, column: str, low: float | None, high: float | None, text: str, shows: str = "fact") -> Rule:
     """Return the rule that a fact lies between two bounds, of which None is no bound."""
     arguments = {key: bound for key, bound in (("min_value", low), ("max_value", high)) if bound is not None}
     return Rule(name, column, "ExpectColumnValuesToBeBetween", arguments, text, shows)

@@ -56,11 +56,7 @@ class ByClass(Samples):
 
     def rows(self) -> list[tuple[str, list[Any]]]:
         """Return each class's name (empty without classes) and its values."""
-        return [
-            ("" if number < 0 else str(self.classes[number]), kept)
-            for number, kept in self.kept.items()
-            if kept
-        ]
+        return [("" if number < 0 else str(self.classes[number]), kept) for number, kept in self.kept.items() if kept]
 
 
 def begin(text: str) -> str:

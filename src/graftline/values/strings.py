@@ -120,9 +120,7 @@ def _read(path: Path, column: str) -> Iterator[Question]:
     elif path.suffix.lower() == ".parquet":
         yield from _read_parquet(path, column)
     else:
-        raise InputError(
-            path, f"a file of type '{path.suffix}'", expected=f"a {', '.join(SUFFIXES)} file, or a folder"
-        )
+        raise InputError(path, f"a file of type '{path.suffix}'", expected=f"a {', '.join(SUFFIXES)} file, or a folder")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:

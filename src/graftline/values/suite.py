@@ -36,13 +36,7 @@ def row_rules(contract: Contract) -> list[Rule]:
     for name, column in contract.columns.items():
         if not column.nullable:
             rules.append(
-                Rule(
-                    f"{name}.not_null",
-                    f"{name}.given",
-                    "ExpectColumnValuesToNotBeNull",
-                    {},
-                    "a value is given",
-                )
+                Rule(f"{name}.not_null", f"{name}.given", "ExpectColumnValuesToNotBeNull", {}, "a value is given")
             )
         rules += column.rules(name)
     return rules
@@ -79,9 +73,7 @@ def class_rules(contract: Contract, splits: Sequence[str] = SPLITS) -> list[Rule
     if not label.everywhere:  # a rare tag may be missing elsewhere
         splits = [split for split in splits if split == "train"]
     low, high = label.bounds.min_share, label.bounds.max_share
-    rules = [
-        between(f"{name}.{split}_rows", split, 1, None, f"every class is in {split}") for split in splits
-    ]
+    rules = [between(f"{name}.{split}_rows", split, 1, None, f"every class is in {split}") for split in splits]
     text = f"a class has from {low:g} to {high:g} of the {label.counted}"
     return [*rules, between(f"{name}.balance", "share", low, high, text)]
 
@@ -100,9 +92,7 @@ class Judge:
         self.suite = context.suites.add(gx.ExpectationSuite(name="contract"))
         for rule in rules:
             expectation = getattr(gx.expectations, rule.expectation)
-            self.suite.add_expectation(
-                expectation(column=rule.column, meta={"rule": rule.name}, **rule.arguments)
-            )
+            self.suite.add_expectation(expectation(column=rule.column, meta={"rule": rule.name}, **rule.arguments))
         asset = context.data_sources.add_pandas("memory").add_dataframe_asset("facts")
         self._batch = asset.add_batch_definition_whole_dataframe("batch")
 
@@ -113,11 +103,7 @@ class Judge:
             GraftlineError: a rule could not be evaluated.
         """
         batch = self._batch.get_batch({"dataframe": frame})
-        form = {
-            "result_format": "COMPLETE",
-            "return_unexpected_index_query": False,
-            "partial_unexpected_count": 0,
-        }
+        form = {"result_format": "COMPLETE", "return_unexpected_index_query": False, "partial_unexpected_count": 0}
         failures = []
         for result in batch.validate(self.suite, result_format=form).results:
             assert result.expectation_config is not None
@@ -129,9 +115,7 @@ class Judge:
             # The list of indices is whole; the list of values stops at 200 (MAX_RESULT_RECORDS).
             found = result.result["unexpected_index_list"]
             if len(found) != result.result["unexpected_count"]:
-                raise GraftlineError(
-                    f"rule {name}: {len(found)} of {result.result['unexpected_count']} rows listed"
-                )
+                raise GraftlineError(f"rule {name}: {len(found)} of {result.result['unexpected_count']} rows listed")
             values = frame.loc[found, self.rules[name].column].tolist()
             failures += [Failure(index, name, value) for index, value in zip(found, values, strict=True)]
         return sorted(failures, key=lambda failure: (failure.index, failure.rule))

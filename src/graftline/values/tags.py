@@ -53,11 +53,7 @@ class ClassLists(Label):
 
     def read(self, batch: RawBatch, name: str) -> ColumnBatch:
         array = lists(batch, name)
-        lengths, flat, given = (
-            lengths_of(array),
-            array.flatten(),
-            valid(array),
-        )  # flat: without missing rows' places
+        lengths, flat, given = (lengths_of(array), array.flatten(), valid(array))  # flat: without missing rows' places
         known = pc.is_in(flat, pa.array(self.classes, pa.string()))
         facts = {
             "given": given,
@@ -71,9 +67,7 @@ class ClassLists(Label):
         return [between(f"{name}.classes", f"{name}.unknown", 0, 0, text, shows="raw")]
 
     def members(self, values: pa.Array, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return pc.index_in(values.flatten(), pa.array(self.classes, pa.string())).to_numpy(), lengths_of(
-            values
-        )
+        return pc.index_in(values.flatten(), pa.array(self.classes, pa.string())).to_numpy(), lengths_of(values)
 
     def histograms(self, name: str) -> ClassHistogram:
         return ClassHistogram(name, self.classes)
@@ -102,12 +96,8 @@ class Tags(ClassLists):
         if self.role != "label" or contract.feature[1].type != TokensColumn.type:
             raise ValueError(f"columns.{name}: tags are the label of a column of type tokens")
 
-    def facts_beside(
-        self, name: str, columns: dict[str, ColumnBatch], features: Sequence[str]
-    ) -> dict[str, Any]:
-        more = (
-            columns[name].facts["length"] - columns[features[0]].facts["length"]
-        )  # NaN where either is missing
+    def facts_beside(self, name: str, columns: dict[str, ColumnBatch], features: Sequence[str]) -> dict[str, Any]:
+        more = columns[name].facts["length"] - columns[features[0]].facts["length"]  # NaN where either is missing
         return {"more_than_words": more}
 
     def rules(self, name: str) -> list[Rule]:
@@ -133,6 +123,4 @@ class TagLabel(StoredLabel):
 
     def invented(self, features: pa.Array) -> pa.Array:
         classes = self.classes
-        return pa.array(
-            [[classes[i % len(classes)] for i in range(len(row))] for row in features.to_pylist()]
-        )
+        return pa.array([[classes[i % len(classes)] for i in range(len(row))] for row in features.to_pylist()])

@@ -20,16 +20,7 @@ from graftline.values.histograms import TextHistograms
 from graftline.values.minhash import TextMeasure
 from graftline.values.rules import Rule, between
 from graftline.values.samples import ByClass, Samples, begin
-from graftline.values.strings import (
-    CONTROLS,
-    checked,
-    numbers,
-    read_texts,
-    show_text,
-    string_of,
-    strings,
-    valid,
-)
+from graftline.values.strings import CONTROLS, checked, numbers, read_texts, show_text, string_of, strings, valid
 
 
 class Written(Feature):
@@ -47,9 +38,7 @@ class Written(Feature):
         low, high, unit = self.min_length, self.max_length, self.unit
         rules = [between(f"{name}.min_length", f"{name}.length", low, None, f"at least {low} {unit}")]
         if high is not None:
-            rules.append(
-                between(f"{name}.max_length", f"{name}.length", None, high, f"at most {high} {unit}")
-            )
+            rules.append(between(f"{name}.max_length", f"{name}.length", None, high, f"at most {high} {unit}"))
         return rules
 
     def histograms(self, name: str) -> TextHistograms:
@@ -97,10 +86,7 @@ class Text(Written):
 
     def rules(self, name: str) -> list[Rule]:
         text = "no control character but tab and line ends"
-        return [
-            *self.length_rules(name),
-            between(f"{name}.characters", f"{name}.controls", 0, 0, text, shows="raw"),
-        ]
+        return [*self.length_rules(name), between(f"{name}.characters", f"{name}.controls", 0, 0, text, shows="raw")]
 
     def samples(self, name: str, label: str | None, classes: tuple[Any, ...]) -> Samples:
         return TextSamples(name, classes)
@@ -127,8 +113,7 @@ class TextSamples(ByClass):
     def html(self) -> Markup:
         row, one = Markup("<tr><td>{}</td><td>{}</td></tr>\n"), Markup('<div dir="auto">{}</div>')
         rows = (
-            row.format(name, Markup("").join(one.format(begin(text)) for text in kept))
-            for name, kept in self.rows()
+            row.format(name, Markup("").join(one.format(begin(text)) for text in kept)) for name, kept in self.rows()
         )
         return Markup('<div class="scroll"><table>\n{}</table></div>').format(Markup("").join(rows))
 

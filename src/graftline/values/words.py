@@ -40,20 +40,14 @@ class Tokens(Written):
 
     def check(self, name: str, contract: Any) -> None:
         if contract.label is not None and contract.label[1].label_type != TokensColumn.label_type:
-            raise ValueError(
-                f"columns.{contract.label[0]}: the label of a column of type tokens is of type tags"
-            )
+            raise ValueError(f"columns.{contract.label[0]}: the label of a column of type tokens is of type tags")
 
     def arrow_type(self) -> pa.DataType:
         return pa.list_(pa.string())
 
     def read(self, batch: RawBatch, name: str) -> ColumnBatch:
         array = lists(batch, name)
-        lengths, flat, given = (
-            lengths_of(array),
-            array.flatten(),
-            valid(array),
-        )  # flat: without missing rows' places
+        lengths, flat, given = (lengths_of(array), array.flatten(), valid(array))  # flat: without missing rows' places
         empty = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(flat)), 0), True)
         bad = pc.fill_null(pc.match_substring_regex(flat, "[\\x00-\\x1f\\x7f-\\x{9f}]"), False)
         facts = {

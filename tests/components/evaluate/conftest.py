@@ -72,9 +72,13 @@ def evaluate(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     """Run evaluate's entry point; the store is `tmp_path / "store"`."""
 
     def evaluate(
-        params: dict[str, Any] | None = None, *, model: Path = parts.good, trunk: Path = parts.trunk,
-        threads: int = 2, out: str = "evaluation",
-    ) -> Evaluation:  # fmt: skip
+        params: dict[str, Any] | None = None,
+        *,
+        model: Path = parts.good,
+        trunk: Path = parts.trunk,
+        threads: int = 2,
+        out: str = "evaluation",
+    ) -> Evaluation:
         document = {"evaluate": {**EVALUATION, **(params or {})}, "finetune": {"min_steps": 20}}
         arguments = ["--in-dataset", str(parts.dataset), "--in-trunk", str(trunk), "--in-model", str(model)]
         arguments += ["--store", str(tmp_path / "store"), "--threads", str(threads)]

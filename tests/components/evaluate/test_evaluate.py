@@ -54,9 +54,7 @@ def test_the_output_is_the_same_for_one_worker_and_for_two(evaluate: Callable[..
 def check_numbers(done: Evaluation) -> None:
     """Work the figures out again from the tables beside them."""
     metrics, table = done.json("metrics.json"), pq.read_table(done.out / "predictions.parquet").to_pydict()
-    right = [
-        actual == predicted for actual, predicted in zip(table["label"], table["predicted"], strict=True)
-    ]
+    right = [actual == predicted for actual, predicted in zip(table["label"], table["predicted"], strict=True)]
     assert (metrics["n_test"], metrics["n_test_rows"], len(set(table["row"]))) == (300, 300, 300)
     ends = tuple(binom.ppf([0.025, 0.975], 300, sum(right) / 300) / 300)
     assert metrics["accuracy"] == sum(right) / 300
@@ -71,9 +69,7 @@ def check_numbers(done: Evaluation) -> None:
     assert table["confidence"] == [max(probabilities) for probabilities in table["probabilities"]]
     assert table["predicted"] == [p.index(max(p)) for p in table["probabilities"]]
 
-    pairs = Counter(
-        (int(line["actual"]), int(line["predicted"])) for line in rows(done.out / "confusion.csv")
-    )
+    pairs = Counter((int(line["actual"]), int(line["predicted"])) for line in rows(done.out / "confusion.csv"))
     for number, line in enumerate(done.json("classes.json")):
         assert (line["class"], line["support"]) == (number, 30)
         assert line["recall"] == pairs[number, number] / 30
@@ -87,11 +83,7 @@ def check_numbers(done: Evaluation) -> None:
             assert trunk["examples"] == scratch["examples"] == examples
             assert trunk["subset"] == scratch["subset"]
         lift = t_interval([trunk["value"] - scratch["value"] for trunk, scratch in pairs_of_runs])
-        assert [metrics[f"lift_{name}{end}"] for end in ("", "_low", "_high")] == [
-            lift.value,
-            lift.low,
-            lift.high,
-        ]
+        assert [metrics[f"lift_{name}{end}"] for end in ("", "_low", "_high")] == [lift.value, lift.low, lift.high]
     assert runs["3", 0, "trunk"]["subset"] != runs["3", 1, "trunk"]["subset"]
     assert [line["labels"] for line in rows(done.out / "lift.csv")] == ["3", "30.0"]
 
@@ -125,13 +117,7 @@ def test_a_significantly_better_champion_blocks_and_scratch_does_not_know_the_tr
 def compare(parts: Parts, store: Path, challenger: Path):
     predictions = predict(challenger, parts.dataset)
     return compare_with_champion(
-        open_store(str(store)),
-        "digits",
-        parts.dataset,
-        challenger,
-        predictions.answers,
-        resamples=2000,
-        seed=0,
+        open_store(str(store)), "digits", parts.dataset, challenger, predictions.answers, resamples=2000, seed=0
     ), predictions.answers.value
 
 

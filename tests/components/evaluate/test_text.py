@@ -31,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(
     folder: Path, dataset: Path, trunk: Path, finetune: dict[str, Any], model: Path | None = None, **section: Any
-) -> Path:  # fmt: skip
+) -> Path:
     """Return the evaluation of a model; one is made where none is given."""
     document = {"finetune": finetune, "evaluate": {**LIFT, **section}}
     inputs: dict[str, Path | str] = {"in_dataset": dataset, "in_trunk": trunk}

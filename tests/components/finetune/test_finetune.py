@@ -77,9 +77,7 @@ def test_a_model_in_training_mode_predicts_as_in_eval_mode(model: Path, dataset:
     assert np.array_equal(loaded.probabilities(pixels), loaded.train().probabilities(pixels))
 
 
-def test_labels_a_class_limits_the_examples_and_holds_none_out(
-    dataset: Path, trunk: Path, tmp_path: Path
-) -> None:
+def test_labels_a_class_limits_the_examples_and_holds_none_out(dataset: Path, trunk: Path, tmp_path: Path) -> None:
     assert finetune(dataset, trunk, tmp_path / "model", labels_per_class=3, patience=1, min_steps=25) == 0
     metrics = json.loads((tmp_path / "model/metrics.json").read_text())
     assert metrics["examples"] == 30
@@ -105,12 +103,7 @@ def test_the_joint_objective_is_a_parameter(dataset: Path, trunk: Path, model: P
     ],
 )
 def test_a_bad_parameter_is_one_line_and_2(
-    dataset: Path,
-    trunk: Path,
-    tmp_path: Path,
-    section: dict[str, Any],
-    said: str,
-    capsys: pytest.CaptureFixture[str],
+    dataset: Path, trunk: Path, tmp_path: Path, section: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert finetune(dataset, trunk, tmp_path / "model", **section) == 2
     (line,) = capsys.readouterr().err.splitlines()

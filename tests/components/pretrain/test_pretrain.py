@@ -24,13 +24,7 @@ def pretrain(dataset: Path, out: Path, **section: Any) -> int:
 
 def test_a_trunk_with_its_metrics_and_pictures_comes_out(trunk: Path) -> None:
     record = verify(trunk)
-    files = [
-        "loss.png",
-        "metrics.json",
-        "metrics.jsonl",
-        OBJECTIVE_WEIGHTS,
-        "reconstructions.png",
-    ]
+    files = ["loss.png", "metrics.json", "metrics.jsonl", OBJECTIVE_WEIGHTS, "reconstructions.png"]
     assert [file.path for file in record.files] == [*files, CONFIG, WEIGHTS]
     metrics, lines = json.loads((trunk / "metrics.json").read_text()), read_metrics(trunk / "metrics.jsonl")
     assert metrics == record.metrics
@@ -43,9 +37,7 @@ def test_a_trunk_with_its_metrics_and_pictures_comes_out(trunk: Path) -> None:
     assert not list(trunk.parent.glob(".trunk.work")), "checkpoints go when the run succeeds"
 
 
-def test_equal_runs_have_equal_digests_and_another_seed_has_not(
-    trunk: Path, dataset: Path, tmp_path: Path
-) -> None:
+def test_equal_runs_have_equal_digests_and_another_seed_has_not(trunk: Path, dataset: Path, tmp_path: Path) -> None:
     assert pretrain(dataset, tmp_path / "again") == 0
     assert pretrain(dataset, tmp_path / "other", seed=1) == 0
     assert verify(tmp_path / "again").content == verify(trunk).content

@@ -70,9 +70,7 @@ def test_another_seed_gives_another_trunk(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("objective", "architecture"), [("masked_lm", "bert"), ("causal_lm", "gpt2")], ids=["bert", "gpt2"]
 )
-def test_the_classic_architectures_learn_too(
-    home: Path, tmp_path: Path, objective: str, architecture: str
-) -> None:
+def test_the_classic_architectures_learn_too(home: Path, tmp_path: Path, objective: str, architecture: str) -> None:
     base = small_text.PRETRAIN if objective == "masked_lm" else small_text.CAUSAL
     shape = {**base["trunk"], "architecture": architecture}
     assert pretrain(home, tmp_path / "trunk", base, trunk=shape, optimizer="adamw") == 0
@@ -83,9 +81,7 @@ def test_the_classic_architectures_learn_too(
 def test_trunks_of_other_sizes_are_trained_on_the_same_documents(home: Path, tmp_path: Path) -> None:
     small_size = {"trunk": {**small_text.ENCODER, "width": 16}, "epochs": 0.5}
     assert pretrain(home, tmp_path / "trunk", sizes={"half": small_size}) == 0
-    main, half = (
-        json.loads((tmp_path / "trunk" / at / "budget.json").read_text()) for at in ("", "sizes/half")
-    )
+    main, half = (json.loads((tmp_path / "trunk" / at / "budget.json").read_text()) for at in ("", "sizes/half"))
     assert half["parameters"] < main["parameters"]
     assert half["tokens"] == pytest.approx(main["tokens"] / 2, rel=0.2)
     assert half["flops"] < main["flops"] / 2

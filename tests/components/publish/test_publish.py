@@ -39,25 +39,13 @@ from graftline.signing.keyring import load_keyring
 from graftline.store import Store
 from graftline.store.opening import open_store
 
-RULE = {
-    "name": "min_accuracy",
-    "passed": True,
-    "value": 0.975,
-    "limit": 0.97,
-    "comparison": ">=",
-    "margin": 0.005,
-}
+RULE = {"name": "min_accuracy", "passed": True, "value": 0.975, "limit": 0.97, "comparison": ">=", "margin": 0.005}
 DIGESTS = [bytes.fromhex(sha256_bytes(b"a row")), bytes.fromhex(sha256_bytes(b"another row"))]
 PASSED = {"passed": True, "reason": "min_accuracy by 0.005", "rules": [RULE], "champion": None}
 
 
 def make(
-    folder: Path,
-    name: str,
-    component: str,
-    files: dict[str, bytes],
-    inputs: tuple[Path, ...] = (),
-    **facts: Any,
+    folder: Path, name: str, component: str, files: dict[str, bytes], inputs: tuple[Path, ...] = (), **facts: Any
 ) -> Path:
     """Write one output with its record, as its component would."""
     out = folder / name
@@ -71,16 +59,15 @@ def make(
 
 
 SCORED = {
-    "accuracy": 0.975, "ece": 0.01, "primary": "accuracy",
+    "accuracy": 0.975,
+    "ece": 0.01,
+    "primary": "accuracy",
     "scores": {"accuracy": {"value": 0.975, "interval": None, "direction": "higher", "title": "a", "share": True}},
-}  # fmt: skip
+}
 
 
 def evaluate(
-    folder: Path,
-    decision: dict[str, Any],
-    inputs: tuple[Path, ...] | None = None,
-    more: dict[str, float] | None = None,
+    folder: Path, decision: dict[str, Any], inputs: tuple[Path, ...] | None = None, more: dict[str, float] | None = None
 ) -> None:
     metrics = SCORED | (more or {})
     files = {
@@ -123,21 +110,11 @@ def outputs(tmp_path: Path) -> Path:
         folder,
         "dataset",
         "validate",
-        {
-            "schema.json": b"{}",
-            "profile.json": b'{"rows": 10}',
-            "train.parquet": b"rows",
-            "rows.parquet": row_table(),
-        },
+        {"schema.json": b"{}", "profile.json": b'{"rows": 10}', "train.parquet": b"rows", "rows.parquet": row_table()},
         metrics={"rows_train": 8},
     )
     trunk = make(
-        folder,
-        "trunk",
-        "pretrain",
-        {"trunk.safetensors": b"trunk"},
-        (dataset,),
-        parameters={"pretrain": {"epochs": 3}},
+        folder, "trunk", "pretrain", {"trunk.safetensors": b"trunk"}, (dataset,), parameters={"pretrain": {"epochs": 3}}
     )
     make(
         folder,
@@ -154,14 +131,7 @@ def outputs(tmp_path: Path) -> Path:
 def run(outputs: Path, component: Component = COMPONENT, **publish: Any) -> int:
     """Run the component as an engine does; return its exit code."""
     document = json.dumps({"task": "digits", "publish": publish})
-    arguments = [
-        "--params",
-        document,
-        "--out-release",
-        str(outputs / "release"),
-        "--store",
-        str(outputs / "store"),
-    ]
+    arguments = ["--params", document, "--out-release", str(outputs / "release"), "--store", str(outputs / "store")]
     for name in COMPONENT.inputs:
         arguments += [f"--in-{name}", str(outputs / name)]
     try:
@@ -218,9 +188,7 @@ def test_the_rows_of_what_was_released_are_found_with_their_splits(outputs: Path
     assert verify_all(store).whole
 
 
-def test_a_row_that_was_erased_meanwhile_does_not_come_back(
-    outputs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_row_that_was_erased_meanwhile_does_not_come_back(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(str(outputs / "store"))
     block(store, "digits", [DIGESTS[1].hex()], [])
     assert run(outputs) == 2
@@ -345,10 +313,7 @@ def test_the_model_card_holds_facts_only_and_is_the_same_each_time(outputs: Path
             {"rules": [RULE, RULE | {"name": "max_ece", "comparison": "<=", "value": 0.09, "limit": 0.05}]},
             "max_ece is 0.09, must be <= 0.05: off by 0.04, though the decision says that it passed",
         ),
-        (
-            {"passed": False, "reason": "the champion could not be compared"},
-            "the champion could not be compared",
-        ),
+        ({"passed": False, "reason": "the champion could not be compared"}, "the champion could not be compared"),
         (
             {"rules": [{"name": "max_champion_loss", "passed": False, "value": None, "limit": 0.0}]},
             "max_champion_loss (no value)",
@@ -458,9 +423,7 @@ def test_a_model_from_another_trunk_is_refused(outputs: Path, capsys: pytest.Cap
     assert "--in-model: its record names trunk" in capsys.readouterr().err
 
 
-def test_an_evaluation_that_names_no_model_is_refused(
-    outputs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_evaluation_that_names_no_model_is_refused(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate(outputs, PASSED, (outputs / "dataset", outputs / "trunk"))
     assert run(outputs) == 2
     assert "--in-evaluation: its record names model not at all" in capsys.readouterr().err
@@ -539,17 +502,20 @@ def run_on_cluster(outputs: Path, name: str) -> runs.Attempt:
     }
     given = {
         "inputs": {
-            "parameterValues": {"params": '{"task": "digits"}', "store": str(outputs / "store")}, "artifacts": inputs,
+            "parameterValues": {"params": '{"task": "digits"}', "store": str(outputs / "store")},
+            "artifacts": inputs,
         },
         "outputs": {
             "artifacts": {"release": {"artifacts": [{"uri": str(outputs / "release")}]}},
             "outputFile": str(outputs / "output.json"),
         },
-    }  # fmt: skip
+    }
     done = subprocess.run(
         [sys.executable, "-m", "graftline.pipelines.step", "publish", "--executor-input", json.dumps(given)],
-        env=os.environ | {"GRAFTLINE_RUN": name}, capture_output=True, text=True,
-    )  # fmt: skip
+        env=os.environ | {"GRAFTLINE_RUN": name},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     (word,) = runs.attempts(open_store(str(outputs / "store")), name, "publish")
     return word
@@ -570,12 +536,7 @@ def test_a_cluster_run_that_makes_the_same_again_says_so_in_its_word_and_its_end
 
 @pytest.mark.parametrize(
     ("what", "parameters"),
-    [
-        ("accuracy", {}),
-        ("licence", {"licence": "MIT"}),
-        ("use", {"intended_use": "Reads letters."}),
-        ("weights", {}),
-    ],
+    [("accuracy", {}), ("licence", {"licence": "MIT"}), ("use", {"intended_use": "Reads letters."}), ("weights", {})],
 )
 def test_a_release_that_says_or_is_anything_else_is_a_version_of_its_own(
     outputs: Path, what: str, parameters: dict[str, str]
@@ -599,9 +560,7 @@ def test_one_that_equals_an_earlier_release_moves_the_alias_back_to_it(outputs: 
     assert run(outputs) == 0
     store = open_store(str(outputs / "store"))
     said = [(entry.event, entry.version) for entry in read_chain(store).entries]
-    assert said == [
-        ("key", 0), ("release", 1), ("promote", 1), ("release", 2), ("promote", 2), ("promote", 1),
-    ]  # fmt: skip
+    assert said == [("key", 0), ("release", 1), ("promote", 1), ("release", 2), ("promote", 2), ("promote", 1)]
     receipt = read_json(outputs / "release" / "release.json")
     assert (receipt["version"], receipt["equal"], receipt["previous_champion"]["version"]) == (1, True, 2)
     assert resolve(store, "digits").version == 1 and verify_all(store).whole
@@ -642,9 +601,7 @@ def test_a_killed_publication_is_finished_although_an_equal_release_came_meanwhi
     assert verify_all(store).whole
 
 
-@pytest.mark.parametrize(
-    "changed", ["model/model.safetensors", "evaluation/metrics.json", "dataset/schema.json"]
-)
+@pytest.mark.parametrize("changed", ["model/model.safetensors", "evaluation/metrics.json", "dataset/schema.json"])
 def test_a_file_that_changed_after_it_was_verified_is_refused(
     outputs: Path, changed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,10 +86,7 @@ def validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
         arguments = ["--params", document, "--in-raw", str(raw), "--in-expectations", str(expectations)]
         code = 0
         try:
-            main(
-                COMPONENT,
-                [*arguments, "--store", str(tmp_path / "store"), "--out-dataset", str(tmp_path / out)],
-            )
+            main(COMPONENT, [*arguments, "--store", str(tmp_path / "store"), "--out-dataset", str(tmp_path / out)])
         except SystemExit as end:
             code = int(end.code or 0)
         return Run(code, capsys.readouterr().err, tmp_path / out)

@@ -27,9 +27,10 @@ def label_of(glosses: pa.Table, kind: dict[str, Any], values: Callable[[int, str
 
 def test_numbers_are_a_label(validate: Callable, write_table: Callable, glosses: pa.Table) -> None:
     contract, table = label_of(
-        glosses, {"type": "float", "min": 0, "max": 2000, "nullable": True},
+        glosses,
+        {"type": "float", "min": 0, "max": 2000, "nullable": True},
         lambda row, text: None if row % 10 == 0 else len(text) / 2,
-    )  # fmt: skip
+    )
     run = validate(write_table(table), contract)
     assert run.code == 0, run.error
     schema = read_schema(run.out)
@@ -79,9 +80,7 @@ def test_several_numbers_are_a_label(
 
 def test_sets_of_classes_are_a_label(validate: Callable, write_table: Callable, glosses: pa.Table) -> None:
     def found(row: int, text: str) -> list[str]:
-        return [
-            name for name in ("long", "of") if (name == "long" and len(text) > 60) or name in text.split()
-        ]
+        return [name for name in ("long", "of") if (name == "long" and len(text) > 60) or name in text.split()]
 
     contract, table = label_of(glosses, {"type": "labels", "classes": ["long", "of"]}, found)
     run = validate(write_table(table), contract)
@@ -100,10 +99,7 @@ def test_sets_of_classes_are_a_label(validate: Callable, write_table: Callable, 
 @pytest.fixture
 def pairs(validate: Callable, write_table: Callable, glosses: pa.Table) -> Any:
     texts = glosses["text"].to_pylist()[:400]
-    rows = {
-        "second": texts[1::2], "first": texts[::2],
-        "label": ["same" if row % 2 else "other" for row in range(200)],
-    }  # fmt: skip
+    rows = {"second": texts[1::2], "first": texts[::2], "label": ["same" if row % 2 else "other" for row in range(200)]}
     label = {"type": "string", "role": "label", "classes": ["same", "other"]}
     return validate(write_table(rows), {"columns": {"first": TEXT, "second": TEXT, "label": label}})
 

@@ -58,9 +58,7 @@ def run(
 
 def everything(out: Path) -> str:
     """Return all that the output's files hold, tables as text."""
-    tables = [
-        str(pq.read_table(path).drop_columns(_images(path)).to_pylist()) for path in out.glob("*.parquet")
-    ]
+    tables = [str(pq.read_table(path).drop_columns(_images(path)).to_pylist()) for path in out.glob("*.parquet")]
     others = [p.read_text() for p in out.iterdir() if p.suffix != ".parquet" and p.is_file()]
     return "\n".join(tables + others)
 
@@ -69,9 +67,7 @@ def _images(path: Path) -> list[str]:
     return [name for name in pq.read_schema(path).names if name == "image"]
 
 
-def test_a_subject_is_in_the_row_index_as_a_keyed_hash_and_in_no_output_in_clear(
-    run: Callable[..., Any],
-) -> None:
+def test_a_subject_is_in_the_row_index_as_a_keyed_hash_and_in_no_output_in_clear(run: Callable[..., Any]) -> None:
     done = run()
     assert done.code == 0, done.error
     index = done.table("rows").to_pylist()
@@ -92,18 +88,13 @@ def test_the_rows_digest_does_not_depend_on_the_subject(run: Callable[..., Any])
     with_subject = run().table("rows").select(["row", "digest"])
     contract = copy.deepcopy(CONTRACT)
     del contract["columns"]["person"]["max_length"]
-    assert (
-        with_subject.to_pylist()[0]
-        == run(contract, "other").table("rows").select(["row", "digest"]).to_pylist()[0]
-    )
+    assert with_subject.to_pylist()[0] == run(contract, "other").table("rows").select(["row", "digest"]).to_pylist()[0]
     contract["subject"] = None
     plain = run(contract, "plain").table("rows").select(["row", "digest"]).to_pylist()
     assert with_subject.to_pylist()[0] != plain[0]
 
 
-def test_rows_of_an_erased_person_go_to_the_quarantine_without_values_bad_ones_too(
-    run: Callable[..., Any],
-) -> None:
+def test_rows_of_an_erased_person_go_to_the_quarantine_without_values_bad_ones_too(run: Callable[..., Any]) -> None:
     hashed = hash_subject("patient-003", load_key(create=True)).hex()
     done = run(erased={"subjects": [hashed]})
     assert done.code == 0, done.error
@@ -152,9 +143,7 @@ def test_an_erased_row_does_not_come_back(run: Callable[..., Any], tmp_path: Pat
         ({"erased": {"rows": ["ff"]}}, "erased"),
     ],
 )
-def test_a_wrong_subject_or_list_is_refused(
-    run: Callable[..., Any], change: dict[str, Any], said: str
-) -> None:
+def test_a_wrong_subject_or_list_is_refused(run: Callable[..., Any], change: dict[str, Any], said: str) -> None:
     done = run(**change)
     assert done.code == 2
     assert said in done.error
@@ -186,9 +175,7 @@ def test_a_question_about_a_row_judges_as_validate_does(tmp_path: Path) -> None:
     contract = load_contract(tmp_path / "contract.yaml")
     (batch,) = read_batches([tmp_path / "rows.jsonl"], list(contract.columns))
     read = read_columns(batch, contract)
-    failures = {
-        failure.index for failure in Judge(row_rules(contract)).judge(fact_frame(batch, read, contract))
-    }
+    failures = {failure.index for failure in Judge(row_rules(contract)).judge(fact_frame(batch, read, contract))}
     expected = [row not in failures for row in range(len(bad))]
     assert good_rows(batch, read, contract).tolist() == expected
     assert expected == [change in ({}, {"label": None}) for change in bad]

@@ -134,8 +134,11 @@ def test_files_are_read_in_the_order_of_their_names_and_rows_counted_on(
     (tmp_path / ".gitignore").write_text("")
     batches = read(tmp_path)
     assert [(batch.file.name, batch.first_row, batch.rows) for batch in batches] == [
-        ("a.csv", 0, 2), ("a.csv", 2, 1), ("b.parquet", 3, 2), ("b.parquet", 5, 1),
-    ]  # fmt: skip
+        ("a.csv", 0, 2),
+        ("a.csv", 2, 1),
+        ("b.parquet", 3, 2),
+        ("b.parquet", 5, 1),
+    ]
     assert batches[0].columns["label"].to_pylist() == ["7", "8"]
     assert batches[1].cells.tolist() == [1] and batches[1].columns["label"].to_pylist() == [None]
 

@@ -34,11 +34,7 @@ TEXT = {
     }
 }
 TAGGED = {
-    "columns": {
-        "words": {"type": "tokens"},
-        "tags": {"type": "tags", "classes": TAGS},
-        "sentence": {"type": "string"},
-    }
+    "columns": {"words": {"type": "tokens"}, "tags": {"type": "tags", "classes": TAGS}, "sentence": {"type": "string"}}
 }
 PLAIN = {"columns": {"text": {"type": "text"}}}
 HOSTILE = [
@@ -51,9 +47,7 @@ HOSTILE = [
 ]
 
 
-def test_glosses_are_split_and_read_back(
-    validate: Callable, write_table: Callable, glosses: pa.Table
-) -> None:
+def test_glosses_are_split_and_read_back(validate: Callable, write_table: Callable, glosses: pa.Table) -> None:
     run = validate(write_table(glosses), TEXT)
     assert run.code == 0, run.error
     schema = read_schema(run.out)
@@ -71,9 +65,7 @@ def test_glosses_are_split_and_read_back(
     assert pool.labels is None and set(pool.rows.tolist()) == set(range(1500)) - rows["test"]
 
 
-def test_sentences_are_split_and_read_back(
-    validate: Callable, write_table: Callable, sentences: pa.Table
-) -> None:
+def test_sentences_are_split_and_read_back(validate: Callable, write_table: Callable, sentences: pa.Table) -> None:
     run = validate(write_table(sentences), TAGGED)
     assert run.code == 0, run.error
     schema = read_schema(run.out)
@@ -104,10 +96,7 @@ def test_other_formats_of_the_same_glosses_give_the_same_dataset(
             writer = csv.DictWriter(file, glosses.column_names)
             writer.writeheader()
             writer.writerows(glosses.to_pylist())
-    first, other = (
-        validate(write_table(glosses), TEXT, out="first"),
-        validate(tmp_path / "other", TEXT, out="second"),
-    )
+    first, other = (validate(write_table(glosses), TEXT, out="first"), validate(tmp_path / "other", TEXT, out="second"))
     assert other.code == 0, other.error
     assert first.digest() == other.digest()
 
@@ -155,11 +144,15 @@ def test_bad_documents_go_to_the_quarantine_with_rule_and_value(
 ) -> None:
     texts = glosses["text"].to_pylist()[:1000]
     planted = {
-        3: ("", "min_length", "0"), 4: (" \n\t\u3000", "min_length", "0"), 5: (None, "not_null", "null"),
-        6: ("a\0b", "characters", "a\\x00b"), 7: ("\x1b[31mred", "characters", "\\x1b[31mred"),
-        8: ("one\x85two", "characters", "one\\x85two"), 9: ("x" * 701, "max_length", "701"),
+        3: ("", "min_length", "0"),
+        4: (" \n\t\u3000", "min_length", "0"),
+        5: (None, "not_null", "null"),
+        6: ("a\0b", "characters", "a\\x00b"),
+        7: ("\x1b[31mred", "characters", "\\x1b[31mred"),
+        8: ("one\x85two", "characters", "one\\x85two"),
+        9: ("x" * 701, "max_length", "701"),
         10: ("\x7f", "characters", "\\x7f"),
-    }  # fmt: skip
+    }
     for row, (text, _, _) in planted.items():
         texts[row] = text
     rules = {"columns": {"text": {"type": "text", "max_length": 700}}}
@@ -187,10 +180,16 @@ def test_bad_sentences_go_to_the_quarantine_with_rule_and_value(
     assert run.code == 0, run.error
     found = [(line["row"], line["rule"]) for line in run.table("quarantine").to_pylist()]
     assert found == [
-        (0, "words.min_length"), (1, "tags.length"), (2, "tags.length"), (3, "tags.classes"),
-        (4, "words.empty_words"), (5, "words.empty_words"), (6, "words.characters"), (7, "tags.not_null"),
+        (0, "words.min_length"),
+        (1, "tags.length"),
+        (2, "tags.length"),
+        (3, "tags.classes"),
+        (4, "words.empty_words"),
+        (5, "words.empty_words"),
+        (6, "words.characters"),
+        (7, "tags.not_null"),
         (8, "tags.classes"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_sentence_without_tags_goes_to_the_pool_only(
@@ -205,9 +204,7 @@ def test_a_sentence_without_tags_goes_to_the_pool_only(
     assert (splits[1::2] == "unlabelled").all() and "unlabelled" not in splits[::2]
 
 
-def test_text_without_labels_is_split_too(
-    validate: Callable, write_table: Callable, glosses: pa.Table
-) -> None:
+def test_text_without_labels_is_split_too(validate: Callable, write_table: Callable, glosses: pa.Table) -> None:
     run = validate(write_table({"text": glosses["text"]}), PLAIN)
     assert run.code == 0, run.error
     schema = read_schema(run.out)
@@ -230,9 +227,7 @@ def test_equal_sentences_with_other_tags_are_a_warning(
     assert "1 sets of rows with equal features have different labels, such as rows 0 and 800" in run.error
 
 
-def test_a_near_copy_across_splits_is_a_leak(
-    validate: Callable, write_table: Callable, glosses: pa.Table
-) -> None:
+def test_a_near_copy_across_splits_is_a_leak(validate: Callable, write_table: Callable, glosses: pa.Table) -> None:
     rules = {**TEXT, "near_duplicates": {"min_jaccard": 0.9}}
     clean = validate(write_table(glosses), rules, out="clean")
     assert clean.code == 0, clean.error
@@ -240,8 +235,7 @@ def test_a_near_copy_across_splits_is_a_leak(
     text = glosses["text"][long].as_py()
     copies = [f"{text} {letter * 3}" for letter in "abcdefghijkl"]  # most of them fall into other splits
     more = pa.table(
-        {"text": copies, "label": [glosses["label"][long].as_py()] * 12, "synset": ["x"] * 12},
-        schema=glosses.schema,
+        {"text": copies, "label": [glosses["label"][long].as_py()] * 12, "synset": ["x"] * 12}, schema=glosses.schema
     )
     run = validate(write_table(pa.concat_tables([glosses, more])), rules)
     assert run.code == 2
@@ -283,17 +277,21 @@ def test_the_report_shows_samples_and_words_and_escapes_them(
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"words": {"type": "tokens"}, "tags": {"type": "string", "role": "label", "classes": ["a", "b"]}},
-         "the label of a column of type tokens is of type tags"),
-        ({"text": {"type": "text"}, "tags": {"type": "tags", "classes": ["a", "b"]}},
-         "tags are the label of a column of type tokens"),
+        (
+            {"words": {"type": "tokens"}, "tags": {"type": "string", "role": "label", "classes": ["a", "b"]}},
+            "the label of a column of type tokens is of type tags",
+        ),
+        (
+            {"text": {"type": "text"}, "tags": {"type": "tags", "classes": ["a", "b"]}},
+            "tags are the label of a column of type tokens",
+        ),
         ({"text": {"type": "string"}}, "a model sees a column of type image, text, tokens"),
         ({"text": {"type": "string", "role": "feature"}}, "columns.text: a feature is of type image, text, tokens"),
         ({"text": {"type": "text", "nullable": True}}, "it has the role feature and is not nullable"),
         ({"text": {"type": "text", "min_lenght": 2}}, "unknown key; did you mean 'min_length'?"),
         ({"words": {"type": "tokens"}, "tags": {"type": "tags", "classes": ["a", "a"]}}, "a class stands twice"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_contract_is_refused(
     validate: Callable, write_table: Callable, glosses: pa.Table, columns: dict[str, object], message: str
 ) -> None:
@@ -301,9 +299,7 @@ def test_a_wrong_contract_is_refused(
     assert run.code == 2 and message in run.error and "\n" not in run.error.strip()
 
 
-def test_a_measure_for_images_does_not_fit_text(
-    validate: Callable, write_table: Callable, glosses: pa.Table
-) -> None:
+def test_a_measure_for_images_does_not_fit_text(validate: Callable, write_table: Callable, glosses: pa.Table) -> None:
     run = validate(write_table(glosses), {**TEXT, "near_duplicates": {"min_cosine": 0.99}})
     assert run.code == 2 and "near_duplicates: give min_jaccard for a column of type text" in run.error
 
@@ -314,9 +310,7 @@ def test_a_column_of_another_type_is_refused(
     run = validate(write_table({"text": list(range(10))}), PLAIN)
     assert run.code == 2 and "column 'text': type int64; expected text (string)" in run.error
     run = validate(write_table(sentences.set_column(0, "words", sentences["sentence"])), TAGGED)
-    assert (
-        run.code == 2 and "column 'words': type string; expected a list of words (list<string>)" in run.error
-    )
+    assert run.code == 2 and "column 'words': type string; expected a list of words (list<string>)" in run.error
 
 
 def test_documents_of_a_large_file_are_read_in_bounded_batches(tmp_path: Path, glosses: pa.Table) -> None:
@@ -329,9 +323,7 @@ def test_documents_of_a_large_file_are_read_in_bounded_batches(tmp_path: Path, g
     batches = list(tables.read_batches([tmp_path / "large.jsonl"], ["text"]))
     assert sum(batch.rows for batch in batches) == 400 and len(batches) >= 4
     assert max(batch.columns["text"].nbytes for batch in batches) < 2 * tables.TEXT_BYTES
-    pq.write_table(
-        pa.table({"text": [f"{number} {text}" for number in range(400)]}), tmp_path / "large.parquet"
-    )
+    pq.write_table(pa.table({"text": [f"{number} {text}" for number in range(400)]}), tmp_path / "large.parquet")
     sizes = [b.columns["text"].nbytes for b in tables.read_batches([tmp_path / "large.parquet"], ["text"])]
     assert max(sizes) < 2 * tables.BATCH_BYTES
 
@@ -344,10 +336,6 @@ def test_a_class_that_yaml_reads_as_something_else_is_named_with_quotes_as_the_w
     tmp_path: Path, classes: str, found: str
 ) -> None:
     path = tmp_path / "expectations.yaml"
-    path.write_text(
-        f"columns:\n  text: {{type: text}}\n  label: {{type: string, role: label, classes: [{classes}]}}\n"
-    )
-    with pytest.raises(
-        InputError, match=rf"label\.classes: YAML reads a word here as {re.escape(found)}.*in quotes"
-    ):
+    path.write_text(f"columns:\n  text: {{type: text}}\n  label: {{type: string, role: label, classes: [{classes}]}}\n")
+    with pytest.raises(InputError, match=rf"label\.classes: YAML reads a word here as {re.escape(found)}.*in quotes"):
         load_contract(path)

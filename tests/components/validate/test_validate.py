@@ -40,9 +40,7 @@ def contract(**label: object) -> dict[str, object]:
     return changed
 
 
-def test_good_rows_are_split_indexed_and_readable(
-    validate: Callable, write_raw: Callable, digits: Digits
-) -> None:
+def test_good_rows_are_split_indexed_and_readable(validate: Callable, write_raw: Callable, digits: Digits) -> None:
     run = validate(write_raw(*digits))
     assert run.code == 0, run.error
     images = {split: read_images(run.out, split) for split in ("train", "val", "test", "unlabelled")}
@@ -136,11 +134,7 @@ def test_a_run_without_one_good_row_stops_even_if_all_may_be_bad(
 
 
 def test_added_rows_move_no_old_row(validate: Callable, write_raw: Callable, digits: Digits) -> None:
-    few = (
-        validate(write_raw(digits[0][300:], digits[1][300:], name="few_raw"), out="few")
-        .table("rows")
-        .to_pydict()
-    )
+    few = validate(write_raw(digits[0][300:], digits[1][300:], name="few_raw"), out="few").table("rows").to_pydict()
     all_ = validate(write_raw(*digits, name="all_raw"), out="all").table("rows").to_pydict()
     split = dict(zip(all_["digest"], all_["split"], strict=True))
     assert len(few["row"]) == 700
@@ -166,9 +160,7 @@ def test_csv_and_parquet_of_the_same_rows_give_the_same_dataset(
     validate: Callable, write_raw: Callable, digits: Digits, tmp_path: Path
 ) -> None:
     (tmp_path / "csv").mkdir()
-    lines = ["label,image"] + [
-        f'{label},"{" ".join(map(str, image))}"' for image, label in zip(*digits, strict=True)
-    ]
+    lines = ["label,image"] + [f'{label},"{" ".join(map(str, image))}"' for image, label in zip(*digits, strict=True)]
     (tmp_path / "csv" / "a.csv").write_text("\n".join(lines[:401]) + "\n")
     (tmp_path / "csv" / "b.csv").write_text("\r\n".join([lines[0], *lines[401:]]))
     of_csv, of_parquet = validate(tmp_path / "csv", out="one"), validate(write_raw(*digits), out="two")
@@ -176,33 +168,29 @@ def test_csv_and_parquet_of_the_same_rows_give_the_same_dataset(
     assert of_csv.digest() == of_parquet.digest()
 
 
-def test_bad_cells_of_a_csv_file_go_to_the_quarantine(
-    validate: Callable, digits: Digits, tmp_path: Path
-) -> None:
+def test_bad_cells_of_a_csv_file_go_to_the_quarantine(validate: Callable, digits: Digits, tmp_path: Path) -> None:
     (tmp_path / "csv").mkdir()
-    lines = ["label,image"] + [
-        f"{label},{' '.join(map(str, image))}" for image, label in zip(*digits, strict=True)
-    ]
+    lines = ["label,image"] + [f"{label},{' '.join(map(str, image))}" for image, label in zip(*digits, strict=True)]
     good = " ".join(map(str, digits[0][0]))
     lines += [f"x,{good}", "1,a b", "1", f"1.5,{good}", f"{2**70},{good}", "3,", f"3,{'0 ' * 783}1_0"]
     (tmp_path / "csv" / "a.csv").write_text("\n".join(lines))
     run = validate(tmp_path / "csv", params={"max_bad_fraction": 0.1})
     assert run.code == 0, run.error
-    found = [
-        (line["row"] - 1000, line["rule"], line["value"][:5]) for line in run.table("quarantine").to_pylist()
-    ]
+    found = [(line["row"] - 1000, line["rule"], line["value"][:5]) for line in run.table("quarantine").to_pylist()]
     assert found == [
-        (0, "label.type", "x"), (1, "image.type", "a b"), (2, "row.cells", "1"), (3, "label.type", "1.5"),
-        (4, "label.type", str(2**70)[:5]), (5, "image.not_null", "null"), (6, "image.type", "0 0 0"),
-    ]  # fmt: skip
+        (0, "label.type", "x"),
+        (1, "image.type", "a b"),
+        (2, "row.cells", "1"),
+        (3, "label.type", "1.5"),
+        (4, "label.type", str(2**70)[:5]),
+        (5, "image.not_null", "null"),
+        (6, "image.type", "0 0 0"),
+    ]
 
 
-def test_rows_without_a_label_go_to_the_pool_only(
-    validate: Callable, write_raw: Callable, digits: Digits
-) -> None:
+def test_rows_without_a_label_go_to_the_pool_only(validate: Callable, write_raw: Callable, digits: Digits) -> None:
     labels = pa.array(
-        [None if row % 2 else int(label) for row, label in enumerate(np.repeat(digits[1][:500], 2))],
-        pa.int64(),
+        [None if row % 2 else int(label) for row, label in enumerate(np.repeat(digits[1][:500], 2))], pa.int64()
     )
     run = validate(write_raw(digits[0], labels), contract(nullable=True, max_null_share=0.5))
     assert run.code == 0, run.error
@@ -227,13 +215,9 @@ def test_later_rows_with_a_unique_value_are_quarantined(
     assert run.table("train").column_names == ["row", "image", "label", "scan"]
 
 
-def test_a_class_missing_from_a_split_stops_the_run(
-    validate: Callable, write_raw: Callable, digits: Digits
-) -> None:
+def test_a_class_missing_from_a_split_stops_the_run(validate: Callable, write_raw: Callable, digits: Digits) -> None:
     few = np.r_[0:700, np.flatnonzero(digits[1][700:] != 9) + 700]
-    names = np.where(
-        np.arange(len(few)) % 5 == 0, "test", np.where(np.arange(len(few)) % 5 == 1, "val", "train")
-    )
+    names = np.where(np.arange(len(few)) % 5 == 0, "test", np.where(np.arange(len(few)) % 5 == 1, "val", "train"))
     names[(digits[1][few] == 9)] = "train"
     rules = {"columns": {**CONTRACT["columns"], "part": {"type": "string", "role": "split"}}}
     run = validate(write_raw(digits[0][few], digits[1][few], part=names.tolist()), rules)
@@ -251,13 +235,9 @@ def test_an_unbalanced_class_stops_the_run(validate: Callable, write_raw: Callab
     assert run.code == 2 and "class 4 has 1.64% of the labelled rows" in run.error
 
 
-def test_a_test_row_planted_in_train_is_a_leak(
-    validate: Callable, write_raw: Callable, digits: Digits
-) -> None:
+def test_a_test_row_planted_in_train_is_a_leak(validate: Callable, write_raw: Callable, digits: Digits) -> None:
     """Only data that bring their own split can hold one."""
-    names = [
-        "test" if row // 10 % 4 == 0 else "val" if row // 10 % 4 == 1 else "train" for row in range(1000)
-    ]
+    names = ["test" if row // 10 % 4 == 0 else "val" if row // 10 % 4 == 1 else "train" for row in range(1000)]
     rules = {"columns": {**CONTRACT["columns"], "part": {"type": "string", "role": "split"}}}
     assert validate(write_raw(*digits, part=names), rules, out="clean").code == 0
     planted = digits[0].copy()
@@ -267,9 +247,7 @@ def test_a_test_row_planted_in_train_is_a_leak(
     assert "equal features in two splits, 1 times; such as row 8 (test) and row 622 (train" in run.error
 
 
-def test_a_test_image_among_the_unlabelled_is_a_leak(
-    validate: Callable, write_raw: Callable, digits: Digits
-) -> None:
+def test_a_test_image_among_the_unlabelled_is_a_leak(validate: Callable, write_raw: Callable, digits: Digits) -> None:
     run = validate(write_raw(*digits), out="clean")
     row = run.table("test")["row"][0].as_py()
     pixels = np.concatenate([digits[0], digits[0][[row]]])
@@ -283,9 +261,7 @@ def test_a_near_copy_across_splits_is_a_leak(validate: Callable, write_raw: Call
     clean = validate(write_raw(*digits), rules, out="clean")
     assert clean.code == 0, clean.error
     row = clean.table("test")["row"][3].as_py()
-    copies = np.repeat(
-        digits[0][[row]], 12, axis=0
-    )  # one changed pixel each: most of them fall into other splits
+    copies = np.repeat(digits[0][[row]], 12, axis=0)  # one changed pixel each: most of them fall into other splits
     copies[np.arange(12), np.arange(12)] = 40
     raw = write_raw(np.concatenate([digits[0], copies]), np.r_[digits[1], np.repeat(digits[1][row], 12)])
     assert validate(raw, out="unchecked").code == 0
@@ -341,7 +317,7 @@ def test_the_report_escapes_what_the_data_say_and_fetches_nothing(
         ({"image": IMAGE, "label": {"type": "integer"}}, "exactly one column with 'role: label'"),
         ({"label": {"type": "integer"}}, "no column with the role feature"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_contract_is_refused(
     validate: Callable, write_raw: Callable, digits: Digits, columns: dict[str, object], message: str
 ) -> None:
@@ -393,20 +369,11 @@ def test_the_entry_point_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
         "--in-raw",
         tmp_path / "raw",
     ]
-    command += [
-        "--in-expectations",
-        contract_file,
-        "--out-dataset",
-        tmp_path / "out",
-        "--store",
-        tmp_path / "store",
-    ]
+    command += ["--in-expectations", contract_file, "--out-dataset", tmp_path / "out", "--store", tmp_path / "store"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert (
-        done.stderr.startswith("validate: ")
-        and "an empty folder" in done.stderr
-        and len(done.stderr.splitlines()) == 1
+        done.stderr.startswith("validate: ") and "an empty folder" in done.stderr and len(done.stderr.splitlines()) == 1
     )
     assert not (tmp_path / "out").exists()
 
@@ -414,9 +381,7 @@ def test_the_entry_point_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
 def test_a_large_row_group_is_read_in_bounded_batches(tmp_path: Path) -> None:
     image = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(30_000 * 784, np.uint8)), 784)
     pq.write_table(pa.table({"image": image}), tmp_path / "one.parquet")
-    batches = [
-        (batch.first_row, batch.rows) for batch in tables.read_batches([tmp_path / "one.parquet"], ["image"])
-    ]
+    batches = [(batch.first_row, batch.rows) for batch in tables.read_batches([tmp_path / "one.parquet"], ["image"])]
     assert sum(rows for _, rows in batches) == 30_000
     assert max(rows for _, rows in batches) * 784 <= tables.BATCH_BYTES
     assert [first for first, _ in batches] == list(np.cumsum([0] + [rows for _, rows in batches])[:-1])
@@ -435,8 +400,4 @@ def test_a_column_beside_the_image_does_not_let_one_image_into_two_splits(
     run = validate(raw, rules)
     assert run.code == 0, run.error
     seen = {name: set(map(bytes, read_images(run.out, name).pixels)) for name in ("train", "val", "test")}
-    assert (
-        not seen["train"] & seen["test"]
-        and not seen["train"] & seen["val"]
-        and not seen["val"] & seen["test"]
-    )
+    assert not seen["train"] & seen["test"] and not seen["train"] & seen["val"] and not seen["val"] & seen["test"]

@@ -64,16 +64,17 @@ def _task(kind: str, task: str, value: int) -> Edit:
 EDITS = st.one_of(
     st.builds(_write, st.sampled_from(NAMES), SCHEDULES),
     st.builds(
-        _adjust, st.sampled_from(NAMES),
-        st.sampled_from([
-            {"concurrency": 2}, {"concurrency": 3}, {"paused": True}, {"paused": False}, {"profile": "cpu"},
-        ]),
+        _adjust,
+        st.sampled_from(NAMES),
+        st.sampled_from(
+            [{"concurrency": 2}, {"concurrency": 3}, {"paused": True}, {"paused": False}, {"profile": "cpu"}]
+        ),
     ),
     st.builds(_delete, st.sampled_from(NAMES)),
     st.builds(_task, st.sampled_from(["data", "parameters"]), st.sampled_from(TASKS), st.integers(0, 2)),
     st.builds(lambda code: lambda tree: {"code": code}, st.integers(0, 2)),
     st.just(lambda tree: {}),
-)  # fmt: skip
+)
 FAULTS = st.sampled_from([
     Fault("refuse", 409), Fault("refuse", 429), Fault("refuse", 500), Fault("refuse", 503), Fault("act-then-fail", 500),
     Fault("act-then-fail", 409), Fault("drop"), Fault("act-then-drop"), Fault("late"), Fault("late"),
@@ -119,9 +120,11 @@ class Machine(RuleBasedStateMachine):
             self.world.first_step(run_id)
 
     @rule(
-        number=st.integers(0, 9), state=st.sampled_from(["SUCCEEDED", "FAILED"]), recorded=st.booleans(),
+        number=st.integers(0, 9),
+        state=st.sampled_from(["SUCCEEDED", "FAILED"]),
+        recorded=st.booleans(),
         after=st.sampled_from([timedelta(), timedelta(minutes=5)]),
-    )  # fmt: skip
+    )
     def a_run_ends(self, number: int, state: str, recorded: bool, after: timedelta) -> None:
         """Its last step may have recorded that or not; the API may show it later."""
         if run_id := self._pick(number, *ACTIVE):

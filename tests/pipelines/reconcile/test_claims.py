@@ -87,9 +87,7 @@ def test_one_lease_at_a_time_until_it_is_given_back_or_runs_out(tmp_path: Path) 
     assert not two.acquire(NOW + timedelta(seconds=SECONDS))
 
 
-def test_a_lease_that_is_renewed_outlives_its_30_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_that_is_renewed_outlives_its_30_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path))
     monkeypatch.setattr(leases, "RENEWED", 0.01)
     one, two, renewals = Lease(store, RECONCILE, "one"), Lease(store, RECONCILE, "two"), threading.Event()

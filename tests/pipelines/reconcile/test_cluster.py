@@ -26,9 +26,7 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend
     made = Backend()
     with serve(made) as url:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
-        monkeypatch.setattr(
-            "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
-        )
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
         monkeypatch.setattr("graftline.pipelines.trainjob.cluster._PAUSE_SECONDS", 0.0)
         yield made
 
@@ -39,18 +37,24 @@ def store(tmp_path: Path) -> Store:
 
 
 def workflow(backend: Backend, run: str) -> None:
-    backend.put({
-        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
-        "metadata": {"name": f"retrain-{run}", "namespace": "graftline", "labels": {"pipeline/runid": run}},
-    })  # fmt: skip
+    backend.put(
+        {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Workflow",
+            "metadata": {"name": f"retrain-{run}", "namespace": "graftline", "labels": {"pipeline/runid": run}},
+        }
+    )
 
 
 def job(backend: Backend, run: str) -> None:
-    backend.put({
-        "apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob",
-        "metadata": {"name": f"pretrain-{run}", "namespace": "graftline", "labels": {RUN_LABEL: run}},
-        "spec": {"runtimeRef": {"name": "graftline"}},
-    })  # fmt: skip
+    backend.put(
+        {
+            "apiVersion": "trainer.kubeflow.org/v1alpha1",
+            "kind": "TrainJob",
+            "metadata": {"name": f"pretrain-{run}", "namespace": "graftline", "labels": {RUN_LABEL: run}},
+            "spec": {"runtimeRef": {"name": "graftline"}},
+        }
+    )
 
 
 def test_a_run_without_a_workflow_is_a_ghost(backend: Backend) -> None:
@@ -100,9 +104,7 @@ def test_jobs_and_hand_overs_of_runs_that_have_ended_go_and_no_others(backend: B
         runs.conclude(store, runs.End(runs.Start(run, "k", "digits"), "CANCELED"))
     runs.begin(store, runs.Start("at-work", "k", "digits"))
     runs.begin_again(store, "again")
-    given_up, kept = (
-        f"checkpoints/pretrain/0123456789abcdef/{run}/00000001.json" for run in ("old", "recent")
-    )
+    given_up, kept = (f"checkpoints/pretrain/0123456789abcdef/{run}/00000001.json" for run in ("old", "recent"))
     for run, key, ended in (("old", given_up, NOW - GIVEN_UP * 2), ("recent", kept, NOW)):
         store.put_if_absent(key, b"{}")
         runs.conclude(store, runs.End(runs.Start(run, "k", "digits"), "CANCELED", ended=ended.isoformat()))

@@ -153,9 +153,7 @@ def test_without_a_namespace_a_multi_user_installation_answers_400(
     assert "400 a resource cannot have an empty namespace in multi-user mode" in result.output
 
 
-def test_a_standalone_installation_is_told_no_namespace(
-    world: Wired, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_standalone_installation_is_told_no_namespace(world: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     standalone(monkeypatch)
     world.backend.namespace = ""
     given: list[Any] = []
@@ -190,9 +188,7 @@ def test_while_another_reconcile_is_at_work_nothing_is_done_and_the_code_is_75(w
     assert graftline("reconcile").exit_code == 0
 
 
-def test_a_reconcile_that_is_told_to_stop_gives_its_lease_back(
-    world: Wired, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reconcile_that_is_told_to_stop_gives_its_lease_back(world: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(request: Request) -> None:
         if request.changes:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -245,9 +241,7 @@ def test_schedules_work_with_no_cluster(checkout: Checkout) -> None:
     assert checkout.slots()[1:] == ["20260502T030000Z"]
 
 
-def test_a_second_reconcile_of_a_checkout_ends_at_once(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_reconcile_of_a_checkout_ends_at_once(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     inner: list[tuple[int, str]] = []
 
     def run(one: OneRun, url: str) -> int:
@@ -286,8 +280,10 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
         (tmp_path / unit).write_text(text.replace("/srv/graftline/.venv/bin/graftline", "/usr/bin/env"))
     done = subprocess.run(
         ["systemd-analyze", "verify", *sorted(str(path) for path in tmp_path.glob("*.*"))],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "graftline" not in done.stderr
 

@@ -28,9 +28,14 @@ LENGTH = 50
 
 def histories(count: int, **more: Any) -> settings:
     return settings(
-        max_examples=count, stateful_step_count=LENGTH, deadline=None, database=None, print_blob=False,
-        suppress_health_check=list(HealthCheck), **more,
-    )  # fmt: skip
+        max_examples=count,
+        stateful_step_count=LENGTH,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        **more,
+    )
 
 
 def test_no_duplicates_and_always_converges() -> None:
@@ -39,9 +44,7 @@ def test_no_duplicates_and_always_converges() -> None:
     class Counted(Machine):
         steps = 0
 
-    run_state_machine_as_test(
-        Counted, settings=histories(STEPS // 34 + 10, derandomize=True, phases=[Phase.generate])
-    )
+    run_state_machine_as_test(Counted, settings=histories(STEPS // 34 + 10, derandomize=True, phases=[Phase.generate]))
     print(f"{Counted.steps} steps")
     assert Counted.steps >= STEPS
 
@@ -112,9 +115,7 @@ def test_a_slot_that_is_noted_when_it_is_asked_for_is_lost(monkeypatch: pytest.M
 
     def hasty(self: Agenda, wanted: Desired, actual: Actual) -> None:
         asked = {(run.schedule, run.slot): actual.seen(run) for run in wanted.runs}
-        started = {
-            at: seen if seen.started or not seen.intent else _started(seen) for at, seen in asked.items()
-        }
+        started = {at: seen if seen.started or not seen.intent else _started(seen) for at, seen in asked.items()}
         note(self, wanted, Actual(runs=started))
 
     monkeypatch.setattr(Agenda, "note", hasty)
@@ -122,9 +123,7 @@ def test_a_slot_that_is_noted_when_it_is_asked_for_is_lost(monkeypatch: pytest.M
     world.commit(schedules={"hourly": Schedule(task="digits", profile="cpu", cron="15 * * * *")})
     world.reconcile(None)
     world.pass_time(timedelta(hours=1))
-    world.backend.fault = lambda request: (
-        Fault("drop") if request.changes and request.path == "/runs" else None
-    )
+    world.backend.fault = lambda request: Fault("drop") if request.changes and request.path == "/runs" else None
     world.reconcile(None)
     world.backend.fault = lambda request: None
     world.settle()

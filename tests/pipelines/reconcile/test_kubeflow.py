@@ -98,9 +98,7 @@ def test_missed_slots_are_caught_up_or_only_the_latest_runs(world: Wired) -> Non
     assert len(outcome.queued) == 1
     world.run_all()
     world.reconcile(None)
-    assert sorted(slots(world)) == [
-        "20260327T121500Z", "20260327T131500Z", "20260327T141500Z", "20260327T141500Z"
-    ]  # fmt: skip
+    assert sorted(slots(world)) == ["20260327T121500Z", "20260327T131500Z", "20260327T141500Z", "20260327T141500Z"]
 
 
 def test_a_slot_that_concurrency_holds_back_runs_once_there_is_room(world: Wired) -> None:
@@ -233,11 +231,7 @@ def test_a_commit_runs_once_and_one_that_changes_nothing_watched_does_not(world:
     world.reconcile(None)
     *_, run = world.backend.runs.values()
     reason = json.loads(run.runtime_config.parameters["reason"])
-    assert (reason["kind"], reason["changed"], reason["commit"]) == (
-        "data",
-        ["data"],
-        world.repository.commit,
-    )
+    assert (reason["kind"], reason["changed"], reason["commit"]) == ("data", ["data"], world.repository.commit)
     assert len(world.backend.runs) == 2
 
 
@@ -270,9 +264,7 @@ def test_a_lost_answer_is_settled_by_looking(world: Wired) -> None:
 
 def test_a_run_that_arrives_late_stops_if_another_was_started_meanwhile(world: Wired) -> None:
     world.commit(schedules={"on-push": ON_PUSH})
-    world.backend.fault = lambda request: (
-        Fault("late") if request.path == "/runs" and request.changes else None
-    )
+    world.backend.fault = lambda request: Fault("late") if request.path == "/runs" and request.changes else None
     outcome = world.reconcile(None)
     assert not outcome.settled
     world.backend.fault = lambda request: None
@@ -292,9 +284,7 @@ def test_a_late_run_that_begins_before_its_slot_is_asked_for_again_keeps_the_slo
     """A commit gives the slot another key; the run of the old key arrives just before the intent is replaced."""
     on_data = ON_PUSH.model_copy(update={"on_change": frozenset({"data"})})
     world.commit(schedules={"on-data": on_data})
-    world.backend.fault = lambda request: (
-        Fault("late") if request.path == "/runs" and request.changes else None
-    )
+    world.backend.fault = lambda request: Fault("late") if request.path == "/runs" and request.changes else None
     world.reconcile(None)
     world.backend.fault = lambda request: None
     world.pass_time(timedelta(seconds=claims.GRACE_SECONDS + 301))
@@ -321,9 +311,7 @@ def test_a_late_run_that_begins_before_its_slot_is_asked_for_again_keeps_the_slo
 
 def test_a_refused_run_is_asked_for_again_at_once(world: Wired) -> None:
     world.commit(schedules={"on-push": ON_PUSH})
-    world.backend.fault = lambda request: (
-        Fault("refuse", 429) if request.path == "/runs" and request.changes else None
-    )
+    world.backend.fault = lambda request: Fault("refuse", 429) if request.path == "/runs" and request.changes else None
     world.reconcile(None)
     world.backend.fault = lambda request: None
     outcome = world.reconcile(None)
@@ -335,9 +323,7 @@ def test_a_slot_runs_once_though_a_commit_gives_it_another_key(world: Wired) -> 
     world.commit(schedules={"hourly": HOURLY})
     world.reconcile(None)
     world.pass_time(timedelta(hours=1))
-    world.backend.fault = lambda request: (
-        Fault("late") if request.path == "/runs" and request.changes else None
-    )
+    world.backend.fault = lambda request: Fault("late") if request.path == "/runs" and request.changes else None
     world.reconcile(None)
     world.backend.fault = lambda request: None
     world.commit(code=1)
@@ -442,9 +428,12 @@ def test_runs_of_people_that_were_given_nothing_are_no_trouble(world: Wired) -> 
     world.reconcile(None)
     world.run_all()
     theirs = models.V2beta1Run(
-        run_id="x", display_name="by hand", state="RUNNING", created_at=world.now,
+        run_id="x",
+        display_name="by hand",
+        state="RUNNING",
+        created_at=world.now,
         experiment_id=next(iter(world.backend.experiments)),
-    )  # fmt: skip
+    )
     world.commit(code=1)
     theirs.display_name = next(run.name for run in world.desired().runs)
     world.backend.runs["x"] = theirs
@@ -469,9 +458,7 @@ def test_drift_is_told_from_sameness_and_from_not_knowing(world: Wired) -> None:
     world.reconcile(None)
     world.run_all()
     world.commit(code=5)
-    world.backend.fault = lambda request: (
-        Fault("late") if request.path == "/runs" and request.changes else None
-    )
+    world.backend.fault = lambda request: Fault("late") if request.path == "/runs" and request.changes else None
     world.reconcile(None)
     world.backend.fault = lambda request: None
     assert exit_code(drift(world)) == 2
@@ -497,9 +484,15 @@ def test_the_compiled_pipeline_takes_what_its_runs_are_given(world: Wired) -> No
 
     pipeline = compiled("mnist", profiles=profiles_of(HOURLY.model_copy(update={"profile": "gpu-l4-spot"})))
     work = Work(
-        task="mnist", pipeline=pipeline.pipeline, version=pipeline.version, parameters=pipeline.parameters,
-        images=load_images().model_dump(), data_digest="d" * 64, revision="c" * 40, spec=pipeline.spec,
-    )  # fmt: skip
+        task="mnist",
+        pipeline=pipeline.pipeline,
+        version=pipeline.version,
+        parameters=pipeline.parameters,
+        images=load_images().model_dump(),
+        data_digest="d" * 64,
+        revision="c" * 40,
+        spec=pipeline.spec,
+    )
     run = OneRun(work, f"commit:{'c' * 40}", {"kind": "commit", "schedule": "hourly"}, "hourly", 1)
 
     class Fixed(Agenda):

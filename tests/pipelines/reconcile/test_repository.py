@@ -59,9 +59,7 @@ class Checkout:
 
     def git(self, *arguments: str) -> str:
         who = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
-        done = subprocess.run(
-            ["git", *who, *arguments], cwd=self.root, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(["git", *who, *arguments], cwd=self.root, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     def write(self, name: str, text: str) -> None:
@@ -244,9 +242,7 @@ def test_a_reconcile_that_is_killed_during_a_run_goes_on_with_it(checkout: Check
     assert len(checkout.runs) == 1
 
 
-def test_a_run_that_failed_on_a_full_disk_is_tried_again(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_failed_on_a_full_disk_is_tried_again(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type(shutil.disk_usage(checkout.root))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, 10**6))
     checkout.status = 2
@@ -367,9 +363,7 @@ def test_the_versions_that_a_commit_holds_compiled_are_known(checkout: Checkout)
     assert len(found) == len(list((ROOT / "pipelines/compiled").glob("*.yaml")))
 
 
-def test_runs_are_told_the_store_that_reconcile_uses(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_are_told_the_store_that_reconcile_uses(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "compiled", lambda task, **_: compiled("mnist"))
     monkeypatch.setattr(GitRepository, "_data_digest", lambda repository, task: "d" * 64)
     shutil.copy(ROOT / "images.lock", checkout.root)

@@ -10,13 +10,7 @@ import pytest
 
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.pipelines.reconcile.schedules import (
-    Schedule,
-    due_slots,
-    load_schedules,
-    parse_schedules,
-    slots,
-)
+from graftline.pipelines.reconcile.schedules import Schedule, due_slots, load_schedules, parse_schedules, slots
 
 
 def at(text: str) -> datetime:
@@ -71,11 +65,7 @@ def test_a_name_that_no_kubernetes_object_could_have_is_refused() -> None:
 
 def test_a_time_that_spring_skips_runs_right_after_the_gap() -> None:
     # In Berlin 02:00 to 03:00 does not exist on 29 March 2026: at 01:00 UTC clocks go on from 03:00.
-    assert first("30 2 * * *", "Europe/Berlin", "2026-03-27T12:00", 3) == [
-        "03-28T01:30",
-        "03-29T01:00",
-        "03-30T00:30",
-    ]
+    assert first("30 2 * * *", "Europe/Berlin", "2026-03-27T12:00", 3) == ["03-28T01:30", "03-29T01:00", "03-30T00:30"]
 
 
 def test_a_time_that_autumn_repeats_runs_once() -> None:

@@ -72,9 +72,13 @@ class Place:
             subprocess.run(["git", "clone", "--quiet", str(self.origin.root), str(clone)], check=True)
         (self.folder / "server.py").write_text(SERVER)
         command = [
-            sys.executable, str(self.folder / "server.py"), str(clone), self.store, str(self.folder / f"{name}.alive"),
+            sys.executable,
+            str(self.folder / "server.py"),
+            str(clone),
+            self.store,
+            str(self.folder / f"{name}.alive"),
             str(self.folder / "script.py"),
-        ]  # fmt: skip
+        ]
         environment = os.environ | {serve.TOKEN_FILE: str(self.token)}
         process = subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -191,9 +195,7 @@ def test_the_next_call_is_at_the_next_slot_and_after_ten_minutes_at_the_latest(
     assert server._reconcile() == now + serve.ANYWAY
     place.origin.write("pipelines/schedules.yaml", QUIET.replace("0 0 1 1 *", "*/5 * * * *"))
     assert server._reconcile() == now + timedelta(minutes=2)
-    waits = serve.Server(
-        place.origin.root, "main", place.store, place.folder / "alive", ("echo", "waits    a")
-    )
+    waits = serve.Server(place.origin.root, "main", place.store, place.folder / "alive", ("echo", "waits    a"))
     assert waits._reconcile() == now + serve.AGAIN, "a run that concurrency holds back"
     place.origin.write("pipelines/schedules.yaml", QUIET.replace("0 0 1 1 *", "* * * * *"))
     now = datetime(2026, 5, 1, 12, 3, 40, tzinfo=UTC)

@@ -44,9 +44,7 @@ class MemoryStore:
 
     url = "memory"
 
-    def __init__(
-        self, gate: Callable[[], None] = lambda: None, content: dict[str, bytes] | None = None
-    ) -> None:
+    def __init__(self, gate: Callable[[], None] = lambda: None, content: dict[str, bytes] | None = None) -> None:
         self.content: dict[str, bytes] = {} if content is None else content
         self._gate = gate
 
@@ -125,10 +123,15 @@ class ModelRepository:
         number = schedule.set.get("finetune.epochs", tree.parameters[task])
         version = self._version(task, schedule.profile)
         return Work(
-            task=task, pipeline=f"retrain-{task}", version=version, images=IMAGES,
+            task=task,
+            pipeline=f"retrain-{task}",
+            version=version,
+            images=IMAGES,
             parameters={"task": task, "number": str(number), "version": version},
-            data_digest=_hash(("data", task, tree.data[task])), revision=_sha(1), spec={"pipelineSpec": spec_of(task)},
-        )  # fmt: skip
+            data_digest=_hash(("data", task, tree.data[task])),
+            revision=_sha(1),
+            spec={"pipelineSpec": spec_of(task)},
+        )
 
     def changed(self, name: str) -> Changed | None:
         schedule = self.schedules[name]
@@ -145,9 +148,7 @@ class ModelRepository:
     def _last(self, kind: str, task: str) -> int:
         """Return the number of the commit, from 1, that changed a part last."""
         number = len(self.trees)
-        while number > 1 and self.trees[number - 2].part(kind, task) == self.trees[number - 1].part(
-            kind, task
-        ):
+        while number > 1 and self.trees[number - 2].part(kind, task) == self.trees[number - 1].part(kind, task):
             number -= 1
         return number
 
@@ -155,9 +156,10 @@ class ModelRepository:
 def spec_of(task: str) -> dict[str, Any]:
     inputs = {name: {"parameterType": "STRING"} for name in PARAMETERS}
     return {
-        "pipelineInfo": {"name": f"retrain-{task}"}, "schemaVersion": "2.1.0",
+        "pipelineInfo": {"name": f"retrain-{task}"},
+        "schemaVersion": "2.1.0",
         "root": {"inputDefinitions": {"parameters": inputs}},
-    }  # fmt: skip
+    }
 
 
 def _sha(number: int) -> str:
@@ -255,9 +257,7 @@ class Process:
     def call(self, backend: KfpBackend, changes: bool, starts: bool, act: Callable[[], Any]) -> Any:
         """Make one call of the API with the fault of this turn."""
         turn = self._wait(changes, starts)
-        backend.fault = lambda request: (
-            turn.fault if request.changes or turn.fault is None else _harmless(turn.fault)
-        )
+        backend.fault = lambda request: turn.fault if request.changes or turn.fault is None else _harmless(turn.fault)
         try:
             return act()
         finally:
@@ -283,10 +283,7 @@ class Transport(InProcess):
             return super().request(method, url, **arguments)
         starts = method == "POST" and url.endswith("/runs")
         return self._process.call(
-            self._backend,
-            method != "GET",
-            starts,
-            lambda: super(Transport, self).request(method, url, **arguments),
+            self._backend, method != "GET", starts, lambda: super(Transport, self).request(method, url, **arguments)
         )
 
 
@@ -419,9 +416,7 @@ class World:
             return
         if self.backend.runs[run_id].state == "PENDING":
             self._count(self.backend.runs[run_id])
-        self.backend._answer(
-            Request("POST", f"/runs/{run_id}:terminate", {}, None, f"Bearer {self.backend.token}")
-        )
+        self.backend._answer(Request("POST", f"/runs/{run_id}:terminate", {}, None, f"Bearer {self.backend.token}"))
         self.backend.log.clear()
 
     def run_all(self) -> None:
@@ -441,9 +436,11 @@ class World:
         if leased and not lease.acquire(self.now):
             return None
         outcome = reconcile(
-            self.kubeflow(store, process), WatchedAgenda(self, repository, store), self._clock,
+            self.kubeflow(store, process),
+            WatchedAgenda(self, repository, store),
+            self._clock,
             on_action=lambda action: lease.check(self.now) if leased else None,
-        )  # fmt: skip
+        )
         if leased:
             lease.release()
         return outcome

@@ -83,18 +83,10 @@ def plan_copies(plan: ErasurePlan, root: Path, records: list[IndexedRecord], fou
     tasks = sorted({place["task"] for place in (*plan.hits, *plan.raw)})
     for task in tasks:
         folder = root / "outputs" / task
-        left = [
-            *folder.glob("report.html"),
-            *sorted(folder.glob(".*.work")),
-        ]  # the latter of runs that were killed
+        left = [*folder.glob("report.html"), *sorted(folder.glob(".*.work"))]  # the latter of runs that were killed
         plan.outputs += [path.relative_to(root).as_posix() for path in left]
     plan.outputs = list(dict.fromkeys(plan.outputs))
-    wanted = {
-        file.sha256: file.size
-        for record in records
-        for file in record.files
-        if _shows(record.name, file.path)
-    }
+    wanted = {file.sha256: file.size for record in records for file in record.files if _shows(record.name, file.path)}
     oids = [*dvc_content.find_content(found, wanted), *_locked(root, tasks, records, found)]
     plan.objects = list(dict.fromkeys([*plan.objects, *oids]))
 

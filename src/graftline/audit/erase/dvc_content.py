@@ -17,9 +17,7 @@ from graftline.digests import sha256_file
 from graftline.errors import GraftlineError
 
 _OID = re.compile(rb"md5: ([0-9a-f]{32}(?:\.dir)?)$", re.MULTILINE)
-_LOCKED = re.compile(
-    rb"path: outputs/([^/\s]+)/\S+\n(?: +hash: md5\n)? +md5: ([0-9a-f]{32}\.dir)$", re.MULTILINE
-)
+_LOCKED = re.compile(rb"path: outputs/([^/\s]+)/\S+\n(?: +hash: md5\n)? +md5: ([0-9a-f]{32}\.dir)$", re.MULTILINE)
 _FILE = re.compile(r"[0-9a-f]{32}")
 
 
@@ -130,9 +128,7 @@ def add_raw(root: Path, task: str) -> None:
         except NoRemoteError:
             pass
         except DvcException as error:
-            raise GraftlineError(
-                f"dvc, {folder}: {error}; correct it, then run the same command again"
-            ) from None
+            raise GraftlineError(f"dvc, {folder}: {error}; correct it, then run the same command again") from None
 
 
 @contextmanager

@@ -17,14 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.audit.erase import dvc_content
-from graftline.audit.erase.plan import (
-    ErasurePlan,
-    check_subjects_key,
-    index_targets,
-    make_plan,
-    plan_key,
-    receipt_key,
-)
+from graftline.audit.erase.plan import ErasurePlan, check_subjects_key, index_targets, make_plan, plan_key, receipt_key
 from graftline.audit.erase.raw import Target, find_rows, rewrite
 from graftline.audit.erase.stored import store_plan
 from graftline.canonical import canonical_json
@@ -86,9 +79,13 @@ def erase(
 
 
 def _remove(
-    store: Store, root: Path, plan: ErasurePlan, wanted: Target, contracts: Mapping[str, Contract],
+    store: Store,
+    root: Path,
+    plan: ErasurePlan,
+    wanted: Target,
+    contracts: Mapping[str, Contract],
     on_event: Callable[[str], None],
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Remove everything that the plan names; return what is left to do by hand."""
     for task in plan.tasks:
         if task in contracts:
@@ -122,9 +119,7 @@ def _block(store: Store, root: Path, plan: ErasurePlan, wanted: Target) -> None:
 
 def _rewrite_raw(root: Path, task: str, contract: Contract, wanted: Target, plan: ErasurePlan) -> None:
     folder = root / "data" / task / "raw"
-    names = sorted(
-        {str(file["file"]) for file in plan.raw if file["task"] == task and file["version"] is None}
-    )
+    names = sorted({str(file["file"]) for file in plan.raw if file["task"] == task and file["version"] is None})
     for name in names:
         path = folder / name
         (folder / f".{name}.erasing").unlink(missing_ok=True)  # of a run that was killed
@@ -173,11 +168,14 @@ def _store_receipt(store: Store, plan: ErasurePlan, notes: list[str]) -> tuple[s
         for place, before in sorted(plan.shards.items())
     ]
     value = asdict(plan) | {
-        "shards": shards, "finished": utc_now(), "not_covered": [*notes, *plan.not_covered],
+        "shards": shards,
+        "finished": utc_now(),
+        "not_covered": [*notes, *plan.not_covered],
         "objects_of_store": [
-            *plan.bundles, *(f"{place}-{before[:16]}.bin" for place, before in sorted(plan.shards.items())),
+            *plan.bundles,
+            *(f"{place}-{before[:16]}.bin" for place, before in sorted(plan.shards.items())),
         ],
-    }  # fmt: skip
+    }
     data = seal(canonical_json(value), PAYLOAD_TYPE, load_keyring().signer())
     store.put_if_absent(receipt_key(plan.id), data)
     stored = _stored_receipt(store, plan)  # of another process, if it was quicker

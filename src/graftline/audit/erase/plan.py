@@ -127,9 +127,7 @@ def make_plan(
     return plan
 
 
-def _plan_raw(
-    plan: ErasurePlan, root: Path, task: str, contract: Contract, wanted: Target, found: list[Place]
-) -> None:
+def _plan_raw(plan: ErasurePlan, root: Path, task: str, contract: Contract, wanted: Target, found: list[Place]) -> None:
     """Look through the work tree's raw data and through every version that DVC still holds."""
     known: dict[str, tuple[Found, str]] = {}
     folder = root / "data" / task / "raw"
@@ -151,15 +149,19 @@ def _plan_raw(
 
 
 def _scan(
-    plan: ErasurePlan, task: str, name: str, oid: str, contract: Contract, wanted: Target, found: list[Place],
+    plan: ErasurePlan,
+    task: str,
+    name: str,
+    oid: str,
+    contract: Contract,
+    wanted: Target,
+    found: list[Place],
     known: dict[str, tuple[Found, str]],
-) -> None:  # fmt: skip
+) -> None:
     """Look for the rows in a file of an old version; note its sha256 too."""
     place = next((place for place in found if place.has(oid)), None)
     if place is None:
-        missing = (
-            f"{name} (md5 {oid}) of a raw version of {task}: neither the DVC cache nor the remote holds it"
-        )
+        missing = f"{name} (md5 {oid}) of a raw version of {task}: neither the DVC cache nor the remote holds it"
         plan.not_covered += [] if missing in plan.not_covered else [missing]
         return
     with TemporaryDirectory(prefix="graftline-erase-") as folder:
@@ -180,9 +182,8 @@ def _note(
     found, sha256 = scanned
     if found.positions:
         plan.raw.append(
-            {"task": task, "version": version, "file": name, "md5": oid, "sha256": sha256,
-             "rows": len(found.positions)}
-        )  # fmt: skip
+            {"task": task, "version": version, "file": name, "md5": oid, "sha256": sha256, "rows": len(found.positions)}
+        )
         plan.digests = sorted({*plan.digests, *found.digests})
         if oid is not None and oid not in plan.objects:
             plan.objects.append(oid)
@@ -199,10 +200,7 @@ def _plan_store(plan: ErasurePlan, store: Store, records: set[str]) -> None:
 def index_targets(plan: ErasurePlan) -> list[tuple[Kind, list[str]]]:
     """Return what is taken out of the row index, in hex."""
     known = {digest[: 2 * DIGEST_BYTES] for digest in plan.digests}
-    return [
-        ("rows", sorted(known | set(plan.entries))),
-        ("subjects", plan.target if plan.kind == "subject" else []),
-    ]
+    return [("rows", sorted(known | set(plan.entries))), ("subjects", plan.target if plan.kind == "subject" else [])]
 
 
 def _plan_rest(plan: ErasurePlan, root: Path, contracts: Mapping[str, Contract]) -> None:

@@ -34,9 +34,7 @@ def store_plan(store: Store, plan: ErasurePlan) -> None:
     check_orders(plan, where=key)
     if store.put_if_absent(key, seal(value, PLAN_TYPE, load_keyring().signer())):
         return
-    known = stored_plan(
-        store, plan.kind, plan.target
-    )  # sealed by an earlier key, or by one that never signs alike
+    known = stored_plan(store, plan.kind, plan.target)  # sealed by an earlier key, or by one that never signs alike
     if known is None or canonical_json(asdict(known)) != value:
         raise GraftlineError(f"{store.url}/{key}: another erasure of this is under way; run it again")
 
@@ -78,9 +76,7 @@ def check_orders(plan: ErasurePlan, *, where: str) -> None:
         _check("a shard", plan.shards, lambda place: _inside(place, "rows") or _inside(place, "subjects"))
         of_tasks = [value["task"] for value in (*plan.hits, *plan.raw, *plan.releases)]
         _check("a task", [*plan.tasks, *of_tasks], TASK_NAME.fullmatch)
-        _check(
-            "a version", [release["version"] for release in plan.releases], lambda n: type(n) is int and n > 0
-        )
+        _check("a version", [release["version"] for release in plan.releases], lambda n: type(n) is int and n > 0)
         _check("a raw file", [file["file"] for file in plan.raw], _inside)
         here = [file["file"] for file in plan.raw if file["version"] is None]
         _check("a raw file of the work tree", here, lambda name: "/" not in name)

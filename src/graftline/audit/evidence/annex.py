@@ -36,16 +36,15 @@ class Point:
         absent = [pattern for pattern, matched in of.items() if not matched]
         coverage: Coverage = "not covered" if not found else "in part" if self.open or absent else "covered"
         left = [self.open] if self.open else []
-        left += (
-            [f"What would be in {', '.join(absent)}: this release has no such file."]
-            if found and absent
-            else []
-        )
+        left += [f"What would be in {', '.join(absent)}: this release has no such file."] if found and absent else []
         return {
-            "point": self.number, "asks": self.asks, "coverage": coverage, "files": found,
+            "point": self.number,
+            "asks": self.asks,
+            "coverage": coverage,
+            "files": found,
             "says": " ".join(says for pattern, says in self.covers if of[pattern] and says),
             "open": " ".join(left) if found else "All of it: the provider must add it.",
-        }  # fmt: skip
+        }
 
 
 _CARD, _MANIFEST, _SHEET = "release/README.md", "release/manifest.json", "datasheet.md"

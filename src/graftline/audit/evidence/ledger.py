@@ -50,31 +50,32 @@ def ledger_part(store: Store, release: Release, signer: Signer, kept: Iterable[T
     is_known = signer.keyid in ledger.trust.keys
     if is_known:
         ledger.check_signer(signer.keyid)
-    chosen = [
-        entry for entry in ledger.entries if entry.event in ("key", "erase") or entry.task == release.task
-    ]
-    said = [
-        e.digest for e in chosen if (e.event, e.task, e.version) == ("release", release.task, release.version)
-    ]
+    chosen = [entry for entry in ledger.entries if entry.event in ("key", "erase") or entry.task == release.task]
+    said = [e.digest for e in chosen if (e.event, e.task, e.version) == ("release", release.task, release.version)]
     if said != [release.manifest]:
         raise InputError(
-            f"{release.path}/manifest.json", f"sha256 {release.manifest}",
+            f"{release.path}/manifest.json",
+            f"sha256 {release.manifest}",
             expected=f"what the ledger released as {release.name}: {', '.join(said) or 'nothing'}",
             fix="the store was changed: find out with `graftline verify`",
-        )  # fmt: skip
+        )
     checkpoint = sign_head(ledger, signer)
     files = {f"ledger/entries/{entry.sequence:08d}.json": entry.data for entry in chosen}
     files["ledger/checkpoint.txt"] = checkpoint.note.encode()
-    files["ledger/proofs.json"] = canonical_json({
-        "origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex(),
-        "proofs": [
-            {
-                "index": entry.sequence - 1,
-                "path": [step.hex() for step in ledger.tree.inclusion_proof(entry.sequence - 1)],
-            }
-            for entry in chosen
-        ],
-    })  # fmt: skip
+    files["ledger/proofs.json"] = canonical_json(
+        {
+            "origin": checkpoint.origin,
+            "size": checkpoint.size,
+            "root": checkpoint.root.hex(),
+            "proofs": [
+                {
+                    "index": entry.sequence - 1,
+                    "path": [step.hex() for step in ledger.tree.inclusion_proof(entry.sequence - 1)],
+                }
+                for entry in chosen
+            ],
+        }
+    )
     kept = list(kept)
     for one in kept:
         check_checkpoint(one, ledger)

@@ -50,11 +50,7 @@ def _verify(index: Mapping[str, Any]) -> str:
         "fingerprint that you got from elsewhere. The ledger began with key "
         f"<code>{escape(ledger['first_key'])}</code>; the checkpoint over its {ledger['size']} entries is signed by "
         f"<code>{escape(ledger['checkpoint_key'])}</code>"
-        + (
-            ""
-            if ledger["knows_checkpoint_key"]
-            else ", which made this file and which the ledger does not know"
-        )
+        + ("" if ledger["knows_checkpoint_key"] else ", which made this file and which the ledger does not know")
         + ".</p>"
     )
 
@@ -65,9 +61,7 @@ def _release(index: Mapping[str, Any]) -> str:
         "data sheet": index["datasheet"] or "none",
         "the model's own bytes": "in this file" if index["with_model"] else "not in this file: digests only",
     }
-    return "<h2>Release</h2>" + _table(
-        ("", ""), [(escape(name), escape(text)) for name, text in rows.items()]
-    )
+    return "<h2>Release</h2>" + _table(("", ""), [(escape(name), escape(text)) for name, text in rows.items()])
 
 
 def _metrics(index: Mapping[str, Any]) -> str:
@@ -94,23 +88,21 @@ def _annex(index: Mapping[str, Any]) -> str:
         said = f"<p>{escape(point['says'])}</p>" if point["says"] else ""
         left = f"<p>Not covered: {escape(point['open'])}</p>" if point["open"] else ""
         coverage = point["coverage"]
-        rows.append((
-            escape(point["point"]), escape(point["asks"]),
-            f'<strong class="{_CLASSES[coverage]}">{escape(coverage)}</strong>{said}{left}'
-            + (f"<ul>{links}</ul>" if links else ""),
-        ))  # fmt: skip
-    return f"<h2>In the order of {escape(index['annex_source'])}</h2>" + _table(
-        ("point", "asks for", "here"), rows
-    )
+        rows.append(
+            (
+                escape(point["point"]),
+                escape(point["asks"]),
+                f'<strong class="{_CLASSES[coverage]}">{escape(coverage)}</strong>{said}{left}'
+                + (f"<ul>{links}</ul>" if links else ""),
+            )
+        )
+    return f"<h2>In the order of {escape(index['annex_source'])}</h2>" + _table(("point", "asks for", "here"), rows)
 
 
 def _files(index: Mapping[str, Any]) -> str:
-    rows = [
-        (_link(f["path"]), f"{f['size']:,}", f"<code>{escape(f['sha256'])}</code>") for f in index["files"]
-    ]
+    rows = [(_link(f["path"]), f"{f['size']:,}", f"<code>{escape(f['sha256'])}</code>") for f in index["files"]]
     absent = [
-        (escape(f["path"]), f"{f['size']:,}", f"<code>{escape(f['sha256'])}</code>")
-        for f in index["by_digest_only"]
+        (escape(f["path"]), f"{f['size']:,}", f"<code>{escape(f['sha256'])}</code>") for f in index["by_digest_only"]
     ]
     table = "<h2>Files</h2>" + _table(("file", "bytes", "sha256"), rows)
     if absent:

@@ -92,9 +92,7 @@ class Files:
                 raise UnusableError(f"{path}: not a readable zip file ({error})") from None
             found = self.zip.namelist()
         self.names = set(found)
-        self.twice = (
-            sorted({name for name in found if found.count(name) > 1}) if len(found) > len(self.names) else []
-        )
+        self.twice = sorted({name for name in found if found.count(name) > 1}) if len(found) > len(self.names) else []
 
     def parts(self, name: str) -> Iterator[bytes]:
         """Yield a member's bytes in parts."""
@@ -262,9 +260,7 @@ def check_proofs(evidence: Evidence) -> Iterator[str]:
     value = evidence.files.json(PROOFS)
     paths = {proof["index"]: [bytes.fromhex(step) for step in proof["path"]] for proof in value["proofs"]}
     for place in sorted({index + 1 for index in paths} ^ evidence.entries.keys()):
-        yield f"ledger entry {place}: " + (
-            "no proof" if place in evidence.entries else "a proof without the entry"
-        )
+        yield f"ledger entry {place}: " + ("no proof" if place in evidence.entries else "a proof without the entry")
     for place, data in sorted(evidence.leaves.items()):
         if place - 1 in paths and not _included(data, place - 1, size, paths[place - 1], root):
             yield f"ledger entry {place}: not below the checkpoint's root"
@@ -290,14 +286,10 @@ def check_manifest(evidence: Evidence) -> Iterator[str]:
     manifest = evidence.manifest = json.loads(data)
     digest = hashlib.sha256(data).hexdigest()
     what = (manifest["task"], manifest["version"])
-    released = [
-        e for e in evidence.entries.values() if e["event"] == "release" and (e["task"], e["version"]) == what
-    ]
+    released = [e for e in evidence.entries.values() if e["event"] == "release" and (e["task"], e["version"]) == what]
     if [entry["digest"] for entry in released] != [digest]:
         yield f"{MANIFEST}: sha256 {digest}, and no entry of the ledger released it as {what[0]}@{what[1]}"
-    content = [
-        f for f in manifest["files"] if not f["path"].startswith("records/") and f["path"] != "model.sig"
-    ]
+    content = [f for f in manifest["files"] if not f["path"].startswith("records/") and f["path"] != "model.sig"]
     if _digest_of(content) != manifest["content"]:
         yield f"{MANIFEST}: its files do not give the content digest {manifest['content']}"
     of = {file["path"]: file["sha256"] for file in manifest["files"]}
@@ -364,10 +356,7 @@ def check_chain(evidence: Evidence) -> Iterator[str]:
             before = notes.get("record")
             if before is not None:
                 waiting.append(before)
-                if (
-                    before in evidence.records
-                    and _content(evidence.records[before]) != given["digest"]["sha256"]
-                ):
+                if before in evidence.records and _content(evidence.records[before]) != given["digest"]["sha256"]:
                     yield f"records/{digest}.json: names another {given['name']} than record {before} made"
             elif given["name"] == "raw":
                 raw += 1
@@ -425,7 +414,7 @@ CHECKS: list[tuple[str, Callable[[Evidence], Iterator[str]], Callable[[Evidence]
     ("chain from the release to raw data", check_chain, lambda e: len(e.records)),
     ("model signature", check_model_signature, lambda e: 1),
     ("locks, receipts, exports", check_extras, lambda e: len(e.files.below("locks/") + e.files.below("exports/"))),
-]  # fmt: skip
+]
 
 
 def verify(
@@ -447,26 +436,16 @@ def verify(
     if not known:
         done[-1].note = "not given: compare the fingerprints below with those that you were told"
     if checkpoint is not None:
-        done.append(
-            _run("the checkpoint that you kept", evidence, lambda e: _kept(e, checkpoint), lambda e: 1)
-        )
+        done.append(_run("the checkpoint that you kept", evidence, lambda e: _kept(e, checkpoint), lambda e: 1))
     if release is not None:
         done.append(
-            _run(
-                "your copy of the release",
-                evidence,
-                lambda e: _copy(e, release),
-                lambda e: len(e.manifest["files"]),
-            )
+            _run("your copy of the release", evidence, lambda e: _copy(e, release), lambda e: len(e.manifest["files"]))
         )
     return done, evidence
 
 
 def _run(
-    name: str,
-    evidence: Evidence,
-    check: Callable[[Evidence], Iterator[str]],
-    count: Callable[[Evidence], int],
+    name: str, evidence: Evidence, check: Callable[[Evidence], Iterator[str]], count: Callable[[Evidence], int]
 ) -> Check:
     found = Check(name)
     try:
@@ -524,12 +503,7 @@ def _copy(evidence: Evidence, folder: Path) -> Iterator[str]:
 
 
 def _signed(
-    evidence: Evidence,
-    name: str,
-    data: bytes,
-    payload: bytes,
-    kind: str,
-    maker: tuple[str, str] | None = None,
+    evidence: Evidence, name: str, data: bytes, payload: bytes, kind: str, maker: tuple[str, str] | None = None
 ) -> Iterator[str]:
     """Yield what is wrong with a DSSE envelope that must sign `payload`; `maker` may have signed it."""
     value = json.loads(data)
@@ -659,9 +633,7 @@ def _content(statement: dict[str, Any]) -> str:
 
 def _byproduct(statement: dict[str, Any], name: str) -> dict[str, Any]:
     found: dict[str, Any] = next(
-        one["annotations"]
-        for one in statement["predicate"]["runDetails"]["byproducts"]
-        if one["name"] == name
+        one["annotations"] for one in statement["predicate"]["runDetails"]["byproducts"] if one["name"] == name
     )
     return found
 
@@ -723,15 +695,15 @@ def _print(checks: list[Check], evidence: Evidence, known: Sequence[str]) -> Non
         print("\nVERDICT: the evidence does not hold.")
         return
     what = f"{evidence.manifest['task']}@{evidence.manifest['version']}"
-    print(f"\nVERDICT: the evidence of {_plain(what)} holds" + (", by the key that you know." if known else
-          " together. Whose it is depends on the two keys above."))  # fmt: skip
+    print(
+        f"\nVERDICT: the evidence of {_plain(what)} holds"
+        + (", by the key that you know." if known else " together. Whose it is depends on the two keys above.")
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument(
-        "evidence", nargs="?", type=Path, help="the zip file, or the folder into which it was unpacked"
-    )
+    parser.add_argument("evidence", nargs="?", type=Path, help="the zip file, or the folder into which it was unpacked")
     parser.add_argument(
         "--key",
         metavar="FINGERPRINT",
@@ -739,9 +711,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=[],
         help="sha256 of a public key that you know from elsewhere; repeatable",
     )
-    parser.add_argument(
-        "--release", type=Path, metavar="FOLDER", help="the release's files, to compare as well"
-    )
+    parser.add_argument("--release", type=Path, metavar="FOLDER", help="the release's files, to compare as well")
     parser.add_argument("--checkpoint", metavar="TEXT|FILE", help="a checkpoint of the ledger that you kept")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     given = parser.parse_args(arguments)

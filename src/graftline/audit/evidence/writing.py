@@ -122,9 +122,14 @@ def write_evidence(
 
 
 def collect(
-    store: Store, release: Release, signer: Signer, *, checkout: Path, with_model: bool = False,
+    store: Store,
+    release: Release,
+    signer: Signer,
+    *,
+    checkout: Path,
+    with_model: bool = False,
     kept: Iterable[TreeHead] = (),
-) -> Contents:  # fmt: skip
+) -> Contents:
     """Return everything that goes in. Raises as write_evidence."""
     facts = read_facts(store, release)
     ledger = ledger_part(store, release, signer, kept)
@@ -144,16 +149,18 @@ def collect(
     members["metrics.json"] = _json(_measured(facts))
     members["verify.py"] = VERIFIER.read_bytes()
     index = _index(facts, ledger, members, sheet, weights, with_model)
-    pictures = {
-        path: data for path, data in members.items() if path.startswith("release/") and path.endswith(".png")
-    }
+    pictures = {path: data for path, data in members.items() if path.startswith("release/") and path.endswith(".png")}
     members |= {INDEX: _json(index), PAGE: page(index, pictures)}
     inside = weights if with_model else ()
     listed = _listed(members) + [FileDigest(f"release/{f.path}", f.size, f.sha256) for f in inside]
-    members[LIST] = canonical_json({
-        "format": FORMAT, "release": release.name, "manifest": release.manifest,
-        "files": [file.as_dict() for file in sorted(listed)],
-    })  # fmt: skip
+    members[LIST] = canonical_json(
+        {
+            "format": FORMAT,
+            "release": release.name,
+            "manifest": release.manifest,
+            "files": [file.as_dict() for file in sorted(listed)],
+        }
+    )
     members[LIST_SIGNATURE] = seal(members[LIST], LIST_TYPE, signer)
     return Contents(members, inside, facts, index)
 
@@ -177,15 +184,16 @@ def _records(facts: Facts, ledger: LedgerPart) -> dict[str, bytes]:
                 f"no signature of the record of {step.record.name} by a key that the ledger trusts",
                 expected=f"one by {', '.join(sorted(trusted))}",
                 fix="enter the key with `graftline keys trust`, or release the model again: publish signs",
-            )  # fmt: skip
+            )
     return found
 
 
 def _exports(facts: Facts, sheet: Datasheet | None) -> dict[str, bytes]:
     found = {
-        "exports/slsa.intoto.jsonl": slsa.bundle(facts), "exports/mlbom.cdx.json": mlbom.bom(facts),
+        "exports/slsa.intoto.jsonl": slsa.bundle(facts),
+        "exports/mlbom.cdx.json": mlbom.bom(facts),
         "exports/prov.json": prov.document([facts]),
-    }  # fmt: skip
+    }
     if "dataset" in facts.named:
         found["exports/croissant.json"] = croissant.metadata(facts, sheet)
     return found
@@ -220,9 +228,13 @@ def _measured(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _index(
-    facts: Facts, ledger: LedgerPart, members: Mapping[str, bytes], sheet: Datasheet | None,
-    weights: tuple[FileDigest, ...], with_model: bool,
-) -> dict[str, Any]:  # fmt: skip
+    facts: Facts,
+    ledger: LedgerPart,
+    members: Mapping[str, bytes],
+    sheet: Datasheet | None,
+    weights: tuple[FileDigest, ...],
+    with_model: bool,
+) -> dict[str, Any]:
     release, inside = facts.release, weights if with_model else ()
     return {
         "format": FORMAT,

@@ -39,9 +39,7 @@ class Code:
     def of(cls, record: Record) -> Code:
         """Read it from a record. Raises InputError for a commit that is none: it goes to git as an argument."""
         if record.commit is not None and not _COMMIT.fullmatch(record.commit):
-            raise InputError(
-                f"record of {record.name}", f"the commit {record.commit[:80]!r}", expected="40 hex digits"
-            )
+            raise InputError(f"record of {record.name}", f"the commit {record.commit[:80]!r}", expected="40 hex digits")
         return cls(record.commit, record.dirty, record.lock, record.image, record.task)
 
 
@@ -57,8 +55,7 @@ class Checkout:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("GRAFTLINE_")
-            or name in ("GRAFTLINE_KEYS", "GRAFTLINE_KEY", "GRAFTLINE_CACHE")
+            if not name.startswith("GRAFTLINE_") or name in ("GRAFTLINE_KEYS", "GRAFTLINE_KEY", "GRAFTLINE_CACHE")
         }
         return kept | {"PYTHONPATH": str(self.package), "GRAFTLINE_ENGINE": "reproduce"}
 
@@ -87,9 +84,10 @@ def check_out(code: Code, folder: Path) -> Checkout:
         ["git", "-C", ROOT, "cat-file", "-e", f"{code.commit}^{{commit}}"], capture_output=True, check=False
     ).returncode:
         raise InputError(
-            f"commit {code.commit}", f"not in the repository {ROOT}",
+            f"commit {code.commit}",
+            f"not in the repository {ROOT}",
             fix="fetch the history that has it (`git fetch --unshallow`, or the fork's remote)",
-        )  # fmt: skip
+        )
     tree, package = folder / "tree", folder / "package" / "graftline"
     _git("clone", "--quiet", "--local", "--no-checkout", str(ROOT), str(tree))
     _git("-C", str(tree), "checkout", "--quiet", "--detach", code.commit)
@@ -151,8 +149,8 @@ def _restored(checkout: Checkout, task: str) -> Path | None:
     target = pointer.relative_to(checkout.folder).as_posix()
     for command in (["checkout", "--quiet", "--force", target], ["pull", "--quiet", "--force", target]):
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", *command], cwd=checkout.folder, capture_output=True, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "dvc", *command], cwd=checkout.folder, capture_output=True, check=False
+        )
         if done.returncode == 0:
             return raw
     return None

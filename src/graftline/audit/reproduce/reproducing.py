@@ -75,9 +75,7 @@ def _verify(store: Store, reference: str, options: Options) -> tuple[str, list[s
     found = verify(store, reference, options)
     faults = [finding for finding in found.findings if finding.kind != "erased"]
     lines = [f"{f.kind}: {f.place}: found {f.actual or 'nothing'}; expected {f.expected}" for f in faults]
-    more = (
-        [f"and {len(lines) - _SHOWN} more: `graftline verify {found.scope}`"] if len(lines) > _SHOWN else []
-    )
+    more = [f"and {len(lines) - _SHOWN} more: `graftline verify {found.scope}`"] if len(lines) > _SHOWN else []
     return found.scope, lines[:_SHOWN] + more
 
 
@@ -102,9 +100,7 @@ def _parts(chain: ReleaseChain) -> dict[str, Record]:
     """Return the release's records by output. Raises InputError if one is missing."""
     for name in STEPS:
         if name not in chain.parts:
-            raise InputError(
-                chain.release.name, f"it has no record of its {name}", fix="nothing says how to make it"
-            )
+            raise InputError(chain.release.name, f"it has no record of its {name}", fix="nothing says how to make it")
     return {name: chain.parts[name] for name in STEPS}
 
 

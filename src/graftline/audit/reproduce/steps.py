@@ -105,31 +105,32 @@ def _run_component(work: Work, output: str, document: str, address: str) -> Reco
         arguments += [f"--in-{name}", str(work.outputs[name])]
     done = subprocess.run(
         [sys.executable, "-m", f"graftline.components.{component}", *arguments],
-        cwd=checkout.folder, env=checkout.environment(), stdout=sys.stderr.fileno(), check=False,
-    )  # fmt: skip
+        cwd=checkout.folder,
+        env=checkout.environment(),
+        stdout=sys.stderr.fileno(),
+        check=False,
+    )
     if done.returncode in (EXIT_PREEMPTED, 130, -2, -15):
         raise GraftlineError(f"{component} was stopped")
     if done.returncode:
-        raise StepFailedError(
-            f"{component} ended with exit code {done.returncode} here; what it said is above"
-        )
+        raise StepFailedError(f"{component} ended with exit code {done.returncode} here; what it said is above")
     work.outputs[output] = work.folder / output
     return read_record(work.folder / output)
 
 
 def _inputs(component: str) -> tuple[str, ...]:
     return {
-        "validate": (RAW, EXPECTATIONS), "pretrain": ("dataset",), "finetune": ("dataset", "trunk"),
+        "validate": (RAW, EXPECTATIONS),
+        "pretrain": ("dataset",),
+        "finetune": ("dataset", "trunk"),
         "evaluate": ("dataset", "trunk", "model"),
-    }[component]  # fmt: skip
+    }[component]
 
 
 def _differing(recorded: Record, made: Record) -> tuple[str, ...]:
     before = {file.path: file.sha256 for file in recorded.files}
     now = {file.path: file.sha256 for file in made.files}
-    return tuple(sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)))[
-        :SHOWN_FILES
-    ]
+    return tuple(sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)))[:SHOWN_FILES]
 
 
 # Evaluate compares with the champion of its time
@@ -160,9 +161,7 @@ print(receipt.release.digest)
 def _store_as_it_was(work: Work) -> str:
     """Return the address of a store in which the champion of then is champion: evaluate compares with it."""
     address = str(work.folder / "store")
-    manifest = read_manifest(
-        work.store, work.release.task, work.release.version, expected=work.release.manifest
-    )
+    manifest = read_manifest(work.store, work.release.task, work.release.version, expected=work.release.manifest)
     champion = manifest.get("compared_with")
     if not champion:
         return address
@@ -170,11 +169,13 @@ def _store_as_it_was(work: Work) -> str:
     folder, checkout = fetch(work.store, release), work.checkout("evaluation")
     done = subprocess.run(
         [sys.executable, "-c", _PUBLISH, release.task, str(release.version), str(folder), address],
-        cwd=checkout.folder, env=checkout.environment(), capture_output=True, encoding="utf-8", check=False,
-    )  # fmt: skip
+        cwd=checkout.folder,
+        env=checkout.environment(),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
     if done.returncode or done.stdout.strip() != champion["digest"]:
         lines = done.stderr.strip().splitlines() or ["its content is another"]
-        raise GraftlineError(
-            f"{release.name}, the champion of then, cannot be put into a store here: {lines[-1]}"
-        )
+        raise GraftlineError(f"{release.name}, the champion of then, cannot be put into a store here: {lines[-1]}")
     return address

@@ -112,9 +112,7 @@ class Work:
 def compare_metrics(released: Mapping[str, float], found: Mapping[str, float]) -> list[MetricCheck]:
     """Return each metric that the release gives with an interval (`name_low`, `name_high`), beside its new value."""
     return [
-        MetricCheck(
-            name, value, released[f"{name}_low"], released[f"{name}_high"], found.get(name, float("nan"))
-        )
+        MetricCheck(name, value, released[f"{name}_low"], released[f"{name}_high"], found.get(name, float("nan")))
         for name, value in sorted(released.items())
         if f"{name}_low" in released and f"{name}_high" in released
     ]

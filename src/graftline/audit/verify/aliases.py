@@ -45,9 +45,11 @@ def _verify_alias(ledger: LedgerState, key: str, data: bytes, entry: Entry | Non
     want = canonical_json({"version": entry.version, "entry": entry.sequence})
     if data != want:
         yield Finding(
-            key, "tampered", f"version {entry.version}, by {entry_key(entry.sequence)}, the ledger's last word",
+            key,
+            "tampered",
+            f"version {entry.version}, by {entry_key(entry.sequence)}, the ledger's last word",
             f"version {int(said[2])}, by entry {int(said[1])}" if said else _shown(data),
-        )  # fmt: skip
+        )
 
 
 def _shown(data: bytes) -> str:

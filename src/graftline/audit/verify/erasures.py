@@ -93,9 +93,7 @@ def _verify_blocklists(inventory: Inventory, ledger: LedgerState, erased: Erased
     planned = _planned(inventory, ledger)
     found = {match[1]: match[0] for match in inventory.of["blocklist"]}
     for task in sorted(erased.blocked.keys() - found.keys()):
-        yield Finding(
-            f"erased/{task}.json", "missing", f"{len(erased.blocked[task])} digests, by receipts", "nothing"
-        )
+        yield Finding(f"erased/{task}.json", "missing", f"{len(erased.blocked[task])} digests, by receipts", "nothing")
     for key, data in inventory.read_all(sorted(found.values())):
         task = key.removeprefix("erased/").removesuffix(".json")
         listed = _listed(data or b"")
@@ -104,9 +102,7 @@ def _verify_blocklists(inventory: Inventory, ledger: LedgerState, erased: Erased
             continue
         want = erased.blocked[task]
         if lacking := want - listed:
-            yield Finding(
-                key, "tampered", f"{min(lacking)}, by a receipt", "not in the list", row=min(lacking)
-            )
+            yield Finding(key, "tampered", f"{min(lacking)}, by a receipt", "not in the list", row=min(lacking))
         if extra := listed - want - planned:
             yield Finding(key, "unexpected", "digests that a receipt names", min(extra), row=min(extra))
 

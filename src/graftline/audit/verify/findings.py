@@ -42,6 +42,8 @@ class Verdict:
         """Raise InputError if nothing was found because nothing is there: a store that is gone is not whole."""
         if self.whole and not self.entries:
             raise InputError(
-                self.store, "nothing there to verify: its ledger has no entry",
-                expected="a store with releases", fix="is it the right one? What was erased leaves its ledger",
-            )  # fmt: skip
+                self.store,
+                "nothing there to verify: its ledger has no entry",
+                expected="a store with releases",
+                fix="is it the right one? What was erased leaves its ledger",
+            )

@@ -50,9 +50,7 @@ def verify_notes(inventory: Inventory) -> Iterator[Finding]:
     from them than that a run is, or was, under way."""
     for key, data in inventory.read_all([match[0] for match in inventory.of["run"]]):
         if data is not None and not _is_note(key, data):  # None: its run has ended meanwhile
-            yield Finding(
-                key, "tampered", "a note in canonical JSON of the run that it names", f"{data[:80]!r}"
-            )
+            yield Finding(key, "tampered", "a note in canonical JSON of the run that it names", f"{data[:80]!r}")
 
 
 def _is_note(key: str, data: bytes) -> bool:

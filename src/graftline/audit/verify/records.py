@@ -50,12 +50,7 @@ class Records:
 
 
 def verify_records(
-    inventory: Inventory,
-    ledger: LedgerState,
-    wanted: list[str],
-    *,
-    released: Mapping[str, int],
-    follow: bool,
+    inventory: Inventory, ledger: LedgerState, wanted: list[str], *, released: Mapping[str, int], follow: bool
 ) -> tuple[Records, list[Finding]]:
     """Return records with what is wrong with them, with their signatures and with how they hang together.
 
@@ -81,9 +76,7 @@ def verify_records(
     return records, findings
 
 
-def _verify_record(
-    records: Records, digest: str, data: bytes | None, *, keep_files: bool
-) -> Iterator[Finding]:
+def _verify_record(records: Records, digest: str, data: bytes | None, *, keep_files: bool) -> Iterator[Finding]:
     place = f"records/{digest}.json"
     if data is None:
         records.bad.add(digest)
@@ -120,39 +113,37 @@ def _verify_links(inventory: Inventory, records: Records) -> Iterator[Finding]:
                 continue  # said already
             place, behind = f"records/{link.record}.json", records.steps.get(link.record)
             if behind is None and place not in inventory.keys:
-                yield Finding(
-                    place, "missing", f"the {link.name} of records/{digest}.json", "nothing", step=link.name
-                )
+                yield Finding(place, "missing", f"the {link.name} of records/{digest}.json", "nothing", step=link.name)
             elif behind is not None and behind.content != link.content:
                 yield Finding(
-                    f"records/{digest}.json", "tampered", f"{link.name} of content {behind.content}", link.content,
+                    f"records/{digest}.json",
+                    "tampered",
+                    f"{link.name} of content {behind.content}",
+                    link.content,
                     step=step.name,
-                )  # fmt: skip
+                )
 
 
 def _verify_signatures(
-    inventory: Inventory,
-    ledger: LedgerState,
-    records: Records,
-    digests: list[str],
-    released: Mapping[str, int],
+    inventory: Inventory, ledger: LedgerState, records: Records, digests: list[str], released: Mapping[str, int]
 ) -> Iterator[Finding]:
     signed = {digest: inventory.signatures.get(digest, []) for digest in digests}
     keys = [f"signatures/{digest}/{keyid}.json" for digest in digests for keyid in signed[digest]]
     for key, data in inventory.read_all(keys):
         _, digest, name = key.split("/")
         step = records.steps.get(digest)
-        found = check_signature(
-            ledger, key, data or b"", digest, name.removesuffix(".json"), released.get(digest)
-        )
+        found = check_signature(ledger, key, data or b"", digest, name.removesuffix(".json"), released.get(digest))
         if found is not None:
             yield Finding(key, found.kind, found.expected, found.actual, step=step.name if step else "")
     for digest, by in signed.items():
         if not by and digest in records.steps:
             yield Finding(
-                f"records/{digest}.json", "unsigned", f"signatures/{digest}/<key id>.json", "nothing",
+                f"records/{digest}.json",
+                "unsigned",
+                f"signatures/{digest}/<key id>.json",
+                "nothing",
                 step=records.steps[digest].name,
-            )  # fmt: skip
+            )
 
 
 def check_signature(
@@ -172,9 +163,7 @@ def check_signature(
     return check_envelope(ledger, place, envelope, sequence)
 
 
-def check_envelope(
-    ledger: LedgerState, place: str, envelope: Envelope, sequence: int | None
-) -> Finding | None:
+def check_envelope(ledger: LedgerState, place: str, envelope: Envelope, sequence: int | None) -> Finding | None:
     """Return what is wrong with an envelope's only signature, or None.
 
     Args:
@@ -194,9 +183,7 @@ def check_envelope(
     return None
 
 
-def read_sealed(
-    ledger: LedgerState, place: str, data: bytes, payload_type: str
-) -> tuple[Any, Finding | None]:
+def read_sealed(ledger: LedgerState, place: str, data: bytes, payload_type: str) -> tuple[Any, Finding | None]:
     """Return the JSON value that one known key sealed, and what is wrong with it; (None, finding) if it is not one."""
     try:
         envelope = open_envelope(data, where=place)

@@ -73,9 +73,7 @@ def verify_manifests(
     releases, findings = CheckedReleases(), []
     for which in sorted(entries.keys() - {v for v in versions if MANIFEST in inventory.releases[v]}):
         place = f"{release_key(*which)}/{MANIFEST}"
-        findings.append(
-            Finding(place, "missing", f"sha256 {entries[which].digest}", "nothing", file=MANIFEST)
-        )
+        findings.append(Finding(place, "missing", f"sha256 {entries[which].digest}", "nothing", file=MANIFEST))
     published = [v for v in versions if MANIFEST in inventory.releases[v]]
     for key, data in inventory.read_all([f"{release_key(*v)}/{MANIFEST}" for v in published]):
         task, version = key.split("/")[1], int(key.split("/")[2])
@@ -113,9 +111,7 @@ def _verify_manifest(
         return None, [*findings, Finding(place, "tampered", "a manifest", f"{error}"[:200], file=MANIFEST)]
     if said != (task, version, content) or records != listed:
         expected = f"the manifest of {task}@{version}, content {content}, and its own records"
-        findings.append(
-            Finding(place, "tampered", expected, f"{said[0]}@{said[1]}, content {said[2]}", file=MANIFEST)
-        )
+        findings.append(Finding(place, "tampered", expected, f"{said[0]}@{said[1]}, content {said[2]}", file=MANIFEST))
         return None, findings
     by_path = {file.path: file for file in files}
     return CheckedRelease(task, version, manifest, by_path, entry.sequence if entry else None), findings
@@ -126,33 +122,19 @@ def _verify_names(inventory: Inventory, release: CheckedRelease) -> Iterator[Fin
     have = inventory.releases[release.task, release.version]
     for name in sorted(release.files.keys() - have):
         yield Finding(
-            f"{release.folder}/{name}",
-            "missing",
-            f"sha256 {release.files[name].sha256}",
-            "nothing",
-            file=name,
+            f"{release.folder}/{name}", "missing", f"sha256 {release.files[name].sha256}", "nothing", file=name
         )
     for name in sorted(have - release.files.keys() - {MANIFEST, CLAIM}):
-        yield Finding(
-            f"{release.folder}/{name}", "unexpected", "no such file, by the manifest", "there", file=name
-        )
+        yield Finding(f"{release.folder}/{name}", "unexpected", "no such file, by the manifest", "there", file=name)
     if MODEL_SIGNATURE not in release.files:
         yield Finding(
-            f"{release.folder}/{MODEL_SIGNATURE}",
-            "unsigned",
-            "a model signature",
-            "none",
-            file=MODEL_SIGNATURE,
+            f"{release.folder}/{MODEL_SIGNATURE}", "unsigned", "a model signature", "none", file=MODEL_SIGNATURE
         )
     if CLAIM not in have:
-        yield Finding(
-            f"{release.folder}/{CLAIM}", "missing", "the publication's claim", "nothing", file=CLAIM
-        )
+        yield Finding(f"{release.folder}/{CLAIM}", "missing", "the publication's claim", "nothing", file=CLAIM)
     for digest in release.manifest.get("locks") or []:
         if f"locks/{digest}.txt" not in inventory.keys:
-            yield Finding(
-                f"locks/{digest}.txt", "missing", f"sha256 {digest}", "nothing", file="requirements.lock"
-            )
+            yield Finding(f"locks/{digest}.txt", "missing", f"sha256 {digest}", "nothing", file="requirements.lock")
 
 
 def _verify_claims(inventory: Inventory, releases: CheckedReleases) -> Iterator[Finding]:
@@ -169,11 +151,7 @@ def _verify_claims(inventory: Inventory, releases: CheckedReleases) -> Iterator[
             want = (release.manifest["publication"], digest_files(files))
             if claim != want:
                 yield Finding(
-                    key,
-                    "tampered",
-                    f"publication {want[0]} of {want[1]}",
-                    f"{claim[0]} of {claim[1]}",
-                    file=CLAIM,
+                    key, "tampered", f"publication {want[0]} of {want[1]}", f"{claim[0]} of {claim[1]}", file=CLAIM
                 )
     for version in releases.unpublished:
         if CLAIM not in inventory.releases[version]:
@@ -191,9 +169,7 @@ def _parse_claim(data: bytes) -> tuple[str, str] | None:
     return found if whole and all(isinstance(part, str) for part in found) else None
 
 
-def verify_files(
-    release: CheckedRelease, hashed: Mapping[str, Hashed | None], records: Records
-) -> Iterator[Finding]:
+def verify_files(release: CheckedRelease, hashed: Mapping[str, Hashed | None], records: Records) -> Iterator[Finding]:
     """Yield the files whose bytes differ from the manifest, and those that no record of the release lists.
 
     Args:
@@ -212,9 +188,13 @@ def verify_files(
         found = hashed.get(place)
         if found is not None and (found.size, found.sha256) != (file.size, file.sha256):
             yield Finding(
-                place, "tampered", f"sha256 {file.sha256}, {file.size} bytes",
-                f"sha256 {found.sha256}, {found.size} bytes", step=step, file=path,
-            )  # fmt: skip
+                place,
+                "tampered",
+                f"sha256 {file.sha256}, {file.size} bytes",
+                f"sha256 {found.sha256}, {found.size} bytes",
+                step=step,
+                file=path,
+            )
         if is_content(path) and path != CARD and complete and not step:
             actual = f"sha256 {file.sha256}"
             yield Finding(place, "unexpected", "a file that a record of the release lists", actual, file=path)

@@ -47,9 +47,7 @@ class RowIndexes:
         return segment in self.covered["rows"] - recorded
 
 
-def verify_rows(
-    inventory: Inventory, ledger: LedgerState, recorded: frozenset[str], *, only: bool
-) -> RowIndexes:
+def verify_rows(inventory: Inventory, ledger: LedgerState, recorded: frozenset[str], *, only: bool) -> RowIndexes:
     """Return what is wrong with the row index but for its shards.
 
     Args:
@@ -59,9 +57,7 @@ def verify_rows(
     found, store = RowIndexes(), inventory.store
     keys = {match[0] for match in inventory.of["rows"]}
     for kind in KINDS:
-        _verify_kind(
-            store, kind, {key for key in keys if key.startswith(f"{kind}/")}, ledger, found, recorded, only
-        )
+        _verify_kind(store, kind, {key for key in keys if key.startswith(f"{kind}/")}, ledger, found, recorded, only)
     return found
 
 
@@ -103,14 +99,10 @@ def _read_list(store: Store, kind: Kind, key: str, task: str, found: RowIndexes)
         segments = read_list(store, kind, task)[0]
         same = canonical_json([asdict(segment) for segment in segments]) == store.get(key).data
     except (InputError, ValueError, TypeError, AttributeError, RecursionError, MissingError) as error:
-        found.findings.append(
-            Finding(key, "tampered", "a list of segments", getattr(error, "found", str(error)))
-        )
+        found.findings.append(Finding(key, "tampered", "a list of segments", getattr(error, "found", str(error))))
         return None
     if not same:
-        found.findings.append(
-            Finding(key, "tampered", "a list of segments", "one that is not in canonical form")
-        )
+        found.findings.append(Finding(key, "tampered", "a list of segments", "one that is not in canonical form"))
         return None
     return segments
 
@@ -133,14 +125,18 @@ def _verify_segment(
         found.findings.append(wrong)
     if value is None:
         return False
-    said = {"kind": kind, "task": task, "datasets": list(segment.datasets), "rows": segment.rows,
-            "digits": segment.digits, "width": segment.layout.width}  # fmt: skip
+    said = {
+        "kind": kind,
+        "task": task,
+        "datasets": list(segment.datasets),
+        "rows": segment.rows,
+        "digits": segment.digits,
+        "width": segment.layout.width,
+    }
     signed = {name: part for name, part in value.items() if name not in ("shards", "made_of")}
     if signed != said or not _fits(value, kind, segment.name) or digest != segment.index:
         place = list_key if _fits(value, kind, segment.name) else place
-        found.findings.append(
-            Finding(place, "tampered", f"{segment.index}: {said}"[:300], f"{digest}: {signed}"[:300])
-        )
+        found.findings.append(Finding(place, "tampered", f"{segment.index}: {said}"[:300], f"{digest}: {signed}"[:300]))
         return False
     named = {f"{folder}/{name}-{sha[:16]}.bin": (name, sha) for name, sha in value["shards"].items()}
     for key in sorted(named.keys() - keys):
@@ -165,9 +161,7 @@ def _fits(value: dict[str, Any], kind: Kind, name: str) -> bool:
     return name == sha256_bytes(canonical_json(datasets))  # as earlier versions named it
 
 
-def _read_index(
-    store: Store, place: str, ledger: LedgerState
-) -> tuple[dict[str, Any] | None, str, Finding | None]:
+def _read_index(store: Store, place: str, ledger: LedgerState) -> tuple[dict[str, Any] | None, str, Finding | None]:
     """Return an index's value, its sha256 and what is wrong with it."""
     try:
         data = store.get(place).data
@@ -175,9 +169,7 @@ def _read_index(
         return None, "", Finding(place, "missing", "the index of the segment", "nothing")
     value, wrong = read_sealed(ledger, place, data, PAYLOAD_TYPE)
     shards = value.get("shards") if isinstance(value, dict) else None
-    whole = isinstance(shards, dict) and all(
-        isinstance(part, str) for pair in shards.items() for part in pair
-    )
+    whole = isinstance(shards, dict) and all(isinstance(part, str) for pair in shards.items() for part in pair)
     if not whole:
         return None, "", wrong or Finding(place, "tampered", "an index of shards", "not one")
     return value, sha256_bytes(data), wrong
@@ -208,9 +200,7 @@ def _unlisted(
             yield Finding(min(keys), "unexpected", "a segment that a list of the row index names", "there")
         elif not set(value["datasets"]) <= covered:
             task = value.get("task", "")
-            yield Finding(
-                f"{kind}/tasks/{task}.json", "missing", f"the segment {kind}/{name}", "not in the list"
-            )
+            yield Finding(f"{kind}/tasks/{task}.json", "missing", f"the segment {kind}/{name}", "not in the list")
 
 
 def rows_of(shard: str) -> str:

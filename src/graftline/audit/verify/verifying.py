@@ -23,12 +23,7 @@ from graftline.audit.verify.inventory import Inventory
 from graftline.audit.verify.naming import UNTOLD, find_named
 from graftline.audit.verify.others import bundle_parts, verify_bundles, verify_keys, verify_notes
 from graftline.audit.verify.records import Records, verify_records
-from graftline.audit.verify.releases import (
-    CheckedReleases,
-    verify_files,
-    verify_manifests,
-    verify_model_signatures,
-)
+from graftline.audit.verify.releases import CheckedReleases, verify_files, verify_manifests, verify_model_signatures
 from graftline.audit.verify.rows import RowIndexes, verify_rows
 from graftline.digests import sha256_bytes
 from graftline.findings import Finding
@@ -116,9 +111,11 @@ class _Verification:
         inventory, options = self.inventory, self._options
         numbers = sorted(int(match[1]) for match in inventory.of["ledger"])
         ledger = verify_ledger(
-            self._store, inventory.read_all([entry_key(number) for number in numbers]),
-            checkpoints=options.checkpoints, first_key=options.first_key,
-        )  # fmt: skip
+            self._store,
+            inventory.read_all([entry_key(number) for number in numbers]),
+            checkpoints=options.checkpoints,
+            first_key=options.first_key,
+        )
         self._findings += [*ledger.findings, *([ledger.unvouched] if ledger.unvouched else [])]
         self._only = find_named(inventory, ledger, self._name) if self._name is not None else None
         erased = verify_erasures(inventory, ledger, self._only)
@@ -177,9 +174,7 @@ class _Verification:
         files = {f"{r.folder}/{path}": r for r in releases.found for path in r.files}
         by_name = bundle_parts(self.inventory) if self._only is None else {}
         by_name |= {key: sha for key, (sha, _) in rows.shards.items()}
-        by_name |= {
-            m[0]: m[1] for m in self.inventory.of["lock"] if self._only is None or _named(records, m[1])
-        }
+        by_name |= {m[0]: m[1] for m in self.inventory.of["lock"] if self._only is None or _named(records, m[1])}
         wanted = [key for key in [*files, *by_name] if key in self.inventory.keys]
         chosen = [key for key in wanted if self._chosen(key)]
         self.hashed = {key: self.hashed[key] for key in chosen if key in self.hashed}
@@ -222,13 +217,19 @@ class _Verification:
         hashed = [found for found in self.hashed.values() if found]
         findings = dict.fromkeys(erased.apply(finding) for finding in self._findings)
         return Verdict(
-            store=self._store.url, scope=self._scope(), findings=tuple(sorted(findings)),
+            store=self._store.url,
+            scope=self._scope(),
+            findings=tuple(sorted(findings)),
             objects=len(self.inventory.keys) - left_out if self._only is None else len(hashed) + ledger.last,
-            bytes=sum(found.size for found in hashed), resumed=sum(found.resumed for found in hashed),
-            sampled_out=left_out, form_only=self._form_only(),
-            seed=self._options.seed if self._options.sample is not None else "", anchors=tuple(ledger.anchors),
-            entries=ledger.last, seconds=time.monotonic() - self._began,
-        )  # fmt: skip
+            bytes=sum(found.size for found in hashed),
+            resumed=sum(found.resumed for found in hashed),
+            sampled_out=left_out,
+            form_only=self._form_only(),
+            seed=self._options.seed if self._options.sample is not None else "",
+            anchors=tuple(ledger.anchors),
+            entries=ledger.last,
+            seconds=time.monotonic() - self._began,
+        )
 
     def _scope(self) -> str:
         if self._only is None:
@@ -249,11 +250,7 @@ def _hidden(store: Store) -> Iterator[str]:
     for parent, folders, names in os.walk(root):
         if Path(parent) == root:
             folders[:] = [name for name in folders if name not in (".aside", ".locks")]
-        yield from (
-            Path(parent, name).relative_to(root).as_posix()
-            for name in names
-            if _is_hidden(root, parent, name)
-        )
+        yield from (Path(parent, name).relative_to(root).as_posix() for name in names if _is_hidden(root, parent, name))
 
 
 def _is_hidden(root: object, parent: str, name: str) -> bool:

@@ -47,9 +47,7 @@ class ImageClassification(ImageProblem[LabelledImages, ImageClassificationParams
     def width(classes: int) -> int:
         return classes
 
-    def present(
-        self, answers: ClassAnswers, examples: LabelledImages, dataset: Path, out: Path, mistakes: int
-    ) -> None:
+    def present(self, answers: ClassAnswers, examples: LabelledImages, dataset: Path, out: Path, mistakes: int) -> None:
         schema = read_schema(dataset)
         answers.write_classes(schema, out)
         worst, names = answers.worst_mistakes(mistakes), [str(name) for name in schema.classes]

@@ -45,18 +45,13 @@ class SequenceClassification(TextClassification[Documents, SequenceClassificatio
         return AutoModelForSequenceClassification
 
     def settings(self) -> dict[str, Any]:
-        return {
-            "classifier_pooling": self._params.pooling,
-            "problem_type": "single_label_classification",
-        }
+        return {"classifier_pooling": self._params.pooling, "problem_type": "single_label_classification"}
 
     def read(self, dataset: Path, split: str, folder: Path) -> Documents:
         found = read_texts(dataset, split)
         return self.encode(folder, found.texts, found.rows, found.labels)
 
-    def encode(
-        self, folder: Path, texts: list[str], rows: np.ndarray, labels: np.ndarray | None = None
-    ) -> Documents:
+    def encode(self, folder: Path, texts: list[str], rows: np.ndarray, labels: np.ndarray | None = None) -> Documents:
         """Return texts as the trunk or model in `folder` takes them."""
         encoded = encode(folder, texts, self._params.max_tokens)
         return Documents.from_arrays(documents_of(encoded, rows, labels))

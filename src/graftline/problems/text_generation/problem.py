@@ -21,14 +21,7 @@ from graftline.problems.documents import Documents, by_length, documents_of, tok
 from graftline.problems.joint import JointLanguageModel
 from graftline.problems.problem import Joint, Model
 from graftline.problems.text_generation.parameters import TextGenerationParams
-from graftline.problems.transformer import (
-    TextModel,
-    TextProblem,
-    longest,
-    saved_model,
-    start_model,
-    with_dropout,
-)
+from graftline.problems.transformer import TextModel, TextProblem, longest, saved_model, start_model, with_dropout
 from graftline.text.attention import packed
 from graftline.text.batches import Packed, pack
 from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
@@ -91,18 +84,25 @@ class TextGenerator(TextModel[Writing]):
                 predicted[places], confidence[places] = best.indices, best.values.exp()
                 surprise[places] = -shares.gather(1, labels[places, None])[:, 0]
         return TokenAnswers(
-            self.scores, examples.units()["row"], float(surprise.mean(dtype=torch.float64)),
-            labels.numpy(), predicted.numpy(), confidence.numpy(), surprise.numpy(),
-        )  # fmt: skip
+            self.scores,
+            examples.units()["row"],
+            float(surprise.mean(dtype=torch.float64)),
+            labels.numpy(),
+            predicted.numpy(),
+            confidence.numpy(),
+            surprise.numpy(),
+        )
 
     def _logits(self, documents: Writing) -> torch.Tensor:
         """Return (k, vocabulary) float32 logits at the k tokens that another follows."""
         batch, device = _packed(documents), self.network.device
         with packed(self.network):
             hidden = self.network.base_model(
-                input_ids=batch.ids.to(device), position_ids=batch.positions.to(device), runs=batch.runs,
+                input_ids=batch.ids.to(device),
+                position_ids=batch.positions.to(device),
+                runs=batch.runs,
                 use_cache=False,
-            ).last_hidden_state[0]  # fmt: skip
+            ).last_hidden_state[0]
         network: Any = self.network
         logits: torch.Tensor = network.get_output_embeddings()(hidden[documents.followed.to(device)])
         return logits.float()
@@ -119,9 +119,14 @@ class TextGenerator(TextModel[Writing]):
             torch.manual_seed(generator(seed, number, "sample").initial_seed())
             with torch.inference_mode(), self.answering(fast=False):
                 found = self.network.generate(  # type: ignore[operator]
-                    before, attention_mask=torch.ones_like(before), do_sample=True, temperature=temperature,
-                    max_new_tokens=tokens, pad_token_id=self.tokenizer.pad_token_id or 0, top_k=0,
-                )  # fmt: skip
+                    before,
+                    attention_mask=torch.ones_like(before),
+                    do_sample=True,
+                    temperature=temperature,
+                    max_new_tokens=tokens,
+                    pad_token_id=self.tokenizer.pad_token_id or 0,
+                    top_k=0,
+                )
             text = self.tokenizer.decode(found[0, before.shape[1] :].tolist(), skip_special_tokens=True)
             written.append(str(text))
         return written
@@ -141,17 +146,13 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
         tokenizer = load_tokenizer(folder)
         before, after = document_marks(tokenizer)
         room = longest(folder, self._params.max_tokens) - len(before) - len(after)
-        encoded = tokenizer(found.texts, add_special_tokens=False, truncation=True, max_length=room)[
-            "input_ids"
-        ]
+        encoded = tokenizer(found.texts, add_special_tokens=False, truncation=True, max_length=room)["input_ids"]
         whole = [[*before, *ids, *after] for ids in encoded]
         # A document of one token asks nothing.
         kept = [place for place, ids in enumerate(whole) if len(ids) > 1]
         return Writing.from_arrays(documents_of([whole[place] for place in kept], found.rows[kept], None))
 
-    def present(
-        self, answers: TokenAnswers, examples: Writing, dataset: Path, out: Path, mistakes: int
-    ) -> None:
+    def present(self, answers: TokenAnswers, examples: Writing, dataset: Path, out: Path, mistakes: int) -> None:
         answers.write(out)
 
     def ask(
@@ -172,9 +173,11 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
         objective = read_config(trunk, KIND)["objective"]["name"]
         if objective != "causal_lm":
             raise InputError(
-                trunk / CONFIG, f"a trunk that {objective} made", expected="one that causal_lm made",
+                trunk / CONFIG,
+                f"a trunk that {objective} made",
+                expected="one that causal_lm made",
                 fix="set pretrain.objective.name to causal_lm, or choose another head",
-            )  # fmt: skip
+            )
         settings = with_dropout(self._params.dropout)
         network, new = start_model(AutoModelForCausalLM, trunk, scratch=scratch, **settings)
         model = TextGenerator(network, load_tokenizer(trunk), new, self._params)
@@ -188,9 +191,7 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
         texts = model.go_on(prompts, self._params.sample_tokens, self._params.temperature, seed)
         return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
 
-    def joint(
-        self, trunk: Path, model: Model[Writing], unlabelled: Writing, batch: int, *, scratch: bool
-    ) -> Joint:
+    def joint(self, trunk: Path, model: Model[Writing], unlabelled: Writing, batch: int, *, scratch: bool) -> Joint:
         assert isinstance(model, TextGenerator)
         return JointLanguageModel(trunk, model, unlabelled, batch, scratch=scratch)
 

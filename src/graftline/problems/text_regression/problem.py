@@ -15,14 +15,7 @@ from graftline.learning.distributed import World, share
 from graftline.problems.documents import Documents, documents_of
 from graftline.problems.joint import JointLanguageModel
 from graftline.problems.problem import LABEL, Joint, Model
-from graftline.problems.regression import (
-    HEADER,
-    NumberAnswers,
-    Regressor,
-    check_numbers,
-    names_of,
-    number_line,
-)
+from graftline.problems.regression import HEADER, NumberAnswers, Regressor, check_numbers, names_of, number_line
 from graftline.problems.sections import Section, write_sections
 from graftline.problems.text_regression.parameters import TextRegressionParams
 from graftline.problems.transformer import (
@@ -53,15 +46,11 @@ class MeasuredDocuments(Documents):
 class TextRegressor(Regressor[MeasuredDocuments], DocumentModel[MeasuredDocuments]):
     """Documents to (n, numbers) outputs."""
 
-    def __init__(
-        self, network: Any, tokenizer: Any, new: frozenset[str], params: TextRegressionParams
-    ) -> None:
+    def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: TextRegressionParams) -> None:
         super().__init__(network, tokenizer, new, params)
         self.regression = params
 
-    def loss(
-        self, examples: MeasuredDocuments, seed: int, step: int, part: World | None = None
-    ) -> torch.Tensor:
+    def loss(self, examples: MeasuredDocuments, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the mean squared error of a batch, in variances of the training labels."""
         mine = examples if part is None else examples.take(share(torch.arange(len(examples)), part))
         assert mine.labels is not None
@@ -134,13 +123,7 @@ class TextRegression(TextProblem[MeasuredDocuments, TextRegressionParams]):
         return model
 
     def joint(
-        self,
-        trunk: Path,
-        model: Model[MeasuredDocuments],
-        unlabelled: MeasuredDocuments,
-        batch: int,
-        *,
-        scratch: bool,
+        self, trunk: Path, model: Model[MeasuredDocuments], unlabelled: MeasuredDocuments, batch: int, *, scratch: bool
     ) -> Joint:
         assert isinstance(model, TextRegressor)
         return JointLanguageModel(trunk, model, unlabelled, batch, scratch=scratch)

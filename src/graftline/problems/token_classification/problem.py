@@ -15,14 +15,7 @@ import torch
 
 from graftline.dataset import Schema
 from graftline.problems.classification import TextClassification, TextClassifier
-from graftline.problems.documents import (
-    IGNORED,
-    Documents,
-    by_length,
-    documents_of,
-    padded,
-    token_positions,
-)
+from graftline.problems.documents import IGNORED, Documents, by_length, documents_of, padded, token_positions
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.problems.transformer import longest
@@ -147,17 +140,13 @@ class TokenClassification(TextClassification[Sentences, TokenClassificationParam
         sentences = [words_of(text) for text in values]
         examples = self.encode(folder, sentences, np.arange(len(values)))
         answers = iter(model.probabilities(examples))
-        return [
-            {"words": [_tagged(word, next(answers), schema.classes) for word in words]} for words in sentences
-        ]
+        return [{"words": [_tagged(word, next(answers), schema.classes) for word in words]} for words in sentences]
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return ("  ".join(f"{word['word']}/{word['label']}" for word in answer["words"]),)
 
 
-def _word_ids(
-    tokenizer: PreTrainedTokenizerFast, sentences: list[list[str]], room: int
-) -> Iterator[list[list[int]]]:
+def _word_ids(tokenizer: PreTrainedTokenizerFast, sentences: list[list[str]], room: int) -> Iterator[list[list[int]]]:
     """Yield each sentence's token ids word by word, 1 to `room` of them a word.
 
     Where the tokenizer's tokens hold the space before a word, every word but a sentence's first gets one.

@@ -22,11 +22,7 @@ class ConvTrunk(nn.Module):
         layers: list[nn.Module] = []
         before, size = 1, shape
         for channels in params.channels:
-            layers += [
-                nn.Conv2d(before, channels, 3, stride=2, padding=1),
-                BatchNorm2d(channels),
-                nn.GELU(),
-            ]
+            layers += [nn.Conv2d(before, channels, 3, stride=2, padding=1), BatchNorm2d(channels), nn.GELU()]
             before, size = channels, ((size[0] + 1) // 2, (size[1] + 1) // 2)
         self.grid = (before, *size)
         """Channels, height and width of the last feature map."""
@@ -47,6 +43,4 @@ class ConvTrunk(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> ConvTrunk:
         """Return an untrained trunk of the shape that `config` says."""
         height, width = config["shape"]
-        return cls(
-            ConvParams(**{key: value for key, value in config.items() if key != "shape"}), (height, width)
-        )
+        return cls(ConvParams(**{key: value for key, value in config.items() if key != "shape"}), (height, width))

@@ -74,9 +74,7 @@ class Documents:
         return [str(row) for row in self.files.rows(documents)]
 
 
-def open_documents(
-    context: Context, params: PretrainParams, schema: Schema, rootstock: Rootstock | None
-) -> Documents:
+def open_documents(context: Context, params: PretrainParams, schema: Schema, rootstock: Rootstock | None) -> Documents:
     """Return the tokenised corpus; what an earlier try of this run has tokenised is not tokenised again.
 
     Raises:
@@ -92,9 +90,11 @@ def open_documents(
     count = min(params.held_out, len(files) // 10)
     if count == 0:
         raise InputError(
-            context.paths["dataset"], f"{len(files)} documents to pretrain on",
-            expected="at least 10, of which a tenth is held out", fix="give more documents",
-        )  # fmt: skip
+            context.paths["dataset"],
+            f"{len(files)} documents to pretrain on",
+            expected="at least 10, of which a tenth is held out",
+            fix="give more documents",
+        )
     # Not by the seed: runs with other seeds are measured on the same documents.
     order = np.random.default_rng(0).permutation(len(files))
     return Documents(files, tokenizer, max_length, np.sort(order[count:]), np.sort(order[:count]))
@@ -144,9 +144,11 @@ def _tokenizer(
     chosen = params.tokenizer or TokenizerParams(kind=kind)
     if chosen.kind != kind:
         raise InputError(
-            f"{context.where}: pretrain.tokenizer.kind", chosen.kind, expected=kind,
+            f"{context.where}: pretrain.tokenizer.kind",
+            chosen.kind,
+            expected=kind,
             fix=f"objective {params.objective.name} needs the special tokens that {kind} has",
-        )  # fmt: skip
+        )
     if distributed.world().leads or not folder.is_dir():  # on a machine without the leader's folder, its own
         save_tokenizer(train_tokenizer(iterate_documents(shards, column), chosen), folder)
     return load_tokenizer(folder)

@@ -17,12 +17,7 @@ from graftline.trunks.text.documents import Documents, open_documents
 from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
-from graftline.trunks.text.trunk import (
-    build_config,
-    build_model,
-    load_model,
-    quiet,
-)  # fmt: skip
+from graftline.trunks.text.trunk import build_config, build_model, load_model, quiet
 from graftline.trunks.training import Planned, Training
 from graftline.values.text import TextColumn
 from graftline.values.words import TokensColumn
@@ -49,9 +44,11 @@ class Text:
     def check(self, schema: Schema, params: PretrainParams) -> None:
         if params.sizes and distributed.world().size > 1:
             raise InputError(
-                "torchrun", "pretrain.sizes, which are trained one after the other", expected="one trunk",
+                "torchrun",
+                "pretrain.sizes, which are trained one after the other",
+                expected="one trunk",
                 fix="leave pretrain.sizes out, or start it without torchrun",
-            )  # fmt: skip
+            )
 
     def environment(self, params: PretrainParams) -> dict[str, str]:
         return {"dtype": arithmetic(params.precision)}

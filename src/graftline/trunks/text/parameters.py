@@ -47,9 +47,7 @@ class TextParams(TrunkParams):
         super().check(objective, where)
         if self.decodes != objective.decodes:
             fits = "llama or gpt2" if objective.decodes else "modernbert or bert"
-            raise ValueError(
-                f"objective {objective.name} needs {fits}, {where}.architecture is {self.architecture}"
-            )
+            raise ValueError(f"objective {objective.name} needs {fits}, {where}.architecture is {self.architecture}")
 
     @property
     def layer_weights(self) -> float:

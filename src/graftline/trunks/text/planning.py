@@ -54,9 +54,7 @@ class _Corpus:
 def plan(sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
     """Yield the training of each trunk, and write the main one, untrained, into the folder `trunk`."""
     quiet()
-    rootstock = (
-        resolve(params.trunk, where="pretrain.trunk") if isinstance(params.trunk, RootstockParams) else None
-    )
+    rootstock = resolve(params.trunk, where="pretrain.trunk") if isinstance(params.trunk, RootstockParams) else None
     corpus = _corpus(sample, params)
     began, own = time.perf_counter(), time.process_time()
     tokenizer, vocabulary = _tokenizer(corpus, params, rootstock, work)
@@ -81,7 +79,7 @@ def plan(sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Ite
 
 def _planned(
     recipe: Recipe, params: PretrainParams, documents: Documents, corpus: _Corpus, ahead: float, trunk: Path | None
-) -> Planned:  # fmt: skip
+) -> Planned:
     """Return the training of one trunk, written into the folder `trunk`; `ahead` is the time before its first step."""
     made = training(documents, params, recipe)
     if trunk is not None:
@@ -93,10 +91,14 @@ def _planned(
     per_epoch = max(1, round(trained * tokens / params.batch_tokens))
     here = Batches(documents.lengths, params.batch_tokens, params.seed).per_epoch
     return Planned(
-        made, examples=len(documents.files) / here, tokens=documents.tokens / here,
-        steps=math.ceil(recipe.epochs * per_epoch), batch=trained * pieces / per_epoch,
-        answered=_LOOKS * held_out, ahead=ahead,
-    )  # fmt: skip
+        made,
+        examples=len(documents.files) / here,
+        tokens=documents.tokens / here,
+        steps=math.ceil(recipe.epochs * per_epoch),
+        batch=trained * pieces / per_epoch,
+        answered=_LOOKS * held_out,
+        ahead=ahead,
+    )
 
 
 def _corpus(sample: Sample, params: PretrainParams) -> _Corpus:
@@ -133,17 +135,13 @@ def _tokenizer(
     return load_tokenizer(work / "tokenizer"), chosen.vocabulary
 
 
-def _tokenised(
-    corpus: _Corpus, params: PretrainParams, tokenizer: PreTrainedTokenizerFast, work: Path
-) -> Documents:
+def _tokenised(corpus: _Corpus, params: PretrainParams, tokenizer: PreTrainedTokenizerFast, work: Path) -> Documents:
     if isinstance(params.trunk, TextParams):
         longest = params.trunk.max_length
     else:
         longest = min(int(tokenizer.model_max_length), _LONGEST)
     pq.write_table(pa.table({"text": corpus.texts}), work / "texts.parquet")
-    files = tokenise(
-        list_shards(work / "texts.parquet"), "text", tokenizer, work / "tokens", max_length=longest
-    )
+    files = tokenise(list_shards(work / "texts.parquet"), "text", tokenizer, work / "tokens", max_length=longest)
     held_out = np.arange(min(_HELD_OUT, len(files)))  # what is written says a loss on some
     return Documents(files, tokenizer, longest, np.arange(len(files)), held_out)
 

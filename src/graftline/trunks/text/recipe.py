@@ -25,13 +25,7 @@ from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.objectives import build_language_model
 from graftline.trunks.text.parameters import TextObjectiveParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
-from graftline.trunks.text.trunk import (
-    KIND,
-    count_parameters,
-    embedding_ids,
-    save_model,
-    training_flops,
-)  # fmt: skip
+from graftline.trunks.text.trunk import KIND, count_parameters, embedding_ids, save_model, training_flops
 from graftline.trunks.training import Training
 
 if TYPE_CHECKING:
@@ -60,9 +54,7 @@ def training(documents: Documents, params: PretrainParams, recipe: Recipe) -> Tr
     assert isinstance(params.objective, TextObjectiveParams)
     torch.manual_seed(params.seed)
     dtype = arithmetic(params.precision)
-    objective = build_language_model(recipe.build(), documents.tokenizer, dtype, params.objective).to(
-        device()
-    )
+    objective = build_language_model(recipe.build(), documents.tokenizer, dtype, params.objective).to(device())
     batches = Batches(documents.lengths[documents.train], params.batch_tokens, params.seed)
     steps = math.ceil(recipe.epochs * batches.per_epoch)
     compile_if_worth(objective.model.base_model, steps)
@@ -74,16 +66,25 @@ def training(documents: Documents, params: PretrainParams, recipe: Recipe) -> Tr
         return objective.loss(batch, generator(params.seed, step, "objective"), part)
 
     optimizers = build_optimizers(
-        objective.named_parameters(), name=params.optimizer, learning_rate=params.learning_rate,
-        matrix_rate=params.matrix_rate, weight_decay=params.weight_decay,
+        objective.named_parameters(),
+        name=params.optimizer,
+        learning_rate=params.learning_rate,
+        matrix_rate=params.matrix_rate,
+        weight_decay=params.weight_decay,
         embeddings=embedding_ids(objective.model),
-    )  # fmt: skip
+    )
     run = Run(
-        objective, optimizers, loss, steps, params.warmup_steps, watcher=look,
+        objective,
+        optimizers,
+        loss,
+        steps,
+        params.warmup_steps,
+        watcher=look,
         schedule=lambda step: linear(step, steps, min(params.warmup_steps, steps)),
         rows=lambda step: documents.rows(documents.train[batches.documents(step)]),
-        spike_factor=params.spike_factor, addends=True,
-    )  # fmt: skip
+        spike_factor=params.spike_factor,
+        addends=True,
+    )
 
     def write(folder: Path) -> dict[str, float]:
         look.finish(steps)
@@ -94,12 +95,7 @@ def training(documents: Documents, params: PretrainParams, recipe: Recipe) -> Tr
 
 
 def _write(
-    out: Path,
-    model: PreTrainedModel,
-    documents: Documents,
-    params: PretrainParams,
-    recipe: Recipe,
-    look: HeldOut,
+    out: Path, model: PreTrainedModel, documents: Documents, params: PretrainParams, recipe: Recipe, look: HeldOut
 ) -> dict[str, float]:
     """Write a trunk folder with its budget; return the flat metrics."""
     out.mkdir(parents=True, exist_ok=True)
@@ -109,10 +105,13 @@ def _write(
     counts = count_parameters(model)
     seen, loss = look.curve[-1]
     budget: dict[str, Any] = {
-        "parameters": counts["all"], "layer_parameters": counts["layers"], "tokens": seen,
-        "flops": training_flops(model, seen, documents.mean_length), "held_out": look.curve,
-    }  # fmt: skip
-    (out / BUDGET).write_text(json.dumps(budget, indent=1) + "\n")
+        "parameters": counts["all"],
+        "layer_parameters": counts["layers"],
+        "tokens": seen,
+        "flops": training_flops(model, seen, documents.mean_length),
+        "held_out": look.curve,
+    }
+    (out / BUDGET).write_text(json.dumps(budget, indent=1) + "\n", encoding="utf-8")
     return {"tokens_trained": seen, "parameters": counts["all"], "held_out_loss": loss}
 
 
@@ -120,8 +119,8 @@ class HeldOut:
     """Measures the loss on the held-out documents now and then; stops nothing."""
 
     def __init__(
-        self, objective: LanguageModel, documents: Documents, every: int, batches: Batches, tokens: int,
-    ) -> None:  # fmt: skip
+        self, objective: LanguageModel, documents: Documents, every: int, batches: Batches, tokens: int
+    ) -> None:
         """Look every `every` steps, at batches of about `tokens` tokens."""
         self._objective, self._every, self._batches = objective, every, batches
         self._held_out = documents.held_out_batches(tokens)

@@ -29,9 +29,14 @@ from graftline.yamlfile import parse_yaml
 
 WEIGHTS, INDEX, CONFIG, CARD = "model.safetensors", "model.safetensors.index.json", "config.json", "README.md"
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.txt", "vocab.json", "merges.txt",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 MODEL_FILES = (CONFIG, "generation_config.json", WEIGHTS, "model-*.safetensors", INDEX, *TOKENIZER_FILES)
 """Patterns of the files that make up a checkpoint: what is copied, and what its digest is over."""
 _ADAPTER = "adapter_config.json"
@@ -68,9 +73,7 @@ class RootstockParams(TrunkParams):
     def _one_place(self) -> RootstockParams:
         given = [name for name in ("path", "package", "hub") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"{' and '.join(given) or 'none'} given; give exactly one of path, package and hub"
-            )
+            raise ValueError(f"{' and '.join(given) or 'none'} given; give exactly one of path, package and hub")
         if self.folder is not None and self.package is None:
             raise ValueError("folder goes with package only")
         if self.package is not None and not _PACKAGE.fullmatch(self.package):
@@ -94,12 +97,8 @@ class RootstockParams(TrunkParams):
     def _inside(self) -> RootstockParams:
         for name in ("path", "folder"):
             value = getattr(self, name)
-            if value is not None and (
-                PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts
-            ):
-                raise ValueError(
-                    f"{name} '{value}' leaves the {'repository' if name == 'path' else 'package'}"
-                )
+            if value is not None and (PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts):
+                raise ValueError(f"{name} '{value}' leaves the {'repository' if name == 'path' else 'package'}")
         return self
 
 
@@ -158,9 +157,11 @@ def resolve(params: RootstockParams, *, where: str = "rootstock") -> Rootstock:
     found = Rootstock(folder, source, card_licence(folder / CARD) or licence, files)
     if params.sha256 is not None and found.digest != params.sha256:
         raise InputError(
-            f"{where}.sha256", f"the files of {source} have {found.digest}", expected=params.sha256,
+            f"{where}.sha256",
+            f"the files of {source} have {found.digest}",
+            expected=params.sha256,
             fix="get the checkpoint that was pinned; or, if it was meant to change, pin the new digest",
-        )  # fmt: skip
+        )
     return found
 
 
@@ -183,9 +184,7 @@ def _in_repository(path: str, where: str) -> Path:
         raise InputError(f"{where}.path", f"no folder '{path}' in the repository", fix="check the path")
     for place in (folder, *(file.resolve() for file in _model_files(folder))):
         if not place.is_relative_to(root):
-            raise InputError(
-                f"{where}.path", f"'{path}' leads out of the repository", fix="copy the files into it"
-            )
+            raise InputError(f"{where}.path", f"'{path}' leads out of the repository", fix="copy the files into it")
     return folder
 
 
@@ -202,9 +201,8 @@ def _in_package(package: str, folder: str | None, where: str) -> tuple[Path, str
         ) from None
     if version is not None and found.version != version:
         raise InputError(
-            f"{where}.package", f"{name} {found.version} is installed", expected=version,
-            fix=f"pip install {package}",
-        )  # fmt: skip
+            f"{where}.package", f"{name} {found.version} is installed", expected=version, fix=f"pip install {package}"
+        )
     facts = found.metadata.json  # the names of its fields in lower case, a missing one left out
     licence = str(facts.get("license_expression") or facts.get("license") or "") or None
     source = f"pkg:pypi/{found.metadata['Name'].lower()}@{found.version}"
@@ -220,10 +218,11 @@ def _package_folder(found: Distribution, name: str, folder: str | None, where: s
     if len(wanted) != 1:
         among = f" named '{folder}'" if folder else ""
         raise InputError(
-            f"{where}.package", f"{name} holds {len(wanted)} model folders{among}",
+            f"{where}.package",
+            f"{name} holds {len(wanted)} model folders{among}",
             expected="one, with config.json and model.safetensors",
             fix="set `folder` to one of " + ", ".join(map(str, models)) if models else "name another package",
-        )  # fmt: skip
+        )
     return Path(str(found.locate_file(str(wanted[0]))))
 
 
@@ -235,20 +234,16 @@ def _on_hub(hub: str, revision: str, where: str) -> tuple[Path, str]:
 
     try:
         folder = snapshot_download(
-            hub, revision=revision, allow_patterns=[*MODEL_FILES, CARD],
-            local_files_only=constants.HF_HUB_OFFLINE,
-        )  # fmt: skip
+            hub, revision=revision, allow_patterns=[*MODEL_FILES, CARD], local_files_only=constants.HF_HUB_OFFLINE
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError) as error:
         offline = isinstance(error, LocalEntryNotFoundError | httpx2.HTTPError)
-        reason = (
-            "the Hub is out of reach and the cache does not hold it"
-            if offline
-            else str(error).splitlines()[0]
-        )
+        reason = "the Hub is out of reach and the cache does not hold it" if offline else str(error).splitlines()[0]
         raise InputError(
-            f"{where}.hub", f"{hub} at {revision[:12]}: {reason}",
+            f"{where}.hub",
+            f"{hub} at {revision[:12]}: {reason}",
             fix="fetch it once where there is a network, or put its files into the repository and name their `path`",
-        ) from None  # fmt: skip
+        ) from None
     return Path(folder), f"pkg:huggingface/{hub}@{revision}"
 
 
@@ -268,9 +263,7 @@ def card_licence(card: Path) -> str | None:
 def _check_plain(folder: Path) -> None:
     """Raise InputError unless the folder's weights are safetensors, all there, and nothing in it names code."""
     if not (folder / CONFIG).is_file():
-        raise InputError(
-            folder, "config.json is missing", expected="a model folder in the Hugging Face layout"
-        )
+        raise InputError(folder, "config.json is missing", expected="a model folder in the Hugging Face layout")
     _check_no_code(folder)
     if (folder / INDEX).is_file():
         shards = _read(folder / INDEX).get("weight_map")
@@ -284,24 +277,25 @@ def _check_plain(folder: Path) -> None:
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
         if pickles:
             raise InputError(
-                folder / pickles[0], "weights in pickle format, which can run code when it is read",
-                expected=WEIGHTS, fix=_CONVERT,
-            )  # fmt: skip
+                folder / pickles[0],
+                "weights in pickle format, which can run code when it is read",
+                expected=WEIGHTS,
+                fix=_CONVERT,
+            )
         raise InputError(folder, f"{name} is missing", expected="weights as safetensors", fix=_CONVERT)
 
 
 def _check_no_code(folder: Path) -> None:
     """Raise InputError if loading the folder would run its code, or load another model than it holds."""
     if (folder / _ADAPTER).exists():  # transformers would load the model that it names, from wherever
-        raise InputError(
-            folder / _ADAPTER, "an adapter, no whole model", fix="merge it into its base model first"
-        )
+        raise InputError(folder / _ADAPTER, "an adapter, no whole model", fix="merge it into its base model first")
     for path in (folder / CONFIG, folder / "tokenizer_config.json"):
         if path.is_file() and (key := _code_key(_read(path))):
             raise InputError(
-                path, f"{key}: the checkpoint names code to load, which is never done",
+                path,
+                f"{key}: the checkpoint names code to load, which is never done",
                 fix="choose a checkpoint whose architecture transformers has",
-            )  # fmt: skip
+            )
 
 
 def _code_key(values: dict[str, Any]) -> str | None:
@@ -318,9 +312,7 @@ def _code_key(values: dict[str, Any]) -> str | None:
 def _read(path: Path) -> dict[str, Any]:
     values = read_json(path)
     if not isinstance(values, dict):
-        raise InputError(
-            path, f"a {type(values).__name__}", expected="a mapping", fix="fetch the checkpoint again"
-        )
+        raise InputError(path, f"a {type(values).__name__}", expected="a mapping", fix="fetch the checkpoint again")
     return values
 
 
@@ -356,9 +348,10 @@ def _kind(folder: Path) -> Literal["masked_lm", "causal_lm"]:
         return "causal_lm"
     known = sorted({*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES})
     raise InputError(
-        folder / CONFIG, f"model_type {architecture!r}{nearest(str(architecture), known)}",
+        folder / CONFIG,
+        f"model_type {architecture!r}{nearest(str(architecture), known)}",
         expected="an architecture that transformers has a masked or causal language model of",
-    )  # fmt: skip
+    )
 
 
 def _check_tensors(path: Path) -> None:
@@ -403,9 +396,11 @@ def _load(folder: Path) -> Any:
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name.split("."))
     if missing:
         raise InputError(
-            folder / WEIGHTS, f"{missing[0]} is missing (and {len(missing) - 1} more)",
-            expected="each tensor that config.json asks for", fix=fix,
-        )  # fmt: skip
+            folder / WEIGHTS,
+            f"{missing[0]} is missing (and {len(missing) - 1} more)",
+            expected="each tensor that config.json asks for",
+            fix=fix,
+        )
     return model
 
 
@@ -419,9 +414,11 @@ def _check_tokenizer(folder: Path, rows: int) -> None:
         want, have = config.get(f"{name}_token_id"), getattr(tokenizer, f"{name}_token_id", None)
         if isinstance(want, int) and have is not None and want != have:
             raise InputError(
-                folder / TOKENIZER_FILES[0], f"the {name} token is number {have}",
-                expected=f"{want}, by config.json", fix="take the tokenizer that was saved with the checkpoint",
-            )  # fmt: skip
+                folder / TOKENIZER_FILES[0],
+                f"the {name} token is number {have}",
+                expected=f"{want}, by config.json",
+                fix="take the tokenizer that was saved with the checkpoint",
+            )
 
 
 def _brief(error: BaseException) -> str:

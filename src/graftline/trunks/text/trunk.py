@@ -27,7 +27,7 @@ def build_config(params: TextParams, tokenizer: PreTrainedTokenizerFast) -> PreT
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id,
         "eos_token_id": tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id,
-    }  # fmt: skip
+    }
     shape = {"vocab_size": len(tokenizer), "tie_word_embeddings": True, **special}
     if params.architecture == "gpt2":
         return transformers.GPT2Config(
@@ -36,19 +36,27 @@ def build_config(params: TextParams, tokenizer: PreTrainedTokenizerFast) -> PreT
             attn_pdrop=0.0, **shape,
         )  # fmt: skip
     shape |= {
-        "hidden_size": params.width, "num_hidden_layers": params.layers, "num_attention_heads": params.heads,
-        "intermediate_size": params.hidden, "max_position_embeddings": params.max_length,
-    }  # fmt: skip
+        "hidden_size": params.width,
+        "num_hidden_layers": params.layers,
+        "num_attention_heads": params.heads,
+        "intermediate_size": params.hidden,
+        "max_position_embeddings": params.max_length,
+    }
     if params.architecture == "bert":
         return transformers.BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **shape)
     if params.architecture == "llama":
         return transformers.LlamaConfig(num_key_value_heads=params.heads, **shape)
     # All layers global: documents of this length fit its local window anyhow, and one mask serves all layers.
     return transformers.ModernBertConfig(
-        layer_types=["full_attention"] * params.layers, embedding_dropout=0.0, attention_dropout=0.0, mlp_dropout=0.0,
-        classifier_pooling="mean", cls_token_id=special["bos_token_id"], sep_token_id=special["eos_token_id"],
+        layer_types=["full_attention"] * params.layers,
+        embedding_dropout=0.0,
+        attention_dropout=0.0,
+        mlp_dropout=0.0,
+        classifier_pooling="mean",
+        cls_token_id=special["bos_token_id"],
+        sep_token_id=special["eos_token_id"],
         **shape,
-    )  # fmt: skip
+    )
 
 
 def build_model(config: PreTrainedConfig, *, decodes: bool) -> PreTrainedModel:
@@ -72,13 +80,11 @@ def load_model(folder: Path, *, decodes: bool) -> PreTrainedModel:
     of = AutoModelForCausalLM if decodes else AutoModelForMaskedLM
     try:
         model: PreTrainedModel = of.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True,
-        )  # fmt: skip
+            folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            folder, reason, expected="a language model in safetensors", fix="run pretrain again"
-        ) from None
+        raise InputError(folder, reason, expected="a language model in safetensors", fix="run pretrain again") from None
     return model
 
 
@@ -92,9 +98,7 @@ def count_parameters(model: PreTrainedModel) -> dict[str, int]:
 
     Tied weights count once. The layers' count is the N of the scaling laws (Kaplan et al., 2020).
     """
-    tables = {
-        id(table.weight) for table in (model.get_input_embeddings(), model.get_output_embeddings()) if table
-    }
+    tables = {id(table.weight) for table in (model.get_input_embeddings(), model.get_output_embeddings()) if table}
     sizes = {id(weight): weight.numel() for weight in model.parameters()}
     return {"all": sum(sizes.values()), "layers": sum(n for key, n in sizes.items() if key not in tables)}
 
