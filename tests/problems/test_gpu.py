@@ -13,6 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
+import small_sets
 import small_tags
 import small_text
 
@@ -45,6 +46,8 @@ def inputs(name: str, home: Path) -> tuple[Path, Path]:
         "documents": lambda: (small_text.dataset(home), small_text.trunk(home)),
         "words": lambda: (small_tags.dataset(home), small_tags.trunk(home)),
         "writing": lambda: (small_text.dataset(home), small_text.causal_trunk(home)),
+        "sets of pictures": lambda: (small_sets.dataset(home, "pictures"), small_sets.trunk(home, "pictures")),
+        "sets of sentences": lambda: (small_sets.dataset(home, "sentences"), small_sets.trunk(home, "sentences")),
     }[name]()
 
 
@@ -53,6 +56,8 @@ HEADS: dict[str, dict[str, Any]] = {
     "documents": {**small_text.FINETUNE, "joint_weight": 0.5},
     "words": small_tags.FINETUNE,
     "writing": {**small_text.FINETUNE, "head": {"name": "text_generation"}},
+    "sets of pictures": {**small_sets.PARAMS["pictures"]["finetune"], "joint_weight": 0.5},
+    "sets of sentences": {**small_sets.PARAMS["sentences"]["finetune"], "joint_weight": 0.5},
 }
 
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import finetune_team
+import small_sets
 import small_tags
 import small_text
 from test_distributed import torchrun
@@ -29,6 +30,8 @@ HEADS: dict[str, dict[str, Any]] = {
     "documents": {"head": {"name": "sequence_classification", "label_smoothing": 0.1}, "joint_weight": 0.5},
     "words": {"head": {"name": "token_classification"}},
     "writing": {"head": {"name": "text_generation"}},
+    "sets of pictures": {"head": {"name": "multi_label"}, "joint_weight": 0.5},
+    "sets of sentences": {"head": {"name": "multi_label", "label_smoothing": 0.1}, "joint_weight": 0.5},
 }
 
 
@@ -38,11 +41,13 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
     home = tmp_path_factory.getbasetemp()
     text, tags = small_text.dataset(home), small_tags.dataset(home)
     places = {
-        "images": (dataset, trunk),
-        "documents": (text, small_text.trunk(home)),
-        "words": (tags, small_tags.trunk(home)),
-        "writing": (text, small_text.causal_trunk(home)),
-    }
+        "images": (dataset, trunk), "documents": (text, small_text.trunk(home)),
+        "words": (tags, small_tags.trunk(home)), "writing": (text, small_text.causal_trunk(home)),
+        **{
+            f"sets of {task}": (small_sets.dataset(home, task), small_sets.trunk(home, task))
+            for task in small_sets.PARAMS
+        },
+    }  # fmt: skip
     precision = {name: {} if name == "images" else {"precision": "float32"} for name in HEADS}
     plans = [
         {

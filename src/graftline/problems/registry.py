@@ -24,6 +24,7 @@ PROBLEMS = (
     "text_generation",
     "image_regression",
     "text_regression",
+    "multi_label",
 )
 """The first is what `finetune` learns if its parameters name none."""
 

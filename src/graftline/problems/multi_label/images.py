@@ -1,0 +1,60 @@
+"""Sets of classes of images: a linear layer on the trunk's embedding, a yes or no a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from graftline.dataset import read_schema
+from graftline.problems.images import ImageModel, ImageProblem, LabelledImages
+from graftline.problems.multi_label.answers import SetAnswers
+from graftline.problems.multi_label.model import SetModel, with_thresholds
+from graftline.problems.multi_label.parameters import OF_TEXT, MultiLabelParams
+from graftline.problems.multi_label.side import SetProblem
+from graftline.problems.problem import LABEL
+from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.values.image import ImageColumn
+from graftline.values.labels import LabelSets
+
+
+class ImageSets(LabelledImages):
+    """Images with (n, classes) bool labels."""
+
+    @property
+    def classes(self) -> None:
+        return None
+
+
+class ImageSetModel(SetModel, ImageModel[ImageSets, MultiLabelParams]):
+    """(n, height, width) pixels to (n, classes) logits."""
+
+    def __init__(self, trunk: ConvTrunk, width: int, params: MultiLabelParams) -> None:
+        super().__init__(trunk, width, params)
+        self.sets = params
+
+    def logits(self, examples: ImageSets, *, fast: bool = False) -> torch.Tensor:
+        return self.outputs(examples.pixels, fast=fast)
+
+
+class OnImages(SetProblem, ImageProblem[ImageSets, MultiLabelParams]):
+    """A set of classes an image."""
+
+    roles: ClassVar = {"image": ImageColumn, LABEL: LabelSets}
+    examples, model = ImageSets, ImageSetModel
+    elsewhere = OF_TEXT
+
+    @staticmethod
+    def width(classes: int) -> int:
+        return classes
+
+    def load(self, folder: Path, facts: dict[str, Any]) -> ImageModel[ImageSets, MultiLabelParams]:
+        return with_thresholds(super().load(folder, facts), facts)
+
+    def asked(self, folder: Path, values: list[Any]) -> ImageSets:
+        return ImageSets(torch.from_numpy(np.stack(values)), None, torch.arange(len(values)))
+
+    def show_mistakes(self, answers: SetAnswers, examples: Any, worst: np.ndarray, dataset: Path, out: Path) -> None:
+        answers.plot_mistakes(examples.pixels.numpy(), worst, read_schema(dataset), out / "mistakes.png")
