@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import finetune_team
+import small_pairs
 import small_tags
 import small_text
 from test_distributed import torchrun
@@ -27,6 +28,7 @@ STEP = {"epochs": 1, "batch": 25, "min_steps": 1, "warmup_steps": 0, "patience":
 HEADS: dict[str, dict[str, Any]] = {
     "images": {"head": {"name": "image_classification"}, "joint_weight": 0.5},
     "documents": {"head": {"name": "sequence_classification", "label_smoothing": 0.1}, "joint_weight": 0.5},
+    "pairs": {"head": {"name": "pair_classification"}, "joint_weight": 0.5},
     "words": {"head": {"name": "token_classification"}},
     "writing": {"head": {"name": "text_generation"}},
 }
@@ -39,6 +41,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
     text, tags = small_text.dataset(home), small_tags.dataset(home)
     places = {
         "images": (dataset, trunk), "documents": (text, small_text.trunk(home)),
+        "pairs": (small_pairs.dataset(home), small_text.trunk(home)),
         "words": (tags, small_tags.trunk(home)), "writing": (text, small_text.causal_trunk(home)),
     }  # fmt: skip
     precision = {name: {} if name == "images" else {"precision": "float32"} for name in HEADS}

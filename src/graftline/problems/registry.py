@@ -22,6 +22,7 @@ PROBLEMS = (
     "sequence_classification",
     "token_classification",
     "text_generation",
+    "pair_classification",
 )
 """The first is what `finetune` learns if its parameters name none."""
 
