@@ -151,7 +151,8 @@ class Validation:
         self.index.features.append(np.ascontiguousarray(of_features[:, :16]).view(np.uint64))
         self.index.labels.append(labels)
         if self.near is not None:
-            self.index.signatures.append(self.near.signatures(columns[self.contract.feature[0]]))
+            seen = [columns[name] for name in self.contract.features]
+            self.index.signatures.append(self.near.signatures(seen))
 
     def _label_ids(self, columns: dict[str, pa.Array]) -> np.ndarray:
         """Return (n,) int32, -1 without a label; where a row is of one class, its index."""

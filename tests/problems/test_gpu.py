@@ -13,6 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
+import small_pairs
 import small_sets
 import small_tags
 import small_text
@@ -44,6 +45,7 @@ def inputs(name: str, home: Path) -> tuple[Path, Path]:
     return {
         "images": lambda: (small.dataset(home), small.trunk(home)),
         "documents": lambda: (small_text.dataset(home), small_text.trunk(home)),
+        "pairs": lambda: (small_pairs.dataset(home), small_text.trunk(home)),
         "words": lambda: (small_tags.dataset(home), small_tags.trunk(home)),
         "writing": lambda: (small_text.dataset(home), small_text.causal_trunk(home)),
         "sets of pictures": lambda: (small_sets.dataset(home, "pictures"), small_sets.trunk(home, "pictures")),
@@ -54,6 +56,7 @@ def inputs(name: str, home: Path) -> tuple[Path, Path]:
 HEADS: dict[str, dict[str, Any]] = {
     "images": {**small.PARAMS["finetune"], "joint_weight": 0.5},
     "documents": {**small_text.FINETUNE, "joint_weight": 0.5},
+    "pairs": {**small_pairs.FINETUNE, "joint_weight": 0.5},
     "words": small_tags.FINETUNE,
     "writing": {**small_text.FINETUNE, "head": {"name": "text_generation"}},
     "sets of pictures": {**small_sets.PARAMS["pictures"]["finetune"], "joint_weight": 0.5},

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import finetune_team
+import small_pairs
 import small_sets
 import small_tags
 import small_text
@@ -28,6 +29,7 @@ STEP = {"epochs": 1, "batch": 25, "min_steps": 1, "warmup_steps": 0, "patience":
 HEADS: dict[str, dict[str, Any]] = {
     "images": {"head": {"name": "image_classification"}, "joint_weight": 0.5},
     "documents": {"head": {"name": "sequence_classification", "label_smoothing": 0.1}, "joint_weight": 0.5},
+    "pairs": {"head": {"name": "pair_classification"}, "joint_weight": 0.5},
     "words": {"head": {"name": "token_classification"}},
     "writing": {"head": {"name": "text_generation"}},
     "sets of pictures": {"head": {"name": "multi_label"}, "joint_weight": 0.5},
@@ -42,6 +44,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
     text, tags = small_text.dataset(home), small_tags.dataset(home)
     places = {
         "images": (dataset, trunk), "documents": (text, small_text.trunk(home)),
+        "pairs": (small_pairs.dataset(home), small_text.trunk(home)),
         "words": (tags, small_tags.trunk(home)), "writing": (text, small_text.causal_trunk(home)),
         **{
             f"sets of {task}": (small_sets.dataset(home, task), small_sets.trunk(home, task))

@@ -25,6 +25,7 @@ PROBLEMS = (
     "image_regression",
     "text_regression",
     "multi_label",
+    "pair_classification",
 )
 """The first is what `finetune` learns if its parameters name none."""
 

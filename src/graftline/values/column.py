@@ -114,14 +114,16 @@ class Feature(Column):
     """What its values are, such as `images`."""
     near: ClassVar[str]
     """The bound in the contract's `near_duplicates` that is for this kind."""
+    near_together: ClassVar[bool] = False
+    """Whether near-duplicates are found among rows of several such columns."""
 
     @abstractmethod
     def stored(self, name: str) -> StoredFeature:
         """Return the column as the dataset's schema says it."""
 
     @abstractmethod
-    def measure(self, name: str, minimum: float) -> Measure:
-        """Return how near-duplicates are found: from the likeness `minimum` on."""
+    def measure(self, names: Sequence[str], minimum: float) -> Measure:
+        """Return how near-duplicates are found: from the likeness `minimum` on. `names` are all that a model sees."""
 
     @abstractmethod
     def near_text(self, minimum: float) -> str:

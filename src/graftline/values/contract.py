@@ -127,8 +127,8 @@ class Contract(Params):
         """Return the measure of near-duplicates, or None if they are not searched for."""
         if self.near_duplicates is None:
             return None
-        name, column = self.feature
-        return column.measure(name, getattr(self.near_duplicates, column.near))
+        _, column = self.feature
+        return column.measure(self.features, getattr(self.near_duplicates, column.near))
 
     def schema_of_dataset(self) -> Schema:
         """Return what later components need to know about the columns."""
@@ -186,8 +186,14 @@ class Contract(Params):
         if near is None:
             return
         _, column = self.feature
-        if len(self.features) > 1:
-            raise ValueError(f"near_duplicates: they are searched for in one feature, found {len(self.features)}")
+        others = [self.columns[name] for name in self.features[1:]]
+        for other in others:
+            assert isinstance(other, Feature)
+            if not column.near_together or other.near != column.near:
+                raise ValueError(
+                    "near_duplicates: they are searched for in one feature, or in several of text, "
+                    f"found {column.type} and {other.type}"
+                )
         if {bound for bound, value in near if value is not None} != {column.near}:
             raise ValueError(f"near_duplicates: give {column.near} for a column of type {column.type}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -111,7 +111,8 @@ class Image(Feature):
     def histograms(self, name: str) -> ImageHistograms:
         return ImageHistograms(name, self)
 
-    def measure(self, name: str, minimum: float) -> ImageMeasure:
+    def measure(self, names: Sequence[str], minimum: float) -> ImageMeasure:
+        (name,) = names
         return ImageMeasure(name, minimum)
 
     def near_text(self, minimum: float) -> str:

@@ -6,7 +6,7 @@ signatures, and those that are close by their values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -89,8 +89,8 @@ class Measure(Protocol):
     def max_distance(self) -> int:
         """Distance of signatures up to which two rows are compared by their values."""
 
-    def signatures(self, values: pa.Array) -> np.ndarray:
-        """Return (n, bands) uint32; all zeros for a value that is near nothing."""
+    def signatures(self, features: Sequence[pa.Array]) -> np.ndarray:
+        """Return (n, bands) uint32, of all columns that a model sees; all zeros for a row that is near nothing."""
 
     def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return how far signatures are from each other, (n,)."""

@@ -1,14 +1,20 @@
-"""How near two texts are: MinHash, and the Jaccard index of their runs of 5 characters.
+"""How near two rows of texts are: MinHash, and the Jaccard index of their runs of 5 characters.
 
 Broder, "On the resemblance and containment of documents", SEQUENCES 1997: the smallest of the hashed runs
 under 128 permutations, in 16 bands of 8. Two texts that share a fraction j of their runs agree in a band with
 probability j^8. Case and the amount of white space do not count.
+
+Of rows with several texts, each text of the one must be near a text of the other, in any order: a document of which two
+questions are asked makes two rows, but a pair that stands the other way round is the same pair. Candidates are found by
+the MinHash of a row's texts together, whose runs are about as near.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +35,19 @@ PAIRS_AT_ONCE = 20_000
 
 @dataclass(frozen=True)
 class TextMeasure:
-    """A `leakage.Measure`, of a column of text or of words."""
+    """A `leakage.Measure`, of columns of text or of words."""
 
-    column: str
+    columns: tuple[str, ...]
     minimum: float
     name: str = "jaccard"
     max_distance: int = BANDS - 1
     """Of 16 bands."""
 
-    def signatures(self, values: pa.Array) -> np.ndarray:
-        return signatures(normalise(values))
+    def signatures(self, features: Sequence[pa.Array]) -> np.ndarray:
+        import pyarrow.compute as pc
+
+        texts = [normalise(values) for values in features]
+        return signatures(texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, "\n"))
 
     def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return how many bands differ."""
@@ -49,11 +58,12 @@ class TextMeasure:
         return PAIRS_AT_ONCE
 
     def likeness(self, pairs: np.ndarray, index: leakage.Columns, folder: Path) -> np.ndarray:
-        """Return the Jaccard index of each pair, (m,) float64."""
+        """Return the Jaccard index of each pair, (m,) float64; the least of a row's texts, in their nearest order."""
         positions = np.unique(pairs)
-        runs = [_runs(text) for text in _read_texts(folder, self.column, index.rows[positions])]
+        texts = (_read_texts(folder, column, index.rows[positions]) for column in self.columns)
+        runs = [tuple(map(_runs, row)) for row in zip(*texts, strict=True)]
         place = np.searchsorted(positions, pairs)
-        return np.array([_jaccard(runs[a], runs[b]) for a, b in place], np.float64)
+        return np.array([_likeness(runs[a], runs[b]) for a, b in place], np.float64)
 
 
 def normalise(values: pa.Array) -> pa.Array:
@@ -133,6 +143,10 @@ def _read_texts(folder: Path, column: str, rows: np.ndarray) -> list[str]:
 
 def _runs(text: str) -> frozenset[str]:
     return frozenset(text[start : start + RUN] for start in range(max(1, len(text) - RUN + 1)))
+
+
+def _likeness(first: Sequence[frozenset[str]], second: Sequence[frozenset[str]]) -> float:
+    return max(min(map(_jaccard, first, order)) for order in permutations(second))
 
 
 def _jaccard(first: frozenset[str], second: frozenset[str]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,8 @@ class ImageMeasure:
     def max_distance(self) -> int:
         return max_distance(self.minimum)
 
-    def signatures(self, values: pa.Array) -> np.ndarray:
+    def signatures(self, features: Sequence[pa.Array]) -> np.ndarray:
+        (values,) = features
         return signatures(values.flatten().to_numpy().reshape(len(values), -1))
 
     def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:

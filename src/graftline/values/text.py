@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -31,6 +32,7 @@ class Written(Feature):
 
     plural: ClassVar[str] = "texts"
     near: ClassVar[str] = "min_jaccard"
+    near_together: ClassVar[bool] = True
     unit: ClassVar[str]
     """What a length counts."""
 
@@ -44,8 +46,8 @@ class Written(Feature):
     def histograms(self, name: str) -> TextHistograms:
         return TextHistograms(name)
 
-    def measure(self, name: str, minimum: float) -> TextMeasure:
-        return TextMeasure(name, minimum)
+    def measure(self, names: Sequence[str], minimum: float) -> TextMeasure:
+        return TextMeasure(tuple(names), minimum)
 
     def near_text(self, minimum: float) -> str:
         return f"texts that share {minimum:g} of their runs of 5 characters or more"

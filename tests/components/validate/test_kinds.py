@@ -126,14 +126,41 @@ def test_a_question_about_two_columns_is_a_row_of_a_file(pairs: Any, tmp_path: P
         read_rows([asked], features)
 
 
+def test_a_pair_turned_round_in_another_split_is_a_near_duplicate_and_a_shared_text_is_not(
+    validate: Callable, write_table: Callable, glosses: pa.Table
+) -> None:
+    texts = [text for text in glosses["text"].to_pylist() if 60 < len(text) < 90][:43]
+    (one, two, other), rest = texts[:3], texts[3:]
+    contract = {
+        "columns": {"first": TEXT, "second": TEXT, "part": {"type": "string", "role": "split"}},
+        "near_duplicates": {"min_jaccard": 0.8},
+    }
+
+    def found(first: str, second: str, name: str) -> Any:
+        rows = {"first": [one, first, *rest[::2]], "second": [two, second, *rest[1::2]]}
+        parts = ["train", "test", *["train"] * 16, "val", "val", "test", "test"]
+        return validate(write_table({**rows, "part": parts}, name), contract, out=f"{name}_out")
+
+    shared = found(one, other, "shared")
+    assert shared.code == 0, shared.error
+    turned = found(two.upper(), f"{one} x", "turned")
+    assert turned.code == 2
+    assert "near-duplicate texts in two splits" in turned.error
+    assert "row 0 (train) and row 1 (test, jaccard 0.9" in turned.error
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_problem_says_which_columns_it_needs(pairs: Any, name: str) -> None:
-    """Nothing that is shipped learns from two columns."""
     problem = make_problem(PARAMETERS[name]())
     schema = read_schema(pairs.out)
+    kinds = [kind for role, kind in problem.roles.items() if role != "label"]
+    if kinds == [TextColumn, TextColumn]:
+        problem.check(schema, "schema.json")
+        with pytest.raises(InputError, match="the feature is of type text; expected text and text"):
+            problem.check(Schema(schema.feature, "label", ("a", "b")), "schema.json")
+        return
     with pytest.raises(InputError, match="the feature is of type text and text"):
         problem.check(schema, "schema.json")
-    kinds = [kind for role, kind in problem.roles.items() if role != "label"]
     if kinds == [TextColumn] and "label" in problem.roles:
         one_class, number = (
             Schema(schema.feature, "label", ("a", "b")),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from graftline.component import Context
 from graftline.dataset import UNLABELLED, Schema
@@ -17,15 +20,19 @@ from graftline.learning import distributed
 from graftline.records.model import CORPUS, Dependency
 from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Packed, pack
-from graftline.text.corpus import Shard, iterate_documents, list_shards
+from graftline.text.corpus import Shard, iterate_documents, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import TokenFiles, open_tokens, tokenise
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.rootstock import Rootstock
+from graftline.values.text import TextColumn
+from graftline.values.words import TokensColumn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+SEES = (TextColumn, TokensColumn)
+"""The kinds of columns that a trunk learns from."""
 _LONGEST = 512
 """Tokens of a document for a rootstock that could take longer ones."""
 
@@ -129,9 +136,26 @@ def _corpus(context: Context, params: PretrainParams, schema: Schema) -> tuple[l
     if params.corpus is not None:
         url = params.corpus.url
         return list_shards(url if "://" in url else ROOT / url), params.corpus.column
-    dataset = context.paths["dataset"]
     # Of sentences in words, a list column, the reader makes texts: the words with blanks between.
-    return list_shards(dataset / f"{UNLABELLED}.parquet"), schema.feature.name
+    shards, names = list_shards(context.paths["dataset"] / f"{UNLABELLED}.parquet"), text_columns(schema)
+    return (shards, names[0]) if len(names) == 1 else (_together(shards, names, context.work), names[0])
+
+
+def text_columns(schema: Schema) -> list[str]:
+    """Return the names of the columns of text that a model sees: each text of a row is a document of its own."""
+    return [feature.name for feature in schema.features if isinstance(feature, SEES)]
+
+
+def _together(shards: list[Shard], names: list[str], work: Path) -> list[Shard]:
+    """Return the texts of several columns as one shard, with a column of the first one's name."""
+    file = work / "texts.parquet"
+    if distributed.world().leads or not file.is_file():  # on a machine without the leader's folder, its own
+        work.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(file, pa.schema([(names[0], pa.string())])) as writer:
+            for name in names:
+                for texts in read_documents(shards[0], name):
+                    writer.write_table(pa.table({names[0]: texts}))
+    return list_shards(file)
 
 
 def _tokenizer(

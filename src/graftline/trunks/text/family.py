@@ -13,14 +13,12 @@ from graftline.learning import distributed
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.precision import arithmetic
 from graftline.records.model import Dependency
-from graftline.trunks.text.documents import Documents, open_documents
+from graftline.trunks.text.documents import SEES, Documents, open_documents
 from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
 from graftline.trunks.text.trunk import build_config, build_model, load_model, quiet
 from graftline.trunks.training import Planned, Training
-from graftline.values.text import TextColumn
-from graftline.values.words import TokensColumn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,7 +37,7 @@ class Text:
     loss_unit: ClassVar[str] = LanguageModel.unit
     plural: ClassVar[str] = "documents"
 
-    sees: ClassVar = (TextColumn, TokensColumn)
+    sees: ClassVar = SEES
 
     def check(self, schema: Schema, params: PretrainParams) -> None:
         if params.sizes and distributed.world().size > 1:

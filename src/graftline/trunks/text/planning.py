@@ -23,7 +23,7 @@ from graftline.text.batches import Batches
 from graftline.text.corpus import Shard, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
-from graftline.trunks.text.documents import Documents
+from graftline.trunks.text.documents import Documents, text_columns
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.recipe import Recipe, training
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
@@ -104,7 +104,8 @@ def _planned(
 def _corpus(sample: Sample, params: PretrainParams) -> _Corpus:
     if params.corpus is None:
         shards = list_shards(sample.folder / f"{UNLABELLED}.parquet")
-        return _Corpus(_first(shards, sample.schema.feature.name), sample.rows[UNLABELLED])
+        names = text_columns(sample.schema)
+        return _Corpus([text for name in names for text in _first(shards, name)], sample.rows[UNLABELLED] * len(names))
     url = params.corpus.url
     shards = list_shards(url if "://" in url else ROOT / url)
     texts = _first(shards, params.corpus.column)

@@ -1,0 +1,1 @@
+"""Two texts in, one class of the pair out."""

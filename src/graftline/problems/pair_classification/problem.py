@@ -1,0 +1,206 @@
+"""Pair classification: one class a pair of texts, which the trunk reads as one sequence, by transformers' own head."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from graftline.dataset import Schema, read_schema, read_split
+from graftline.learning.device import send
+from graftline.learning.distributed import world
+from graftline.problems.answers import LABEL_HEADER, label_line, labelled
+from graftline.problems.classes import ClassAnswers
+from graftline.problems.classification import TextClassification
+from graftline.problems.documents import Documents, documents_of, padded
+from graftline.problems.pair_classification.parameters import PairClassificationParams
+from graftline.problems.pair_classification.scores import AVERAGE_PRECISION, ranked_pairs
+from graftline.problems.problem import LABEL, Model
+from graftline.problems.sequence_classification.problem import SequenceClassifier
+from graftline.problems.transformer import longest
+from graftline.score import RowStatistics, Score
+from graftline.text.tokenizer import load_tokenizer, plain_backend
+from graftline.values.category import ClassLabel
+from graftline.values.strings import string_of
+from graftline.values.text import TextColumn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+KINDS = (TextColumn, TextColumn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(Documents):
+    """Pairs of texts as tokens: each is one document, both texts and the marks around them."""
+
+    segments: torch.Tensor
+    """(tokens,) int32: of which text a token is, in the architecture's own numbers, such as 0 and 1."""
+    cut: torch.Tensor
+    """(n,) int32: tokens of both texts that the model does not see."""
+
+    @classmethod
+    def token_arrays(cls) -> tuple[str, ...]:
+        return ("ids", "segments")
+
+    def units(self) -> dict[str, np.ndarray]:
+        return {**super().units(), "cut": self.cut.numpy()}
+
+
+@dataclass(frozen=True, eq=False)
+class PairAnswers(ClassAnswers):
+    """A class a pair."""
+
+    def statistics(self, score: Score) -> RowStatistics:
+        if score == AVERAGE_PRECISION:
+            return ranked_pairs(self.rows, self.labels, self.probabilities)
+        return super().statistics(score)
+
+
+class PairClassifier(SequenceClassifier):
+    """Pairs to (n, classes) logits."""
+
+    def __init__(self, network: Any, tokenizer: PreTrainedTokenizerFast, *parts: Any, **settings: Any) -> None:
+        super().__init__(network, tokenizer, *parts, **settings)
+        self._segmented = getattr(network.config, "type_vocab_size", 1) > 1
+        if self._segmented:  # so that transformers alone passes them on, too
+            tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+
+    def inputs(self, documents: Documents) -> dict[str, torch.Tensor]:
+        found = super().inputs(documents)
+        if self._segmented:
+            assert isinstance(documents, Pairs)
+            segments = padded(documents.segments, documents.lengths, 0, found["input_ids"].shape[1])
+            found["token_type_ids"] = send(segments, self.network.device)
+        return found
+
+    def answer(self, examples: Documents, *, fast: bool = False) -> ClassAnswers:
+        logits = self.logits(examples, fast=fast)
+        return PairAnswers.of(self.scores, examples.rows, self.targets(examples), logits)
+
+
+class PairClassification(TextClassification[Pairs, PairClassificationParams]):
+    """Learns one class a pair."""
+
+    roles: ClassVar = {"first": TextColumn, "second": TextColumn, LABEL: ClassLabel}
+    examples, classifier = Pairs, PairClassifier
+    header = (*LABEL_HEADER, "tokens cut")
+    plural = "pairs"
+
+    @staticmethod
+    def architecture() -> type:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    def settings(self) -> dict[str, Any]:
+        return {"classifier_pooling": self._params.pooling, "problem_type": "single_label_classification"}
+
+    def read(self, dataset: Path, split: str, folder: Path) -> Pairs:
+        found = read_split(dataset, split, KINDS)
+        pairs = self.encode(folder, list(zip(*found.features, strict=True)), found.rows, found.label)
+        longer = int((pairs.cut > 0).sum())
+        if longer and world().leads:
+            most = longest(folder, self._params.max_tokens)
+            print(
+                f"{split}: {longer:,} of {len(pairs):,} pairs are longer than {most} tokens: the ends of their longer "
+                f"texts are cut off, {int(pairs.cut.sum()):,} tokens in all",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+        return pairs
+
+    def encode(
+        self, folder: Path, pairs: Sequence[tuple[str, str]], rows: np.ndarray, labels: np.ndarray | None = None
+    ) -> Pairs:  # fmt: skip
+        """Return pairs of texts as the trunk or model in `folder` takes them.
+
+        One that is too long loses tokens at the end of its longer text, then of both in turn.
+        """
+        tokenizer = load_tokenizer(folder)
+        frame = pair_frame(tokenizer)
+        room = longest(folder, self._params.max_tokens) - frame.marks
+        encoded, segments, cut = [], [], np.zeros(len(pairs), dtype=np.int32)
+        ids = tokenizer([text for pair in pairs for text in pair], add_special_tokens=False)["input_ids"]
+        for place, (first, second) in enumerate(zip(ids[::2], ids[1::2], strict=True)):
+            one, two = kept(len(first), len(second), room)
+            cut[place] = len(first) + len(second) - one - two
+            tokens, of = frame.around(first[:one], second[:two])
+            encoded.append(tokens)
+            segments += of
+        arrays = documents_of(encoded, rows, labels)
+        return Pairs.from_arrays({**arrays, "segments": np.array(segments, dtype=np.int32), "cut": cut})
+
+    def show(self, dataset: Path, split: str, examples: Pairs, units: np.ndarray) -> list[str]:
+        """Return both texts of each pair, with the names of their columns."""
+        names = [feature.name for feature in read_schema(dataset).features]
+        columns = read_split(dataset, split, KINDS).features
+        return [
+            " · ".join(f"{name}: {column[place]}" for name, column in zip(names, columns, strict=True))
+            for place in units
+        ]
+
+    def ask(self, folder: Path, model: Model[Pairs], values: list[Any], schema: Schema) -> list[dict[str, Any]]:
+        """Return the label of each pair, a tuple of two texts, and how many of its tokens were not seen."""
+        assert isinstance(model, PairClassifier)
+        asked = [(string_of(first), string_of(second)) for first, second in values]
+        pairs = self.encode(folder, asked, np.arange(len(asked)))
+        return [
+            {**labelled(row, schema.classes), "cut": int(cut)}
+            for row, cut in zip(model.probabilities(pairs), pairs.cut, strict=True)
+        ]
+
+    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
+        return (*label_line(answer), str(answer["cut"]))
+
+
+@dataclass(frozen=True)
+class PairFrame:
+    """The marks before, between and after two texts, and the segments of the five parts."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    segments: tuple[list[int], int, list[int], int, list[int]]
+
+    @property
+    def marks(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+    def around(self, first: list[int], second: list[int]) -> tuple[list[int], list[int]]:
+        """Return the token ids of a pair, and the segment of each."""
+        before, one, between, two, after = self.segments
+        segments = [*before, *[one] * len(first), *between, *[two] * len(second), *after]
+        return [*self.before, *first, *self.between, *second, *self.after], segments
+
+
+def pair_frame(tokenizer: PreTrainedTokenizerFast) -> PairFrame:
+    """Return what the tokenizer itself puts around two texts.
+
+    Where it would put nothing between them, as decoders' do, its separator or end mark stands there: else the end of
+    the one text and the beginning of the other could not be told.
+    """
+    found = plain_backend(tokenizer).encode("a", "a")
+    owners, ids, types = found.sequence_ids, found.ids, found.type_ids
+    first, second = owners.index(0), owners.index(1)
+    end, last = first + owners.count(0), second + owners.count(1)
+    between, of_between = ids[end:second], types[end:second]
+    if not between:
+        mark = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+        between = [] if mark is None else [int(mark)]
+        of_between = [types[first]] * len(between)
+    segments = types[:first], types[first], of_between, types[second], types[last:]
+    return PairFrame(ids[:first], between, ids[last:], segments)
+
+
+def kept(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens of each text fit into `room`: the longer one loses first, as the tokenizers library
+    cuts by `longest_first`."""
+    if first + second <= room:
+        return first, second
+    least = min(first, second, room // 2)
+    return (least, room - least) if first <= second else (room - least, least)
