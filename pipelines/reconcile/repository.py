@@ -17,6 +17,7 @@ from graftline.errors import GraftlineError, InputError
 from graftline.git import git
 from graftline.images import load_images
 from graftline.pipelines.reconcile.schedules import Schedule, load_schedules
+from graftline.pipelines.reconcile.shift import Shift, measure_shift
 from graftline.pipelines.runkey import Work, work_of
 from graftline.profiles import TRAINING
 from graftline.store import MissingError
@@ -34,23 +35,6 @@ class Changed:
     commit: str
     what: tuple[str, ...]
     """Which of the watched kinds it changed, sorted."""
-
-
-@dataclass(frozen=True)
-class Shift:
-    """How far the present data is from what the champion learnt from."""
-
-    champion: str
-    """The release that it is compared with, `task@version`."""
-    limit: float
-    """validate.drift_warning of the task."""
-    index: Mapping[str, float | None]
-    """The population stability index by column; None where it cannot be computed."""
-
-    @property
-    def beyond(self) -> dict[str, float | None]:
-        """What has shifted beyond the limit."""
-        return {name: value for name, value in self.index.items() if value is None or value > self.limit}
 
 
 class Repository(Protocol):
@@ -153,7 +137,6 @@ class GitRepository:
         return Changed(commit, tuple(what)) if commit else None
 
     def shift(self, name: str) -> Shift | None:
-        from graftline.pipelines.reconcile.shift import measure_shift
 
         if name in self._not_measured:
             raise self._not_measured[name]

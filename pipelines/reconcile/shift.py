@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError
-from graftline.pipelines.reconcile.repository import Shift
 from graftline.records.folder import read_execution
 from graftline.releases.catalogue import champion
 from graftline.store.documents import stored_json
 from graftline.store.opening import open_store
 from graftline.tasks.parameters import load_document, section
 from graftline.tasks.validate import ValidateParams
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far the present data is from what the champion learnt from."""
+
+    champion: str
+    """The release that it is compared with, `task@version`."""
+    limit: float
+    """validate.drift_warning of the task."""
+    index: Mapping[str, float | None]
+    """The population stability index by column; None where it cannot be computed."""
+
+    @property
+    def beyond(self) -> dict[str, float | None]:
+        """What has shifted beyond the limit."""
+        return {name: value for name, value in self.index.items() if value is None or value > self.limit}
 
 
 def measure_shift(task: str, data_digest: str, store_url: str, root: Path) -> Shift | None:

@@ -163,10 +163,10 @@ def check(command: Call, ended: Ended, fragments: tuple[str, ...], code: int) ->
 
 
 def leftovers(out: Path, before: object, allowed: tuple[str, ...]) -> set[str]:
-    """Return the new names beside `out`, without its lock and those allowed."""
+    """Return the new names beside `out`, without its lock, the records kept of earlier outputs, and those allowed."""
     assert isinstance(before, dict)
-    lock = f".{out.name}.lock"
-    return {path.name for path in out.parent.iterdir()} - before.keys() - {lock, *allowed}
+    own = {f".{out.name}.lock", f".{out.name}.records"}
+    return {path.name for path in out.parent.iterdir()} - before.keys() - own - {*allowed}
 
 
 def remove(path: Path) -> None:

@@ -85,6 +85,10 @@ class Run:
         return ReleaseChain(release, manifest, {record.sha256: record for record in self.records.values()}, {})
 
 
+def compared(champion: ReleaseChain) -> dict[str, Any]:
+    return {"version": champion.release.version, "digest": champion.release.digest}
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Any:
     numbers = iter(range(100))
@@ -231,9 +235,7 @@ def test_a_model_that_was_evaluated_against_the_other_has_the_paired_difference(
     one = runs().chain()
     paired = {"champion_difference": 0.04, "champion_difference_low": 0.03, "champion_difference_high": 0.05}
     metrics = METRICS | {"accuracy": 0.94} | paired
-    changes = compare(
-        one, runs().chain(metrics=metrics, compared_with={"version": 1, "digest": one.release.digest})
-    ).metrics
+    changes = compare(one, runs().chain(metrics=metrics, compared_with=compared(one))).metrics
     accuracy = next(change for change in changes if change.name == "accuracy")
     assert (accuracy.method, accuracy.low, accuracy.high) == ("paired", 0.03, 0.05)
     assert not [change for change in changes if change.name.startswith("champion")]
@@ -245,13 +247,13 @@ def test_the_paired_difference_is_that_of_the_primary_score_and_less_may_be_bett
     second = as_metrics({perplexity: Estimate(40.0, 38.0, 42.0), accuracy: Estimate(0.6, 0.5, 0.7)})
     second |= {"champion_difference": -10.0, "champion_difference_low": -11.0, "champion_difference_high": -9.0}
     one = runs().chain(metrics=first)
-    changes = compare(one, runs().chain(metrics=second, compared_with=(1, one.content), version=2)).metrics
+    changes = compare(one, runs().chain(metrics=second, compared_with=compared(one))).metrics
     found = {change.name: (change.method, change.verdict) for change in changes}
     assert found == {"perplexity": ("paired", "better"), "accuracy": ("independent", "better")}
     before = runs().chain()  # metrics that name no scores
     after = as_metrics({TokenClassificationParams.scores[0]: Estimate(0.94, 0.92, 0.96)})
     after |= {"champion_difference": 0.04, "champion_difference_low": 0.03, "champion_difference_high": 0.05}
-    mixed = compare(before, runs().chain(metrics=after, compared_with=(1, before.content), version=2)).metrics
+    mixed = compare(before, runs().chain(metrics=after, compared_with=compared(before))).metrics
     assert [(m.name, m.method, m.verdict) for m in mixed if m.after] == [("accuracy", "paired", "better")]
     back = compare(runs().chain(metrics=second), runs().chain(metrics=first)).metrics
     assert {change.name: change.verdict for change in back} == {"perplexity": "worse", "accuracy": "worse"}

@@ -282,7 +282,8 @@ def test_what_the_accelerators_of_a_pool_do_not_share_is_not_divided_among_them(
 
 
 def test_the_time_to_load_is_that_of_the_modules_that_there_are() -> None:
-    assert all(start_seconds(text=text) > 0 for text in (False, True))
+    text = {"trunk": {"name": "text"}, "objective": {"name": "masked_lm"}}
+    assert all(start_seconds(PretrainParams.model_validate(section)) > 0 for section in ({}, text))
 
 
 def test_the_shipped_profiles_are_complete_and_an_unknown_one_names_the_nearest() -> None:

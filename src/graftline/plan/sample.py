@@ -59,7 +59,7 @@ def sample_raw(raw: Path, contract: Contract, params: ValidateParams, folder: Pa
     """
     schema = contract.schema_of_dataset()
     files = raw_files(raw)
-    total, labelled, own, classes = _count(files, contract)
+    total, labelled, own, classes = _count(files, contract, schema)
     test, val = int(labelled * params.test_fraction), int(labelled * params.val_fraction)
     split = own or {"train": labelled - test - val, "val": val, "test": test}
     _write(folder, schema, lambda: _first_rows(files, contract))
@@ -97,7 +97,9 @@ def _first_rows(files: list[Path], contract: Contract) -> pa.Table:
     return rows.drop_null().slice(0, _ROWS)
 
 
-def _count(files: list[Path], contract: Contract) -> tuple[int, int, dict[str, int] | None, Counter[str]]:
+def _count(
+    files: list[Path], contract: Contract, schema: Schema
+) -> tuple[int, int, dict[str, int] | None, Counter[str]]:
     """Return all rows, those with a label, the rows of each split if the data brings its own, and each label's."""
     total = labelled = 0
     labels: Counter[str] = Counter()
@@ -106,7 +108,8 @@ def _count(files: list[Path], contract: Contract) -> tuple[int, int, dict[str, i
         total += rows
         if label is not None:
             labelled += rows - label.null_count
-            labels += count_labels(label) if contract.feature[1].type != "tokens" else Counter()
+            if schema.label_column is not None and schema.label_column.one_class:
+                labels += count_labels(label)
         for name in SPLITS if split is not None else ():
             splits[name] += sum(1 for value in split.to_pylist() if value == name)
     return total, labelled, splits if contract.split is not None else None, labels

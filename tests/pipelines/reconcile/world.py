@@ -28,8 +28,9 @@ from graftline.pipelines.reconcile.agenda import Agenda
 from graftline.pipelines.reconcile.desired import Desired
 from graftline.pipelines.reconcile.kubeflow import ENDS_ITSELF, KubeflowBackend
 from graftline.pipelines.reconcile.reconcile import Outcome, reconcile
-from graftline.pipelines.reconcile.repository import Changed, Shift
+from graftline.pipelines.reconcile.repository import Changed
 from graftline.pipelines.reconcile.schedules import Schedule, due_slots, slot_name
+from graftline.pipelines.reconcile.shift import Shift
 from graftline.pipelines.runkey import Work
 from graftline.store import MissingError, Stored
 from graftline.store.lease import RECONCILE, Lease, LeaseLostError

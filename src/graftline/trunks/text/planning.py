@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from graftline.dataset import UNLABELLED
 from graftline.environment import ROOT
-from graftline.plan.sample import Sample
 from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Batches
 from graftline.text.corpus import Shard, list_shards, read_documents
