@@ -588,10 +588,16 @@ COMMIT = {"GRAFTLINE_COMMIT": "0" * 40, "PYTHONDONTWRITEBYTECODE": "1"}
 def test_a_job_whose_node_is_taken_away_goes_on_and_makes_the_unbroken_output(
     backend: Backend, url: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two nodes; the second gets SIGTERM; both start again elsewhere, on empty disks."""
+    """Two nodes; the second gets SIGTERM; both start again elsewhere, on empty disks.
+
+    They share each batch, so that what they make has the bits of two processes, wherever these are.
+    """
     for name, value in COMMIT.items():
         monkeypatch.setenv(name, value)
-    small.make("pretrain", json.loads(document(12)), in_dataset=dataset, out_trunk=tmp_path / "alone")
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = ["--params", document(12), "--in-dataset", str(dataset), "--out-trunk", str(tmp_path / "unbroken")]
+    component = ["-m", "graftline.components.pretrain", *arguments, "--threads", "1"]
+    subprocess.run([*two, *component], check=True, timeout=200, capture_output=True)
     launcher = start_launcher(url, tmp_path / "job", dataset, 12, "--checkpoint-seconds", "1e9")
     kubelet = Kubelet(backend, COMMIT, tmp_path / "disks")
     name = attempt(backend, 0)
@@ -613,7 +619,7 @@ def test_a_job_whose_node_is_taken_away_goes_on_and_makes_the_unbroken_output(
     assert launcher.returncode == 0, said
     assert "pretrain digits: going on from step " in said
     record = verify(tmp_path / "job/trunk")
-    assert record.content == verify(tmp_path / "alone").content
+    assert record.content == verify(tmp_path / "unbroken").content
     assert record.environment["processes"] == "2"
     told = json.loads((tmp_path / "job/executor.json").read_text())["artifacts"]["trunk"]["artifacts"][0]
     assert told["metadata"]["sha256"] == record.content

@@ -56,8 +56,8 @@ IMAGES: dict[str, Any] = {
 TEXTS: dict[str, Any] = {
     "pretrain": small_text.PRETRAIN,
     "finetune": {
-        "head": {"name": "text_regression", "intervals": "gaussian", "coverage": 0.8},
-        "epochs": 24, "batch": 32, "learning_rate": 0.01,
+        "head": {"name": "text_regression", "precision": "float32", "intervals": "gaussian", "coverage": 0.8},
+        "epochs": 10, "batch": 32, "learning_rate": 0.01,
     },
     "evaluate": {**EVALUATE, "gate": GATE},
 }  # fmt: skip
@@ -85,9 +85,9 @@ def raw(kind: str) -> pa.Table:
         table = pq.read_table(small.RAW).slice(0, 600)
         pixels = np.array(table["image"].to_pylist()).reshape(-1, 28, 28)
         return pa.table({"image": table["image"], "numbers": measures(pixels)})
-    texts = pq.read_table(small_text.RAW, columns=["text"])["text"].to_pylist()[:900]
+    texts = pq.read_table(small_text.RAW, columns=["text"])["text"].to_pylist()[:2400]
     known = [float(np.mean([len(word) for word in text.split()])) for text in texts]
-    return pa.table({"text": texts, "numbers": [*known[:700], *([None] * 200)]})
+    return pa.table({"text": texts, "numbers": [*known[:2200], *([None] * 200)]})
 
 
 @pytest.fixture(scope="module", params=["images", "texts"])
