@@ -75,6 +75,11 @@ def test_no_gloss_stands_in_two_splits(released: Path) -> None:
         assert table["relation"].to_pylist().count("same") == len(table) / 2
 
 
+def test_the_trunk_learned_from_both_texts(released: Path) -> None:
+    pairs = small_pairs.PAIRS["train"] + small_pairs.PAIRS["val"]
+    assert read(released / "trunk/metrics.json")["documents"] == 2 * pairs - small_pairs.PRETRAIN["held_out"]
+
+
 def test_the_table_of_predictions_says_what_was_cut(released: Path) -> None:
     table = pq.read_table(released / "evaluation/predictions.parquet")
     assert table.column_names == ["row", "cut", "label", "predicted", "confidence", "probabilities"]

@@ -69,7 +69,8 @@ class PairClassifier(SequenceClassifier):
         super().__init__(network, tokenizer, *parts, **settings)
         self._segmented = getattr(network.config, "type_vocab_size", 1) > 1
         if self._segmented:  # so that transformers alone passes them on, too
-            tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+            names = ["input_ids", "token_type_ids", "attention_mask"]
+            tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
 
     def inputs(self, documents: Documents) -> dict[str, torch.Tensor]:
         found = super().inputs(documents)
