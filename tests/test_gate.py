@@ -10,7 +10,8 @@ import pytest
 
 from graftline.environment import ROOT
 from graftline.errors import InputError, RefusalError
-from graftline.gate import DECISION, Comparison, Gate, decide, read_decision
+from graftline.gate import DECISION, Comparison, Decision, Gate, Rule, decide, read_decision
+from graftline.problems.regression_parameters import RegressionParams
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.score import Estimate, Score
@@ -207,6 +208,28 @@ def test_every_score_of_a_problem_can_be_a_floor_and_a_ceiling() -> None:
 
 def test_changes_of_a_score_that_is_no_share_are_of_any_size() -> None:
     Gate(min_lift={"all": 12.0}, max_champion_loss=3.0).check_names(WRITING, "params.yaml")
+
+
+def test_changes_of_a_score_without_a_lower_end_are_of_any_size() -> None:
+    Gate(min_lift={"all": 1.5}, max_champion_loss=2.0).check_names(RegressionParams.scores, "params.yaml")
+
+
+def test_a_limit_that_is_null_may_name_any_score() -> None:
+    gate = Gate.model_validate({"min_class_recall": None, "floors": {"perplexity": None}})
+    gate.check_names(WRITING, "params.yaml")
+    assert decided(gate, METRICS, None)["rules"] == []
+
+
+@pytest.mark.parametrize("floors", [[1], 0, "accuracy"])
+def test_limits_that_are_no_mapping_are_refused_beside_the_old_spelling_too(floors: object) -> None:
+    with pytest.raises(InputError, match=r"evaluate.gate.floors: .*valid dictionary"):
+        parse({"gate": {"min_accuracy": 0.9, "floors": floors}}, EvaluateParams, where="params.yaml: evaluate")
+
+
+def test_a_rule_with_a_limit_and_no_value_does_not_hold_whatever_it_states() -> None:
+    rule = Rule("floors.accuracy", True, None, 0.9, ">=")
+    with pytest.raises(RefusalError, match=r"floors.accuracy \(no value\)"):
+        Decision(True, "passed", (rule,), None).check("digits")
 
 
 def test_the_old_spelling_of_limits_is_read() -> None:

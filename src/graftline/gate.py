@@ -50,7 +50,9 @@ class Gate(Params):
         values = {name: value for name, value in given.items() if name not in _BEFORE}
         for old in given.keys() & _BEFORE.keys():
             kind, score = _BEFORE[old]
-            limits = values.get(kind) or {}
+            limits = values.get(kind, {})
+            if not isinstance(limits, dict):
+                continue  # said of the new spelling
             if score in limits:
                 raise ValueError(f"{old} and {kind}.{score} say the same; keep {kind}.{score}")
             values[kind] = {**limits, score: given[old]}
@@ -69,6 +71,8 @@ class Gate(Params):
         known = {score.name: score for score in scores}
         for kind, limits in (("floors", self.floors), ("ceilings", self.ceilings)):
             for name, limit in limits.items():
+                if limit is None:
+                    continue
                 place = f"{where}: evaluate.gate.{kind}.{name}"
                 score = known.get(name)
                 if score is None:
@@ -77,12 +81,12 @@ class Gate(Params):
                         f"this problem has no such score{nearest(name, list(known))}",
                         expected="one of " + ", ".join(known),
                     )
-                if limit is not None and not score.lowest <= limit <= score.highest:
+                if not score.lowest <= limit <= score.highest:
                     within = f"{score.lowest:g} to {score.highest:g}" if score.share else f"at least {score.lowest:g}"
                     raise InputError(place, f"{limit:g}", expected=within)
         changes = {f"min_lift.{count}": floor for count, floor in self.min_lift.items()}
         for name, change in (changes | {"max_champion_loss": self.max_champion_loss or 0.0}).items():
-            if scores[0].share and abs(change) > 1:
+            if abs(change) > scores[0].highest - scores[0].lowest:
                 raise InputError(
                     f"{where}: evaluate.gate.{name}",
                     f"{change:g}",
@@ -157,8 +161,8 @@ class Rule:
 
     @property
     def holds(self) -> bool:
-        """Whether the rule passes by its stated verdict and, where it has them, by its numbers."""
-        return self.passed and (self.margin is None or self.margin >= 0)
+        """Whether the rule passes by its stated verdict and, where it has a limit, by its numbers."""
+        return self.passed and (self.limit is None or (self.margin is not None and self.margin >= 0))
 
     @property
     def closeness(self) -> float:
