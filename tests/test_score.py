@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from graftline.environment import ROOT
+from graftline.problems.scores import MIN_CLASS_RECALL, class_rows
 from graftline.score import (
     Estimate,
     RowStatistics,
@@ -61,6 +62,19 @@ def test_no_mistake_at_all_is_no_certainty(count: int) -> None:
     assert binom.cdf(0, count, 1 - perfect.low) == pytest.approx(0.025)
     hopeless = estimate(of_rows(np.zeros(count)), resamples=1000, seed=0)
     assert (hopeless.low, hopeless.high) == (0, pytest.approx(1 - 0.025 ** (1 / count)))
+
+
+def test_a_perfect_value_of_a_score_that_is_no_mean_over_rows_keeps_the_bootstraps_interval() -> None:
+    """With one row of a class, 1,000 rows prove little of the recall of the worst class."""
+    labels = np.arange(30) % 3
+    perfect = class_rows(MIN_CLASS_RECALL, np.arange(30), labels, labels, 3)
+    assert estimate(perfect, resamples=200, seed=0) == Estimate(1, 1, 1)
+
+
+def test_rows_that_add_nothing_prove_nothing() -> None:
+    weights = np.r_[np.ones(20), np.zeros(80)]
+    found = estimate(of_rows(weights, weights), resamples=200, seed=0)
+    assert found.low == pytest.approx(0.025 ** (1 / 20))
 
 
 def test_words_that_are_right_together_give_a_wider_interval_than_words_alone() -> None:
@@ -186,7 +200,14 @@ def test_metrics_of_before_are_told_by_the_names_that_they_had() -> None:
     assert {one.name: one.higher for one in told[1:]} == {"ece": False, "macro_f1": True, "min_class_recall": True}
 
 
-@pytest.mark.parametrize("scores", [[], {"x": 1}, {"x": {"value": "high"}}, {"x": None}, 7])
+GOOD = {"value": 0.5, "interval": [0.4, 0.6], "direction": "higher", "title": "x", "share": True}
+BAD: list[dict[str, object]] = [
+    {"value": "high"}, {"value": math.inf}, {"value": 10**400}, {"interval": ["<b>", 1]}, {"interval": [math.nan, 1]},
+    {"interval": [1]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scores", [[], {"x": 1}, {"x": None}, 7, *({"x": GOOD | bad} for bad in BAD)])
 def test_metrics_that_are_none_tell_nothing(scores: object) -> None:
     assert told_scores({"primary": 3, "scores": scores}) == []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from graftline.components.evaluate.predict import predict
 from graftline.errors import InputError
 from graftline.gate import Comparison
@@ -41,9 +43,27 @@ def compare_with_champion(
     score, folder = challenger.scores[0], fetch(store, release)
     if obstacle := _obstacle(folder, release, model):
         return Comparison(score, release.version, release.digest, None, obstacle=obstacle)
-    theirs = predict(folder, dataset).answers.primary
-    found = difference(challenger.primary, theirs, resamples=resamples, seed=seed)
-    return Comparison(score, release.version, release.digest, found, theirs.value)
+    answers = predict(folder, dataset).answers
+    if obstacle := _unequal(answers, release, challenger):
+        return Comparison(score, release.version, release.digest, None, obstacle=obstacle)
+    found = difference(challenger.primary, answers.primary, resamples=resamples, seed=seed)
+    if not found.finite:
+        obstacle = (
+            f"cannot compare with {release.name}: the difference in {score.name} is not defined on these test rows"
+        )
+        return Comparison(score, release.version, release.digest, None, obstacle=obstacle)
+    return Comparison(score, release.version, release.digest, found, answers.value)
+
+
+def _unequal(theirs: Answers, release: Release, ours: Answers) -> str:
+    """Return why the answers are not about the same units of the same rows, or an empty string.
+
+    Where one model cuts texts off sooner than the other, it answers for fewer tokens, and those are other ones.
+    """
+    if np.array_equal(theirs.rows, ours.rows):
+        return ""
+    found = f"it answers for {len(theirs)} units of the test rows, this model for {len(ours)}"
+    return f"cannot compare with {release.name}: {found}; `max_tokens` may differ"
 
 
 def _obstacle(folder: Path, release: Release, model: Path) -> str:
@@ -52,23 +72,25 @@ def _obstacle(folder: Path, release: Release, model: Path) -> str:
         theirs = read_facts(folder)
     except InputError as error:  # whole, for its files were verified: made by another version of Graftline
         return f"cannot compare with {release.name}: {error.found}"
-    ours = _questions(read_facts(model))
-    for what, found in _questions(theirs).items():
-        if found != ours.get(what):
-            return f"cannot compare with {release.name}: its {what} {found}, the dataset's {ours.get(what)}"
+    its, ours = _questions(theirs), _questions(read_facts(model))
+    for what in its | ours:
+        if its.get(what) != ours.get(what):
+            return f"cannot compare with {release.name}: its {what} {its.get(what)}, the dataset's {ours.get(what)}"
     return ""
 
 
 def _questions(facts: dict[str, Any]) -> dict[str, object]:
     """Return what of a model's head.json decides which questions it answers; columns may have other names."""
+    features = (facts["feature"], *facts.get("more", ()))
     columns = {
-        f"{column['type']} {fact} is": value
-        for column in (facts["feature"], *facts.get("more", ()))
+        f"{column['type']} {fact} is" if len(features) == 1 else f"{fact} of column {number} is": value
+        for number, column in enumerate(features, 1)
         for fact, value in column.items()
         if fact not in ("type", "name")
     }
     return {
         "head is": facts["head"]["name"],
+        "features are": [column["type"] for column in features],
         "classes are": facts["classes"],
         **columns,
         "vocabulary is": facts.get("vocabulary"),

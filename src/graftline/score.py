@@ -37,6 +37,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def finite(self) -> bool:
+        """Whether all three are numbers: not where the score is not defined on the rows."""
+        return all(map(math.isfinite, (self.value, self.low, self.high)))
+
 
 @dataclass(frozen=True)
 class Score:
@@ -117,13 +122,14 @@ def ratio(sums: Floats) -> Floats:
 def estimate(measured: RowStatistics, *, resamples: int, seed: int) -> Estimate:
     """Return the score on the rows, and its 95% percentile interval by the bootstrap of rows.
 
-    Where a share has its best or worst value, every resample has it too, which proves nothing: as with n rows of which
-    none is amiss, the interval then is the exact one of C. Clopper and E. Pearson, Biometrika 26 (1934).
+    Where a mean over rows (a `ratio` of sums) has its best or worst value, every resample has it too, which proves
+    nothing: as with n rows of which none is amiss, the interval then is the exact one of C. Clopper and E. Pearson,
+    Biometrika 26 (1934). A score that is no such mean keeps the bootstrap's interval.
     """
-    count = len(measured.rows)
     drawn = _values([measured], resamples, seed)[0]
     low, high = _percentiles(drawn)
-    if measured.score.share and low == high == measured.value:
+    if measured.score.share and measured.score.value is ratio and low == high == measured.value:
+        count = np.count_nonzero(measured.statistics[:, 1])  # a row that adds nothing proves nothing
         reach = 1 - _TAILS[0] ** (1 / count)
         low = low - reach if low == measured.score.highest else low
         high = high + reach if high == measured.score.lowest else high
@@ -265,14 +271,22 @@ def told_scores(metrics: Mapping[str, Any]) -> list[Told]:
     return sorted((told for told in found if told), key=lambda told: told.name != primary_name(metrics))
 
 
+def told_primary(metrics: Mapping[str, Any]) -> Told | None:
+    """Return the primary score as metrics tell it; None where the rows do not define it."""
+    return next((told for told in told_scores(metrics) if told.name == primary_name(metrics)), None)
+
+
 def _told(name: str, values: Any) -> Told | None:
     """Return the score; None if it is none: metrics come out of a store, where anything may lie."""
     try:
-        low, high = values["interval"] or (None, None)
+        value, ends = float(values["value"]), values["interval"] or (None, None)
+        low, high = (None if end is None else float(end) for end in ends)
         title, higher, share = str(values["title"]), values["direction"] == "higher", bool(values["share"])
-        return Told(name, float(values["value"]), low, high, higher, title, share)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    if not all(number is None or math.isfinite(number) for number in (value, low, high)):
+        return None
+    return Told(name, value, low, high, higher, title, share)
 
 
 def primary_name(metrics: Mapping[str, Any]) -> str:

@@ -273,6 +273,15 @@ def test_early_stopping_ends_the_run_and_keeps_the_best_weights(
     assert equal(tensors(model), looks[1])
 
 
+def test_a_score_that_val_does_not_define_is_worse_than_any(
+    trunk: Path, examples: LabelledImages, val: LabelledImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    undefined = float("nan")
+    looks = watch_looks(monkeypatch, [(undefined, -1.0), (-7, -2.0), (undefined, -0.5)])
+    model = fit(trunk, Data(examples, val), quick(epochs=3, patience=3), 0, SCHEMA, desk=desk(tmp_path))
+    assert equal(tensors(model), looks[1])
+
+
 def test_equally_many_right_answers_are_told_apart_by_the_loss(
     trunk: Path, examples: LabelledImages, val: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:

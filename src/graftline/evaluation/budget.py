@@ -52,6 +52,8 @@ def trunks(folder: Path) -> dict[str, Path]:
 def measure_budget(experiment: Experiment, labels: int, seeds: range, workers: int) -> list[Trained]:
     """Fine-tune each trunk with `labels` labels a class, once a seed, and return them in the order of their cost.
 
+    A trunk whose score is not defined on the test rows is left out.
+
     The experiment's arrays must be unpacked: all trunks share one tokenizer.
 
     Raises:
@@ -66,7 +68,7 @@ def measure_budget(experiment: Experiment, labels: int, seeds: range, workers: i
     for name, folder in folders.items():
         values = [next(runs).value for _ in seeds]
         found.append(_trained(name, read_json(folder / BUDGET), folder, t_interval(values)))
-    return sorted(found, key=lambda trained: trained.flops)
+    return sorted((trained for trained in found if trained.value.finite), key=lambda trained: trained.flops)
 
 
 def _trained(name: str, budget: Any, folder: Path, value: Estimate) -> Trained:

@@ -7,6 +7,7 @@ depend on how many workers there are.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -104,6 +105,7 @@ class Lift:
 
     runs: list[Run]
     points: list[Point]
+    """At the label counts at which the score is defined in both arms."""
     seeds: int
     amount: str
     """What the label counts count."""
@@ -125,7 +127,7 @@ class Lift:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "runs": [asdict(run) for run in self.runs],
+            "runs": [asdict(run) | {"value": run.value if math.isfinite(run.value) else None} for run in self.runs],
             "points": [asdict(point) for point in self.points],
             "amount": self.amount,
             "score": self.score.name,
@@ -152,6 +154,7 @@ def measure_lift(experiment: Experiment, counts: tuple[int | None, ...], seeds: 
     runs = _run_showing_progress(fits, min(workers, len(fits)))
     score = experiment.params.head.scores[0]
     points = [_point(score, count, sizes[count], runs) for count in counts]
+    points = [point for point in points if point.trunk.finite and point.scratch.finite and point.lift.finite]
     runs.sort(key=lambda run: (run.examples, run.seed, run.arm))
     return Lift(runs, points, len(seeds), experiment.problem.amount, score)
 

@@ -165,7 +165,8 @@ class EarlyStop:
             raise GraftlineError(
                 f"the validation loss is {answers.loss} after step {step}; lower the learning rate, or look at the data"
             )
-        score = answers.scores[0].gain(answers.value, 0.0), -answers.loss
+        gain = answers.scores[0].gain(answers.value, 0.0)
+        score = -math.inf if math.isnan(gain) else gain, -answers.loss  # not defined on val: any value is better
         if self._score is None or score > self._score:
             self._score, self._waited = score, 0
             self._best = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
@@ -179,8 +180,10 @@ class EarlyStop:
             self._model.load_state_dict(self._best)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        return self._best, {"score": self._score and list(self._score), "waited": self._waited}
+        score = self._score and [self._score[0] if math.isfinite(self._score[0]) else None, self._score[1]]
+        return self._best, {"score": score, "waited": self._waited}
 
     def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         self._best, self._waited = tensors, facts["waited"]
-        self._score = facts["score"] and (facts["score"][0], facts["score"][1])
+        score = facts["score"]
+        self._score = score and (-math.inf if score[0] is None else score[0], score[1])

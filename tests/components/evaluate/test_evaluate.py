@@ -7,16 +7,21 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binom
 
-from graftline.components.evaluate.champion import compare_with_champion
+from graftline.components.evaluate.champion import _obstacle, compare_with_champion
 from graftline.components.evaluate.predict import predict
-from graftline.evaluation.lift import Run, _point
+from graftline.evaluation import lift
+from graftline.evaluation.lift import Fit, Run, _point
+from graftline.gate import Gate, decide
+from graftline.lift_names import lift_counts
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.records.folder import verify
 from graftline.records.model import Dependency
@@ -24,6 +29,7 @@ from graftline.releases.catalogue import Release
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.score import t_interval
 from graftline.store.opening import open_store
+from graftline.tasks.evaluate import label_name
 
 if TYPE_CHECKING:
     from conftest import Evaluation, Parts
@@ -138,6 +144,44 @@ def test_the_champion_that_is_compared_is_the_released_model_and_not_the_challen
     assert comparison.value == weak
     assert comparison.difference.value == pytest.approx(accuracy - weak)
     assert comparison.difference.low > 0
+
+
+def test_a_score_that_the_test_rows_do_not_define_is_not_compared(parts: Parts, tmp_path: Path) -> None:
+    release(tmp_path / "store", parts.good)
+    undefined = replace(ImageClassificationParams.scores[0], value=lambda sums: np.full(sums.shape[:-1], np.nan))
+    answers = replace(predict(parts.good, parts.dataset).answers, scores=(undefined,))
+    store = open_store(str(tmp_path / "store"))
+    found = compare_with_champion(store, "digits", parts.dataset, parts.good, answers, resamples=50, seed=0)
+    assert found.difference is None
+    assert found.metrics() == {}
+    rule = decide(Gate(), {}, found).rules[0]
+    assert (rule.passed, rule.value) == (False, None)
+    assert "accuracy is not defined on these test rows" in rule.note
+
+
+def test_label_counts_without_a_value_are_left_out_and_their_rule_fails(
+    evaluate: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def undefined_with_few(fits: list[Fit], workers: int) -> list[Run]:
+        values = {3: float("nan"), None: 0.5}
+        return [Run(label_name(fit.labels), fit.seed, fit.arm, 9, f"{fit.labels}", values[fit.labels]) for fit in fits]
+
+    monkeypatch.setattr(lift, "_run_showing_progress", undefined_with_few)
+    done = evaluate({"gate": {"min_lift": {"3": 0.0, "all": 0.0}}})
+    assert done.code == 0, done.error
+    assert lift_counts(done.json("metrics.json")) == ["all"]
+    assert [point["name"] for point in done.json("lift.json")["points"]] == ["all"]
+    assert {run["value"] for run in done.json("lift.json")["runs"]} == {None, 0.5}
+    assert done.json("decision.json")["reason"].startswith("failed: min_lift.3: not defined on these test rows")
+
+
+def test_a_champion_of_other_features_is_not_compared(parts: Parts, tmp_path: Path) -> None:
+    model = shutil.copytree(parts.good, tmp_path / "model")
+    config = json.loads((model / "head.json").read_text())
+    for more in ([], [config["feature"]]):
+        (model / "head.json").write_text(json.dumps({**config, "more": more}))
+        obstacle = _obstacle(model, release(tmp_path / f"store{len(more)}", model), parts.good)
+        assert ("features are ['image', 'image'], the dataset's ['image']" in obstacle) is bool(more)
 
 
 def test_without_a_release_there_is_no_comparison(parts: Parts, tmp_path: Path) -> None:

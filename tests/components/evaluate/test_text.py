@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ import small
 import small_tags
 import small_text
 
+from graftline.components.evaluate.champion import compare_with_champion
+from graftline.components.evaluate.predict import predict
 from graftline.records.folder import verify
+from graftline.releases.publishing import Publication, ReleaseDraft, publish
+from graftline.store.opening import open_store
 from graftline.values.splits import read_tagged, read_texts
 
 LIFT = {"lift_labels": [20], "lift_seeds": 2, "lift_epochs": 1, "lift_test_rows": 30, "mistakes": 5}
@@ -126,11 +131,6 @@ def test_the_gate_goes_by_the_scores_of_the_problem(tokens: Path) -> None:
 
 
 def test_a_champion_with_another_vocabulary_reads_the_rows_in_its_own_way(home: Path, tmp_path: Path) -> None:
-    from graftline.components.evaluate.champion import compare_with_champion
-    from graftline.components.evaluate.predict import predict
-    from graftline.releases.publishing import Publication, ReleaseDraft, publish
-    from graftline.store.opening import open_store
-
     dataset, models = small_text.dataset(home), []
     for vocabulary in (512, 300):
         trunk, model = tmp_path / f"trunk{vocabulary}", tmp_path / f"model{vocabulary}"
@@ -148,6 +148,25 @@ def test_a_champion_with_another_vocabulary_reads_the_rows_in_its_own_way(home: 
     assert found is not None
     assert found.value == predict(models[1], dataset).answers.value
     assert found.difference.value == pytest.approx(challenger.value - found.value)
+
+
+def test_a_champion_that_cuts_texts_off_sooner_is_not_compared(home: Path, tmp_path: Path) -> None:
+    """It tells fewer tokens, and easier or harder ones."""
+    dataset, model, shorter = small_text.dataset(home), tmp_path / "model", tmp_path / "shorter"
+    inputs = {"in_dataset": dataset, "in_trunk": small_text.causal_trunk(home)}
+    head = {"name": "text_generation", "max_tokens": 32}
+    small.make("finetune", {"finetune": {**small_text.FINETUNE, "head": head}}, **inputs, out_model=model)
+    shutil.copytree(model, shorter)
+    facts = read(shorter / "head.json")
+    (shorter / "head.json").write_text(json.dumps({**facts, "head": {**facts["head"], "max_tokens": 8}}))
+    store = open_store(str(tmp_path / "store"))
+    files = {file.path: shorter / file.path for file in verify(model).files}
+    publish(store, ReleaseDraft("digits", files, {}), Publication("first", fresh=True))
+    challenger = predict(model, dataset).answers
+    found = compare_with_champion(store, "digits", dataset, model, challenger, resamples=1000, seed=0)
+    assert found is not None
+    assert found.difference is None
+    assert "`max_tokens` may differ" in found.obstacle
 
 
 def test_trunks_of_other_sizes_and_budgets_are_compared(documents: Path) -> None:
