@@ -152,10 +152,10 @@ class Problem(ABC, Generic[E]):
         """Raise InputError unless the dataset's columns can play the roles."""
         schema.expect([kind for kind in self.roles.values() if issubclass(kind, StoredFeature)], where)
         label, wanted = schema.label_column, self.roles.get(LABEL)
-        if wanted is not None and label is not None and not isinstance(label, wanted):
+        if wanted is not None and not isinstance(label, wanted):
             raise InputError(
                 where,
-                f"the label is of type {label.type}",
+                "no column is a label" if label is None else f"the label is of type {label.type}",
                 expected=wanted.type,
                 fix="choose a head for this type of label",
             )

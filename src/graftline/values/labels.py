@@ -30,6 +30,17 @@ class Labels(ClassLists):
     label_type: ClassVar[str] = "labels"
     counted: ClassVar[str] = "labels"
 
+    def cells(self, values: pa.Array) -> list[bytes]:
+        return super().cells(_sets(values))
+
+    def members(self, values: pa.Array, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return super().members(_sets(values), ids)
+
+
+def _sets(values: pa.Array) -> pa.Array:
+    """Return each row's classes in one order, each once: equal sets are equal lists."""
+    return pa.array([names if names is None else sorted(set(names)) for names in values.to_pylist()], values.type)
+
 
 @dataclass(frozen=True)
 class LabelSets(StoredLabel):

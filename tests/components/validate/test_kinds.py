@@ -13,6 +13,7 @@ import pytest
 from graftline.dataset import Schema, read_schema, read_split
 from graftline.errors import InputError
 from graftline.problems.registry import PARAMETERS, make_problem
+from graftline.values.labels import Labels
 from graftline.values.questions import read_rows
 from graftline.values.text import TextColumn
 
@@ -94,6 +95,24 @@ def test_sets_of_classes_are_a_label(validate: Callable, write_table: Callable, 
     table["label"][0] = ["short"]
     wrong = validate(write_table(table), contract, {"max_bad_fraction": 0}, out="wrong")
     assert wrong.code == 2 and "label.classes in 1 (rows 0)" in wrong.error
+
+
+def test_the_order_of_a_set_does_not_count() -> None:
+    column = Labels(classes=("long", "of", "cat"))
+    one, other = (pa.array([names, [], None]) for names in (["long", "of"], ["of", "long", "of"]))
+    assert column.cells(one) == column.cells(other)
+    assert len(set(column.cells(one))) == 3
+    assert column.ids(one).tolist() == column.ids(other).tolist()
+    members, each = column.members(other, column.ids(other))
+    assert (sorted(members.tolist()), each.tolist()) == ([0, 1], [2, 0, 0])
+
+
+def test_a_head_that_learns_from_labels_refuses_a_dataset_without_any() -> None:
+    schema = Schema(TextColumn("text"), None, ())
+    for name in ("text_regression", "sequence_classification"):
+        with pytest.raises(InputError, match=r"no column is a label; expected"):
+            make_problem(PARAMETERS[name](name=name)).check(schema, "dataset")
+    make_problem(PARAMETERS["text_generation"](name="text_generation")).check(schema, "dataset")
 
 
 @pytest.fixture
