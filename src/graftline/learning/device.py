@@ -1,7 +1,7 @@
 """Where a process computes: on its GPU, or on the CPU where there is none. Nothing else decides it.
 
-    one process, or torchrun's     GPU number LOCAL_RANK of its machine: 0 without torchrun
-    workers (learning/workers.py)  a GPU each, in turn; never more at once than there are GPUs
+    one process, or torchrun's       GPU number LOCAL_RANK of its machine: 0 without torchrun
+    workers (evaluation/workers.py)  a GPU each, in turn; never more at once than there are GPUs
 
 Modules move to the device when they are made. Data stay in main memory; a batch moves with `send`, after its random
 numbers were drawn on the CPU: a GPU sees the same batches, warps and masks.

@@ -16,6 +16,8 @@ from graftline.records.model import Dependency
 from graftline.trunks.text.documents import SEES, Documents, open_documents
 from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.parameters import TextParams
+from graftline.trunks.text.planning import plan
+from graftline.trunks.text.recipe import Recipe, training
 from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
 from graftline.trunks.text.trunk import build_config, build_model, load_model, quiet
 from graftline.trunks.training import Planned, Training
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from graftline.component import Context
     from graftline.plan.sample import Sample
     from graftline.tasks.pretrain import PretrainParams
-
-from graftline.trunks.text.planning import plan
-from graftline.trunks.text.recipe import Recipe, training
 
 
 class Text:
