@@ -6,6 +6,7 @@ The other four components are toys that take no time: what is tested is the run,
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -611,10 +612,23 @@ def test_a_lift_names_what_its_counts_are() -> None:
     metrics = {"lift_50": 0.158, "lift_50_low": 0.133, "lift_50_high": 0.183, "lift_all": 0.01}
     metrics |= {"lift_all_low": 0.0, "lift_all_high": 0.02}
     assert headlines(metrics, "sentences") == [
+        "accuracy  not defined on these test rows",
         "lift      +15.8 points  95% +13.3 to +18.3, at 50 sentences",
         "lift      +1.0 points  95% +0.0 to +2.0, at all sentences",
     ]
-    assert headlines(metrics, "labels a class")[1].endswith("at all labels")
+    assert headlines(metrics, "labels a class")[2].endswith("at all labels")
+
+
+def test_a_primary_score_without_a_value_is_said_to_have_none() -> None:
+    from graftline.cli.run import headlines
+    from graftline.problems.regression_parameters import MAE, R2
+    from graftline.score import Estimate, as_metrics
+
+    metrics = as_metrics({R2: Estimate(math.nan, math.nan, math.nan), MAE: Estimate(0.5, 0.25, 0.75)})
+    assert headlines(metrics, "images") == [
+        "r2        not defined on these test rows",
+        "mae       0.5000  95% 0.2500 to 0.7500",
+    ]
 
 
 def test_the_primary_score_stands_first_and_a_lift_is_in_its_units() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+from graftline.problems.regression_parameters import RegressionParams
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.problems.token_classification.parameters import TokenClassificationParams
 from graftline.report import write_report
@@ -62,6 +64,16 @@ def test_a_score_of_which_less_is_better_is_no_percentage(released: Path, tmp_pa
     assert "<b>+12.0</b>lift at 2 sentences" in shown
     assert "less is better" in shown
     assert "<b>25.00%</b>test accuracy of the next token" in shown
+
+
+def test_a_primary_score_without_a_value_is_said_to_have_none(released: Path, tmp_path: Path) -> None:
+    scores = RegressionParams.scores
+    measured = {scores[0]: Estimate(math.nan, math.nan, math.nan), scores[1]: Estimate(0.5, 0.25, 0.75)}
+    shown = page(released, tmp_path / "outputs", as_metrics(measured))
+    assert "<b>not defined</b>test r2" in shown
+    assert "<b>0.5</b>test mean absolute error" in shown
+    no_score = page(released, tmp_path / "none", {"primary": "r2", "scores": {}})
+    assert "<b>not defined</b>test r2" in no_score
 
 
 def test_an_evaluation_from_before_scores_were_named_has_a_page(released: Path, tmp_path: Path) -> None:

@@ -207,11 +207,13 @@ def headlines(metrics: dict[str, Any], amount: str) -> list[str]:
         metrics: by name.
         amount: what the lift's counts are, such as `sentences`.
     """
-    from graftline.score import told_scores
+    from graftline.score import primary_name, told_primary, told_scores
 
-    told = told_scores(metrics)
-    scores = [(one.name, f"{one.value:.4f}{_interval(one.low, one.high, 1, '.4f')}") for one in told]
-    scale, unit = (100, " points") if not told or told[0].share else (1, "")
+    primary = told_primary(metrics)
+    scores = [(one.name, f"{one.value:.4f}{_interval(one.low, one.high, 1, '.4f')}") for one in told_scores(metrics)]
+    if primary is None:
+        scores = [(primary_name(metrics), "not defined on these test rows"), *scores]
+    scale, unit = (100, " points") if primary is None or primary.share else (1, "")
     lifts = []
     for count in lift_counts(metrics):
         low, high = metrics[f"lift_{count}_low"], metrics[f"lift_{count}_high"]

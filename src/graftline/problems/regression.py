@@ -56,8 +56,8 @@ def half_widths(errors: Floats, params: RegressionParams) -> Floats | None:
     Conformal: the ceil((n + 1) * coverage)-th smallest size of the errors (split conformal prediction: J. Lei et al.,
     JASA 113 (2018), algorithm 2; V. Vovk et al., "Algorithmic Learning in a Random World", 2005). A row that is
     exchangeable with them then lies inside with at least that probability. Val rows are not quite that where early
-    stopping chose the weights by them too: the share inside may then lie below. Each number has its own interval; all of
-    a row's at once are inside less often. None where n is so small that only an endless interval would do.
+    stopping chose the weights by them too: the share inside may then lie below. Each number has its own interval; all
+    of a row's at once are inside less often. None where n is so small that only an endless interval would do.
     """
     if params.intervals == "gaussian":
         reach = NormalDist().inv_cdf((1 + params.coverage) / 2)

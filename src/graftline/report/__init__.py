@@ -19,7 +19,7 @@ from graftline.records.folder import read_execution, read_record
 from graftline.records.model import Record
 from graftline.releases.catalogue import list_releases
 from graftline.report.lineage import lay_out
-from graftline.score import told_scores
+from graftline.score import primary_name, told_primary, told_scores
 
 if TYPE_CHECKING:
     from graftline.store import Store
@@ -76,6 +76,8 @@ def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str,
         "task": task,
         "stages": [_stage(outputs / name, record) for name, record in records.items()],
         "scores": told_scores(metrics),
+        "primary": told_primary(metrics),
+        "primary_name": primary_name(metrics),
         "lift": _lift_rows(metrics),
         "amount": lift.get("amount", "labels a class"),
         "classes": len(_optional(outputs / "evaluation/classes.json") or []),
