@@ -66,7 +66,7 @@ def test_what_is_no_code_is_no_change(checkout: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["src/graftline/a.py", "src/graftline/new.py", "components/fit/new.py", "pipelines/new.py",
              "data/mnist/params.yaml", "data/mnist/expectations.yaml", "components/fit/page.html.j2", "dvc.yaml",
-             "requirements.lock"],
+             "requirements.lock", "src/graftline/ui/static/icon.svg"],
 )  # fmt: skip
 def test_changed_and_new_code_parameters_and_locks_are(checkout: Path, name: str) -> None:
     before = code_revision("mnist")
@@ -83,6 +83,12 @@ def test_changed_and_new_code_parameters_and_locks_are(checkout: Path, name: str
 def test_an_image_has_no_tasks_data(checkout: Path) -> None:
     (checkout / "data/mnist/params.yaml").write_text("two\n")
     assert "dirty" not in code_revision() and "dirty" in code_revision("mnist")
+
+
+@pytest.mark.parametrize("name", ["components/Dockerfile", ".dockerignore"])
+def test_what_an_image_is_built_by_is_its_code_and_no_tasks(checkout: Path, name: str) -> None:
+    (checkout / name).write_text("two\n")
+    assert "dirty" in code_revision() and "dirty" not in code_revision("mnist")
 
 
 def test_a_checkout_in_a_folder_of_a_larger_repository_has_its_commit(

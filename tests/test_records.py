@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from graftline.component import Component, Context, main
 from graftline.digests import ENVELOPE, EXECUTION, RECORD, digest_files, digest_path, sha256_bytes
 from graftline.errors import InputError
 from graftline.records.folder import Draft, check_signature, read_record, verify, write_execution, write_record
-from graftline.records.model import Dependency
+from graftline.records.model import Dependency, Record
 from graftline.signing import keyring as stored
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal
 from graftline.signing.keyring import load_keyring
@@ -96,6 +97,64 @@ def test_the_envelope_signs_exactly_the_records_bytes_and_is_no_part_of_identity
     assert (again.sha256, again.content) == (before.sha256, bare), "whoever signs it, it is the same record"
     assert digest_path(folder) == bare
     assert (folder / EXECUTION).exists()
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Record]:
+    """Make the same output at a commit; its record is the first one's where that is kept."""
+    monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
+
+    def make(commit: str, accuracy: float = 0.5, signer: Signer | None = None) -> Record:
+        out = tmp_path / f"trunk at {commit} {accuracy}"
+        out.mkdir()
+        code = [{"name": "code", "digest": {"gitCommit": commit}}]
+        draft = Draft("pretrain", "digits", "trunk", metrics={"accuracy": accuracy}, code=code)
+        record = write_record(out, draft, signer, tmp_path / "before")
+        if signer is None:
+            assert verify(out) == record
+        return record
+
+    monkeypatch.setenv("GRAFTLINE_COMMIT", "f" * 40)  # no repository to ask
+    return make
+
+
+A, B = "a" * 40, "b" * 40
+
+
+def test_what_is_made_again_keeps_the_record_of_the_first(made: Callable[..., Record]) -> None:
+    assert made(A).commit == made(B).commit == A
+
+
+def test_a_kept_record_of_another_output_is_not_taken(made: Callable[..., Record], tmp_path: Path) -> None:
+    made(A)
+    (first,) = (tmp_path / "before").iterdir()
+    made(A, accuracy=0.9)
+    (other,) = set((tmp_path / "before").iterdir()) - {first}
+    for name in (RECORD, ENVELOPE):
+        (first / name).write_bytes((other / name).read_bytes())
+    record = made(B)
+    assert (record.commit, record.metrics) == (B, {"accuracy": 0.5})
+
+
+def test_a_kept_record_that_another_key_signed_is_not_taken(made: Callable[..., Record], tmp_path: Path) -> None:
+    signer = another_signer(tmp_path)
+    load_keyring().add_trusted(signer.public.pem)
+    made(A, signer=signer)
+    assert made(B).commit == B
+
+
+def test_a_kept_record_of_a_commit_that_is_gone_is_not_taken(
+    made: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRAFTLINE_COMMIT")
+    monkeypatch.setattr("graftline.environment.ROOT", tmp_path / "repo")
+    git = ["git", "-C", tmp_path / "repo", "-c", "user.name=ada", "-c", "user.email=ada@example.org"]
+    subprocess.run(["git", "init", "-q", tmp_path / "repo"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    made(A)
+    assert made(head).commit == head
+    assert made(B).commit == head
 
 
 def another_signer(folder: Path) -> Signer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from graftline import environment
-from graftline.canonical import write_json
 from graftline.components.evaluate import plots, tables
 from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.predict import predict
@@ -13,6 +12,7 @@ from graftline.dataset import read_schema
 from graftline.evaluation import budget
 from graftline.evaluation.lift import Experiment, measure_lift
 from graftline.gate import DECISION, Comparison, decide
+from graftline.jsonfile import write_json
 from graftline.learning.randomness import seed_everything
 from graftline.records.model import COMPARED, Dependency
 from graftline.score import as_metrics, estimate

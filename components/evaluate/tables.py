@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graftline.canonical import write_json
+from graftline.jsonfile import write_json
 
 if TYPE_CHECKING:
     from graftline.components.evaluate.predict import Predictions

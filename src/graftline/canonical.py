@@ -17,12 +17,6 @@ def canonical_json(value: Any) -> bytes:
     return encoded
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Write `value` for people and programs, at full precision. Raises ValueError for NaN and infinity."""
-    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    path.write_text(text, encoding="utf-8")
-
-
 def read_json(path: Path) -> Any:
     """Return the JSON value in `path`.
 

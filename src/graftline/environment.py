@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """The checkout that this code runs from (an editable install), or a folder without `.git` in an image."""
 _PACKAGE = Path(__file__).resolve().parent
 
-_KINDS = ("py", "j2", "yaml", "lock", "js", "css")
+_KINDS = ("py", "j2", "yaml", "lock", "js", "css", "svg")
 """What code is made of. Notes and what a shell redirects into the checkout are of other kinds."""
 
 
@@ -24,9 +24,11 @@ def _code(task: str | None) -> list[str]:
     """Return git's pathspecs of what decides a result besides its inputs.
 
     Of data/ it is what the task says of its data; raw data, data/store and images are in records by their digest.
+    Without a task it is what an image is built of.
     """
     folders = [f":(glob){top}/**/*.{kind}" for top in ("src", "components", "pipelines") for kind in _KINDS]
-    own = [f"data/{task}/{name}" for name in ("params.yaml", "expectations.yaml", "raw.dvc")] if task else []
+    data = [f"data/{task}/{name}" for name in ("params.yaml", "expectations.yaml", "raw.dvc")]
+    own = data if task else ["components/Dockerfile", ".dockerignore"]
     return [*folders, ":!pipelines/compiled", *own, "dvc.yaml", "requirements.lock"]
 
 
@@ -55,6 +57,13 @@ def code_revision(task: str | None = None) -> dict[str, str]:
     if changed or untracked:
         revision["dirty"] = difference.hexdigest()
     return revision
+
+
+def has_commit(commit: str) -> bool:
+    """Return whether the checkout's repository has a commit; where there is none to ask, that it does."""
+    if "GRAFTLINE_COMMIT" in os.environ or not _in_git():
+        return True
+    return bool(_git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
 
 
 def _in_git() -> bool:

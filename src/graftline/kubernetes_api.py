@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
 from kubernetes.client import ApiClient, ApiException
+from kubernetes.config import incluster_config
 from urllib3.exceptions import HTTPError
 
 from graftline.errors import GraftlineError, InputError
@@ -39,24 +41,25 @@ class NoAnswerError(InputError):
 
 
 def connect() -> Kubernetes:
-    """Return the API of kubectl's current context; in a pod without one, that of its cluster, as kubectl chooses.
+    """Return the API of kubectl's current context; in a pod that of its cluster, if KUBECONFIG names no other.
 
     Raises:
         InputError: there is neither.
     """
     configuration = client.Configuration()
+    named = os.environ.get("KUBECONFIG") or None
+    in_pod = Path(incluster_config.SERVICE_TOKEN_FILENAME).exists()
     try:
-        # The client read the variable when it was imported, not now.
-        config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
-    except config.ConfigException as error:
-        try:
+        if named is None and in_pod:
             config.load_incluster_config(configuration)
-        except config.ConfigException:
-            raise InputError(
-                "cluster",
-                f"no context to talk to ({one_line(error)})",
-                fix=f"set KUBECONFIG{'' if 'KUBECONFIG' in os.environ else ' or write ~/.kube/config'}",
-            ) from None
+        else:  # the client read the variable when it was imported, not now
+            config.load_kube_config(named, client_configuration=configuration)
+    except config.ConfigException as error:
+        raise InputError(
+            "cluster",
+            f"no context to talk to ({one_line(error)})",
+            fix=f"set KUBECONFIG{'' if named else ' or write ~/.kube/config'}",
+        ) from None
     configuration.retries = False  # who calls knows what may be tried again
     return Kubernetes(client.ApiClient(configuration))
 

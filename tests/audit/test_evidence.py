@@ -159,6 +159,13 @@ def test_what_cannot_be_checked_has_its_own_exit_code(python: Path, made: Path, 
         assert done.returncode == 2 and line in done.stderr
 
 
+def test_without_the_package_that_it_needs_the_verifier_says_so_in_a_line() -> None:
+    command = [sys.executable, "-S", "-I", VERIFIER, "evidence.zip"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "No module named 'cryptography': pip install cryptography\n"
+
+
 def test_a_flipped_byte_in_any_member_is_found(made: Path, tmp_path: Path) -> None:
     members = members_of(made)
     assert len(members) > 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +19,14 @@ from toy_repository import add_raw, command, git, make_repository, run_component
 from graftline import environment
 from graftline.audit.reproduce import checkouts
 from graftline.audit.reproduce.reproducing import reproduce as make_again
+from graftline.audit.reproduce.steps import _PUBLISH
 from graftline.audit.reproduce.verdict import PAYLOAD_TYPE, compare_metrics
 from graftline.audit.verify.verifying import Options, verify
 from graftline.canonical import canonical_json
 from graftline.digests import RECORD
 from graftline.records.folder import Draft as RecordDraft
 from graftline.records.folder import write_record
+from graftline.releases.catalogue import champion
 from graftline.releases.layout import is_content
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.signing.envelope import STATEMENT_TYPE, open_envelope, seal, signers
@@ -239,6 +242,16 @@ def test_a_machine_that_does_not_know_the_ledgers_key_is_told_it(repo: Path) -> 
     shutil.rmtree(repo.parent / "keys")
     with pytest.raises(VerifiedError):
         make_again(open_store(str(repo / "store")), "toy", repo.parent, options=Options(first_key=first), on_event=stop)
+
+
+def test_the_champion_of_then_is_put_into_a_store_by_the_code_of_its_commit(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/model.bin").write_bytes(b"weights")
+    arguments = ["digits", "3", tmp_path / "files", tmp_path / "store"]
+    done = subprocess.run([sys.executable, "-c", _PUBLISH, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = champion(open_store(str(tmp_path / "store")), "digits")
+    assert made is not None and (made.version, made.digest) == (3, done.stdout.strip())
 
 
 def test_a_metric_is_within_its_released_interval_or_not() -> None:

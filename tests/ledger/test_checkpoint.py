@@ -24,7 +24,7 @@ from graftline.ledger.entries import BrokenLedgerError
 from graftline.ledger.log import Ledger, key_event, read_chain, stored_entries
 from graftline.ledger.proofs import prove_inclusion, release_entry
 from graftline.ledger.verification import LedgerState, verify_ledger
-from graftline.signing.keyring import load_keyring
+from graftline.signing.keyring import load_keyring, revoke
 from graftline.store import Store
 from graftline.store.opening import open_store
 
@@ -175,8 +175,23 @@ def test_without_anything_from_outside_the_answer_is_unknown(
     assert verdict(store, first_key=own.keyid).status == "ok"
     assert verdict(store, kept).status == "ok"
     assert not (tmp_path / "an outsider's").exists(), "verifying makes no key"
-    load_keyring().add_trusted(own.public.pem)
+    keyring = load_keyring()
+    keyring.add_trusted(own.public.pem)
     assert verdict(store).status == "ok"
+    revoke(keyring.folder, own.keyid)
+    assert verdict(store).status == "unknown", "whoever has a key that was revoked can make a ledger anew"
+
+
+def test_a_far_number_among_the_entries_is_a_gap_and_not_read_up_to(store: Store) -> None:
+    store.put_if_absent("ledger/99999999.json", b"{}")
+    assert [key for key, _ in stored_entries(store)][-3:] == [
+        "ledger/00000004.json",
+        "ledger/99999998.json",
+        "ledger/99999999.json",
+    ]
+    gap, stray = verdict(store).findings
+    assert (gap.place, gap.kind) == ("ledger/00000005.json", "missing")
+    assert (stray.place, stray.kind) == ("ledger/99999999.json", "unsigned")
 
 
 def test_a_key_of_this_machine_vouches_for_all_before_its_entry(

@@ -205,18 +205,20 @@ class Ledger:
 def stored_entries(
     store: Store, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Iterator[tuple[str, bytes | None]]:
-    """Yield key and bytes of all up to the last entry that is listed, unverified; None for one that is not there.
+    """Yield key and bytes of each entry that is listed or is before such a one, unverified; None if it is not there.
 
     Args:
         progress: called now and then with how many entries of how many are read.
     """
-    listed = {key: ENTRY_KEY.fullmatch(key) for key in store.list("ledger/")}
-    count = max((int(match[1]) for match in listed.values() if match), default=0)
-    yield from ((key, b"") for key, match in listed.items() if match is None or int(match[1]) == 0)
-    for sequence, data in enumerate(_all(store, count), start=1):
+    numbers = {key: int(match[1]) if (match := ENTRY_KEY.fullmatch(key)) else 0 for key in store.list("ledger/")}
+    yield from ((key, b"") for key, number in numbers.items() if number == 0)
+    listed = {number for number in numbers.values() if number}
+    # A listing made while others append may leave out the one before. A stray 99999999 is not read up to.
+    wanted = sorted(listed | {number - 1 for number in listed if number > 1})
+    for done, (sequence, data) in enumerate(zip(wanted, _all(store, wanted), strict=True), start=1):
         yield entry_key(sequence), data
-        if sequence % 256 == 0 or sequence == count:
-            progress(sequence, count)
+        if done % 256 == 0 or done == len(wanted):
+            progress(done, len(wanted))
 
 
 def read_chain(store: Store) -> Chain:
@@ -227,7 +229,7 @@ def read_chain(store: Store) -> Chain:
     """
     chain = Chain(store.url)
     count = _count(store)
-    for sequence, data in enumerate(_all(store, count), start=1):
+    for sequence, data in enumerate(_all(store, range(1, count + 1)), start=1):
         if data is None:
             raise broken(store.url, entry_key(sequence), "missing, and it was listed")
         chain.add(data)
@@ -283,9 +285,9 @@ def _pause(lost: int, seconds: float) -> None:
     time.sleep(random.uniform(0, min(2.0, seconds * 2 ** min(lost, 5))))  # noqa: S311  (spreads writers, no secret)
 
 
-def _all(store: Store, count: int) -> Iterator[bytes | None]:
-    for start in range(1, count + 1, _WIDEST):
-        yield from _get_all(store, range(start, min(start + _WIDEST, count + 1)))
+def _all(store: Store, sequences: Sequence[int]) -> Iterator[bytes | None]:
+    for start in range(0, len(sequences), _WIDEST):
+        yield from _get_all(store, sequences[start : start + _WIDEST])
 
 
 def _get_all(store: Store, sequences: Sequence[int]) -> list[bytes | None]:

@@ -202,14 +202,13 @@ def _compare_outside(
             ledger.findings.append(Finding(FIRST, kind, f"key {first_key}", f"key {first}" if first else "no entry"))
         return
     trusted = ledger.keyring.public
-    known = set(trusted) | set(ledger.keyring.known)
-    if first in known:
-        ledger.anchors.append(f"its first key, {first}, is known on this machine")
+    if first in trusted:
+        ledger.anchors.append(f"its first key, {first}, is trusted on this machine")
     elif own := [entry for entry in ledger.chain.entries if entry.key in trusted]:
         # Its signature is over the root of all before it.
         ledger.anchors.append(f"entry {own[-1].sequence} is by key {own[-1].key}, which is trusted on this machine")
     elif first and not ledger.anchors:
-        expected = "a key that is known here, a checkpoint (--checkpoint) or its first key's fingerprint (--key)"
+        expected = "a key that is trusted here, a checkpoint (--checkpoint) or its first key's fingerprint (--key)"
         ledger.unvouched = Finding(FIRST, "unknown key", expected, f"key {first}")
 
 

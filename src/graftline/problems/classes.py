@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graftline.canonical import write_json
+from graftline.jsonfile import write_json
 from graftline.problems import pictures
 from graftline.problems.answers import Answers
 from graftline.problems.scores import (

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graftline.canonical import write_json
 from graftline.dataset import Schema
 from graftline.errors import InputError
+from graftline.jsonfile import write_json
 from graftline.plots import ACCENT, MUTED, figure, save
 from graftline.problems.answers import Answers
 from graftline.problems.problem import Examples, Model

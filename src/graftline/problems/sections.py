@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from graftline.canonical import write_json
+from graftline.jsonfile import write_json
 
 SECTIONS = "sections.json"
 

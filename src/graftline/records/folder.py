@@ -56,7 +56,8 @@ def write_record(folder: Path, draft: Draft, signer: Signer | None = None, made_
     Args:
         signer: by default that of the keyring, which the first use makes. Raises InputError if there can be none.
         made_before: a folder of records of earlier outputs. The same output of the same inputs and parameters keeps
-            the record of the first that made it, though other code has made it again: what stands on it stays.
+            the record of the first that made it, though other code has made it again: what stands on it stays. It must
+            be signed by this signer, and its commit must still be here.
     """
     if signer is None:
         signer = load_keyring().signer()
@@ -66,33 +67,41 @@ def write_record(folder: Path, draft: Draft, signer: Signer | None = None, made_
     record = parse_record(data, folder / RECORD, fix="correct the component: it says what no reader takes")
     envelope = seal(data, STATEMENT_TYPE, signer)
     if made_before is not None:
-        data, envelope = _first_of(made_before, statement, record, envelope)
+        data, envelope = _first_of(made_before, statement, record, envelope, signer)
         record = parse_record(data, made_before)
     write_new(folder / ENVELOPE, envelope)
     write_new(folder / RECORD, data)
     return record
 
 
-def _first_of(folder: Path, statement: dict[str, Any], record: Record, envelope: bytes) -> tuple[bytes, bytes]:
+def _first_of(
+    folder: Path, statement: dict[str, Any], record: Record, envelope: bytes, signer: Signer
+) -> tuple[bytes, bytes]:
     """Return the record and signature of the first output that differs in its code only; keep this one if it is it.
 
     A record of code that a commit has takes the place of one of uncommitted changes: who reads it can look it up.
     """
     data = canonical_json(statement)
-    definition = statement["predicate"]["buildDefinition"]
-    inputs = [one for one in definition["resolvedDependencies"] if one["name"] not in (CODE, LOCK, IMAGE)]
-    predicate = statement["predicate"] | {"buildDefinition": definition | {"resolvedDependencies": inputs}}
-    place = folder / sha256_bytes(canonical_json(statement | {"predicate": predicate}))
+    place = folder / _digest_but_for_code(statement)
     if (place / RECORD).is_file():
         with suppress(InputError):  # signed by no key that is trusted any more
-            check_signature(place)
+            signed = signer.keyid in check_signature(place)
             first = read_record(place)
-            if _committed(first) or not _committed(record):
+            same = _digest_but_for_code(read_json(place / RECORD)) == place.name
+            here = first.commit is None or environment.has_commit(first.commit)
+            if signed and same and here and (_committed(first) or not _committed(record)):
                 return (place / RECORD).read_bytes(), (place / ENVELOPE).read_bytes()
     place.mkdir(parents=True, exist_ok=True)
     write_atomic(place / ENVELOPE, envelope)
     write_atomic(place / RECORD, data)
     return data, envelope
+
+
+def _digest_but_for_code(statement: dict[str, Any]) -> str:
+    definition = statement["predicate"]["buildDefinition"]
+    inputs = [one for one in definition["resolvedDependencies"] if one["name"] not in (CODE, LOCK, IMAGE)]
+    predicate = statement["predicate"] | {"buildDefinition": definition | {"resolvedDependencies": inputs}}
+    return sha256_bytes(canonical_json(statement | {"predicate": predicate}))
 
 
 def _committed(record: Record) -> bool:

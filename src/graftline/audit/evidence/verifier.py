@@ -33,10 +33,14 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+except ImportError as error:
+    print(f"{error}: pip install cryptography", file=sys.stderr)
+    sys.exit(2)
 
 STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 STATEMENT_TYPE = "application/vnd.in-toto+json"
@@ -719,16 +723,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if wrong := [key for key in known if not _SHA256.fullmatch(key)]:
             raise UnusableError(f"--key {wrong[0]}: expected 64 hex digits")
-        import cryptography  # noqa: F401  (is it there?)
-
         kept = given.checkpoint
         if kept and not kept.startswith(ORIGIN):
             kept = Path(kept).read_text(encoding="utf-8", errors="replace")
         path = given.evidence or Path(__file__).resolve().parent
         checks, evidence = verify(path, known, given.release, kept)
-    except ImportError as error:
-        print(f"{error}: pip install cryptography", file=sys.stderr)
-        return 2
     except (UnusableError, OSError) as error:
         print(_plain(str(error)), file=sys.stderr)
         return 2

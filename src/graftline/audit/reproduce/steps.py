@@ -138,11 +138,12 @@ def _differing(recorded: Record, made: Record) -> tuple[str, ...]:
 _PUBLISH = """\
 import json, sys
 from pathlib import Path
-from graftline.releases.publishing import Draft, Publication, publish
 try:
+    from graftline.releases.publishing import Publication, ReleaseDraft as Draft, publish
     from graftline.store.opening import open_store
-except ImportError:  # the commit is of a release of before it was there
-    from graftline.store.opening import open_store
+except ImportError:  # the commit is of a time when they had other names
+    from graftline.releases.publishing import Draft, Publication, publish
+    from graftline.store import open_store
 task, version, folder, address = sys.argv[1:]
 store, files = open_store(address), {}
 for path in sorted(Path(folder).rglob("*")):

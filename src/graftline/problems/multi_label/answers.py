@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graftline.canonical import write_json
+from graftline.jsonfile import write_json
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
 from graftline.problems.answers import Answers
 from graftline.problems.multi_label.scores import (
