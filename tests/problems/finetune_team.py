@@ -2,8 +2,9 @@
 
     torchrun --nproc-per-node 2 tests/problems/finetune_team.py FOLDER '[{"name": "images", ...}]'
 
-Each plan is done in its turn; the leader writes FOLDER/<name>.safetensors, the state that it ended with. The optimizer
-is gradient descent at rate 1: the weights change by the gradient.
+Each plan is done in its turn; the leader writes FOLDER/<name>-start.safetensors and FOLDER/<name>.safetensors, the
+states that it began and ended with. Heads start at zero, which no gradient passes: they are filled before. The
+optimizer is gradient descent at rate 1: the weights change by the gradient.
 """
 
 from __future__ import annotations
@@ -28,13 +29,23 @@ from graftline.problems.registry import make_problem
 from graftline.tasks.finetune import FinetuneParams
 
 
-def descent(model: Any, joint: Any, params: FinetuneParams) -> torch.optim.Optimizer:
+def descent_of_filled(model: Any, joint: Any, params: FinetuneParams) -> torch.optim.Optimizer:
+    draw = torch.Generator().manual_seed(0)
+    for weight in model.head_parameters():
+        torch.nn.init.normal_(weight, std=0.1, generator=draw)
     joined = [*model.parameters(), *(joint.module.parameters() if joint else ())]
     return torch.optim.SGD([weight for weight in joined if weight.requires_grad], lr=1.0)
 
 
 def main(folder: Path, plans: list[dict[str, Any]]) -> None:
-    fit._optimizer = descent
+
+    def optimizer(model: Any, joint: Any, params: FinetuneParams) -> torch.optim.Optimizer:
+        found = descent_of_filled(model, joint, params)
+        if world().leads:
+            save_model(model, str(folder / f"{plan['name']}-start.safetensors"))
+        return found
+
+    fit._optimizer = optimizer
     leave = distributed.leave
     for plan in plans:
         distributed.leave = leave if plan is plans[-1] else distributed.barrier  # a job meets once

@@ -13,6 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
+import small_numbers
 import small_pairs
 import small_sets
 import small_tags
@@ -50,6 +51,8 @@ def inputs(name: str, home: Path) -> tuple[Path, Path]:
         "writing": lambda: (small_text.dataset(home), small_text.causal_trunk(home)),
         "sets of pictures": lambda: (small_sets.dataset(home, "pictures"), small_sets.trunk(home, "pictures")),
         "sets of sentences": lambda: (small_sets.dataset(home, "sentences"), small_sets.trunk(home, "sentences")),
+        "numbers of images": lambda: (small_numbers.dataset(home, "images"), small.trunk(home)),
+        "numbers of texts": lambda: (small_numbers.dataset(home, "texts"), small_text.trunk(home)),
     }[name]()
 
 
@@ -61,6 +64,8 @@ HEADS: dict[str, dict[str, Any]] = {
     "writing": {**small_text.FINETUNE, "head": {"name": "text_generation"}},
     "sets of pictures": {**small_sets.PARAMS["pictures"]["finetune"], "joint_weight": 0.5},
     "sets of sentences": {**small_sets.PARAMS["sentences"]["finetune"], "joint_weight": 0.5},
+    "numbers of images": {**small.PARAMS["finetune"], "head": {"name": "image_regression"}, "joint_weight": 0.5},
+    "numbers of texts": {**small_text.FINETUNE, "head": {"name": "text_regression"}, "joint_weight": 0.5},
 }
 
 
