@@ -10,7 +10,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup
 RESOLVE = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" build/uv/bin/uv pip compile pyproject.toml \
 	--python-version 3.11 --no-header --quiet
-CODE := src components pipelines tests $(wildcard bench tools infra)
+CODE := setup.py src components pipelines tests $(wildcard bench tools infra)
 
 .PHONY: help setup run test cluster-test gpu-check lint types schema bench lock wheels images clean manifests
 
@@ -19,7 +19,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## install the locked environment into .venv (skipped while it is current)
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml setup.py
 	@command -v git >/dev/null || { echo "git is missing: install it, then run make again" >&2; exit 2; }
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv

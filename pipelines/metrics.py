@@ -124,7 +124,6 @@ def look_times(store_url: str) -> Values:
 
 def open_counts(store_url: str) -> Values:
     """Return how many runs of each task have begun and have no end."""
-
     tasks = Counter(begun.task for begun in open_runs(_store(store_url)))
     return {(("task", task),): float(count) for task, count in sorted(tasks.items())}
 

@@ -303,6 +303,17 @@ def test_the_record_names_each_file_of_a_folder_from_outside(tmp_path: Path, arg
     assert digest_files(raw.files) == digest_path(tmp_path / "raw") == raw.sha256
 
 
+def test_that_an_earlier_record_stays_is_no_line_of_the_components_own(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last of those is what a run on a cluster shows of the step."""
+    for commit in (A, B):
+        monkeypatch.setenv("GRAFTLINE_COMMIT", commit)
+        main(COPY, arguments)
+    assert read_record(tmp_path / "out").commit == A
+    assert capsys.readouterr().err == f"record: the same dataset as commit {A[:12]} made; its record stays\n"
+
+
 def test_a_file_from_outside_is_named_by_its_digest(tmp_path: Path, arguments: list[str]) -> None:
     main(COPY, [*arguments[:3], str(tmp_path / "raw" / "a.txt"), *arguments[4:]])
     assert verify(tmp_path / "out").input("raw") == Dependency("raw", sha256_bytes(b"a\n"))

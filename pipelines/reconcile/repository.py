@@ -137,7 +137,6 @@ class GitRepository:
         return Changed(commit, tuple(what)) if commit else None
 
     def shift(self, name: str) -> Shift | None:
-
         if name in self._not_measured:
             raise self._not_measured[name]
         try:

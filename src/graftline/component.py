@@ -222,7 +222,7 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
             context = work(aside)
             before = out.with_name(f".{out.name}.records")
             record = records.write_record(aside, context.draft, signer, before)
-            _say_whose_record(component, context.draft, record)
+            _say_whose_record(context.draft, record)
             records.write_execution(aside, _execution(started, record.sha256) | context.observed)
         for clean_up in context.when_whole:
             clean_up()
@@ -238,7 +238,7 @@ def _warn_without_commit(component: Component, draft: Draft) -> None:
     """Say that the record will not tell what made the output: whoever asks later cannot be helped any more."""
     from graftline.environment import ROOT
 
-    if world().leads and not any(dependency["name"] == "code" for dependency in draft.code):
+    if world().leads and not any(dependency["name"] == CODE for dependency in draft.code):
         print(
             f"{component.name}: warning: {ROOT} is in no git repository with a commit, so the record names none; "
             "work in a clone, or set GRAFTLINE_COMMIT",
@@ -246,13 +246,11 @@ def _warn_without_commit(component: Component, draft: Draft) -> None:
         )
 
 
-def _say_whose_record(component: Component, draft: Draft, record: Record) -> None:
+def _say_whose_record(draft: Draft, record: Record) -> None:
+    """Say that an earlier record stays. It is no line of the component's own: its last one tells how it ended."""
     now = [one["digest"]["gitCommit"] for one in draft.code if one["name"] == CODE]
     if record.commit is not None and record.commit not in now:
-        print(
-            f"{component.name}: the same {component.output} as commit {record.commit[:12]} made; its record stays",
-            file=sys.stderr,
-        )
+        print(f"record: the same {draft.output} as commit {record.commit[:12]} made; its record stays", file=sys.stderr)
 
 
 def _threads(given: int | None) -> int:

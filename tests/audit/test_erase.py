@@ -449,8 +449,9 @@ def add_eve(repo: Path) -> None:
     add_raw(repo, "toy")
     shutil.rmtree(repo / "outputs/toy/dataset")
     validate(repo)
-    (repo / "outputs/toy/.model.work").mkdir()
-    (repo / "outputs/toy/.model.work/left").write_text(EVE)
+    for beside in ("outputs/toy/.model.work", "outputs/toy/.dataset.records"):
+        (repo / beside).mkdir(exist_ok=True)
+        (repo / beside / "left").write_text(EVE)
     (repo / "outputs/toy/report.html").write_text(EVE)
     for folder in ("build/docker/toy", "build/docker/.toy/artifacts"):  # of runs in containers, and their cache
         (repo / folder).mkdir(parents=True)

@@ -308,7 +308,7 @@ def test_an_output_that_is_made_again_keeps_its_record_and_what_stands_on_it_doe
     assert {name: path.read_bytes() for name, path in records.items()} == before
     first = json.loads(before["dataset"])["predicate"]["buildDefinition"]["resolvedDependencies"]
     commit = next(one["digest"]["gitCommit"] for one in first if one["name"] == "code")
-    assert f"validate: the same dataset as commit {commit[:12]} made; its record stays" in done.stderr
+    assert f"record: the same dataset as commit {commit[:12]} made; its record stays" in done.stderr
 
 
 def test_a_log_in_the_checkout_and_another_task_are_no_change_of_the_code(repo: Path) -> None:

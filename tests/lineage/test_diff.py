@@ -105,6 +105,12 @@ def test_equal_runs_have_no_causes_and_are_said_to_be_equal(runs: Any) -> None:
     assert found.notes == ("the same bits: every file of the two releases is equal",)
 
 
+def test_a_manifest_that_tells_of_no_metrics_is_compared_all_the_same(runs: Any) -> None:
+    old = runs().chain()
+    bare = replace(old, manifest={"records": old.manifest["records"]})
+    assert {change.after for change in compare(old, bare).metrics} == {None}
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [

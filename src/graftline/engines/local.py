@@ -223,8 +223,8 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _from_dvc(causes: list[BaseException]) -> BaseException:
-    if isinstance(causes[-1], GraftlineError):
-        return causes[-1]
+    if own := [cause for cause in causes if isinstance(cause, GraftlineError)]:
+        return own[-1]  # a library's error may lie behind it
     text = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
     return InputError("dvc", text[:300], fix="`dvc status` in the repository says more")
 

@@ -52,20 +52,18 @@ def metric_changes(a: ReleaseChain, b: ReleaseChain) -> tuple[tuple[MetricChange
     10. On the same test rows that is too wide rather than too narrow. Where b was evaluated against a itself, the
     difference in the primary score is the paired one that evaluate measured.
     """
-    one, two = _numbers(a.manifest["metrics"]), _numbers(b.manifest["metrics"])
+    of_a, of_b = a.manifest.get("metrics", {}), b.manifest.get("metrics", {})
+    one, two = _numbers(of_a), _numbers(of_b)
     names = [n for n in {**one, **two} if not n.endswith(_ENDS) and not n.startswith("champion_")]
     notes = []
     champion = {"version": a.release.version, "digest": a.release.digest}
-    paired = b.manifest["compared_with"] == champion and f"{_PAIRED}_low" in two
-    metrics = (*told_scores(a.manifest["metrics"]), *told_scores(b.manifest["metrics"]))
+    paired = b.manifest.get("compared_with") == champion and f"{_PAIRED}_low" in two
+    metrics = (*told_scores(of_a), *told_scores(of_b))
     higher = {told.name: told.higher for told in metrics}
     higher |= {name: True for name in names if name.startswith("lift_")}
     changes = [_change(name, one, two, higher.get(name)) for name in sorted(names)]
     if paired:
-        changes = [
-            _as_paired(change, two) if change.name == primary_name(b.manifest["metrics"]) else change
-            for change in changes
-        ]
+        changes = [_as_paired(change, two) if change.name == primary_name(of_b) else change for change in changes]
     if _test_rows(a) != _test_rows(b):
         notes.append("the two were measured on different test rows")
     return tuple(changes), notes

@@ -151,8 +151,8 @@ def _delete_output(root: Path, name: str) -> None:
     path = (root / name).resolve()
     if not path.is_relative_to((root / "outputs").resolve()) or path == (root / "outputs").resolve():
         raise GraftlineError(f"the plan names {name}, which is not in outputs/; nothing there was deleted")
-    work = path.with_name(f".{path.name}.work")
-    for folder in (path, work):
+    beside = [path.with_name(f".{path.name}.{kind}") for kind in ("work", "records")]
+    for folder in (path, *beside):
         shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
 
 
