@@ -77,7 +77,8 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
 def test_two_processes_step_as_one_does(name: str, steps: tuple[Path, Path]) -> None:
     one, two = (load_file(folder / f"{name}.safetensors") for folder in steps)
     assert one.keys() == two.keys()
-    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 3e-6  # rounding of float32
+    furthest = max(float(one[key].abs().max()) for key in one)  # float32 rounds by a share of what it holds
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-6 * max(1.0, furthest)
     start = load_file(steps[0] / f"{name}-start.safetensors")
     weights = [key for key, tensor in start.items() if tensor.ndim > 1]
     assert all(not torch.equal(start[key], one[key]) for key in weights), "the loss reaches the whole trunk"
