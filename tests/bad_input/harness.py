@@ -59,8 +59,6 @@ class Call:
     def process(self) -> list[str]:
         """The command line as a shell would start it."""
         module = "graftline.cli" if self.name == "graftline" else f"graftline.components.{self.name}"
-        if self.name == "graftline":
-            return [sys.executable, "-c", f"from {module} import main; main()", *self.arguments]
         return [sys.executable, "-m", module, *self.arguments]
 
 

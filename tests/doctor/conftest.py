@@ -18,6 +18,7 @@ from healthy_cluster import healthy
 from servers import moto_endpoint, moto_url
 
 from graftline import settings
+from graftline.cli import doctor as command
 
 __all__ = ["moto_endpoint", "moto_url"]
 
@@ -59,7 +60,7 @@ def doctor(cluster: Api, address: str, moto_url: str, monkeypatch: pytest.Monkey
     def ask(*arguments: str, **changes: Any) -> tuple[int, dict[str, dict[str, Any]]]:
         changed = settings.load_settings().model_copy(update=changes)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(settings, "load_settings", lambda: changed)
+            patch.setattr(command, "load_settings", lambda: changed)
             done = CliRunner().invoke(
                 app, ["doctor", "--json", "--store", moto_url, "--endpoint", f"{address}/kfp", *arguments]
             )

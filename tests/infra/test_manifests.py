@@ -535,9 +535,9 @@ def test_addresses_agree_with_the_pipelines_settings(built: dict[str, list[Objec
 
 
 def test_commands_of_the_pods_exist(built: dict[str, list[Object]]) -> None:
-    from graftline.cli.app import app
+    from graftline.cli.app import COMMANDS
 
-    known = {command.name for command in app.registered_commands}
+    known = COMMANDS.keys()
     words = " ".join(
         " ".join([*container.get("command", []), *container.get("args", [])])
         for _, pod in pods(built["once"])

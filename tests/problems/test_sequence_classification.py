@@ -16,6 +16,7 @@ import torch
 from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.learning.checkpoint import Checkpoints
+from graftline.learning.distributed import World
 from graftline.learning.loop import Desk
 from graftline.problems.documents import Documents
 from graftline.problems.fit import Data, EarlyStop, fit
@@ -118,11 +119,11 @@ def test_both_arms_start_with_equal_heads_and_draw_equal_batches(
     runs: list[list[Any]] = []
     loss, params = SequenceClassifier.loss, quick(head)
 
-    def noted(self: SequenceClassifier, examples: Documents, seed: int, step: int) -> torch.Tensor:
+    def noted(self: SequenceClassifier, examples: Documents, seed: int, step: int, part: World) -> torch.Tensor:
         if step == 0:
             runs.append([[p.clone() for p in self.head_parameters()], weights(self.network.base_model)])
         runs[-1].append(examples.ids)
-        return loss(self, examples, seed, step)
+        return loss(self, examples, seed, step, part)
 
     monkeypatch.setattr(SequenceClassifier, "loss", noted)
     for scratch in (False, True):

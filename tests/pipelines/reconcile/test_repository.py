@@ -22,6 +22,7 @@ from graftline.errors import GraftlineError, InputError
 from graftline.pipelines import compile as compiling
 from graftline.pipelines.compile import compiled
 from graftline.pipelines.reconcile import claims, shift
+from graftline.pipelines.reconcile import repository as of_git
 from graftline.pipelines.reconcile.agenda import Agenda
 from graftline.pipelines.reconcile.desired import Desired, OneRun, Unknown
 from graftline.pipelines.reconcile.local import LocalBackend
@@ -341,7 +342,7 @@ def test_data_whose_shift_cannot_be_measured_stops_no_other_schedule(
         tries.append(task)
         raise GraftlineError("data/digits: its shift could not be measured")
 
-    monkeypatch.setattr(shift, "measure_shift", broken)
+    monkeypatch.setattr(of_git, "measure_shift", broken)
     outcome = checkout.reconcile()
     assert len(checkout.runs) == 1
     assert outcome.unknown == (Unknown("other", "data/digits: its shift could not be measured"),)
