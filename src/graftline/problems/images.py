@@ -180,7 +180,10 @@ class JointReconstruction:
     def __init__(
         self, folder: Path, model: ImageModel[Any, Any], pixels: torch.Tensor, batch: int, *, scratch: bool
     ) -> None:
-        """Go on with the decoder in `folder`, or with `scratch` with an untrained one, on (n, channels, height, width) pixels."""
+        """Go on with the decoder in `folder`, or with `scratch` with an untrained one.
+
+        `pixels` are (n, channels, height, width), 0 to 1.
+        """
         params: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(
             read_config(folder, KIND)["objective"]
         )

@@ -285,7 +285,10 @@ class ImageColumn(StoredFeature):
             raise InputError(path, f"a file of type '{path.suffix}'", expected="a PNG or Parquet file, or a folder")
 
     def _of_png(self, path: Path) -> np.ndarray:
-        """Return a PNG as (channels, height, width) pixels from 0 to 1. Raises InputError if it is damaged or of another size."""
+        """Return a PNG as (channels, height, width) pixels from 0 to 1.
+
+        Raises InputError if it is damaged or of another size.
+        """
         try:
             with Picture.open(path, formats=["PNG"]) as picture:
                 size = (picture.height, picture.width)
