@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from graftline.components.validate import report
 from graftline.components.validate.held import Held, Rows
 from graftline.components.validate.outputs import Outputs
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.tasks.validate import ValidateParams
 from graftline.values import identity, leakage, placing, profile
 from graftline.values.column import Feature
