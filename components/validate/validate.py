@@ -14,9 +14,10 @@ import pyarrow as pa
 from graftline.component import Context
 from graftline.components.validate import report
 from graftline.components.validate.drift import PROFILE, drift_warnings
+from graftline.components.validate.held import Held
 from graftline.components.validate.outputs import Outputs
 from graftline.components.validate.scan import Tally, Validation
-from graftline.components.validate.table import TableChecks, judge_table
+from graftline.components.validate.table import PAIRS, TableChecks, judge_table, write_pairs
 from graftline.dataset import SCHEMA
 from graftline.durable import write_new
 from graftline.errors import InputError
@@ -24,6 +25,7 @@ from graftline.raw.files import raw_files, read_batches
 from graftline.tasks.validate import ValidateParams
 from graftline.values.contract import load_contract
 from graftline.values.erased import ERASED, load_erasures
+from graftline.values.placing import LEFT_OUT
 
 REPORT = "report.html"
 # mallopt(3)
@@ -41,14 +43,20 @@ def run(context: Context) -> None:
     raw = context.paths["raw"]
     return_freed_memory()
     files = raw_files(raw, contract.source)
-    with Outputs(context.out, contract) as outputs:
-        validation = Validation(contract, params, outputs, load_erasures(context, contract))
+    held = Held(context.work / "rows.parquet", contract) if contract.settles else None
+    with Outputs(context.out, contract) as outputs, held or contextlib.nullcontext():
+        validation = Validation(contract, params, outputs, load_erasures(context, contract), held)
         for batch in read_batches(files, contract.asked):
             validation.add(batch)
             _progress(validation.tally)
-    _check_bad_fraction(raw, validation.tally, params)
-    checks = judge_table(raw, validation, context.out)
+        _check_bad_fraction(raw, validation.tally, params)
+        validation.close()
+    beside = context.work.with_name(PAIRS)
+    beside.unlink(missing_ok=True)
+    checks = judge_table(raw, validation, context.out, beside)
     described = validation.profile.as_dict()
+    for note in validation.placed.notes:
+        print(f"validate: {note}", file=sys.stderr)
     for warning in checks.warnings + drift_warnings(context, described, params):
         print(f"validate: warning: {warning}", file=sys.stderr)
     _write_json(context.out / SCHEMA, contract.schema_of_dataset().as_dict())
@@ -63,7 +71,11 @@ def run(context: Context) -> None:
         profile=described,
         warnings=checks.warnings,
         contract=contract,
+        notes=validation.placed.notes,
+        pairs=validation.placed.pairs,
     )
+    if len(page.pairs):
+        write_pairs(context.out / PAIRS, page.pairs)
     write_new(context.out / REPORT, report.render(page).encode())
     context.draft.metrics.update(_metrics(validation, checks))
 
@@ -107,6 +119,8 @@ def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
         "rows_quarantined": tally.bad_rows,
         "bad_fraction": tally.bad_fraction,
         **{f"rows_{name}": count for name, count in checks.split_rows.items()},
+        "rows_left_out": tally.left_out.total(),
+        "near_pairs": len(validation.placed.pairs),
         "duplicate_rows": checks.duplicates,
         "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
@@ -122,6 +136,8 @@ def _rule_lines(validation: Validation, checks: TableChecks) -> list[report.Rule
     ]
     if erased := validation.tally.by_rule[ERASED]:
         lines.append(report.RuleLine(ERASED, "no row that was erased", "", rows - erased, rows))
+    for rule, count in sorted(validation.tally.left_out.items()):
+        lines.append(report.RuleLine(rule, LEFT_OUT[rule], "", rows - count, rows))
     return lines + [report.RuleLine(rule.name, rule.text, rule.expectation, None, None) for rule in checks.rules]
 
 

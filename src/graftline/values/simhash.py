@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from graftline.values import leakage
-from graftline.values.identity import SPLIT_NAMES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,14 +47,14 @@ class ImageMeasure:
     def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return leakage.hamming(first, second)
 
-    def pairs_at_once(self, folder: Path) -> int:
-        return max(1, VERIFY_BYTES // (2 * 4 * _pixel_count(folder, self.column)))
+    def pairs_at_once(self, files: Sequence[Path]) -> int:
+        return max(1, VERIFY_BYTES // (2 * 4 * _pixel_count(files, self.column)))
 
-    def likeness(self, pairs: np.ndarray, index: leakage.Columns, folder: Path) -> np.ndarray:
+    def likeness(self, pairs: np.ndarray, index: leakage.Columns, files: Sequence[Path]) -> np.ndarray:
         """Return the cosine of the centred pixels of each pair, (m,) float64."""
         positions = np.unique(pairs)
         rows = index.rows[positions]
-        centred = _read_pixels(folder, self.column, rows)
+        centred = _read_pixels(files, self.column, rows)
         centred -= centred.mean(axis=1, keepdims=True)
         norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))
         place = np.searchsorted(positions, pairs)
@@ -95,16 +94,16 @@ def max_distance(min_cosine: float) -> int:
     return math.ceil(BITS * share + 4 * math.sqrt(BITS * share * (1 - share)))
 
 
-def _pixel_count(folder: Path, image: str) -> int:
-    kind = pq.read_schema(folder / f"{SPLIT_NAMES[0]}.parquet").field(image).type
+def _pixel_count(files: Sequence[Path], image: str) -> int:
+    kind = pq.read_schema(files[0]).field(image).type
     return int(kind.list_size)
 
 
-def _read_pixels(folder: Path, image: str, rows: np.ndarray) -> np.ndarray:
-    """Return the pixels of `rows` (sorted), (n, pixels) float32, from the split files."""
-    pixels = np.empty((len(rows), _pixel_count(folder, image)), np.float32)
-    for name in SPLIT_NAMES:
-        with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:
+def _read_pixels(files: Sequence[Path], image: str, rows: np.ndarray) -> np.ndarray:
+    """Return the pixels of `rows` (sorted), (n, pixels) float32."""
+    pixels = np.empty((len(rows), _pixel_count(files, image)), np.float32)
+    for path in files:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=8192, columns=["row", image], use_threads=False):
                 found = batch.column("row").to_numpy()
                 place = np.minimum(np.searchsorted(rows, found), len(rows) - 1)
