@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +13,12 @@ import pyarrow.compute as pc
 
 from graftline.components.validate import report
 from graftline.components.validate.outputs import Outputs
-from graftline.raw.batches import RawBatch
+from graftline.raw.batches import LeftOut, RawBatch
 from graftline.tasks.validate import ValidateParams
 from graftline.values import identity, leakage, profile
 from graftline.values.columns import fact_frame, read_columns, row_digests
 from graftline.values.contract import Contract
+from graftline.values.decoding import CHANGES
 from graftline.values.erased import Erasures, withheld
 from graftline.values.facts import ColumnBatch, shorten
 from graftline.values.suite import Failure, Judge, row_rules, unique_rules
@@ -40,6 +42,12 @@ class Tally:
     """The first lines of the quarantine."""
     nulls: Counter[str] = field(default_factory=Counter)
     """Missing values by column."""
+    changes: dict[str, Counter[str]] = field(default_factory=dict)
+    """Of each column, how many values each change was made to on reading."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """How much of the raw data was passed over, by the reason."""
+    named: list[LeftOut] = field(default_factory=list)
+    """The first of it."""
 
     def add(self, batch_rows: int, lines: list[tuple[int, str, str]]) -> None:
         self.rows += batch_rows
@@ -50,6 +58,18 @@ class Tally:
             if len(named) < NAMED_ROWS:
                 named.append(row)
         self.examples += lines[: report.QUARANTINE_ROWS - len(self.examples)]
+
+    def pass_over(self, left_out: Sequence[LeftOut]) -> None:
+        self.left_out.update(one.why for one in left_out)
+        self.named += left_out[: report.QUARANTINE_ROWS - len(self.named)]
+
+    def changed(self) -> list[tuple[str, str, int]]:
+        """Return each column, what was done to its values on reading, and to how many."""
+        return [
+            (name, CHANGES.get(change, change), count)
+            for name, done in self.changes.items()
+            for change, count in sorted(done.items())
+        ]
 
     @property
     def bad_fraction(self) -> float:
@@ -71,14 +91,19 @@ class Validation:
         self.class_counts = np.zeros((len(contract.classes), len(identity.SPLIT_NAMES)), np.int64)
         self.rules, self.unique = Judge(row_rules(contract)), unique_rules(contract)
         self.unique_judge = Judge(self.unique) if self.unique else None
+        self.bad: list[np.ndarray] = []
+        """Numbers of the rows that are no part of the dataset, batch by batch."""
         self.seen = {name: identity.SeenValues() for name, column in contract.columns.items() if column.unique}
 
     def add(self, batch: RawBatch) -> None:
         """Judge a batch, quarantine its bad rows, write the others."""
         columns = read_columns(batch, self.contract)
         frame = fact_frame(batch, columns, self.contract)
-        for name in columns:
+        self.tally.pass_over(batch.left_out)
+        for name, column in columns.items():
             self.tally.nulls[name] += int(frame[f"{name}.given"].isna().sum())
+            if column.changes:
+                self.tally.changes.setdefault(name, Counter()).update(column.changes)
         subjects = self.erasures.hashes(columns, batch.rows)
         erased = self.erasures.of_subjects(subjects, batch.rows)
         failures = [f for f in self.rules.judge(frame) if not erased[f.index - batch.first_row]]
@@ -99,6 +124,7 @@ class Validation:
             lines = sorted(lines + repeated)
             taken, rows = {name: values.filter(keep) for name, values in taken.items()}, rows[keep]
         self.tally.add(batch.rows, lines)
+        self.bad.append(np.setdiff1d(np.arange(batch.first_row, batch.first_row + batch.rows), rows))
         self.outputs.add_failures(lines)
         if len(rows):
             self._add_good(rows, taken)

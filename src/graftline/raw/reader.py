@@ -25,6 +25,10 @@ class Source(Params):
     format: str | None = None
     """The word of a reader, such as `csv`; without it, the files' endings decide."""
 
+    manifest: str | None = None
+    """In a folder of pictures, the name of the CSV or JSON Lines file that says what each is; without it, the only
+    one there is."""
+
 
 @dataclass(frozen=True)
 class Asked:

@@ -6,11 +6,13 @@ clipped, cut or guessed without a trace. This module is light: processes that on
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal
 
@@ -45,7 +47,7 @@ CHANGES = {
     "palette": "colours were looked up in the palette",
     "transparency": "laid over white",
     "sixteen_bits": "of 16 bits a channel the higher 8 were kept",
-    "twelve_bits": "of 16 bits a channel the higher 8 were kept, though no pixel used more than the lower 12: nearly black",
+    "twelve_bits": "of 16 bits a channel the higher 8 were kept, of pixels that use the lower 12 only: nearly black",
     "cmyk": "CMYK became red, green and blue, without a colour profile",
     "ycbcr": "YCbCr became red, green and blue",
     "colour_profile": "the colour profile was not applied",
@@ -122,7 +124,7 @@ def decode(data: bytes, path: str | None, rule: Rule) -> tuple[np.ndarray, list[
     except MemoryError:
         raise BadPictureError("needs more memory than a picture may") from None
     # A damaged file can raise anything in Pillow: its readers index, unpack and divide by what the file says.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         reason = str(error) or type(error).__name__
         if isinstance(error, Picture.DecompressionBombError | Picture.DecompressionBombWarning):
             raise BadPictureError(f"more than {MAX_PIXELS} pixels") from None
@@ -144,16 +146,21 @@ class Decoded:
 
 
 def decode_all(pictures: Sequence[tuple[bytes | None, str | None]], rule: Rule) -> Decoded:
-    """Return pictures, each given by its bytes (None for a missing one, which is not bad) and its path, if it has one."""
+    """Return pictures, each given by its bytes and its path, if it has one.
+
+    One with neither is missing, which is not bad.
+    """
     pixels = np.zeros((len(pictures), *rule.shape), np.uint8)
     bad: dict[int, str] = {}
     changes: dict[str, int] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's about odd files; what matters raises
         for place, (data, path) in enumerate(pictures):
-            if data is None:
+            if data is None and path is None:
                 continue
             try:
+                if data is None:
+                    raise BadPictureError("no such file here")
                 pixels[place], done = decode(data, path, rule)
             except BadPictureError as error:
                 bad[place] = str(error)
@@ -276,3 +283,19 @@ def _sized(picture: Picture.Image, rule: Rule, changes: list[str]) -> Picture.Im
     if rule.resize == "pad":
         return ImageOps.pad(picture, size, Picture.Resampling.BICUBIC)
     return picture.resize(size, Picture.Resampling.BICUBIC)
+
+
+def decode_into(file: str, offset: int, pictures: Sequence[tuple[bytes | None, str | None]], rule: Rule) -> Decoded:
+    """Decode pictures and write their pixels into a file, from this byte on; return the rest of what is known."""
+    decoded = decode_all(pictures, rule)
+    descriptor = os.open(file, os.O_WRONLY)
+    try:
+        written = os.pwrite(descriptor, decoded.pixels.data, offset)
+    except OSError as error:
+        error.filename = file  # the kernel does not name the file when the disk is full
+        raise
+    finally:
+        os.close(descriptor)
+    if written != decoded.pixels.nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
+    return replace(decoded, pixels=decoded.pixels[:0])

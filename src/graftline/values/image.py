@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from markupsafe import Markup
 from PIL import Image as Picture
 from pydantic import model_validator
@@ -20,19 +19,31 @@ from pydantic import model_validator
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
-from graftline.values.column import Feature, Question, StoredFeature
+from graftline.values.column import Feature, Questions, StoredFeature
+from graftline.values.decoding import (
+    FORMATS,
+    MAX_BYTES,
+    SUFFIXES,
+    BadPictureError,
+    Mode,
+    Resize,
+    Rule,
+    decode,
+    decode_all,
+)
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
 from graftline.values.histograms import Histograms
-from graftline.values.rules import Rule, between
+from graftline.values.image_arrays import encoded, flattened, given, is_list, pictures_of
+from graftline.values.image_questions import image_questions
+from graftline.values.pixels import Pixels, pixel_file
+from graftline.values.rules import Rule as Check
+from graftline.values.rules import between
 from graftline.values.samples import ByClass
 from graftline.values.simhash import ImageMeasure
 
 _PIXEL_BINS = 16
 _SAMPLED = 2048  # rows that are made up for timing, and
 _SAMPLED_PIXELS = 1 << 24  # pixels at most
-_SUFFIXES = (".png", ".parquet")
-# 16 bits would be clipped and transparency dropped without a word: a confident wrong answer
-_PNG_MODES = ("1", "L", "P", "RGB")
 
 
 class Image(Feature):
@@ -113,19 +124,22 @@ class Image(Feature):
         """Raise InputError unless pixels are stored as pictures hold them."""
         if self.dtype != "uint8" or self.max != 255:
             raise InputError(
-                where, "encoded pictures", expected="dtype uint8 and max 255", fix="leave dtype and max out of the contract"
+                where,
+                "encoded pictures",
+                expected="dtype uint8 and max 255",
+                fix="leave dtype and max out of the contract",
             )
 
     def _read_pictures(self, batch: RawBatch, name: str, array: pa.Array) -> ColumnBatch:
         self.check_pictures(f"{batch.file}: column '{name}'")
         decoded = batch.decoded.get(name) or decode_all(pictures_of(array), self.rule)
-        given = array.is_valid().to_numpy(zero_copy_only=False)
-        good = given.copy()
+        there = given(array)
+        good = there.copy()
         good[list(decoded.bad)] = False
         zeros = np.zeros(len(array), np.int64)
         facts = {
-            "given": np.where(given, 1.0, np.nan),
-            "unreadable": (given & ~good).astype(np.int64),
+            "given": np.where(there, 1.0, np.nan),
+            "unreadable": (there & ~good).astype(np.int64),
             "length": np.where(good, self.pixels, np.nan),
             "nulls": zeros,
             "not_finite": zeros,
@@ -144,7 +158,7 @@ class Image(Feature):
 
         return ColumnBatch(facts, as_found, take, decoded.changes)
 
-    def rules(self, name: str) -> list[Rule]:
+    def rules(self, name: str) -> list[Check]:
         size = " x ".join(map(str, self.rule.shape if self.mode == "rgb" else self.shape)) + " pixels"
         of_lists = not self.model_fields_set & {"mode", "resize"}  # what only pictures need
         readable = "a list of numbers" if of_lists else "a picture, or a list of numbers"
@@ -177,7 +191,7 @@ class Image(Feature):
         return ImageSamples(name, classes, image=self)
 
     def stored(self, name: str) -> ImageColumn:
-        return ImageColumn(name, self.shape, self.max)
+        return ImageColumn(name, self.shape, self.max, self.rule.channels, self.resize)
 
     def from_file(self, path: Path) -> list[int]:
         if path.suffix.lower() not in SUFFIXES:
@@ -274,6 +288,9 @@ class ImageColumn(StoredFeature):
         more = {key: values[key] for key in ("channels", "resize", "in_file") if key in values}
         return cls(values["name"], (height, width), values["maximum"], **more)
 
+    def in_a_file(self) -> ImageColumn:
+        return replace(self, in_file=True)
+
     def values(self, column: pa.ChunkedArray) -> Pixels:
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return Pixels.of(flat.reshape(-1, *self.rule.shape), self.maximum)
@@ -326,23 +343,6 @@ class ImageColumn(StoredFeature):
         return image_questions(self, paths)
 
 
-def encoded(kind: pa.DataType) -> bool:
-    """Return whether values of an Arrow type are encoded pictures: bytes, or Hugging Face's `{bytes, path}`."""
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and encoded(field.type) for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
-
-
-def pictures_of(array: pa.Array) -> list[tuple[bytes | None, str | None]]:
-    """Return the bytes of each picture, None for a missing one, and its path, None where there is none."""
-    if not pa.types.is_struct(array.type):
-        return [(data, None) for data in array.to_pylist()]
-    return [
-        (None, None) if value is None else (value["bytes"] or b"", value.get("path"))
-        for value in array.to_pylist()
-    ]
-
-
 def _decoded_file(path: Path, rule: Rule) -> tuple[np.ndarray, list[str]]:
     """Return the pixels in a file, and what was done to it. Raises InputError."""
     try:
@@ -390,17 +390,21 @@ def _pixels_of_list(batch: RawBatch, name: str, array: pa.Array, image: Image) -
     kind = array.type
     if pa.types.is_null(kind):
         array = array.cast(pa.list_(pa.uint8()))
-    elif not (
-        (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-        and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
-    ):
-        raise wrong_type(batch, name, kind, f"a list of {image.pixels} numbers")
     given = array.is_valid().to_numpy(zero_copy_only=False)
+    array, ragged = flattened(array, image.rule)
+    kind = array.type
+    if not (is_list(kind) and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))):
+        raise wrong_type(
+            batch,
+            name,
+            batch.columns[name].type,
+            f"pictures (bytes of JPEG, PNG, ..., or {{bytes, path}}), or a list of {image.pixels} numbers",
+        )
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = array.flatten()  # without the places of missing rows
     missing = flat.is_null().to_numpy(zero_copy_only=False) if flat.null_count else None
     values = flat.to_numpy(zero_copy_only=False)
-    return _Pixels(lengths, values, missing, given, np.zeros(len(array), bool))
+    return _Pixels(lengths, values, missing, given, ragged)
 
 
 def _pixel_facts(pixels: _Pixels, image: Image) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The pixels of a column of images: gathered from where they lie when they are asked for, a batch at a time.
 
 Encoded pictures are decoded once, by validate, into `<column>.npy` of the dataset: NumPy's own format
-(https://numpy.org/neps/nep-0001-npy-format.html), (raw rows, height, width, channels) uint8, mapped into memory. A row's
-place in it is its row number; where no picture of a good row stands there are zeros. The Parquet files hold the places.
+(https://numpy.org/neps/nep-0001-npy-format.html), (raw rows, height, width, channels) uint8, mapped into memory. A
+row's place in it is its row number; where no picture of a good row stands there are zeros. The Parquet files hold the
+places.
 """
 
 from __future__ import annotations

@@ -11,16 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graftline.values import leakage
 from graftline.values.identity import SPLIT_NAMES
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from graftline.values.pixels import pixel_file
 
 BITS = 256
 CHUNK = 4096
@@ -97,11 +95,21 @@ def max_distance(min_cosine: float) -> int:
 
 def _pixel_count(folder: Path, image: str) -> int:
     kind = pq.read_schema(folder / f"{SPLIT_NAMES[0]}.parquet").field(image).type
+    if pa.types.is_integer(kind):
+        return int(np.prod(_in_file(folder, image).shape[1:]))
     return int(kind.list_size)
 
 
+def _in_file(folder: Path, image: str) -> np.ndarray:
+    """Return the pixels of a column that has a file of them; a row's place is its number."""
+    stored: np.ndarray = np.load(folder / pixel_file(image), mmap_mode="r")
+    return stored
+
+
 def _read_pixels(folder: Path, image: str, rows: np.ndarray) -> np.ndarray:
-    """Return the pixels of `rows` (sorted), (n, pixels) float32, from the split files."""
+    """Return the pixels of `rows` (sorted), (n, pixels) float32, from the dataset's files."""
+    if (folder / pixel_file(image)).is_file():
+        return _in_file(folder, image)[rows].reshape(len(rows), -1).astype(np.float32)
     pixels = np.empty((len(rows), _pixel_count(folder, image)), np.float32)
     for name in SPLIT_NAMES:
         with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:
