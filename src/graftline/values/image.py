@@ -273,6 +273,11 @@ class ImageColumn(StoredFeature):
     plural: ClassVar[str] = "images"
 
     @property
+    def size(self) -> int:
+        """How many numbers an image is."""
+        return self.shape[0] * self.shape[1] * self.channels
+
+    @property
     def rule(self) -> Rule:
         """What a picture becomes that the model is asked about."""
         return Rule(*self.shape, "rgb" if self.channels == 3 else "grey", self.resize)
@@ -313,18 +318,18 @@ class ImageColumn(StoredFeature):
         return {
             "dataType": "sc:Integer" if whole else "sc:Float",
             "isArray": True,
-            "arrayShape": str(height * width * channels),
+            "arrayShape": str(self.size),
             "description": f"{height} x {width}{depth} pixels, row by row; {self.maximum:g} is full brightness.",
         }
 
     def invented(self) -> pa.Array:
-        size = int(np.prod(self.rule.shape))
+        size = self.size
         rows = max(64, min(_SAMPLED, _SAMPLED_PIXELS // size))
         pixels = np.random.default_rng(0).uniform(0, self.maximum, rows * size).astype(np.float32)
         return pa.FixedSizeListArray.from_arrays(pa.array(pixels), size)
 
     def question(self, where: str, value: Any) -> np.ndarray:
-        size = int(np.prod(self.rule.shape))
+        size = self.size
         try:
             flat = np.array(value, np.float32).reshape(-1)
         except (TypeError, ValueError):

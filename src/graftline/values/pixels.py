@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import io
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -79,9 +80,26 @@ class Pixels:
         height, width, channels = self.stored.shape[1:]
         return len(self), channels, height, width
 
-    def take(self, chosen: np.ndarray) -> Pixels:
-        """Return the images at these (k,) places of this one; nothing is read."""
+    @classmethod
+    def of_numbers(cls, images: np.ndarray) -> Pixels:
+        """Return images that are in memory as `numpy` returns them."""
+        return cls.of(np.ascontiguousarray(images.transpose(0, 2, 3, 1)), 1.0)
+
+    def take(self, chosen: Any) -> Pixels:
+        """Return the images at these (k,) places of this one, or in a slice; nothing is read."""
         return replace(self, positions=self.positions[chosen])
+
+    def __getitem__(self, chosen: Any) -> np.ndarray:
+        """Return the images at these places in memory, as `numpy` does."""
+        return self.take(chosen).numpy()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all there is: `Pixels.from_arrays(pixels.arrays())` is equal to `pixels`."""
+        return {"pixels": self.stored, "positions": self.positions, "maximum": np.array(self.maximum)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Pixels:
+        return cls(arrays["pixels"], arrays["positions"], float(arrays["maximum"]))
 
     def numpy(self) -> np.ndarray:
         """Return all images in memory: (n, channels, height, width) float32 from 0 to 1."""
@@ -89,11 +107,13 @@ class Pixels:
         if isinstance(self.stored, np.memmap):
             # What was read stays in the system's cache; it need not count as this process's memory too.
             self.stored._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-        numbers = taken.astype(np.float32) / np.float32(self.maximum)
+        numbers: np.ndarray = taken.astype(np.float32) / np.float32(self.maximum)
+        if numbers.shape[3] == 1:  # not by transposing: strides of an axis of 1 say "channels last" to torch: other bits
+            return numbers.reshape(self.shape)
         return np.ascontiguousarray(numbers.transpose(0, 3, 1, 2))
 
     def parts(self, size: int | None = None) -> Iterator[np.ndarray]:
         """Yield all images as `numpy` does, at most `size` at once."""
         size = size or max(1, _AT_ONCE // int(np.prod(self.stored.shape[1:])))
         for start in range(0, len(self), size):
-            yield self.take(np.arange(start, min(start + size, len(self)))).numpy()
+            yield self[start : start + size]
