@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -177,9 +177,15 @@ class Contract(Params):
         _, column = self.feature
         return column.measure(self.features, getattr(self.near_duplicates, column.near))
 
-    def schema_of_dataset(self) -> Schema:
-        """Return what later components need to know about the columns."""
-        first, *more = (self._stored(name) for name in self.features)
+    def schema_of_dataset(self, in_file: Collection[str] = ()) -> Schema:
+        """Return what later components need to know about the columns.
+
+        Of the columns `in_file`, the values lie in a file of their own beside the Parquet files.
+        """
+        first, *more = (
+            stored.in_a_file() if name in in_file else stored
+            for name, stored in ((name, self._stored(name)) for name in self.features)
+        )
         if self.label is None:
             return Schema(first, None, (), tuple(more), weight=self.weight)
         name, label = self.label
