@@ -148,7 +148,7 @@ def _language_model(*, compile_for: int) -> tuple[Step, float]:
 
 def _images() -> Iterator[Line]:
     """The masked autoencoder as `pretrain` does it, in the arithmetic that it chooses and in float32."""
-    pixels = torch.rand(4 * _IMAGES, 28, 28, generator=torch.Generator().manual_seed(0))
+    pixels = torch.rand(4 * _IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     schema = Schema(ImageColumn("image", (28, 28), 1.0), None, ())
     for precision in ("auto", "float32"):
         seed_everything(0, threads=1)

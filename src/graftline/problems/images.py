@@ -40,7 +40,7 @@ class LabelledImages(Examples):
     """Images of one split, of one class each."""
 
     pixels: torch.Tensor
-    """(n, height, width) float32 from 0 to 1."""
+    """(n, channels, height, width) float32 from 0 to 1."""
     labels: torch.Tensor | None
     """(n, ...): of classes int64 indices; None of unlabelled images."""
     rows: torch.Tensor
@@ -72,7 +72,7 @@ P = TypeVar("P", bound=ImageHeadParams)
 
 
 class ImageModel(Model[I], Generic[I, P]):
-    """A trunk and a linear layer: (n, height, width) pixels to (n, width) outputs."""
+    """A trunk and a linear layer: (n, channels, height, width) pixels to (n, width) outputs."""
 
     def __init__(self, trunk: ConvTrunk, width: int, params: P) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class ImageModel(Model[I], Generic[I, P]):
 
     @torch.no_grad()
     def outputs(self, pixels: torch.Tensor, *, fast: bool = False) -> torch.Tensor:
-        """Return (n, width) float32 outputs on the CPU, of (n, height, width) pixels from 0 to 1."""
+        """Return (n, width) float32 outputs on the CPU, of (n, channels, height, width) pixels from 0 to 1."""
         self.eval()
         place = self.output.weight.device
         with autocast(self.dtype if fast else "float32", place):
@@ -180,7 +180,10 @@ class JointReconstruction:
     def __init__(
         self, folder: Path, model: ImageModel[Any, Any], pixels: torch.Tensor, batch: int, *, scratch: bool
     ) -> None:
-        """Go on with the decoder in `folder`, or with `scratch` with an untrained one, on (n, height, width) pixels."""
+        """Go on with the decoder in `folder`, or with `scratch` with an untrained one.
+
+        `pixels` are (n, channels, height, width), 0 to 1.
+        """
         params: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(
             read_config(folder, KIND)["objective"]
         )

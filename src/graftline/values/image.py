@@ -193,42 +193,57 @@ class ImageSamples(ByClass):
 
 @dataclass(frozen=True)
 class ImageColumn(StoredFeature):
-    """A column of grey images, stored as a fixed-size list of pixels."""
+    """A column of images, stored as a fixed-size list of pixels: row by row, a pixel's channels side by side."""
 
     shape: tuple[int, int]
     """Height and width, in pixels."""
     maximum: float
     """The pixel value of full brightness."""
+    channels: int = 1
+    """1 of grey images, 3 of red, green and blue."""
 
     type: ClassVar[str] = "image"
     plural: ClassVar[str] = "images"
 
     def as_dict(self) -> dict[str, Any]:
-        return super().as_dict() | {"shape": list(self.shape), "maximum": self.maximum}
+        colour = {} if self.channels == 1 else {"channels": self.channels}
+        return super().as_dict() | {"shape": list(self.shape), "maximum": self.maximum} | colour
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ImageColumn:
         height, width = values["shape"]
-        return cls(values["name"], (height, width), values["maximum"])
+        return cls(values["name"], (height, width), values["maximum"], values.get("channels", 1))
 
     def values(self, column: pa.ChunkedArray) -> np.ndarray:
-        """Return (n, height, width) float32 from 0 to 1."""
+        """Return (n, channels, height, width) float32 from 0 to 1."""
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         pixels: np.ndarray = flat.astype(np.float32) / np.float32(self.maximum)
-        return pixels.reshape(-1, *self.shape)
+        return self._channels_first(pixels)
+
+    @property
+    def size(self) -> int:
+        """How many numbers an image has."""
+        return self.shape[0] * self.shape[1] * self.channels
+
+    def _channels_first(self, pixels: np.ndarray) -> np.ndarray:
+        """Return (n, channels, height, width) of numbers as they are stored."""
+        if self.channels == 1:  # not by moveaxis: strides of an axis of 1 say "channels last" to torch, in other bits
+            return pixels.reshape(-1, 1, *self.shape)
+        return np.ascontiguousarray(np.moveaxis(pixels.reshape(-1, *self.shape, self.channels), 3, 1))
 
     def croissant(self) -> dict[str, Any]:
         whole = float(self.maximum).is_integer() and self.maximum > 1
         height, width = self.shape
+        colour = "" if self.channels == 1 else f", {self.channels} numbers each"
         return {
             "dataType": "sc:Integer" if whole else "sc:Float",
             "isArray": True,
-            "arrayShape": str(height * width),
-            "description": f"{height} x {width} pixels, row by row; {self.maximum:g} is full brightness.",
+            "arrayShape": str(self.size),
+            "description": f"{height} x {width} pixels, row by row{colour}; {self.maximum:g} is full brightness.",
         }
 
     def invented(self) -> pa.Array:
-        size = self.shape[0] * self.shape[1]
+        size = self.size
         rows = max(64, min(_SAMPLED, _SAMPLED_PIXELS // size))
         pixels = np.random.default_rng(0).uniform(0, self.maximum, rows * size).astype(np.float32)
         return pa.FixedSizeListArray.from_arrays(pa.array(pixels), size)
@@ -238,13 +253,13 @@ class ImageColumn(StoredFeature):
             flat = np.array(value, np.float32)
         except (TypeError, ValueError):
             flat = np.empty(0, np.float32)
-        if flat.shape != (self.shape[0] * self.shape[1],) or not ((flat >= 0) & (flat <= self.maximum)).all():
+        if flat.shape != (self.size,) or not ((flat >= 0) & (flat <= self.maximum)).all():
             raise InputError(
                 where,
                 f"'{self.name}' is no such image",
-                expected=f"a list of {self.shape[0] * self.shape[1]} numbers from 0 to {self.maximum:g}",
+                expected=f"a list of {self.size} numbers from 0 to {self.maximum:g}",
             )
-        return flat.reshape(self.shape) / np.float32(self.maximum)
+        return self._channels_first(flat / np.float32(self.maximum))[0]
 
     def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
         if texts:
@@ -270,7 +285,10 @@ class ImageColumn(StoredFeature):
             raise InputError(path, f"a file of type '{path.suffix}'", expected="a PNG or Parquet file, or a folder")
 
     def _of_png(self, path: Path) -> np.ndarray:
-        """Return a PNG as grey pixels from 0 to 1. Raises InputError if it is damaged or of another size."""
+        """Return a PNG as (channels, height, width) pixels from 0 to 1.
+
+        Raises InputError if it is damaged or of another size.
+        """
         try:
             with Picture.open(path, formats=["PNG"]) as picture:
                 size = (picture.height, picture.width)
@@ -286,14 +304,14 @@ class ImageColumn(StoredFeature):
                     raise InputError(
                         path, f"a PNG {kind}", expected="8 bits a channel, grey or colour, not transparent"
                     )
-                grey = np.asarray(picture.convert("L"), dtype=np.float32)
+                pixels = np.asarray(picture.convert("L" if self.channels == 1 else "RGB"), dtype=np.float32)
         except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
             raise InputError(path, f"not a readable PNG ({error})", fix="save it again as PNG") from None
-        return grey / np.float32(255)
+        return self._channels_first(pixels / np.float32(255))[0]
 
     def _of_parquet(self, path: Path) -> Iterator[Question]:
         """Yield the rows of a Parquet file with this column. Raises InputError."""
-        name, (height, width) = self.name, self.shape
+        name = self.name
         try:
             table = pq.read_table(path, columns=[name])
             lists = table[name].combine_chunks()
@@ -302,15 +320,15 @@ class ImageColumn(StoredFeature):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(path, reason, expected=f"Parquet with a list column '{name}' of numbers") from None
         lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-        if len(wrong := np.flatnonzero(lengths != height * width)):
+        if len(wrong := np.flatnonzero(lengths != self.size)):
             raise InputError(
                 f"{path}: row {wrong[0]}",
                 f"column '{name}' has {lengths[wrong[0]]} pixels",
-                expected=f"{height * width} a row",
+                expected=f"{self.size} a row",
             )
         if not (np.isfinite(flat).all() and (flat >= 0).all() and (flat <= self.maximum).all()):
             raise InputError(path, f"column '{name}' has values outside the range", expected=f"0 to {self.maximum:g}")
-        for row, pixels in enumerate((flat / np.float32(self.maximum)).reshape(-1, height, width)):
+        for row, pixels in enumerate(self._channels_first(flat / np.float32(self.maximum))):
             yield Question(f"{path}#{row}", pixels)
 
 

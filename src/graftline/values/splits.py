@@ -19,7 +19,7 @@ class Images:
     """Images of one split."""
 
     pixels: np.ndarray
-    """(n, height, width), float32 from 0 to 1."""
+    """(n, channels, height, width), float32 from 0 to 1."""
     labels: np.ndarray | None
     """(n, ...): of classes int64 indices into the schema's; None for unlabelled images."""
     rows: np.ndarray

@@ -32,7 +32,7 @@ class ImageClassifier(ImageModel[LabelledImages, ImageClassificationParams]):
         return ClassAnswers.of(self._params.scores, examples.rows, examples.labels, logits)
 
     def probabilities(self, pixels: torch.Tensor, *, fast: bool = False) -> np.ndarray:
-        """Return (n, classes) float32 probabilities of (n, height, width) pixels from 0 to 1."""
+        """Return (n, classes) float32 probabilities of (n, channels, height, width) pixels from 0 to 1."""
         return self.outputs(pixels, fast=fast).softmax(dim=1).numpy()
 
 

@@ -29,7 +29,7 @@ class ImageSets(LabelledImages):
 
 
 class ImageSetModel(SetModel, ImageModel[ImageSets, MultiLabelParams]):
-    """(n, height, width) pixels to (n, classes) logits."""
+    """(n, channels, height, width) pixels to (n, classes) logits."""
 
     def __init__(self, trunk: ConvTrunk, width: int, params: MultiLabelParams) -> None:
         super().__init__(trunk, width, params)

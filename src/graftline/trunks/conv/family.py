@@ -63,9 +63,10 @@ def _pixels(dataset: Path) -> torch.Tensor:
 
 
 def training(pixels: torch.Tensor, params: PretrainParams, schema: Schema) -> Training:
-    """Return the training of one trunk on (n, height, width) pixels from 0 to 1."""
+    """Return the training of one trunk on (n, channels, height, width) pixels from 0 to 1."""
     assert isinstance(params.trunk, ConvParams) and isinstance(params.objective, ImageObjectiveParams)
-    trunk = ConvTrunk(params.trunk, schema.only(ImageColumn).shape)
+    image = schema.only(ImageColumn)
+    trunk = ConvTrunk(params.trunk, image.shape, image.channels)
     objective = build_objective(trunk, params.objective, _arithmetic(params)).to(device())
     part = world()
 
