@@ -19,11 +19,16 @@ from graftline.raw.batches import RawBatch
 from graftline.raw.delimited import Delimited
 from graftline.raw.jsonl import JsonLines
 from graftline.raw.parquet import Parquet
+from graftline.raw.pictures import Pictures
 from graftline.raw.reader import Asked, Reader, Source, check_columns, first_line
 from graftline.raw.saved import Saved
+from graftline.raw.webdataset import WebDataset
 from graftline.raw.xlsx import Xlsx
 
-READERS: tuple[Reader, ...] = (Saved(), Parquet(), Arrow(), Delimited(), JsonLines(), Xlsx())
+READERS: tuple[Reader, ...] = (
+    *(Saved(), Pictures()),
+    *(Parquet(), Arrow(), Delimited(), JsonLines(), Xlsx(), WebDataset()),
+)
 """The first that takes a path reads it; formats of whole folders come before those of single files."""
 MAY_BE_CUT = ("csv", "jsonl")
 """Formats in which a file without rows may have lost them; others say it, as parts that Spark writes do."""

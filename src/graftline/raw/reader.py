@@ -63,6 +63,10 @@ class Source(Params):
     sheet: str | None = None
     """The name of the sheet of a workbook; without it, the only one there is."""
 
+    manifest: str | None = None
+    """In a folder of pictures, the name of the CSV or JSON Lines file that says what each is; without it, the only
+    one there is."""
+
 
 @dataclass(frozen=True)
 class Asked:
