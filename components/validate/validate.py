@@ -34,6 +34,7 @@ from graftline.values.image_arrays import encoded
 from graftline.values.placing import LEFT_OUT
 
 REPORT = "report.html"
+NAMED_COLUMNS = 20
 # mallopt(3)
 _M_MMAP_THRESHOLD = -3
 
@@ -150,6 +151,7 @@ def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
         "duplicate_rows": checks.duplicates,
         "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
+        **({"columns_dropped": len(tally.dropped)} if tally.dropped else {}),
         **{f"{name}.{change}": n for name, done in tally.changes.items() for change, n in sorted(done.items())},
         **({"left_out": tally.left_out.total()} if tally.left_out else {}),
     }
@@ -159,6 +161,9 @@ def _say(tally: Tally) -> None:
     """Tell what was changed on reading, and what was passed over."""
     for name, change, count in tally.changed():
         print(f"validate: {name}: {count:,} times: {change}", file=sys.stderr)
+    if tally.dropped:
+        names = ", ".join(repr(name) for name in list(tally.dropped)[:NAMED_COLUMNS])
+        print(f"validate: {len(tally.dropped)} columns are dropped, as the contract says: {names}", file=sys.stderr)
     for why, count in sorted(tally.left_out.items()):
         names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]
         print(f"validate: left out, {why}: {count:,}, such as {', '.join(names) or '...'}", file=sys.stderr)
