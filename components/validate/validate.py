@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +153,18 @@ def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
         "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
         **({"columns_dropped": len(tally.dropped)} if tally.dropped else {}),
-        **{f"{name}.{change}": n for name, done in tally.changes.items() for change, n in sorted(done.items())},
-        **({"left_out": tally.left_out.total()} if tally.left_out else {}),
+        **_changes(tally),
+        **({"passed_over": tally.passed_over.total()} if tally.passed_over else {}),
     }
+
+
+def _changes(tally: Tally) -> Counter[str]:
+    """Return how many values of each column each kind of change was made to; what follows a colon is no kind."""
+    counts: Counter[str] = Counter()
+    for name, done in tally.changes.items():
+        for change, count in sorted(done.items()):
+            counts[f"{name}.{change.partition(':')[0]}"] += count
+    return counts
 
 
 def _say(tally: Tally) -> None:
@@ -164,7 +174,7 @@ def _say(tally: Tally) -> None:
     if tally.dropped:
         names = ", ".join(repr(name) for name in list(tally.dropped)[:NAMED_COLUMNS])
         print(f"validate: {len(tally.dropped)} columns are dropped, as the contract says: {names}", file=sys.stderr)
-    for why, count in sorted(tally.left_out.items()):
+    for why, count in sorted(tally.passed_over.items()):
         names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]
         print(f"validate: left out, {why}: {count:,}, such as {', '.join(names) or '...'}", file=sys.stderr)
 

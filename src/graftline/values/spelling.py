@@ -64,4 +64,4 @@ def word(value: Any) -> str:
 def _change(key: Any, target: Any) -> str:
     shown = repr(key)
     shown = shown if len(shown) <= SHOWN else shown[: SHOWN - 3] + "..."
-    return f"{shown} read as {'missing' if target is None else repr(target)}"
+    return f"mapped: {shown} to {'missing' if target is None else repr(target)}"
