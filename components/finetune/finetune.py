@@ -15,6 +15,7 @@ from graftline.plots import loss_curve
 from graftline.problems.fit import Data, fit, select
 from graftline.problems.model import save_model
 from graftline.problems.registry import make_problem
+from graftline.problems.weighing import answer, read_examples
 from graftline.tasks.finetune import FinetuneParams
 
 
@@ -28,15 +29,15 @@ def run(context: Context) -> None:
     dataset, trunk = context.paths["dataset"], context.paths["trunk"]
     schema = read_schema(dataset)
     problem.check(schema, dataset / SCHEMA)
-    labelled = problem.read(dataset, "train", trunk)
+    labelled = read_examples(problem, dataset, "train", trunk)
     train = select(labelled, params.labels_per_class, len(schema.classes), params.seed)
-    val = problem.read(dataset, "val", trunk)
+    val = read_examples(problem, dataset, "val", trunk)
     # With few labels nothing is held out to stop early: a validation set would be labels by another name.
     held_out = val if params.labels_per_class is None else None
-    unlabelled = problem.read(dataset, "unlabelled", trunk) if params.joint_weight else None
+    unlabelled = read_examples(problem, dataset, "unlabelled", trunk) if params.joint_weight else None
     desk = open_desk(context, min(params.batch, len(train)), problem.plural)
     model = fit(trunk, Data(train, held_out, unlabelled), params, params.seed, schema, desk=desk)
-    answers = model.answer(val)
+    answers = answer(model, val)
     save_model(problem, model, schema, context.out)
     (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
     measured = {f"val_{answers.scores[0].name}": answers.value}

@@ -25,6 +25,7 @@ from graftline.learning.randomness import generator, seed_everything
 from graftline.problems.fit import Data, select
 from graftline.problems.fit import fit as fine_tune
 from graftline.problems.registry import make_problem
+from graftline.problems.weighing import answer, read_examples
 from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name
 
@@ -182,7 +183,7 @@ def run_fit(fit: Fit) -> Run:
     data = _data(fit, len(schema.classes))
     seed_everything(fit.seed, threads=1)
     model = fine_tune(experiment.trunk, data, experiment.params, fit.seed, schema, scratch=fit.arm == SCRATCH)
-    value = model.answer(_load(experiment, "test"), fast=True).value
+    value = answer(model, _load(experiment, "test"), fast=True).value
     return Run(label_name(fit.labels), fit.seed, fit.arm, len(data.train), data.train.digest(), value)
 
 
@@ -211,7 +212,7 @@ def _load(experiment: Experiment, split: str) -> Examples:
 def unpack(experiment: Experiment) -> None:
     """Write the splits of the dataset as plain arrays into the experiment's folder."""
     for split in ("train", "val", "test", *(("unlabelled",) if experiment.params.joint_weight else ())):
-        examples = experiment.problem.read(experiment.dataset, split, experiment.trunk)
+        examples = read_examples(experiment.problem, experiment.dataset, split, experiment.trunk)
         if split == "test":
             examples = _sample(examples, experiment)
         (experiment.work / split).mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ class Documents(Examples):
     rows: torch.Tensor
     labels: torch.Tensor | None = None
     """(n,) int64 class indices; None of documents without labels."""
+    weights: torch.Tensor | None = None
 
     @property
     def classes(self) -> torch.Tensor | None:

@@ -52,7 +52,7 @@ class TextSetModel(SetModel, SequenceClassifier):
         with self.learning(mine, seed, step, part):
             logits = self(mine)
         labels = send(self.targets(mine), logits.device)
-        return self.criterion(logits, labels) * (len(mine) / len(examples))
+        return self.criterion(logits, labels, mine.weights) * (len(mine) / len(examples))
 
 
 class OnText(SetProblem, TextClassification[DocumentSets, MultiLabelParams]):

@@ -139,6 +139,7 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
     examples = Writing
     header = ("text",)
     plural, amount = "documents", "documents"
+    weighs = False
 
     def read(self, dataset: Path, split: str, folder: Path) -> Writing:
         """Return a split's documents; labels are not looked at."""

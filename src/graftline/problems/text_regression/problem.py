@@ -56,7 +56,8 @@ class TextRegressor(Regressor[MeasuredDocuments], DocumentModel[MeasuredDocument
         assert mine.labels is not None
         with self.learning(mine, seed, step, part):
             outputs = self(mine)
-        return self.squared(outputs, send(mine.labels, outputs.device)) * (len(mine) / len(examples))
+        labels = send(mine.labels, outputs.device)
+        return self.squared(outputs, labels, mine.weights) * (len(mine) / len(examples))
 
     def scaled(self, examples: MeasuredDocuments, *, fast: bool = False) -> torch.Tensor:
         return self.logits(examples, fast=fast)
