@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.problems.model import load_model, read_problem
-from graftline.problems.weighing import answer, read_examples
+from graftline.problems.reading import read_examples
+from graftline.problems.weighing import answer
 
 if TYPE_CHECKING:
     from graftline.problems.answers import Answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,8 @@ def predict(
     questions = problem.questions(schema, paths or [], texts or [])
     answers = problem.ask(folder, load_model(folder), [question.value for question in questions], schema)
     found = [{"input": question.name, **answer} for question, answer in zip(questions, answers, strict=True)]
+    if cut := [answer for answer in found if answer.get("cut")]:
+        print(f"predict: {len(cut)} of {len(found)} are longer than the model reads: it saw a part", file=sys.stderr)
     if as_json:
         print(json.dumps(found, indent=2))
     else:

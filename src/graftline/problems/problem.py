@@ -72,6 +72,10 @@ class Examples(ABC):
     def digest(self) -> str:
         """Return the sha256 of inputs and labels."""
 
+    def inputs(self) -> list[bytes] | None:
+        """Return what a model sees of each example, equal bytes where it sees no difference; None if that is known."""
+        return None
+
     def units(self) -> dict[str, np.ndarray]:
         """Return columns that say what each answer is about: `row`, and what tells the units of a row apart."""
         return {"row": self.rows.numpy()}

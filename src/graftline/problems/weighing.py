@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from graftline.dataset import SCHEMA, UNLABELLED, read_schema
 from graftline.errors import InputError
 from graftline.learning.randomness import generator
 from graftline.problems.answers import Answers
-from graftline.problems.problem import Examples, Model, Problem
+from graftline.problems.problem import Examples, Model
 
 Balance = Literal["none", "sampling", "loss"]
-
-
-def read_examples(problem: Problem[Any], dataset: Path, split: str, folder: Path) -> Any:
-    """Return a split's examples as the trunk or model in `folder` takes them, with their rows' weights if any.
-
-    Raises:
-        InputError: as `Problem.read` does, or the rows have weights and the problem cannot heed them.
-    """
-    examples: Examples = problem.read(dataset, split, folder)
-    column = read_schema(dataset).weight
-    if column is None or split == UNLABELLED:
-        return examples
-    if not problem.weighs:
-        raise InputError(
-            dataset / SCHEMA, f"'{column}' has the role weight", expected="no weights: this head does not heed them",
-            fix="give the column the role metadata, or choose another head",
-        )  # fmt: skip
-    table = pq.read_table(dataset / f"{split}.parquet", columns=["row", column]).sort_by("row")
-    place = np.searchsorted(table["row"].to_numpy(), examples.rows.numpy())
-    return examples.weighted(torch.from_numpy(table[column].to_numpy().astype(np.float32)[place]))
 
 
 def answer(model: Model[Any], examples: Examples, *, fast: bool = False) -> Any:
@@ -83,7 +60,7 @@ class BalancedDraw:
     """
 
     def __init__(self, classes: torch.Tensor, seed: int) -> None:
-        self._members = [torch.flatnonzero(classes == number) for number in classes.unique()]
+        self._members = [(classes == number).nonzero().flatten() for number in classes.unique()]
         self._seed = seed
         self._orders: dict[int, tuple[int, torch.Tensor]] = {}
 
