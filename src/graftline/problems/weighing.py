@@ -77,7 +77,8 @@ class BalancedDraw:
         epoch, place = divmod(turn, len(members))
         if self._orders.get(number, (None,))[0] != epoch:
             self._orders[number] = epoch, self._shuffled(len(members), epoch, f"class {number}")
-        return members[self._orders[number][1][place]]
+        position: torch.Tensor = members[self._orders[number][1][place]]
+        return position
 
     def _shuffled(self, count: int, turn: int, purpose: str) -> torch.Tensor:
         return torch.randperm(count, generator=generator(self._seed, turn, purpose))
