@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from graftline.components.validate import report
 from graftline.components.validate.held import Held, Rows
 from graftline.components.validate.outputs import Outputs
-from graftline.raw.batches import RawBatch
+from graftline.raw.batches import LeftOut, RawBatch
 from graftline.tasks.validate import ValidateParams
 from graftline.values import identity, leakage, placing, profile
 from graftline.values.column import Feature
 from graftline.values.columns import fact_frame, loose_digests, read_columns, row_digests
 from graftline.values.contract import Contract
+from graftline.values.decoding import CHANGES
 from graftline.values.erased import Erasures, withheld
 from graftline.values.facts import ColumnBatch, shorten
 from graftline.values.suite import Failure, Judge, row_rules, unique_rules
@@ -45,6 +46,12 @@ class Tally:
     """The first lines of the quarantine."""
     nulls: Counter[str] = field(default_factory=Counter)
     """Missing values by column."""
+    changes: dict[str, Counter[str]] = field(default_factory=dict)
+    """Of each column, how many values each change was made to on reading."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """How much of the raw data was passed over, by the reason."""
+    named: list[LeftOut] = field(default_factory=list)
+    """The first of it."""
 
     def add(self, batch_rows: int, lines: list[tuple[int, str, str]]) -> None:
         self.rows += batch_rows
@@ -62,6 +69,18 @@ class Tally:
 
     def _show(self, lines: list[tuple[int, str, str]]) -> None:
         self.examples += lines[: report.QUARANTINE_ROWS - len(self.examples)]
+
+    def pass_over(self, left_out: Sequence[LeftOut]) -> None:
+        self.passed_over.update(one.why for one in left_out)
+        self.named += left_out[: report.QUARANTINE_ROWS - len(self.named)]
+
+    def changed(self) -> list[tuple[str, str, int]]:
+        """Return each column, what was done to its values on reading, and to how many."""
+        return [
+            (name, CHANGES.get(change, change), count)
+            for name, done in self.changes.items()
+            for change, count in sorted(done.items())
+        ]
 
     @property
     def bad_fraction(self) -> float:
@@ -91,14 +110,19 @@ class Validation:
         self.class_counts = np.zeros((len(contract.classes), len(identity.SPLIT_NAMES)), np.int64)
         self.rules, self.unique = Judge(row_rules(contract)), unique_rules(contract)
         self.unique_judge = Judge(self.unique) if self.unique else None
+        self.bad: list[np.ndarray] = []
+        """Numbers of the rows that are no part of the dataset, batch by batch."""
         self.seen = {name: identity.SeenValues() for name, column in contract.columns.items() if column.unique}
 
     def add(self, batch: RawBatch) -> None:
         """Judge a batch, quarantine its bad rows, write the others."""
         columns = read_columns(batch, self.contract)
         frame = fact_frame(batch, columns, self.contract)
-        for name in columns:
+        self.tally.pass_over(batch.left_out)
+        for name, column in columns.items():
             self.tally.nulls[name] += int(frame[f"{name}.given"].isna().sum())
+            if column.changes:
+                self.tally.changes.setdefault(name, Counter()).update(column.changes)
         subjects = self.erasures.hashes(columns, batch.rows)
         erased = self.erasures.of_subjects(subjects, batch.rows)
         failures = [f for f in self.rules.judge(frame) if not erased[f.index - batch.first_row]]
@@ -121,6 +145,8 @@ class Validation:
         self.tally.add(batch.rows, lines)
         left_out = self._add_good(rows, taken) if len(rows) else []
         self.tally.leave_out(left_out)
+        every = np.arange(batch.first_row, batch.first_row + batch.rows)
+        self.bad += [np.setdiff1d(every, rows), np.array([row for row, _, _ in left_out], np.int64)]
         self.outputs.add_failures(sorted(lines + left_out))
 
     def close(self) -> None:
@@ -143,6 +169,7 @@ class Validation:
             placed.leave_out(placing.held_back(last.rows, last.splits, last.homes))
         lines = [(row, rule, value) for row, (rule, value) in sorted(placed.left_out.items())]
         self.tally.leave_out(lines)
+        self.bad.append(np.array(list(placed.left_out), np.int64))
         self.outputs.add_failures(lines)
         index = placed.index
         for rows in self.held.batches():

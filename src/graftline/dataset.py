@@ -5,6 +5,7 @@ unlabelled.parquet                       every good row outside test, without it
 quarantine.parquet                       row, rule, value of every failing row
 rows.parquet                             row, sha256 of its content, split: the row index
 schema.json                              the columns, as below
+<column>.npy                             pixels of a column of encoded pictures: see values/pixels.py
 profile.json                             distributions, to compare the next data with
 
 A task without labels has its rows in the same three splits, only without a label.
@@ -144,7 +145,7 @@ def read_split(dataset: Path, split: str, kinds: Sequence[type[StoredFeature]]) 
         table = pq.read_table(path).sort_by("row")
         if table.num_rows == 0:
             raise InputError(path, "no rows", fix="give more data, or change the split fractions")
-        features = tuple(feature.values(table[feature.name]) for feature in schema.features)
+        features = tuple(feature.opened(table[feature.name], dataset) for feature in schema.features)
         labels = None if label is None else label.values(table[label.name])
         return Split(features, labels, table["row"].to_numpy())
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:

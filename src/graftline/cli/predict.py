@@ -25,7 +25,8 @@ def predict(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="images: PNG or Parquet files; text: .txt (a document a line), .jsonl or Parquet; or folders"
+            help="images: JPEG, PNG, WebP, TIFF, BMP, GIF, Parquet or tar files; "
+            "text: .txt (a document a line), .jsonl or Parquet; or folders"
         ),
     ] = None,
     texts: Texts = None,
@@ -42,8 +43,11 @@ def predict(
     folder = fetch(opened, resolve(opened, release))
     schema, problem = Schema.from_dict(read_facts(folder)), read_problem(folder)
     questions = problem.questions(schema, paths or [], texts or [])
-    answers = problem.ask(folder, load_model(folder), [question.value for question in questions], schema)
-    found = [{"input": question.name, **answer} for question, answer in zip(questions, answers, strict=True)]
+    for note in questions.notes:
+        print(f"predict: {note}", file=sys.stderr)
+    asked = questions.asked
+    answers = problem.ask(folder, load_model(folder), [question.value for question in asked], schema)
+    found = [{"input": question.name, **answer} for question, answer in zip(asked, answers, strict=True)]
     if cut := [answer for answer in found if answer.get("cut")]:
         print(f"predict: {len(cut)} of {len(found)} are longer than the model reads: it saw a part", file=sys.stderr)
     if as_json:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from graftline.values.decoding import Decoded
+
+
+class LeftOut(NamedTuple):
+    """Something that was passed over."""
+
+    name: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -21,7 +33,15 @@ class RawBatch:
     is_text: bool
     """Whether the values are text still to be parsed (CSV)."""
     cells: np.ndarray
-    """(n,), int64: how many cells each row has; a row with a wrong number has nulls in all columns."""
+    """(n,), int64: how many cells each row has, dropped ones left out; a row with a wrong number has nulls in all
+    columns."""
+    dropped: tuple[str, ...] = ()
+    """Columns found and not asked for."""
+
+    decoded: Mapping[str, Decoded] = field(default_factory=dict)
+    """Columns of encoded pictures whose pixels are known by now."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What was passed over since the batch before."""
 
     @property
     def rows(self) -> int:

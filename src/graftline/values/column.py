@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -53,6 +53,9 @@ class Column(Params):
     """feature: what a model sees, and what decides the split; label: to predict; split: the raw data's own
     split; group: its rows stay in one split; time: the latest rows are test; weight: how much a row counts; metadata:
     only kept."""
+
+    name: str | None = None
+    """Its name in the raw data, where that is another; `meta.language` is the field `language` of a struct `meta`."""
 
     nullable: bool = False
     """Whether a value may be missing."""
@@ -232,6 +235,15 @@ class Question:
     """In memory, as `Stored.values` has one."""
 
 
+@dataclass(frozen=True)
+class Questions:
+    """What a person asks a release about."""
+
+    asked: list[Question]
+    notes: list[str] = field(default_factory=list)
+    """What to tell the person beside the answers: what was changed on reading, and what was left out."""
+
+
 class StoredFeature(Stored):
     """One that a model sees: `from_dict(feature.as_dict()) == feature`."""
 
@@ -242,6 +254,14 @@ class StoredFeature(Stored):
 
     def as_dict(self) -> dict[str, Any]:
         return {"type": self.type, "name": self.name}
+
+    def in_a_file(self) -> Self:
+        """Return the column as one whose values lie in a file beside the Parquet files, which hold their places."""
+        raise NotImplementedError
+
+    def opened(self, column: pa.ChunkedArray, dataset: Path) -> Any:
+        """Return the column as `values` does; the dataset's folder holds what lies in a file of its own."""
+        return self.values(column)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StoredFeature:
@@ -257,7 +277,7 @@ class StoredFeature(Stored):
         """Return a value of JSON or Parquet in memory, as `values` has one. Raises InputError, begins with `where`."""
 
     @abstractmethod
-    def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
+    def questions(self, paths: list[Path], texts: list[str]) -> Questions:
         """Return what a person asks about: the values in files and folders, or typed as text. Raises InputError."""
 
 

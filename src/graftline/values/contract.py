@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from graftline.dataset import Schema
 from graftline.errors import InputError, nearest
-from graftline.raw.reader import Asked, Source
+from graftline.raw.reader import Asked, Others, Source
 from graftline.rows.blocklist import Blocklist
 from graftline.tasks.parameters import Params, parse
 from graftline.values.column import Column, Feature, Label, Role, StoredFeature
@@ -78,7 +78,7 @@ else:
 
 
 class Contract(Params):
-    """The columns, and what holds across rows. Columns that are not named here are refused."""
+    """The columns, and what holds across rows."""
 
     columns: dict[str, AnyColumn]
     """Each column by name: what a model sees (image, text or tokens), one label, and any others.
@@ -98,13 +98,17 @@ class Contract(Params):
     source: Source = Source()
     """How the raw data is read."""
 
+    others: Others = "refuse"
+    """Columns of the raw data that are not named here: `refuse` the data, or `drop` them, and say which."""
+
     erased: Erased = Erased()
     """Rows that go to the quarantine without their values, whatever the raw data brings."""
 
     @property
     def asked(self) -> Asked:
         """What is read of the raw data."""
-        return Asked(tuple(self.columns), self.source)
+        found_as = {name: column.name for name, column in self.columns.items() if column.name is not None}
+        return Asked(tuple(self.columns), self.source, self.others, found_as)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -173,9 +177,15 @@ class Contract(Params):
         _, column = self.feature
         return column.measure(self.features, getattr(self.near_duplicates, column.near))
 
-    def schema_of_dataset(self) -> Schema:
-        """Return what later components need to know about the columns."""
-        first, *more = (self._stored(name) for name in self.features)
+    def schema_of_dataset(self, in_file: Collection[str] = ()) -> Schema:
+        """Return what later components need to know about the columns.
+
+        Of the columns `in_file`, the values lie in a file of their own beside the Parquet files.
+        """
+        first, *more = (
+            stored.in_a_file() if name in in_file else stored
+            for name, stored in ((name, self._stored(name)) for name in self.features)
+        )
         if self.label is None:
             return Schema(first, None, (), tuple(more), weight=self.weight)
         name, label = self.label

@@ -11,15 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graftline.values import leakage
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from graftline.values.pixels import pixel_file
 
 BITS = 256
 CHUNK = 4096
@@ -48,7 +46,7 @@ class ImageMeasure:
         return leakage.hamming(first, second)
 
     def pairs_at_once(self, files: Sequence[Path]) -> int:
-        return max(1, VERIFY_BYTES // (2 * 4 * _pixel_count(files, self.column)))
+        return max(1, VERIFY_BYTES // (2 * 4 * _pixel_count(files[0], self.column)))
 
     def likeness(self, pairs: np.ndarray, index: leakage.Columns, files: Sequence[Path]) -> np.ndarray:
         """Return the cosine of the centred pixels of each pair, (m,) float64."""
@@ -94,14 +92,24 @@ def max_distance(min_cosine: float) -> int:
     return math.ceil(BITS * share + 4 * math.sqrt(BITS * share * (1 - share)))
 
 
-def _pixel_count(files: Sequence[Path], image: str) -> int:
-    kind = pq.read_schema(files[0]).field(image).type
+def _pixel_count(path: Path, image: str) -> int:
+    kind = pq.read_schema(path).field(image).type
+    if pa.types.is_integer(kind):
+        return int(np.prod(_in_file(path.parent, image).shape[1:]))
     return int(kind.list_size)
 
 
+def _in_file(folder: Path, image: str) -> np.ndarray:
+    """Return the pixels of a column that has a file of them; a row's place is its number."""
+    stored: np.ndarray = np.load(folder / pixel_file(image), mmap_mode="r")
+    return stored
+
+
 def _read_pixels(files: Sequence[Path], image: str, rows: np.ndarray) -> np.ndarray:
-    """Return the pixels of `rows` (sorted), (n, pixels) float32."""
-    pixels = np.empty((len(rows), _pixel_count(files, image)), np.float32)
+    """Return the pixels of `rows` (sorted), (n, pixels) float32, from the Parquet files or the file beside them."""
+    if pa.types.is_integer(pq.read_schema(files[0]).field(image).type):
+        return _in_file(files[0].parent, image)[rows].reshape(len(rows), -1).astype(np.float32)
+    pixels = np.empty((len(rows), _pixel_count(files[0], image)), np.float32)
     for path in files:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=8192, columns=["row", image], use_threads=False):

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
-from graftline.values.column import Feature, Question, StoredFeature
+from graftline.values.column import Feature, Questions, StoredFeature
 from graftline.values.facts import ColumnBatch
 from graftline.values.histograms import TextHistograms
 from graftline.values.minhash import TextMeasure
@@ -157,5 +157,5 @@ class TextColumn(StoredFeature):
     def question(self, where: str, value: Any) -> str:
         return string_of(checked(where, value, self.name))
 
-    def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
-        return read_texts(paths, texts, self.name)
+    def questions(self, paths: list[Path], texts: list[str]) -> Questions:
+        return Questions(read_texts(paths, texts, self.name))
