@@ -28,6 +28,7 @@ from graftline.raw.files import raw_files, read_batches
 from graftline.tasks.validate import ValidateParams
 from graftline.values.contract import Contract, load_contract
 from graftline.values.erased import ERASED, load_erasures
+from graftline.values.facts import shorten
 from graftline.values.image import Image
 from graftline.values.image_arrays import encoded
 
@@ -108,8 +109,9 @@ def return_freed_memory() -> None:
 def _check_bad_fraction(raw: Path, tally: Tally, params: ValidateParams) -> None:
     if tally.bad_fraction <= params.max_bad_fraction and tally.bad_rows < tally.rows:
         return
+    seen = {rule: f": {shorten(value)}" for _, rule, value in reversed(tally.examples)}
     worst = [
-        f"{rule} in {count} (rows {_first(tally.first_rows[rule], count)})"
+        f"{rule} in {count} (rows {_first(tally.first_rows[rule], count)}){seen.get(rule, '')}"
         for rule, count in tally.by_rule.most_common(3)
     ]
     if len(tally.by_rule) > 3:
