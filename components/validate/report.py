@@ -60,6 +60,8 @@ class Page:
     profile: dict[str, Any]
     warnings: Sequence[str]
     contract: Contract
+    changed: Sequence[tuple[str, str, int]] = ()
+    """Each column, what was done to its values on reading, and to how many."""
 
 
 def render(page: Page) -> str:

@@ -18,7 +18,6 @@ from graftline.tasks.validate import ValidateParams
 from graftline.values import identity, leakage, profile
 from graftline.values.columns import fact_frame, read_columns, row_digests
 from graftline.values.contract import Contract
-from graftline.values.decoding import CHANGES
 from graftline.values.erased import Erasures, withheld
 from graftline.values.facts import ColumnBatch, shorten
 from graftline.values.suite import Failure, Judge, row_rules, unique_rules
@@ -62,14 +61,6 @@ class Tally:
     def pass_over(self, left_out: Sequence[LeftOut]) -> None:
         self.left_out.update(one.why for one in left_out)
         self.named += left_out[: report.QUARANTINE_ROWS - len(self.named)]
-
-    def changed(self) -> list[tuple[str, str, int]]:
-        """Return each column, what was done to its values on reading, and to how many."""
-        return [
-            (name, CHANGES.get(change, change), count)
-            for name, done in self.changes.items()
-            for change, count in sorted(done.items())
-        ]
 
     @property
     def bad_fraction(self) -> float:
@@ -128,6 +119,14 @@ class Validation:
         self.outputs.add_failures(lines)
         if len(rows):
             self._add_good(rows, taken)
+
+    def changed(self) -> list[tuple[str, str, int]]:
+        """Return each column, what was done to its values on reading, and to how many."""
+        return [
+            (name, self.contract.columns[name].changes[change], count)
+            for name, done in self.tally.changes.items()
+            for change, count in sorted(done.items())
+        ]
 
     def _line(self, failure: Failure, batch: RawBatch, columns: dict[str, ColumnBatch]) -> tuple[int, str, str]:
         row = int(failure.index)

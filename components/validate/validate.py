@@ -17,20 +17,17 @@ from graftline.component import Context
 from graftline.components.validate import report
 from graftline.components.validate.drift import PROFILE, drift_warnings
 from graftline.components.validate.outputs import Outputs
-from graftline.components.validate.pictures import PictureDecoder
 from graftline.components.validate.scan import NAMED_ROWS, Tally, Validation
 from graftline.components.validate.table import TableChecks, judge_table
 from graftline.dataset import SCHEMA
 from graftline.durable import write_new
 from graftline.errors import InputError
-from graftline.raw.batches import RawBatch
 from graftline.raw.files import raw_files, read_batches
 from graftline.tasks.validate import ValidateParams
-from graftline.values.contract import Contract, load_contract
+from graftline.values.ahead import Ahead
+from graftline.values.contract import load_contract
 from graftline.values.erased import ERASED, load_erasures
 from graftline.values.facts import shorten
-from graftline.values.image import Image
-from graftline.values.image_arrays import encoded
 
 REPORT = "report.html"
 # mallopt(3)
@@ -50,22 +47,21 @@ def run(context: Context) -> None:
     files = raw_files(raw, contract.source)
     batches = read_batches(files, contract.asked)
     first = next(batches)  # what the columns hold decides where their values go
-    pictures = _of_pictures(contract, first)
-    with PictureDecoder(pictures, context.work, _digest_of_raw(context), context.threads) as decoder:
-        with Outputs(context.out, contract, pictures) as outputs:
+    with Ahead(contract, first, context.work, _digest_of_raw(context), context.threads) as ahead:
+        with Outputs(context.out, contract, ahead.columns) as outputs:
             validation = Validation(contract, params, outputs, load_erasures(context, contract))
-            for batch in decoder.decoded(itertools.chain([first], batches)):
+            for batch in ahead.decoded(itertools.chain([first], batches)):
                 validation.add(batch)
                 _progress(validation.tally)
         _check_bad_fraction(raw, validation.tally, params)
-        decoder.link(context.out, validation.tally.rows)
+        ahead.link(context.out, validation.tally.rows)
         checks = judge_table(raw, validation, context.out)
-        decoder.clear(np.concatenate(validation.bad))
+        ahead.clear(np.concatenate(validation.bad))
     described = validation.profile.as_dict()
-    _say(validation.tally)
+    _say(validation)
     for warning in checks.warnings + drift_warnings(context, described, params):
         print(f"validate: warning: {warning}", file=sys.stderr)
-    _write_json(context.out / SCHEMA, contract.schema_of_dataset(pictures).as_dict())
+    _write_json(context.out / SCHEMA, contract.schema_of_dataset(ahead.columns).as_dict())
     _write_json(context.out / PROFILE, described)
     page = report.Page(
         task=context.task,
@@ -77,18 +73,10 @@ def run(context: Context) -> None:
         profile=described,
         warnings=checks.warnings,
         contract=contract,
+        changed=validation.changed(),
     )
     write_new(context.out / REPORT, report.render(page).encode())
     context.draft.metrics.update(_metrics(validation, checks))
-
-
-def _of_pictures(contract: Contract, batch: RawBatch) -> dict[str, Image]:
-    """Return the columns whose raw values are encoded pictures."""
-    return {
-        name: column
-        for name, column in contract.columns.items()
-        if isinstance(column, Image) and encoded(batch.columns[name].type)
-    }
 
 
 def _digest_of_raw(context: Context) -> str:
@@ -143,9 +131,10 @@ def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
     }
 
 
-def _say(tally: Tally) -> None:
+def _say(validation: Validation) -> None:
     """Tell what was changed on reading, and what was passed over."""
-    for name, change, count in tally.changed():
+    tally = validation.tally
+    for name, change, count in validation.changed():
         print(f"validate: {name}: {count:,} times: {change}", file=sys.stderr)
     for why, count in sorted(tally.left_out.items()):
         names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]

@@ -25,13 +25,11 @@ from graftline.raw import limits
 from graftline.raw.batches import LeftOut, RawBatch
 from graftline.raw.delimited import Delimited
 from graftline.raw.jsonl import JsonLines
+from graftline.raw.picture_formats import MAX_BYTES, is_hidden, is_picture
 from graftline.raw.reader import Asked, Reader, Source
-from graftline.values.decoding import MAX_BYTES, SUFFIXES
 
 IMAGE, LABEL, PATH, SPLIT = "image", "label", "path", "split"
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-OTHER_PICTURES = (".heic", ".heif", ".avif", ".svg", ".jp2", ".psd", ".ico", ".tga", ".ppm", ".pgm")
-"""Pictures of formats that are not read: they are rows, which go to the quarantine, and not passed over."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 """Names of folders, and the split of what lies in them."""
 
@@ -50,7 +48,7 @@ class Pictures:
     def takes(self, path: Path) -> bool:
         if not path.is_dir() or any(file.suffix in (".parquet", ".arrow", ".xlsx", ".tar") for file in path.iterdir()):
             return False
-        return any(is_picture(Path(name)) for name in islice(_files(path, []), _LOOKED_AT))
+        return any(is_picture(PurePosixPath(name)) for name in islice(_files(path, []), _LOOKED_AT))
 
     def guess(self, path: Path) -> Source:
         manifest = _manifest(path, Source())
@@ -79,16 +77,6 @@ class Pictures:
         for batch in read:
             yield replace(batch, first_row=first_row)
             first_row += batch.rows
-
-
-def is_picture(path: Path) -> bool:
-    """Return whether a file is a picture by its ending."""
-    return path.suffix.lower() in (*SUFFIXES, *OTHER_PICTURES)
-
-
-def is_hidden(path: Path) -> bool:
-    """Return whether a file or one of its folders is of the system's making: macOS, Windows and editors leave such."""
-    return any(part.startswith(".") or part in ("Thumbs.db", "desktop.ini", "__MACOSX") for part in path.parts)
 
 
 def _files(folder: Path, left_out: list[LeftOut], inside: str = "") -> Iterator[str]:

@@ -22,9 +22,9 @@ import pyarrow as pa
 from graftline.errors import InputError
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
-from graftline.raw.pictures import IMAGE, LABEL, PICTURE, is_hidden, is_picture
+from graftline.raw.picture_formats import MAX_BYTES, is_hidden, is_picture
+from graftline.raw.pictures import IMAGE, LABEL, PICTURE
 from graftline.raw.reader import Asked, Source, check_columns, first_line
-from graftline.values.decoding import MAX_BYTES
 
 TAR = (".tar", ".tar.gz", ".tgz")
 KEY, TEXT = "key", "text"

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from graftline.errors import InputError
-from graftline.raw.pictures import is_hidden
+from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES, is_hidden
 from graftline.raw.webdataset import TAR, read_samples
 from graftline.values.column import Question, Questions
-from graftline.values.decoding import CHANGES, FORMATS, MAX_BYTES, SUFFIXES, BadPictureError, decode
+from graftline.values.decoding import CHANGES, BadPictureError, decode
 from graftline.values.image_arrays import encoded, flattened, pictures_of
 from graftline.values.pixels import Pixels
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graftline.values import leakage
@@ -94,22 +93,16 @@ def max_distance(min_cosine: float) -> int:
 
 
 def _pixel_count(folder: Path, image: str) -> int:
-    kind = pq.read_schema(folder / f"{SPLIT_NAMES[0]}.parquet").field(image).type
-    if pa.types.is_integer(kind):
-        return int(np.prod(_in_file(folder, image).shape[1:]))
-    return int(kind.list_size)
-
-
-def _in_file(folder: Path, image: str) -> np.ndarray:
-    """Return the pixels of a column that has a file of them; a row's place is its number."""
-    stored: np.ndarray = np.load(folder / pixel_file(image), mmap_mode="r")
-    return stored
+    if (file := folder / pixel_file(image)).is_file():
+        return int(np.prod(np.load(file, mmap_mode="r").shape[1:]))
+    return int(pq.read_schema(folder / f"{SPLIT_NAMES[0]}.parquet").field(image).type.list_size)
 
 
 def _read_pixels(folder: Path, image: str, rows: np.ndarray) -> np.ndarray:
     """Return the pixels of `rows` (sorted), (n, pixels) float32, from the dataset's files."""
-    if (folder / pixel_file(image)).is_file():
-        return _in_file(folder, image)[rows].reshape(len(rows), -1).astype(np.float32)
+    if (file := folder / pixel_file(image)).is_file():  # a row's place in it is its number
+        taken: np.ndarray = np.load(file, mmap_mode="r")[rows]
+        return taken.reshape(len(rows), -1).astype(np.float32)
     pixels = np.empty((len(rows), _pixel_count(folder, image)), np.float32)
     for name in SPLIT_NAMES:
         with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:
