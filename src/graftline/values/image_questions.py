@@ -6,6 +6,7 @@ is no picture, is said.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,9 @@ def image_questions(column: ImageColumn, paths: list[Path]) -> Questions:
         InputError: there is none; or a file that is named is none. Of a folder such a file is left out.
     """
     asking = _Asking(column)
-    found = [question for path in paths for question in asking.named(path)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow's about odd files; what matters raises
+        found = [question for path in paths for question in asking.named(path)]
     if not found:
         where = ", ".join(map(str, paths)) or "the command line"
         raise InputError(where, "no images", expected=f"{_KINDS} files", fix="; ".join(asking.left_out[:_NAMED]))

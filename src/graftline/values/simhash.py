@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,6 +19,9 @@ import pyarrow.parquet as pq
 from graftline.values import leakage
 from graftline.values.identity import SPLIT_NAMES
 from graftline.values.pixels import pixel_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BITS = 256
 CHUNK = 4096
