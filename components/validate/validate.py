@@ -16,9 +16,10 @@ import pyarrow as pa
 from graftline.component import Context
 from graftline.components.validate import report
 from graftline.components.validate.drift import PROFILE, drift_warnings
+from graftline.components.validate.held import Held
 from graftline.components.validate.outputs import Outputs
 from graftline.components.validate.scan import NAMED_ROWS, Tally, Validation
-from graftline.components.validate.table import TableChecks, judge_table
+from graftline.components.validate.table import PAIRS, TableChecks, judge_table, write_pairs
 from graftline.dataset import SCHEMA
 from graftline.durable import write_new
 from graftline.errors import InputError
@@ -28,6 +29,7 @@ from graftline.values.ahead import Ahead
 from graftline.values.contract import load_contract
 from graftline.values.erased import ERASED, load_erasures
 from graftline.values.facts import shorten
+from graftline.values.placing import LEFT_OUT
 
 REPORT = "report.html"
 # mallopt(3)
@@ -48,17 +50,23 @@ def run(context: Context) -> None:
     batches = read_batches(files, contract.asked)
     first = next(batches)  # what the columns hold decides where their values go
     with Ahead(contract, first, context.work, _digest_of_raw(context), context.threads) as ahead:
-        with Outputs(context.out, contract, ahead.columns) as outputs:
-            validation = Validation(contract, params, outputs, load_erasures(context, contract))
+        held = Held(context.work / "rows.parquet", contract) if contract.settles else None
+        with Outputs(context.out, contract, ahead.columns) as outputs, held or contextlib.nullcontext():
+            validation = Validation(contract, params, outputs, load_erasures(context, contract), held)
             for batch in ahead.decoded(itertools.chain([first], batches)):
                 validation.add(batch)
                 _progress(validation.tally)
-        _check_bad_fraction(raw, validation.tally, params)
+            _check_bad_fraction(raw, validation.tally, params)
+            validation.close()
         ahead.link(context.out, validation.tally.rows)
-        checks = judge_table(raw, validation, context.out)
+        beside = context.work.with_name(PAIRS)
+        beside.unlink(missing_ok=True)
+        checks = judge_table(raw, validation, context.out, beside)
         ahead.clear(np.concatenate(validation.bad))
     described = validation.profile.as_dict()
     _say(validation)
+    for note in validation.placed.notes:
+        print(f"validate: {note}", file=sys.stderr)
     for warning in checks.warnings + drift_warnings(context, described, params):
         print(f"validate: warning: {warning}", file=sys.stderr)
     _write_json(context.out / SCHEMA, contract.schema_of_dataset(ahead.columns).as_dict())
@@ -73,8 +81,12 @@ def run(context: Context) -> None:
         profile=described,
         warnings=checks.warnings,
         contract=contract,
+        notes=validation.placed.notes,
+        pairs=validation.placed.pairs,
         changed=validation.changed(),
     )
+    if len(page.pairs):
+        write_pairs(context.out / PAIRS, page.pairs)
     write_new(context.out / REPORT, report.render(page).encode())
     context.draft.metrics.update(_metrics(validation, checks))
 
@@ -123,11 +135,13 @@ def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
         "rows_quarantined": tally.bad_rows,
         "bad_fraction": tally.bad_fraction,
         **{f"rows_{name}": count for name, count in checks.split_rows.items()},
+        "rows_left_out": tally.left_out.total(),
+        "near_pairs": len(validation.placed.pairs),
         "duplicate_rows": checks.duplicates,
         "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
         **{f"{name}.{change}": n for name, done in tally.changes.items() for change, n in sorted(done.items())},
-        **({"left_out": tally.left_out.total()} if tally.left_out else {}),
+        **({"passed_over": tally.passed_over.total()} if tally.passed_over else {}),
     }
 
 
@@ -136,7 +150,7 @@ def _say(validation: Validation) -> None:
     tally = validation.tally
     for name, change, count in validation.changed():
         print(f"validate: {name}: {count:,} times: {change}", file=sys.stderr)
-    for why, count in sorted(tally.left_out.items()):
+    for why, count in sorted(tally.passed_over.items()):
         names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]
         print(f"validate: left out, {why}: {count:,}, such as {', '.join(names) or '...'}", file=sys.stderr)
 
@@ -150,6 +164,8 @@ def _rule_lines(validation: Validation, checks: TableChecks) -> list[report.Rule
     ]
     if erased := validation.tally.by_rule[ERASED]:
         lines.append(report.RuleLine(ERASED, "no row that was erased", "", rows - erased, rows))
+    for rule, count in sorted(validation.tally.left_out.items()):
+        lines.append(report.RuleLine(rule, LEFT_OUT[rule], "", rows - count, rows))
     return lines + [report.RuleLine(rule.name, rule.text, rule.expectation, None, None) for rule in checks.rules]
 
 

@@ -218,8 +218,8 @@ def test_the_joint_objective_keeps_painting_better(
     alone = fit(trunk, Data(examples, None), quick(min_steps=40), 0, SCHEMA)
     before = build_objective(alone.trunk, MaskedAutoencoderParams())
     before.decoder.load_state_dict(load_file(trunk / OBJECTIVE_WEIGHTS))
+    pixels = torch.from_numpy(unlabelled.pixels.numpy())
     with torch.no_grad():
-        pixels = torch.from_numpy(unlabelled.pixels.numpy())
         losses = [objective.eval().loss(pixels, 0, 0).item() for objective in (kept[0].objective, before)]
     assert losses[0] < losses[1]
 

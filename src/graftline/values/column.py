@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from graftline.values.leakage import Measure
     from graftline.values.samples import Samples
 
-Role = Literal["feature", "label", "split", "metadata"]
+Role = Literal["feature", "label", "split", "group", "time", "weight", "metadata"]
 
 
 class Balance(Params):
@@ -51,7 +51,8 @@ class Column(Params):
 
     role: Role = "metadata"
     """feature: what a model sees, and what decides the split; label: to predict; split: the raw data's own
-    split; metadata: only kept."""
+    split; group: its rows stay in one split; time: the latest rows are test; weight: how much a row counts; metadata:
+    only kept."""
 
     name: str | None = None
     """Its name in the raw data, where that is another; `meta.language` is the field `language` of a struct `meta`."""
@@ -70,7 +71,11 @@ class Column(Params):
     words: ClassVar[bool] = False
     """Whether `classes` are words, which YAML must not read as something else."""
     identifies: ClassVar[bool] = False
-    """Whether a value may be a person's id."""
+    """Whether a value may be a person's id, or name a group."""
+    orders: ClassVar[bool] = False
+    """Whether a value may be a time."""
+    weighs: ClassVar[bool] = False
+    """Whether a value may be a weight."""
 
     @property
     def bounded(self) -> bool:
@@ -108,6 +113,15 @@ class Column(Params):
         """Return the empty histograms of the column, or None if it has no profile."""
         return None
 
+    def times(self, values: pa.Array) -> np.ndarray:
+        """Return (n,) int64 of values that are times: a later one is larger."""
+        found: np.ndarray = values.to_numpy(zero_copy_only=False)
+        return found
+
+    def show_time(self, time: int) -> str:
+        """Return one of these for people."""
+        return str(time)
+
 
 class Feature(Column):
     """A kind of column that a model may see."""
@@ -125,6 +139,17 @@ class Feature(Column):
     @abstractmethod
     def stored(self, name: str) -> StoredFeature:
         """Return the column as the dataset's schema says it."""
+
+    def same(self, values: pa.Array, cells: list[bytes]) -> list[bytes]:
+        """Return the bytes of each value that its split goes by: equal ones are one value seen twice.
+
+        `cells` are the values' own bytes.
+        """
+        return cells
+
+    def loose(self, values: pa.Array) -> list[bytes] | None:
+        """Return likewise what is left of values to models that do not see all; None if all models see them whole."""
+        return None
 
     @abstractmethod
     def measure(self, names: Sequence[str], minimum: float) -> Measure:

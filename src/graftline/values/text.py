@@ -21,7 +21,18 @@ from graftline.values.histograms import TextHistograms
 from graftline.values.minhash import TextMeasure
 from graftline.values.rules import Rule, between
 from graftline.values.samples import ByClass, Samples, begin
-from graftline.values.strings import CONTROLS, checked, numbers, read_texts, show_text, string_of, strings, valid
+from graftline.values.strings import (
+    CONTROLS,
+    checked,
+    composed,
+    folded,
+    numbers,
+    read_texts,
+    show_text,
+    string_of,
+    strings,
+    valid,
+)
 
 
 class Written(Feature):
@@ -45,6 +56,15 @@ class Written(Feature):
 
     def histograms(self, name: str) -> TextHistograms:
         return TextHistograms(name)
+
+    def same(self, values: pa.Array, cells: list[bytes]) -> list[bytes]:
+        """Texts in composed form (NFC) and with single spaces: a reader cannot tell others apart."""
+        plain = composed(values)
+        return cells if plain.equals(values) else self.cells(plain)
+
+    def loose(self, values: pa.Array) -> list[bytes]:
+        """Without the case of letters and Unicode's variants of form, which many tokenizers take away."""
+        return self.cells(folded(values))
 
     def measure(self, names: Sequence[str], minimum: float) -> TextMeasure:
         return TextMeasure(tuple(names), minimum)
