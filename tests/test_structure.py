@@ -115,6 +115,7 @@ CANNOT_DECIDE = {
     "src/graftline/errors.py": "the words of a failure, which leaves no output",
     "src/graftline/executor_output.py": "what Kubeflow is told beside the output",
     "src/graftline/ledger": "the log of releases: it lies in the store",
+    "src/graftline/processes.py": "how worker processes end",
     "src/graftline/records": "the record beside an output, not the output",
     "src/graftline/cache.py": "where this machine keeps copies",
     "src/graftline/runs.py": "the names of a run's own files in the store",
@@ -335,8 +336,8 @@ KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", 
 """The only folders that may decide by a kind of column, of problem or of trunk."""
 SHARED_WITH_ALL = {
     "graftline.values": {
-        "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile", "rules",
-        "samples", "strings", "suite",
+        "ahead", "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile",
+        "rules", "samples", "strings", "suite",
     },
     "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "registry", "scores"},
     "graftline.trunks": {

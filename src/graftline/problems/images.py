@@ -119,8 +119,9 @@ class ImageModel(Model[I], Generic[I, P]):
         """Return the mean loss of a batch, warped as (seed, step) draws it."""
         assert examples.labels is not None
         place, mine, count = self.output.weight.device, part or World(), len(examples)
-        pixels = send(torch.from_numpy(share(examples.pixels, mine)), place)
-        labels = send(share(examples.labels, mine), place)
+        rows = share(torch.arange(count), mine)
+        pixels = send(torch.from_numpy(examples.pixels[rows.numpy()]), place)
+        labels = send(examples.labels[rows], place)
         draw = generator(seed, step, "augment")
         warped = augment(pixels, self._params.augmentation, draw, count, mine)
         with autocast(self.dtype, place):
