@@ -13,14 +13,23 @@ from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, Mask
 from graftline.trunks.parameters import TrunkParams
 from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
+from graftline.trunks.vision.parameters import (
+    ConvNextV2Params,
+    ImageRootstockParams,
+    MaskedImageParams,
+    ResNetParams,
+    VitParams,
+)
 
 if TYPE_CHECKING:
     from graftline.dataset import Schema
     from graftline.tasks.pretrain import PretrainParams
     from graftline.trunks.training import Family
 
-AnyObjectiveParams = AutoencoderParams | MaskedAutoencoderParams | MaskedLMParams | CausalLMParams
-AnyTrunkParams = ConvParams | TextParams | RootstockParams
+AnyObjectiveParams = AutoencoderParams | MaskedAutoencoderParams | MaskedImageParams | MaskedLMParams | CausalLMParams
+AnyTrunkParams = (
+    ConvParams | VitParams | ConvNextV2Params | ResNetParams | ImageRootstockParams | TextParams | RootstockParams
+)
 SizedTrunkParams = TextParams
 """Trunks that can be trained in several sizes, to compare them."""
 DEFAULT_OBJECTIVE, DEFAULT_TRUNK, DEFAULT_SIZE = MaskedAutoencoderParams(), ConvParams(), TextParams()

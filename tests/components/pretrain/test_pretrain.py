@@ -13,8 +13,9 @@ import torch
 
 from graftline.learning.metrics import read_metrics
 from graftline.records.folder import verify
-from graftline.trunks import CONFIG, WEIGHTS, load_trunk
+from graftline.trunks import CONFIG, WEIGHTS
 from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.images import load_trunk
 
 
 def pretrain(dataset: Path, out: Path, **section: Any) -> int:

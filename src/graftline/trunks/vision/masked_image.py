@@ -15,7 +15,7 @@ from graftline.learning.device import send
 from graftline.learning.distributed import World, share
 from graftline.learning.precision import autocast
 from graftline.learning.randomness import generator
-from graftline.trunks.conv.reconstruction import Pictures
+from graftline.trunks.image_training import Pictures
 from graftline.trunks.masks import seen_squares
 from graftline.trunks.vision.parameters import MaskedImageParams
 from graftline.trunks.vision.trunk import VisionTrunk

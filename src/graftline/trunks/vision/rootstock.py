@@ -10,15 +10,13 @@ from torch import nn
 
 from graftline.errors import InputError, nearest
 from graftline.trunks.rootstock import CONFIG, brief, check_plain, load, read_object
-from graftline.trunks.vision.trunk import PROCESSOR, Scale, VisionTrunk, build_network
+from graftline.trunks.vision.trunk import PROCESSOR, Scale, VisionTrunk, build_network, is_of_head, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from graftline.values.image import ImageColumn
 
-_HEADS = ("classifier", "head", "fc", "cls_classifier", "distillation_classifier")
-"""Where architectures keep the layers of a task: a checkpoint without one has none of them."""
 _POSITIONS = "position_embeddings"
 
 
@@ -34,7 +32,7 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> VisionTrunk:
     check_plain(folder)
     _check_kind(folder)
     scale = _scale(folder, image)
-    network = load(folder, "AutoModelForImageClassification", lambda name: name.split(".")[0] in _HEADS)
+    network = load(folder, "AutoModelForImageClassification", is_of_head, config=read_config(folder))
     channels = network.config.num_channels
     if len(scale.mean) != channels or (image.channels > 1 and image.channels != channels):
         raise InputError(
