@@ -76,6 +76,7 @@ class VisionTrunk(nn.Module):
         for module in network.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = BatchNorm2d  # its statistics are the whole batch's on several processes
+                module.momentum = 0.1  # mobilenet_v2 has TensorFlow's 0.997, which here would forget all but a batch
         self.network = network
         for name in ("mean", "deviation"):
             of_channels = torch.tensor(getattr(scale, name))[:, None, None]
