@@ -24,10 +24,10 @@ from graftline.learning.randomness import batch_indices, generator
 from graftline.problems.image_parameters import ImageHeadParams
 from graftline.problems.problem import Examples, Joint, Model, Problem
 from graftline.trunks import load_trunk, load_weights, read_config
+from graftline.trunks.conv.objective import ImageObjective
 from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ImageObjectiveParams
-from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
 from graftline.values.splits import read_images
 
@@ -165,7 +165,7 @@ class ImageProblem(Problem[I], Generic[I, P]):
 
     def joint(self, trunk: Path, model: Model[I], unlabelled: I, batch: int, *, scratch: bool) -> Joint:
         assert isinstance(model, self.model)
-        return JointReconstruction(trunk, model, unlabelled.pixels, batch, scratch=scratch)
+        return JointObjective(trunk, model, unlabelled.pixels, batch, scratch=scratch)
 
     def load(self, folder: Path, facts: dict[str, Any]) -> ImageModel[I, P]:
         trunk = ConvTrunk.from_config(facts["trunk"])
@@ -174,23 +174,23 @@ class ImageProblem(Problem[I], Generic[I, P]):
         return model.eval()
 
 
-class JointReconstruction:
-    """The objective that made the trunk, with the decoder that pretraining ended with."""
+class JointObjective:
+    """The objective that made the trunk, with the layers of its own that pretraining ended with."""
 
     def __init__(
         self, folder: Path, model: ImageModel[Any, Any], pixels: torch.Tensor, batch: int, *, scratch: bool
     ) -> None:
-        """Go on with the decoder in `folder`, or with `scratch` with an untrained one.
+        """Go on with the objective's layers in `folder`, or with `scratch` with untrained ones.
 
         `pixels` are (n, channels, height, width), 0 to 1.
         """
         params: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(
             read_config(folder, KIND)["objective"]
         )
-        self.objective: Reconstruction = build_objective(model.trunk, params, model.dtype)
+        self.objective: ImageObjective = build_objective(model.trunk, params, model.dtype)
         if not scratch:
-            load_weights(self.objective.decoder, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
-        self.module = self.objective.decoder.to(device())
+            load_weights(self.objective.head, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
+        self.module = self.objective.head.to(device())
         self._pixels, self._batch = pixels, batch
 
     def loss(self, seed: int, step: int, part: World | None = None) -> torch.Tensor:

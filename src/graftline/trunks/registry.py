@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, get_args
 
 from graftline.errors import InputError
-from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
+from graftline.trunks.conv.parameters import AutoencoderParams, ContrastiveParams, ConvParams, MaskedAutoencoderParams
 from graftline.trunks.parameters import TrunkParams
 from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graftline.tasks.pretrain import PretrainParams
     from graftline.trunks.training import Family
 
-AnyObjectiveParams = AutoencoderParams | MaskedAutoencoderParams | MaskedLMParams | CausalLMParams
+AnyObjectiveParams = AutoencoderParams | MaskedAutoencoderParams | ContrastiveParams | MaskedLMParams | CausalLMParams
 AnyTrunkParams = ConvParams | TextParams | RootstockParams
 SizedTrunkParams = TextParams
 """Trunks that can be trained in several sizes, to compare them."""

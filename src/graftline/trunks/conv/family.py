@@ -16,11 +16,10 @@ from graftline.learning.loop import Run
 from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import batch_indices
 from graftline.trunks import WEIGHTS, write_config
+from graftline.trunks.conv.objective import ImageObjective
 from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ConvParams, ImageObjectiveParams
-from graftline.trunks.conv.plots import reconstructions
-from graftline.trunks.conv.reconstruction import Pictures, Reconstruction
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
 from graftline.trunks.training import Planned, Training
 from graftline.values.image import ImageColumn
@@ -94,17 +93,15 @@ def _steps(params: PretrainParams, images: int) -> int:
     return max(1, int(params.epochs * images / params.batch))
 
 
-def _write(folder: Path, params: PretrainParams, objective: Reconstruction, examples: torch.Tensor) -> None:
+def _write(folder: Path, params: PretrainParams, objective: ImageObjective, examples: torch.Tensor) -> None:
     from safetensors.torch import save
 
     write_new(folder / WEIGHTS, save(objective.trunk.state_dict()))
-    write_new(folder / OBJECTIVE_WEIGHTS, save(objective.decoder.state_dict()))
+    write_new(folder / OBJECTIVE_WEIGHTS, save(objective.head.state_dict()))
     write_config(folder, KIND, objective.trunk.config(), params.objective.model_dump(mode="json"))
     training = objective.training
     objective.eval()
-    with torch.no_grad():
-        pictures = (images.cpu() for images in objective.pictures(examples, params.seed, 0))
-        reconstructions(Pictures(*pictures), folder / "reconstructions.png")
+    objective.draw(examples, params.seed, folder)
     objective.train(training)
 
 
