@@ -24,7 +24,7 @@ from graftline.problems.images import LabelledImages
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.score import Score
 from graftline.tasks.finetune import FinetuneParams
-from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
 from graftline.trunks.images import load_trunk
 from graftline.values.image import ImageColumn
 

@@ -19,6 +19,7 @@ from graftline.trunks import CONFIG
 from graftline.trunks.images import load_objective, load_trunk
 from graftline.trunks.vision.family import FAMILY
 from graftline.trunks.vision.masked_image import MaskedImage
+from graftline.trunks.vision.objectives import build_objective
 from graftline.trunks.vision.parameters import MaskedImageParams
 from graftline.trunks.vision.trunk import VisionTrunk, new_trunk
 from graftline.values.image import ImageColumn
@@ -76,13 +77,15 @@ def test_trunk_and_decoder_both_learn(kind: str, pixels: torch.Tensor) -> None:
 
 def test_the_loss_is_that_of_hidden_pixels_alone(pixels: torch.Tensor) -> None:
     asked = objective(made("vit"), augmentation=STILL).eval()
-    shown, painted, original = asked.pictures(pixels, 0, 0)
-    hidden = (shown - 0.5).abs() < 1e-6
+    seen: list[torch.Tensor] = []
+    asked.trunk.network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    loss = asked.loss(pixels, 0, 0).item()
+    (shown,) = seen
+    hidden, meant = shown.abs() < 1e-6, asked.trunk.scaled(pixels)
     assert 0.5 < hidden.float().mean() < 0.7
-    assert torch.equal(shown[~hidden], original[~hidden])
-    error = ((asked.decoder(*asked.trunk.look(shown)) * 0.5 + 0.5) - original).abs() * 2
-    assert asked.loss(pixels, 0, 0).item() == pytest.approx(error[hidden].mean().item(), rel=1e-4)
-    assert painted.shape == original.shape
+    assert torch.allclose(shown[~hidden], meant[~hidden], atol=1e-5)
+    error = (asked.decoder(*asked.trunk.look(shown / 2 + 0.5)) - meant).abs()
+    assert loss == pytest.approx(error[hidden].mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,6 +102,14 @@ def test_the_processes_addends_are_the_whole_loss(kind: str, pixels: torch.Tenso
     asked = objective(made(kind)).eval()
     parts = [asked.loss(pixels, 0, 3, World(rank, 3, rank, 3)).item() for rank in range(3)]
     assert sum(parts) == pytest.approx(asked.loss(pixels, 0, 3).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_contrast_trains_these_trunks_too(kind: str, pixels: torch.Tensor) -> None:
+    params = PretrainParams(trunk=small_vision.TRUNKS[kind], objective={"name": "contrastive"})
+    asked = build_objective(made(kind), params.objective, "float32")
+    asked.loss(pixels, 0, 0).backward()
+    assert all(weights.grad is not None and weights.grad.any() for weights in asked.trunk.parameters())
 
 
 def test_statistics_of_batches_are_shared_by_the_processes() -> None:

@@ -180,17 +180,17 @@ class ImageProblem(Problem[I], Generic[I, P]):
 
 
 class JointObjective:
-    """The objective that made the trunk, with the decoder that pretraining ended with."""
+    """The objective that made the trunk, with the layers of its own that pretraining ended with."""
 
     def __init__(
         self, folder: Path, model: ImageModel[Any, Any], pixels: torch.Tensor, batch: int, *, scratch: bool
     ) -> None:
-        """Go on with the decoder in `folder`, or with `scratch` with an untrained one.
+        """Go on with the objective's layers in `folder`, or with `scratch` with untrained ones.
 
         `pixels` are (n, channels, height, width).
         """
         self.objective = load_objective(folder, model.trunk, model.dtype, scratch=scratch)
-        self.module = self.objective.decoder.to(device())
+        self.module = self.objective.head.to(device())
         self._pixels, self._batch = pixels, batch
 
     def loss(self, seed: int, step: int, part: World | None = None) -> torch.Tensor:

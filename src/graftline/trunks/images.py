@@ -13,10 +13,9 @@ from graftline.errors import InputError
 from graftline.trunks import CONFIG, read_config
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-    from graftline.learning.distributed import World
+    from graftline.trunks.image_objective import ImageObjective
 
 KINDS = ("conv", "vision")
 """Folders of families; the first is that of trunks that do not say their kind, as those of earlier versions."""
@@ -35,17 +34,6 @@ class ImageTrunk(Protocol):
         """Write the trunk with a layer on top into `folder`; `settings` tell other libraries what its outputs are."""
 
 
-class ImageObjective(Protocol):
-    """What a trunk learned from, around the trunk of a head's model."""
-
-    @property
-    def decoder(self) -> nn.Module:
-        """Return what it learns besides the trunk."""
-
-    def loss(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> torch.Tensor:
-        """Return the loss of CPU pixels, a scalar; with `part`, this process's addend of it."""
-
-
 class ImageFamily(Protocol):
     """One family of image trunks. Each method raises KeyError, TypeError or ValueError for a config that is not its."""
 
@@ -55,7 +43,7 @@ class ImageFamily(Protocol):
     def objective(
         self, folder: Path, params: dict[str, Any], trunk: Any, dtype: str, *, scratch: bool
     ) -> ImageObjective:
-        """Return the objective around a trunk, its decoder as pretraining left it or untrained. Raises InputError."""
+        """Return the objective around a trunk, its layers as pretraining left them or untrained. Raises InputError."""
 
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[nn.Module, nn.Linear]:
         """Return the trunk and the layer on it that `save_with` wrote. Raises InputError."""
@@ -86,7 +74,7 @@ def load_objective(folder: Path, trunk: nn.Module, dtype: str, *, scratch: bool)
     """Return the objective that made the trunk in `folder`, around another trunk of its shape.
 
     Raises:
-        InputError: the config is not one, or the decoder's weights do not fit it.
+        InputError: the config is not one, or the weights of the objective's layers do not fit it.
     """
     config = read_config(folder, *KINDS)
     return image_family(config["kind"]).objective(folder, config["objective"], trunk, dtype, scratch=scratch)

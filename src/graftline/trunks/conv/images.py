@@ -9,11 +9,11 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from graftline.trunks import WEIGHTS, load_weights
-from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
 from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ImageObjectiveParams
-from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import ConvTrunk, with_output
+from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
 
 
 class ConvImages:
@@ -27,11 +27,11 @@ class ConvImages:
 
     def objective(
         self, folder: Path, params: dict[str, Any], trunk: ConvTrunk, dtype: str, *, scratch: bool
-    ) -> Reconstruction:
+    ) -> ImageObjective:
         chosen: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(params)
         objective = build_objective(trunk, chosen, dtype)
         if not scratch:
-            load_weights(objective.decoder, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
+            load_weights(objective.head, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
         return objective
 
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[ConvTrunk, nn.Linear]:

@@ -15,15 +15,14 @@ from graftline.learning.device import device
 from graftline.learning.optimizers import build_optimizers
 from graftline.records.model import Dependency
 from graftline.trunks import write_config
-from graftline.trunks.image_training import chosen_arithmetic, steps, training
+from graftline.trunks.image_training import image_arithmetic, read_pixels, steps_for, training
 from graftline.trunks.rootstock import Rootstock, resolve
 from graftline.trunks.training import Planned, Training
-from graftline.trunks.vision.masked_image import MaskedImage
-from graftline.trunks.vision.parameters import ImageRootstockParams, MaskedImageParams, VisionParams, VitParams
+from graftline.trunks.vision.objectives import build_objective
+from graftline.trunks.vision.parameters import ImageRootstockParams, VisionObjectiveParams, VisionParams, VitParams
 from graftline.trunks.vision.rootstock import open_checkpoint
 from graftline.trunks.vision.trunk import KIND, VisionTrunk, new_trunk
 from graftline.values.image import ImageColumn
-from graftline.values.splits import read_images
 
 if TYPE_CHECKING:
     from graftline.component import Context
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 class Vision:
     """A `training.Family`."""
 
-    loss_unit: ClassVar[str] = "error of a hidden pixel, in the model's scale"
+    loss_unit: ClassVar[str] = "error of a hidden pixel; of views, nats"
     plural: ClassVar[str] = "images"
 
     sees: ClassVar = (ImageColumn,)
@@ -50,18 +49,18 @@ class Vision:
             )
 
     def environment(self, params: PretrainParams) -> dict[str, str]:
-        return {"dtype": chosen_arithmetic(params)}
+        return {"dtype": image_arithmetic(params)}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         start = _start(params)
         if start is not None:
             context.draft.dependencies.append(Dependency("rootstock", start.digest, annotations=start.annotations()))
-        yield _training(_pixels(context.paths["dataset"]), params, _trunk(params, schema, start))
+        yield _training(read_pixels(context.paths["dataset"]), params, _trunk(params, schema, start))
 
     def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
-        made = _training(_pixels(sample.folder), params, _trunk(params, sample.schema, _start(params)))
+        made = _training(read_pixels(sample.folder), params, _trunk(params, sample.schema, _start(params)))
         made.write(trunk)
-        yield Planned(made, params.batch, None, steps(params, sample.rows[UNLABELLED]), params.batch)
+        yield Planned(made, params.batch, None, steps_for(params, sample.rows[UNLABELLED]), params.batch)
 
 
 def _start(params: PretrainParams) -> Rootstock | None:
@@ -78,13 +77,9 @@ def _trunk(params: PretrainParams, schema: Schema, start: Rootstock | None) -> V
     return new_trunk(params.trunk, image)
 
 
-def _pixels(dataset: Path) -> torch.Tensor:
-    return torch.from_numpy(read_images(dataset, UNLABELLED).pixels)
-
-
 def _training(pixels: torch.Tensor, params: PretrainParams, trunk: VisionTrunk) -> Training:
-    assert isinstance(params.objective, MaskedImageParams)
-    objective = MaskedImage(trunk, params.objective, chosen_arithmetic(params)).to(device())
+    assert isinstance(params.objective, VisionObjectiveParams)
+    objective = build_objective(trunk, params.objective, image_arithmetic(params)).to(device())
     optimizers = build_optimizers(
         objective.named_parameters(),
         name=params.optimizer,

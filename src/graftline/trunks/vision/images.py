@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from torch import nn
 
 from graftline.trunks import load_weights
+from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
-from graftline.trunks.vision.masked_image import MaskedImage
-from graftline.trunks.vision.parameters import MaskedImageParams
+from graftline.trunks.vision.objectives import build_objective
+from graftline.trunks.vision.parameters import VisionObjectiveParams
 from graftline.trunks.vision.trunk import VisionTrunk, load_trunk, load_with_output
 
 
@@ -22,10 +24,11 @@ class VisionImages:
 
     def objective(
         self, folder: Path, params: dict[str, Any], trunk: VisionTrunk, dtype: str, *, scratch: bool
-    ) -> MaskedImage:
-        objective = MaskedImage(trunk, MaskedImageParams(**params), dtype)
+    ) -> ImageObjective:
+        chosen: VisionObjectiveParams = TypeAdapter(VisionObjectiveParams).validate_python(params)
+        objective = build_objective(trunk, chosen, dtype)
         if not scratch:
-            load_weights(objective.decoder, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
+            load_weights(objective.head, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
         return objective
 
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[VisionTrunk, nn.Linear]:
