@@ -34,9 +34,10 @@ from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Batches, pack
 from graftline.text.tokenizer import TokenizerParams, train_tokenizer
 from graftline.trunks.conv.family import training as image_training
+from graftline.trunks.layout import quiet
 from graftline.trunks.text.objectives import build_language_model
 from graftline.trunks.text.parameters import MaskedLMParams, TextParams
-from graftline.trunks.text.trunk import build_config, build_model, embedding_ids, quiet, training_flops
+from graftline.trunks.text.trunk import build_config, build_model, embedding_ids, training_flops
 from graftline.values.image import ImageColumn
 
 LIMIT_SECONDS = 8 * 60
