@@ -1,0 +1,276 @@
+"""What a raw column could be in a contract, by a sample of its values: the kinds, from what they look like.
+
+A guess is a column's rules, as a contract says them, and from what each was guessed. `graftline new` writes them down;
+nothing is guessed when a run reads the data.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from graftline.values.scalar import is_string
+
+MOST_CLASSES = 1000
+_NUMBER_CLASSES = 20
+"""So many different whole numbers are classes whatever the number of rows; of more, each must be frequent."""
+_EACH = 5
+"""Rows a class at least, on average, for words to be classes."""
+_WHOLE = r"^[+-]?(0|[1-9][0-9]*)(\.0*)?$"
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_LEADING_ZERO = r"^[+-]?0[0-9]"
+_WORDS_OF_TEXT = 3
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a column could be."""
+
+    rules: dict[str, Any]
+    """Its type and rules, as in a contract; without a role."""
+    why: str
+    """From what that was guessed."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A raw column in the rows that were looked at."""
+
+    name: str
+    values: pa.Array
+    """As the reader gave them."""
+    is_text: bool
+    """Whether they are text still to be parsed."""
+
+    @cached_property
+    def given(self) -> pa.Array:
+        """The values that are not missing."""
+        return self.values.drop_null()
+
+    @cached_property
+    def missing(self) -> int:
+        return len(self.values) - len(self.given)
+
+    @cached_property
+    def counts(self) -> dict[Any, int]:
+        """How often each value stands, the most frequent first, then in order; empty for nested values."""
+        if pa.types.is_nested(self.values.type) or _is_bytes(self.values.type):
+            return {}
+        found = {entry["values"]: entry["counts"] for entry in pc.value_counts(self.given).to_pylist()}
+        return dict(sorted(found.items(), key=lambda item: (-item[1], str(item[0]))))
+
+    @cached_property
+    def distinct(self) -> bool:
+        """Whether no value stands twice."""
+        return len(self.counts) == len(self.given) > 0
+
+    @cached_property
+    def words(self) -> float:
+        """Words of a value, on average; 0 of what is no text."""
+        if not is_string(self.values.type) or not len(self.given):
+            return 0.0
+        spaces = pc.count_substring_regex(pc.utf8_trim_whitespace(self.given), r"\s+")
+        return 1 + float(pc.mean(spaces).as_py() or 0)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether the values are whole numbers, or text that spells them in the usual way: not 007."""
+        kind = self.values.type
+        if pa.types.is_integer(kind):
+            return True
+        if pa.types.is_floating(kind):
+            return bool(len(self.given)) and all(v.is_integer() for v in self.counts if math.isfinite(v))
+        return self._spells(_WHOLE)
+
+    @cached_property
+    def number(self) -> bool:
+        """Whether the values are numbers, or text that spells them."""
+        kind = self.values.type
+        return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind)) or (
+            self._spells(_NUMBER) and not pc.any(pc.match_substring_regex(self.given, _LEADING_ZERO)).as_py()
+        )
+
+    def _spells(self, pattern: str) -> bool:
+        if not self.is_text or not is_string(self.values.type) or not len(self.given):
+            return False
+        return bool(pc.all(pc.match_substring_regex(self.given, pattern)).as_py())
+
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest number."""
+        numbers = [value for value in map(float, self.counts) if math.isfinite(value)]
+        return min(numbers, default=0.0), max(numbers, default=0.0)
+
+
+# What a model sees
+
+
+def feature(column: Sampled) -> Guess | None:
+    """Return what the column is if a model can see it."""
+    return _image(column) or _text(column) or _sentence(column)
+
+
+def reads_like_text(column: Sampled) -> bool:
+    """Return whether the values are mostly different, and mostly of some words."""
+    return column.words >= _WORDS_OF_TEXT and len(column.counts) > len(column.given) / 2
+
+
+def _image(column: Sampled) -> Guess | None:
+    length = _one_length(column)
+    side = math.isqrt(length)
+    if length < 16 or side * side != length:
+        return None
+    pixels = column.values if not column.is_text else pc.utf8_split_whitespace(column.values)
+    flat = pixels.drop_null().flatten()
+    try:
+        low, high = (float(bound) for bound in pc.min_max(flat.cast(pa.float64())).as_py().values())
+    except (pa.ArrowException, TypeError):
+        return None
+    if low < 0:
+        return None
+    shape = f"each value is a list of {length} = {side} x {side} numbers"
+    if high <= 1 and not pa.types.is_integer(flat.type):
+        return Guess(
+            {"type": "image", "shape": [side, side], "max": 1, "dtype": "float32"}, f"{shape} from {low:g} to {high:g}"
+        )
+    if high > 255:
+        return Guess({"type": "image", "shape": [side, side], "max": high, "dtype": "float32"}, f"{shape} up to {high}")
+    return Guess({"type": "image", "shape": [side, side]}, f"{shape} from {low:g} to {high:g}")
+
+
+def _one_length(column: Sampled) -> int:
+    """Return how many numbers each value has; 0 if not all have as many, or they are none."""
+    kind = column.values.type
+    if column.is_text:
+        if not column._spells(r"^[0-9.eE+ -]+$"):
+            return 0
+        lengths = pc.list_value_length(pc.utf8_split_whitespace(column.given))
+    elif _is_list(kind) and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
+        lengths = pc.list_value_length(column.given)
+    else:
+        return 0
+    found = pc.unique(lengths).to_pylist()
+    return found[0] if len(found) == 1 else 0
+
+
+def _text(column: Sampled) -> Guess | None:
+    if not is_string(column.values.type) or not len(column.given):
+        return None
+    longest = pc.max(pc.utf8_length(column.given)).as_py()
+    why = f"{len(column.counts):,} different texts of {column.words:.0f} words on average, {longest:,} characters at most"
+    return Guess({"type": "text"}, why)
+
+
+def _sentence(column: Sampled) -> Guess | None:
+    if not _is_words(column.values.type):
+        return None
+    longest = pc.max(pc.list_value_length(column.given)).as_py() or 0
+    return Guess({"type": "tokens"}, f"lists of words, {longest} at most")
+
+
+# What a model may learn to tell
+
+
+def label(column: Sampled, *, asked: bool = False) -> Guess | None:
+    """Return what the column is if a model can learn to tell it; `asked` if somebody says that it can."""
+    if not len(column.given):
+        return None
+    if _is_words(column.values.type):
+        return _set(column)
+    if pa.types.is_nested(column.values.type):
+        return _numbers(column)
+    count, rows = len(column.counts), len(column.given)
+    if column.number:
+        few = count <= _NUMBER_CLASSES or count <= min(MOST_CLASSES, rows / 50)
+        if column.whole and few and count > 1:
+            classes = sorted(int(float(value)) for value in column.counts)
+            return Guess({"type": "integer", "classes": classes}, f"whole numbers, {count} different ones")
+        low, high = column.range
+        return Guess({"type": "float"}, f"{count:,} different numbers from {low:g} to {high:g}") if low < high else None
+    if is_string(column.values.type) and 1 < count <= max(2, min(MOST_CLASSES, rows / (2 if asked else _EACH))):
+        return Guess({"type": "string", "classes": sorted(column.counts)}, f"words, {count} different ones")
+    return None
+
+
+def tags_of(words: Sampled, column: Sampled) -> Guess | None:
+    """Return what the column is if it has a tag for each word of `words`."""
+    if words.name == column.name or not (_is_words(column.values.type) and _is_words(words.values.type)):
+        return None
+    same = pc.all(pc.equal(pc.list_value_length(words.values), pc.list_value_length(column.values))).as_py()
+    classes = pc.unique(column.given.flatten()).drop_null().to_pylist()
+    if not same or not 1 < len(classes) <= MOST_CLASSES:
+        return None
+    return Guess({"type": "tags", "classes": sorted(classes)}, f"as many tags as '{words.name}' has words in each row")
+
+
+def _set(column: Sampled) -> Guess | None:
+    classes = pc.unique(column.given.flatten()).drop_null().to_pylist()
+    if not 1 < len(classes) <= max(2, min(MOST_CLASSES, len(column.given) / _EACH)):
+        return None
+    return Guess({"type": "labels", "classes": sorted(classes)}, f"lists of {len(classes)} different words")
+
+
+def _numbers(column: Sampled) -> Guess | None:
+    length = _one_length(column)
+    if not 1 <= length <= 64:
+        return None
+    names = [f"{column.name}_{number}" for number in range(1, length + 1)]
+    return Guess({"type": "numbers", "names": names}, f"lists of {length} numbers")
+
+
+# What is only kept
+
+
+def metadata(column: Sampled) -> Guess | None:
+    """Return what the column is if it is only to be kept; None if a contract has no kind for it."""
+    kind = column.values.type
+    if column.whole:
+        return Guess({"type": "integer"}, "whole numbers")
+    if column.number and all(map(math.isfinite, map(float, column.counts))):
+        return Guess({"type": "float"}, "numbers")
+    if is_string(kind):
+        return Guess({"type": "string"}, "text")
+    return None
+
+
+def identifies(column: Sampled) -> bool:
+    """Return whether the values may be ids: words or whole numbers."""
+    return column.whole or (is_string(column.values.type) and not column.number)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _is_words(kind: pa.DataType) -> bool:
+    return _is_list(kind) and is_string(kind.value_type)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def spelling(text: str) -> str:
+    """Return a name in lower case with `_` between its words: patientID and Patient Id are patient_id."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)
+    return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
+
+
+def tokens(column: Sampled) -> tuple[float, float]:
+    """Return how many tokens a text has, about: on average, and what 95 of 100 do not exceed; (0, 0) of no text."""
+    if _is_words(column.values.type):
+        lengths = 1.4 * pc.list_value_length(column.given).to_numpy(zero_copy_only=False)
+    elif is_string(column.values.type):
+        spaces = pc.count_substring_regex(column.given, r"\s+").to_numpy(zero_copy_only=False)
+        characters = pc.utf8_length(column.given).to_numpy(zero_copy_only=False)
+        lengths = np.maximum(1.4 * (spaces + 1), characters / 4)  # not every script has spaces between words
+    else:
+        return 0.0, 0.0
+    return (float(lengths.mean()), float(np.quantile(lengths, 0.95))) if len(lengths) else (0.0, 0.0)
