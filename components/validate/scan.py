@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from graftline.components.validate import report
 from graftline.components.validate.outputs import Outputs
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.tasks.validate import ValidateParams
 from graftline.values import identity, leakage, profile
 from graftline.values.columns import fact_frame, read_columns, row_digests

@@ -20,7 +20,7 @@ from graftline.components.validate.table import TableChecks, judge_table
 from graftline.dataset import SCHEMA
 from graftline.durable import write_new
 from graftline.errors import InputError
-from graftline.tables import raw_files, read_batches
+from graftline.raw.files import raw_files, read_batches
 from graftline.tasks.validate import ValidateParams
 from graftline.values.contract import load_contract
 from graftline.values.erased import ERASED, load_erasures
@@ -40,10 +40,10 @@ def run(context: Context) -> None:
     contract = load_contract(context.paths["expectations"])
     raw = context.paths["raw"]
     return_freed_memory()
-    files = raw_files(raw)
+    files = raw_files(raw, contract.source)
     with Outputs(context.out, contract) as outputs:
         validation = Validation(contract, params, outputs, load_erasures(context, contract))
-        for batch in read_batches(files, list(contract.columns)):
+        for batch in read_batches(files, contract.asked):
             validation.add(batch)
             _progress(validation.tally)
     _check_bad_fraction(raw, validation.tally, params)

@@ -26,7 +26,7 @@ from graftline.values.rules import Rule
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from graftline.tables import RawBatch
+    from graftline.raw.batches import RawBatch
     from graftline.values.histograms import Histograms
     from graftline.values.leakage import Measure
     from graftline.values.samples import Samples

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.values.contract import Contract
 from graftline.values.facts import ColumnBatch
 

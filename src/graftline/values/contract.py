@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from graftline.dataset import Schema
 from graftline.errors import InputError, nearest
+from graftline.raw.reader import Asked, Source
 from graftline.rows.blocklist import Blocklist
 from graftline.tasks.parameters import Params, parse
 from graftline.values.column import Column, Feature, Label, StoredFeature
@@ -83,8 +84,16 @@ class Contract(Params):
     subject: str | None = None
     """The column with the id of the person that a row is about. It is stored as a keyed hash and never in clear."""
 
+    source: Source = Source()
+    """How the raw data is read."""
+
     erased: Erased = Erased()
     """Rows that go to the quarantine without their values, whatever the raw data brings."""
+
+    @property
+    def asked(self) -> Asked:
+        """What is read of the raw data."""
+        return Asked(tuple(self.columns), self.source)
 
     @property
     def features(self) -> tuple[str, ...]:

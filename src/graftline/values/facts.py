@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graftline.errors import InputError
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,7 +19,7 @@ from pydantic import model_validator
 
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.values.column import Feature, Question, StoredFeature
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
 from graftline.values.histograms import Histograms

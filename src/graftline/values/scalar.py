@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.values.column import Label
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
 from graftline.values.rules import Rule, between

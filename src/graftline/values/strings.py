@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from graftline.errors import InputError
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.values.column import Question
 from graftline.values.facts import shorten, wrong_type
 from graftline.values.scalar import is_string

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from pydantic import Field
 
 from graftline.errors import InputError
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.values.column import Feature, Question, StoredFeature
 from graftline.values.facts import ColumnBatch
 from graftline.values.histograms import TextHistograms

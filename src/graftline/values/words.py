@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 from pydantic import Field
 
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.values.column import Question, StoredFeature
 from graftline.values.facts import ColumnBatch
 from graftline.values.identity import TRAIN
