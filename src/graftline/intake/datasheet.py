@@ -78,8 +78,8 @@ def _split(draft: Draft) -> str:
         return f"The data brings its own: the column `{_cell(draft.contract.split)}`."
     test, val = draft.fractions
     return (
-        f"`validate` splits by a sha256 of what a model sees: about {test:.0%} of the labelled rows are test, {val:.0%} "
-        "val, the others train. Rows that are added later move none of these."
+        f"`validate` splits by a sha256 of what a model sees: about {test:.0%} of the labelled rows are test, "
+        f"{val:.0%} val, the others train. Rows that are added later move none of these."
     )
 
 

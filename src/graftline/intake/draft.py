@@ -56,7 +56,7 @@ class Draft:
 
 
 def draft(task: str, look: Look, made: Proposal, licence: str) -> Draft:
-    """Return the files of the task `task`. Raises InputError for raw data that validate refuses whatever is declared."""
+    """Return the files of a task. Raises InputError for raw data that validate refuses whatever is declared."""
     columns = dict(made.columns)
     contract, trial = _try(look, made, columns)
     fractions, splits, missing = _fractions(look, contract, trial)
@@ -126,7 +126,7 @@ def _column(chosen: Chosen, *, unique: bool) -> Said:
 
 
 def _must_be_unique(made: Proposal, trial: Trial) -> bool:
-    """Return whether equal rows would stand in two splits: those with and without a label, or by the data's own split."""
+    """Return whether equal rows could stand in two splits: with and without a label, or by the data's own split."""
     own = bool(made.of("split")) or any(made.columns[name].rules.get("nullable") for name in made.of("label"))
     return own and trial.repeats > 0 and len(made.of("feature")) == 1
 

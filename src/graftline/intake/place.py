@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from graftline.durable import exclusive, fsync_directory, write_atomic, write_new
-from graftline.engines.local import track
+from graftline.engines.local import OUTPUTS, track
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.tasks.documents import listed_tasks
 from graftline.tasks.parameters import TASK_NAME
 
-Way = Literal["copy", "link", "move"]
-_ROOM = 2
-"""Copies of the data that are made: data/<task>/raw and DVC's cache."""
+Way = Literal["copy", "link"]
 
 
 def check_name(task: str) -> None:
@@ -51,19 +48,18 @@ def place(task: str, texts: dict[str, str], files: dict[str, Path], way: Way) ->
         task: a name that `check_name` lets pass.
         texts: each file's content by its name.
         files: the raw data, by place below raw/.
-        way: copy (by reference where the file system can), link (hard links: one file with two names) or move.
+        way: copy, or link: data/<task>/raw and DVC's cache then share one copy, which is read-only.
 
     Raises:
-        InputError: the task exists by now, there is no room for the data, or it cannot be linked.
+        InputError: the task exists by now or there is no room for the data.
     """
     final = ROOT / "data" / task
-    with exclusive(final, what=f"`graftline new {task}`"):
+    with exclusive(OUTPUTS / "new", what="`graftline new`"):  # of any task: all change the list of tasks
         check_name(task)
         _check_room(files, way)
+        for left in (ROOT / "data").glob(".*.new"):  # by a call that was killed
+            shutil.rmtree(left)
         aside = ROOT / "data" / f".{task}.new"
-        if aside.exists():  # left by a call that was killed
-            shutil.rmtree(aside)
-        taken: list[tuple[Path, Path]] = []
         try:
             (aside / "raw").mkdir(parents=True)
             for name, text in texts.items():
@@ -72,13 +68,14 @@ def place(task: str, texts: dict[str, str], files: dict[str, Path], way: Way) ->
                 target = aside / "raw" / inner
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _take(file, target, way)
-                taken.append((file, target))
-            track(aside / "raw")
+            track(aside / "raw", linked=way == "link")
             aside.rename(final)
             fsync_directory(final.parent)
             _list(task)
         except BaseException:
-            _undo(taken if way == "move" else [], aside, final)
+            shutil.rmtree(aside, ignore_errors=True)
+            if task not in listed_tasks():
+                shutil.rmtree(final, ignore_errors=True)
             raise
     return final
 
@@ -86,34 +83,25 @@ def place(task: str, texts: dict[str, str], files: dict[str, Path], way: Way) ->
 def _check_room(files: dict[str, Path], way: Way) -> None:
     size = sum(file.stat().st_size for file in files.values())
     free = shutil.disk_usage(ROOT).free
-    needed = size * (_ROOM if way == "copy" else _ROOM - 1)
+    needed = size * (2 if way == "copy" else 1)
     if needed > free:
         raise InputError(
             ROOT / "data",
             f"{free:,} bytes are free",
             expected=f"{needed:,}: the data has {size:,}, and DVC keeps a copy of its own",
-            fix="make room, or take the files with --raw move or --raw link",
+            fix="make room" + ("" if way == "link" else ", or add --link to have one copy less"),
         )
 
 
 def _take(file: Path, target: Path, way: Way) -> None:
-    source = file.resolve()
-    if way == "copy":
-        _copy(source, target)
-        return
-    act: Callable[[Path, Path], None] = os.link if way == "link" else os.rename
-    try:
-        act(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        raise InputError(file, "on another file system than data/", fix="take it with --raw copy") from None
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file; by reference, which takes neither time nor room, where the file system can."""
+    """Link or copy a file; a copy is by reference, which takes neither time nor room, where the file system can."""
     from dvc_objects.fs.system import reflink
 
+    source = file.resolve()
+    if way == "link":
+        with suppress(OSError):  # on another file system
+            target.hardlink_to(source)
+            return
     try:
         reflink(str(source), str(target))
     except OSError:
@@ -128,15 +116,6 @@ def _list(task: str) -> None:
     if task not in listed_tasks():
         write_atomic(path, text.encode())
         raise InputError(path, "not a list with a task a line", fix=f"add `{task}` to it, then call again")
-
-
-def _undo(moved: list[tuple[Path, Path]], aside: Path, final: Path) -> None:
-    """Leave all as it was."""
-    there = aside if aside.exists() else final
-    for source, target in moved:
-        with suppress(OSError):
-            (there / target.relative_to(aside)).rename(source)
-    shutil.rmtree(there, ignore_errors=True)
 
 
 def files_below(path: Path) -> Iterator[Path]:

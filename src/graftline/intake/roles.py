@@ -269,7 +269,8 @@ def _choose_subject(left: dict[str, Sampled], wishes: Wishes, made: Proposal) ->
     if wishes.subject:
         name, why = wishes.subject, "named"
     else:
-        names = [name for name, column in left.items() if _PERSONS.fullmatch(spelling(name)) and guesses.identifies(column)]
+        ids = [name for name, column in left.items() if guesses.identifies(column)]
+        names = [name for name in ids if _PERSONS.fullmatch(spelling(name))]
         if not names:
             return
         name, why = names[0], "a person, by its name"
@@ -318,4 +319,3 @@ def _kept(column: Sampled) -> dict[str, Any]:
     if guess is None or not guesses.identifies(column):
         raise InputError(f"column '{column.name}'", f"of type {column.values.type}", expected="words or whole numbers")
     return {**guess.rules, **({"nullable": True} if column.missing else {})}
-

@@ -138,11 +138,13 @@ def _evaluate(data: Data, head: str, *, images: bool) -> dict[str, Any]:
     counts = [count for count in wanted if count <= most] or [max(1, most)]
     who = "the rarest class has" if one_class else "there are"
     rows = {"lift_test_rows": _MANY_TEST_ROWS} if data.test > 2 * _MANY_TEST_ROWS else {}
+    amount = "a class" if one_class else "in all"
+    floor = "no floor yet: a first run says what can be reached; then write floors, such as " + _floor(head)
     return {
-        "lift_labels": Said(counts, f"labels {'a class' if one_class else 'in all'}; {who} about {data.rarest} in train"),
+        "lift_labels": Said(counts, f"labels {amount}; {who} about {data.rarest} in train"),
         "lift_seeds": 4,
         **rows,
-        "gate": Said({}, "no floor yet: a first run says what can be reached; then write floors, such as " + _floor(head)),
+        "gate": Said({}, floor),
     }
 
 

@@ -164,8 +164,8 @@ def _text(column: Sampled) -> Guess | None:
     if not is_string(column.values.type) or not len(column.given):
         return None
     longest = pc.max(pc.utf8_length(column.given)).as_py()
-    why = f"{len(column.counts):,} different texts of {column.words:.0f} words on average, {longest:,} characters at most"
-    return Guess({"type": "text"}, why)
+    why = f"{len(column.counts):,} different texts of {column.words:.0f} words on average"
+    return Guess({"type": "text"}, f"{why}, {longest:,} characters at most")
 
 
 def _sentence(column: Sampled) -> Guess | None:
