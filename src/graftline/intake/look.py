@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -80,45 +80,32 @@ def look(path: Path, source: Source | None = None) -> Look:
     """
     source = source or Source()
     parts = raw_files(path, source)
-    sizes = [_size(part.path) for part in parts]
-    columns = [field.name for field in parts[0].reader.schema(parts[0].path, source)]
-    asked = Asked(columns, source)
-    chosen = [parts[i] for i in np.unique(np.linspace(0, len(parts) - 1, min(len(parts), _FILES)).astype(int))]
-    if sum(sizes) <= BYTES:
-        chosen = list(parts)
-    share = max(BYTES // len(chosen), 64 << 10)
+    size = sum(_size(part.path) for part in parts)
+    asked = Asked([field.name for field in parts[0].reader.schema(parts[0].path, source)], source)
     batches: list[RawBatch] = []
-    read, kept, cut = 0, 0, len(chosen) < len(parts)
+    cut, read = size > BYTES, 0
     with TemporaryDirectory(prefix="graftline-look-") as folder:
-        for part in chosen:
-            pieces = [part] if sum(sizes) <= BYTES else excerpt(part, share, Path(folder))
-            cut |= pieces != [part]
-            for piece in pieces:
-                for batch in _rows(piece, asked, sliced=piece != part):
-                    if kept > KEPT_BYTES:
-                        cut = True
-                        break
-                    first = sum(before.rows for before in batches)
-                    batches.append(replace(batch, first_row=first))
-                    kept += sum(array.nbytes for array in batch.columns.values())
-                read += _size(piece.path)
+        pieces = _some(parts, asked, Path(folder)) if cut else ((part.path, _rows(part, asked)) for part in parts)
+        for file, found in pieces:
+            read += _size(file)
+            for batch in found:
+                if sum(_bytes(before) for before in batches) > KEPT_BYTES:
+                    cut = True
+                    break
+                batches.append(replace(batch, first_row=sum(before.rows for before in batches)))
     if not batches:
         raise InputError(path, "no rows", expected="at least one")
     looked = sum(batch.rows for batch in batches)
-    rows = looked if not cut else _count(parts) or round(looked * sum(sizes) / max(1, read))
-    return Look(path, tuple(parts), sum(sizes), rows, not cut, tuple(batches))
+    rows = looked if not cut else _count(parts) or round(looked * size / max(1, read))
+    return Look(path, tuple(parts), size, rows, not cut, tuple(batches))
 
 
-def _rows(part: Part, asked: Asked, *, sliced: bool) -> Iterator[RawBatch]:
-    """Yield a part's batches; of a slice none from where it turns out to have begun inside a cell."""
-    try:
-        for batch in part.reader.batches(part.path, asked, 0):
-            if sliced and (batch.cells != len(asked.columns)).mean() > _MISFITS:
-                return
-            yield batch
-    except InputError:
-        if not sliced:
-            raise
+def _rows(part: Part, asked: Asked) -> Iterator[RawBatch]:
+    return part.reader.batches(part.path, asked, 0)
+
+
+def _bytes(batch: RawBatch) -> int:
+    return sum(array.nbytes for array in batch.columns.values())
 
 
 def _size(path: Path) -> int:
@@ -138,34 +125,57 @@ def _count(parts: Sequence[Part]) -> int:
 # Excerpts of large files
 
 
-def excerpt(part: Part, share: int, folder: Path) -> list[Part]:
-    """Return small files with about `share` bytes from all over a large one; the part itself where it is small.
+def _some(parts: Sequence[Part], asked: Asked, folder: Path) -> Iterator[tuple[Path, Iterable[RawBatch]]]:
+    """Yield rows from all over large files, and the files they are in: of each about BYTES / _FILES bytes or more."""
+    places = np.unique(np.linspace(0, len(parts) - 1, min(len(parts), _FILES)).astype(int))
+    share = max(BYTES // len(places), 64 << 10)
+    for part in (parts[place] for place in places):
+        size = _size(part.path)
+        if size <= share:
+            yield part.path, _rows(part, asked)
+        elif part.path.suffix == ".parquet":
+            excerpt = replace(part, path=_row_groups(part.path, share, folder))
+            yield excerpt.path, _rows(excerpt, asked)
+        else:
+            for number in range(_SLICES):
+                yield from _slice(part, asked, folder / part.path.name, number * (size // _SLICES), share // _SLICES)
 
-    A format that has no such excerpts is read from its start.
+
+def _slice(part: Part, asked: Asked, out: Path, start: int, size: int) -> Iterator[tuple[Path, Iterable[RawBatch]]]:
+    """Yield the whole rows among the `size` bytes from `start` on, if it can be told where one begins.
+
+    Cells in quotes may hold line ends: a line end outside of quotes has an even number of them before it, counted from
+    outside, an odd one counted from inside. The row after the first line end is one of a right number of cells if the
+    count began on the right side.
     """
-    size = _size(part.path)
-    if size <= share:
-        return [part]
-    if part.path.suffix == ".parquet":
-        return [replace(part, path=_row_groups(part.path, share, folder))]
-    return [replace(part, path=path) for path in _slices(part.path, size, share, folder)]
+    with part.path.open("rb") as file:
+        head = file.readline(size)
+        file.seek(max(start, len(head)))
+        text = file.read(size)
+    for inside in (False, True) if start else (False,):
+        ends = [end for end, quotes in _line_ends(text) if quotes % 2 == inside]
+        begin = ends[0] if start and ends else 0
+        if not ends or ends[-1] <= begin:
+            continue
+        out.write_bytes(head + text[begin : ends[-1]])
+        try:
+            found = list(_rows(replace(part, path=out), asked))
+        except InputError:
+            if not start:
+                raise
+            continue
+        if not start or np.concatenate([batch.cells != len(asked.columns) for batch in found]).mean() <= _MISFITS:
+            yield out, found
+            return
 
 
-def _slices(path: Path, size: int, share: int, folder: Path) -> Iterator[Path]:
-    """Yield files with the first line and then some whole lines of `path`, from evenly spaced places."""
-    with path.open("rb") as file:
-        head = file.readline(share)
-        for number in range(_SLICES):
-            file.seek(number * (size // _SLICES))
-            if number:
-                file.readline(share)  # the rest of a line
-            lines = file.read(share // _SLICES)
-            whole = lines[: lines.rfind(b"\n") + 1]
-            if whole:
-                out = folder / f"{number}-{path.name}"
-                out.write_bytes((head if number else b"") + whole)
-                yield out
-                out.unlink()
+def _line_ends(text: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each line ends, and how many quotes stand before."""
+    end = quotes = 0
+    while (following := text.find(b"\n", end) + 1) > 0:
+        quotes += text.count(b'"', end, following)
+        end = following
+        yield end, quotes
 
 
 def _row_groups(path: Path, share: int, folder: Path) -> Path:

@@ -60,6 +60,7 @@ def place(task: str, texts: dict[str, str], files: dict[str, Path], way: Way) ->
         for left in (ROOT / "data").glob(".*.new"):  # by a call that was killed
             shutil.rmtree(left)
         aside = ROOT / "data" / f".{task}.new"
+        placed = False
         try:
             (aside / "raw").mkdir(parents=True)
             for name, text in texts.items():
@@ -70,11 +71,12 @@ def place(task: str, texts: dict[str, str], files: dict[str, Path], way: Way) ->
                 _take(file, target, way)
             track(aside / "raw", linked=way == "link")
             aside.rename(final)
+            placed = True
             fsync_directory(final.parent)
             _list(task)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
-            if task not in listed_tasks():
+            if placed and task not in listed_tasks():
                 shutil.rmtree(final, ignore_errors=True)
             raise
     return final
