@@ -21,7 +21,10 @@ class RawBatch:
     is_text: bool
     """Whether the values are text still to be parsed (CSV)."""
     cells: np.ndarray
-    """(n,), int64: how many cells each row has; a row with a wrong number has nulls in all columns."""
+    """(n,), int64: how many cells each row has, dropped ones left out; a row with a wrong number has nulls in all
+    columns."""
+    dropped: tuple[str, ...] = ()
+    """Columns found and not asked for."""
 
     @property
     def rows(self) -> int:

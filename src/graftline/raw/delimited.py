@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,56 +14,93 @@ import numpy as np
 import pyarrow as pa
 
 from graftline.errors import InputError
-from graftline.raw import limits
+from graftline.raw import limits, sniff
 from graftline.raw.batches import RawBatch
-from graftline.raw.lines import read_lines
+from graftline.raw.lines import ending, read_head, read_lines, scaled
 from graftline.raw.reader import Asked, Source, check_columns
+
+_TAB = ".tsv"
+_EXCEL = re.compile(r"sep=(.)\s*", re.DOTALL)
+"""A first line by which Excel is told the separator."""
 
 
 class Delimited:
     format: ClassVar[str] = "csv"
-    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
 
     def takes(self, path: Path) -> bool:
-        return path.is_file() and path.suffix == ".csv"
+        return path.is_file() and ending(path) in self.suffixes
+
+    def guess(self, path: Path) -> Source:
+        return sniff.guess(*read_head(path))
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
-        _, header = _open_csv(path, ())
-        return pa.schema([(name, pa.string()) for name in header])
+        table = _open_table(path, Asked((), source))
+        return pa.schema([(name, pa.string()) for name in table.header])
+
+    def rows(self, path: Path, source: Source) -> tuple[int, bool]:
+        head, size = read_head(path)
+        count = len(sniff.divide(head.decode(source.encoding, "replace"), source.delimiter or ",", source.quote))
+        return scaled(max(0, count - (source.header is None)), head, size)
 
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
-        columns = asked.columns
-        reader, header = _open_csv(path, columns)
-        order = _order(path, header, columns)
-        rows: list[list[str]] = []
+        table = _open_table(path, asked)
+        dropped = _check_header(table, asked)
+        order = [table.header.index(name) for name in asked.names]
+        width, extra = len(table.header), len(table.header) - len(order)
+        rows: list[list[str] | None] = []
+        cells: list[int] = []
         size = 0
-        while (row := _next_row(path, reader)) is not None:
-            if row == header:
+
+        def batch() -> RawBatch:
+            columns = {
+                name: pa.array([row[i] or None if row else None for row in rows], pa.string())
+                for name, i in zip(asked.columns, order, strict=True)
+            }
+            return RawBatch(path, first_row, columns, True, np.array(cells, np.int64) - extra, dropped)
+
+        for row in table.rows():
+            rows.append(row if len(row) == width else None)
+            cells.append(len(row))
+            size += sum(map(len, row))
+            if size > limits.TEXT_BYTES or len(rows) == limits.MAX_ROWS:
+                yield batch()
+                first_row += len(rows)
+                rows, cells, size = [], [], 0
+        if rows:
+            yield batch()
+
+
+@dataclass(frozen=True)
+class _Table:
+    path: Path
+    reader: Any
+    header: list[str]
+    has_header: bool
+    """Whether it stands in the file."""
+
+    def rows(self) -> Iterator[list[str]]:
+        while (row := _next_row(self.path, self.reader)) is not None:
+            if self.has_header and row == self.header and len(row) > 1:
                 raise InputError(
-                    f"{path}: line {reader.line_num}",
+                    f"{self.path}: line {self.reader.line_num}",
                     "the header again, as a data row",
                     expected="data",
                     fix="delete the line; files were probably joined",
                 )
-            rows.append(row)
-            size += sum(map(len, row))
-            if size > limits.TEXT_BYTES or len(rows) == limits.MAX_ROWS:
-                yield _text_batch(path, columns, order, rows, first_row)
-                first_row += len(rows)
-                rows, size = [], 0
-        if rows:
-            yield _text_batch(path, columns, order, rows, first_row)
+            yield row
 
 
-def _open_csv(path: Path, columns: Sequence[str]) -> tuple[Any, list[str]]:
-    """Return a reader of the rows after the header, and the header. Raises InputError."""
+def _open_table(path: Path, asked: Asked) -> _Table:
+    """Return the table, its header read. Raises InputError."""
     csv.field_size_limit(limits.MAX_LINE)
-    lines = read_lines(path)
+    source = asked.source
+    lines = read_lines(path, source.encoding)
     head: list[str] = []  # with the empty lines before the header: errors count lines
     while not "".join(head).strip() and (line := next(lines, None)) is not None:
         head.append(line)
     if not "".join(head).strip():
-        raise InputError(path, "no header line", expected="the columns " + ", ".join(columns), fix="fetch it again")
+        raise InputError(path, "no header line", expected="the columns " + ", ".join(asked.names), fix="fetch it again")
     if "\r" in head[-1].removesuffix("\n").removesuffix("\r"):
         raise InputError(
             path,
@@ -69,34 +108,52 @@ def _open_csv(path: Path, columns: Sequence[str]) -> tuple[Any, list[str]]:
             expected="LF or CRLF",
             fix="convert the line ends, such as with `tr '\\r' '\\n'`",
         )
-    reader = csv.reader(itertools.chain(head, lines), strict=True, delimiter=_delimiter(head[-1], columns))
-    return reader, _next_row(path, reader) or []
+    delimiter = source.delimiter
+    if told := _EXCEL.fullmatch(head[-1]):
+        delimiter = delimiter or told[1]
+        head = [*("\n" for _ in head), next(lines, "")]
+    reader = csv.reader(
+        itertools.chain(head, lines),
+        strict=True,
+        delimiter=delimiter or _delimiter(path, head[-1], asked),
+        quotechar=source.quote,
+        escapechar=source.escape,
+    )
+    if source.header is not None:
+        return _Table(path, reader, list(source.header), False)
+    return _Table(path, reader, _next_row(path, reader) or [], True)
 
 
-def _order(path: Path, header: list[str], columns: Sequence[str]) -> list[int]:
-    """Return where each column stands. Raises InputError unless the header names exactly the columns."""
-    if header and header[0] == "" and set(header[1:]) == set(columns):
-        raise InputError(
-            f"{path}: line 1",
-            "a first column without a name: an index, as pandas writes it",
-            expected="the columns " + ", ".join(columns),
-            fix="write the file without it: to_csv(..., index=False)",
-        )
-    check_columns(f"{path}: line 1", header, columns)
-    return [header.index(name) for name in columns]
-
-
-def _delimiter(header: str, columns: Sequence[str]) -> str:
+def _delimiter(path: Path, header: str, asked: Asked) -> str:
     """Return the separator by which the header names the columns: comma, semicolon (Excel in Europe) or tab.
 
-    The comma if none does: the error about the columns then says what was found.
+    If none does, that of the file's ending: the error about the columns then says what was found.
     """
+    default = "\t" if ending(path) == _TAB else ","
+    wanted = set(asked.names)
 
-    def named(delimiter: str) -> list[str]:
-        return sorted(next(csv.reader([header], delimiter=delimiter), []))
+    def named(delimiter: str) -> bool:
+        found = next(csv.reader([header], delimiter=delimiter, quotechar=asked.source.quote), [])
+        return set(found) - {""} == wanted or (asked.others == "drop" and wanted <= set(found))
 
-    wanted = (sorted(columns), sorted(["", *columns]))
-    return next((each for each in (",", ";", "\t") if named(each) in wanted), ",")
+    return next((each for each in (default, ",", ";", "\t") if wanted and named(each)), default)
+
+
+def _check_header(table: _Table, asked: Asked) -> tuple[str, ...]:
+    """Return the columns that are dropped. Raises InputError unless the header names those that are asked for."""
+    where = f"{table.path}: line 1" if table.has_header else f"{table.path}: source.header"
+    if asked.others == "refuse" and "" in table.header and "" not in asked.names:
+        place = table.header.index("") + 1
+        raise InputError(
+            where,
+            "a first column without a name: an index, as pandas writes it"
+            if place == 1
+            else f"column {place} has no name",
+            expected="the columns " + ", ".join(asked.names),
+            fix="say `others: drop` in the contract, or name the column there by `name: ''`, or write the file "
+            "without it, as by to_csv(..., index=False)",
+        )
+    return check_columns(where, table.header, asked)
 
 
 def _next_row(path: Path, reader: Any) -> list[str] | None:
@@ -110,15 +167,3 @@ def _next_row(path: Path, reader: Any) -> list[str] | None:
             expected="comma-separated values quoted as in RFC 4180",
             fix="correct the line; an opening quote may lack its closing one",
         ) from None
-
-
-def _text_batch(
-    path: Path, columns: Sequence[str], order: list[int], rows: list[list[str]], first_row: int
-) -> RawBatch:
-    cells = np.array([len(row) for row in rows], np.int64)
-    width = len(columns)
-    whole = [row if len(row) == width else [""] * width for row in rows]
-    arrays = {
-        name: pa.array([row[i] or None for row in whole], pa.string()) for name, i in zip(columns, order, strict=True)
-    }
-    return RawBatch(path, first_row, arrays, True, cells)

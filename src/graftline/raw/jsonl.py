@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,46 +13,94 @@ import pyarrow as pa
 from graftline.errors import InputError
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
-from graftline.raw.lines import read_lines
+from graftline.raw.lines import ending, read_head, read_lines, scaled
 from graftline.raw.reader import Asked, Source, check_columns, first_line
 
 SEEN = 1000
-"""How many lines tell of the columns."""
+"""At most so many lines tell of the columns."""
 
 
 class JsonLines:
     format: ClassVar[str] = "jsonl"
-    suffixes: ClassVar[tuple[str, ...]] = (".jsonl",)
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
 
     def takes(self, path: Path) -> bool:
-        return path.is_file() and path.suffix == ".jsonl"
+        return path.is_file() and ending(path) in self.suffixes
+
+    def guess(self, path: Path) -> Source:
+        return Source()
+
+    def rows(self, path: Path, source: Source) -> tuple[int, bool]:
+        head, size = read_head(path)
+        return scaled(sum(1 for line in head.split(b"\n") if line.strip()), head, size)
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
-        first = [_parse_object(where, line) for where, line in itertools.islice(_full_lines(path), SEEN)]
+        first: list[dict[str, Any]] = []
+        size = 0
+        for where, line in _full_lines(path, source):
+            first.append(_parse_object(where, line))
+            size += len(line)
+            if len(first) == SEEN or size > limits.TEXT_BYTES:
+                break
         names = list(dict.fromkeys(name for found in first for name in found))
-        return pa.schema([(name, _array(path, name, first, 0).type) for name in names])
+        return pa.schema([(name, _array(path, name, [row.get(name) for row in first], 0).type) for name in names])
 
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
-        columns = asked.columns
-        rows: list[dict[str, Any]] = []
+        paths = {name: asked.found_as.get(name, name) for name in asked.columns}
+        wanted = set(paths.values())
+        rows: list[list[Any]] = []
+        dropped: dict[str, None] = {}
         size = 0
-        for where, line in _full_lines(path):
+
+        def batch() -> RawBatch:
+            columns = {
+                name: _array(path, name, [row[place] for row in rows], first_row) for place, name in enumerate(paths)
+            }
+            cells = np.full(len(rows), len(paths), np.int64)
+            return RawBatch(path, first_row, columns, False, cells, tuple(dropped))
+
+        for where, line in _full_lines(path, asked.source):
             found = _parse_object(where, line)
-            if extra := [name for name in found if name not in columns]:
-                check_columns(where, [*columns, *extra], columns)
-            rows.append(found)
+            for name in _others(found, "", wanted):
+                if asked.others == "refuse":
+                    check_columns(where, [*asked.names, *_others(found, "", wanted)], asked)
+                dropped[name] = None
+            rows.append([_value(found, name) for name in paths.values()])
             size += len(line)
             if size > limits.TEXT_BYTES or len(rows) == limits.MAX_ROWS:
-                yield _object_batch(path, columns, rows, first_row)
+                yield batch()
                 first_row += len(rows)
-                rows, size = [], 0
+                rows, dropped, size = [], {}, 0
         if rows:
-            yield _object_batch(path, columns, rows, first_row)
+            yield batch()
 
 
-def _full_lines(path: Path) -> Iterator[tuple[str, str]]:
+def _others(found: dict[str, Any], before: str, wanted: set[str]) -> Iterator[str]:
+    """Yield the keys that are not wanted, of objects in which a key is wanted those inside."""
+    for key, value in found.items():
+        name = before + key
+        if name in wanted:
+            continue
+        if isinstance(value, dict) and any(other.startswith(f"{name}.") for other in wanted):
+            yield from _others(value, f"{name}.", wanted)
+        elif value is not None or not any(other.startswith(f"{name}.") for other in wanted):
+            yield name
+
+
+def _value(found: Any, name: str) -> Any:
+    """Return what stands under a key, or under a path of keys; None if nothing does."""
+    if not isinstance(found, dict):
+        return None
+    if name in found or "." not in name:
+        return found.get(name)
+    ends = (place for place, character in enumerate(name) if character == ".")
+    return next((_value(found[name[:end]], name[end + 1 :]) for end in ends if name[:end] in found), None)
+
+
+def _full_lines(path: Path, source: Source) -> Iterator[tuple[str, str]]:
     """Yield the lines that are not empty, each with its place for errors."""
-    return ((f"{path}: line {number}", line) for number, line in enumerate(read_lines(path), start=1) if line.strip())
+    lines = enumerate(read_lines(path, source.encoding), start=1)
+    return ((f"{path}: line {number}", line) for number, line in lines if line.strip())
 
 
 def _parse_object(where: str, line: str) -> dict[str, Any]:
@@ -88,18 +135,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
 
-def _object_batch(path: Path, columns: Sequence[str], rows: list[dict[str, Any]], first_row: int) -> RawBatch:
-    arrays = {name: _array(path, name, rows, first_row) for name in columns}
-    return RawBatch(path, first_row, arrays, False, np.full(len(rows), len(columns), np.int64))
-
-
-def _array(path: Path, name: str, rows: list[dict[str, Any]], first_row: int) -> pa.Array:
+def _array(path: Path, name: str, values: list[Any], first_row: int) -> pa.Array:
     try:
-        return pa.array([row.get(name) for row in rows])
+        return pa.array(values)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: column '{name}'",
-            f"no one type in rows {first_row} to {first_row + len(rows) - 1} ({first_line(error)})",
+            f"no one type in rows {first_row} to {first_row + len(values) - 1} ({first_line(error)})",
             expected="values of one type, or null",
             fix="correct the file",
         ) from None

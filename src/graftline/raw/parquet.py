@@ -15,6 +15,7 @@ from graftline.errors import InputError
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.lines import OTHER_FORMATS
+from graftline.raw.nested import flat_names, pick
 from graftline.raw.reader import Asked, Source, check_columns, first_line
 
 
@@ -25,6 +26,13 @@ class Parquet:
     def takes(self, path: Path) -> bool:
         return path.is_file() and path.suffix == ".parquet"
 
+    def guess(self, path: Path) -> Source:
+        return Source()
+
+    def rows(self, path: Path, source: Source) -> tuple[int, bool]:
+        with _open_parquet(path) as file:
+            return int(file.metadata.num_rows), True
+
     def schema(self, path: Path, source: Source) -> pa.Schema:
         with _open_parquet(path) as file:
             return file.schema_arrow
@@ -32,10 +40,10 @@ class Parquet:
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
         columns = list(asked.columns)
         with _open_parquet(path) as file:
-            check_columns(path, file.schema_arrow.names, columns)
+            dropped = check_columns(path, flat_names(file.schema_arrow, asked), asked)
             if file.metadata.num_rows == 0:
                 return
-            found = file.iter_batches(batch_size=_rows_a_batch(file), columns=list(columns), use_threads=False)
+            found = file.iter_batches(batch_size=_rows_a_batch(file), columns=asked.names, use_threads=False)
             while True:
                 try:
                     batch = next(found, None)
@@ -46,10 +54,10 @@ class Parquet:
                     raise _damaged(path, f"near row {first_row} of the raw data: {first_line(error)}") from None
                 if batch.num_rows == 0:
                     continue
-                arrays = {name: _decoded(batch.column(name)) for name in columns}
+                arrays = {name: _decoded(pick(batch, asked.found_as.get(name, name))) for name in columns}
                 for name, array in arrays.items():
                     _check_sizes(path, name, array, first_row)
-                yield RawBatch(path, first_row, arrays, False, np.full(batch.num_rows, len(columns), np.int64))
+                yield RawBatch(path, first_row, arrays, False, np.full(batch.num_rows, len(columns), np.int64), dropped)
                 first_row += batch.num_rows
 
 

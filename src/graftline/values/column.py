@@ -53,6 +53,9 @@ class Column(Params):
     """feature: what a model sees, and what decides the split; label: to predict; split: the raw data's own
     split; metadata: only kept."""
 
+    name: str | None = None
+    """Its name in the raw data, where that is another; `meta.language` is the field `language` of a struct `meta`."""
+
     nullable: bool = False
     """Whether a value may be missing."""
 

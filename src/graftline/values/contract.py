@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from graftline.dataset import Schema
 from graftline.errors import InputError, nearest
-from graftline.raw.reader import Asked, Source
+from graftline.raw.reader import Asked, Others, Source
 from graftline.rows.blocklist import Blocklist
 from graftline.tasks.parameters import Params, parse
 from graftline.values.column import Column, Feature, Label, StoredFeature
@@ -67,7 +67,7 @@ else:
 
 
 class Contract(Params):
-    """The columns, and what holds across rows. Columns that are not named here are refused."""
+    """The columns, and what holds across rows."""
 
     columns: dict[str, AnyColumn]
     """Each column by name: what a model sees (image, text or tokens), one label, and any others.
@@ -87,13 +87,17 @@ class Contract(Params):
     source: Source = Source()
     """How the raw data is read."""
 
+    others: Others = "refuse"
+    """Columns of the raw data that are not named here: `refuse` the data, or `drop` them, and say which."""
+
     erased: Erased = Erased()
     """Rows that go to the quarantine without their values, whatever the raw data brings."""
 
     @property
     def asked(self) -> Asked:
         """What is read of the raw data."""
-        return Asked(tuple(self.columns), self.source)
+        found_as = {name: column.name for name, column in self.columns.items() if column.name is not None}
+        return Asked(tuple(self.columns), self.source, self.others, found_as)
 
     @property
     def features(self) -> tuple[str, ...]:
