@@ -9,7 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-WORDS = "apple pear plum cat dog bird sun moon star red blue green run jump fly eat sleep big small old".split()
+WORDS = [
+    "apple",
+    "pear",
+    "plum",
+    "cat",
+    "dog",
+    "bird",
+    "sun",
+    "moon",
+    "star",
+    "red",
+    "blue",
+    "green",
+    "run",
+    "jump",
+    "fly",
+    "eat",
+    "sleep",
+    "big",
+    "small",
+    "old",
+]
 
 
 def texts(count: int, marks: Sequence[str] = ("good", "bad"), seed: int = 0) -> list[tuple[str, int]]:

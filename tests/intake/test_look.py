@@ -48,9 +48,9 @@ def test_two_million_rows_are_looked_at_in_places_from_all_over_the_file(tmp_pat
             file.writelines(f"some words of row {row} that say what it is,label{label}\n" for row in range(250_000))
     read, (rows, looked, whole, *labels) = read_by_a_process(path)
     assert path.stat().st_size > 80 << 20
-    assert read < 2 * looking.BYTES + (4 << 20), "what is taken out of the file is read once more"
+    assert read < 2 * looking.BYTES + (8 << 20), "what is taken out of the file is read once more"
     assert whole == "False"
-    assert abs(int(rows) - 2_000_000) < 20_000
+    assert abs(int(rows) - 2_000_000) < 100_000
     assert int(looked) > 100_000
     assert labels == [f"label{number}" for number in range(8)]
 

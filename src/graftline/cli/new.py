@@ -69,10 +69,11 @@ def new(
         group=group,
         subject="" if no_subject else subject,
         licence=licence,
+        guessing=yes,
     )
     console = terminal()
     found = look(path)
-    wishes = _settle(console, found, wishes, yes=yes)
+    wishes = _settle(console, found, wishes)
     made = draft(task, found, propose(found, wishes), wishes.licence or "unspecified")
     texts = _texts(made, path)
     if as_json:
@@ -93,28 +94,26 @@ def new(
         console.print(f"next: graftline run {task}")
 
 
-def _settle(console: Console, found: Look, wishes: Wishes, *, yes: bool) -> Wishes:
+def _settle(console: Console, found: Look, wishes: Wishes) -> Wishes:
     """Return the wishes with an answer to every question.
 
     Raises:
         InputError: nobody can be asked, and it is not said what to take.
     """
-    asking = sys.stdin.isatty() and sys.stdout.isatty() and not yes
     while questions := propose(found, wishes).questions:
-        if not asking:
-            open_ones = [question for question in questions if not yes or question.best is None]
-            if open_ones:
-                raise _undecided(open_ones, yes=yes)
-        for question in questions[:1] if asking else questions:
-            answer = _ask(console, question, found) if asking else question.best
-            wishes = replace(wishes, **{question.about: answer})
+        if wishes.guessing or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise _undecided(questions, wishes)
+        wishes = replace(wishes, **{questions[0].about: _ask(console, questions[0], found)})
     return wishes
 
 
-def _undecided(questions: list[Question], *, yes: bool) -> InputError:
-    what = "; ".join(f"{plain(q.text)}{_among(q)}?" for q in questions)
-    flags = "; ".join(q.flags for q in questions)
-    return InputError("new", what, fix=f"say it with {flags}" + ("" if yes else ", or --yes for what seems best"))
+def _undecided(questions: list[Question], wishes: Wishes) -> InputError:
+    """Return the refusal that names each open question and the flags that answer it."""
+    what = "; ".join(f"{plain(question.text)}{_among(question)}?" for question in questions)
+    flags = "; ".join(question.flags for question in questions)
+    return InputError(
+        "new", what, fix=f"say it with {flags}" + ("" if wishes.guessing else "; or --yes: what seems best")
+    )
 
 
 def _among(question: Question) -> str:

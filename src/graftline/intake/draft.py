@@ -113,6 +113,10 @@ def _contract(look: Look, made: Proposal, trial: Trial | None) -> dict[str, Any]
     }
     for name in made.of("subject"):
         document["subject"] = name
+    if source := look.source.model_dump(mode="json", exclude_defaults=True):
+        document["source"] = Said(source, "as the beginning of the files looks")
+    if made.dropped:
+        document["others"] = Said("drop", "; ".join(f"'{name}': {why}" for name, why in made.dropped.items()))
     return document
 
 

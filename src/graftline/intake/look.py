@@ -1,7 +1,11 @@
-"""Some rows of raw data, whatever its size: all of them where they are few, else slices from all over its files."""
+"""Some rows of raw data, whatever its size: all of them where they are few, else some from all over its files.
+
+How the data is written is `raw.files.look`'s to say; it sees beginnings only, where data that is sorted looks alike.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,16 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graftline.errors import InputError
+from graftline.raw import files
 from graftline.raw.batches import RawBatch
-from graftline.raw.files import Part, raw_files
+from graftline.raw.files import Part
+from graftline.raw.lines import COMPRESSIONS
 from graftline.raw.reader import Asked, Source
-from graftline.values.guesses import Sampled
+from graftline.values.guesses import Sampled, is_picture
 
 BYTES = 32 << 20
 """Read at most, about: what is smaller is looked at whole."""
 KEPT_BYTES = 256 << 20
 """Kept in memory at most, about: a small Parquet file can hold much."""
 _FILES = 64
+_PICTURES = 2000
+"""Files of a folder that is one source as a whole."""
 _SLICES = 16
 """Of one file that is too large to be looked at whole."""
 _MISFITS = 0.2
@@ -35,6 +43,9 @@ class Look:
 
     path: Path
     parts: tuple[Part, ...]
+    source: Source
+    """How it is to be read."""
+    format: str
     size: int
     """Bytes of all files."""
     rows: int
@@ -72,88 +83,97 @@ class Look:
         return f"all {self.rows:,} rows" if self.whole else f"{self.looked:,} of about {self.rows:,} rows"
 
 
-def look(path: Path, source: Source | None = None) -> Look:
+def look(path: Path) -> Look:
     """Return what is seen of the file or folder `path`, in bounded time and memory.
 
     Raises:
         InputError: it cannot be read, or its files have different columns.
     """
-    source = source or Source()
-    parts = raw_files(path, source)
-    size = sum(_size(part.path) for part in parts)
-    asked = Asked([field.name for field in parts[0].reader.schema(parts[0].path, source)], source)
+    found = files.look(path, rows=1, budget=1 << 20)
+    asked = Asked(list(_names(found.sample.schema)), found.source, "drop")
     batches: list[RawBatch] = []
-    cut, read = size > BYTES, 0
+    cut = found.bytes > BYTES
+    kept = looked = 0
     with TemporaryDirectory(prefix="graftline-look-") as folder:
-        pieces = _some(parts, asked, Path(folder)) if cut else ((part.path, _rows(part, asked)) for part in parts)
-        for file, found in pieces:
-            read += _size(file)
-            for batch in found:
-                if sum(_bytes(before) for before in batches) > KEPT_BYTES:
+        pieces = _some(found.parts, asked, Path(folder)) if cut else (_rows(part, asked) for part in found.parts)
+        for piece in pieces:
+            for batch in piece:
+                if kept > KEPT_BYTES:
                     cut = True
                     break
-                batches.append(replace(batch, first_row=sum(before.rows for before in batches)))
+                batches.append(replace(batch, first_row=looked))
+                kept += sum(array.nbytes for array in batch.columns.values())
+                looked += batch.rows
     if not batches:
         raise InputError(path, "no rows", expected="at least one")
-    looked = sum(batch.rows for batch in batches)
-    rows = looked if not cut else _count(parts) or round(looked * size / max(1, read))
-    return Look(path, tuple(parts), size, rows, not cut, tuple(batches))
+    rows = max(found.rows, looked) if cut else looked
+    return Look(path, tuple(found.parts), found.source, found.format, found.bytes, rows, not cut, tuple(batches))
+
+
+def _names(schema: pa.Schema) -> Iterator[str]:
+    """Yield the columns' names; of a struct that is no picture those of its fields."""
+    for column in schema:
+        if pa.types.is_struct(column.type) and not is_picture(column.type):
+            yield from (f"{column.name}.{inner.name}" for inner in column.type)
+        else:
+            yield column.name
 
 
 def _rows(part: Part, asked: Asked) -> Iterator[RawBatch]:
     return part.reader.batches(part.path, asked, 0)
 
 
-def _bytes(batch: RawBatch) -> int:
-    return sum(array.nbytes for array in batch.columns.values())
+# Rows from all over large data
 
 
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
-
-
-def _count(parts: Sequence[Part]) -> int:
-    """Return the rows of Parquet files, about: their footers say it; 0 for other files."""
-    some = parts[:: max(1, len(parts) // _FILES)]
-    if not all(part.path.suffix == ".parquet" for part in some):
-        return 0
-    return round(sum(pq.read_metadata(part.path).num_rows for part in some) * len(parts) / len(some))
-
-
-# Excerpts of large files
-
-
-def _some(parts: Sequence[Part], asked: Asked, folder: Path) -> Iterator[tuple[Path, Iterable[RawBatch]]]:
-    """Yield rows from all over large files, and the files they are in: of each about BYTES / _FILES bytes or more."""
+def _some(parts: Sequence[Part], asked: Asked, folder: Path) -> Iterator[Iterable[RawBatch]]:
+    """Yield some rows of some parts, of each about an equal share of BYTES."""
     places = np.unique(np.linspace(0, len(parts) - 1, min(len(parts), _FILES)).astype(int))
     share = max(BYTES // len(places), 64 << 10)
     for part in (parts[place] for place in places):
-        size = _size(part.path)
+        if part.path.is_dir():
+            yield _rows(replace(part, path=_folder(part.path, share, folder)), asked)
+            continue
+        size = part.path.stat().st_size
         if size <= share:
-            yield part.path, _rows(part, asked)
+            yield _rows(part, asked)
         elif part.path.suffix == ".parquet":
-            excerpt = replace(part, path=_row_groups(part.path, share, folder))
-            yield excerpt.path, _rows(excerpt, asked)
-        else:
+            yield _rows(replace(part, path=_row_groups(part.path, share, folder)), asked)
+        elif _in_lines(part, asked.source):
             for number in range(_SLICES):
-                yield from _slice(part, asked, folder / part.path.name, number * (size // _SLICES), share // _SLICES)
+                yield _slice(part, asked, folder / part.path.name, number * (size // _SLICES), share // _SLICES)
+        else:
+            yield _beginning(part, asked, share)
 
 
-def _slice(part: Part, asked: Asked, out: Path, start: int, size: int) -> Iterator[tuple[Path, Iterable[RawBatch]]]:
-    """Yield the whole rows among the `size` bytes from `start` on, if it can be told where one begins.
+def _in_lines(part: Part, source: Source) -> bool:
+    """Return whether a line can be found from anywhere in the file."""
+    plain = part.path.suffix not in (*COMPRESSIONS, ".xlsx", ".arrow", ".tar")
+    return plain and "\n".encode(source.encoding) == b"\n"
+
+
+def _beginning(part: Part, asked: Asked, share: int) -> Iterator[RawBatch]:
+    size = 0
+    for batch in _rows(part, asked):
+        yield batch
+        size += sum(array.nbytes for array in batch.columns.values())
+        if size > share:
+            return
+
+
+def _slice(part: Part, asked: Asked, out: Path, start: int, size: int) -> Iterable[RawBatch]:
+    """Return the whole rows among the `size` bytes from `start` on; none if it cannot be told where one begins.
 
     Cells in quotes may hold line ends: a line end outside of quotes has an even number of them before it, counted from
-    outside, an odd one counted from inside. The row after the first line end is one of a right number of cells if the
-    count began on the right side.
+    outside, an odd one counted from inside. The rows from there on have the right number of cells if the count began on
+    the right side.
     """
     with part.path.open("rb") as file:
-        head = file.readline(size)
+        head = b"" if asked.source.header else file.readline(size)
         file.seek(max(start, len(head)))
         text = file.read(size)
     for inside in (False, True) if start else (False,):
-        ends = [end for end, quotes in _line_ends(text) if quotes % 2 == inside]
+        ends = [end for end, quotes in _line_ends(text, asked.source.quote.encode()) if quotes % 2 == inside]
         begin = ends[0] if start and ends else 0
         if not ends or ends[-1] <= begin:
             continue
@@ -165,15 +185,15 @@ def _slice(part: Part, asked: Asked, out: Path, start: int, size: int) -> Iterat
                 raise
             continue
         if not start or np.concatenate([batch.cells != len(asked.columns) for batch in found]).mean() <= _MISFITS:
-            yield out, found
-            return
+            return found
+    return ()
 
 
-def _line_ends(text: bytes) -> Iterator[tuple[int, int]]:
+def _line_ends(text: bytes, quote: bytes) -> Iterator[tuple[int, int]]:
     """Yield where each line ends, and how many quotes stand before."""
     end = quotes = 0
     while (following := text.find(b"\n", end) + 1) > 0:
-        quotes += text.count(b'"', end, following)
+        quotes += text.count(quote, end, following)
         end = following
         yield end, quotes
 
@@ -183,11 +203,27 @@ def _row_groups(path: Path, share: int, folder: Path) -> Path:
     out = folder / path.name
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
         groups = np.unique(np.linspace(0, file.num_row_groups - 1, min(_SLICES, file.num_row_groups)).astype(int))
-        a_row = max(1, _size(path) // max(1, file.metadata.num_rows))
+        a_row = max(1, path.stat().st_size // max(1, file.metadata.num_rows))
         rows = max(1, share // len(groups) // a_row)
         with pq.ParquetWriter(out, file.schema_arrow) as writer:
             for group in groups:
                 batch = next(file.iter_batches(batch_size=rows, row_groups=[int(group)]), None)
                 if batch is not None:
                     writer.write_batch(batch)
+    return out
+
+
+def _folder(path: Path, share: int, folder: Path) -> Path:
+    """Return a folder with some of the files of `path` at their places: evenly spaced ones, and what tells of them."""
+    inner = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.is_symlink()]
+    telling = [file for file in inner if file.suffix in (".json", ".csv", ".jsonl")]
+    others = [file for file in inner if file not in set(telling)]
+    out, left = folder / "some", share
+    for file in [*telling, *others[:: max(1, len(others) // _PICTURES)]]:
+        target = out / file.relative_to(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+        left -= file.stat().st_size
+        if left < 0:
+            break
     return out

@@ -50,6 +50,8 @@ class Wishes:
     subject: str | None = None
     """"" for none."""
     licence: str | None = None
+    guessing: bool = False
+    """Whether the best answer is taken where there is one, and nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Question:
     options: tuple[str, ...] = ()
     """The answers; none where any will do."""
     best: str | None = None
-    """What is taken for it where nobody is asked; None if nothing is."""
+    """What seems best; None if nothing does."""
 
 
 @dataclass
@@ -107,7 +109,7 @@ def propose(look: Look, wishes: Wishes) -> Proposal:
     _choose_subject(left, wishes, made)
     _choose_group(left, wishes, made)
     _keep_others(look, left, made)
-    if wishes.licence is None:
+    if wishes.licence is None and not wishes.guessing:
         text = "The licence of the data: an SPDX identifier such as CC-BY-4.0; empty if you do not know"
         made.questions.append(Question("licence", text, "--licence ID", best="unspecified"))
     order = {name: place for place, name in enumerate(look.columns)}
@@ -223,8 +225,10 @@ def _choose_label(look: Look, left: dict[str, Sampled], wishes: Wishes, made: Pr
     found = {name: guess for name, column in left.items() if (guess := _label(seen, column)) and _may_be_label(column)}
     named = [name for name in found if _LABELS.fullmatch(spelling(name))]
     best = (named or list(found))[:1]
-    if len(named) == 1 or len(found) == 1:
+    if len(named) == 1 or len(found) == 1 or (named and wishes.guessing):
         reason = "by its name" if named else "the only column that can be one"
+        if len(named) > 1:
+            reason += f", the first of {', '.join(named)}"
         _label_is(left, best[0], found[best[0]], reason, made)
     elif found:
         made.questions.append(
@@ -267,17 +271,17 @@ def _choose_subject(left: dict[str, Sampled], wishes: Wishes, made: Proposal) ->
     if wishes.subject == "":
         return
     if wishes.subject:
-        name, why = wishes.subject, "named"
+        name, why = wishes.subject, "a person's id, as was said"
     else:
         ids = [name for name, column in left.items() if guesses.identifies(column)]
         names = [name for name in ids if _PERSONS.fullmatch(spelling(name))]
         if not names:
             return
-        name, why = names[0], "a person, by its name"
-        text = f"Is '{name}' the id of a person (it is then kept as a keyed hash, never in clear)"
-        made.questions.append(
-            Question("subject", text, f"--subject '{name}', or --no-subject", options=(name, ""), best=name)
-        )
+        name, why = names[0], "a person's id, by its name"
+        if not wishes.guessing:
+            text = f"Is '{name}' the id of a person (it is then kept as a keyed hash, never in clear)"
+            flags = f"--subject '{name}', or --no-subject"
+            made.questions.append(Question("subject", text, flags, options=(name, ""), best=name))
     made.columns[name] = Chosen("subject", _kept(left.pop(name)), f"{why}; kept as a keyed hash")
 
 

@@ -274,3 +274,8 @@ def tokens(column: Sampled) -> tuple[float, float]:
     else:
         return 0.0, 0.0
     return (float(lengths.mean()), float(np.quantile(lengths, 0.95))) if len(lengths) else (0.0, 0.0)
+
+
+def is_picture(kind: pa.DataType) -> bool:
+    """Return whether values of the type are files of pictures: their bytes, beside them the path."""
+    return bool(pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"})
