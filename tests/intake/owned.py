@@ -10,26 +10,8 @@ from pathlib import Path
 from typing import Any
 
 WORDS = [
-    "apple",
-    "pear",
-    "plum",
-    "cat",
-    "dog",
-    "bird",
-    "sun",
-    "moon",
-    "star",
-    "red",
-    "blue",
-    "green",
-    "run",
-    "jump",
-    "fly",
-    "eat",
-    "sleep",
-    "big",
-    "small",
-    "old",
+    *("apple", "pear", "plum", "cat", "dog", "bird", "sun", "moon", "star"),
+    *("run", "jump", "fly", "eat", "sleep", "big", "small", "old", "red"),
 ]
 
 

@@ -67,9 +67,10 @@ def draft(task: str, look: Look, made: Proposal, licence: str) -> Draft:
         fractions, splits, _ = _fractions(look, contract, trial)
     else:
         left_out = {}
-    document = _contract(look, replace_columns(made, columns), trial)
+    expectations = write_yaml(_contract(look, replace_columns(made, columns), trial))
+    contract = _load(expectations)
     params = _params(task, look, contract, trial, splits, fractions, licence)
-    expectations, written = write_yaml(document), write_yaml(params)
+    written = write_yaml(params)
     check_parameters(parse_yaml(written, where="params.yaml"), "params.yaml", task)
     head = plain(params)["finetune"]["head"]["name"]
     return Draft(
@@ -97,11 +98,15 @@ def replace_columns(made: Proposal, columns: dict[str, Chosen]) -> Proposal:
 
 def _try(look: Look, made: Proposal, columns: dict[str, Chosen]) -> tuple[Contract, Trial]:
     """Return the contract of these columns, and what it makes of the rows that were looked at."""
+    contract = _load(write_yaml(_contract(look, replace_columns(made, columns), None)))
+    return contract, try_contract(look, contract)
+
+
+def _load(text: str) -> Contract:
     with TemporaryDirectory(prefix="graftline-new-") as folder:
         path = Path(folder, "expectations.yaml")
-        path.write_text(write_yaml(_contract(look, replace_columns(made, columns), None)), encoding="utf-8")
-        contract = load_contract(path)
-    return contract, try_contract(look, contract)
+        path.write_text(text, encoding="utf-8")
+        return load_contract(path)
 
 
 def _contract(look: Look, made: Proposal, trial: Trial | None) -> dict[str, Any]:
@@ -194,7 +199,7 @@ def _params(
     return {
         "task": task,
         "validate": {
-            "max_bad_fraction": _bad_fraction(trial),
+            "max_bad_fraction": _bad_fraction(contract, trial),
             "test_fraction": Said(test, _why_fractions(look, contract, fractions)),
             "val_fraction": val,
         },
@@ -211,12 +216,13 @@ def _rules(contract: Contract, name: str) -> dict[str, Any]:
     return contract.columns[name].model_dump(mode="json", exclude_unset=True)
 
 
-def _bad_fraction(trial: Trial) -> Any:
-    share = trial.bad / trial.rows
+def _bad_fraction(contract: Contract, trial: Trial) -> Any:
+    bad = trial.bad + (trial.repeats if contract.columns[contract.features[0]].unique else 0)
+    share = bad / trial.rows
     if share <= _BAD / _MARGIN:
         return _BAD
     allowed = min(1.0, float(np.ceil(share * _MARGIN * 100) / 100))
-    return Said(allowed, f"{trial.bad:,} of the {trial.rows:,} rows that were looked at break a rule")
+    return Said(allowed, f"{bad:,} of the {trial.rows:,} rows that were looked at break a rule")
 
 
 def _why_fractions(look: Look, contract: Contract, fractions: tuple[float, float]) -> str:

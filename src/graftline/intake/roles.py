@@ -33,6 +33,9 @@ _GROUPS = re.compile(
     r"(.+_)?(group|session|doc|document|conversation|thread|video|product|sku|site|hospital|device|camera|scan|study"
     r"|family|cluster)(_(id|no|nr|number|key|code))?"
 )
+_IDS = re.compile(
+    r"(.+_)?(id|ids|uuid|guid|key|hash|index|row|nr|file|filename|file_name|path|url|date|time|timestamp)"
+)
 _REPEATS = 1.2
 """Rows a value on average from which on a column may group them."""
 
@@ -126,8 +129,11 @@ def _check_names(look: Look, wishes: Wishes) -> None:
         "--group": [wishes.group],
         "--subject": [wishes.subject],
     }
+    named: dict[str, str] = {}
     for flag, names in asked.items():
         for name in filter(None, names):
+            if (other := named.setdefault(name, flag)) != flag and {flag, other} != {"--group", "--subject"}:
+                raise InputError(flag, f"'{name}' is named by {other} too", fix="leave one of them out")
             if name not in known:
                 raise InputError(
                     flag, f"there is no column '{name}'{nearest(name, known)}", expected="one of " + ", ".join(known)
@@ -194,7 +200,7 @@ def _features(left: dict[str, Sampled], wishes: Wishes) -> list[str]:
     for words in kinds.get("tokens", []):
         if any(guesses.tags_of(left[words], column) for column in left.values()):
             return [words]
-    texts = [name for name in kinds.get("text", []) if not _PERSONS.fullmatch(spelling(name))]
+    texts = [name for name in kinds.get("text", []) if not _names_things(name)]
     reading = [name for name in texts if guesses.reads_like_text(left[name])]
     pairs = [name for name in reading if _PAIRS.fullmatch(spelling(name))]
     if len(pairs) == 2:
@@ -261,10 +267,14 @@ def _label(seen: list[Sampled], column: Sampled, *, asked: bool = False) -> Gues
 
 
 def _may_be_label(column: Sampled) -> bool:
-    name = spelling(column.name)
-    if _PERSONS.fullmatch(name) or name == "id" or name.endswith("_id"):
+    if _names_things(column.name):
         return False
-    return not (column.distinct and column.whole)
+    return bool(_LABELS.fullmatch(spelling(column.name))) or not (column.distinct and column.whole)
+
+
+def _names_things(name: str) -> bool:
+    """Return whether the values of a column of this name name things or persons."""
+    return bool(_PERSONS.fullmatch(spelling(name)) or _IDS.fullmatch(spelling(name)))
 
 
 def _choose_subject(left: dict[str, Sampled], wishes: Wishes, made: Proposal) -> None:
