@@ -324,10 +324,10 @@ KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", 
 """The only folders that may decide by a kind of column, of problem or of trunk."""
 SHARED_WITH_ALL = {
     "graftline.values": {
-        "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile", "rules",
+        "column", "columns", "contract", "erased", "facts", "guesses", "histograms", "identity", "leakage", "profile", "rules",
         "samples", "strings", "suite",
     },
-    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "registry", "scores"},
+    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "recipes", "registry", "scores"},
     "graftline.trunks": {"registry", "summary", "training", "parameters", "CONFIG", "SIZES", "WEIGHTS", "read_config"},
 }  # fmt: skip
 """What others may import of them: what holds for every kind."""
