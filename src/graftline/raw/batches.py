@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from graftline.values.decoding import Decoded
+
+
+class LeftOut(NamedTuple):
+    """Something that was passed over."""
+
+    name: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,11 @@ class RawBatch:
     columns."""
     dropped: tuple[str, ...] = ()
     """Columns found and not asked for."""
+
+    decoded: Mapping[str, Decoded] = field(default_factory=dict)
+    """Columns of encoded pictures whose pixels are known by now."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What was passed over since the batch before."""
 
     @property
     def rows(self) -> int:

@@ -15,9 +15,11 @@ from graftline.raw.batches import RawBatch
 from graftline.raw.delimited import Delimited
 from graftline.raw.jsonl import JsonLines
 from graftline.raw.parquet import Parquet
+from graftline.raw.pictures import Pictures
 from graftline.raw.reader import Asked, Reader, Source, first_line
+from graftline.raw.webdataset import WebDataset
 
-READERS: tuple[Reader, ...] = (Parquet(), Delimited(), JsonLines())
+READERS: tuple[Reader, ...] = (Pictures(), Parquet(), Delimited(), JsonLines(), WebDataset())
 """The first that takes a path reads it; formats of whole folders come before those of single files."""
 LOOKED_AT = 16
 """How many files `look` opens at most."""

@@ -60,6 +60,10 @@ class Source(Params):
     header: tuple[str, ...] | None = None
     """The names of the columns of CSV whose first line is a row already."""
 
+    manifest: str | None = None
+    """In a folder of pictures, the name of the CSV or JSON Lines file that says what each is; without it, the only
+    one there is."""
+
 
 @dataclass(frozen=True)
 class Asked:

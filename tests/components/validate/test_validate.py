@@ -52,7 +52,7 @@ def test_good_rows_are_split_indexed_and_readable(validate: Callable, write_raw:
     assert images["unlabelled"].labels is None
     assert 120 < len(rows["test"]) < 280 and 50 < len(rows["val"]) < 150
     assert (images["train"].labels == digits[1][images["train"].rows]).all()
-    assert np.allclose(images["test"].pixels.reshape(-1, 784) * 255, digits[0][images["test"].rows])
+    assert np.allclose(images["test"].pixels.numpy().reshape(-1, 784) * 255, digits[0][images["test"].rows])
     schema = read_schema(run.out)
     assert (schema.feature.shape, schema.feature.maximum, schema.label, schema.classes) == (
         (28, 28),
@@ -403,5 +403,5 @@ def test_a_column_beside_the_image_does_not_let_one_image_into_two_splits(
     pq.write_table(table.append_column("weight", pa.array(np.arange(table.num_rows) / 7.0)), path)
     run = validate(raw, rules)
     assert run.code == 0, run.error
-    seen = {name: set(map(bytes, read_images(run.out, name).pixels)) for name in ("train", "val", "test")}
+    seen = {name: set(map(bytes, read_images(run.out, name).pixels.numpy())) for name in ("train", "val", "test")}
     assert not seen["train"] & seen["test"] and not seen["train"] & seen["val"] and not seen["val"] & seen["test"]
