@@ -13,7 +13,7 @@ import numpy as np
 from graftline.intake.look import Look
 from graftline.intake.roles import Chosen, Proposal
 from graftline.intake.trial import Trial, try_contract
-from graftline.problems.recipes import Data, head_of, recipe
+from graftline.problems.recipes import Data, recipe
 from graftline.tasks.documents import check_parameters
 from graftline.values.contract import Contract, load_contract
 from graftline.values.guesses import tokens
@@ -25,8 +25,10 @@ _TEST_ROWS = 20_000
 """More test rows than so many would make an interval no narrower that anybody looks at."""
 _FRACTIONS = ((0.2, 0.1), (0.2, 0.15), (0.2, 0.2), (0.25, 0.2), (0.25, 0.25), (0.3, 0.25), (0.3, 0.3))
 """Shares of test and val to choose from, the first that puts every class into every split."""
-_ROLES = ("label", "split", "group")
+_ROLES = ("label", "split")
 """Those that a column of the contract has to name."""
+_NEAR = {"min_cosine": 0.99, "min_jaccard": 0.9}
+"""From which likeness on rows are nearly equal."""
 _BAD = 0.01
 _MARGIN = 1.5
 """Of rows to come, against those that were looked at."""
@@ -67,14 +69,14 @@ def draft(task: str, look: Look, made: Proposal, licence: str) -> Draft:
         fractions, splits, _ = _fractions(look, contract, trial)
     else:
         left_out = {}
-    expectations = write_yaml(_contract(look, replace_columns(made, columns), trial))
+    expectations = write_yaml(_contract(look, replace(made, columns=columns), (contract, trial)))
     contract = _load(expectations)
     params = _params(task, look, contract, trial, splits, fractions, licence)
     written = write_yaml(params)
     check_parameters(parse_yaml(written, where="params.yaml"), "params.yaml", task)
     head = plain(params)["finetune"]["head"]["name"]
     return Draft(
-        task, look, replace_columns(made, columns), trial, contract, head, fractions, left_out, licence,
+        task, look, replace(made, columns=columns), trial, contract, head, fractions, left_out, licence,
         _HEAD_OF_CONTRACT + expectations, _HEAD_OF_PARAMS + written,
     )  # fmt: skip
 
@@ -89,16 +91,12 @@ _HEAD_OF_PARAMS = """\
 """
 
 
-def replace_columns(made: Proposal, columns: dict[str, Chosen]) -> Proposal:
-    return replace(made, columns=columns)
-
-
 # The contract
 
 
 def _try(look: Look, made: Proposal, columns: dict[str, Chosen]) -> tuple[Contract, Trial]:
     """Return the contract of these columns, and what it makes of the rows that were looked at."""
-    contract = _load(write_yaml(_contract(look, replace_columns(made, columns), None)))
+    contract = _load(write_yaml(_contract(look, replace(made, columns=columns), None)))
     return contract, try_contract(look, contract)
 
 
@@ -109,13 +107,15 @@ def _load(text: str) -> Contract:
         return load_contract(path)
 
 
-def _contract(look: Look, made: Proposal, trial: Trial | None) -> dict[str, Any]:
+def _contract(look: Look, made: Proposal, tried: tuple[Contract, Trial] | None) -> dict[str, Any]:
     """Return the contract with its comments; what depends on the trial is left out without one."""
-    unique = trial is not None and _must_be_unique(made, trial)
+    unique = tried is not None and _must_be_unique(made, tried[1])
     document: dict[str, Any] = {
         "columns": {name: _column(chosen, unique=unique) for name, chosen in made.columns.items()},
         "min_rows": Said(max(1, look.rows // 2), f"half of the {look.rows:,} rows that there are now"),
     }
+    if tried and (near := _near(tried[0])):
+        document["near_duplicates"] = near
     for name in made.of("subject"):
         document["subject"] = name
     if source := look.source.model_dump(mode="json", exclude_defaults=True):
@@ -125,10 +125,25 @@ def _contract(look: Look, made: Proposal, trial: Trial | None) -> dict[str, Any]
     return document
 
 
+def _near(contract: Contract) -> Said | None:
+    """Return how near-duplicates are kept in one split; None where nothing finds them."""
+    _, feature = contract.feature
+    if len({contract.columns[name].type for name in contract.features}) > 1:
+        return None
+    if len(contract.features) > 1 and not feature.near_together:
+        return None
+    if contract.split is not None:
+        rule = {feature.near: _NEAR[feature.near], "action": "quarantine"}
+        return Said(rule, "the data brings its own split: a row that nearly equals one of another split is left out")
+    return Said(
+        {feature.near: _NEAR[feature.near], "action": "together"}, "rows that are nearly equal are in one split"
+    )
+
+
 def _column(chosen: Chosen, *, unique: bool) -> Said:
     rules = dict(chosen.rules)
-    if chosen.role in _ROLES:
-        rules = {"type": rules.pop("type"), "role": chosen.role, **rules}
+    if chosen.role in _ROLES or chosen.groups:
+        rules = {"type": rules.pop("type"), "role": "group" if chosen.groups else chosen.role, **rules}
     if unique and chosen.role == "feature":
         rules["unique"] = True
     return Said(rules, chosen.why)
@@ -260,6 +275,3 @@ def _warnings(draft: Draft) -> Iterator[str]:
         )
     if draft.licence == UNKNOWN_LICENCE:
         yield "the licence is not known: the model card will say `unspecified` until publish.licence does"
-
-
-__all__ = ["UNKNOWN_LICENCE", "Draft", "draft", "head_of"]

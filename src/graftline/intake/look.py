@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +23,7 @@ from graftline.raw.batches import RawBatch
 from graftline.raw.files import Part
 from graftline.raw.lines import COMPRESSIONS
 from graftline.raw.reader import Asked, Source
-from graftline.values.guesses import Sampled, is_picture
+from graftline.values.guesses import Sampled, names
 
 BYTES = 32 << 20
 """Read at most, about: what is smaller is looked at whole."""
@@ -31,6 +32,10 @@ KEPT_BYTES = 256 << 20
 _FILES = 64
 _PICTURES = 2000
 """Files of a folder that is one source as a whole."""
+_OF_A_FOLDER = 8
+"""Of each folder in it: each is a class."""
+_FOLDER_SHARES = 4
+"""How many times as much may be read to have them."""
 _SLICES = 16
 """Of one file that is too large to be looked at whole."""
 _MISFITS = 0.2
@@ -90,7 +95,7 @@ def look(path: Path) -> Look:
         InputError: it cannot be read, or its files have different columns.
     """
     found = files.look(path, rows=1, budget=1 << 20)
-    asked = Asked(list(_names(found.sample.schema)), found.source, "drop")
+    asked = Asked(list(names(found.sample.schema)), found.source, "drop")
     batches: list[RawBatch] = []
     cut = found.bytes > BYTES
     kept = looked = 0
@@ -108,15 +113,6 @@ def look(path: Path) -> Look:
         raise InputError(path, "no rows", expected="at least one")
     rows = max(found.rows, looked) if cut else looked
     return Look(path, tuple(found.parts), found.source, found.format, found.bytes, rows, not cut, tuple(batches))
-
-
-def _names(schema: pa.Schema) -> Iterator[str]:
-    """Yield the columns' names; of a struct that is no picture those of its fields."""
-    for column in schema:
-        if pa.types.is_struct(column.type) and not is_picture(column.type):
-            yield from (f"{column.name}.{inner.name}" for inner in column.type)
-        else:
-            yield column.name
 
 
 def _rows(part: Part, asked: Asked) -> Iterator[RawBatch]:
@@ -214,16 +210,23 @@ def _row_groups(path: Path, share: int, folder: Path) -> Path:
 
 
 def _folder(path: Path, share: int, folder: Path) -> Path:
-    """Return a folder with some of the files of `path` at their places: evenly spaced ones, and what tells of them."""
+    """Return a folder with some of the files of `path` at their places: of each folder in it evenly spaced ones, and
+    what tells of them."""
     inner = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.is_symlink()]
     telling = [file for file in inner if file.suffix in (".json", ".csv", ".jsonl")]
-    others = [file for file in inner if file not in set(telling)]
-    out, left = folder / "some", share
-    for file in [*telling, *others[:: max(1, len(others) // _PICTURES)]]:
+    by_folder: dict[Path, list[Path]] = {}
+    for file in inner:
+        if file.suffix not in (".json", ".csv", ".jsonl"):
+            by_folder.setdefault(file.parent, []).append(file)
+    each = max(_OF_A_FOLDER, _PICTURES // max(1, len(by_folder)))
+    spaced = [files[:: max(1, len(files) // each)] for files in by_folder.values()]
+    others = [file for turn in zip_longest(*spaced) for file in turn if file is not None]  # one of each in turn
+    out, left, least = folder / "some", share, _OF_A_FOLDER * len(by_folder)
+    for number, file in enumerate([*telling, *others]):
+        left -= file.stat().st_size
+        if left < 0 and (number >= least or left < -_FOLDER_SHARES * share):
+            break
         target = out / file.relative_to(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-        left -= file.stat().st_size
-        if left < 0:
-            break
     return out

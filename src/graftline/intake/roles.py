@@ -36,6 +36,7 @@ _GROUPS = re.compile(
 _IDS = re.compile(
     r"(.+_)?(id|ids|uuid|guid|key|hash|index|row|nr|file|filename|file_name|path|url|date|time|timestamp)"
 )
+_LEAST_GROUPS = 20
 _REPEATS = 1.2
 """Rows a value on average from which on a column may group them."""
 
@@ -65,6 +66,8 @@ class Chosen:
     rules: dict[str, Any]
     """Type and rules, as in the contract, without the role."""
     why: str
+    groups: bool = False
+    """Whether the rows with one value of it are in one split."""
 
 
 @dataclass(frozen=True)
@@ -292,28 +295,31 @@ def _choose_subject(left: dict[str, Sampled], wishes: Wishes, made: Proposal) ->
             text = f"Is '{name}' the id of a person (it is then kept as a keyed hash, never in clear)"
             flags = f"--subject '{name}', or --no-subject"
             made.questions.append(Question("subject", text, flags, options=(name, ""), best=name))
-    made.columns[name] = Chosen("subject", _kept(left.pop(name)), f"{why}; kept as a keyed hash")
+    column = left.pop(name)
+    groups = _repeats(column) and not wishes.group and not made.of("split")
+    why += "; kept as a keyed hash" + ("; the rows of one person are in one split" if groups else "")
+    made.columns[name] = Chosen("subject", _kept(column), why, groups)
 
 
 def _choose_group(left: dict[str, Sampled], wishes: Wishes, made: Proposal) -> None:
-    if wishes.group == "":
+    if wishes.group == "" or made.of("split") or any(chosen.groups for chosen in made.columns.values()):
         return
     found = [wishes.group] if wishes.group else [name for name in left if _groups(left[name])]
     for name in found[:1]:
         column = left.pop(name)
         why = "named" if wishes.group else "groups rows, by its name"
         count = f"{len(column.counts):,} groups"
-        made.columns[name] = Chosen("group", _kept(column), f"{why}; {count}: the rows of one are in one split")
+        made.columns[name] = Chosen("group", _kept(column), f"{why}; {count}: the rows of one are in one split", True)
 
 
 def _groups(column: Sampled) -> bool:
-    return bool(
-        _GROUPS.fullmatch(spelling(column.name))
-        and guesses.identifies(column)
-        and not column.missing
-        and len(column.counts) >= 20
-        and len(column.given) / len(column.counts) >= _REPEATS
-    )
+    return bool(_GROUPS.fullmatch(spelling(column.name)) and guesses.identifies(column) and _repeats(column))
+
+
+def _repeats(column: Sampled) -> bool:
+    """Return whether the column groups rows, into enough groups to divide them."""
+    values = len(column.counts)
+    return not column.missing and values >= _LEAST_GROUPS and len(column.given) >= _REPEATS * values
 
 
 def _keep_others(look: Look, left: dict[str, Sampled], made: Proposal) -> None:

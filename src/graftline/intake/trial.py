@@ -27,6 +27,8 @@ class Trial:
     """Rows that break each rule."""
     digests: np.ndarray
     """(n, 32) uint8: of the features of each good row."""
+    places: np.ndarray
+    """(n, 32) uint8: what the split of each good row goes by: the same, or the digest of its group."""
     labels: np.ndarray
     """(n,) int32: -1 without a label; where a row is of one class its index."""
     class_rows: np.ndarray
@@ -46,7 +48,7 @@ class Trial:
 
     def splits(self, test: float, val: float, classes: int) -> np.ndarray:
         """Return (classes, 3) the labelled rows of each class in train, val and test; (1, 3) where there are none."""
-        split = identity.split_by_digest(self.digests, test, val)
+        split = identity.split_by_digest(self.places, test, val)
         counts = np.zeros((max(1, classes), 3), np.int64)
         labelled = self.labels >= 0 if classes else np.ones(len(split), bool)
         np.add.at(counts, (self.labels[labelled] if classes else 0, split[labelled]), 1)
@@ -60,7 +62,7 @@ def try_contract(look: Look, contract: Contract) -> Trial:
     """Return what the contract makes of the rows that were looked at. Raises InputError for what validate refuses."""
     judge = Judge(row_rules(contract))
     by_rule: Counter[str] = Counter()
-    bad, digests, labels = 0, [], []
+    bad, digests, places, labels = 0, [], [], []
     class_rows = np.zeros(len(contract.classes), np.int64)
     for batch in look.batches:
         batch = _of(batch, contract)
@@ -72,12 +74,14 @@ def try_contract(look: Look, contract: Contract) -> Trial:
         bad += int((~good).sum())
         taken = {name: column.take(good) for name, column in columns.items()}
         digests.append(row_digests(taken, contract)[0])
+        places.append(_places(contract, taken, digests[-1]))
         labels.append(_labels(contract, taken, int(good.sum())))
         if contract.label is not None and len(class_rows):
             name, label = contract.label
             members, _ = label.members(taken[name], labels[-1])
             class_rows += np.bincount(members[members >= 0], minlength=len(class_rows))
-    return Trial(look.looked, bad, by_rule, np.concatenate(digests), np.concatenate(labels), class_rows)
+    joined = [np.concatenate(parts) for parts in (digests, places, labels)]
+    return Trial(look.looked, bad, by_rule, *joined, class_rows)
 
 
 def _of(batch: RawBatch, contract: Contract) -> RawBatch:
@@ -85,6 +89,11 @@ def _of(batch: RawBatch, contract: Contract) -> RawBatch:
     whole = batch.cells == len(batch.columns)
     columns = {name: batch.columns[name] for name in contract.columns}
     return replace(batch, columns=columns, cells=np.where(whole, len(contract.columns), -1))
+
+
+def _places(contract: Contract, taken: dict[str, pa.Array], digests: np.ndarray) -> np.ndarray:
+    """Return what the rows' split goes by; of persons in groups other digests, for those of a run are keyed."""
+    return digests if contract.group is None else identity.group_digests(taken[contract.group])
 
 
 def _labels(contract: Contract, taken: dict[str, pa.Array], rows: int) -> np.ndarray:

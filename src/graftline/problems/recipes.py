@@ -78,7 +78,8 @@ def recipe(data: Data) -> dict[str, Any]:
 
 def _images(data: Data) -> dict[str, Any]:
     height, width = data.features[0]["shape"]
-    epochs = _PIXELS / max(1, data.pool * height * width)
+    channels = 3 if data.features[0].get("mode") == "rgb" else 1
+    epochs = _PIXELS / max(1, data.pool * height * width * channels)
     patch = next(size for size in (4, 2, 1) if height % size == 0 and width % size == 0)
     return {
         "objective": {"name": "masked_autoencoder", "mask_ratio": 0.5, "patch": patch},

@@ -6,8 +6,12 @@ nothing is guessed when a run reads the data.
 
 from __future__ import annotations
 
+import io
 import math
 import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +19,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import Image as Picture
 
+from graftline.values.decoding import FORMATS
+from graftline.values.image_arrays import encoded, is_list, pictures_of
 from graftline.values.scalar import is_string
 
 MOST_CLASSES = 1000
@@ -27,6 +34,16 @@ _WHOLE = r"^[+-]?(0|[1-9][0-9]*)(\.0*)?$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _LEADING_ZERO = r"^[+-]?0[0-9]"
 _WORDS_OF_TEXT = 3
+_MOST_NUMBERS = 64
+_OPENED = 300
+"""Pictures that are opened."""
+_LARGEST_KEPT = 96
+"""Height or width up to which pictures of one size are taken as they are: larger ones take long to learn from."""
+_SIDE = 64
+_SQUARE = 1.5
+"""Longer side to shorter one up to which pictures are cut square."""
+_GREY_ENOUGH = 16
+"""Difference of red, green and blue that JPEG makes of grey."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,7 @@ class Sampled:
     @cached_property
     def counts(self) -> dict[Any, int]:
         """How often each value stands, the most frequent first, then in order; empty for nested values."""
-        if pa.types.is_nested(self.values.type) or _is_bytes(self.values.type):
+        if pa.types.is_nested(self.values.type) or encoded(self.values.type):
             return {}
         found = {entry["values"]: entry["counts"] for entry in pc.value_counts(self.given).to_pylist()}
         return dict(sorted(found.items(), key=lambda item: (-item[1], str(item[0]))))
@@ -109,6 +126,15 @@ class Sampled:
         return min(numbers, default=0.0), max(numbers, default=0.0)
 
 
+def names(schema: pa.Schema) -> Iterator[str]:
+    """Yield the names of raw columns; of a struct that is no picture those of its fields."""
+    for column in schema:
+        if pa.types.is_struct(column.type) and not encoded(column.type):
+            yield from (f"{column.name}.{inner.name}" for inner in column.type)
+        else:
+            yield column.name
+
+
 # What a model sees
 
 
@@ -123,41 +149,91 @@ def reads_like_text(column: Sampled) -> bool:
 
 
 def _image(column: Sampled) -> Guess | None:
-    length = _one_length(column)
-    side = math.isqrt(length)
-    if length < 16 or side * side != length:
-        return None
-    pixels = column.values if not column.is_text else pc.utf8_split_whitespace(column.values)
-    flat = pixels.drop_null().flatten()
-    try:
-        low, high = (float(bound) for bound in pc.min_max(flat.cast(pa.float64())).as_py().values())
-    except (pa.ArrowException, TypeError):
-        return None
-    if low < 0:
-        return None
-    shape = f"each value is a list of {length} = {side} x {side} numbers"
-    if high <= 1 and not pa.types.is_integer(flat.type):
-        return Guess(
-            {"type": "image", "shape": [side, side], "max": 1, "dtype": "float32"}, f"{shape} from {low:g} to {high:g}"
-        )
-    if high > 255:
-        return Guess({"type": "image", "shape": [side, side], "max": high, "dtype": "float32"}, f"{shape} up to {high}")
-    return Guess({"type": "image", "shape": [side, side]}, f"{shape} from {low:g} to {high:g}")
+    return _pictures(column) if encoded(column.values.type) else _pixels(column)
 
 
-def _one_length(column: Sampled) -> int:
-    """Return how many numbers each value has; 0 if not all have as many, or they are none."""
-    kind = column.values.type
+def _pictures(column: Sampled) -> Guess | None:
+    """Return what pictures are to become: their own size if all have one and it is small, else a square or so."""
+    some = column.given.take(np.unique(np.linspace(0, max(0, len(column.given) - 1), _OPENED).astype(np.int64)))
+    sizes, formats, coloured = [], Counter[str](), False
+    for data, _ in pictures_of(some):
+        # A damaged file can raise anything in Pillow; validate says of each what is wrong with it.
+        with suppress(Exception), Picture.open(io.BytesIO(data or b""), formats=tuple(FORMATS)) as picture:
+            formats[str(picture.format)] += 1
+            sizes.append((picture.height, picture.width))
+            coloured = coloured or _is_coloured(picture)
+    if not sizes:
+        return None
+    common, count = Counter(sizes).most_common(1)[0]
+    mode: dict[str, Any] = {"mode": "rgb"} if coloured else {}
+    kind = f"{', '.join(formats)}, {'in colour' if coloured else 'grey'}"
+    if count == len(sizes) and max(common) <= _LARGEST_KEPT:
+        how = {"shape": list(common), **mode}
+        return Guess({"type": "image", **how}, f"pictures ({kind}), all {common[0]} x {common[1]}")
+    low, high = (f"{height} x {width}" for height, width in (min(sizes), max(sizes)))
+    ratio = float(np.median([height / width for height, width in sizes]))
+    square = 1 / _SQUARE <= ratio <= _SQUARE
+    side = int(min(_SIDE, max(16, np.median([min(size) for size in sizes]))))
+    shape = [side, side] if square else [_scaled(side, ratio), _scaled(side, 1 / ratio)]
+    how = {"shape": shape, **mode, "resize": "crop" if square else "pad"}
+    return Guess({"type": "image", **how}, f"pictures ({kind}) from {low} to {high}, made {shape[0]} x {shape[1]}")
+
+
+def _scaled(side: int, ratio: float) -> int:
+    """Return a side of a picture of so many times the height or width of the other, of which the longer is `side`."""
+    return max(16, round(side * min(1.0, ratio)))
+
+
+def _is_coloured(picture: Picture.Image) -> bool:
+    if picture.mode in ("1", "L", "LA", "I", "F") or picture.mode.startswith("I;"):
+        return False
+    small = np.asarray(picture.convert("RGB").resize((16, 16)), np.int16)
+    return bool((np.ptp(small, axis=2) > _GREY_ENOUGH).any())
+
+
+def _pixels(column: Sampled) -> Guess | None:
+    """Return what lists of numbers are if each is a square of pixels, or rows of them, in grey or in colour."""
+    shape, flat = _lists(column)
+    if len(shape) == 1:
+        numbers = shape[0]
+        side, channels = math.isqrt(numbers), 1
+        if side * side != numbers:
+            side, channels = math.isqrt(numbers // 3), 3
+        shape = [side, side, channels]
+    if len(shape) not in (2, 3) or math.prod(shape) != len(flat) / max(1, len(column.given)) or min(shape[:2]) < 4:
+        return None
+    if len(shape) == 3 and shape[2] not in (1, 3):
+        return None
+    bounds = pc.min_max(flat).as_py()
+    low, high = bounds["min"], bounds["max"]
+    if low is None or low < 0:
+        return None
+    colour = {"mode": "rgb"} if len(shape) == 3 and shape[2] == 3 else {}
+    whole = pc.all(pc.equal(pc.floor(flat), flat)).as_py()
+    kind = {} if whole and 1 < high <= 255 else {"max": 1 if high <= 1 else high, "dtype": "float32"}
+    size = " x ".join(map(str, shape if colour else shape[:2]))
+    why = f"each value is a list of {math.prod(shape)} = {size} numbers from {low:g} to {high:g}"
+    return Guess({"type": "image", "shape": shape[:2], **colour, **kind}, why)
+
+
+def _lists(column: Sampled) -> tuple[list[int], pa.Array]:
+    """Return the lengths of lists and of lists in them, and all numbers in them as float64; ([], []) unless each value
+    has the same lengths."""
+    array, shape = column.given, list[int]()
     if column.is_text:
         if not column._spells(r"^[0-9.eE+ -]+$"):
-            return 0
-        lengths = pc.list_value_length(pc.utf8_split_whitespace(column.given))
-    elif _is_list(kind) and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
-        lengths = pc.list_value_length(column.given)
-    else:
-        return 0
-    found = pc.unique(lengths).to_pylist()
-    return found[0] if len(found) == 1 else 0
+            return [], pa.array([], pa.float64())
+        array = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(array))
+    while is_list(array.type):
+        lengths = pc.unique(pc.list_value_length(array)).to_pylist()
+        if len(lengths) != 1 or not lengths[0]:
+            return [], pa.array([], pa.float64())
+        shape.append(lengths[0])
+        array = array.flatten()
+    try:
+        return (shape, array.cast(pa.float64())) if shape else ([], pa.array([], pa.float64()))
+    except pa.ArrowException:
+        return [], pa.array([], pa.float64())
 
 
 def _text(column: Sampled) -> Guess | None:
@@ -184,7 +260,7 @@ def label(column: Sampled, *, asked: bool = False) -> Guess | None:
         return None
     if _is_words(column.values.type):
         return _set(column)
-    if pa.types.is_nested(column.values.type):
+    if pa.types.is_nested(column.values.type) or encoded(column.values.type):
         return _numbers(column)
     count, rows = len(column.counts), len(column.given)
     if column.number:
@@ -218,11 +294,11 @@ def _set(column: Sampled) -> Guess | None:
 
 
 def _numbers(column: Sampled) -> Guess | None:
-    length = _one_length(column)
-    if not 1 <= length <= 64:
+    shape, _ = _lists(column)
+    if len(shape) != 1 or shape[0] > _MOST_NUMBERS:
         return None
-    names = [f"{column.name}_{number}" for number in range(1, length + 1)]
-    return Guess({"type": "numbers", "names": names}, f"lists of {length} numbers")
+    names = [f"{column.name}_{number}" for number in range(1, shape[0] + 1)]
+    return Guess({"type": "numbers", "names": names}, f"lists of {shape[0]} numbers")
 
 
 # What is only kept
@@ -245,16 +321,8 @@ def identifies(column: Sampled) -> bool:
     return column.whole or (is_string(column.values.type) and not column.number)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
 def _is_words(kind: pa.DataType) -> bool:
-    return _is_list(kind) and is_string(kind.value_type)
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return is_list(kind) and is_string(kind.value_type)
 
 
 def spelling(text: str) -> str:
@@ -274,8 +342,3 @@ def tokens(column: Sampled) -> tuple[float, float]:
     else:
         return 0.0, 0.0
     return (float(lengths.mean()), float(np.quantile(lengths, 0.95))) if len(lengths) else (0.0, 0.0)
-
-
-def is_picture(kind: pa.DataType) -> bool:
-    """Return whether values of the type are files of pictures: their bytes, beside them the path."""
-    return bool(pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"})
