@@ -182,9 +182,7 @@ class ImageProblem(Problem[I], Generic[I, P]):
 class JointReconstruction:
     """The objective that made the trunk, with the decoder that pretraining ended with."""
 
-    def __init__(
-        self, folder: Path, model: ImageModel[Any, Any], pixels: Pixels, batch: int, *, scratch: bool
-    ) -> None:
+    def __init__(self, folder: Path, model: ImageModel[Any, Any], pixels: Pixels, batch: int, *, scratch: bool) -> None:
         """Go on with the decoder in `folder`, or with `scratch` with an untrained one, on these images."""
         params: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(
             read_config(folder, KIND)["objective"]
