@@ -41,7 +41,8 @@ def _block(mapping: dict[str, Any], depth: int) -> Iterator[str]:
         value, why = (given.value, given.why) if isinstance(given, Said) else (given, "")
         head = "  " * depth + _flow(key) + ":"
         line = f"{head} {_flow(plain(value))}"
-        if isinstance(value, dict) and value and (depth == 0 or _speaks(value) or len(line) > WIDTH):
+        section = depth == 0 and not isinstance(given, Said)
+        if isinstance(value, dict) and value and (section or _speaks(value) or len(line) > WIDTH):
             yield _beside(head, why)
             yield from _block(value, depth + 1)
         elif isinstance(value, list | tuple) and len(line) > WIDTH:

@@ -17,7 +17,7 @@ from graftline.errors import InputError
 from graftline.intake.datasheet import datasheet
 from graftline.intake.draft import Draft, draft
 from graftline.intake.look import Look, look
-from graftline.intake.place import check_name, files_below, place, raw_paths
+from graftline.intake.place import check_name, place, raw_paths
 from graftline.intake.roles import Question, Wishes, propose
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def new(
                 console.rule(f"data/{task}/{name}", align="left", style="dim")
                 console.print(content, soft_wrap=True)
         return
-    files = [file for part in found.parts for file in files_below(part.path)]
-    place(task, texts, raw_paths(path, files), "link" if link else "copy")
+    place(task, texts, raw_paths(path, found.files), "link" if link else "copy")
     _compile(task)
     if not as_json:
         console.print(f"wrote data/{task}, its line in data/tasks.yaml and pipelines/compiled/{task}.yaml")

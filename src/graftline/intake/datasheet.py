@@ -22,7 +22,7 @@ def datasheet(draft: Draft, source: str) -> str:
     licence = draft.licence if draft.licence != UNKNOWN_LICENCE else "not known"
     learn = " and ".join(f"`{name}`" for name in made.of("label")) or "what comes next"
     see = " and ".join(f"`{name}`" for name in made.of("feature"))
-    files = f"{len(look.parts):,} file{'s' if len(look.parts) > 1 else ''}"
+    files = f"{len(look.files):,} file{'s' if len(look.files) > 1 else ''}"
     lines = [
         f"# {draft.task}: {_amount(draft)}",
         "",

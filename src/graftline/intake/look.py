@@ -5,6 +5,7 @@ How the data is written is `raw.files.look`'s to say; it sees beginnings only, w
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -82,10 +83,24 @@ class Look:
                 fix="correct the files",
             ) from None
 
+    @cached_property
+    def files(self) -> list[Path]:
+        """The files that the data is in, hidden ones left out."""
+        return [file for part in self.parts for file in _files(part.path)]
+
     @property
     def seen(self) -> str:
         """How much was looked at, for people."""
         return f"all {self.rows:,} rows" if self.whole else f"{self.looked:,} of about {self.rows:,} rows"
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for parent, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 
 
 def look(path: Path) -> Look:
@@ -212,14 +227,14 @@ def _row_groups(path: Path, share: int, folder: Path) -> Path:
 def _folder(path: Path, share: int, folder: Path) -> Path:
     """Return a folder with some of the files of `path` at their places: of each folder in it evenly spaced ones, and
     what tells of them."""
-    inner = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.is_symlink()]
+    inner = [file for file in _files(path) if not file.is_symlink()]
     telling = [file for file in inner if file.suffix in (".json", ".csv", ".jsonl")]
     by_folder: dict[Path, list[Path]] = {}
     for file in inner:
         if file.suffix not in (".json", ".csv", ".jsonl"):
             by_folder.setdefault(file.parent, []).append(file)
     each = max(_OF_A_FOLDER, _PICTURES // max(1, len(by_folder)))
-    spaced = [files[:: max(1, len(files) // each)] for files in by_folder.values()]
+    spaced = [some[:: max(1, len(some) // each)] for some in by_folder.values()]
     others = [file for turn in zip_longest(*spaced) for file in turn if file is not None]  # one of each in turn
     out, left, least = folder / "some", share, _OF_A_FOLDER * len(by_folder)
     for number, file in enumerate([*telling, *others]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -118,14 +117,3 @@ def _list(task: str) -> None:
     if task not in listed_tasks():
         write_atomic(path, text.encode())
         raise InputError(path, "not a list with a task a line", fix=f"add `{task}` to it, then call again")
-
-
-def files_below(path: Path) -> Iterator[Path]:
-    """Yield the regular files of a folder that is one source as a whole, or the file itself."""
-    if path.is_file():
-        yield path
-        return
-    for parent, folders, names in os.walk(path):
-        folders.sort()
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))

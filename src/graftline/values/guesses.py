@@ -312,7 +312,7 @@ def metadata(column: Sampled) -> Guess | None:
     if column.number and all(map(math.isfinite, map(float, column.counts))):
         return Guess({"type": "float"}, "numbers")
     if is_string(kind):
-        return Guess({"type": "string"}, "text")
+        return Guess({"type": "string"}, "words")
     return None
 
 
