@@ -48,7 +48,7 @@ class Tally:
     """Missing values by column."""
     changes: dict[str, Counter[str]] = field(default_factory=dict)
     """Of each column, how many values each change was made to on reading."""
-    left_out: Counter[str] = field(default_factory=Counter)
+    passed_over: Counter[str] = field(default_factory=Counter)
     """How much of the raw data was passed over, by the reason."""
     named: list[LeftOut] = field(default_factory=list)
     """The first of it."""
@@ -71,7 +71,7 @@ class Tally:
         self.examples += lines[: report.QUARANTINE_ROWS - len(self.examples)]
 
     def pass_over(self, left_out: Sequence[LeftOut]) -> None:
-        self.left_out.update(one.why for one in left_out)
+        self.passed_over.update(one.why for one in left_out)
         self.named += left_out[: report.QUARANTINE_ROWS - len(self.named)]
 
     def changed(self) -> list[tuple[str, str, int]]:

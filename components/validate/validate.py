@@ -151,7 +151,7 @@ def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
         "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
         **{f"{name}.{change}": n for name, done in tally.changes.items() for change, n in sorted(done.items())},
-        **({"left_out": tally.left_out.total()} if tally.left_out else {}),
+        **({"passed_over": tally.passed_over.total()} if tally.passed_over else {}),
     }
 
 
@@ -159,7 +159,7 @@ def _say(tally: Tally) -> None:
     """Tell what was changed on reading, and what was passed over."""
     for name, change, count in tally.changed():
         print(f"validate: {name}: {count:,} times: {change}", file=sys.stderr)
-    for why, count in sorted(tally.left_out.items()):
+    for why, count in sorted(tally.passed_over.items()):
         names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]
         print(f"validate: left out, {why}: {count:,}, such as {', '.join(names) or '...'}", file=sys.stderr)
 

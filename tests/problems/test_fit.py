@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -217,8 +218,9 @@ def test_the_joint_objective_keeps_painting_better(
     alone = fit(trunk, Data(examples, None), quick(min_steps=40), 0, SCHEMA)
     before = build_objective(alone.trunk, MaskedAutoencoderParams())
     before.decoder.load_state_dict(load_file(trunk / OBJECTIVE_WEIGHTS))
+    pixels = torch.from_numpy(unlabelled.pixels.numpy())
     with torch.no_grad():
-        losses = [objective.eval().loss(torch.from_numpy(unlabelled.pixels.numpy()), 0, 0).item() for objective in (kept[0].objective, before)]
+        losses = [objective.eval().loss(pixels, 0, 0).item() for objective in (kept[0].objective, before)]
     assert losses[0] < losses[1]
 
 

@@ -108,9 +108,7 @@ class Pixels:
             # What was read stays in the system's cache; it need not count as this process's memory too.
             self.stored._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
         numbers: np.ndarray = taken.astype(np.float32) / np.float32(self.maximum)
-        if (
-            numbers.shape[3] == 1
-        ):  # not by transposing: strides of an axis of 1 say "channels last" to torch: other bits
+        if numbers.shape[3] == 1:  # a transpose of an axis of 1 says "channels last" to torch: other bits
             return numbers.reshape(self.shape)
         return np.ascontiguousarray(numbers.transpose(0, 3, 1, 2))
 

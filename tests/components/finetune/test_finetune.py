@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import small
-import torch
 
 from graftline.dataset import read_schema
 from graftline.errors import InputError
