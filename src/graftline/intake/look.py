@@ -98,9 +98,9 @@ def _files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    for parent, folders, names in os.walk(path):
+    for parent, folders, inner in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(inner) if not name.startswith("."))
 
 
 def look(path: Path) -> Look:
@@ -131,7 +131,7 @@ def look(path: Path) -> Look:
 
 
 def _rows(part: Part, asked: Asked) -> Iterator[RawBatch]:
-    return part.reader.batches(part.path, asked, 0)
+    return files.read_part(part, asked, 0)
 
 
 # Rows from all over large data
