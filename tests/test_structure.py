@@ -337,10 +337,10 @@ KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", 
 """The only folders that may decide by a kind of column, of problem or of trunk."""
 SHARED_WITH_ALL = {
     "graftline.values": {
-        "ahead", "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile",
-        "rules", "samples", "strings", "suite",
+        "ahead", "column", "columns", "contract", "erased", "facts", "guesses", "histograms", "identity", "leakage",
+        "profile", "rules", "samples", "strings", "suite",
     },
-    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "registry", "scores"},
+    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "recipes", "registry", "scores"},
     "graftline.trunks": {
         "registry", "summary", "training", "parameters", "convert", "CONFIG", "SIZES", "WEIGHTS", "read_config",
     },
