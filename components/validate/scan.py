@@ -20,7 +20,6 @@ from graftline.values import identity, leakage, placing, profile
 from graftline.values.column import Feature
 from graftline.values.columns import fact_frame, loose_digests, read_columns, row_digests
 from graftline.values.contract import Contract
-from graftline.values.decoding import CHANGES
 from graftline.values.erased import Erasures, withheld
 from graftline.values.facts import ColumnBatch, shorten
 from graftline.values.suite import Failure, Judge, row_rules, unique_rules
@@ -75,14 +74,6 @@ class Tally:
     def pass_over(self, left_out: Sequence[LeftOut]) -> None:
         self.passed_over.update(one.why for one in left_out)
         self.named += left_out[: report.QUARANTINE_ROWS - len(self.named)]
-
-    def changed(self) -> list[tuple[str, str, int]]:
-        """Return each column, what was done to its values on reading, and to how many."""
-        return [
-            (name, CHANGES.get(change, change), count)
-            for name, done in self.changes.items()
-            for change, count in sorted(done.items())
-        ]
 
     @property
     def bad_fraction(self) -> float:
@@ -191,6 +182,14 @@ class Validation:
             f"Split by '{time}': val from {show(val)} on, test from {show(test)} on; rows of one time are in one "
             "split, the later one"
         )
+
+    def changed(self) -> list[tuple[str, str, int]]:
+        """Return each column, what was done to its values on reading, and to how many."""
+        return [
+            (name, self.contract.columns[name].changes[change], count)
+            for name, done in self.tally.changes.items()
+            for change, count in sorted(done.items())
+        ]
 
     def _line(self, failure: Failure, batch: RawBatch, columns: dict[str, ColumnBatch]) -> tuple[int, str, str]:
         row = int(failure.index)
