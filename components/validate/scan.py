@@ -186,7 +186,7 @@ class Validation:
     def changed(self) -> list[tuple[str, str, int]]:
         """Return each column, what was done to its values on reading, and to how many."""
         return [
-            (name, self.contract.columns[name].changes[change], count)
+            (name, self.contract.columns[name].changes.get(change, change), count)
             for name, done in self.tally.changes.items()
             for change, count in sorted(done.items())
         ]
