@@ -337,7 +337,7 @@ KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", 
 SHARED_WITH_ALL = {
     "graftline.values": {
         "ahead", "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile",
-        "rules", "samples", "strings", "suite",
+        "placing", "rules", "samples", "strings", "suite",
     },
     "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "registry", "scores"},
     "graftline.trunks": {
