@@ -104,6 +104,11 @@ def decode(data: bytes, path: str | None, rule: Rule) -> tuple[np.ndarray, list[
     Raises:
         BadPictureError: it is none, is damaged, larger than `MAX_PIXELS`, or of another size that the rule refuses.
     """
+    content, changes = _decode(data, path, rule)
+    return np.frombuffer(content, np.uint8).reshape(rule.shape), changes
+
+
+def _decode(data: bytes, path: str | None, rule: Rule) -> tuple[bytes, list[str]]:
     try:
         with _open(data) as picture:
             _check_header(picture, path, rule)
@@ -141,7 +146,16 @@ def decode_all(pictures: Sequence[tuple[bytes | None, str | None]], rule: Rule) 
 
     One with neither is missing, which is not bad.
     """
-    pixels = np.zeros((len(pictures), *rule.shape), np.uint8)
+    contents, bad, changes = _decode_all(pictures, rule)
+    return Decoded(np.frombuffer(b"".join(contents), np.uint8).reshape(-1, *rule.shape), bad, changes)
+
+
+def _decode_all(
+    pictures: Sequence[tuple[bytes | None, str | None]], rule: Rule
+) -> tuple[list[bytes], dict[int, str], dict[str, int]]:
+    height, width, channels = rule.shape
+    black = bytes(height * width * channels)
+    contents = [black] * len(pictures)
     bad: dict[int, str] = {}
     changes: dict[str, int] = {}
     with warnings.catch_warnings():
@@ -152,13 +166,13 @@ def decode_all(pictures: Sequence[tuple[bytes | None, str | None]], rule: Rule) 
             try:
                 if data is None:
                     raise BadPictureError("no such file here")
-                pixels[place], done = decode(data, path, rule)
+                contents[place], done = _decode(data, path, rule)
             except BadPictureError as error:
                 bad[place] = str(error)
             else:
                 for change in done:
                     changes[change] = changes.get(change, 0) + 1
-    return Decoded(pixels, bad, changes)
+    return contents, bad, changes
 
 
 def _open(data: bytes) -> Picture.Image:
@@ -202,7 +216,7 @@ def _cut_short(data: bytes) -> bool:
     return data.startswith(b"\x89PNG") and b"IEND\xaeB`\x82" not in data
 
 
-def _by_rule(picture: Picture.Image, rule: Rule) -> tuple[np.ndarray, list[str]]:
+def _by_rule(picture: Picture.Image, rule: Rule) -> tuple[bytes, list[str]]:
     changes: list[str] = []
     if rule.resize != "refuse" and picture.format in ("JPEG", "MPO"):
         # A JPEG more than twice as large is decoded at a half, a quarter or an eighth of its size: much faster.
@@ -225,8 +239,7 @@ def _by_rule(picture: Picture.Image, rule: Rule) -> tuple[np.ndarray, list[str]]
         coloured = _to_mode(turned, rule.mode, deep, changes)
     if turned.info.get("icc_profile") and _PROFILE_OF_WEB not in turned.info["icc_profile"][:4096]:
         changes.append("colour_profile")
-    pixels = np.asarray(_sized(coloured, rule, changes))
-    return pixels.reshape(rule.shape), changes
+    return _sized(coloured, rule, changes).tobytes(), changes
 
 
 def _turned(picture: Picture.Image, changes: list[str]) -> Picture.Image:
@@ -307,15 +320,15 @@ class Packed:
 
 def decode_into(file: str, offset: int, packed: Packed, rule: Rule) -> tuple[dict[int, str], dict[str, int]]:
     """Decode pictures and write their pixels into a file, from this byte on; return `bad` and `changes` of them."""
-    decoded = decode_all(packed.pictures(), rule)
+    contents, bad, changes = _decode_all(packed.pictures(), rule)
     descriptor = os.open(file, os.O_WRONLY)
     try:
-        written = os.pwrite(descriptor, decoded.pixels.data, offset)
+        written = os.pwritev(descriptor, contents, offset)
     except OSError as error:
         error.filename = file  # the kernel does not name the file when the disk is full
         raise
     finally:
         os.close(descriptor)
-    if written != decoded.pixels.nbytes:
+    if written != sum(map(len, contents)):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
-    return decoded.bad, decoded.changes
+    return bad, changes
