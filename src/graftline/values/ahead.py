@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from graftline.durable import write_atomic
 from graftline.errors import GraftlineError, InputError
+from graftline.learning.memory import keep_freed_memory
 from graftline.processes import die_with_parent
 from graftline.raw.batches import RawBatch
 from graftline.values.contract import Contract
@@ -262,4 +263,5 @@ def _chunks(array: pa.Array) -> Iterator[tuple[int, int]]:
 
 def _start_worker() -> None:
     die_with_parent()
+    keep_freed_memory()
     resource.setrlimit(resource.RLIMIT_DATA, (WORKER_BYTES, resource.getrlimit(resource.RLIMIT_DATA)[1]))
