@@ -83,10 +83,11 @@ def graftline_imports(path: Path) -> set[Path]:
 
 
 def by_name(path: Path) -> set[Path]:
-    """Return what a registry of folders loads by their names."""
-    if path.name != "registry.py" or "import_module" not in path.read_text(encoding="utf-8"):
+    """Return what a registry of folders loads by their names: any of their files, or those of its own name."""
+    if path.name not in ("registry.py", "images.py") or "import_module" not in path.read_text(encoding="utf-8"):
         return set()
-    return {file for folder in path.parent.iterdir() if folder.is_dir() for file in folder.glob("*.py")}
+    loaded = "*.py" if path.name == "registry.py" else path.name
+    return {file for folder in path.parent.iterdir() if folder.is_dir() for file in folder.glob(loaded)}
 
 
 def closure(component: str) -> set[Path]:
@@ -339,7 +340,7 @@ SHARED_WITH_ALL = {
         "ahead", "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile",
         "placing", "rules", "samples", "strings", "suite",
     },
-    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "registry", "scores"},
+    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "recipes", "registry", "scores"},
     "graftline.trunks": {
         "registry", "summary", "training", "parameters", "convert", "CONFIG", "SIZES", "WEIGHTS", "read_config",
     },

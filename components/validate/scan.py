@@ -49,6 +49,8 @@ class Tally:
     """Of each column, how many values each change was made to on reading."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """How much of the raw data was passed over, by the reason."""
+    dropped: dict[str, None] = field(default_factory=dict)
+    """Columns of the raw data that the contract does not name, in the order in which they were found."""
     named: list[LeftOut] = field(default_factory=list)
     """The first of it."""
 
@@ -110,6 +112,7 @@ class Validation:
         columns = read_columns(batch, self.contract)
         frame = fact_frame(batch, columns, self.contract)
         self.tally.pass_over(batch.left_out)
+        self.tally.dropped |= dict.fromkeys(batch.dropped)
         for name, column in columns.items():
             self.tally.nulls[name] += int(frame[f"{name}.given"].isna().sum())
             if column.changes:

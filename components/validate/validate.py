@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from graftline.values.facts import shorten
 from graftline.values.placing import LEFT_OUT
 
 REPORT = "report.html"
+NAMED_COLUMNS = 20
 # mallopt(3)
 _M_MMAP_THRESHOLD = -3
 
@@ -140,9 +142,19 @@ def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
         "duplicate_rows": checks.duplicates,
         "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
-        **{f"{name}.{change}": n for name, done in tally.changes.items() for change, n in sorted(done.items())},
+        **({"columns_dropped": len(tally.dropped)} if tally.dropped else {}),
+        **_changes(tally),
         **({"passed_over": tally.passed_over.total()} if tally.passed_over else {}),
     }
+
+
+def _changes(tally: Tally) -> Counter[str]:
+    """Return how many values of each column each kind of change was made to; what follows a colon is no kind."""
+    counts: Counter[str] = Counter()
+    for name, done in tally.changes.items():
+        for change, count in sorted(done.items()):
+            counts[f"{name}.{change.partition(':')[0]}"] += count
+    return counts
 
 
 def _say(validation: Validation) -> None:
@@ -150,6 +162,9 @@ def _say(validation: Validation) -> None:
     tally = validation.tally
     for name, change, count in validation.changed():
         print(f"validate: {name}: {count:,} times: {change}", file=sys.stderr)
+    if tally.dropped:
+        names = ", ".join(repr(name) for name in list(tally.dropped)[:NAMED_COLUMNS])
+        print(f"validate: {len(tally.dropped)} columns are dropped, as the contract says: {names}", file=sys.stderr)
     for why, count in sorted(tally.passed_over.items()):
         names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]
         print(f"validate: left out, {why}: {count:,}, such as {', '.join(names) or '...'}", file=sys.stderr)

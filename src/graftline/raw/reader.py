@@ -62,7 +62,10 @@ class Source(Params):
     """What stands before a quote inside a quoted cell, as Spark's backslash; without it the quote stands twice."""
 
     header: tuple[str, ...] | None = None
-    """The names of the columns of CSV whose first line is a row already."""
+    """The names of the columns of CSV, or of a sheet, whose first row is one of values already."""
+
+    sheet: str | None = None
+    """The name of the sheet of a workbook; without it, the only one there is."""
 
 
 @dataclass(frozen=True)
