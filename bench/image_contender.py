@@ -25,6 +25,7 @@ from graftline.tasks.finetune import FinetuneParams
 from graftline.trunks import write_config
 from graftline.trunks.vision.parameters import MaskedImageParams
 from graftline.trunks.vision.trunk import KIND, new_trunk
+from graftline.values.pixels import Pixels
 
 
 def run(contender: Contender, folder: Path, threads: int, after_step: AfterStep, *, steps: int) -> None:
@@ -46,7 +47,7 @@ def run(contender: Contender, folder: Path, threads: int, after_step: AfterStep,
 
 def _finetune(contender: Contender, folder: Path, after_step: AfterStep) -> None:
     """Fine-tune for very long, as the component does, from an untrained trunk of the shape."""
-    pixels = torch.from_numpy(np.load(folder / "pixels.npy").astype(np.float32) / 255)
+    pixels = Pixels.of(np.load(folder / "pixels.npy"))
     labels = torch.from_numpy(np.load(folder / "labels.npy"))
     images = _Noted(pixels, labels, torch.arange(len(labels)))
     images.note(after_step)

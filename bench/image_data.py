@@ -28,12 +28,12 @@ def prepare(folder: Path) -> None:
     table = pq.read_table(RAW).slice(0, COUNT)
     grey = np.stack(table["image"].to_numpy()).reshape(-1, 28, 28).astype(np.uint8)
     colours = np.random.default_rng(0).integers(0, 256, (COUNT, 2, 3))
-    pixels = np.empty((COUNT, 3, SIDE, SIDE), np.uint8)
+    pixels = np.empty((COUNT, SIDE, SIDE, 3), np.uint8)
     for number, (digit, (paper, ink)) in enumerate(zip(grey, colours, strict=True)):
         share = digit[..., None] / 255
         painted = Image.fromarray((paper * (1 - share) + ink * share).astype(np.uint8))
         painted.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg", quality=90)
         with Image.open(folder / f"{number}.jpg") as saved:
-            pixels[number] = np.asarray(saved).transpose(2, 0, 1)
+            pixels[number] = np.asarray(saved)
     np.save(folder / "pixels.npy", pixels)
     np.save(folder / "labels.npy", table["label"].to_numpy())

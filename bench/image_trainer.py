@@ -34,7 +34,7 @@ class Pictures(Dataset[dict[str, Any]]):
 
     def __init__(self, folder: Path, rows: Literal["pictures", "pixels"]) -> None:
         self._folder, self._labels = folder, np.load(folder / "labels.npy")
-        self._pixels = np.load(folder / "pixels.npy").transpose(0, 2, 3, 1) if rows == "pixels" else None
+        self._pixels = np.load(folder / "pixels.npy") if rows == "pixels" else None
 
     def __len__(self) -> int:
         return COUNT

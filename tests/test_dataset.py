@@ -64,7 +64,7 @@ def test_images_in_colour_have_their_channels_first(tmp_path: Path) -> None:
     pixels = [number for pixel in zip(red, green, blue, strict=True) for number in pixel]
     stored = pa.FixedSizeListArray.from_arrays(pa.array(pixels, pa.uint8()), 18)
     write(tmp_path, SCHEMAS[4], row=[0], image=stored, kind=["b"])
-    images = read_images(tmp_path, "train").pixels
+    images = read_images(tmp_path, "train").pixels.numpy()
     assert images.shape == (1, 3, 2, 3) and images.dtype == "float32"
     assert (images[0] * 255).round().reshape(3, 6).tolist() == [list(red), list(green), list(blue)]
     asked = SCHEMAS[4].feature.question("a row", pixels)

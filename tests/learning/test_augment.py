@@ -21,7 +21,7 @@ MUCH = Augmentation(shift=3, rotation=20, scale=0.2, shear=0.2)
 
 @pytest.fixture(scope="module")
 def digits(dataset: Path) -> torch.Tensor:
-    return torch.from_numpy(read_images(dataset, "test").pixels)
+    return torch.from_numpy(read_images(dataset, "test").pixels.numpy())
 
 
 def test_zero_ranges_leave_an_image_as_it_is(digits: torch.Tensor) -> None:

@@ -24,7 +24,7 @@ BOTH = [AutoencoderParams(), MaskedAutoencoderParams()]
 
 @pytest.fixture(scope="module")
 def pixels(dataset: Path) -> torch.Tensor:
-    return torch.from_numpy(read_images(dataset, "unlabelled").pixels)[:64]
+    return torch.from_numpy(read_images(dataset, "unlabelled").pixels[:64])
 
 
 def new_trunk(shape: tuple[int, int] = (28, 28), channels: int = 1) -> ConvTrunk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ import torch
 from torch import nn
 
 from graftline.dataset import Schema
-from graftline.digests import sha256_bytes
 from graftline.learning.augment import augment
 from graftline.learning.device import device, send
 from graftline.learning.distributed import World, share
@@ -22,7 +22,8 @@ from graftline.learning.randomness import batch_indices, generator
 from graftline.problems.image_parameters import ImageHeadParams
 from graftline.problems.outputs import name_outputs, zero_layer
 from graftline.problems.problem import Examples, Joint, Model, Problem
-from graftline.trunks.images import ImageTrunk, load_objective, load_trunk, load_with_output
+from graftline.trunks.images import ImageTrunk, load_objective, load_trunk, load_with_output, narrows_on_cpu
+from graftline.values.pixels import Pixels
 from graftline.values.splits import read_images
 
 _BATCH = 1000  # images at once where nothing is learned
@@ -32,8 +33,8 @@ _BATCH = 1000  # images at once where nothing is learned
 class LabelledImages(Examples):
     """Images of one split, of one class each."""
 
-    pixels: torch.Tensor
-    """(n, channels, height, width) float32 from 0 to 1."""
+    pixels: Pixels
+    """n images, read a batch at a time."""
     labels: torch.Tensor | None
     """(n, ...): of classes int64 indices; None of unlabelled images."""
     rows: torch.Tensor
@@ -44,20 +45,23 @@ class LabelledImages(Examples):
 
     def take(self, chosen: torch.Tensor) -> Self:
         labels = None if self.labels is None else self.labels[chosen]
-        return type(self)(self.pixels[chosen], labels, self.rows[chosen])
+        return type(self)(self.pixels.take(chosen.numpy()), labels, self.rows[chosen])
 
     def arrays(self) -> dict[str, np.ndarray]:
         labels = {} if self.labels is None else {"labels": self.labels.numpy()}
-        return {"pixels": self.pixels.numpy(), "rows": self.rows.numpy(), **labels}
+        return {**self.pixels.arrays(), "rows": self.rows.numpy(), **labels}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         labels = torch.from_numpy(arrays["labels"]) if "labels" in arrays else None
-        return cls(torch.from_numpy(arrays["pixels"]), labels, torch.from_numpy(arrays["rows"]))
+        return cls(Pixels.from_arrays(arrays), labels, torch.from_numpy(arrays["rows"]))
 
     def digest(self) -> str:
-        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
-        return sha256_bytes(self.pixels.numpy().tobytes() + labels)
+        sha = hashlib.sha256()
+        for part in self.pixels.parts():
+            sha.update(part.data)
+        sha.update(b"" if self.labels is None else self.labels.numpy().tobytes())
+        return sha.hexdigest()
 
 
 I = TypeVar("I", bound=LabelledImages)  # noqa: E741  (images)
@@ -78,7 +82,7 @@ class ImageModel(Model[I], Generic[I, P]):
         assert isinstance(trunk, nn.Module)
         self.trunk, self._params, self._frozen, self._labels = trunk, params, False, labels or {}
         self.output = zero_layer(trunk.width, width) if output is None else output
-        self.dtype = arithmetic(params.precision, narrow_on_cpu=False)
+        self.dtype = arithmetic(params.precision, narrow_on_cpu=trunk.narrow_on_cpu)
         self.to(device())
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -109,7 +113,8 @@ class ImageModel(Model[I], Generic[I, P]):
         """Return the mean loss of a batch, warped as (seed, step) draws it."""
         assert examples.labels is not None
         place, mine, count = self.output.weight.device, part or World(), len(examples)
-        pixels, labels = (send(share(all_, mine), place) for all_ in (examples.pixels, examples.labels))
+        pixels = send(torch.from_numpy(share(examples.pixels, mine)), place)
+        labels = send(share(examples.labels, mine), place)
         draw = generator(seed, step, "augment")
         warped = augment(pixels, self._params.augmentation, draw, count, mine)
         with autocast(self.dtype, place):
@@ -117,12 +122,12 @@ class ImageModel(Model[I], Generic[I, P]):
         return self.criterion(outputs, labels) * (len(labels) / count)
 
     @torch.no_grad()
-    def outputs(self, pixels: torch.Tensor, *, fast: bool = False) -> torch.Tensor:
-        """Return (n, width) float32 outputs on the CPU, of (n, channels, height, width) pixels from 0 to 1."""
+    def outputs(self, pixels: Pixels, *, fast: bool = False) -> torch.Tensor:
+        """Return (n, width) float32 outputs on the CPU of n images."""
         self.eval()
         place = self.output.weight.device
         with autocast(self.dtype if fast else "float32", place):
-            return torch.cat([self(send(part, place)).cpu() for part in pixels.split(_BATCH)])
+            return torch.cat([self(send(part, place)).cpu() for part in map(torch.from_numpy, pixels.parts(_BATCH))])
 
     def save(self, folder: Path) -> dict[str, Any]:
         trunk: ImageTrunk = self.trunk  # type: ignore[assignment]
@@ -142,8 +147,8 @@ class ImageProblem(Problem[I], Generic[I, P]):
     def params(self) -> P:
         return self._params
 
-    def environment(self) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=False)}
+    def environment(self, trunk: Path) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=narrows_on_cpu(trunk))}
 
     problem_type: ClassVar[str]
     """transformers' word for what the outputs are."""
@@ -162,7 +167,7 @@ class ImageProblem(Problem[I], Generic[I, P]):
         images = read_images(dataset, split)
         labels = None if images.labels is None else torch.from_numpy(images.labels)
         rows = torch.from_numpy(images.rows.copy())  # what Parquet gave is read-only
-        return self.examples(torch.from_numpy(images.pixels), labels, rows)
+        return self.examples(images.pixels, labels, rows)
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> ImageModel[I, P]:
         labels = {**name_outputs(self.names(schema)), "problem_type": self.problem_type}
@@ -182,17 +187,12 @@ class ImageProblem(Problem[I], Generic[I, P]):
 class JointObjective:
     """The objective that made the trunk, with the layers of its own that pretraining ended with."""
 
-    def __init__(
-        self, folder: Path, model: ImageModel[Any, Any], pixels: torch.Tensor, batch: int, *, scratch: bool
-    ) -> None:
-        """Go on with the objective's layers in `folder`, or with `scratch` with untrained ones.
-
-        `pixels` are (n, channels, height, width).
-        """
+    def __init__(self, folder: Path, model: ImageModel[Any, Any], pixels: Pixels, batch: int, *, scratch: bool) -> None:
+        """Go on with the objective's layers in `folder`, or with `scratch` with untrained ones, on these images."""
         self.objective = load_objective(folder, model.trunk, model.dtype, scratch=scratch)
         self.module = self.objective.head.to(device())
         self._pixels, self._batch = pixels, batch
 
     def loss(self, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         rows = batch_indices(seed + 1, step, self._batch, len(self._pixels))
-        return self.objective.loss(self._pixels[rows], seed, step, part)
+        return self.objective.loss(torch.from_numpy(self._pixels[rows]), seed, step, part)

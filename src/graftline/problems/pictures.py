@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from graftline.problems.classes import ClassAnswers
+    from graftline.values.pixels import Pixels
 
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
 COLUMNS = 8
@@ -96,11 +97,11 @@ def _write_counts(axes: Axes, matrix: Integers, shares: np.ndarray) -> None:
             axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
 
 
-def plot_mistakes(pixels: np.ndarray, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path) -> None:
+def plot_mistakes(pixels: Pixels, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path) -> None:
     """Draw the most confident wrong answers: the picture, actual and predicted class, confidence.
 
     Args:
-        pixels: (n, channels, height, width), 0 to 1, of all test rows.
+        pixels: of all test rows.
         answers: on the same rows.
         worst: (k,) positions of the rows to draw, most confident first.
         classes: the classes' names.

@@ -31,6 +31,7 @@ from graftline.score import RowStatistics, Score
 
 if TYPE_CHECKING:
     from graftline.dataset import Schema
+    from graftline.values.pixels import Pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +125,8 @@ class SetAnswers(Answers):
         wrong = int((self.predicted != self.labels).any(axis=1).sum())
         write_json({"wrong": wrong, "worst": lines}, out / "mistakes.json")
 
-    def plot_mistakes(self, pixels: np.ndarray, worst: NDArray[np.int64], schema: Schema, path: Path) -> None:
-        """Draw the rows at `worst`, of (n, channels, height, width) pixels, with their actual and predicted sets."""
+    def plot_mistakes(self, pixels: Pixels, worst: NDArray[np.int64], schema: Schema, path: Path) -> None:
+        """Draw the rows at `worst` of all images, with their actual and predicted sets."""
         columns = COLUMNS // 2
         lines = max(1, -(-len(worst) // columns))
         plot = figure(2.0 * columns, 1.6 * lines + 0.5)
@@ -133,8 +134,8 @@ class SetAnswers(Answers):
         grid = plot.subplots(lines, columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
-        for axes, row in zip(grid.flat, worst, strict=False):
-            show_image(axes, pixels[row], ink=True)
+        for axes, row, picture in zip(grid.flat, worst, pixels[worst], strict=False):
+            show_image(axes, picture, ink=True)
             sets = (_shown(of[row], schema) for of in (self.labels, self.predicted))
             axes.set_title(" → ".join(sets), fontsize=9, loc="center", color=WARN, pad=3)
         save(plot, path)
