@@ -140,7 +140,10 @@ def test_texts_alone_are_to_be_written(tmp_path: Path) -> None:
 
 def test_the_datas_own_split_is_known_by_its_values(tmp_path: Path) -> None:
     made = proposed(tmp_path, owned.labelled(100, split=["train", "val", "test"]))
-    assert roles(made)["split"] == "split"
+    assert (roles(made)["split"], made.columns["split"].rules) == ("split", {"type": "string"})
+    made = proposed(tmp_path, owned.labelled(100, split=["train", "test"]))
+    assert made.columns["split"].rules == {"type": "string", "classes": ["train", "test"]}
+    assert roles(proposed(tmp_path, owned.labelled(100, fold=["1", "2"])))["fold"] == "metadata"
 
 
 def test_lists_of_as_many_numbers_as_a_square_are_images(tmp_path: Path) -> None:

@@ -163,8 +163,14 @@ def _without_useless(look: Look, wishes: Wishes, made: Proposal) -> dict[str, Sa
 
 def _choose_split(left: dict[str, Sampled], made: Proposal) -> None:
     for name, column in list(left.items()):
-        if spelling(name) in ("split", "fold", "subset", "partition") and set(column.counts) == set(SPLITS):
+        if spelling(name) not in ("split", "fold", "subset", "partition") or column.missing:
+            continue
+        if set(column.counts) == set(SPLITS):
             made.columns[name] = Chosen("split", {"type": "string"}, "its values are train, val and test")
+        elif set(column.counts) == {"train", "test"}:
+            why = "its values are train and test; val is drawn from train"
+            made.columns[name] = Chosen("split", {"type": "string", "classes": ["train", "test"]}, why)
+        if name in made.columns:
             del left[name]
             return
 

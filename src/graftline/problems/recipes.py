@@ -84,7 +84,9 @@ def _images(data: Data) -> dict[str, Any]:
     return {
         "objective": {"name": "masked_autoencoder", "mask_ratio": 0.5, "patch": patch},
         "trunk": {"name": "conv", "channels": [16, 32, 64], "width": 128},
-        "epochs": Said(_rounded(epochs, 2, 80), f"{data.pool:,} images of {height} x {width}: 80 s on two cores at most"),
+        "epochs": Said(
+            _rounded(epochs, 2, 80), f"{data.pool:,} images of {height} x {width}: 80 s on two cores at most"
+        ),
         "batch": min(128, max(2, data.pool)),
         "learning_rate": 0.002,
     }
