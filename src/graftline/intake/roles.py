@@ -125,10 +125,10 @@ def propose(look: Look, wishes: Wishes) -> Proposal:
 
 def _check_names(look: Look, wishes: Wishes) -> None:
     known = list(look.columns)
-    asked = {
+    asked: dict[str, list[str | None]] = {
         "--label": [wishes.label],
-        "--text": list(wishes.features),
-        "--ignore": list(wishes.ignored),
+        "--text": [*wishes.features],
+        "--ignore": [*wishes.ignored],
         "--group": [wishes.group],
         "--subject": [wishes.subject],
     }

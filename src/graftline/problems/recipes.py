@@ -21,6 +21,7 @@ _MOST_EPOCHS = 20
 _LEAST_TRAIN_SHARE = 0.8
 """Share of the rarest class's rows in train that the lift asks for at most: other rows make another split."""
 _MANY_TEST_ROWS = 4000
+_UNEQUAL = 10
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Data:
     test: int
     rarest: int
     """Of `train`, those of the rarest class; all of them where a row is of no one class."""
+    most: int
+    """Likewise of the most frequent class."""
     tokens: float
     """Tokens of a document, about, on average."""
     long: float
@@ -113,12 +116,17 @@ def _texts(data: Data) -> dict[str, Any]:
 
 
 def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
+    balance: dict[str, Any] = {}
+    if data.most > _UNEQUAL * data.rarest:
+        why = f"the most frequent class has {data.most // max(1, data.rarest)} times the rows of the rarest"
+        balance["balance"] = Said("none", f"{why}: `loss` or `sampling` would have all weigh the same")
     if images:
         return {
             "head": {"name": head},
             "epochs": 12 if data.train < 20_000 else 5,
             "min_steps": 80,
             "batch": 64,
+            **balance,
             "learning_rate": 0.003,
         }
     cut = _power(data.long * len(data.features), 64, 512)
@@ -128,6 +136,7 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
         "epochs": 3 if data.train > 20_000 else 6,
         "min_steps": 150,
         "batch": 64 if data.train > 20_000 else 32,
+        **balance,
         "learning_rate": 0.003,
         "trunk_rate": 0.33,
         "warmup_steps": 10,
