@@ -8,7 +8,6 @@ depend on how many workers there are.
 from __future__ import annotations
 
 import math
-import mmap
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -224,7 +223,7 @@ def unpack(experiment: Experiment) -> None:
 
 def _place(path: Path, array: np.ndarray) -> None:
     """Write an array; one that is mapped from a file of the dataset is linked, for all splits share it."""
-    if isinstance(array, np.memmap) and array.filename and isinstance(array.base, mmap.mmap):
+    if isinstance(array, np.memmap) and array.filename and not array.flags.owndata:
         path.unlink(missing_ok=True)
         path.symlink_to(array.filename)
     else:

@@ -15,13 +15,13 @@ from graftline.learning.distributed import World, share
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.documents import Documents
 from graftline.problems.joint import JointLanguageModel
+from graftline.problems.outputs import name_outputs
 from graftline.problems.problem import Joint, Model
 from graftline.problems.text_parameters import TextClassificationParams
 from graftline.problems.transformer import (
     TextModel,
     TextProblem,
     check_labels,
-    label_settings,
     saved_model,
     start_model,
     with_dropout,
@@ -96,7 +96,11 @@ class TextClassification(TextProblem[D, P], Generic[D, P]):
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextClassifier[D]:
         check_labels(schema)
-        settings = {**with_dropout(self._params.dropout), **label_settings(schema), **self.settings()}
+        settings = {
+            **with_dropout(self._params.dropout),
+            **name_outputs([str(name) for name in schema.classes]),
+            **self.settings(),
+        }
         network, new = start_model(self.architecture(), trunk, scratch=scratch, **settings)
         zero_classifier(network)
         model = self._model(network, load_tokenizer(trunk), new)

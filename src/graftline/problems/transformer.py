@@ -301,16 +301,6 @@ def check_labels(schema: Schema) -> None:
         )
 
 
-def label_settings(schema: Schema) -> dict[str, Any]:
-    """Return what a config says about the classes."""
-    names = [str(name) for name in schema.classes]
-    return {
-        "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: number for number, name in enumerate(names)},
-    }
-
-
 def zero_classifier(network: PreTrainedModel) -> None:
     """Start the last layer at zero, as the image head does: all classes start equal."""
     classifier: Any = network.classifier if hasattr(network, "classifier") else network.score

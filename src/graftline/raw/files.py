@@ -222,7 +222,13 @@ def look(raw: Path, source: Source | None = None, *, rows: int = 1000, budget: i
     share_seen = sum(_size(part.path) for part in chosen) / max(1, total)
     counted = int(sum(count for count, _ in counts) / max(share_seen, 1e-9))
     if text:
-        kinds = [(name, sniff.guess_type(sample[name].combine_chunks())) for name in sample.schema.names]
+        kinds = [
+            (
+                field.name,
+                sniff.guess_type(sample[field.name].combine_chunks()) if field.type == pa.string() else field.type,
+            )
+            for field in sample.schema
+        ]
         schema = pa.schema(kinds)
     return Found(
         parts,

@@ -44,6 +44,10 @@ class Source(Params):
     format: str | None = None
     """The word of a reader, such as `csv`; without it, the files' endings decide."""
 
+    manifest: str | None = None
+    """In a folder of pictures, the name of the CSV or JSON Lines file that says what each is; without it, the only
+    one there is."""
+
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"
     """What text is in, as Python names it: `cp1252`, `utf-16`, `shift_jis`."""
 
@@ -62,10 +66,6 @@ class Source(Params):
 
     sheet: str | None = None
     """The name of the sheet of a workbook; without it, the only one there is."""
-
-    manifest: str | None = None
-    """In a folder of pictures, the name of the CSV or JSON Lines file that says what each is; without it, the only
-    one there is."""
 
 
 @dataclass(frozen=True)

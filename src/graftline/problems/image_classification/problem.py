@@ -42,6 +42,7 @@ class ImageClassification(ImageProblem[LabelledImages, ImageClassificationParams
 
     roles: ClassVar = {"image": ImageColumn, LABEL: ClassLabel}
     examples, model = LabelledImages, ImageClassifier
+    problem_type = "single_label_classification"
     header = LABEL_HEADER
 
     @staticmethod

@@ -14,6 +14,7 @@ from graftline.learning.device import send
 from graftline.learning.distributed import World, share
 from graftline.problems.documents import Documents
 from graftline.problems.joint import JointLanguageModel
+from graftline.problems.outputs import name_outputs
 from graftline.problems.problem import LABEL, Joint, Model
 from graftline.problems.reading import with_cut
 from graftline.problems.regression import HEADER, NumberAnswers, Regressor, check_numbers, names_of, number_line
@@ -113,8 +114,7 @@ class TextRegression(TextProblem[MeasuredDocuments, TextRegressionParams]):
         names = names_of(schema)
         settings = {
             **with_dropout(self._params.dropout), "classifier_pooling": self._params.pooling,
-            "problem_type": "regression", "num_labels": len(names),
-            "id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": "regression", **name_outputs(names),
         }  # fmt: skip
         network, new = start_model(_architecture(), trunk, scratch=scratch, **settings)
         zero_classifier(network)
