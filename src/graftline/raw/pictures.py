@@ -61,17 +61,6 @@ class Pictures:
             return manifest.reader.rows(manifest.path, source)
         return sum(is_picture(PurePosixPath(name)) for name in _files(path, [])), True
 
-    def guess(self, path: Path) -> Source:
-        manifest = _manifest(path, Source())
-        written = Source() if manifest is None else manifest.reader.guess(manifest.path)
-        name = None if manifest is None else manifest.path.name
-        return written.model_copy(update={"format": self.format, "manifest": name})
-
-    def rows(self, path: Path, source: Source) -> tuple[int, bool]:
-        if manifest := _manifest(path, source):
-            return manifest.reader.rows(manifest.path, source)
-        return sum(is_picture(PurePosixPath(name)) for name in _files(path, [])), True
-
     def schema(self, path: Path, source: Source) -> pa.Schema:
         manifest = _manifest(path, source)
         given = pa.schema([(IMAGE, PICTURE), (PATH, pa.string())])

@@ -124,7 +124,7 @@ def _rewrite_raw(root: Path, task: str, contract: Contract, wanted: Target, plan
         path = folder / name
         (folder / f".{name}.erasing").unlink(missing_ok=True)  # of a run that was killed
         if path.is_file() and (found := find_rows(path, contract, wanted)).positions:
-            rewrite(path, found.positions)
+            rewrite(path, found.positions, contract.asked)
     if names and (root / f"data/{task}/raw.dvc").is_file():
         dvc_content.add_raw(root, task)
 

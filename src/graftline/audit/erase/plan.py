@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.audit.erase import dvc_content
 from graftline.audit.erase.copies import plan_copies, plan_lineage
-from graftline.audit.erase.raw import Found, Target, find_rows
+from graftline.audit.erase.raw import Found, Target, can_rewrite, find_rows
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError
 from graftline.index.opening import open_index
-from graftline.raw.files import SUFFIXES
 from graftline.rows.blocklist import check_all, check_key
 from graftline.rows.erasing import digests_at, shards_with
 from graftline.rows.finding import find
@@ -132,7 +131,11 @@ def _plan_raw(plan: ErasurePlan, root: Path, task: str, contract: Contract, want
     known: dict[str, tuple[Found, str]] = {}
     folder = root / "data" / task / "raw"
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.suffix in SUFFIXES and not path.name.startswith("."):
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_dir() or not can_rewrite(path, contract.source):
+            _cannot(plan, task, path.name)
+        else:
             rows = find_rows(path, contract, wanted)
             _note(plan, task, None, path.name, None, (rows, sha256_file(path) if rows.positions else ""))
     for version in dvc_content.raw_versions(root, task):
@@ -142,10 +145,21 @@ def _plan_raw(plan: ErasurePlan, root: Path, task: str, contract: Contract, want
                 f"raw version {version} of {task}: neither the DVC cache nor the remote holds its listing"
             )
         for name, oid in sorted((files or {}).items()):
-            if oid not in known and Path(name).suffix in SUFFIXES:
+            if oid not in known and not can_rewrite(Path(name), contract.source):
+                _cannot(plan, task, name)
+            elif oid not in known:
                 _scan(plan, task, name, oid, contract, wanted, found, known)
             if oid in known:
                 _note(plan, task, version, name, oid, known[oid])
+
+
+def _cannot(plan: ErasurePlan, task: str, name: str) -> None:
+    """Note a raw file that no row is taken out of."""
+    note = (
+        f"raw data {name.partition('/')[0]} of {task}: rows are taken out of Parquet, CSV and JSON Lines only; "
+        "take them out where it comes from. They do not come back into a dataset: they are blocked"
+    )
+    plan.not_covered += [] if note in plan.not_covered else [note]
 
 
 def _scan(
