@@ -61,7 +61,9 @@ def new(
     """
     check_name(task)
     if not path.exists():
-        raise InputError(path, "does not exist", fix="check the path")
+        elsewhere = ":/" in str(path)
+        fix = "copy it to this machine first, as with `aws s3 sync`" if elsewhere else "check the path"
+        raise InputError(path, "no such file or folder", fix=fix)
     wishes = Wishes(
         label="" if no_label else label,
         features=tuple(text or ()),
