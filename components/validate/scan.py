@@ -303,13 +303,16 @@ class Validation:
 
     def _homes(self, rows: Rows, features: np.ndarray) -> np.ndarray:
         """Return the split of each row if it has a label, (n,) uint8; of a split by time it is still to be known."""
-        if self.contract.split is not None:
-            names = pa.array(identity.SPLIT_NAMES)
-            found = pc.index_in(rows.columns[self.contract.split], names)
-            homes: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.uint8)
-            return homes
         digests = features if self.contract.group is None else self._group_digests(rows)
-        return identity.split_by_digest(digests, self.params.test_fraction, self.params.val_fraction)
+        if self.contract.split is None:
+            return identity.split_by_digest(digests, self.params.test_fraction, self.params.val_fraction)
+        names = pa.array(identity.SPLIT_NAMES)
+        found = pc.index_in(rows.columns[self.contract.split], names)
+        homes: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.uint8)
+        if self.contract.brings_val:
+            return homes
+        drawn = identity.split_by_digest(digests, 0.0, self.params.val_fraction)
+        return np.where(homes == identity.TRAIN, drawn, homes)
 
     def _group_digests(self, rows: Rows) -> np.ndarray:
         """Return (n, 32) uint8; of persons' ids by their keyed hashes, for a split must not tell of ids."""
