@@ -217,7 +217,7 @@ class Regressor(Model[E], Generic[E]):
     def begin(self, train: E) -> None:
         self.scale = Scale.of(table(_labels(train)))
 
-    def squared(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean squared error of (n, numbers) outputs; labels are on the CPU or where the outputs are."""
         mean, deviation = (
             torch.from_numpy(part).to(labels.device, labels.dtype) for part in (self.scale.mean, self.scale.deviation)

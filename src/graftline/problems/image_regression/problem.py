@@ -45,9 +45,6 @@ class ImageRegressor(Regressor[MeasuredImages], ImageModel[MeasuredImages, Image
         super().__init__(trunk, width, params)
         self.regression = params
 
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.squared(outputs, labels)
-
     def scaled(self, examples: MeasuredImages, *, fast: bool = False) -> torch.Tensor:
         return self.outputs(examples.pixels, fast=fast)
 
