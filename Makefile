@@ -34,7 +34,7 @@ run: setup ## train, evaluate and release a task: make run TASK=mnist
 	@$(BIN)/graftline run $(TASK)
 
 test: setup ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # At most 20 minutes; ONLY="release" looks at one row. docs/doctor.md says what it needs and leaves.
 cluster-test: setup ## try the product on the cluster of kubectl's context: make cluster-test [ONLY="release"]
