@@ -34,9 +34,10 @@ from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Batches, pack
 from graftline.text.tokenizer import TokenizerParams, train_tokenizer
 from graftline.trunks.conv.family import training as image_training
+from graftline.trunks.layout import quiet
 from graftline.trunks.text.objectives import build_language_model
 from graftline.trunks.text.parameters import MaskedLMParams, TextParams
-from graftline.trunks.text.trunk import build_config, build_model, embedding_ids, quiet, training_flops
+from graftline.trunks.text.trunk import build_config, build_model, embedding_ids, training_flops
 from graftline.values.image import ImageColumn
 
 LIMIT_SECONDS = 8 * 60
@@ -147,7 +148,7 @@ def _language_model(*, compile_for: int) -> tuple[Step, float]:
 
 def _images() -> Iterator[Line]:
     """The masked autoencoder as `pretrain` does it, in the arithmetic that it chooses and in float32."""
-    pixels = torch.rand(4 * _IMAGES, 28, 28, generator=torch.Generator().manual_seed(0))
+    pixels = torch.rand(4 * _IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     schema = Schema(ImageColumn("image", (28, 28), 1.0), None, ())
     for precision in ("auto", "float32"):
         seed_everything(0, threads=1)

@@ -23,7 +23,7 @@ from graftline.tasks.pretrain import PretrainParams
 from graftline.text.corpus import iterate_documents, list_shards
 from graftline.text.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
-from graftline.trunks.text.trunk import quiet
+from graftline.trunks.layout import quiet
 
 SHAPE = "modernbert 2x128"
 TEST_ROWS = 8000

@@ -34,8 +34,8 @@ from graftline.problems.documents import Documents as Labelled
 from graftline.problems.documents import by_length, padded
 from graftline.problems.fit import Data as Examples
 from graftline.problems.fit import fit
+from graftline.trunks.layout import quiet
 from graftline.trunks.text.parameters import MaskedLMParams
-from graftline.trunks.text.trunk import quiet
 
 LABELS = 100
 """A class."""

@@ -21,6 +21,7 @@ SCHEMAS = [
     Schema(TextColumn("text"), "label", ("a", "b")),
     Schema(TokensColumn("words"), "tags", ("NOUN", "VERB")),
     Schema(TextColumn("text"), None, ()),
+    Schema(ImageColumn("image", (2, 3), 255.0, channels=3), "kind", ("a", "b")),
 ]
 
 
@@ -51,6 +52,23 @@ def write(folder: Path, schema: Schema, **columns: object) -> Path:
     pq.write_table(pa.table(columns), folder / "train.parquet")
     pq.write_table(pa.table(columns), folder / "unlabelled.parquet")
     return folder
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_only_images_in_colour_say_their_channels(schema: Schema) -> None:
+    assert ("channels" in schema.as_dict()["feature"]) == (getattr(schema.feature, "channels", 1) > 1)
+
+
+def test_images_in_colour_have_their_channels_first(tmp_path: Path) -> None:
+    red, green, blue = range(6), range(10, 16), range(200, 206)
+    pixels = [number for pixel in zip(red, green, blue, strict=True) for number in pixel]
+    stored = pa.FixedSizeListArray.from_arrays(pa.array(pixels, pa.uint8()), 18)
+    write(tmp_path, SCHEMAS[4], row=[0], image=stored, kind=["b"])
+    images = read_images(tmp_path, "train").pixels.numpy()
+    assert images.shape == (1, 3, 2, 3) and images.dtype == "float32"
+    assert (images[0] * 255).round().reshape(3, 6).tolist() == [list(red), list(green), list(blue)]
+    asked = SCHEMAS[4].feature.question("a row", pixels)
+    assert (asked == images[0]).all(), "a question is read as a row is"
 
 
 def test_texts_come_in_the_order_of_their_rows_with_class_indices(tmp_path: Path) -> None:

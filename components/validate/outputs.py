@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,11 +49,15 @@ class _File:
 class Outputs:
     """All files of the dataset folder that hold rows."""
 
-    def __init__(self, folder: Path, contract: Contract) -> None:
+    def __init__(self, folder: Path, contract: Contract, in_file: Collection[str] = ()) -> None:
+        """Begin the files; of the columns `in_file`, whose pixels lie in a file of their own, rows get their places."""
+        self._in_file = in_file
         self._label = None if contract.label is None else contract.label[0]
         kept = [name for name in contract.columns if name not in (contract.split, contract.subject)]
         fields = [pa.field("row", pa.int64())]
-        fields += [pa.field(name, contract.columns[name].arrow_type()) for name in kept]
+        fields += [
+            pa.field(name, pa.int64() if name in in_file else contract.columns[name].arrow_type()) for name in kept
+        ]
         self._labelled = pa.schema(fields)
         self._pool = pa.schema([entry for entry in fields if entry.name != self._label])
         # Documents hardly repeat: a dictionary of them would only be built and thrown away.
@@ -91,7 +95,8 @@ class Outputs:
     ) -> None:
         """Write good rows: to their splits, to the pool unless in test, and to the row index."""
         numbers = pa.array(rows, pa.int64())
-        table = pa.table([numbers] + [columns[name] for name in self._labelled.names[1:]], schema=self._labelled)
+        stored = columns | dict.fromkeys(self._in_file, numbers)
+        table = pa.table([numbers] + [stored[name] for name in self._labelled.names[1:]], schema=self._labelled)
         pool = table if self._label is None else table.drop_columns([self._label])
         for split, file in enumerate(self.splits):
             mask = splits != TEST if split == UNLABELLED else splits == split

@@ -13,6 +13,7 @@ import jinja2
 from graftline.values.column import Feature
 from graftline.values.contract import Contract
 from graftline.values.histograms import LENGTHS
+from graftline.values.leakage import NearPairs
 from graftline.values.samples import Samples
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 TEMPLATE = "report.html.j2"
 QUARANTINE_ROWS = 50
 """How many lines of the quarantine the report shows."""
+PAIRS_SHOWN = 1000
+"""How many near-duplicates; all are in a file."""
 WORDS_SHOWN = 50
 """How many of the most frequent words."""
 
@@ -60,6 +63,10 @@ class Page:
     profile: dict[str, Any]
     warnings: Sequence[str]
     contract: Contract
+    notes: Sequence[str]
+    """How the split was decided, where it is not by each row's own digest."""
+    pairs: NearPairs
+    """All near-duplicates that were found."""
 
 
 def render(page: Page) -> str:
@@ -74,7 +81,11 @@ def render(page: Page) -> str:
     environment.filters["n"] = lambda number: f"{number:,}"
     environment.filters["pct"] = lambda share: f"{share:.2%}"
     return environment.get_template(TEMPLATE).render(
-        page=page, histograms=histograms(page.profile), words=frequent_words(page.profile), sum=sum
+        page=page,
+        histograms=histograms(page.profile),
+        words=frequent_words(page.profile),
+        sum=sum,
+        pairs=page.pairs[:PAIRS_SHOWN],
     )
 
 

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from graftline.component import Context
 from graftline.components.validate import report
 from graftline.components.validate.drift import PROFILE, drift_warnings
+from graftline.components.validate.held import Held
 from graftline.components.validate.outputs import Outputs
-from graftline.components.validate.scan import Tally, Validation
-from graftline.components.validate.table import TableChecks, judge_table
+from graftline.components.validate.pictures import PictureDecoder
+from graftline.components.validate.scan import NAMED_ROWS, Tally, Validation
+from graftline.components.validate.table import PAIRS, TableChecks, judge_table, write_pairs
 from graftline.dataset import SCHEMA
 from graftline.durable import write_new
 from graftline.errors import InputError
-from graftline.tables import raw_files, read_batches
+from graftline.raw.batches import RawBatch
+from graftline.raw.files import raw_files, read_batches
 from graftline.tasks.validate import ValidateParams
-from graftline.values.contract import load_contract
+from graftline.values.contract import Contract, load_contract
 from graftline.values.erased import ERASED, load_erasures
+from graftline.values.image import Image
+from graftline.values.image_arrays import encoded
+from graftline.values.placing import LEFT_OUT
 
 REPORT = "report.html"
 # mallopt(3)
@@ -40,18 +48,31 @@ def run(context: Context) -> None:
     contract = load_contract(context.paths["expectations"])
     raw = context.paths["raw"]
     return_freed_memory()
-    files = raw_files(raw)
-    with Outputs(context.out, contract) as outputs:
-        validation = Validation(contract, params, outputs, load_erasures(context, contract))
-        for batch in read_batches(files, list(contract.columns)):
-            validation.add(batch)
-            _progress(validation.tally)
-    _check_bad_fraction(raw, validation.tally, params)
-    checks = judge_table(raw, validation, context.out)
+    files = raw_files(raw, contract.source)
+    batches = read_batches(files, contract.asked)
+    first = next(batches)  # what the columns hold decides where their values go
+    pictures = _of_pictures(contract, first)
+    with PictureDecoder(pictures, context.work, _digest_of_raw(context), context.threads) as decoder:
+        held = Held(context.work / "rows.parquet", contract) if contract.settles else None
+        with Outputs(context.out, contract, pictures) as outputs, held or contextlib.nullcontext():
+            validation = Validation(contract, params, outputs, load_erasures(context, contract), held)
+            for batch in decoder.decoded(itertools.chain([first], batches)):
+                validation.add(batch)
+                _progress(validation.tally)
+            _check_bad_fraction(raw, validation.tally, params)
+            validation.close()
+        decoder.link(context.out, validation.tally.rows)
+        beside = context.work.with_name(PAIRS)
+        beside.unlink(missing_ok=True)
+        checks = judge_table(raw, validation, context.out, beside)
+        decoder.clear(np.concatenate(validation.bad))
     described = validation.profile.as_dict()
+    _say(validation.tally)
+    for note in validation.placed.notes:
+        print(f"validate: {note}", file=sys.stderr)
     for warning in checks.warnings + drift_warnings(context, described, params):
         print(f"validate: warning: {warning}", file=sys.stderr)
-    _write_json(context.out / SCHEMA, contract.schema_of_dataset().as_dict())
+    _write_json(context.out / SCHEMA, contract.schema_of_dataset(pictures).as_dict())
     _write_json(context.out / PROFILE, described)
     page = report.Page(
         task=context.task,
@@ -63,9 +84,26 @@ def run(context: Context) -> None:
         profile=described,
         warnings=checks.warnings,
         contract=contract,
+        notes=validation.placed.notes,
+        pairs=validation.placed.pairs,
     )
+    if len(page.pairs):
+        write_pairs(context.out / PAIRS, page.pairs)
     write_new(context.out / REPORT, report.render(page).encode())
     context.draft.metrics.update(_metrics(validation, checks))
+
+
+def _of_pictures(contract: Contract, batch: RawBatch) -> dict[str, Image]:
+    """Return the columns whose raw values are encoded pictures."""
+    return {
+        name: column
+        for name, column in contract.columns.items()
+        if isinstance(column, Image) and encoded(batch.columns[name].type)
+    }
+
+
+def _digest_of_raw(context: Context) -> str:
+    return next(source.sha256 for source in context.draft.dependencies if source.name == "raw")
 
 
 def return_freed_memory() -> None:
@@ -107,10 +145,23 @@ def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
         "rows_quarantined": tally.bad_rows,
         "bad_fraction": tally.bad_fraction,
         **{f"rows_{name}": count for name, count in checks.split_rows.items()},
+        "rows_left_out": tally.left_out.total(),
+        "near_pairs": len(validation.placed.pairs),
         "duplicate_rows": checks.duplicates,
         "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
+        **{f"{name}.{change}": n for name, done in tally.changes.items() for change, n in sorted(done.items())},
+        **({"passed_over": tally.passed_over.total()} if tally.passed_over else {}),
     }
+
+
+def _say(tally: Tally) -> None:
+    """Tell what was changed on reading, and what was passed over."""
+    for name, change, count in tally.changed():
+        print(f"validate: {name}: {count:,} times: {change}", file=sys.stderr)
+    for why, count in sorted(tally.passed_over.items()):
+        names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]
+        print(f"validate: left out, {why}: {count:,}, such as {', '.join(names) or '...'}", file=sys.stderr)
 
 
 def _rule_lines(validation: Validation, checks: TableChecks) -> list[report.RuleLine]:
@@ -122,6 +173,8 @@ def _rule_lines(validation: Validation, checks: TableChecks) -> list[report.Rule
     ]
     if erased := validation.tally.by_rule[ERASED]:
         lines.append(report.RuleLine(ERASED, "no row that was erased", "", rows - erased, rows))
+    for rule, count in sorted(validation.tally.left_out.items()):
+        lines.append(report.RuleLine(rule, LEFT_OUT[rule], "", rows - count, rows))
     return lines + [report.RuleLine(rule.name, rule.text, rule.expectation, None, None) for rule in checks.rules]
 
 

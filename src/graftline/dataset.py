@@ -5,6 +5,7 @@ unlabelled.parquet                       every good row outside test, without it
 quarantine.parquet                       row, rule, value of every failing row
 rows.parquet                             row, sha256 of its content, split: the row index
 schema.json                              the columns, as below
+<column>.npy                             pixels of a column of encoded pictures: see values/pixels.py
 profile.json                             distributions, to compare the next data with
 
 A task without labels has its rows in the same three splits, only without a label.
@@ -45,6 +46,8 @@ class Schema:
     """Further columns that a model sees."""
     label_type: str = ""
     """The word for the label's form; if left out, the feature's usual one."""
+    weight: str | None = None
+    """The column that says how much a row counts, above 0; None where all count alike."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label_type", self.label_type or self.feature.label_type)
@@ -84,6 +87,7 @@ class Schema:
             "classes": list(self.classes),
             **({"more": [feature.as_dict() for feature in self.more]} if self.more else {}),
             **({"label_type": self.label_type} if self.label_type != self.feature.label_type else {}),
+            **({"weight": self.weight} if self.weight is not None else {}),
         }
 
     @classmethod
@@ -93,9 +97,9 @@ class Schema:
         Raises:
             KeyError, TypeError, ValueError: there is no such schema.
         """
-        label, classes = values["label"], values["classes"]
-        if not (label is None or isinstance(label, str)) or not isinstance(classes, list):
-            raise TypeError("label or classes")
+        label, classes, weight = values["label"], values["classes"], values.get("weight")
+        if not all(name is None or isinstance(name, str) for name in (label, weight)) or not isinstance(classes, list):
+            raise TypeError("label, classes or weight")
         first, *more = (
             FEATURE_TYPES[feature["type"]].from_dict(feature)
             for feature in (values["feature"], *values.get("more", ()))
@@ -103,7 +107,7 @@ class Schema:
         kind = values.get("label_type", first.label_type)
         if kind not in LABEL_TYPES:
             raise ValueError(f"label_type {kind!r}")
-        return cls(first, label, tuple(classes), tuple(more), kind)
+        return cls(first, label, tuple(classes), tuple(more), kind, weight)
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def read_split(dataset: Path, split: str, kinds: Sequence[type[StoredFeature]]) 
         table = pq.read_table(path).sort_by("row")
         if table.num_rows == 0:
             raise InputError(path, "no rows", fix="give more data, or change the split fractions")
-        features = tuple(feature.values(table[feature.name]) for feature in schema.features)
+        features = tuple(feature.opened(table[feature.name], dataset) for feature in schema.features)
         labels = None if label is None else label.values(table[label.name])
         return Split(features, labels, table["row"].to_numpy())
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, ACCENT, MUTED, WARN = "#1f2933", "#2f6f4f", "#9aa5b1", "#b4532a"
@@ -32,6 +33,16 @@ def figure(width: float = 6.4, height: float = 3.6) -> Figure:
 def save(plot: Figure, path: Path) -> None:
     """Write `plot` as a PNG without the time and version that matplotlib would put in."""
     plot.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def show_image(axes: Axes, pixels: np.ndarray, *, ink: bool = False) -> None:
+    """Draw (1 or 3, height, width) pixels from 0 to 1; with `ink` pixel by pixel, and grey ones dark on white."""
+    grey = len(pixels) == 1
+    shown = pixels[0] if grey else pixels.transpose(1, 2, 0).clip(0, 1)
+    axes.imshow(
+        1 - shown if ink and grey else shown,
+        cmap="gray", vmin=0, vmax=1, interpolation="nearest" if ink else None,
+    )  # fmt: skip
 
 
 def loss_curve(lines: list[dict[str, float]], path: Path, *, title: str, unit: str, log: bool = False) -> None:

@@ -16,8 +16,9 @@ from harness import call
 
 from graftline.dataset import Schema
 from graftline.records.folder import Draft, write_record
-from graftline.trunks.text import rootstock
-from graftline.trunks.text.rootstock import RootstockParams, resolve
+from graftline.trunks import rootstock
+from graftline.trunks.rootstock import resolve
+from graftline.trunks.text.rootstock import RootstockParams
 from graftline.values.text import TextColumn
 
 Refused = Callable[..., Any]

@@ -95,7 +95,7 @@ def test_answers_are_those_of_the_model_that_was_trained(predict: Any, store: Pa
     """The test split as a Parquet file: its values are those that evaluate saw."""
     dataset, model = store.parent / "dataset", store.parent / "model"
     test = read_images(dataset, "test")
-    expected = load_model(model).probabilities(torch.from_numpy(test.pixels))
+    expected = load_model(model).probabilities(test.pixels)
     found = answers(predict("digits", dataset / "test.parquet", "--json"))
     given = np.array([list(answer["probabilities"].values()) for answer in found])
     order = pq.read_table(dataset / "test.parquet", columns=["row"])["row"].to_numpy()

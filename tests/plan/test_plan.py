@@ -93,7 +93,7 @@ def test_raw_images_are_counted_and_stand_in_as_random_pixels_of_their_shape(tmp
     sample = sample_raw(task / "raw", load_contract(task / "expectations.yaml"), ValidateParams(), tmp_path)
     assert sample.rows == {"train": 3500, "val": 500, "test": 1000, "unlabelled": 4000}
     images = read_images(sample.folder, "train")
-    assert images.pixels.shape[1:] == (28, 28)
+    assert images.pixels.shape[1:] == (1, 28, 28)
     assert images.labels is not None
     assert set(images.labels) == set(range(10))
 

@@ -242,7 +242,7 @@ def test_few_labels_hold_none_out_and_there_are_no_intervals(
     answers, schema = model.answer(test), read_schema(folder / "dataset")
     assert math.isnan(answers.statistics(COVERAGE).value) and math.isfinite(answers.value)
     assert answers.columns(schema)["low"].null_count == len(test)
-    (answer,) = problem.ask(tmp_path / "model", model, [test.pixels[0].numpy()], schema)
+    (answer,) = problem.ask(tmp_path / "model", model, list(test.pixels[:1]), schema)
     assert answer["numbers"]["ink"].keys() == {"number"}
     assert problem.line(answer)[1] == "ink unknown, slant unknown"
 

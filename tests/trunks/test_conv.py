@@ -19,18 +19,24 @@ from graftline.trunks.conv.trunk import ConvTrunk
 
 @pytest.mark.parametrize("shape", [(28, 28), (32, 20), (9, 13)])
 @pytest.mark.parametrize("width", [8, 48])
-def test_images_of_any_shape_become_embeddings_of_the_given_width(shape: tuple[int, int], width: int) -> None:
-    trunk = ConvTrunk(ConvParams(channels=(2, 3, 4), width=width), shape).eval()
-    assert trunk(torch.zeros(5, *shape)).shape == (5, width)
-    features = trunk.convolutions(torch.zeros(5, 1, *shape))
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_any_shape_become_embeddings_of_the_given_width(
+    shape: tuple[int, int], width: int, channels: int
+) -> None:
+    trunk = ConvTrunk(ConvParams(channels=(2, 3, 4), width=width), shape, channels).eval()
+    images = torch.zeros(5, channels, *shape)
+    assert trunk(images).shape == (5, width)
+    features = trunk.convolutions(images)
     assert features.shape[1:] == trunk.grid
 
 
-def test_a_trunk_of_a_trunks_config_has_its_shape() -> None:
-    trunk = ConvTrunk(ConvParams(channels=(2, 3, 4), width=16), (20, 30))
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_a_trunk_of_a_trunks_config_has_its_shape(in_channels: int) -> None:
+    trunk = ConvTrunk(ConvParams(channels=(2, 3, 4), width=16), (20, 30), in_channels)
     config = json.loads(json.dumps(trunk.config()))
     again = ConvTrunk.from_config(config)
     assert again.config() == trunk.config()
+    assert ("in_channels" in config) == (in_channels > 1), "trunks of grey images are named as they always were"
     again.load_state_dict(trunk.state_dict())
 
 

@@ -24,12 +24,12 @@ BOTH = [AutoencoderParams(), MaskedAutoencoderParams()]
 
 @pytest.fixture(scope="module")
 def pixels(dataset: Path) -> torch.Tensor:
-    return torch.from_numpy(read_images(dataset, "unlabelled").pixels)[:64]
+    return torch.from_numpy(read_images(dataset, "unlabelled").pixels[:64])
 
 
-def new_trunk(shape: tuple[int, int] = (28, 28)) -> ConvTrunk:
+def new_trunk(shape: tuple[int, int] = (28, 28), channels: int = 1) -> ConvTrunk:
     torch.manual_seed(0)
-    return ConvTrunk(ConvParams(channels=(4, 8, 16), width=32), shape)
+    return ConvTrunk(ConvParams(channels=(4, 8, 16), width=32), shape, channels)
 
 
 @pytest.mark.parametrize("ratio", [0.25, 0.5, 0.9])
@@ -37,7 +37,7 @@ def new_trunk(shape: tuple[int, int] = (28, 28)) -> ConvTrunk:
 def test_the_hidden_share_is_about_the_mask_ratio_in_whole_patches(ratio: float, patch: int) -> None:
     params = MaskedAutoencoderParams(mask_ratio=ratio, patch=patch, augmentation=STILL)
     objective = build_objective(new_trunk(), params)
-    shown = objective.pictures(torch.ones(300, 28, 28), seed=0, step=0).shown > 0.5
+    shown = objective.pictures(torch.ones(300, 1, 28, 28), seed=0, step=0).shown[:, 0] > 0.5
     assert 1 - shown.float().mean().item() == pytest.approx(ratio, abs=0.02)
     whole = shown[:, : 28 // patch * patch, : 28 // patch * patch]
     tiles = whole.unfold(1, patch, patch).unfold(2, patch, patch).flatten(3).float().mean(dim=3)
@@ -46,7 +46,7 @@ def test_the_hidden_share_is_about_the_mask_ratio_in_whole_patches(ratio: float,
 
 def test_masks_differ_between_images_and_steps() -> None:
     objective = build_objective(new_trunk(), MaskedAutoencoderParams(augmentation=STILL))
-    first, second = (objective.pictures(torch.ones(2, 28, 28), seed=0, step=step).shown for step in (0, 1))
+    first, second = (objective.pictures(torch.ones(2, 1, 28, 28), seed=0, step=step).shown for step in (0, 1))
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first, second)
 
@@ -76,9 +76,13 @@ def test_the_loss_is_a_pure_function_of_seed_and_step(params: ImageObjectivePara
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (13, 30)])
-def test_what_is_painted_has_the_images_shape(shape: tuple[int, int]) -> None:
-    pictures = build_objective(new_trunk(shape), AutoencoderParams()).pictures(torch.zeros(3, *shape), 0, 0)
-    assert pictures.painted.shape == (3, *shape)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("params", BOTH, ids=lambda params: params.name)
+def test_what_is_painted_has_the_images_shape(
+    params: ImageObjectiveParams, channels: int, shape: tuple[int, int]
+) -> None:
+    images = torch.zeros(3, channels, *shape)
+    assert build_objective(new_trunk(shape, channels), params).pictures(images, 0, 0).painted.shape == images.shape
 
 
 def test_trunk_and_decoder_both_learn(pixels: torch.Tensor) -> None:

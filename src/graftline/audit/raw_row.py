@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graftline.errors import InputError
-from graftline.tables import RawBatch, read_batches
+from graftline.raw.batches import RawBatch
+from graftline.raw.files import raw_files, read_batches
 from graftline.values.columns import fact_frame, read_columns, row_digests
 from graftline.values.contract import Contract, load_contract
 from graftline.values.suite import row_rules
@@ -74,7 +75,7 @@ def digests_of(path: Path, contract: Contract) -> list[bytes]:
 
 
 def _digests(path: Path, raw: Path, contract: Contract, rows: int) -> list[bytes]:
-    batches = list(read_batches([raw], list(contract.columns)))
+    batches = list(read_batches(raw_files(raw), contract.asked))
     if sum(batch.rows for batch in batches) != rows:
         raise InputError(path, f"{sum(batch.rows for batch in batches)} rows", expected="one row")
     found = []

@@ -23,6 +23,9 @@ COMMANDS = {
     "fetch": "Copy a release's files, every byte verified, to a folder that `from_pretrained` and servers read.",
     "rollback": "Point an alias at an earlier release again. It is recorded in the ledger; nothing is deleted.",
     "import": "Make a task's raw data from its public source; equal bytes on every run.",
+    "convert": (
+        "Turn a PyTorch file of image weights into safetensors, unpickling nothing but tensors; keep both digests."
+    ),
     "compile": (
         "Write pipelines/compiled/TASK.yaml: the Kubeflow pipeline as Kubernetes "
         "manifests, the same bytes on every call."

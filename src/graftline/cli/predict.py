@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,8 @@ def predict(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="images: PNG or Parquet files; text: .txt (a document a line), .jsonl or Parquet; or folders"
+            help="images: JPEG, PNG, WebP, TIFF, BMP, GIF, Parquet or tar files; "
+            "text: .txt (a document a line), .jsonl or Parquet; or folders"
         ),
     ] = None,
     texts: Texts = None,
@@ -41,8 +43,11 @@ def predict(
     folder = fetch(opened, resolve(opened, release))
     schema, problem = Schema.from_dict(read_facts(folder)), read_problem(folder)
     questions = problem.questions(schema, paths or [], texts or [])
-    answers = problem.ask(folder, load_model(folder), [question.value for question in questions], schema)
-    found = [{"input": question.name, **answer} for question, answer in zip(questions, answers, strict=True)]
+    for note in questions.notes:
+        print(f"predict: {note}", file=sys.stderr)
+    asked = questions.asked
+    answers = problem.ask(folder, load_model(folder), [question.value for question in asked], schema)
+    found = [{"input": question.name, **answer} for question, answer in zip(asked, answers, strict=True)]
     if as_json:
         print(json.dumps(found, indent=2))
     else:

@@ -8,6 +8,7 @@ depend on how many workers there are.
 from __future__ import annotations
 
 import math
+import mmap
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -216,7 +217,16 @@ def unpack(experiment: Experiment) -> None:
             examples = _sample(examples, experiment)
         (experiment.work / split).mkdir(parents=True, exist_ok=True)
         for name, array in examples.arrays().items():
-            np.save(experiment.work / split / f"{name}.npy", array)
+            _place(experiment.work / split / f"{name}.npy", array)
+
+
+def _place(path: Path, array: np.ndarray) -> None:
+    """Write an array; one that is mapped from a file of the dataset is linked, for all splits share it."""
+    if isinstance(array, np.memmap) and array.filename and isinstance(array.base, mmap.mmap):
+        path.unlink(missing_ok=True)
+        path.symlink_to(array.filename)
+    else:
+        np.save(path, array)
 
 
 def _sample(examples: Examples, experiment: Experiment) -> Examples:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from typing import TypeVar
 
@@ -16,6 +14,7 @@ import torch
 
 from graftline.errors import GraftlineError
 from graftline.learning.device import at_once, be_worker, count
+from graftline.processes import die_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -61,11 +60,4 @@ def _start_worker(numbers: SimpleQueue[int]) -> None:
     torch.set_num_threads(1)
     be_worker(numbers.get())
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the whole group: no stack trace from each worker
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    die_with_parent()

@@ -7,7 +7,6 @@ import marshal
 import os
 import shutil
 import signal
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,12 +14,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 
 from graftline.errors import GraftlineError
 from graftline.index.chunks import Chunk, parse_chunk
 from graftline.index.sources import Group, Source
+from graftline.processes import die_with_parent
 
 CHUNK = 4000
 """Objects: what many of them share is then looked up once for all of these."""
@@ -135,16 +135,9 @@ def _received(path: str) -> Chunk:
 def _start(source: Source, folder: Path) -> None:
     global _source, _folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the parent ends it
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     gc.disable()  # nothing here refers to itself
     _source, _folder = source, folder
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _parsed(number: int, group: Group, keys: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Random small changes of grey images that leave what they show the same."""
+"""Random small changes of images that leave what they show the same."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def augment(
     count: int | None = None,
     part: World | None = None,
 ) -> torch.Tensor:
-    """Return (n, height, width) images, each warped by an affine map of its own; black enters at the edges.
+    """Return (n, channels, height, width) images, each warped by an affine map of its own; black enters at the edges.
 
     With `part` the images are this process's share of `count`. The maps are drawn for all of them, on the CPU.
     """
-    count, (height, width) = len(pixels) if count is None else count, pixels.shape[1:]
+    count, (height, width) = len(pixels) if count is None else count, pixels.shape[2:]
 
     def even(limit: float) -> torch.Tensor:
         return (torch.rand(count, generator=generator) * 2 - 1) * limit
@@ -35,5 +35,5 @@ def augment(
     # affine_grid measures in half images: -1 is one edge, 1 the other
     maps[:, 0, 2], maps[:, 1, 2] = even(how.shift) * 2 / width, even(how.shift) * 2 / height
     maps = send(share(maps, part or World()), pixels.device)
-    grid = F.affine_grid(maps, [len(pixels), 1, height, width], align_corners=False)
-    return F.grid_sample(pixels[:, None], grid, align_corners=False)[:, 0]
+    grid = F.affine_grid(maps, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, align_corners=False)

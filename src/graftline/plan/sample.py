@@ -17,7 +17,7 @@ from graftline.dataset import SCHEMA, UNLABELLED, Schema, read_schema
 from graftline.durable import write_new
 from graftline.label_counts import Available, in_dataset, of_counts
 from graftline.label_counts import count as count_labels
-from graftline.tables import raw_files, read_batches
+from graftline.raw.files import Part, raw_files, read_batches
 
 if TYPE_CHECKING:
     from graftline.tasks.validate import ValidateParams
@@ -58,7 +58,7 @@ def sample_raw(raw: Path, contract: Contract, params: ValidateParams, folder: Pa
         InputError: the data cannot be read, or is not as the contract says.
     """
     schema = contract.schema_of_dataset()
-    files = raw_files(raw)
+    files = raw_files(raw, contract.source)
     total, labelled, own, classes = _count(files, contract, schema)
     test, val = int(labelled * params.test_fraction), int(labelled * params.val_fraction)
     split = own or {"train": labelled - test - val, "val": val, "test": test}
@@ -85,20 +85,20 @@ def _spread_rows(path: Path, columns: list[str]) -> pa.Table:
     return rows.take(pa.array(chosen))
 
 
-def _first_rows(files: list[Path], contract: Contract) -> pa.Table:
+def _first_rows(files: list[Part], contract: Contract) -> pa.Table:
     """Return some rows of the feature columns of raw tables."""
     names = list(contract.features)
-    if all(path.suffix == ".parquet" for path in files):
-        rows = _spread_rows(files[0], names)
+    if all(part.path.suffix == ".parquet" for part in files):
+        rows = _spread_rows(files[0].path, names)
     else:
-        batch = next(iter(read_batches(files, list(contract.columns))))
+        batch = next(iter(read_batches(files, contract.asked)))
         every = np.ones(batch.rows, bool)
         rows = pa.table({name: contract.columns[name].read(batch, name).take(every) for name in names})
     return rows.drop_null().slice(0, _ROWS)
 
 
 def _count(
-    files: list[Path], contract: Contract, schema: Schema
+    files: list[Part], contract: Contract, schema: Schema
 ) -> tuple[int, int, dict[str, int] | None, Counter[str]]:
     """Return all rows, those with a label, the rows of each split if the data brings its own, and each label's."""
     total = labelled = 0
@@ -115,16 +115,16 @@ def _count(
     return total, labelled, splits if contract.split is not None else None, labels
 
 
-def _label_columns(files: list[Path], contract: Contract) -> Iterator[tuple[int, Any, Any]]:
+def _label_columns(files: list[Part], contract: Contract) -> Iterator[tuple[int, Any, Any]]:
     """Yield number of rows, label values and split values (None without such a column), part by part."""
     label, split = contract.label[0] if contract.label else None, contract.split
-    for path in files:
-        if path.suffix == ".parquet":  # only the columns that are needed: pixels and text stay on the disk
+    for part in files:
+        if part.path.suffix == ".parquet":  # only the columns that are needed: pixels and text stay on the disk
             wanted = [name for name in (label, split) if name is not None]
-            table = pq.read_table(path, columns=wanted)
+            table = pq.read_table(part.path, columns=wanted)
             yield table.num_rows, table[label] if label else None, table[split] if split else None
         else:
-            for batch in read_batches([path], list(contract.columns)):
+            for batch in read_batches([part], contract.asked):
                 columns = batch.columns
                 yield batch.rows, columns[label] if label else None, columns[split] if split else None
 

@@ -18,7 +18,8 @@ from graftline.problems.model import read_facts
 from graftline.problems.transformer import longest
 from graftline.text.tokenizer import load_tokenizer
 from graftline.trunks import CONFIG, read_config
-from graftline.trunks.text.trunk import KIND, quiet
+from graftline.trunks.layout import quiet
+from graftline.trunks.text.trunk import KIND
 from graftline.values.text import TextColumn
 from graftline.values.words import TokensColumn
 

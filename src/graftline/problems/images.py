@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from graftline.dataset import Schema
-from graftline.digests import sha256_bytes
 from graftline.durable import write_new
 from graftline.learning.augment import augment
 from graftline.learning.device import device, send
@@ -29,6 +29,7 @@ from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ImageObjectiveParams
 from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
+from graftline.values.pixels import Pixels
 from graftline.values.splits import read_images
 
 WEIGHTS = "model.safetensors"
@@ -39,8 +40,8 @@ _BATCH = 1000  # images at once where nothing is learned
 class LabelledImages(Examples):
     """Images of one split, of one class each."""
 
-    pixels: torch.Tensor
-    """(n, height, width) float32 from 0 to 1."""
+    pixels: Pixels
+    """n images, read a batch at a time."""
     labels: torch.Tensor | None
     """(n, ...): of classes int64 indices; None of unlabelled images."""
     rows: torch.Tensor
@@ -51,20 +52,23 @@ class LabelledImages(Examples):
 
     def take(self, chosen: torch.Tensor) -> Self:
         labels = None if self.labels is None else self.labels[chosen]
-        return type(self)(self.pixels[chosen], labels, self.rows[chosen])
+        return type(self)(self.pixels.take(chosen.numpy()), labels, self.rows[chosen])
 
     def arrays(self) -> dict[str, np.ndarray]:
         labels = {} if self.labels is None else {"labels": self.labels.numpy()}
-        return {"pixels": self.pixels.numpy(), "rows": self.rows.numpy(), **labels}
+        return {**self.pixels.arrays(), "rows": self.rows.numpy(), **labels}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         labels = torch.from_numpy(arrays["labels"]) if "labels" in arrays else None
-        return cls(torch.from_numpy(arrays["pixels"]), labels, torch.from_numpy(arrays["rows"]))
+        return cls(Pixels.from_arrays(arrays), labels, torch.from_numpy(arrays["rows"]))
 
     def digest(self) -> str:
-        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
-        return sha256_bytes(self.pixels.numpy().tobytes() + labels)
+        sha = hashlib.sha256()
+        for part in self.pixels.parts():
+            sha.update(part.data)
+        sha.update(b"" if self.labels is None else self.labels.numpy().tobytes())
+        return sha.hexdigest()
 
 
 I = TypeVar("I", bound=LabelledImages)  # noqa: E741  (images)
@@ -72,7 +76,7 @@ P = TypeVar("P", bound=ImageHeadParams)
 
 
 class ImageModel(Model[I], Generic[I, P]):
-    """A trunk and a linear layer: (n, height, width) pixels to (n, width) outputs."""
+    """A trunk and a linear layer: (n, channels, height, width) pixels to (n, width) outputs."""
 
     def __init__(self, trunk: ConvTrunk, width: int, params: P) -> None:
         super().__init__()
@@ -112,7 +116,8 @@ class ImageModel(Model[I], Generic[I, P]):
         """Return the mean loss of a batch, warped as (seed, step) draws it."""
         assert examples.labels is not None
         place, mine, count = self.output.weight.device, part or World(), len(examples)
-        pixels, labels = (send(share(all_, mine), place) for all_ in (examples.pixels, examples.labels))
+        pixels = send(torch.from_numpy(share(examples.pixels, mine)), place)
+        labels = send(share(examples.labels, mine), place)
         draw = generator(seed, step, "augment")
         warped = augment(pixels, self._params.augmentation, draw, count, mine)
         with autocast(self.dtype, place):
@@ -120,12 +125,12 @@ class ImageModel(Model[I], Generic[I, P]):
         return self.criterion(outputs, labels) * (len(labels) / count)
 
     @torch.no_grad()
-    def outputs(self, pixels: torch.Tensor, *, fast: bool = False) -> torch.Tensor:
-        """Return (n, width) float32 outputs on the CPU, of (n, height, width) pixels from 0 to 1."""
+    def outputs(self, pixels: Pixels, *, fast: bool = False) -> torch.Tensor:
+        """Return (n, width) float32 outputs on the CPU of n images."""
         self.eval()
         place = self.output.weight.device
         with autocast(self.dtype if fast else "float32", place):
-            return torch.cat([self(send(part, place)).cpu() for part in pixels.split(_BATCH)])
+            return torch.cat([self(send(part, place)).cpu() for part in map(torch.from_numpy, pixels.parts(_BATCH))])
 
     def save(self, folder: Path) -> dict[str, Any]:
         from safetensors.torch import save
@@ -158,7 +163,7 @@ class ImageProblem(Problem[I], Generic[I, P]):
         images = read_images(dataset, split)
         labels = None if images.labels is None else torch.from_numpy(images.labels)
         rows = torch.from_numpy(images.rows.copy())  # what Parquet gave is read-only
-        return self.examples(torch.from_numpy(images.pixels), labels, rows)
+        return self.examples(images.pixels, labels, rows)
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> ImageModel[I, P]:
         return self.model(load_trunk(trunk, weights=not scratch), self.width(len(schema.classes)), self._params)
@@ -177,10 +182,8 @@ class ImageProblem(Problem[I], Generic[I, P]):
 class JointReconstruction:
     """The objective that made the trunk, with the decoder that pretraining ended with."""
 
-    def __init__(
-        self, folder: Path, model: ImageModel[Any, Any], pixels: torch.Tensor, batch: int, *, scratch: bool
-    ) -> None:
-        """Go on with the decoder in `folder`, or with `scratch` with an untrained one, on (n, height, width) pixels."""
+    def __init__(self, folder: Path, model: ImageModel[Any, Any], pixels: Pixels, batch: int, *, scratch: bool) -> None:
+        """Go on with the decoder in `folder`, or with `scratch` with an untrained one, on these images."""
         params: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(
             read_config(folder, KIND)["objective"]
         )
@@ -192,4 +195,4 @@ class JointReconstruction:
 
     def loss(self, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         rows = batch_indices(seed + 1, step, self._batch, len(self._pixels))
-        return self.objective.loss(self._pixels[rows], seed, step, part)
+        return self.objective.loss(torch.from_numpy(self._pixels[rows]), seed, step, part)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
+from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save, show_image
 from graftline.score import Integers, RowStatistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from graftline.problems.classes import ClassAnswers
+    from graftline.values.pixels import Pixels
 
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
 COLUMNS = 8
@@ -96,11 +97,11 @@ def _write_counts(axes: Axes, matrix: Integers, shares: np.ndarray) -> None:
             axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
 
 
-def plot_mistakes(pixels: np.ndarray, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path) -> None:
+def plot_mistakes(pixels: Pixels, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path) -> None:
     """Draw the most confident wrong answers: the picture, actual and predicted class, confidence.
 
     Args:
-        pixels: (n, height, width), 0 to 1, of all test rows.
+        pixels: of all test rows.
         answers: on the same rows.
         worst: (k,) positions of the rows to draw, most confident first.
         classes: the classes' names.
@@ -115,7 +116,7 @@ def plot_mistakes(pixels: np.ndarray, answers: ClassAnswers, worst: Integers, cl
 
 
 def plot_images(pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path) -> None:
-    """Draw (k, height, width) pictures in a grid, each with a line above and a line below it."""
+    """Draw (k, channels, height, width) pictures in a grid, each with a line above and a line below it."""
     lines = max(1, -(-len(pixels) // COLUMNS))
     plot = figure(1.0 * COLUMNS, 1.45 * lines + 0.5)
     plot.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -123,7 +124,7 @@ def plot_images(pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: 
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, picture, (above, below) in zip(grid.flat, pixels, captions, strict=False):
-        axes.imshow(1 - picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        show_image(axes, picture, ink=True)
         axes.set_title(above, fontsize=10, loc="center", color=WARN, pad=3)
         axes.text(0.5, -0.04, below, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK)
     save(plot, path)

@@ -17,7 +17,7 @@ from graftline.learning.distributed import World
 from graftline.learning.randomness import batch_indices
 from graftline.problems.answers import Answers
 from graftline.problems.scores import ProblemParams
-from graftline.values.column import Question, Stored, StoredFeature
+from graftline.values.column import Questions, Stored, StoredFeature
 from graftline.values.questions import read_rows
 
 
@@ -197,7 +197,7 @@ class Problem(ABC, Generic[E]):
         """Return what the model writes: `prompt` and `text` of each sample; empty for one that does not write."""
         return []
 
-    def questions(self, schema: Schema, paths: list[Path], texts: list[str]) -> list[Question]:
+    def questions(self, schema: Schema, paths: list[Path], texts: list[str]) -> Questions:
         """Return what a person asks a model about: in files and folders, or typed as text. Raises InputError.
 
         Where a model sees several columns, a question is a row of a file, and its value a tuple.
@@ -206,7 +206,7 @@ class Problem(ABC, Generic[E]):
             return schema.feature.questions(paths, texts)
         if texts:
             raise InputError("--text", "a text", expected="files with a row a question", fix="write a .jsonl file")
-        return read_rows(paths, schema.features)
+        return Questions(read_rows(paths, schema.features))
 
     @abstractmethod
     def ask(self, folder: Path, model: Model[E], values: list[Any], schema: Schema) -> list[dict[str, Any]]:

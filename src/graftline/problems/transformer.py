@@ -22,7 +22,8 @@ from graftline.problems.text_parameters import Lora, TextHeadParams
 from graftline.text.attention import SHORT
 from graftline.text.tokenizer import save_tokenizer
 from graftline.trunks import read_config
-from graftline.trunks.text.trunk import KIND, quiet, save_model
+from graftline.trunks.layout import quiet
+from graftline.trunks.text.trunk import KIND, save_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -28,8 +28,8 @@ from botocore.exceptions import ClientError
 
 from graftline.digests import sha256_file
 from graftline.errors import InputError, nearest
+from graftline.raw.limits import MAX_LINE
 from graftline.store.s3 import S3Store
-from graftline.tables import MAX_LINE
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 BATCH_CHARACTERS = 1 << 16

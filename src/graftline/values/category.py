@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from graftline.values.column import Balance, StoredLabel
+from graftline.values.column import Balance, Label, StoredLabel
 from graftline.values.histograms import ClassHistogram, Histograms
 from graftline.values.identity import SPLITS
 from graftline.values.rules import Rule, among, between
 from graftline.values.scalar import Scalar, is_string
 
 
-class Category(Scalar):
+class Category(Scalar, Label):
     """A column that may be of some classes: one a row."""
 
     label_type: ClassVar[str] = "category"

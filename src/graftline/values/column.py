@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -26,12 +26,12 @@ from graftline.values.rules import Rule
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from graftline.tables import RawBatch
+    from graftline.raw.batches import RawBatch
     from graftline.values.histograms import Histograms
     from graftline.values.leakage import Measure
     from graftline.values.samples import Samples
 
-Role = Literal["feature", "label", "split", "metadata"]
+Role = Literal["feature", "label", "split", "group", "time", "weight", "metadata"]
 
 
 class Balance(Params):
@@ -51,7 +51,11 @@ class Column(Params):
 
     role: Role = "metadata"
     """feature: what a model sees, and what decides the split; label: to predict; split: the raw data's own
-    split; metadata: only kept."""
+    split; group: its rows stay in one split; time: the latest rows are test; weight: how much a row counts; metadata:
+    only kept."""
+
+    name: str | None = None
+    """Its name in the raw data, where that is another; `meta.language` is the field `language` of a struct `meta`."""
 
     nullable: bool = False
     """Whether a value may be missing."""
@@ -65,7 +69,11 @@ class Column(Params):
     words: ClassVar[bool] = False
     """Whether `classes` are words, which YAML must not read as something else."""
     identifies: ClassVar[bool] = False
-    """Whether a value may be a person's id."""
+    """Whether a value may be a person's id, or name a group."""
+    orders: ClassVar[bool] = False
+    """Whether a value may be a time."""
+    weighs: ClassVar[bool] = False
+    """Whether a value may be a weight."""
 
     @property
     def bounded(self) -> bool:
@@ -103,6 +111,15 @@ class Column(Params):
         """Return the empty histograms of the column, or None if it has no profile."""
         return None
 
+    def times(self, values: pa.Array) -> np.ndarray:
+        """Return (n,) int64 of values that are times: a later one is larger."""
+        found: np.ndarray = values.to_numpy(zero_copy_only=False)
+        return found
+
+    def show_time(self, time: int) -> str:
+        """Return one of these for people."""
+        return str(time)
+
 
 class Feature(Column):
     """A kind of column that a model may see."""
@@ -120,6 +137,17 @@ class Feature(Column):
     @abstractmethod
     def stored(self, name: str) -> StoredFeature:
         """Return the column as the dataset's schema says it."""
+
+    def same(self, values: pa.Array, cells: list[bytes]) -> list[bytes]:
+        """Return the bytes of each value that its split goes by: equal ones are one value seen twice.
+
+        `cells` are the values' own bytes.
+        """
+        return cells
+
+    def loose(self, values: pa.Array) -> list[bytes] | None:
+        """Return likewise what is left of values to models that do not see all; None if all models see them whole."""
+        return None
 
     @abstractmethod
     def measure(self, names: Sequence[str], minimum: float) -> Measure:
@@ -207,6 +235,15 @@ class Question:
     """In memory, as `Stored.values` has one."""
 
 
+@dataclass(frozen=True)
+class Questions:
+    """What a person asks a release about."""
+
+    asked: list[Question]
+    notes: list[str] = field(default_factory=list)
+    """What to tell the person beside the answers: what was changed on reading, and what was left out."""
+
+
 class StoredFeature(Stored):
     """One that a model sees: `from_dict(feature.as_dict()) == feature`."""
 
@@ -217,6 +254,14 @@ class StoredFeature(Stored):
 
     def as_dict(self) -> dict[str, Any]:
         return {"type": self.type, "name": self.name}
+
+    def in_a_file(self) -> Self:
+        """Return the column as one whose values lie in a file beside the Parquet files, which hold their places."""
+        raise NotImplementedError
+
+    def opened(self, column: pa.ChunkedArray, dataset: Path) -> Any:
+        """Return the column as `values` does; the dataset's folder holds what lies in a file of its own."""
+        return self.values(column)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StoredFeature:
@@ -232,7 +277,7 @@ class StoredFeature(Stored):
         """Return a value of JSON or Parquet in memory, as `values` has one. Raises InputError, begins with `where`."""
 
     @abstractmethod
-    def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
+    def questions(self, paths: list[Path], texts: list[str]) -> Questions:
         """Return what a person asks about: the values in files and folders, or typed as text. Raises InputError."""
 
 

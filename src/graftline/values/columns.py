@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
+from graftline.values.column import Feature
 from graftline.values.contract import Contract
 from graftline.values.facts import ColumnBatch
 
@@ -53,21 +54,45 @@ def fact_frame(batch: RawBatch, columns: dict[str, ColumnBatch], contract: Contr
 def row_digests(columns: dict[str, pa.Array], contract: Contract) -> tuple[np.ndarray, np.ndarray]:
     """Return two (n, 32) uint8 arrays: sha256 of each row's features, and of its features and other columns.
 
+    The former are equal for features that are one value seen twice (`Feature.same`), the latter for equal bytes only.
+
     Columns are taken in the order of their names, features first. The subject's is left out: ids are few, and trying
     them all against a digest of an otherwise known row would tell whose it is.
     """
     others = sorted(set(contract.columns) - set(contract.features) - {contract.subject})
     cells = {name: contract.columns[name].cells(columns[name]) for name in (*contract.features, *others)}
-    features = zip(*(cells[name] for name in sorted(contract.features)), strict=True)
+    seen = sorted(contract.features)
+    features = zip(*(cells[name] for name in seen), strict=True)
+    same = zip(*(_feature(contract, name).same(columns[name], cells[name]) for name in seen), strict=True)
     rest: Iterable[tuple[bytes, ...]] = zip(*(cells[name] for name in others), strict=True)
     of_features, of_rows = [], []
-    for row, other in zip(features, rest if others else repeat(()), strict=bool(others)):
-        sha = hashlib.sha256(b"".join(row))
+    for form, row, other in zip(same, features, rest if others else repeat(()), strict=bool(others)):
+        sha = hashlib.sha256(b"".join(form))
         of_features.append(sha.digest())
+        if form != row:
+            sha = hashlib.sha256(b"".join(row))
         sha.update(b"".join(other))
         of_rows.append(sha.digest())
+    return _as_array(of_features), _as_array(of_rows)
 
-    def as_array(digests: list[bytes]) -> np.ndarray:
-        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
 
-    return as_array(of_features), as_array(of_rows)
+def loose_digests(columns: dict[str, pa.Array], contract: Contract) -> np.ndarray | None:
+    """Return (n, 32) uint8: sha256 of what is left of each row's features to models that do not see all of them.
+
+    None if all see all (`Feature.loose`).
+    """
+    cells = [_feature(contract, name).loose(columns[name]) for name in sorted(contract.features)]
+    given = [one for one in cells if one is not None]
+    if len(given) < len(cells):
+        return None
+    return _as_array([hashlib.sha256(b"".join(row)).digest() for row in zip(*given, strict=True)])
+
+
+def _feature(contract: Contract, name: str) -> Feature:
+    column = contract.columns[name]
+    assert isinstance(column, Feature)
+    return column
+
+
+def _as_array(digests: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)

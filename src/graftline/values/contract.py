@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -11,10 +12,12 @@ from pydantic import Field, model_validator
 
 from graftline.dataset import Schema
 from graftline.errors import InputError, nearest
+from graftline.raw.reader import Asked, Others, Source
 from graftline.rows.blocklist import Blocklist
 from graftline.tasks.parameters import Params, parse
-from graftline.values.column import Column, Feature, Label, StoredFeature
+from graftline.values.column import Column, Feature, Label, Role, StoredFeature
 from graftline.values.leakage import Measure
+from graftline.values.placing import Action
 from graftline.values.registry import COLUMN_TYPES, KINDS
 from graftline.yamlfile import load_yaml
 
@@ -36,6 +39,15 @@ class NearDuplicates(Params):
 
     The search finds a pair at 0.8 with probability 0.95, at 0.85 with 0.99, at 0.9 with 0.9999.
     """
+
+    action: Action = "stop"
+    """stop: end the run, with all pairs in a file; quarantine: of two rows keep the labelled one, else the first, and
+    go on; together: put rows that are near each other into one split, that of the first. Equal rows go with them."""
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that are given, by name."""
+        return {name: value for name in ("min_cosine", "min_jaccard") if (value := getattr(self, name)) is not None}
 
 
 Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -66,7 +78,7 @@ else:
 
 
 class Contract(Params):
-    """The columns, and what holds across rows. Columns that are not named here are refused."""
+    """The columns, and what holds across rows."""
 
     columns: dict[str, AnyColumn]
     """Each column by name: what a model sees (image, text or tokens), one label, and any others.
@@ -83,8 +95,20 @@ class Contract(Params):
     subject: str | None = None
     """The column with the id of the person that a row is about. It is stored as a keyed hash and never in clear."""
 
+    source: Source = Source()
+    """How the raw data is read."""
+
+    others: Others = "refuse"
+    """Columns of the raw data that are not named here: `refuse` the data, or `drop` them, and say which."""
+
     erased: Erased = Erased()
     """Rows that go to the quarantine without their values, whatever the raw data brings."""
+
+    @property
+    def asked(self) -> Asked:
+        """What is read of the raw data."""
+        found_as = {name: column.name for name, column in self.columns.items() if column.name is not None}
+        return Asked(tuple(self.columns), self.source, self.others, found_as)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -101,7 +125,7 @@ class Contract(Params):
     @property
     def label(self) -> tuple[str, Label] | None:
         """The name of the label column and its rules; None for a task without labels."""
-        name = next((name for name, column in self.columns.items() if column.role == "label"), None)
+        name = self._with_role("label")
         if name is None:
             return None
         column = self.columns[name]
@@ -111,7 +135,30 @@ class Contract(Params):
     @property
     def split(self) -> str | None:
         """The name of the column with the raw data's own split, if it brings one."""
-        return next((name for name, column in self.columns.items() if column.role == "split"), None)
+        return self._with_role("split")
+
+    @property
+    def group(self) -> str | None:
+        """The name of the column whose equal values stay in one split."""
+        return self._with_role("group")
+
+    @property
+    def time(self) -> str | None:
+        """The name of the column that the split goes by: the latest rows are test."""
+        return self._with_role("time")
+
+    @property
+    def weight(self) -> str | None:
+        """The name of the column that says how much a row counts."""
+        return self._with_role("weight")
+
+    def _with_role(self, role: Role) -> str | None:
+        return next((name for name, column in self.columns.items() if column.role == role), None)
+
+    @property
+    def settles(self) -> bool:
+        """Whether some row's split is only known when all rows are."""
+        return self.time is not None or (self.near_duplicates is not None and self.near_duplicates.action != "stop")
 
     @property
     def classes(self) -> tuple[Any, ...]:
@@ -130,13 +177,19 @@ class Contract(Params):
         _, column = self.feature
         return column.measure(self.features, getattr(self.near_duplicates, column.near))
 
-    def schema_of_dataset(self) -> Schema:
-        """Return what later components need to know about the columns."""
-        first, *more = (self._stored(name) for name in self.features)
+    def schema_of_dataset(self, in_file: Collection[str] = ()) -> Schema:
+        """Return what later components need to know about the columns.
+
+        Of the columns `in_file`, the values lie in a file of their own beside the Parquet files.
+        """
+        first, *more = (
+            stored.in_a_file() if name in in_file else stored
+            for name, stored in ((name, self._stored(name)) for name in self.features)
+        )
         if self.label is None:
-            return Schema(first, None, (), tuple(more))
+            return Schema(first, None, (), tuple(more), weight=self.weight)
         name, label = self.label
-        return Schema(first, name, self.classes, tuple(more), label.label_type)
+        return Schema(first, name, self.classes, tuple(more), label.label_type, self.weight)
 
     def _stored(self, name: str) -> StoredFeature:
         column = self.columns[name]
@@ -152,9 +205,7 @@ class Contract(Params):
         self._check_label()
         for name, column in self.columns.items():
             column.check(name, self)
-        splits = [column for column in self.columns.values() if column.role == "split"]
-        if len(splits) > 1 or any(column.type != "string" or column.nullable for column in splits):
-            raise ValueError("at most one column has 'role: split'; it is a string and not nullable")
+        self._check_roles()
         self._check_near_duplicates()
         self._check_subject()
         return self
@@ -181,6 +232,29 @@ class Contract(Params):
                 raise ValueError(f"columns.{name}: a label is of type {known}")
             column.check_label(name)
 
+    def _check_roles(self) -> None:
+        """Refuse what cannot play a role of which there is one at most, and roles that contradict each other."""
+        kinds: dict[Role, tuple[str, Callable[[Column], bool]]] = {
+            "split": ("a string", lambda column: column.type == "string"),
+            "group": ("a string or an integer", lambda column: column.identifies),
+            "time": ("a timestamp or an integer", lambda column: column.orders),
+            "weight": ("a float", lambda column: column.weighs),
+        }
+        for role, (kind, fits) in kinds.items():
+            found = [column for column in self.columns.values() if column.role == role]
+            if len(found) > 1 or any(not fits(column) or column.nullable for column in found):
+                raise ValueError(f"at most one column has 'role: {role}'; it is {kind} and not nullable")
+        if self.time is not None and (self.split is not None or self.group is not None):
+            other = "split" if self.split is not None else "group"
+            raise ValueError(
+                f"columns.{self.time}: the split goes by the role time or by the role {other}: give the other column "
+                "the role metadata"
+            )
+        if self.time is not None and self.near_duplicates is not None and self.near_duplicates.action == "together":
+            raise ValueError(
+                "near_duplicates.action: together would move rows out of their time: choose stop or quarantine"
+            )
+
     def _check_near_duplicates(self) -> None:
         near = self.near_duplicates
         if near is None:
@@ -194,7 +268,7 @@ class Contract(Params):
                     "near_duplicates: they are searched for in one feature, or in several of text, "
                     f"found {column.type} and {other.type}"
                 )
-        if {bound for bound, value in near if value is not None} != {column.near}:
+        if set(near.bounds) != {column.near}:
             raise ValueError(f"near_duplicates: give {column.near} for a column of type {column.type}")
 
     def _check_subject(self) -> None:
@@ -203,8 +277,10 @@ class Contract(Params):
         column = self.columns.get(self.subject)
         if column is None:
             raise ValueError(f"subject: there is no column '{self.subject}'{nearest(self.subject, list(self.columns))}")
-        if not column.identifies or column.role != "metadata":
-            raise ValueError(f"subject: '{self.subject}' is a column of type string or integer with the role metadata")
+        if not column.identifies or column.role not in ("metadata", "group"):
+            raise ValueError(
+                f"subject: '{self.subject}' is a column of type string or integer with the role metadata or group"
+            )
         if column.bounded:
             raise ValueError(f"columns.{self.subject}: a subject has no classes and no bounds: they would tell of ids")
 

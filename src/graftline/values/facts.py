@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from graftline.errors import InputError
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,8 @@ class ColumnBatch:
     """Return the text of the raw value at a position of the batch."""
     take: Callable[[np.ndarray], pa.Array]
     """Return the values where a mask is true, in the output's type; all of them must be good."""
+    changes: Mapping[str, int] = field(default_factory=dict)
+    """How many values each change was made to on reading, by its word."""
 
 
 def shorten(value: str) -> str:

@@ -60,6 +60,16 @@ def split_by_digest(digests: np.ndarray, test_fraction: float, val_fraction: flo
     return np.where(place < test_fraction, TEST, split).astype(np.uint8)
 
 
+def group_digests(values: pa.Array) -> np.ndarray:
+    """Return (n, 32) uint8 digests of the groups' values, equal for equal ones, that their rows' split goes by."""
+    encoded = values.dictionary_encode()
+    hashed = pa.types.is_fixed_size_binary(values.type)  # of persons' ids
+    cells = encoded.dictionary.to_pylist() if hashed else cell_bytes(encoded.dictionary)
+    known = [hashlib.sha256(cell).digest() for cell in cells]
+    found: np.ndarray = np.frombuffer(b"".join(known), np.uint8).reshape(-1, 32)[encoded.indices.to_numpy()]
+    return found
+
+
 class SeenValues:
     """The set of values seen so far, kept as 128 bits of their sha256 in sorted arrays: 16 bytes a value."""
 

@@ -1,47 +1,69 @@
-"""Grey images of one size: a list of pixels, row by row."""
+"""Images of one size, grey or in colour: encoded pictures (JPEG, PNG, ...), or lists of pixels, row by row."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from markupsafe import Markup
 from PIL import Image as Picture
 from pydantic import model_validator
 
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.tables import RawBatch
-from graftline.values.column import Feature, Question, StoredFeature
+from graftline.raw.batches import RawBatch
+from graftline.values.column import Feature, Questions, StoredFeature
+from graftline.values.decoding import (
+    FORMATS,
+    MAX_BYTES,
+    SUFFIXES,
+    BadPictureError,
+    Mode,
+    Resize,
+    Rule,
+    decode,
+    decode_all,
+)
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
 from graftline.values.histograms import Histograms
-from graftline.values.rules import Rule, between
+from graftline.values.image_arrays import encoded, flattened, given, is_list, pictures_of
+from graftline.values.image_questions import image_questions
+from graftline.values.pixels import Pixels, pixel_file
+from graftline.values.rules import Rule as Check
+from graftline.values.rules import between
 from graftline.values.samples import ByClass
 from graftline.values.simhash import ImageMeasure
 
 _PIXEL_BINS = 16
 _SAMPLED = 2048  # rows that are made up for timing, and
 _SAMPLED_PIXELS = 1 << 24  # pixels at most
-_SUFFIXES = (".png", ".parquet")
-# 16 bits would be clipped and transparency dropped without a word: a confident wrong answer
-_PNG_MODES = ("1", "L", "P", "RGB")
 
 
 class Image(Feature):
-    """Grey images of one size: a list of pixels, row by row (in CSV: numbers with spaces between)."""
+    """Images of one size: pictures (JPEG, PNG, WebP, TIFF, BMP, GIF), or lists of pixels, row by row.
+
+    A picture is a file of a folder, or bytes in Parquet, also as `{bytes, path}`. In CSV a list of pixels is numbers
+    with spaces between. docs/data.md says how a picture becomes pixels.
+    """
 
     type: Literal["image"] = "image"
 
     shape: tuple[int, int]
     """Height and width in pixels, each from 1 to 4096."""
+
+    mode: Mode = "grey"
+    """grey: one number a pixel. rgb: three, red, green and blue, in a list of pixels one after the other."""
+
+    resize: Resize = "refuse"
+    """What a picture of another size becomes. refuse: it goes to the quarantine. crop: scaled until it covers the
+    size, and cut evenly. pad: scaled until it fits, and filled with black. stretch: height and width each by itself."""
 
     min: Literal[0] = 0
     """Smallest pixel value: black is 0."""
@@ -56,8 +78,14 @@ class Image(Feature):
     near: ClassVar[str] = "min_cosine"
 
     @property
+    def rule(self) -> Rule:
+        """What a picture becomes."""
+        return Rule(*self.shape, self.mode, self.resize)
+
+    @property
     def pixels(self) -> int:
-        return self.shape[0] * self.shape[1]
+        """How many numbers an image is."""
+        return self.shape[0] * self.shape[1] * self.rule.channels
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -78,6 +106,8 @@ class Image(Feature):
 
     def read(self, batch: RawBatch, name: str) -> ColumnBatch:
         array = batch.columns[name]
+        if encoded(array.type):
+            return self._read_pictures(batch, name, array)
         pixels = _pixels_of_text(array) if batch.is_text else _pixels_of_list(batch, name, array, self)
 
         def as_found(position: int) -> str:
@@ -90,11 +120,50 @@ class Image(Feature):
 
         return ColumnBatch(_pixel_facts(pixels, self), as_found, take)
 
-    def rules(self, name: str) -> list[Rule]:
-        height, width = self.shape
-        size = f"{height} x {width} pixels"
+    def check_pictures(self, where: str) -> None:
+        """Raise InputError unless pixels are stored as pictures hold them."""
+        if self.dtype != "uint8" or self.max != 255:
+            raise InputError(
+                where,
+                "encoded pictures",
+                expected="dtype uint8 and max 255",
+                fix="leave dtype and max out of the contract",
+            )
+
+    def _read_pictures(self, batch: RawBatch, name: str, array: pa.Array) -> ColumnBatch:
+        self.check_pictures(f"{batch.file}: column '{name}'")
+        decoded = batch.decoded.get(name) or decode_all(pictures_of(array), self.rule)
+        there = given(array)
+        good = there.copy()
+        good[list(decoded.bad)] = False
+        zeros = np.zeros(len(array), np.int64)
+        facts = {
+            "given": np.where(there, 1.0, np.nan),
+            "unreadable": (there & ~good).astype(np.int64),
+            "length": np.where(good, self.pixels, np.nan),
+            "nulls": zeros,
+            "not_finite": zeros,
+            "not_whole": zeros,
+            "min": np.where(good, 0.0, np.nan),
+            "max": np.where(good, 255.0, np.nan),
+        }
+
+        def as_found(position: int) -> str:
+            (_, path), why = pictures_of(array.slice(position, 1))[0], decoded.bad.get(position, "a picture")
+            return why if path is None else f"{why}: {path}"
+
+        def take(mask: np.ndarray) -> pa.Array:
+            kept = decoded.pixels if mask.all() else decoded.pixels[mask]
+            return pa.FixedSizeListArray.from_arrays(pa.array(kept.reshape(-1)), type=self.arrow_type())
+
+        return ColumnBatch(facts, as_found, take, decoded.changes)
+
+    def rules(self, name: str) -> list[Check]:
+        size = " x ".join(map(str, self.rule.shape if self.mode == "rgb" else self.shape)) + " pixels"
+        of_lists = not self.model_fields_set & {"mode", "resize"}  # what only pictures need
+        readable = "a list of numbers" if of_lists else "a picture, or a list of numbers"
         rules = [
-            between(f"{name}.type", f"{name}.unreadable", 0, 0, "a list of numbers", shows="raw"),
+            between(f"{name}.type", f"{name}.unreadable", 0, 0, readable, shows="raw"),
             between(f"{name}.length", f"{name}.length", self.pixels, self.pixels, size),
             between(f"{name}.pixel_nulls", f"{name}.nulls", 0, 0, "no pixel is missing"),
             between(f"{name}.finite", f"{name}.not_finite", 0, 0, "no pixel is NaN or infinite"),
@@ -122,20 +191,13 @@ class Image(Feature):
         return ImageSamples(name, classes, image=self)
 
     def stored(self, name: str) -> ImageColumn:
-        return ImageColumn(name, self.shape, self.max)
+        return ImageColumn(name, self.shape, self.max, self.rule.channels, self.resize)
 
     def from_file(self, path: Path) -> list[int]:
-        if path.suffix.lower() != ".png":
+        if path.suffix.lower() not in SUFFIXES:
             super().from_file(path)
-        if self.dtype != "uint8" or self.max != 255:
-            raise InputError(path, "a PNG", expected="a JSON object: the task's pixels are no bytes")
-        try:
-            with Picture.open(path, formats=["PNG"]) as picture:
-                if (picture.height, picture.width) != self.shape:
-                    raise InputError(path, f"{picture.height} by {picture.width} pixels", expected=f"{self.shape}")
-                return [int(pixel) for pixel in np.asarray(picture.convert("L")).reshape(-1)]
-        except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
-            raise InputError(path, f"not a readable PNG ({error})", fix="save it again as PNG") from None
+        self.check_pictures(str(path))
+        return [int(pixel) for pixel in _decoded_file(path, self.rule)[0].reshape(-1)]
 
 
 class ImageHistograms(Histograms):
@@ -185,133 +247,113 @@ class ImageSamples(ByClass):
 
     def _png(self, pixels: np.ndarray) -> str:
         """Return the image as a data URI."""
-        grey = (pixels.astype(np.float64) - self.image.min) / (self.image.max - self.image.min) * 255
+        bright = (pixels.astype(np.float64) - self.image.min) / (self.image.max - self.image.min) * 255
+        shape = self.image.rule.shape if self.image.mode == "rgb" else self.image.shape
         file = io.BytesIO()
-        Picture.fromarray(np.rint(grey).astype(np.uint8).reshape(self.image.shape)).save(file, "PNG")
+        Picture.fromarray(np.rint(bright).astype(np.uint8).reshape(shape)).save(file, "PNG")
         return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 @dataclass(frozen=True)
 class ImageColumn(StoredFeature):
-    """A column of grey images, stored as a fixed-size list of pixels."""
+    """A column of images: fixed-size lists of pixels, or the places of pixels in a file beside the Parquet files."""
 
     shape: tuple[int, int]
     """Height and width, in pixels."""
     maximum: float
     """The pixel value of full brightness."""
+    channels: int = 1
+    """1: grey; 3: red, green and blue."""
+    resize: Resize = "refuse"
+    """What a picture of another size becomes that the model is asked about: as in training."""
+    in_file: bool = False
+    """Whether pixels stand in a file of their own (values/pixels.py)."""
 
     type: ClassVar[str] = "image"
     plural: ClassVar[str] = "images"
 
+    @property
+    def size(self) -> int:
+        """How many numbers an image is."""
+        return self.shape[0] * self.shape[1] * self.channels
+
+    @property
+    def rule(self) -> Rule:
+        """What a picture becomes that the model is asked about."""
+        return Rule(*self.shape, "rgb" if self.channels == 3 else "grey", self.resize)
+
     def as_dict(self) -> dict[str, Any]:
-        return super().as_dict() | {"shape": list(self.shape), "maximum": self.maximum}
+        usual = {"channels": 1, "resize": "refuse", "in_file": False}
+        more = {key: value for key in usual if (value := getattr(self, key)) != usual[key]}
+        return super().as_dict() | {"shape": list(self.shape), "maximum": self.maximum, **more}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ImageColumn:
         height, width = values["shape"]
-        return cls(values["name"], (height, width), values["maximum"])
+        more = {key: values[key] for key in ("channels", "resize", "in_file") if key in values}
+        return cls(values["name"], (height, width), values["maximum"], **more)
 
-    def values(self, column: pa.ChunkedArray) -> np.ndarray:
-        """Return (n, height, width) float32 from 0 to 1."""
+    def in_a_file(self) -> ImageColumn:
+        return replace(self, in_file=True)
+
+    def values(self, column: pa.ChunkedArray) -> Pixels:
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        pixels: np.ndarray = flat.astype(np.float32) / np.float32(self.maximum)
-        return pixels.reshape(-1, *self.shape)
+        return Pixels.of(flat.reshape(-1, *self.rule.shape), self.maximum)
+
+    def opened(self, column: pa.ChunkedArray, dataset: Path) -> Pixels:
+        if not self.in_file:
+            return self.values(column)
+        return Pixels.in_file(dataset / pixel_file(self.name), column.to_numpy(), self.rule.shape)
 
     def croissant(self) -> dict[str, Any]:
+        height, width, channels = self.rule.shape
+        depth = " x 3 (red, green, blue)" if channels == 3 else ""
+        if self.in_file:
+            return {
+                "dataType": "sc:Integer",
+                "description": f"The place of the image in {pixel_file(self.name)}: a NumPy array of "
+                f"{height} x {width}{depth} pixels an image; {self.maximum:g} is full brightness.",
+            }
         whole = float(self.maximum).is_integer() and self.maximum > 1
-        height, width = self.shape
         return {
             "dataType": "sc:Integer" if whole else "sc:Float",
             "isArray": True,
-            "arrayShape": str(height * width),
-            "description": f"{height} x {width} pixels, row by row; {self.maximum:g} is full brightness.",
+            "arrayShape": str(self.size),
+            "description": f"{height} x {width}{depth} pixels, row by row; {self.maximum:g} is full brightness.",
         }
 
     def invented(self) -> pa.Array:
-        size = self.shape[0] * self.shape[1]
+        size = self.size
         rows = max(64, min(_SAMPLED, _SAMPLED_PIXELS // size))
         pixels = np.random.default_rng(0).uniform(0, self.maximum, rows * size).astype(np.float32)
         return pa.FixedSizeListArray.from_arrays(pa.array(pixels), size)
 
     def question(self, where: str, value: Any) -> np.ndarray:
+        size = self.size
         try:
-            flat = np.array(value, np.float32)
+            flat = np.array(value, np.float32).reshape(-1)
         except (TypeError, ValueError):
             flat = np.empty(0, np.float32)
-        if flat.shape != (self.shape[0] * self.shape[1],) or not ((flat >= 0) & (flat <= self.maximum)).all():
+        if flat.shape != (size,) or not ((flat >= 0) & (flat <= self.maximum)).all():
             raise InputError(
                 where,
                 f"'{self.name}' is no such image",
-                expected=f"a list of {self.shape[0] * self.shape[1]} numbers from 0 to {self.maximum:g}",
+                expected=f"a list of {size} numbers from 0 to {self.maximum:g}",
             )
-        return flat.reshape(self.shape) / np.float32(self.maximum)
+        return Pixels.of(flat.reshape(1, *self.rule.shape), self.maximum).numpy()[0]
 
-    def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
+    def questions(self, paths: list[Path], texts: list[str]) -> Questions:
         if texts:
             raise InputError("--text", "a text", expected="images", fix="this release is asked about images")
-        found = [question for path in paths for question in self._in(path)]
-        if not found:
-            where = ", ".join(map(str, paths)) or "the command line"
-            raise InputError(where, "no images", expected="PNG or Parquet files")
-        return found
+        return image_questions(self, paths)
 
-    def _in(self, path: Path) -> Iterator[Question]:
-        """Yield the images in a file or, by name, in a folder's files. Raises InputError."""
-        if path.is_dir():
-            for inner in sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES):
-                yield from self._in(inner)
-        elif not path.exists():
-            raise InputError(path, "no such file or folder", fix="check the path")
-        elif path.suffix.lower() == ".png":
-            yield Question(str(path), self._of_png(path))
-        elif path.suffix.lower() == ".parquet":
-            yield from self._of_parquet(path)
-        else:
-            raise InputError(path, f"a file of type '{path.suffix}'", expected="a PNG or Parquet file, or a folder")
 
-    def _of_png(self, path: Path) -> np.ndarray:
-        """Return a PNG as grey pixels from 0 to 1. Raises InputError if it is damaged or of another size."""
-        try:
-            with Picture.open(path, formats=["PNG"]) as picture:
-                size = (picture.height, picture.width)
-                if size != self.shape:
-                    raise InputError(
-                        path,
-                        f"{size[0]} by {size[1]} pixels",
-                        expected=f"{self.shape[0]} by {self.shape[1]}",
-                        fix="scale the image as the training data was",
-                    )
-                if picture.mode not in _PNG_MODES or "transparency" in picture.info:
-                    kind = "transparent" if "transparency" in picture.info else f"of mode {picture.mode}"
-                    raise InputError(
-                        path, f"a PNG {kind}", expected="8 bits a channel, grey or colour, not transparent"
-                    )
-                grey = np.asarray(picture.convert("L"), dtype=np.float32)
-        except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
-            raise InputError(path, f"not a readable PNG ({error})", fix="save it again as PNG") from None
-        return grey / np.float32(255)
-
-    def _of_parquet(self, path: Path) -> Iterator[Question]:
-        """Yield the rows of a Parquet file with this column. Raises InputError."""
-        name, (height, width) = self.name, self.shape
-        try:
-            table = pq.read_table(path, columns=[name])
-            lists = table[name].combine_chunks()
-            flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(path, reason, expected=f"Parquet with a list column '{name}' of numbers") from None
-        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-        if len(wrong := np.flatnonzero(lengths != height * width)):
-            raise InputError(
-                f"{path}: row {wrong[0]}",
-                f"column '{name}' has {lengths[wrong[0]]} pixels",
-                expected=f"{height * width} a row",
-            )
-        if not (np.isfinite(flat).all() and (flat >= 0).all() and (flat <= self.maximum).all()):
-            raise InputError(path, f"column '{name}' has values outside the range", expected=f"0 to {self.maximum:g}")
-        for row, pixels in enumerate((flat / np.float32(self.maximum)).reshape(-1, height, width)):
-            yield Question(f"{path}#{row}", pixels)
+def _decoded_file(path: Path, rule: Rule) -> tuple[np.ndarray, list[str]]:
+    """Return the pixels in a file, and what was done to it. Raises InputError."""
+    try:
+        return decode(path.read_bytes() if path.stat().st_size <= MAX_BYTES else b"", str(path), rule)
+    except BadPictureError as error:
+        raise InputError(path, str(error), expected=f"a picture ({', '.join(FORMATS)})") from None
 
 
 @dataclass(frozen=True)
@@ -353,17 +395,21 @@ def _pixels_of_list(batch: RawBatch, name: str, array: pa.Array, image: Image) -
     kind = array.type
     if pa.types.is_null(kind):
         array = array.cast(pa.list_(pa.uint8()))
-    elif not (
-        (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-        and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
-    ):
-        raise wrong_type(batch, name, kind, f"a list of {image.pixels} numbers")
     given = array.is_valid().to_numpy(zero_copy_only=False)
+    array, ragged = flattened(array, image.rule)
+    kind = array.type
+    if not (is_list(kind) and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))):
+        raise wrong_type(
+            batch,
+            name,
+            batch.columns[name].type,
+            f"pictures (bytes of JPEG, PNG, ..., or {{bytes, path}}), or a list of {image.pixels} numbers",
+        )
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = array.flatten()  # without the places of missing rows
     missing = flat.is_null().to_numpy(zero_copy_only=False) if flat.null_count else None
     values = flat.to_numpy(zero_copy_only=False)
-    return _Pixels(lengths, values, missing, given, np.zeros(len(array), bool))
+    return _Pixels(lengths, values, missing, given, ragged)
 
 
 def _pixel_facts(pixels: _Pixels, image: Image) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Rows that are in two splits at once, exactly or nearly, and equal rows that contradict each other.
 
-Every row has a signature of some bands (see `near`). Rows that agree in a whole band are compared by their
-signatures, and those that are close by their values.
+Every row has a signature of some bands (see `Measure`). Rows that agree in a whole band are compared by their
+signatures, and those that are close by their values. What becomes of the pairs, placing.py decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +39,41 @@ class Pair:
         return f"row {self.first} ({first}) and row {self.second} ({second}, {self.likeness})"
 
 
+@dataclass(frozen=True)
+class NearPairs:
+    """Pairs of rows that are near each other: 26 bytes each, for there may be a million."""
+
+    measure: str = ""
+    """What the likeness is, such as `cosine`."""
+    rows: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    """(m, 2), the smaller number first."""
+    splits: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.uint8))
+    likeness: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """(m,) float64."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, some: Any) -> NearPairs:
+        return NearPairs(self.measure, self.rows[some], self.splits[some], self.likeness[some])
+
+    def __iter__(self) -> Iterator[Pair]:
+        for rows, splits, likeness in zip(self.rows.tolist(), self.splits.tolist(), self.likeness, strict=True):
+            first, second = (SPLIT_NAMES[split] for split in splits)
+            yield Pair(*rows, (first, second), f"{self.measure} {likeness:.4f}")
+
+    def joined(self, other: NearPairs) -> NearPairs:
+        """Return the pairs of both, each once, the nearest first."""
+        parts = (np.concatenate(both) for both in zip(self._columns(), other._columns(), strict=True))
+        every = NearPairs(other.measure, *parts)
+        _, first = np.unique(every.rows, axis=0, return_index=True)
+        first.sort()
+        return every[first[np.argsort(-every.likeness[first], kind="stable")]]
+
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return self.rows, self.splits, self.likeness
+
+
 @dataclass
 class Index:
     """What is kept of each good row: some 70 bytes."""
@@ -50,29 +85,44 @@ class Index:
     labels: list[np.ndarray] = field(default_factory=list)
     """(n,) int32 class indices, -1 without a label."""
     signatures: list[np.ndarray] = field(default_factory=list)
-    """(n, bands) uint32."""
+    """(n, bands) uint32; as those below, none where nothing is asked of them."""
+    loose: list[np.ndarray] = field(default_factory=list)
+    """(n,) uint64 of each row's features without what some models do not see, such as the case of letters."""
+    homes: list[np.ndarray] = field(default_factory=list)
+    """(n,) uint8: the split that a row would be in if it had a label."""
+    groups: list[np.ndarray] = field(default_factory=list)
+    """(n,) uint64 of the group's digest."""
+    times: list[np.ndarray] = field(default_factory=list)
+    """(n,) int64."""
 
     def close(self) -> Columns:
         """Return the index in one piece; the pieces are let go one by one."""
 
-        def join(parts: list[np.ndarray]) -> np.ndarray:
-            whole = np.concatenate(parts)
+        def join(parts: list[np.ndarray]) -> np.ndarray | None:
+            whole = np.concatenate(parts) if parts else None
             parts.clear()
             return whole
 
-        signatures = join(self.signatures) if self.signatures else None
-        return Columns(join(self.rows), join(self.splits), join(self.features), join(self.labels), signatures)
+        return Columns(**{name: join(parts) for name, parts in vars(self).items()})
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The index of all good rows; see `Index`."""
+    """The index of all good rows, ascending; see `Index`."""
 
     rows: np.ndarray
     splits: np.ndarray
     features: np.ndarray
     labels: np.ndarray
-    signatures: np.ndarray | None
+    signatures: np.ndarray | None = None
+    loose: np.ndarray | None = None
+    homes: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
+
+    def take(self, chosen: np.ndarray) -> Columns:
+        """Return the rows where a mask is true, or at some positions."""
+        return Columns(**{name: None if of is None else of[chosen] for name, of in vars(self).items()})
 
 
 class Measure(Protocol):
@@ -95,11 +145,11 @@ class Measure(Protocol):
     def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return how far signatures are from each other, (n,)."""
 
-    def pairs_at_once(self, folder: Path) -> int:
+    def pairs_at_once(self, files: Sequence[Path]) -> int:
         """Return how many pairs' values fit into memory at once."""
 
-    def likeness(self, pairs: np.ndarray, index: Columns, folder: Path) -> np.ndarray:
-        """Return the likeness of each pair of positions, (m,) float64, by the values in the split files."""
+    def likeness(self, pairs: np.ndarray, index: Columns, files: Sequence[Path]) -> np.ndarray:
+        """Return the likeness of each pair of positions, (m,) float64, by the values in Parquet files."""
 
 
 @dataclass(frozen=True)
@@ -146,23 +196,54 @@ def find_exact(index: Columns) -> ExactFindings:
     return ExactFindings(sorted(found_leaks, key=lambda pair: pair.first), duplicates, sorted(conflicts))
 
 
-def find_near(index: Columns, measure: Measure, folder: Path) -> list[Pair]:
-    """Return pairs of rows of leaking splits whose likeness is at least the measure's minimum.
+def find_near(
+    index: Columns, measure: Measure, files: Sequence[Path], apart: Callable[[Any, Any], Any] | None = None
+) -> NearPairs:
+    """Return all pairs of rows of leaking splits, not equal, whose likeness is at least the measure's minimum.
 
-    Candidates come from the signatures; their values from the split files in `folder`. Stops after the first
-    group of candidates that holds such pairs. Bounded: each row is compared with WINDOW others a band.
+    Candidates come from the signatures; their values from `files`, which hold `row` and the features. Bounded: each row
+    is compared with WINDOW others a band, and the MAX_PAIRS closest candidates are looked at. `apart` tells of (m,)
+    positions and (m,) others which pairs are asked for instead.
     """
-    pairs = candidates(index, measure.max_distance, measure.distance)
-    step = measure.pairs_at_once(folder)
+    pairs = candidates(index, measure.max_distance, measure.distance, apart)
+    step = measure.pairs_at_once(files)
+    found = NearPairs(measure.name)
     for start in range(0, len(pairs), step):
         chunk = pairs[start : start + step]
-        likeness = measure.likeness(chunk, index, folder)
-        hits = np.flatnonzero(likeness >= measure.minimum)
-        if len(hits):
-            found = [_pair(index, chunk[hit, 0], chunk[hit, 1], f"{measure.name} {likeness[hit]:.4f}") for hit in hits]
-            order = np.argsort(-likeness[hits], kind="stable")
-            return [found[place] for place in order]
-    return []
+        likeness = measure.likeness(chunk, index, files)
+        near = likeness >= measure.minimum
+        chunk = chunk[near]
+        found = found.joined(NearPairs(measure.name, index.rows[chunk], index.splits[chunk], likeness[near]))
+    return found
+
+
+def find_alike(index: Columns) -> ExactFindings:
+    """Compare rows whose features are not equal but look so to some models."""
+    assert index.loose is not None
+    order = np.lexsort((index.rows, index.loose))
+    loose, features = index.loose[order], index.features[order]
+    new = np.r_[True, loose[1:] != loose[:-1]]
+    other = np.r_[False, (features[1:] != features[:-1]).any(axis=1)] & ~new
+    chosen = np.isin(index.loose, loose[other])
+    alike = index.take(chosen)
+    assert alike.loose is not None
+    return find_exact(replace(alike, features=np.stack([alike.loose, alike.loose], axis=1)))
+
+
+def find_split_groups(index: Columns) -> list[Pair]:
+    """Return two rows of each group that stands in two splits, by row number."""
+    assert index.groups is not None and index.homes is not None
+    order = np.lexsort((index.rows, index.groups))
+    groups, homes = index.groups[order], index.homes[order]
+    new = np.r_[True, groups[1:] != groups[:-1]]
+    first = np.flatnonzero(new)[np.cumsum(new) - 1]
+    differ = np.flatnonzero(homes != homes[first])
+    _, once = np.unique(groups[differ], return_index=True)
+    found = []
+    for place in differ[once]:
+        names = SPLIT_NAMES[homes[first[place]]], SPLIT_NAMES[homes[place]]
+        found.append(Pair(int(index.rows[order[first[place]]]), int(index.rows[order[place]]), names))
+    return sorted(found, key=lambda pair: pair.first)
 
 
 def hamming(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -172,18 +253,30 @@ def hamming(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def candidates(
-    index: Columns, distance: int, between: Callable[[np.ndarray, np.ndarray], np.ndarray] = hamming
+    index: Columns,
+    distance: int,
+    between: Callable[[np.ndarray, np.ndarray], np.ndarray] = hamming,
+    apart: Callable[[Any, Any], Any] | None = None,
 ) -> np.ndarray:
-    """Return (m, 2) positions of rows of leaking splits that share a band and are at most `distance` apart."""
+    """Return (m, 2) positions of unequal rows that share a band and are at most `distance` apart.
+
+    Their splits leak, if `apart` does not choose others.
+    """
     assert index.signatures is not None
     kept = _representatives(index)
+
+    def asked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        wanted = leaks(index.splits[first], index.splits[second]) if apart is None else apart(first, second)
+        unequal: np.ndarray = (index.features[first] != index.features[second]).any(axis=1)
+        return wanted & unequal
+
     found, distances = [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)]
     for band in range(index.signatures.shape[1]):
-        for first, second in _band_pairs(index, kept, band):
-            apart = between(index.signatures[first], index.signatures[second])
-            close = apart <= distance
+        for first, second in _band_pairs(index, kept, band, asked):
+            differing = between(index.signatures[first], index.signatures[second])
+            close = differing <= distance
             found.append(np.stack([first[close], second[close]], axis=1))
-            distances.append(apart[close].astype(np.int64))
+            distances.append(differing[close].astype(np.int64))
         found, distances = _closest(found, distances)
     return found[0]
 
@@ -199,8 +292,10 @@ def _representatives(index: Columns) -> np.ndarray:
     return positions
 
 
-def _band_pairs(index: Columns, kept: np.ndarray, band: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pairs at 1, 2, ... WINDOW places from each other in the order of a band's buckets."""
+def _band_pairs(
+    index: Columns, kept: np.ndarray, band: int, asked: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the pairs asked for at 1, 2, ... WINDOW places from each other in the order of a band's buckets."""
     assert index.signatures is not None
     keys = index.signatures[kept, band]
     # Within a bucket, neighbours in the order of the next band tend to be close in it too.
@@ -214,8 +309,8 @@ def _band_pairs(index: Columns, kept: np.ndarray, band: int) -> Iterator[tuple[n
         if not same.any():
             return
         first, second = members[:-offset][same], members[offset:][same]
-        apart = leaks(index.splits[first], index.splits[second])
-        first, second = first[apart], second[apart]
+        wanted = asked(first, second)
+        first, second = first[wanted], second[wanted]
         yield np.minimum(first, second), np.maximum(first, second)
 
 
@@ -227,7 +322,7 @@ def _closest(found: list[np.ndarray], distances: list[np.ndarray]) -> tuple[list
     return [pairs[order]], [apart[order]]
 
 
-def _pair(index: Columns, first: Any, second: Any, likeness: str = "equal") -> Pair:
+def _pair(index: Columns, first: Any, second: Any) -> Pair:
     first, second = sorted((int(first), int(second)), key=lambda position: int(index.rows[position]))
     names = (SPLIT_NAMES[index.splits[first]], SPLIT_NAMES[index.splits[second]])
-    return Pair(int(index.rows[first]), int(index.rows[second]), names, likeness)
+    return Pair(int(index.rows[first]), int(index.rows[second]), names)

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from graftline.values import leakage
-from graftline.values.identity import SPLIT_NAMES
+from graftline.values.strings import composed
 
 RUN = 5
 """Characters in a run."""
@@ -54,24 +54,23 @@ class TextMeasure:
         differing: np.ndarray = (first != second).sum(axis=1)
         return differing
 
-    def pairs_at_once(self, folder: Path) -> int:
+    def pairs_at_once(self, files: Sequence[Path]) -> int:
         return PAIRS_AT_ONCE
 
-    def likeness(self, pairs: np.ndarray, index: leakage.Columns, folder: Path) -> np.ndarray:
+    def likeness(self, pairs: np.ndarray, index: leakage.Columns, files: Sequence[Path]) -> np.ndarray:
         """Return the Jaccard index of each pair, (m,) float64; the least of a row's texts, in their nearest order."""
         positions = np.unique(pairs)
-        texts = (_read_texts(folder, column, index.rows[positions]) for column in self.columns)
+        texts = (_read_texts(files, column, index.rows[positions]) for column in self.columns)
         runs = [tuple(map(_runs, row)) for row in zip(*texts, strict=True)]
         place = np.searchsorted(positions, pairs)
         return np.array([_likeness(runs[a], runs[b]) for a, b in place], np.float64)
 
 
 def normalise(values: pa.Array) -> pa.Array:
-    """Return text (or lists of words, joined) in lower case with single spaces."""
+    """Return text (or lists of words, joined) in composed form (NFC) and lower case with single spaces."""
     if pa.types.is_list(values.type):
         values = pc.binary_join(values, " ")
-    words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pc.utf8_lower(values)))
-    return pc.binary_join(words, " ")
+    return composed(pc.utf8_lower(values))
 
 
 def signatures(texts: pa.Array) -> np.ndarray:
@@ -126,11 +125,11 @@ def _hashed_runs(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return hashed[inside[: len(hashed)]], np.cumsum(counts) - counts
 
 
-def _read_texts(folder: Path, column: str, rows: np.ndarray) -> list[str]:
-    """Return the normalised texts of `rows` (sorted), from the split files."""
+def _read_texts(files: Sequence[Path], column: str, rows: np.ndarray) -> list[str]:
+    """Return the normalised texts of `rows` (sorted)."""
     texts = [""] * len(rows)
-    for name in SPLIT_NAMES:
-        with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:
+    for path in files:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=8192, columns=["row", column], use_threads=False):
                 found = batch.column("row").to_numpy()
                 place = np.minimum(np.searchsorted(rows, found), len(rows) - 1)

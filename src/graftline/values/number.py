@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from graftline.values.category import Category
-from graftline.values.column import StoredLabel
+from graftline.values.column import Label, StoredLabel
 from graftline.values.histograms import Histograms, NumberHistogram
 from graftline.values.rules import Rule, among, between
 from graftline.values.scalar import Scalar
@@ -35,6 +35,7 @@ class Integer(Category):
     arrow: ClassVar[pa.DataType] = pa.int64()
 
     identifies: ClassVar[bool] = True
+    orders: ClassVar[bool] = True
 
     @property
     def bounded(self) -> bool:
@@ -63,7 +64,7 @@ class Integer(Category):
         return super().histograms(name) or interval(name, self.min, self.max)
 
 
-class Float(Scalar):
+class Float(Scalar, Label):
     """Finite numbers of 64 bits."""
 
     type: Literal["float"] = "float"
@@ -75,6 +76,7 @@ class Float(Scalar):
     """Largest value."""
 
     arrow: ClassVar[pa.DataType] = pa.float64()
+    weighs: ClassVar[bool] = True
     label_type: ClassVar[str] = "number"
     one_class: ClassVar[bool] = False
 
@@ -88,11 +90,14 @@ class Float(Scalar):
         values = typed.to_numpy(zero_copy_only=False)
         valid = typed.is_valid().to_numpy(zero_copy_only=False)
         finite = np.isfinite(values)
-        return {"value": np.where(finite, values, np.nan), "not_finite": (valid & ~finite).astype(np.int64)}
+        facts = {"value": np.where(finite, values, np.nan), "not_finite": (valid & ~finite).astype(np.int64)}
+        return facts | ({"not_positive": (values <= 0).astype(np.int64)} if self.role == "weight" else {})
 
     def rules(self, name: str) -> list[Rule]:
         finite = between(f"{name}.finite", f"{name}.not_finite", 0, 0, "neither NaN nor infinite", shows="raw")
-        return [*super().rules(name), finite, *bounds(name, "value", self.min, self.max)]
+        positive = between(f"{name}.positive", f"{name}.not_positive", 0, 0, "a weight is above 0", shows="raw")
+        weight = [positive] if self.role == "weight" else []
+        return [*super().rules(name), finite, *weight, *bounds(name, "value", self.min, self.max)]
 
     def histograms(self, name: str) -> Histograms | None:
         return interval(name, self.min, self.max)

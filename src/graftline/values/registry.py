@@ -10,9 +10,12 @@ from graftline.values.number import Float, Integer, NumberLabel
 from graftline.values.numbers import Numbers, NumbersLabel
 from graftline.values.tags import TagLabel, Tags
 from graftline.values.text import Text, TextColumn
+from graftline.values.timestamp import Timestamp
 from graftline.values.words import Tokens, TokensColumn
 
-KINDS: tuple[type[Column], ...] = (Image, Integer, Float, Numbers, String, Text, Tokens, Tags, Labels)
+KINDS: tuple[type[Column], ...] = (
+    Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels,
+)  # fmt: skip
 """In a contract."""
 FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn)
 """In a dataset: what a model sees."""

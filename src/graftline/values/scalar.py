@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from graftline.tables import RawBatch
-from graftline.values.column import Label
+from graftline.raw.batches import RawBatch
+from graftline.values.column import Column
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
 from graftline.values.rules import Rule, between
 
 
-class Scalar(Label):
+class Scalar(Column):
     """A column of single values, read from their own type or parsed from CSV's text."""
 
     arrow: ClassVar[pa.DataType]

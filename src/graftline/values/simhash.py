@@ -11,16 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graftline.values import leakage
-from graftline.values.identity import SPLIT_NAMES
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from graftline.values.pixels import pixel_file
 
 BITS = 256
 CHUNK = 4096
@@ -48,14 +45,14 @@ class ImageMeasure:
     def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return leakage.hamming(first, second)
 
-    def pairs_at_once(self, folder: Path) -> int:
-        return max(1, VERIFY_BYTES // (2 * 4 * _pixel_count(folder, self.column)))
+    def pairs_at_once(self, files: Sequence[Path]) -> int:
+        return max(1, VERIFY_BYTES // (2 * 4 * _pixel_count(files[0], self.column)))
 
-    def likeness(self, pairs: np.ndarray, index: leakage.Columns, folder: Path) -> np.ndarray:
+    def likeness(self, pairs: np.ndarray, index: leakage.Columns, files: Sequence[Path]) -> np.ndarray:
         """Return the cosine of the centred pixels of each pair, (m,) float64."""
         positions = np.unique(pairs)
         rows = index.rows[positions]
-        centred = _read_pixels(folder, self.column, rows)
+        centred = _read_pixels(files, self.column, rows)
         centred -= centred.mean(axis=1, keepdims=True)
         norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))
         place = np.searchsorted(positions, pairs)
@@ -95,16 +92,26 @@ def max_distance(min_cosine: float) -> int:
     return math.ceil(BITS * share + 4 * math.sqrt(BITS * share * (1 - share)))
 
 
-def _pixel_count(folder: Path, image: str) -> int:
-    kind = pq.read_schema(folder / f"{SPLIT_NAMES[0]}.parquet").field(image).type
+def _pixel_count(path: Path, image: str) -> int:
+    kind = pq.read_schema(path).field(image).type
+    if pa.types.is_integer(kind):
+        return int(np.prod(_in_file(path.parent, image).shape[1:]))
     return int(kind.list_size)
 
 
-def _read_pixels(folder: Path, image: str, rows: np.ndarray) -> np.ndarray:
-    """Return the pixels of `rows` (sorted), (n, pixels) float32, from the split files."""
-    pixels = np.empty((len(rows), _pixel_count(folder, image)), np.float32)
-    for name in SPLIT_NAMES:
-        with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:
+def _in_file(folder: Path, image: str) -> np.ndarray:
+    """Return the pixels of a column that has a file of them; a row's place is its number."""
+    stored: np.ndarray = np.load(folder / pixel_file(image), mmap_mode="r")
+    return stored
+
+
+def _read_pixels(files: Sequence[Path], image: str, rows: np.ndarray) -> np.ndarray:
+    """Return the pixels of `rows` (sorted), (n, pixels) float32, from the Parquet files or the file beside them."""
+    if pa.types.is_integer(pq.read_schema(files[0]).field(image).type):
+        return _in_file(files[0].parent, image)[rows].reshape(len(rows), -1).astype(np.float32)
+    pixels = np.empty((len(rows), _pixel_count(files[0], image)), np.float32)
+    for path in files:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=8192, columns=["row", image], use_threads=False):
                 found = batch.column("row").to_numpy()
                 place = np.minimum(np.searchsorted(rows, found), len(rows) - 1)

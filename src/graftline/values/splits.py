@@ -10,6 +10,7 @@ import numpy as np
 from graftline.dataset import read_split
 from graftline.errors import InputError
 from graftline.values.image import ImageColumn
+from graftline.values.pixels import Pixels
 from graftline.values.text import TextColumn
 from graftline.values.words import TokensColumn
 
@@ -18,8 +19,8 @@ from graftline.values.words import TokensColumn
 class Images:
     """Images of one split."""
 
-    pixels: np.ndarray
-    """(n, height, width), float32 from 0 to 1."""
+    pixels: Pixels
+    """n images."""
     labels: np.ndarray | None
     """(n, ...): of classes int64 indices into the schema's; None for unlabelled images."""
     rows: np.ndarray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from graftline.errors import InputError
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.values.column import Question
 from graftline.values.facts import shorten, wrong_type
 from graftline.values.scalar import is_string
@@ -48,6 +48,28 @@ def lists(batch: RawBatch, name: str) -> pa.Array:
     if pa.types.is_null(of) or (of != kind and is_string(of)):
         return array.cast(pa.list_(pa.string()))
     raise wrong_type(batch, name, kind, "a list of words (list<string>)")
+
+
+def composed(array: pa.Array) -> pa.Array:
+    """Return strings, or lists of them, in Unicode's composed form (NFC), with single spaces between words."""
+    return _each(array, lambda texts: _spaced(pc.utf8_normalize(texts, form="NFC")))
+
+
+def folded(array: pa.Array) -> pa.Array:
+    """Return strings, or lists of them, without case and variants of form (NFKC), likewise."""
+    return _each(array, lambda texts: _spaced(pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))))
+
+
+def _each(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    if not pa.types.is_list(array.type):
+        return change(array)
+    lengths = pc.list_value_length(array)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths_of(array))]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, change(array.flatten()), mask=lengths.is_null())
+
+
+def _spaced(texts: pa.Array) -> pa.Array:
+    return pc.binary_join(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts)), " ")
 
 
 def valid(array: pa.Array) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graftline.tables import RawBatch
+from graftline.raw.batches import RawBatch
 from graftline.values.category import check_classes, croissant_type
 from graftline.values.column import Balance, Label, Role, StoredLabel
 from graftline.values.facts import ColumnBatch

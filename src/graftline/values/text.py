@@ -14,14 +14,25 @@ from markupsafe import Markup
 from pydantic import Field
 
 from graftline.errors import InputError
-from graftline.tables import RawBatch
-from graftline.values.column import Feature, Question, StoredFeature
+from graftline.raw.batches import RawBatch
+from graftline.values.column import Feature, Questions, StoredFeature
 from graftline.values.facts import ColumnBatch
 from graftline.values.histograms import TextHistograms
 from graftline.values.minhash import TextMeasure
 from graftline.values.rules import Rule, between
 from graftline.values.samples import ByClass, Samples, begin
-from graftline.values.strings import CONTROLS, checked, numbers, read_texts, show_text, string_of, strings, valid
+from graftline.values.strings import (
+    CONTROLS,
+    checked,
+    composed,
+    folded,
+    numbers,
+    read_texts,
+    show_text,
+    string_of,
+    strings,
+    valid,
+)
 
 
 class Written(Feature):
@@ -45,6 +56,15 @@ class Written(Feature):
 
     def histograms(self, name: str) -> TextHistograms:
         return TextHistograms(name)
+
+    def same(self, values: pa.Array, cells: list[bytes]) -> list[bytes]:
+        """Texts in composed form (NFC) and with single spaces: a reader cannot tell others apart."""
+        plain = composed(values)
+        return cells if plain.equals(values) else self.cells(plain)
+
+    def loose(self, values: pa.Array) -> list[bytes]:
+        """Without the case of letters and Unicode's variants of form, which many tokenizers take away."""
+        return self.cells(folded(values))
 
     def measure(self, names: Sequence[str], minimum: float) -> TextMeasure:
         return TextMeasure(tuple(names), minimum)
@@ -137,5 +157,5 @@ class TextColumn(StoredFeature):
     def question(self, where: str, value: Any) -> str:
         return string_of(checked(where, value, self.name))
 
-    def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
-        return read_texts(paths, texts, self.name)
+    def questions(self, paths: list[Path], texts: list[str]) -> Questions:
+        return Questions(read_texts(paths, texts, self.name))

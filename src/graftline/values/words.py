@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 from pydantic import Field
 
-from graftline.tables import RawBatch
-from graftline.values.column import Question, StoredFeature
+from graftline.raw.batches import RawBatch
+from graftline.values.column import Questions, StoredFeature
 from graftline.values.facts import ColumnBatch
 from graftline.values.identity import TRAIN
 from graftline.values.rules import Rule, between
@@ -117,5 +117,5 @@ class TokensColumn(StoredFeature):
     def question(self, where: str, value: Any) -> list[str]:
         return words_of(checked(where, value, self.name))
 
-    def questions(self, paths: list[Path], texts: list[str]) -> list[Question]:
-        return read_texts(paths, texts, self.name)
+    def questions(self, paths: list[Path], texts: list[str]) -> Questions:
+        return Questions(read_texts(paths, texts, self.name))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import small
-import torch
 
 from graftline.dataset import read_schema
 from graftline.errors import InputError
@@ -38,7 +37,7 @@ def test_a_model_that_has_learned_comes_out(model: Path, dataset: Path) -> None:
     files = ["curve.png", FACTS, "metrics.json", "metrics.jsonl", WEIGHTS]
     assert [file.path for file in record.files] == files
     test = read_images(dataset, "test")
-    right = load_model(model).probabilities(torch.from_numpy(test.pixels)).argmax(axis=1) == test.labels
+    right = load_model(model).probabilities(test.pixels).argmax(axis=1) == test.labels
     assert right.mean() > 0.6, "chance is 0.1"
     assert record.metrics == json.loads((model / "metrics.json").read_text())
     assert [given.name for given in record.inputs] == ["dataset", "trunk"]
@@ -61,7 +60,7 @@ def test_a_saved_model_says_what_it_is(model: Path, dataset: Path) -> None:
 
 
 def test_a_saved_and_loaded_model_predicts_the_same_bits(model: Path, dataset: Path, tmp_path: Path) -> None:
-    pixels = torch.from_numpy(read_images(dataset, "test").pixels)
+    pixels = read_images(dataset, "test").pixels
     first = load_model(model)
     save_model(read_problem(model), first, read_schema(dataset), tmp_path)
     assert (tmp_path / FACTS).read_bytes() == (model / FACTS).read_bytes()
@@ -73,7 +72,7 @@ def test_a_saved_and_loaded_model_predicts_the_same_bits(model: Path, dataset: P
 
 
 def test_a_model_in_training_mode_predicts_as_in_eval_mode(model: Path, dataset: Path) -> None:
-    pixels, loaded = torch.from_numpy(read_images(dataset, "test").pixels), load_model(model)
+    pixels, loaded = read_images(dataset, "test").pixels, load_model(model)
     assert np.array_equal(loaded.probabilities(pixels), loaded.train().probabilities(pixels))
 
 

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from graftline.audit.raw_row import good_rows
+from graftline.raw.files import raw_files, read_batches
 from graftline.rows.blocklist import block
 from graftline.rows.subjects import check_value, hash_subject, key_path, load_key
 from graftline.store.opening import open_store
-from graftline.tables import read_batches
 from graftline.values.columns import fact_frame, read_columns
 from graftline.values.contract import load_contract
 from graftline.values.suite import Judge, row_rules
@@ -173,7 +173,7 @@ def test_a_question_about_a_row_judges_as_validate_does(tmp_path: Path) -> None:
     (tmp_path / "contract.yaml").write_text(json.dumps({"columns": columns}))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(good | change) + "\n" for change in bad))
     contract = load_contract(tmp_path / "contract.yaml")
-    (batch,) = read_batches([tmp_path / "rows.jsonl"], list(contract.columns))
+    (batch,) = read_batches(raw_files(tmp_path / "rows.jsonl"), contract.asked)
     read = read_columns(batch, contract)
     failures = {failure.index for failure in Judge(row_rules(contract)).judge(fact_frame(batch, read, contract))}
     expected = [row not in failures for row in range(len(bad))]

@@ -314,18 +314,20 @@ def test_a_column_of_another_type_is_refused(
 
 
 def test_documents_of_a_large_file_are_read_in_bounded_batches(tmp_path: Path, glosses: pa.Table) -> None:
-    from graftline import tables
+    from graftline.raw import limits
+    from graftline.raw.files import raw_files, read_batches
+    from graftline.raw.reader import Asked
 
     text = " ".join(glosses["text"].to_pylist())[:100_000]
     with (tmp_path / "large.jsonl").open("w") as file:
         for number in range(400):
             file.write(json.dumps({"text": f"{number} {text}"}) + "\n")
-    batches = list(tables.read_batches([tmp_path / "large.jsonl"], ["text"]))
+    batches = list(read_batches(raw_files(tmp_path / "large.jsonl"), Asked(["text"])))
     assert sum(batch.rows for batch in batches) == 400 and len(batches) >= 4
-    assert max(batch.columns["text"].nbytes for batch in batches) < 2 * tables.TEXT_BYTES
+    assert max(batch.columns["text"].nbytes for batch in batches) < 2 * limits.TEXT_BYTES
     pq.write_table(pa.table({"text": [f"{number} {text}" for number in range(400)]}), tmp_path / "large.parquet")
-    sizes = [b.columns["text"].nbytes for b in tables.read_batches([tmp_path / "large.parquet"], ["text"])]
-    assert max(sizes) < 2 * tables.BATCH_BYTES
+    sizes = [b.columns["text"].nbytes for b in read_batches(raw_files(tmp_path / "large.parquet"), Asked(["text"]))]
+    assert max(sizes) < 2 * limits.BATCH_BYTES
 
 
 @pytest.mark.parametrize(

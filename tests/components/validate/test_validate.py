@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graftline import tables
 from graftline.dataset import read_schema
+from graftline.raw import limits
+from graftline.raw.files import raw_files, read_batches
+from graftline.raw.reader import Asked
 from graftline.records.folder import read_execution, read_record
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.store.opening import open_store
@@ -50,7 +52,7 @@ def test_good_rows_are_split_indexed_and_readable(validate: Callable, write_raw:
     assert images["unlabelled"].labels is None
     assert 120 < len(rows["test"]) < 280 and 50 < len(rows["val"]) < 150
     assert (images["train"].labels == digits[1][images["train"].rows]).all()
-    assert np.allclose(images["test"].pixels.reshape(-1, 784) * 255, digits[0][images["test"].rows])
+    assert np.allclose(images["test"].pixels.numpy().reshape(-1, 784) * 255, digits[0][images["test"].rows])
     schema = read_schema(run.out)
     assert (schema.feature.shape, schema.feature.maximum, schema.label, schema.classes) == (
         (28, 28),
@@ -77,7 +79,7 @@ def test_every_failing_row_is_found_with_every_rule_and_value(
     validate: Callable, write_raw: Callable, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than 200 failures of a rule in one batch, and failures in later batches."""
-    monkeypatch.setattr(tables, "MAX_ROWS", 400)
+    monkeypatch.setattr(limits, "MAX_ROWS", 400)
     rows: list[list[float | None] | None] = [list(map(float, image)) for image in digits[0]]
     labels: list[int | None] = [int(label) for label in digits[1]]
     planted = []
@@ -204,7 +206,7 @@ def test_rows_without_a_label_go_to_the_pool_only(validate: Callable, write_raw:
 def test_later_rows_with_a_unique_value_are_quarantined(
     validate: Callable, write_raw: Callable, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "MAX_ROWS", 300)
+    monkeypatch.setattr(limits, "MAX_ROWS", 300)
     names = [f"scan-{number}" for number in range(1000)]
     names[2], names[900] = names[1], names[100]
     rules = {**CONTRACT["columns"], "scan": {"type": "string", "role": "metadata", "unique": True}}
@@ -381,9 +383,11 @@ def test_the_entry_point_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
 def test_a_large_row_group_is_read_in_bounded_batches(tmp_path: Path) -> None:
     image = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(30_000 * 784, np.uint8)), 784)
     pq.write_table(pa.table({"image": image}), tmp_path / "one.parquet")
-    batches = [(batch.first_row, batch.rows) for batch in tables.read_batches([tmp_path / "one.parquet"], ["image"])]
+    batches = [
+        (batch.first_row, batch.rows) for batch in read_batches(raw_files(tmp_path / "one.parquet"), Asked(["image"]))
+    ]
     assert sum(rows for _, rows in batches) == 30_000
-    assert max(rows for _, rows in batches) * 784 <= tables.BATCH_BYTES
+    assert max(rows for _, rows in batches) * 784 <= limits.BATCH_BYTES
     assert [first for first, _ in batches] == list(np.cumsum([0] + [rows for _, rows in batches])[:-1])
 
 
@@ -399,5 +403,5 @@ def test_a_column_beside_the_image_does_not_let_one_image_into_two_splits(
     pq.write_table(table.append_column("weight", pa.array(np.arange(table.num_rows) / 7.0)), path)
     run = validate(raw, rules)
     assert run.code == 0, run.error
-    seen = {name: set(map(bytes, read_images(run.out, name).pixels)) for name in ("train", "val", "test")}
+    seen = {name: set(map(bytes, read_images(run.out, name).pixels.numpy())) for name in ("train", "val", "test")}
     assert not seen["train"] & seen["test"] and not seen["train"] & seen["val"] and not seen["val"] & seen["test"]

@@ -15,13 +15,13 @@ from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError
 from graftline.index.opening import open_index
+from graftline.raw.files import SUFFIXES
 from graftline.rows.blocklist import check_all, check_key
 from graftline.rows.erasing import digests_at, shards_with
 from graftline.rows.finding import find
 from graftline.rows.segments import Kind
 from graftline.rows.shards import DIGEST_BYTES
 from graftline.store import Store
-from graftline.tables import SUFFIXES
 from graftline.times import utc_now
 
 if TYPE_CHECKING:

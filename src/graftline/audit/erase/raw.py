@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from graftline.audit.raw_row import good_rows
 from graftline.durable import fsync_directory
-from graftline.tables import MAX_LINE, read_batches
+from graftline.raw.files import raw_files, read_batches
+from graftline.raw.limits import MAX_LINE
 from graftline.values.columns import read_columns, row_digests
 from graftline.values.erased import Erasures
 
@@ -57,7 +58,7 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
     """
     positions: list[int] = []
     digests: list[str] = []
-    for batch in read_batches([path], list(contract.columns)):
+    for batch in read_batches(raw_files(path), contract.asked):
         columns = read_columns(batch, contract)
         of_subject = _of_subject(columns, contract, target, batch.rows)
         if not of_subject.any() and not target.rows:

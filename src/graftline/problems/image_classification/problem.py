@@ -18,6 +18,7 @@ from graftline.problems.images import ImageModel, ImageProblem, LabelledImages
 from graftline.problems.problem import LABEL, Model
 from graftline.values.category import ClassLabel
 from graftline.values.image import ImageColumn
+from graftline.values.pixels import Pixels
 
 
 class ImageClassifier(ImageModel[LabelledImages, ImageClassificationParams]):
@@ -31,8 +32,8 @@ class ImageClassifier(ImageModel[LabelledImages, ImageClassificationParams]):
         logits = self.outputs(examples.pixels, fast=fast)
         return ClassAnswers.of(self._params.scores, examples.rows, examples.labels, logits)
 
-    def probabilities(self, pixels: torch.Tensor, *, fast: bool = False) -> np.ndarray:
-        """Return (n, classes) float32 probabilities of (n, height, width) pixels from 0 to 1."""
+    def probabilities(self, pixels: Pixels, *, fast: bool = False) -> np.ndarray:
+        """Return (n, classes) float32 probabilities of n images."""
         return self.outputs(pixels, fast=fast).softmax(dim=1).numpy()
 
 
@@ -51,13 +52,13 @@ class ImageClassification(ImageProblem[LabelledImages, ImageClassificationParams
         schema = read_schema(dataset)
         answers.write_classes(schema, out)
         worst, names = answers.worst_mistakes(mistakes), [str(name) for name in schema.classes]
-        pictures.plot_mistakes(examples.pixels.numpy(), answers, worst, names, out / "mistakes.png")
+        pictures.plot_mistakes(examples.pixels, answers, worst, names, out / "mistakes.png")
 
     def ask(
         self, folder: Path, model: Model[LabelledImages], values: list[np.ndarray], schema: Schema
     ) -> list[dict[str, Any]]:
         assert isinstance(model, ImageClassifier)
-        answers = model.probabilities(torch.from_numpy(np.stack(values)))
+        answers = model.probabilities(Pixels.of_numbers(np.stack(values)))
         return [labelled(row, schema.classes) for row in answers]
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from graftline.problems.sections import Section, write_sections
 from graftline.trunks.conv.trunk import ConvTrunk
 from graftline.values.image import ImageColumn
 from graftline.values.number import NumberLabel
+from graftline.values.pixels import Pixels
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class ImageRegression(ImageProblem[MeasuredImages, ImageRegressionParams]):
         schema, worst = read_schema(dataset), answers.worst(mistakes)
         captions = [answers.told(place, names_of(schema)) for place in worst]
         title = f"The {len(worst)} largest of {len(answers)} errors: actual above, predicted below"
-        pictures.plot_images(examples.pixels.numpy()[worst], captions, title, out / "errors.png")
+        pictures.plot_images(examples.pixels[worst], captions, title, out / "errors.png")
         largest = Section(
             "Largest errors", "Test rows that are furthest off.", "errors.png", "Images that are furthest off"
         )
@@ -82,7 +83,7 @@ class ImageRegression(ImageProblem[MeasuredImages, ImageRegressionParams]):
         self, folder: Path, model: Model[MeasuredImages], values: list[np.ndarray], schema: Schema
     ) -> list[dict[str, Any]]:
         assert isinstance(model, ImageRegressor)
-        pixels = torch.from_numpy(np.stack(values))
+        pixels = Pixels.of_numbers(np.stack(values))
         return model.tell(MeasuredImages(pixels, None, torch.arange(len(values))), schema)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from graftline.jsonfile import write_json
-from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
+from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save, show_image
 from graftline.problems.answers import Answers
 from graftline.problems.multi_label.scores import EXACT_MATCH, MAP, MICRO_F1, exact_rows, macro_rows, micro_rows
 from graftline.problems.pictures import COLUMNS, plot_reliability
@@ -21,6 +21,7 @@ from graftline.score import RowStatistics, Score
 
 if TYPE_CHECKING:
     from graftline.dataset import Schema
+    from graftline.values.pixels import Pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +115,8 @@ class SetAnswers(Answers):
         wrong = int((self.predicted != self.labels).any(axis=1).sum())
         write_json({"wrong": wrong, "worst": lines}, out / "mistakes.json")
 
-    def plot_mistakes(self, pixels: np.ndarray, worst: NDArray[np.int64], schema: Schema, path: Path) -> None:
-        """Draw the rows at `worst`, of (n, height, width) pixels, with their actual and predicted sets."""
+    def plot_mistakes(self, pixels: Pixels, worst: NDArray[np.int64], schema: Schema, path: Path) -> None:
+        """Draw the rows at `worst` of all images, with their actual and predicted sets."""
         columns = COLUMNS // 2
         lines = max(1, -(-len(worst) // columns))
         plot = figure(2.0 * columns, 1.6 * lines + 0.5)
@@ -123,8 +124,8 @@ class SetAnswers(Answers):
         grid = plot.subplots(lines, columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
-        for axes, row in zip(grid.flat, worst, strict=False):
-            axes.imshow(1 - pixels[row], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for axes, row, picture in zip(grid.flat, worst, pixels[worst], strict=False):
+            show_image(axes, picture, ink=True)
             sets = (_shown(of[row], schema) for of in (self.labels, self.predicted))
             axes.set_title(" → ".join(sets), fontsize=9, loc="center", color=WARN, pad=3)
         save(plot, path)

@@ -18,6 +18,7 @@ from graftline.problems.problem import LABEL
 from graftline.trunks.conv.trunk import ConvTrunk
 from graftline.values.image import ImageColumn
 from graftline.values.labels import LabelSets
+from graftline.values.pixels import Pixels
 
 
 class ImageSets(LabelledImages):
@@ -29,7 +30,7 @@ class ImageSets(LabelledImages):
 
 
 class ImageSetModel(SetModel, ImageModel[ImageSets, MultiLabelParams]):
-    """(n, height, width) pixels to (n, classes) logits."""
+    """(n, channels, height, width) pixels to (n, classes) logits."""
 
     def __init__(self, trunk: ConvTrunk, width: int, params: MultiLabelParams) -> None:
         super().__init__(trunk, width, params)
@@ -54,7 +55,7 @@ class OnImages(SetProblem, ImageProblem[ImageSets, MultiLabelParams]):
         return with_thresholds(super().load(folder, facts), facts)
 
     def asked(self, folder: Path, values: list[Any]) -> ImageSets:
-        return ImageSets(torch.from_numpy(np.stack(values)), None, torch.arange(len(values)))
+        return ImageSets(Pixels.of_numbers(np.stack(values)), None, torch.arange(len(values)))
 
     def show_mistakes(self, answers: SetAnswers, examples: Any, worst: np.ndarray, dataset: Path, out: Path) -> None:
-        answers.plot_mistakes(examples.pixels.numpy(), worst, read_schema(dataset), out / "mistakes.png")
+        answers.plot_mistakes(examples.pixels, worst, read_schema(dataset), out / "mistakes.png")

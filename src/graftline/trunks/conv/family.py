@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 
 from graftline.dataset import UNLABELLED, Schema
@@ -24,6 +25,7 @@ from graftline.trunks.conv.reconstruction import Pictures, Reconstruction
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
 from graftline.trunks.training import Planned, Training
 from graftline.values.image import ImageColumn
+from graftline.values.pixels import Pixels
 from graftline.values.splits import read_images
 
 if TYPE_CHECKING:
@@ -58,20 +60,21 @@ class Convolutional:
         yield Planned(made, params.batch, None, steps, params.batch)
 
 
-def _pixels(dataset: Path) -> torch.Tensor:
-    return torch.from_numpy(read_images(dataset, UNLABELLED).pixels)
+def _pixels(dataset: Path) -> Pixels:
+    return read_images(dataset, UNLABELLED).pixels
 
 
-def training(pixels: torch.Tensor, params: PretrainParams, schema: Schema) -> Training:
-    """Return the training of one trunk on (n, height, width) pixels from 0 to 1."""
+def training(pixels: Pixels, params: PretrainParams, schema: Schema) -> Training:
+    """Return the training of one trunk on images."""
     assert isinstance(params.trunk, ConvParams) and isinstance(params.objective, ImageObjectiveParams)
-    trunk = ConvTrunk(params.trunk, schema.only(ImageColumn).shape)
+    image = schema.only(ImageColumn)
+    trunk = ConvTrunk(params.trunk, image.shape, image.channels)
     objective = build_objective(trunk, params.objective, _arithmetic(params)).to(device())
     part = world()
 
     def loss(step: int) -> torch.Tensor:
         chosen = batch_indices(params.seed, step, params.batch, len(pixels))
-        return objective.loss(pixels[chosen], params.seed, step, part)
+        return objective.loss(torch.from_numpy(pixels[chosen]), params.seed, step, part)
 
     optimizer = torch.optim.AdamW(
         objective.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
@@ -79,7 +82,8 @@ def training(pixels: torch.Tensor, params: PretrainParams, schema: Schema) -> Tr
     run = Run(objective, optimizer, loss, _steps(params, len(pixels)), params.warmup_steps, addends=True)
 
     def write(folder: Path) -> dict[str, float]:
-        _write(folder, params, objective, pixels[:: max(1, len(pixels) // _SHOWN)][:_SHOWN])
+        shown = np.arange(len(pixels))[:: max(1, len(pixels) // _SHOWN)][:_SHOWN]
+        _write(folder, params, objective, torch.from_numpy(pixels[shown]))
         return {"images": len(pixels), "steps": run.steps}
 
     return Training(run, params.batch, "images", write)

@@ -19,12 +19,12 @@ class MaskedAutoencoder(Reconstruction):
         self._ratio, self._patch = params.mask_ratio, params.patch
 
     def hide(self, pixels: torch.Tensor, draw: torch.Generator, count: int, part: World) -> torch.Tensor:
-        height, width = pixels.shape[1:]
+        height, width = pixels.shape[2:]
         rows, columns = -(-height // self._patch), -(-width // self._patch)
         seen = (torch.rand(count, rows, columns, generator=draw) >= self._ratio).float()
         seen = send(share(seen, part), pixels.device)
         seen = seen.repeat_interleave(self._patch, 1).repeat_interleave(self._patch, 2)
-        return pixels * seen[:, :height, :width]
+        return pixels * seen[:, None, :height, :width]
 
 
 def build(trunk: ConvTrunk, params: MaskedAutoencoderParams, dtype: str) -> MaskedAutoencoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from graftline.plots import figure, save
+from graftline.plots import figure, save, show_image
 from graftline.trunks.conv.reconstruction import Pictures
 
 
@@ -15,7 +15,7 @@ def reconstructions(pictures: Pictures, path: Path) -> None:
     grid = plot.subplots(3, count, squeeze=False)
     for row, (name, images) in enumerate(zip(("seen", "painted", "original"), pictures, strict=True)):
         for axes, image in zip(grid[row], images, strict=True):
-            axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
+            show_image(axes, image.numpy())
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
         grid[row][0].set_ylabel(name)

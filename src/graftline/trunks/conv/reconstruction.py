@@ -17,7 +17,7 @@ from graftline.trunks.conv.trunk import ConvTrunk
 
 
 class Pictures(NamedTuple):
-    """What goes in, what comes out and what should have come out: each (n, height, width), 0 to 1."""
+    """What goes in, what comes out and what should have come out: each (n, channels, height, width), 0 to 1."""
 
     shown: torch.Tensor
     painted: torch.Tensor
@@ -44,15 +44,15 @@ class Reconstruction(nn.Module):
             nn.GELU(),
             nn.ConvTranspose2d(middle, low, 4, stride=2, padding=1),
             nn.GELU(),
-            nn.ConvTranspose2d(low, 1, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(low, trunk.in_channels, 4, stride=2, padding=1),
         )
 
     def hide(self, pixels: torch.Tensor, draw: torch.Generator, count: int, part: World) -> torch.Tensor:
-        """Return what the trunk may see of (n, height, width) pixels, this process's share of `count`."""
+        """Return what the trunk may see of (n, channels, height, width) pixels, this process's share of `count`."""
         return pixels
 
     def pictures(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> Pictures:
-        """Return the pictures for (n, height, width) CPU pixels; warp and mask are those of (seed, step).
+        """Return the pictures for (n, channels, height, width) CPU pixels; warp and mask are those of (seed, step).
 
         With `part`, those of this process's share.
         """
@@ -61,12 +61,12 @@ class Reconstruction(nn.Module):
         original, count = send(share(pixels, mine), place), len(pixels)
         warped = augment(original, self._augmentation, generator(seed, step, "augment"), count, mine)
         shown = self.hide(warped, generator(seed, step, "hide"), count, mine)
-        height, width = pixels.shape[1:]
+        height, width = pixels.shape[2:]
         with autocast(self._dtype, place):
             painted = self.decoder(self.trunk(shown))
-        return Pictures(shown, painted[:, 0, :height, :width].float(), original)
+        return Pictures(shown, painted[..., :height, :width].float(), original)
 
     def loss(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> torch.Tensor:
-        """Return the mean squared error per pixel, a scalar; with `part`, this process's addend of it."""
+        """Return the mean squared error per pixel and channel, a scalar; with `part`, this process's addend of it."""
         _, painted, original = self.pictures(pixels, seed, step, part)
         return nn.functional.mse_loss(painted, original) * (len(original) / len(pixels))

@@ -1,4 +1,4 @@
-"""A small convolutional trunk for grey images: three strided convolutions and a linear embedding."""
+"""A small convolutional trunk: three strided convolutions and a linear embedding."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ KIND = "conv"
 
 
 class ConvTrunk(nn.Module):
-    """Turns (n, height, width) pixels into (n, width) embeddings."""
+    """Turns (n, channels, height, width) pixels into (n, width) embeddings."""
 
-    def __init__(self, params: ConvParams, shape: tuple[int, int]) -> None:
+    def __init__(self, params: ConvParams, shape: tuple[int, int], in_channels: int = 1) -> None:
+        """Build a trunk for images of (height, width) `shape` in so many channels: 1 for grey, 3 for colour."""
         super().__init__()
-        self.params, self.shape = params, shape
+        self.params, self.shape, self.in_channels = params, shape, in_channels
         layers: list[nn.Module] = []
-        before, size = 1, shape
+        before, size = in_channels, shape
         for channels in params.channels:
             layers += [nn.Conv2d(before, channels, 3, stride=2, padding=1), BatchNorm2d(channels), nn.GELU()]
             before, size = channels, ((size[0] + 1) // 2, (size[1] + 1) // 2)
@@ -32,15 +33,17 @@ class ConvTrunk(nn.Module):
         )
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.embedding(self.convolutions(pixels[:, None]))
+        embedded: torch.Tensor = self.embedding(self.convolutions(pixels))
         return embedded
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build a trunk of this shape."""
-        return {**self.params.model_dump(mode="json"), "shape": list(self.shape)}
+        colour = {} if self.in_channels == 1 else {"in_channels": self.in_channels}
+        return {**self.params.model_dump(mode="json"), "shape": list(self.shape), **colour}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ConvTrunk:
         """Return an untrained trunk of the shape that `config` says."""
-        height, width = config["shape"]
-        return cls(ConvParams(**{key: value for key, value in config.items() if key != "shape"}), (height, width))
+        shape = dict(config)
+        (height, width), in_channels = shape.pop("shape"), shape.pop("in_channels", 1)
+        return cls(ConvParams(**shape), (height, width), in_channels)

@@ -23,8 +23,8 @@ from graftline.text.batches import Packed, pack
 from graftline.text.corpus import Shard, iterate_documents, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import TokenFiles, open_tokens, tokenise
+from graftline.trunks.rootstock import Rootstock
 from graftline.trunks.text.parameters import TextParams
-from graftline.trunks.text.rootstock import Rootstock
 from graftline.values.text import TextColumn
 from graftline.values.words import TokensColumn
 

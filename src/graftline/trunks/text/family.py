@@ -13,13 +13,15 @@ from graftline.learning import distributed
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.precision import arithmetic
 from graftline.records.model import Dependency
+from graftline.trunks.layout import quiet
+from graftline.trunks.rootstock import Rootstock, resolve
 from graftline.trunks.text.documents import SEES, Documents, open_documents
 from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.planning import plan
 from graftline.trunks.text.recipe import Recipe, training
-from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
-from graftline.trunks.text.trunk import build_config, build_model, load_model, quiet
+from graftline.trunks.text.rootstock import RootstockParams, check_loads
+from graftline.trunks.text.trunk import build_config, build_model, load_model
 from graftline.trunks.training import Planned, Training
 
 if TYPE_CHECKING:

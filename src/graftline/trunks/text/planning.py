@@ -22,11 +22,13 @@ from graftline.text.batches import Batches
 from graftline.text.corpus import Shard, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
+from graftline.trunks.layout import quiet
+from graftline.trunks.rootstock import Rootstock, resolve
 from graftline.trunks.text.documents import Documents, text_columns
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.recipe import Recipe, training
-from graftline.trunks.text.rootstock import Rootstock, RootstockParams, check_loads, resolve
-from graftline.trunks.text.trunk import build_config, build_model, load_model, quiet
+from graftline.trunks.text.rootstock import RootstockParams, check_loads
+from graftline.trunks.text.trunk import build_config, build_model, load_model
 from graftline.trunks.training import Planned
 
 if TYPE_CHECKING:

@@ -121,11 +121,3 @@ def training_flops(model: PreTrainedModel, tokens: int, length: float) -> int:
     config = model.config
     attention: float = 12 * config.num_hidden_layers * config.hidden_size * length
     return round(tokens * (6 * count_parameters(model)["layers"] + attention))
-
-
-def quiet() -> None:
-    """Keep transformers' notes and progress bars out of the components' own output; its errors still raise."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()

@@ -10,15 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graftline import tables
 from graftline.errors import InputError
+from graftline.raw import limits
+from graftline.raw.batches import RawBatch
+from graftline.raw.files import raw_files, read_batches
+from graftline.raw.reader import Asked
 
 COLUMNS = ["label", "image"]
 HEADER = b"label,image\n"
 
 
-def read(path: Path) -> list[tables.RawBatch]:
-    return list(tables.read_batches(tables.raw_files(path), COLUMNS))
+def read(path: Path) -> list[RawBatch]:
+    return list(read_batches(raw_files(path), Asked(COLUMNS)))
 
 
 def table(rows: int = 3) -> pa.Table:
@@ -128,7 +131,7 @@ def test_an_empty_folder_and_a_folder_in_it_are_refused(tmp_path: Path) -> None:
 def test_files_are_read_in_the_order_of_their_names_and_rows_counted_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "MAX_ROWS", 2)
+    monkeypatch.setattr(limits, "MAX_ROWS", 2)
     pq.write_table(table(3), tmp_path / "b.parquet")
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfimage,label\n\n0 1 2,7\n0 1 2,8\n\n0 1 2\n")
     (tmp_path / ".gitignore").write_text("")
@@ -146,5 +149,5 @@ def test_files_are_read_in_the_order_of_their_names_and_rows_counted_on(
 def test_a_table_is_not_read_before_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(HEADER + b"1,0 1 2\n")
     (tmp_path / "b.csv").write_bytes(HEADER + b"\0")
-    batches = tables.read_batches(tables.raw_files(tmp_path), COLUMNS)
+    batches = read_batches(raw_files(tmp_path), Asked(COLUMNS))
     assert next(batches).rows == 1

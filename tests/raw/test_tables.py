@@ -1,4 +1,4 @@
-"""Raw tables as spreadsheets, pandas and Spark leave them (graftline.tables)."""
+"""Raw tables as spreadsheets, pandas and Spark leave them (graftline.raw)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from graftline.errors import InputError
-from graftline.tables import raw_files, read_batches
+from graftline.raw.files import raw_files, read_batches
+from graftline.raw.reader import Asked
 
 COLUMNS = ("text", "label")
 
 
 def rows(folder: Path) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    for batch in read_batches(raw_files(folder), COLUMNS):
+    for batch in read_batches(raw_files(folder), Asked(COLUMNS)):
         found += zip(*(batch.columns[name].to_pylist() for name in COLUMNS), strict=True)
     return found
 

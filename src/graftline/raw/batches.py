@@ -1,0 +1,48 @@
+"""What every format is read as: batches of rows, bounded in rows and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from graftline.values.decoding import Decoded
+
+
+class LeftOut(NamedTuple):
+    """Something that was passed over."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Consecutive rows of one file, as found."""
+
+    file: Path
+    first_row: int
+    """The number of the batch's first row; rows are numbered from 0 across all files."""
+    columns: dict[str, pa.Array]
+    """Each column by name, equally long. Of a CSV file: strings, null for an empty cell."""
+    is_text: bool
+    """Whether the values are text still to be parsed (CSV)."""
+    cells: np.ndarray
+    """(n,), int64: how many cells each row has, dropped ones left out; a row with a wrong number has nulls in all
+    columns."""
+    dropped: tuple[str, ...] = ()
+    """Columns found and not asked for."""
+
+    decoded: Mapping[str, Decoded] = field(default_factory=dict)
+    """Columns of encoded pictures whose pixels are known by now."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What was passed over since the batch before."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.cells)

@@ -1,0 +1,266 @@
+"""A folder of pictures: a folder a class, or a CSV or JSON Lines file that says what each picture is.
+
+    cat/1.jpg  dog/2.png              columns image, label (the folder's name), path
+    train/cat/1.jpg  test/dog/2.png   the same, and split, if the contract asks for it
+    1.jpg  2.jpg  metadata.csv        columns image, path and those of the manifest, which names files in file_name
+
+Hidden files, links and what is no picture are passed over, and said to be. A picture that the manifest names and that
+is not there is a row without a picture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from graftline.errors import InputError, nearest
+from graftline.raw import limits
+from graftline.raw.batches import LeftOut, RawBatch
+from graftline.raw.delimited import Delimited
+from graftline.raw.jsonl import JsonLines
+from graftline.raw.reader import Asked, Reader, Source
+from graftline.values.decoding import MAX_BYTES, SUFFIXES
+
+IMAGE, LABEL, PATH, SPLIT = "image", "label", "path", "split"
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+OTHER_PICTURES = (".heic", ".heif", ".avif", ".svg", ".jp2", ".psd", ".ico", ".tga", ".ppm", ".pgm")
+"""Pictures of formats that are not read: they are rows, which go to the quarantine, and not passed over."""
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+"""Names of folders, and the split of what lies in them."""
+
+_MANIFESTS: tuple[Reader, ...] = (Delimited(), JsonLines())
+_FILE_COLUMNS = ("file_name", "filename", "file", "image", "path")
+_LOOKED_AT = 10_000
+"""How many files tell whether a folder is one of pictures."""
+
+
+class Pictures:
+    """A `Reader` of a whole folder."""
+
+    format: ClassVar[str] = "pictures"
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    def takes(self, path: Path) -> bool:
+        if not path.is_dir() or any(file.suffix in (".parquet", ".arrow", ".xlsx", ".tar") for file in path.iterdir()):
+            return False
+        return any(is_picture(Path(name)) for name in islice(_files(path, []), _LOOKED_AT))
+
+    def schema(self, path: Path, source: Source) -> pa.Schema:
+        manifest = _manifest(path, source)
+        given = pa.schema([(IMAGE, PICTURE), (PATH, pa.string())])
+        if manifest is None:
+            splits = [(SPLIT, pa.string())] if _split_folders(path) else []
+            return pa.schema([*given, (LABEL, pa.string()), *splits])
+        found = manifest.reader.schema(manifest.path, source)
+        named = _file_column(manifest, found.names)
+        return pa.schema([*given, *(field for field in found if field.name not in (named, IMAGE, PATH))])
+
+    def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
+        manifest = _manifest(path, asked.source)
+        read = _of_folders(path, asked) if manifest is None else _of_manifest(path, manifest, asked)
+        for batch in read:
+            yield replace(batch, first_row=first_row)
+            first_row += batch.rows
+
+
+def is_picture(path: Path) -> bool:
+    """Return whether a file is a picture by its ending."""
+    return path.suffix.lower() in (*SUFFIXES, *OTHER_PICTURES)
+
+
+def is_hidden(path: Path) -> bool:
+    """Return whether a file or one of its folders is of the system's making: macOS, Windows and editors leave such."""
+    return any(part.startswith(".") or part in ("Thumbs.db", "desktop.ini", "__MACOSX") for part in path.parts)
+
+
+def _files(folder: Path, left_out: list[LeftOut], inside: str = "") -> Iterator[str]:
+    """Yield the files below a folder, by path within it, in the order of names; note what is no file of its own."""
+    with os.scandir(folder / inside) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        name = f"{inside}{entry.name}"
+        if is_hidden(PurePosixPath(entry.name)):
+            left_out.append(LeftOut(name, "hidden"))
+        elif entry.is_symlink():
+            left_out.append(LeftOut(name, "a link"))
+        elif entry.is_dir():
+            yield from _files(folder, left_out, f"{name}/")
+        else:
+            yield name
+
+
+@dataclass
+class _Rows:
+    """Rows of a folder that wait to be a batch."""
+
+    folder: Path
+    asked: Sequence[str]
+    names: list[str | None] = field(default_factory=list)
+    pictures: list[bytes | None] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, name: str | None) -> None:
+        """Read a picture; None is a row that names none."""
+        data = None if name is None else _read(self.folder, name)
+        self.names.append(name)
+        self.pictures.append(data)
+        self.size += len(data or b"") + len(name or "")
+
+    @property
+    def full(self) -> bool:
+        return self.size > limits.BATCH_BYTES or len(self.names) == limits.MAX_ROWS
+
+    def batch(self, columns: dict[str, pa.Array], is_text: bool, cells: np.ndarray | None = None) -> RawBatch:
+        """Return the rows with these columns beside the picture and its path, and begin anew."""
+        paths = pa.array(self.names, pa.string())
+        picture = pa.StructArray.from_arrays([pa.array(self.pictures, pa.binary()), paths], fields=list(PICTURE))
+        every = {PATH: paths, **columns, IMAGE: picture}
+        whole = np.full(len(self.names), len(self.asked), np.int64)
+        self.names, self.pictures, self.size = [], [], 0
+        return RawBatch(
+            self.folder, 0, {name: every[name] for name in self.asked}, is_text, whole if cells is None else cells
+        )
+
+
+def _read(folder: Path, name: str) -> bytes | None:
+    """Return a file's content, cut off where it is longer than any picture may be; None if there is none inside."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+        return None
+    with path.open("rb", buffering=0) as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _of_folders(folder: Path, asked: Asked) -> Iterator[RawBatch]:
+    """Yield pictures whose folders say what they are."""
+    by_split = _by_split(folder, asked.columns)
+    rows, labels, splits = _Rows(folder, asked.columns), list[str | None](), list[str]()
+    left_out: list[LeftOut] = []
+
+    def batch() -> RawBatch:
+        columns = {LABEL: pa.array(labels, pa.string()), SPLIT: pa.array(splits, pa.string())}
+        found = replace(rows.batch(columns, is_text=True), left_out=tuple(left_out))
+        for waiting in (labels, splits, left_out):
+            waiting.clear()
+        return found
+
+    for name in _files(folder, left_out):
+        parts = PurePosixPath(name).parts
+        if not is_picture(PurePosixPath(name)):
+            left_out.append(LeftOut(name, "not a picture"))
+            continue
+        if rows.full:
+            yield batch()
+        rows.add(name)
+        if by_split:
+            splits.append(SPLITS.get(parts[0], parts[0]))
+            parts = parts[1:]
+        labels.append(parts[0] if len(parts) > 1 else None)
+    if rows.names:
+        yield batch()
+
+
+def _by_split(folder: Path, asked: Sequence[str]) -> bool:
+    """Return whether the first folder of a path is a split. Raises InputError for columns that folders do not tell."""
+    known = (IMAGE, LABEL, PATH, SPLIT)
+    if other := next((name for name in asked if name not in known), None):
+        raise InputError(
+            folder,
+            f"folders of pictures tell no column '{other}'{nearest(other, list(known))}",
+            expected="columns of " + ", ".join(known),
+            fix="name them so in the contract, or bring a manifest: a .csv or .jsonl file with a column file_name",
+        )
+    found = _split_folders(folder)
+    if found and SPLIT not in asked:
+        raise InputError(
+            folder,
+            f"the folders {', '.join(found)}: splits",
+            expected="a folder a class",
+            fix="declare the column `split: {type: string, role: split}` in the contract",
+        )
+    if SPLIT in asked and not found:
+        raise InputError(
+            folder, "no folders train, val, test with folders of classes in them", expected="the column split",
+            fix="leave it out of the contract",
+        )  # fmt: skip
+    return bool(found)
+
+
+def _split_folders(folder: Path) -> list[str]:
+    """Return the folders that are splits by their names, if all are and they hold folders of classes."""
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(PurePosixPath(path.name)))
+    if not folders or any(path.name not in SPLITS for path in folders):
+        return []
+    return [path.name for path in folders] if any(inner.is_dir() for inner in folders[0].iterdir()) else []
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    path: Path
+    reader: Reader
+
+
+def _manifest(folder: Path, source: Source) -> _Manifest | None:
+    """Return the table of a folder of pictures: the one the contract names, else the only one there is."""
+    if source.manifest is not None:
+        found = [folder / source.manifest]
+        if not found[0].is_file():
+            raise InputError(found[0], "no such file", fix="correct source.manifest in the contract")
+    else:
+        found = sorted(p for p in folder.iterdir() if p.is_file() and any(reader.takes(p) for reader in _MANIFESTS))
+    if not found:
+        return None
+    if len(found) > 1:
+        raise InputError(
+            folder,
+            "several tables beside the pictures: " + ", ".join(path.name for path in found[:5]),
+            expected="one that says what each picture is",
+            fix="name it in the contract: `source: {format: pictures, manifest: NAME}`",
+        )
+    reader = next((reader for reader in _MANIFESTS if reader.takes(found[0])), None)
+    if reader is None:
+        raise InputError(found[0], f"a file of type '{found[0].suffix}'", expected="a .csv or .jsonl file")
+    return _Manifest(found[0], reader)
+
+
+def _file_column(manifest: _Manifest, names: Sequence[str]) -> str:
+    """Return the column that names each picture's file."""
+    found = next((name for name in _FILE_COLUMNS if name in names), None)
+    if found is None:
+        raise InputError(
+            manifest.path, "no column that names the pictures' files", expected=f"one of {', '.join(_FILE_COLUMNS)}"
+        )
+    return found
+
+
+def _of_manifest(folder: Path, manifest: _Manifest, asked: Asked) -> Iterator[RawBatch]:
+    """Yield the pictures that a table names, with its columns."""
+    named = _file_column(manifest, manifest.reader.schema(manifest.path, asked.source).names)
+    others = [name for name in asked.columns if name not in (IMAGE, PATH)]
+    columns = list(dict.fromkeys([named, *others]))
+    rows, seen = _Rows(folder, asked.columns), set[str]()
+    held: RawBatch | None = None  # until it is known what the table does not name
+    for table in manifest.reader.batches(manifest.path, replace(asked, columns=columns), 0):
+        cells = table.cells - len(columns) + len(asked.columns)
+        start = 0
+        for end, name in enumerate(table.columns[named].to_pylist(), start=1):
+            inside = None if name is None else str(name).replace("\\", "/")
+            rows.add(inside)
+            seen.add(inside or "")
+            if rows.full or end == table.rows:
+                if held is not None:
+                    yield held
+                part = {key: table.columns[key].slice(start, end - start) for key in others}
+                held, start = rows.batch(part, table.is_text, cells[start:end]), end
+    left_out: list[LeftOut] = []
+    beside = (name for name in _files(folder, left_out) if name not in seen and folder / name != manifest.path)
+    left_out += [LeftOut(name, f"not in {manifest.path.name}") for name in beside]
+    if held is not None:
+        yield replace(held, left_out=tuple(left_out))

@@ -1,0 +1,1 @@
+"""transformers' own image models: trained from scratch or continued from a public checkpoint."""

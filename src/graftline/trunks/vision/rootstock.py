@@ -1,0 +1,121 @@
+"""A public image model as a trunk's start: what it must be to be one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from graftline.errors import InputError, nearest
+from graftline.trunks.rootstock import CONFIG, brief, check_plain, load, read_object
+from graftline.trunks.vision.trunk import PROCESSOR, Scale, VisionTrunk, build_network
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from graftline.values.image import ImageColumn
+
+_HEADS = ("classifier", "head", "fc", "cls_classifier", "distillation_classifier")
+"""Where architectures keep the layers of a task: a checkpoint without one has none of them."""
+_POSITIONS = "position_embeddings"
+
+
+def open_checkpoint(folder: Path, image: ImageColumn) -> VisionTrunk:
+    """Return the checkpoint in `folder` as a trunk for such images, without the layer of its own task.
+
+    Grey images go into all channels of a model for colour. Learned positions are interpolated to the images' size.
+
+    Raises:
+        InputError: transformers does not know the architecture; a file is damaged; a tensor is missing, has another
+            shape than the config says, or is not finite; such images do not go through it.
+    """
+    check_plain(folder)
+    _check_kind(folder)
+    scale = _scale(folder, image)
+    network = load(folder, "AutoModelForImageClassification", lambda name: name.split(".")[0] in _HEADS)
+    channels = network.config.num_channels
+    if len(scale.mean) != channels or (image.channels > 1 and image.channels != channels):
+        raise InputError(
+            folder / CONFIG,
+            f"a model of images with {channels} channels",
+            expected=f"one for the data's {image.channels}",
+            fix="choose another checkpoint",
+        )
+    trunk = VisionTrunk(_resized(network, image.shape), scale, image.shape)
+    _check_passes(trunk, image, folder)
+    return trunk
+
+
+def _check_kind(folder: Path) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+
+    architecture = read_object(folder / CONFIG).get("model_type")
+    if architecture not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+        known = sorted(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+        raise InputError(
+            folder / CONFIG,
+            f"model_type {architecture!r}{nearest(str(architecture), known)}",
+            expected="an architecture that transformers has an image classifier of",
+        )
+
+
+def _scale(folder: Path, image: ImageColumn) -> Scale:
+    """Return how the checkpoint's own processor scales pixels. Raises InputError: it does not say."""
+    path = folder / PROCESSOR
+    if not path.is_file():
+        raise InputError(
+            path, "the file is missing", expected="image_mean and image_std, by which the model's pixels were scaled"
+        )
+    values = read_object(path)
+    channels = int(read_object(folder / CONFIG).get("num_channels", 3))
+    if values.get("do_normalize", True) is False:
+        return Scale((0.0,) * channels, (1.0,) * channels, image.maximum)
+    try:
+        mean, deviation = (tuple(float(number) for number in values[key]) for key in ("image_mean", "image_std"))
+        if len(mean) != len(deviation) or not all(number > 0 for number in deviation):
+            raise ValueError("a mean and a deviation above 0 for each channel")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(path, f"no scale of pixels ({brief(error)})", fix="get the checkpoint again") from None
+    return Scale(mean, deviation, image.maximum)
+
+
+def _resized(network: PreTrainedModel, shape: tuple[int, int]) -> PreTrainedModel:
+    """Return the same model for images of `shape`, its table of learned positions interpolated if it has one."""
+    state = network.state_dict()
+    names = [name for name in state if name.endswith(_POSITIONS) and state[name].ndim == 3]
+    config = network.config
+    if not names or not hasattr(config, "patch_size"):
+        return network
+    rows, columns = (side // config.patch_size for side in _sides(config.image_size))
+    config.image_size = list(shape)
+    size = tuple(side // config.patch_size for side in shape)
+    for name in names:
+        table = state[name]  # (1, special tokens and rows * columns, width)
+        special, places = table.split([table.shape[1] - rows * columns, rows * columns], dim=1)
+        grid = places.transpose(1, 2).unflatten(2, (rows, columns))
+        grid = nn.functional.interpolate(grid, size=size, mode="bicubic", align_corners=False)
+        state[name] = torch.cat([special, grid.flatten(2).transpose(1, 2)], dim=1)
+    resized = build_network(config)
+    resized.load_state_dict(state)
+    return resized
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _check_passes(trunk: VisionTrunk, image: ImageColumn, folder: Path) -> None:
+    """Raise InputError unless an image of the data's shape goes through the model."""
+    try:
+        with torch.no_grad():
+            trunk.eval()(torch.zeros(1, image.channels, *image.shape))
+    except (RuntimeError, ValueError) as error:
+        height, width = image.shape
+        raise InputError(
+            folder / CONFIG,
+            f"images of {height} by {width} pixels do not go through it ({brief(error)})",
+            fix="choose another checkpoint, or another shape in the contract",
+        ) from None
+    trunk.train()

@@ -1,0 +1,212 @@
+"""Image trunks: transformers' own models, in its own layout, so that they open without Graftline.
+
+trunk.json                 kind "vision", how pixels are scaled, the objective's parameters
+config.json                AutoModel.from_pretrained(folder); with a head on it
+model.safetensors          AutoModelForImageClassification.from_pretrained(folder)
+preprocessor_config.json   AutoImageProcessor.from_pretrained(folder)
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from graftline.errors import InputError
+from graftline.learning.batch_norm import BatchNorm2d
+from graftline.trunks import load_weights
+from graftline.trunks.layout import quiet
+from graftline.trunks.vision.parameters import VisionParams
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from graftline.values.image import ImageColumn
+
+KIND = "vision"
+WEIGHTS, PROCESSOR = "model.safetensors", "preprocessor_config.json"
+_CHANCE = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
+    "dropout_rate", "drop_path_rate", "drop_connect_rate",
+)  # fmt: skip
+"""Every name under which transformers' configs know dropout: what is drawn must be a pure function of the step."""
+_BILINEAR = 2  # Pillow's number
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How pixels from 0 to 1 are shifted and scaled before the model sees them."""
+
+    mean: tuple[float, ...]
+    """Of each channel."""
+    deviation: tuple[float, ...]
+    """Of each channel."""
+    maximum: float
+    """The pixel value of full brightness in the files that a released model is asked about."""
+
+    @classmethod
+    def of(cls, image: ImageColumn) -> Scale:
+        """Return the scale of new trunks: pixels from -1 to 1."""
+        return cls((0.5,) * image.channels, (0.5,) * image.channels, image.maximum)
+
+
+class VisionTrunk(nn.Module):
+    """Turns (n, channels, height, width) pixels from 0 to 1 into (n, width) embeddings: what the head's layer sees."""
+
+    def __init__(self, network: PreTrainedModel, scale: Scale, shape: tuple[int, int]) -> None:
+        """Stand on one of transformers' models for image classification, without its last layer.
+
+        Args:
+            network: loses its last linear layer.
+            scale: of the pixels.
+            shape: height and width of the images.
+        """
+        super().__init__()
+        self.scale, self.shape, self._last = scale, shape, _last_linear(network)
+        self.width: int = network.get_submodule(self._last).in_features
+        network.set_submodule(self._last, nn.Identity())
+        for module in network.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = BatchNorm2d  # its statistics are the whole batch's on several processes
+        self.network = network
+        for name in ("mean", "deviation"):
+            of_channels = torch.tensor(getattr(scale, name))[:, None, None]
+            self.register_buffer(name, of_channels, persistent=False)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        embedded: torch.Tensor = self.network(self.scaled(pixels)).logits
+        return embedded
+
+    def scaled(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return pixels from 0 to 1 as the model takes them."""
+        return (pixels - self.mean) / self.deviation
+
+    def look(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the (n, width) embeddings, and the (n, features, rows, columns) that they were pooled from."""
+        seen: list[torch.Tensor] = []
+        body = self.network.base_model
+        hook = body.register_forward_hook(lambda _module, _inputs, found: seen.append(found.last_hidden_state))
+        try:
+            embedded = self(pixels)
+        finally:
+            hook.remove()
+        return embedded, self._as_map(seen[0])
+
+    def _as_map(self, features: torch.Tensor) -> torch.Tensor:
+        if features.ndim == 4:
+            return features
+        side = self.network.config.patch_size  # (n, tokens, features): what is no patch stands first
+        rows, columns = self.shape[0] // side, self.shape[1] // side
+        return features[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+
+    def config(self) -> dict[str, Any]:
+        """Return what `from_folder` needs besides the folder's config.json."""
+        return {"kind": KIND, "shape": list(self.shape), **json.loads(json.dumps(asdict(self.scale)))}
+
+    def save(self, folder: Path) -> None:
+        """Write the model without a head: config.json, model.safetensors and preprocessor_config.json."""
+        self.network.save_pretrained(folder, max_shard_size="1TB")
+        (folder / PROCESSOR).write_text(json.dumps(self._processor(), indent=2) + "\n", encoding="utf-8")
+
+    def save_with(self, output: nn.Linear, folder: Path, settings: dict[str, Any]) -> None:
+        """Write the model with `output` as its last layer; `settings` are the config's, such as the classes' names."""
+        plain = self.network.config
+        self.network.config = copy.deepcopy(plain)
+        for name, value in settings.items():
+            setattr(self.network.config, name, value)
+        self.network.set_submodule(self._last, output)
+        try:
+            self.save(folder)
+        finally:
+            self.network.set_submodule(self._last, nn.Identity())
+            self.network.config = plain
+
+    def _processor(self) -> dict[str, Any]:
+        """Return what makes of a picture the pixels that the model was trained on."""
+        height, width = self.shape
+        return {
+            "image_processor_type": "ViTImageProcessor",
+            "do_convert_rgb": len(self.scale.mean) == 3 or None,
+            "do_resize": True,
+            "size": {"height": height, "width": width},
+            "resample": _BILINEAR,
+            "do_rescale": True,
+            "rescale_factor": 1 / self.scale.maximum,
+            "do_normalize": True,
+            "image_mean": list(self.scale.mean),
+            "image_std": list(self.scale.deviation),
+        }
+
+
+def _last_linear(network: nn.Module) -> str:
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+
+
+def build_network(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return an untrained model for image classification, drawn from torch's global generator."""
+    from transformers import AutoModelForImageClassification
+
+    for name in _CHANCE:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+    network: PreTrainedModel = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+    return network
+
+
+def new_trunk(params: VisionParams, image: ImageColumn) -> VisionTrunk:
+    """Return an untrained trunk of a shape for such images."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(
+        params.name, image_size=list(image.shape), num_channels=image.channels, **params.settings()
+    )
+    return VisionTrunk(build_network(config), Scale.of(image), image.shape)
+
+
+def load_trunk(folder: Path, values: dict[str, Any], *, weights: bool) -> VisionTrunk:
+    """Return the trunk in a folder, or with `weights=False` an untrained one of its shape.
+
+    `values` are what `VisionTrunk.config` returned.
+
+    Raises:
+        InputError: the config is not one of transformers', or the weights do not fit it.
+        KeyError, TypeError, ValueError: the values are none.
+    """
+    trunk = VisionTrunk(build_network(_read_config(folder)), *_scale_and_shape(values))
+    if weights:
+        load_weights(trunk.network, folder / WEIGHTS, fix="run pretrain again")
+    return trunk
+
+
+def load_with_output(folder: Path, values: dict[str, Any]) -> tuple[VisionTrunk, nn.Linear]:
+    """Return what `save_with` wrote: the trunk and the layer on it. Raises as `load_trunk` does."""
+    network = build_network(_read_config(folder))
+    load_weights(network, folder / WEIGHTS, fix="run finetune again")
+    output = network.get_submodule(_last_linear(network))
+    assert isinstance(output, nn.Linear)
+    return VisionTrunk(network, *_scale_and_shape(values)), output
+
+
+def _read_config(folder: Path) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
+    quiet()
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            folder / "config.json", f"no config of an image model ({reason})", fix="make it again"
+        ) from None
+    return config
+
+
+def _scale_and_shape(values: dict[str, Any]) -> tuple[Scale, tuple[int, int]]:
+    height, width = values["shape"]
+    scale = Scale(tuple(values["mean"]), tuple(values["deviation"]), float(values["maximum"]))
+    return scale, (int(height), int(width))
