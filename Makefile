@@ -52,8 +52,7 @@ lint: setup ## check style
 types: setup ## check types
 	@rm -rf build/types && mkdir -p build/types/graftline
 	@ln -s $(CURDIR)/src/graftline/* $(CURDIR)/components $(CURDIR)/pipelines build/types/graftline/
-	MYPYPATH=build/types $(BIN)/mypy -p graftline
-	MYPYPATH=build/types $(BIN)/mypy bench
+	MYPYPATH=build/types $(BIN)/mypy -p graftline -p bench
 
 schema: setup ## write docs/schema/params.json anew from the components' parameters
 	@$(BIN)/graftline schema
