@@ -88,6 +88,15 @@ def trunk(home: Path) -> Path:
 
 
 @once
+def contrastive_trunk(home: Path) -> Path:
+    """Return the trunk that pretrain makes of the dataset by contrast; a folder beside it."""
+    out = dataset(home).with_name("contrastive")
+    contrast = {"epochs": 2, "batch": 48, "objective": {"name": "contrastive"}}
+    make("pretrain", {"pretrain": PARAMS["pretrain"] | contrast}, in_dataset=dataset(home), out_trunk=out)
+    return out
+
+
+@once
 def released(home: Path) -> Path:
     """Return the folder that holds dataset, trunk, model, evaluation, release, and the store with digits@1."""
     folder = trunk(home).parent

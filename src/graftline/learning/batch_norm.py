@@ -6,12 +6,11 @@ that a test can show that the processes learn what one process learns. On one pr
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from graftline.learning.distributed import total, world
+from graftline.learning.distributed import world
+from graftline.learning.sharing import summed
 
 
 class _Shared(nn.modules.batchnorm._BatchNorm):
@@ -22,10 +21,10 @@ class _Shared(nn.modules.batchnorm._BatchNorm):
         values = input.float()
         axes = [axis for axis in range(values.dim()) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(values.dim())]
-        count = _sum(torch.tensor(float(values[:, 0].numel()), device=values.device))
-        mean = _sum(values.sum(axes)) / count
+        count = summed(torch.tensor(float(values[:, 0].numel()), device=values.device))
+        mean = summed(values.sum(axes)) / count
         centred = values - mean.view(shape)
-        variance = _sum(centred.square().sum(axes)) / count
+        variance = summed(centred.square().sum(axes)) / count
         with torch.no_grad():
             self._remember(mean, variance * count / (count - 1))
         scale = self.weight * (variance + self.eps).rsqrt()
@@ -38,23 +37,6 @@ class _Shared(nn.modules.batchnorm._BatchNorm):
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)
-
-
-class _Sum(torch.autograd.Function):
-    """The sum of the processes' tensors; each one's gradient is the sum of theirs too."""
-
-    @staticmethod
-    def forward(ctx: Any, addend: torch.Tensor) -> torch.Tensor:
-        return total(addend.clone())
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        return total(grad.clone())
-
-
-def _sum(addend: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = _Sum.apply(addend)  # type: ignore[no-untyped-call]
-    return found
 
 
 class BatchNorm1d(_Shared, nn.BatchNorm1d):

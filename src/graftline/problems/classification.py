@@ -8,15 +8,16 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from graftline.dataset import Schema, read_schema
 from graftline.errors import InputError
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.documents import Documents
+from graftline.problems.outputs import name_outputs
 from graftline.problems.text_parameters import TextClassificationParams
-from graftline.problems.texts import LabelledTextProblem, label_settings
+from graftline.problems.texts import LabelledTextProblem
 from graftline.problems.transformer import LabelledText
+from graftline.problems.weighing import cross_entropy
 
 D = TypeVar("D", bound=Documents)
 
@@ -28,8 +29,8 @@ class TextClassifier(LabelledText[D]):
         super().__init__(network, tokenizer, new, params)
         self._smoothing = params.label_smoothing
 
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return nn.functional.cross_entropy(outputs, labels, label_smoothing=self._smoothing)
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        return cross_entropy(outputs, labels, weights, self._smoothing)
 
     def answer(self, examples: D, *, fast: bool = False) -> ClassAnswers:
         rows, logits = examples.units()["row"], self.logits(examples, fast=fast)
@@ -54,7 +55,7 @@ class TextClassification(LabelledTextProblem[D, P], Generic[D, P]):
                 expected="a label column with at least 2 classes",
                 fix="declare it in the contract, or choose the head text_generation",
             )
-        return label_settings(schema.classes)
+        return name_outputs([str(name) for name in schema.classes])
 
     @abstractmethod
     def show(self, dataset: Path, split: str, examples: D, units: np.ndarray) -> list[str]:

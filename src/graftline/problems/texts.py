@@ -12,11 +12,11 @@ from torch import nn
 
 from graftline.dataset import Schema
 from graftline.learning.precision import arithmetic
-from graftline.problems.documents import Documents, documents_of
+from graftline.problems.documents import Documents
 from graftline.problems.joint import JointLanguageModel
 from graftline.problems.problem import Joint, Model, Problem
 from graftline.problems.text_parameters import PooledParams, TextHeadParams
-from graftline.problems.transformer import TextModel, longest, saved_model, start_model, with_dropout
+from graftline.problems.transformer import TextModel, encode, saved_model, start_model, with_dropout
 from graftline.text.tokenizer import load_tokenizer
 from graftline.values.splits import read_texts
 from graftline.values.strings import string_of
@@ -103,9 +103,7 @@ class DocumentProblem(LabelledTextProblem[D, Q]):
 
     def encode(self, folder: Path, texts: Sequence[Any], rows: np.ndarray, labels: np.ndarray | None = None) -> D:
         """Return texts as the trunk or model in `folder` takes them."""
-        most = longest(folder, self._params.max_tokens)
-        encoded = load_tokenizer(folder)(list(texts), truncation=True, max_length=most)["input_ids"]
-        return self.examples.from_arrays(documents_of(encoded, rows, labels))
+        return self.examples.from_arrays(encode(folder, list(texts), self._params.max_tokens, rows, labels))
 
     def asked(self, folder: Path, values: list[Any]) -> D:
         """Return the questions' values as examples without labels."""
@@ -115,9 +113,3 @@ class DocumentProblem(LabelledTextProblem[D, Q]):
         """Return the texts of the answers at the (k,) positions `units`."""
         texts = read_texts(dataset, split).texts
         return [texts[place] for place in units]
-
-
-def label_settings(names: tuple[Any, ...]) -> dict[str, Any]:
-    """Return what a model's config says of its outputs."""
-    numbered = dict(enumerate(map(str, names)))
-    return {"num_labels": len(names), "id2label": numbered, "label2id": {name: n for n, name in numbered.items()}}

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,11 +17,11 @@ from graftline.learning.device import compile_if_worth, device, send
 from graftline.learning.distributed import World, share
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
-from graftline.problems.documents import Documents, by_length, padded
+from graftline.problems.documents import Documents, by_length, documents_of, padded
 from graftline.problems.problem import E, Model
 from graftline.problems.text_parameters import Lora, TextHeadParams
 from graftline.text.attention import SHORT
-from graftline.text.tokenizer import save_tokenizer
+from graftline.text.tokenizer import load_tokenizer, save_tokenizer
 from graftline.trunks import read_config
 from graftline.trunks.layout import quiet
 from graftline.trunks.text.trunk import KIND, save_model
@@ -217,8 +218,8 @@ class LabelledText(TextModel[D]):
         return examples.labels
 
     @abstractmethod
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of (units, outputs), on one device with their labels."""
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        """Return the mean loss of (units, outputs), on one device with their labels; each times its weight, if any."""
 
     @abstractmethod
     def logits(self, examples: D, *, fast: bool = False) -> torch.Tensor:
@@ -229,7 +230,8 @@ class LabelledText(TextModel[D]):
         with self.learning(mine, seed, step, part):
             outputs = self(mine)
         targets = self.targets(mine)
-        return self.criterion(outputs, send(targets, outputs.device)) * (len(targets) / len(self.targets(examples)))
+        loss = self.criterion(outputs, send(targets, outputs.device), mine.unit_weights())
+        return loss * (len(targets) / len(self.targets(examples)))
 
 
 class DocumentModel(LabelledText[D]):
@@ -246,6 +248,28 @@ class DocumentModel(LabelledText[D]):
             for chosen in places:
                 parts.append(self(examples.take(chosen)).cpu())
         return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def encode(
+    folder: Path, texts: list[str], wanted: int, rows: np.ndarray, labels: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return the arrays of documents as the trunk or model in `folder` takes texts: `wanted` tokens at most."""
+    most = longest(folder, wanted)
+    tokenizer = load_tokenizer(folder)
+    ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=most)["input_ids"]
+    return {**documents_of(ids, rows, labels), "cut": cut_tokens(tokenizer, texts, ids, most)}
+
+
+def cut_tokens(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], ids: list[list[int]], most: int, **options: Any
+) -> np.ndarray:
+    """Return (n,) int32: by how many tokens texts are longer than their token ids, `most` of each at most."""
+    cut = np.zeros(len(texts), dtype=np.int32)
+    full = [place for place, found in enumerate(ids) if len(found) >= most]
+    if full:
+        whole = tokenizer([texts[place] for place in full], verbose=False, **options)["input_ids"]
+        cut[full] = [len(found) - most for found in whole]
+    return cut
 
 
 def saved_model(auto: type, folder: Path) -> PreTrainedModel:

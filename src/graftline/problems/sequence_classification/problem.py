@@ -10,6 +10,7 @@ from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.documents import Documents
 from graftline.problems.problem import LABEL, Model
+from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.texts import DocumentProblem
 from graftline.problems.transformer import DocumentModel
@@ -36,7 +37,9 @@ class SequenceClassification(
         self, folder: Path, model: Model[Documents], values: list[str | list[str]], schema: Schema
     ) -> list[dict[str, Any]]:
         assert isinstance(model, SequenceClassifier)
-        return [labelled(row, schema.classes) for row in model.probabilities(self.asked(folder, values))]
+        documents = self.asked(folder, values)
+        answers = [labelled(row, schema.classes) for row in model.probabilities(documents)]
+        return with_cut(answers, documents)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return label_line(answer)

@@ -10,11 +10,13 @@ import torch
 
 from graftline.dataset import Schema, read_schema
 from graftline.problems.documents import Documents
+from graftline.problems.outputs import name_outputs
 from graftline.problems.problem import LABEL, Model
+from graftline.problems.reading import with_cut
 from graftline.problems.regression import HEADER, NumberAnswers, Regressor, check_numbers, names_of, number_line
 from graftline.problems.sections import Section, write_sections
 from graftline.problems.text_regression.parameters import TextRegressionParams
-from graftline.problems.texts import DocumentProblem, label_settings
+from graftline.problems.texts import DocumentProblem
 from graftline.problems.transformer import DocumentModel
 from graftline.values.number import NumberLabel
 from graftline.values.splits import read_texts
@@ -54,7 +56,7 @@ class TextRegression(DocumentProblem[MeasuredDocuments, TextRegressionParams]):
     amount, loss_unit = "documents", "squared error, in variances"
 
     def settings(self, schema: Schema) -> dict[str, Any]:
-        return {**super().settings(schema), **label_settings(names_of(schema))}
+        return {**super().settings(schema), **name_outputs(names_of(schema))}
 
     def read(self, dataset: Path, split: str, folder: Path) -> MeasuredDocuments:
         documents = super().read(dataset, split, folder)
@@ -77,7 +79,8 @@ class TextRegression(DocumentProblem[MeasuredDocuments, TextRegressionParams]):
         self, folder: Path, model: Model[MeasuredDocuments], values: list[str | list[str]], schema: Schema
     ) -> list[dict[str, Any]]:
         assert isinstance(model, TextRegressor)
-        return model.tell(self.asked(folder, values), schema)
+        documents = self.asked(folder, values)
+        return with_cut(model.tell(documents, schema), documents)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return number_line(answer)

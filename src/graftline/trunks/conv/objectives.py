@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from graftline.trunks import contrastive
 from graftline.trunks.conv import autoencoder, masked_autoencoder
 from graftline.trunks.conv.parameters import AutoencoderParams, ImageObjectiveParams
-from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.image_parameters import ContrastiveParams
 
-WEIGHTS = "objective.safetensors"
-"""In an image trunk's folder: the decoder, so that a joint objective in fine-tuning goes on where pretraining ended."""
 
-
-def build_objective(trunk: ConvTrunk, params: ImageObjectiveParams, dtype: str = "float32") -> Reconstruction:
+def build_objective(trunk: ConvTrunk, params: ImageObjectiveParams, dtype: str = "float32") -> ImageObjective:
     """Return the objective on images that `params` names, around `trunk`; `dtype` is `float32` or `bfloat16`."""
     if isinstance(params, AutoencoderParams):
         return autoencoder.build(trunk, params, dtype)
+    if isinstance(params, ContrastiveParams):
+        return contrastive.build(trunk, params, dtype)
     return masked_autoencoder.build(trunk, params, dtype)

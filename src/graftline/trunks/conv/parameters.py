@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from graftline.learning.parameters import Augmentation
+from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.parameters import ObjectiveParams, TrunkParams
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
@@ -49,4 +50,4 @@ class MaskedAutoencoderParams(_OnImages):
     """How the input is warped; the target is not."""
 
 
-ImageObjectiveParams = AutoencoderParams | MaskedAutoencoderParams
+ImageObjectiveParams = AutoencoderParams | MaskedAutoencoderParams | ContrastiveParams

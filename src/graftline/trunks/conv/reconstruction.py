@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from graftline.learning.parameters import Augmentation
 from graftline.learning.precision import autocast
 from graftline.learning.randomness import generator
 from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.plots import image_rows
 
 
 class Pictures(NamedTuple):
@@ -24,7 +27,7 @@ class Pictures(NamedTuple):
     original: torch.Tensor
 
 
-class Reconstruction(nn.Module):
+class Reconstruction(ImageObjective):
     """Paints the image as it was before it was warped and, in a subclass, hidden in part.
 
     To paint the unwarped image, the embedding must say what the image shows, not where: a denoising autoencoder
@@ -47,6 +50,10 @@ class Reconstruction(nn.Module):
             nn.ConvTranspose2d(low, trunk.in_channels, 4, stride=2, padding=1),
         )
 
+    @property
+    def head(self) -> nn.Module:
+        return self.decoder
+
     def hide(self, pixels: torch.Tensor, draw: torch.Generator, count: int, part: World) -> torch.Tensor:
         """Return what the trunk may see of (n, channels, height, width) pixels, this process's share of `count`."""
         return pixels
@@ -67,6 +74,12 @@ class Reconstruction(nn.Module):
         return Pictures(shown, painted[..., :height, :width].float(), original)
 
     def loss(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> torch.Tensor:
-        """Return the mean squared error per pixel and channel, a scalar; with `part`, this process's addend of it."""
+        """Return the mean squared error per pixel and channel."""
         _, painted, original = self.pictures(pixels, seed, step, part)
         return nn.functional.mse_loss(painted, original) * (len(original) / len(pixels))
+
+    @torch.no_grad()
+    def draw(self, pixels: torch.Tensor, seed: int, folder: Path) -> None:
+        found = self.pictures(pixels, seed, 0)
+        rows = zip(("seen", "painted", "original"), (images.cpu() for images in found), strict=True)
+        image_rows(dict(rows), folder / "reconstructions.png")

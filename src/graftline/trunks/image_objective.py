@@ -1,0 +1,34 @@
+"""What every objective on images is: a loss around a trunk, with layers of its own, and a picture of what it does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from graftline.learning.distributed import World
+from graftline.trunks.images import ImageTrunk
+
+
+class ImageObjective(nn.Module, ABC):
+    """A trunk and what it learns from, on images alone."""
+
+    trunk: ImageTrunk
+
+    @property
+    @abstractmethod
+    def head(self) -> nn.Module:
+        """What it learns besides the trunk."""
+
+    @abstractmethod
+    def loss(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> torch.Tensor:
+        """Return the loss of (n, channels, height, width) CPU pixels, a scalar; with `part`, this process's addend.
+
+        What is drawn is that of (seed, step).
+        """
+
+    @abstractmethod
+    def draw(self, pixels: torch.Tensor, seed: int, folder: Path) -> None:
+        """Write a picture into the folder: what the objective makes of some images."""
