@@ -11,11 +11,12 @@ from torch import nn
 from graftline.durable import write_new
 from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.trunks.conv.parameters import ConvParams
+from graftline.trunks.image_trunk import ImageTrunk
 
 KIND = "conv"
 
 
-class ConvTrunk(nn.Module):
+class ConvTrunk(ImageTrunk):
     """Turns (n, channels, height, width) pixels into (n, width) embeddings."""
 
     narrow_on_cpu: ClassVar[bool] = False
