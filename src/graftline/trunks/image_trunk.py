@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+MODEL_WEIGHTS = "model.safetensors"
+"""Where every family keeps a trunk with a layer on top."""
+
 
 class ImageTrunk(nn.Module, ABC):
     """(n, channels, height, width) float32 pixels from 0 to 1 to (n, width) embeddings."""

@@ -11,7 +11,7 @@ from torch import nn
 from graftline.durable import write_new
 from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.trunks.conv.parameters import ConvParams
-from graftline.trunks.image_trunk import ImageTrunk
+from graftline.trunks.image_trunk import MODEL_WEIGHTS, ImageTrunk
 
 KIND = "conv"
 
@@ -50,7 +50,7 @@ class ConvTrunk(ImageTrunk):
         """Write trunk and `output` into one file; of other libraries' `settings` nothing is kept."""
         from safetensors.torch import save
 
-        write_new(folder / "model.safetensors", save(with_output(self, output).state_dict()))
+        write_new(folder / MODEL_WEIGHTS, save(with_output(self, output).state_dict()))
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build a trunk of this shape."""
