@@ -11,7 +11,6 @@ import numpy as np
 
 from graftline.dataset import Schema, read_schema
 from graftline.errors import InputError
-from graftline.learning.precision import arithmetic
 from graftline.problems.multi_label.answers import SetAnswers, names
 from graftline.problems.multi_label.parameters import MultiLabelParams
 from graftline.problems.problem import Problem

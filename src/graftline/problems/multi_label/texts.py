@@ -52,6 +52,9 @@ class OnText(
     problem_type = "multi_label_classification"
     elsewhere = OF_IMAGES
 
+    def environment(self, trunk: Path) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=False)}
+
     def load(self, folder: Path, facts: dict[str, Any]) -> TextModel[DocumentSets]:
         return with_thresholds(super().load(folder, facts), facts)
 

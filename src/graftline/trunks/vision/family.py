@@ -65,8 +65,9 @@ class Vision:
 
 def _start(params: PretrainParams) -> Rootstock | None:
     """Return the checkpoint that the trunk starts from; None for a new trunk."""
-    is_given = isinstance(params.trunk, ImageRootstockParams)
-    return resolve(params.trunk, where="pretrain.trunk") if is_given else None
+    if not isinstance(params.trunk, ImageRootstockParams):
+        return None
+    return resolve(params.trunk, where="pretrain.trunk")
 
 
 def _trunk(params: PretrainParams, schema: Schema, start: Rootstock | None) -> VisionTrunk:
