@@ -83,10 +83,11 @@ def graftline_imports(path: Path) -> set[Path]:
 
 
 def by_name(path: Path) -> set[Path]:
-    """Return what a registry of folders loads by their names."""
-    if path.name != "registry.py" or "import_module" not in path.read_text(encoding="utf-8"):
+    """Return what a registry of folders loads by their names: any of their files, or those of its own name."""
+    if path.name not in ("registry.py", "images.py") or "import_module" not in path.read_text(encoding="utf-8"):
         return set()
-    return {file for folder in path.parent.iterdir() if folder.is_dir() for file in folder.glob("*.py")}
+    loaded = "*.py" if path.name == "registry.py" else path.name
+    return {file for folder in path.parent.iterdir() if folder.is_dir() for file in folder.glob(loaded)}
 
 
 def closure(component: str) -> set[Path]:
@@ -115,6 +116,7 @@ CANNOT_DECIDE = {
     "src/graftline/errors.py": "the words of a failure, which leaves no output",
     "src/graftline/executor_output.py": "what Kubeflow is told beside the output",
     "src/graftline/ledger": "the log of releases: it lies in the store",
+    "src/graftline/processes.py": "how worker processes end",
     "src/graftline/records": "the record beside an output, not the output",
     "src/graftline/cache.py": "where this machine keeps copies",
     "src/graftline/runs.py": "the names of a run's own files in the store",
@@ -335,10 +337,10 @@ KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", 
 """The only folders that may decide by a kind of column, of problem or of trunk."""
 SHARED_WITH_ALL = {
     "graftline.values": {
-        "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile", "rules",
-        "samples", "strings", "suite",
+        "ahead", "column", "columns", "contract", "erased", "facts", "guesses", "histograms", "identity", "leakage",
+        "profile", "rules", "samples", "strings", "suite",
     },
-    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "registry", "scores"},
+    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "recipes", "registry", "scores"},
     "graftline.trunks": {
         "registry", "summary", "training", "parameters", "convert", "CONFIG", "SIZES", "WEIGHTS", "read_config",
     },

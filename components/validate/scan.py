@@ -20,7 +20,6 @@ from graftline.values import identity, leakage, placing, profile
 from graftline.values.column import Feature
 from graftline.values.columns import fact_frame, loose_digests, read_columns, row_digests
 from graftline.values.contract import Contract
-from graftline.values.decoding import CHANGES
 from graftline.values.erased import Erasures, withheld
 from graftline.values.facts import ColumnBatch, shorten
 from graftline.values.suite import Failure, Judge, row_rules, unique_rules
@@ -50,6 +49,8 @@ class Tally:
     """Of each column, how many values each change was made to on reading."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """How much of the raw data was passed over, by the reason."""
+    dropped: dict[str, None] = field(default_factory=dict)
+    """Columns of the raw data that the contract does not name, in the order in which they were found."""
     named: list[LeftOut] = field(default_factory=list)
     """The first of it."""
 
@@ -73,14 +74,6 @@ class Tally:
     def pass_over(self, left_out: Sequence[LeftOut]) -> None:
         self.passed_over.update(one.why for one in left_out)
         self.named += left_out[: report.QUARANTINE_ROWS - len(self.named)]
-
-    def changed(self) -> list[tuple[str, str, int]]:
-        """Return each column, what was done to its values on reading, and to how many."""
-        return [
-            (name, CHANGES.get(change, change), count)
-            for name, done in self.changes.items()
-            for change, count in sorted(done.items())
-        ]
 
     @property
     def bad_fraction(self) -> float:
@@ -119,6 +112,7 @@ class Validation:
         columns = read_columns(batch, self.contract)
         frame = fact_frame(batch, columns, self.contract)
         self.tally.pass_over(batch.left_out)
+        self.tally.dropped |= dict.fromkeys(batch.dropped)
         for name, column in columns.items():
             self.tally.nulls[name] += int(frame[f"{name}.given"].isna().sum())
             if column.changes:
@@ -188,6 +182,14 @@ class Validation:
             f"Split by '{time}': val from {show(val)} on, test from {show(test)} on; rows of one time are in one "
             "split, the later one"
         )
+
+    def changed(self) -> list[tuple[str, str, int]]:
+        """Return each column, what was done to its values on reading, and to how many."""
+        return [
+            (name, self.contract.columns[name].changes[change], count)
+            for name, done in self.tally.changes.items()
+            for change, count in sorted(done.items())
+        ]
 
     def _line(self, failure: Failure, batch: RawBatch, columns: dict[str, ColumnBatch]) -> tuple[int, str, str]:
         row = int(failure.index)

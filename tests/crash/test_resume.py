@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
 import small_text
+import small_vision
 from kills import (
     Case,
     Moment,
@@ -46,6 +47,8 @@ ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
 KILLS = int(os.environ.get("GRAFTLINE_KILLS", "20"))
 COMPONENTS = ("pretrain", "finetune")
 TEXT = ("masked_lm", "causal_lm", "sequence_classification")
+SLOW = (*TEXT, "masked_image")
+"""What loads transformers before its first step."""
 RENAME, FSYNC, UNLINK, WRITE = "rename,renameat,renameat2", "fsync", "unlink,unlinkat", "write"
 # With a checkpoint after each step, the numbers fall into the third and later ones: there is one to go on from.
 CALLS = [("pretrain", FSYNC, 19), ("finetune", RENAME, 5), ("pretrain", WRITE, 12)]
@@ -84,6 +87,14 @@ def text_cases(home: Path) -> dict[str, Case]:
     }
 
 
+def vision_cases(home: Path) -> dict[str, Case]:
+    """Return pretraining of a residual network, whose running statistics a checkpoint must hold."""
+    section = small_vision.params("resnet")["pretrain"] | {"epochs": 20}
+    text = json.dumps({"task": small.TASK, "pretrain": section})
+    inputs = ["--params", text, "--in-dataset", str(small.dataset(home))]
+    return {"masked_image": Case("pretrain", "trunk", "model.safetensors", inputs)}
+
+
 class Controls(dict[str, Control]):
     """The control of each kind of run, made when it is first asked for."""
 
@@ -100,7 +111,7 @@ class Controls(dict[str, Control]):
 @pytest.fixture(scope="module")
 def controls(tmp_path_factory: pytest.TempPathFactory) -> Controls:
     home = tmp_path_factory.getbasetemp()
-    made = cases(small.dataset(home), small.trunk(home), small.PARAMS) | text_cases(home)
+    made = cases(small.dataset(home), small.trunk(home), small.PARAMS) | text_cases(home) | vision_cases(home)
     folder = tmp_path_factory.mktemp("unbroken")
     return Controls(made, folder)
 
@@ -110,23 +121,23 @@ def check(outcome: Outcome, control: Control) -> None:
     assert outcome.resumed_from == outcome.checkpoints, "a later try went on from the newest checkpoint"
 
 
-@pytest.mark.parametrize("component", (*COMPONENTS, "masked_lm"))
+@pytest.mark.parametrize("component", (*COMPONENTS, "masked_lm", "masked_image"))
 def test_a_run_killed_again_and_again_ends_with_the_digest_of_an_unbroken_one(
     component: str, controls: Controls, tmp_path: Path
 ) -> None:
     """Four kills of one run, at random moments in this order: training, import, training further on, writing.
 
-    Of the language model only the first and the third: its starts are slow.
+    Of what loads transformers only the first and the third: its starts are slow.
     """
     control = controls[component]
-    drawn = [moment.share for moment in moments((*COMPONENTS, *TEXT).index(component), 4)]
+    drawn = [moment.share for moment in moments((*COMPONENTS, *SLOW).index(component), 4)]
     plan = [
         Moment("training", drawn[0] * 0.5),
         Moment("import", drawn[1]),
         Moment("training", 0.5 + drawn[2] * 0.5),
         Moment("writing", 0),
     ]
-    if component in TEXT:
+    if component in SLOW:
         plan = plan[::2]
     outcome = run_killed(control.case, tmp_path / control.case.output, control.unbroken, plan)
     check(outcome, control)
@@ -137,7 +148,7 @@ def test_a_run_killed_again_and_again_ends_with_the_digest_of_an_unbroken_one(
 
 @pytest.mark.skipif(not ALL, reason="takes minutes; GRAFTLINE_ALL_CRASHES=1 runs it")
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("component", COMPONENTS + TEXT)
+@pytest.mark.parametrize("component", COMPONENTS + SLOW)
 def test_runs_killed_at_random_moments_end_with_the_digest_of_an_unbroken_one(
     component: str, controls: Controls, tmp_path: Path
 ) -> None:

@@ -40,6 +40,8 @@ from graftline.values.image import ImageColumn
 from graftline.values.splits import read_images
 from graftline.values.text import TextColumn
 
+MASKED = {"objective": {"name": "masked_image", "patch": 4}}
+
 ENCODER = {"name": "text", "layers": 2, "width": 32, "heads": 2, "hidden": 64}
 CLASSES = ("a", "b", "c")
 
@@ -128,14 +130,22 @@ def test_more_labels_than_the_rarest_class_has_are_refused_before_any_work(
             label_counts.check(label_counts.asked(wanted.finetune, wanted.evaluate), text_sample.available)
 
 
-def test_a_plan_of_images_has_the_steps_that_the_components_make(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"trunk": {"channels": [4, 8, 16], "width": 16}},
+        {"trunk": {"name": "vit", "layers": 1, "width": 16, "heads": 2, "hidden": 16}, **MASKED},
+        {"trunk": {"name": "resnet", "stem": 4, "depths": [1], "channels": [8]}, **MASKED},
+    ],
+    ids=["conv", "vit", "resnet"],
+)
+def test_a_plan_of_images_has_the_steps_that_the_components_make(tmp_path: Path, shape: dict[str, Any]) -> None:
     dataset, schema = (folder(tmp_path, "dataset"), Schema(ImageColumn("image", (8, 8), 255.0), "label", (0, 1)))
     (dataset / "schema.json").write_text(json.dumps(schema.as_dict()))
     for split, count in {"train": 100, "val": 30, "test": 40, "unlabelled": 130}.items():
         columns = {"row": np.arange(count), "label": np.arange(count) % 2}
         pq.write_table(pa.table(columns), dataset / f"{split}.parquet")
     sample = sample_dataset(dataset, folder(tmp_path, "sample"))
-    shape = {"trunk": {"channels": [4, 8, 16], "width": 16}}
     asked = sections(
         {**shape, "epochs": 10, "batch": 13},
         {"epochs": 4, "batch": 10, "min_steps": 7},

@@ -25,8 +25,8 @@ from graftline.problems.images import LabelledImages
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.score import Score
 from graftline.tasks.finetune import FinetuneParams
-from graftline.trunks import load_trunk
-from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
+from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
+from graftline.trunks.images import load_trunk
 from graftline.values.image import ImageColumn
 
 IMAGES = ImageClassification(ImageClassificationParams())
@@ -100,8 +100,8 @@ def record_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     runs: list[list[Any]] = []
     forward, build = ImageClassifier.forward, ImageClassifier.__init__
 
-    def built(self: ImageClassifier, *arguments: Any) -> None:
-        build(self, *arguments)
+    def built(self: ImageClassifier, *arguments: Any, **given: Any) -> None:
+        build(self, *arguments, **given)
         runs.append([tensors(self.output)])
 
     def asked(self: ImageClassifier, pixels: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ import small_pairs
 import small_sets
 import small_tags
 import small_text
+import small_vision
 from test_distributed import torchrun
 
 from graftline.learning.batch_norm import BatchNorm2d
@@ -37,6 +38,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "sets of pictures": {"head": {"name": "multi_label"}, "joint_weight": 0.5},
     "sets of sentences": {"head": {"name": "multi_label", "label_smoothing": 0.1}, "joint_weight": 0.5},
     "images in contrast": {"head": {"name": "image_classification"}, "joint_weight": 0.5},
+    "images by a resnet": {"head": {"name": "image_classification"}, "joint_weight": 0.5},
     "numbers of images": {"head": {"name": "image_regression"}},
     "numbers of texts": {"head": {"name": "text_regression"}},
 }
@@ -56,6 +58,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
             for task in small_sets.PARAMS
         },
         "images in contrast": (dataset, small.contrastive_trunk(home)),
+        "images by a resnet": (dataset, small_vision.trunk(home, "resnet")),
         "numbers of images": (small_numbers.dataset(home, "images"), trunk),
         "numbers of texts": (small_numbers.dataset(home, "texts"), small_text.trunk(home)),
     }  # fmt: skip

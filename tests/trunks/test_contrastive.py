@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from graftline.learning.parameters import Augmentation
-from graftline.trunks.conv.contrastive import Contrastive
+from graftline.trunks.contrastive import Contrastive
 from graftline.trunks.conv.objectives import build_objective
-from graftline.trunks.conv.parameters import ContrastiveParams, ConvParams
+from graftline.trunks.conv.parameters import ConvParams
 from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.image_parameters import ContrastiveParams
 
 
 @pytest.fixture(scope="module")

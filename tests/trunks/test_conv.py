@@ -12,9 +12,10 @@ import torch
 
 from graftline.errors import InputError
 from graftline.tasks.parameters import parse
-from graftline.trunks import CONFIG, load_trunk
+from graftline.trunks import CONFIG
 from graftline.trunks.conv.parameters import ConvParams
 from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.images import load_trunk
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (32, 20), (9, 13)])

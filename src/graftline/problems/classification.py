@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from graftline.dataset import Schema, read_schema
 from graftline.learning.device import send
@@ -16,18 +15,19 @@ from graftline.learning.distributed import World, share
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.documents import Documents
 from graftline.problems.joint import JointLanguageModel
+from graftline.problems.outputs import name_outputs
 from graftline.problems.problem import Joint, Model
 from graftline.problems.text_parameters import TextClassificationParams
 from graftline.problems.transformer import (
     TextModel,
     TextProblem,
     check_labels,
-    label_settings,
     saved_model,
     start_model,
     with_dropout,
     zero_classifier,
 )
+from graftline.problems.weighing import cross_entropy
 from graftline.text.tokenizer import load_tokenizer
 
 D = TypeVar("D", bound=Documents)
@@ -55,7 +55,7 @@ class TextClassifier(TextModel[D]):
         with self.learning(mine, seed, step, part):
             logits = self(mine)
         targets = self.targets(mine)
-        loss = nn.functional.cross_entropy(logits, send(targets, logits.device), label_smoothing=self._smoothing)
+        loss = cross_entropy(logits, send(targets, logits.device), mine.unit_weights(), self._smoothing)
         return loss * (len(targets) / len(self.targets(examples)))
 
     def answer(self, examples: D, *, fast: bool = False) -> ClassAnswers:
@@ -96,7 +96,11 @@ class TextClassification(TextProblem[D, P], Generic[D, P]):
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextClassifier[D]:
         check_labels(schema)
-        settings = {**with_dropout(self._params.dropout), **label_settings(schema), **self.settings()}
+        settings = {
+            **with_dropout(self._params.dropout),
+            **name_outputs([str(name) for name in schema.classes]),
+            **self.settings(),
+        }
         network, new = start_model(self.architecture(), trunk, scratch=scratch, **settings)
         zero_classifier(network)
         model = self._model(network, load_tokenizer(trunk), new)

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from torch import nn
 
 from graftline.dataset import Schema
-from graftline.durable import write_new
 from graftline.learning.augment import augment
 from graftline.learning.device import device, send
 from graftline.learning.distributed import World, share
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import batch_indices, generator
 from graftline.problems.image_parameters import ImageHeadParams
+from graftline.problems.outputs import name_outputs, zero_layer
 from graftline.problems.problem import Examples, Joint, Model, Problem
-from graftline.trunks import load_trunk, load_weights, read_config
-from graftline.trunks.conv.objective import ImageObjective
-from graftline.trunks.conv.objectives import WEIGHTS as OBJECTIVE_WEIGHTS
-from graftline.trunks.conv.objectives import build_objective
-from graftline.trunks.conv.parameters import ImageObjectiveParams
-from graftline.trunks.conv.trunk import KIND, ConvTrunk
+from graftline.trunks.images import ImageTrunk, load_objective, load_trunk, load_with_output
 from graftline.values.pixels import Pixels
 from graftline.values.splits import read_images
 
-WEIGHTS = "model.safetensors"
 _BATCH = 1000  # images at once where nothing is learned
 
 
@@ -45,46 +38,53 @@ class LabelledImages(Examples):
     labels: torch.Tensor | None
     """(n, ...): of classes int64 indices; None of unlabelled images."""
     rows: torch.Tensor
+    weights: torch.Tensor | None = None
 
     @property
     def classes(self) -> torch.Tensor | None:
         return self.labels
 
     def take(self, chosen: torch.Tensor) -> Self:
-        labels = None if self.labels is None else self.labels[chosen]
-        return type(self)(self.pixels.take(chosen.numpy()), labels, self.rows[chosen])
+        labels, weights = (None if of is None else of[chosen] for of in (self.labels, self.weights))
+        return type(self)(self.pixels.take(chosen.numpy()), labels, self.rows[chosen], weights)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        labels = {} if self.labels is None else {"labels": self.labels.numpy()}
-        return {**self.pixels.arrays(), "rows": self.rows.numpy(), **labels}
+        given = {"rows": self.rows, "labels": self.labels, "weights": self.weights}
+        return {**self.pixels.arrays(), **{name: of.numpy() for name, of in given.items() if of is not None}}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        labels = torch.from_numpy(arrays["labels"]) if "labels" in arrays else None
-        return cls(Pixels.from_arrays(arrays), labels, torch.from_numpy(arrays["rows"]))
+        named = ("rows", "labels", "weights")
+        of = {name: torch.from_numpy(arrays[name]) for name in named if name in arrays}
+        return cls(Pixels.from_arrays(arrays), of.get("labels"), of["rows"], of.get("weights"))
 
     def digest(self) -> str:
         sha = hashlib.sha256()
         for part in self.pixels.parts():
             sha.update(part.data)
-        sha.update(b"" if self.labels is None else self.labels.numpy().tobytes())
+        for of in (self.labels, self.weights):
+            sha.update(b"" if of is None else of.numpy().tobytes())
         return sha.hexdigest()
 
 
 I = TypeVar("I", bound=LabelledImages)  # noqa: E741  (images)
 P = TypeVar("P", bound=ImageHeadParams)
+Labels = dict[str, Any]
 
 
 class ImageModel(Model[I], Generic[I, P]):
     """A trunk and a linear layer: (n, channels, height, width) pixels to (n, width) outputs."""
 
-    def __init__(self, trunk: ConvTrunk, width: int, params: P) -> None:
+    trunk: nn.Module
+
+    def __init__(
+        self, trunk: ImageTrunk, width: int, params: P, *, output: nn.Linear | None = None, labels: Labels | None = None
+    ) -> None:
+        """Stand on a trunk with `width` outputs: the layer `output`, or a new one; `labels` say what they are."""
         super().__init__()
-        self.trunk, self._params, self._frozen = trunk, params, False
-        self.output = nn.Linear(trunk.params.width, width)
-        # Zero: all outputs start equal, and the trunk's first gradients do not follow a random direction.
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        assert isinstance(trunk, nn.Module)
+        self.trunk, self._params, self._frozen, self._labels = trunk, params, False, labels or {}
+        self.output = zero_layer(trunk.width, width) if output is None else output
         self.dtype = arithmetic(params.precision, narrow_on_cpu=False)
         self.to(device())
 
@@ -109,20 +109,22 @@ class ImageModel(Model[I], Generic[I, P]):
         self.trunk.requires_grad_(False)
 
     @abstractmethod
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of (n, width) outputs."""
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        """Return the mean loss of (n, width) outputs, each times its weight if there are weights."""
 
     def loss(self, examples: I, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the mean loss of a batch, warped as (seed, step) draws it."""
         assert examples.labels is not None
         place, mine, count = self.output.weight.device, part or World(), len(examples)
-        pixels = send(torch.from_numpy(share(examples.pixels, mine)), place)
-        labels = send(share(examples.labels, mine), place)
+        rows = share(torch.arange(count), mine)
+        pixels = send(torch.from_numpy(examples.pixels[rows.numpy()]), place)
+        labels = send(examples.labels[rows], place)
         draw = generator(seed, step, "augment")
         warped = augment(pixels, self._params.augmentation, draw, count, mine)
         with autocast(self.dtype, place):
             outputs = self(warped)
-        return self.criterion(outputs, labels) * (len(labels) / count)
+        weights = None if examples.weights is None else share(examples.weights, mine)
+        return self.criterion(outputs, labels, weights) * (len(labels) / count)
 
     @torch.no_grad()
     def outputs(self, pixels: Pixels, *, fast: bool = False) -> torch.Tensor:
@@ -133,10 +135,9 @@ class ImageModel(Model[I], Generic[I, P]):
             return torch.cat([self(send(part, place)).cpu() for part in map(torch.from_numpy, pixels.parts(_BATCH))])
 
     def save(self, folder: Path) -> dict[str, Any]:
-        from safetensors.torch import save
-
-        write_new(folder / WEIGHTS, save(self.state_dict()))
-        return {"trunk": self.trunk.config()}
+        trunk: ImageTrunk = self.trunk  # type: ignore[assignment]
+        trunk.save_with(self.output, folder, self._labels)
+        return {"trunk": trunk.config()}
 
 
 class ImageProblem(Problem[I], Generic[I, P]):
@@ -154,6 +155,14 @@ class ImageProblem(Problem[I], Generic[I, P]):
     def environment(self) -> dict[str, str]:
         return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=False)}
 
+    problem_type: ClassVar[str]
+    """transformers' word for what the outputs are."""
+
+    @staticmethod
+    def names(schema: Schema) -> Sequence[str]:
+        """Return the outputs' names."""
+        return [str(name) for name in schema.classes]
+
     @staticmethod
     @abstractmethod
     def width(classes: int) -> int:
@@ -166,17 +175,18 @@ class ImageProblem(Problem[I], Generic[I, P]):
         return self.examples(images.pixels, labels, rows)
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> ImageModel[I, P]:
-        return self.model(load_trunk(trunk, weights=not scratch), self.width(len(schema.classes)), self._params)
+        labels = {**name_outputs(self.names(schema)), "problem_type": self.problem_type}
+        found = load_trunk(trunk, weights=not scratch)
+        return self.model(found, self.width(len(schema.classes)), self._params, labels=labels)
 
     def joint(self, trunk: Path, model: Model[I], unlabelled: I, batch: int, *, scratch: bool) -> Joint:
         assert isinstance(model, self.model)
         return JointObjective(trunk, model, unlabelled.pixels, batch, scratch=scratch)
 
     def load(self, folder: Path, facts: dict[str, Any]) -> ImageModel[I, P]:
-        trunk = ConvTrunk.from_config(facts["trunk"])
-        model = self.model(trunk, self.width(len(facts["classes"])), self._params)
-        load_weights(model, folder / WEIGHTS, fix="run finetune again")
-        return model.eval()
+        width = self.width(len(facts["classes"]))
+        trunk, output = load_with_output(folder, facts["trunk"], width)
+        return self.model(trunk, width, self._params, output=output).eval()
 
 
 class JointObjective:
@@ -184,12 +194,7 @@ class JointObjective:
 
     def __init__(self, folder: Path, model: ImageModel[Any, Any], pixels: Pixels, batch: int, *, scratch: bool) -> None:
         """Go on with the objective's layers in `folder`, or with `scratch` with untrained ones, on these images."""
-        params: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(
-            read_config(folder, KIND)["objective"]
-        )
-        self.objective: ImageObjective = build_objective(model.trunk, params, model.dtype)
-        if not scratch:
-            load_weights(self.objective.head, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
+        self.objective = load_objective(folder, model.trunk, model.dtype, scratch=scratch)
         self.module = self.objective.head.to(device())
         self._pixels, self._batch = pixels, batch
 

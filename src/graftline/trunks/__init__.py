@@ -16,8 +16,6 @@ from graftline.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from graftline.trunks.conv.trunk import ConvTrunk
-
 WEIGHTS, CONFIG = "trunk.safetensors", "trunk.json"
 SIZES = "sizes"
 """In a trunk's folder: the folder of those to compare it with."""
@@ -29,37 +27,19 @@ def write_config(folder: Path, kind: str, trunk: dict[str, Any], objective: dict
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_config(folder: Path, kind: str) -> dict[str, Any]:
-    """Return the trunk.json of a trunk of `kind`. Raises InputError: it is not one, or of another kind."""
+def read_config(folder: Path, *kinds: str) -> dict[str, Any]:
+    """Return the trunk.json of a trunk of one of `kinds`. Raises InputError: it is not one, or of another kind."""
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or not {"kind", "trunk", "objective"} <= config.keys():
         raise InputError(folder / CONFIG, "not a trunk's config", fix="run pretrain again")
-    if config["kind"] != kind:
+    if config["kind"] not in kinds:
         raise InputError(
             folder / CONFIG,
             f"a trunk of kind {config['kind']!r}",
-            expected=f"{kind!r}",
+            expected=" or ".join(map(repr, kinds)),
             fix="choose a head that fits the trunk, or another pretrain.trunk",
         )
     return config
-
-
-def load_trunk(folder: Path, *, weights: bool = True) -> ConvTrunk:
-    """Return the image trunk in `folder`, or with `weights=False` an untrained one of its shape.
-
-    Raises:
-        InputError: the config is not one, or the weights do not fit it.
-    """
-    from graftline.trunks.conv.trunk import KIND, ConvTrunk
-
-    config = read_config(folder, KIND)
-    try:
-        trunk = ConvTrunk.from_config(config["trunk"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(folder / CONFIG, f"not a trunk's config ({error!r})", fix="run pretrain again") from None
-    if weights:
-        load_weights(trunk, folder / WEIGHTS, fix="run pretrain again")
-    return trunk
 
 
 def load_weights(module: nn.Module, path: Path, *, fix: str) -> None:

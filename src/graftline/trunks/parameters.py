@@ -14,6 +14,8 @@ class ObjectiveParams(Params):
 
     family: ClassVar[str]
     """The family of trunks that it trains."""
+    also: ClassVar[tuple[str, ...]] = ()
+    """Further families whose trunks it trains."""
     needs: ClassVar[str]
     """That family's trunks, for people."""
     decodes: ClassVar[bool] = False
@@ -34,7 +36,7 @@ class TrunkParams(Params):
 
     def check(self, objective: ObjectiveParams, where: str) -> None:
         """Raise ValueError unless the objective can train such a trunk; `where` names the trunk."""
-        if objective.family != self.family:
+        if self.family not in (objective.family, *objective.also):
             raise ValueError(f"objective {objective.name} needs {objective.needs}, {where}.name is {self.name}")
 
     @property

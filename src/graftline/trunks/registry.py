@@ -9,18 +9,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, get_args
 
 from graftline.errors import InputError
-from graftline.trunks.conv.parameters import AutoencoderParams, ContrastiveParams, ConvParams, MaskedAutoencoderParams
+from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
+from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.parameters import TrunkParams
 from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
+from graftline.trunks.vision.parameters import (
+    ConvNextV2Params,
+    ImageRootstockParams,
+    MaskedImageParams,
+    ResNetParams,
+    VitParams,
+)
 
 if TYPE_CHECKING:
     from graftline.dataset import Schema
     from graftline.tasks.pretrain import PretrainParams
     from graftline.trunks.training import Family
 
-AnyObjectiveParams = AutoencoderParams | MaskedAutoencoderParams | ContrastiveParams | MaskedLMParams | CausalLMParams
-AnyTrunkParams = ConvParams | TextParams | RootstockParams
+AnyObjectiveParams = (
+    AutoencoderParams
+    | MaskedAutoencoderParams
+    | ContrastiveParams
+    | MaskedImageParams
+    | MaskedLMParams
+    | CausalLMParams
+)
+AnyTrunkParams = (
+    ConvParams | VitParams | ConvNextV2Params | ResNetParams | ImageRootstockParams | TextParams | RootstockParams
+)
 SizedTrunkParams = TextParams
 """Trunks that can be trained in several sizes, to compare them."""
 DEFAULT_OBJECTIVE, DEFAULT_TRUNK, DEFAULT_SIZE = MaskedAutoencoderParams(), ConvParams(), TextParams()
@@ -42,7 +59,7 @@ def family_for(params: PretrainParams, schema: Schema, where: str) -> Family:
         fitting = [
             objective.model_fields["name"].default
             for objective in get_args(AnyObjectiveParams)
-            if isinstance(schema.feature, _load(objective.family).sees)
+            if any(isinstance(schema.feature, _load(family).sees) for family in (objective.family, *objective.also))
         ]
         raise InputError(
             f"{where}: pretrain.objective.name",

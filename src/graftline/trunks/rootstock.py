@@ -27,7 +27,7 @@ from graftline.trunks.parameters import TrunkParams
 from graftline.yamlfile import parse_yaml
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 WEIGHTS, INDEX, CONFIG, CARD = "model.safetensors", "model.safetensors.index.json", "config.json", "README.md"
 CONVERSION = "conversion.json"
@@ -41,6 +41,7 @@ _CONVERT = (
     "AutoModel.from_pretrained(folder).save_pretrained(new_folder) writes safetensors; "
     "a file of tensors alone: `graftline convert`"
 )
+_AGAIN = "get the checkpoint again, with its config"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PACKAGE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(==(?P<version>[A-Za-z0-9.!+_-]+))?")
 
@@ -316,7 +317,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_tensors(path: Path) -> None:
+def _check_tensors(path: Path, fix: str) -> None:
     """Raise InputError unless the file is whole and its floating-point tensors are finite."""
     from safetensors import SafetensorError, safe_open
 
@@ -325,17 +326,27 @@ def _check_tensors(path: Path) -> None:
             for name in file.keys():  # noqa: SIM118  (not a mapping)
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                    raise InputError(path, f"{name} is NaN or infinite", fix="get the checkpoint again")
+                    raise InputError(path, f"{name} is NaN or infinite", fix=fix)
     except SafetensorError as error:
-        raise InputError(
-            path, brief(error), expected="a whole safetensors file", fix="get the checkpoint again"
-        ) from None
+        raise InputError(path, brief(error), expected="a whole safetensors file", fix=fix) from None
 
 
-def load(folder: Path, auto: str, optional: Callable[[str], bool]) -> PreTrainedModel:
-    """Return transformers' model of the class `auto` in a folder, offline.
+def load(
+    folder: Path,
+    auto: str,
+    optional: Callable[[str], bool],
+    *,
+    config: PreTrainedConfig | None = None,
+    fix: str = _AGAIN,
+) -> PreTrainedModel:
+    """Return transformers' model of the class `auto` in a folder, offline, in float32.
 
-    `optional` says of a tensor's name whether it may be missing.
+    Args:
+        folder: in the Hugging Face layout.
+        auto: such as `AutoModel`.
+        optional: says of a tensor's name whether it may be missing.
+        config: instead of the folder's.
+        fix: what to do about a folder that is none.
 
     Raises:
         InputError: a file is damaged or does not fit config.json; a tensor is missing, or is not finite.
@@ -344,12 +355,12 @@ def load(folder: Path, auto: str, optional: Callable[[str], bool]) -> PreTrained
     from huggingface_hub.errors import StrictDataclassError
 
     for path in sorted(folder.glob("model*.safetensors")):
-        _check_tensors(path)
-    fix = "get the checkpoint again, with its config"
+        _check_tensors(path, fix)
+    given = {} if config is None else {"config": config}
     try:
         with quietly():
             model, report = getattr(transformers, auto).from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+                folder, dtype="float32", local_files_only=True, use_safetensors=True, output_loading_info=True, **given
             )
     except (
         AttributeError,

@@ -299,19 +299,28 @@ def load_contract(path: Path) -> Contract:
         if kind not in COLUMN_TYPES:
             found = f"unknown type '{kind}'{nearest(kind, list(COLUMN_TYPES))}" if "type" in values else "no type"
             raise InputError(where, found, expected="one of " + ", ".join(COLUMN_TYPES))
-        _check_words(values.get("classes"), kind, where)
+        _check_all_words(values, COLUMN_TYPES[kind].words, where)
         columns[name] = parse(values, COLUMN_TYPES[kind], where=where)
     return parse({**document, "columns": columns}, Contract, where=str(path))
 
 
-def _check_words(classes: object, kind: str, where: str) -> None:
-    """Refuse classes that YAML did not read as the words that stand there: yes, no, on, off, null, 007, 1e5, a date."""
-    if not COLUMN_TYPES[kind].words or not isinstance(classes, list):
-        return
-    found = [f"{value!r} ({type(value).__name__})" for value in classes if not isinstance(value, str)]
+def _check_all_words(values: dict[str, Any], of_words: bool, where: str) -> None:
+    """Refuse what YAML did not read as the words that stand there: yes, no, on, off, null, 007, 1e5, a date."""
+    classes, mapping = values.get("classes"), values.get("map")
+    if of_words and isinstance(classes, list):
+        _check_words(classes, f"{where}.classes")
+    if isinstance(mapping, dict):
+        _check_words(
+            [key for key in mapping if not isinstance(key, int | float) or isinstance(key, bool)], f"{where}.map"
+        )
+        _check_words([value for value in mapping.values() if of_words and value is not None], f"{where}.map")
+
+
+def _check_words(words: list[Any], where: str) -> None:
+    found = [f"{value!r} ({type(value).__name__})" for value in words if not isinstance(value, str)]
     if found:
         raise InputError(
-            f"{where}.classes",
+            where,
             f"YAML reads a word here as {', '.join(found[:5])}",
             expected="words",
             fix='put it in quotes: "yes", "no", "on", "off", "null", "007"; numbers want type: integer',

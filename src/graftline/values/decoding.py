@@ -18,7 +18,9 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image as Picture
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
+
+from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES
 
 Mode = Literal["grey", "rgb"]
 Resize = Literal["crop", "pad", "stretch", "refuse"]
@@ -28,20 +30,6 @@ MAX_PIXELS = 1 << 26
 
 The header says it: a larger one is never decoded.
 """
-MAX_BYTES = 64 << 20
-"""Length of the longest file that is read."""
-
-FORMATS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-}
-"""Pillow's name of each format that is read, and the endings of its files."""
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-
 CHANGES = {
     "bilevel": "1 bit a pixel became black and white",
     "palette": "colours were looked up in the palette",
@@ -178,7 +166,7 @@ def _open(data: bytes) -> Picture.Image:
         raise BadPictureError(f"{len(data)} bytes, more than {MAX_BYTES}")
     try:
         return Picture.open(io.BytesIO(data), formats=tuple(FORMATS))
-    except Picture.UnidentifiedImageError:
+    except UnidentifiedImageError:
         kind = next((name for at, start, name in _OTHERS if data[at:].startswith(start)), None)
         if kind is None and data.startswith((b"\xff\xd8", b"\x89PN", b"GIF", b"RIFF", b"II*", b"MM\0", b"BM")):
             raise BadPictureError("truncated or damaged: its header cannot be read") from None

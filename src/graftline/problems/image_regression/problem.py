@@ -24,7 +24,7 @@ from graftline.problems.regression import (
     width_of,
 )
 from graftline.problems.sections import Section, write_sections
-from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.images import ImageTrunk
 from graftline.values.image import ImageColumn
 from graftline.values.number import NumberLabel
 from graftline.values.pixels import Pixels
@@ -42,12 +42,12 @@ class MeasuredImages(LabelledImages):
 class ImageRegressor(Regressor[MeasuredImages], ImageModel[MeasuredImages, ImageRegressionParams]):
     """Images to (n, numbers) outputs."""
 
-    def __init__(self, trunk: ConvTrunk, width: int, params: ImageRegressionParams) -> None:
-        super().__init__(trunk, width, params)
+    def __init__(self, trunk: ImageTrunk, width: int, params: ImageRegressionParams, **given: Any) -> None:
+        super().__init__(trunk, width, params, **given)
         self.regression = params
 
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.squared(outputs, labels)
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        return self.squared(outputs, labels, weights)
 
     def scaled(self, examples: MeasuredImages, *, fast: bool = False) -> torch.Tensor:
         return self.outputs(examples.pixels, fast=fast)
@@ -61,9 +61,10 @@ class ImageRegression(ImageProblem[MeasuredImages, ImageRegressionParams]):
 
     roles: ClassVar = {"image": ImageColumn, LABEL: NumberLabel}
     examples, model = MeasuredImages, ImageRegressor
+    problem_type = "regression"
     header = HEADER
     amount, loss_unit = "images", "squared error, in variances"
-    width = staticmethod(width_of)
+    width, names = staticmethod(width_of), staticmethod(names_of)
 
     def read(self, dataset: Path, split: str, folder: Path) -> MeasuredImages:
         found = super().read(dataset, split, folder)

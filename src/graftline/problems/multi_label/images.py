@@ -15,7 +15,7 @@ from graftline.problems.multi_label.model import SetModel, with_thresholds
 from graftline.problems.multi_label.parameters import OF_TEXT, MultiLabelParams
 from graftline.problems.multi_label.side import SetProblem
 from graftline.problems.problem import LABEL
-from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.images import ImageTrunk
 from graftline.values.image import ImageColumn
 from graftline.values.labels import LabelSets
 from graftline.values.pixels import Pixels
@@ -32,8 +32,8 @@ class ImageSets(LabelledImages):
 class ImageSetModel(SetModel, ImageModel[ImageSets, MultiLabelParams]):
     """(n, channels, height, width) pixels to (n, classes) logits."""
 
-    def __init__(self, trunk: ConvTrunk, width: int, params: MultiLabelParams) -> None:
-        super().__init__(trunk, width, params)
+    def __init__(self, trunk: ImageTrunk, width: int, params: MultiLabelParams, **given: Any) -> None:
+        super().__init__(trunk, width, params, **given)
         self.sets = params
 
     def logits(self, examples: ImageSets, *, fast: bool = False) -> torch.Tensor:
@@ -45,6 +45,7 @@ class OnImages(SetProblem, ImageProblem[ImageSets, MultiLabelParams]):
 
     roles: ClassVar = {"image": ImageColumn, LABEL: LabelSets}
     examples, model = ImageSets, ImageSetModel
+    problem_type = "multi_label_classification"
     elsewhere = OF_TEXT
 
     @staticmethod

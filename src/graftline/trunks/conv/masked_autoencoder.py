@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from graftline.learning.device import send
-from graftline.learning.distributed import World, share
+from graftline.learning.distributed import World
 from graftline.trunks.conv.parameters import MaskedAutoencoderParams
 from graftline.trunks.conv.reconstruction import Reconstruction
 from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.masks import seen_squares
 
 
 class MaskedAutoencoder(Reconstruction):
@@ -19,12 +19,8 @@ class MaskedAutoencoder(Reconstruction):
         self._ratio, self._patch = params.mask_ratio, params.patch
 
     def hide(self, pixels: torch.Tensor, draw: torch.Generator, count: int, part: World) -> torch.Tensor:
-        height, width = pixels.shape[2:]
-        rows, columns = -(-height // self._patch), -(-width // self._patch)
-        seen = (torch.rand(count, rows, columns, generator=draw) >= self._ratio).float()
-        seen = send(share(seen, part), pixels.device)
-        seen = seen.repeat_interleave(self._patch, 1).repeat_interleave(self._patch, 2)
-        return pixels * seen[:, None, :height, :width]
+        seen, _ = seen_squares(pixels, self._patch, self._ratio, draw, count, part)
+        return pixels * seen
 
 
 def build(trunk: ConvTrunk, params: MaskedAutoencoderParams, dtype: str) -> MaskedAutoencoder:

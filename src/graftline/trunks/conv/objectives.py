@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from graftline.trunks.conv import autoencoder, contrastive, masked_autoencoder
-from graftline.trunks.conv.objective import ImageObjective
-from graftline.trunks.conv.parameters import AutoencoderParams, ContrastiveParams, ImageObjectiveParams
+from graftline.trunks import contrastive
+from graftline.trunks.conv import autoencoder, masked_autoencoder
+from graftline.trunks.conv.parameters import AutoencoderParams, ImageObjectiveParams
 from graftline.trunks.conv.trunk import ConvTrunk
-
-WEIGHTS = "objective.safetensors"
-"""In an image trunk's folder: the objective's own layers, so that in fine-tuning it goes on where pretraining ended."""
+from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.image_parameters import ContrastiveParams
 
 
 def build_objective(trunk: ConvTrunk, params: ImageObjectiveParams, dtype: str = "float32") -> ImageObjective:

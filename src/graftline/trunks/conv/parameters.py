@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from graftline.learning.parameters import Augmentation
+from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.parameters import ObjectiveParams, TrunkParams
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
@@ -47,20 +48,6 @@ class MaskedAutoencoderParams(_OnImages):
     """Height and width of a patch, in pixels."""
     augmentation: Augmentation = Augmentation()
     """How the input is warped; the target is not."""
-
-
-class ContrastiveParams(_OnImages):
-    """Parameters of the objective `contrastive`."""
-
-    name: Literal["contrastive"] = "contrastive"
-    temperature: float = Field(default=0.2, gt=0, le=10)
-    """Divides the similarities: the lower, the more the nearest wrong images count."""
-    projection: int = Field(default=128, ge=8, le=4096)
-    """Length of the vectors that are compared."""
-    augmentation: Augmentation = Augmentation(
-        shift=0, crop=0.3, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=20, grey=0.1, edge="repeat"
-    )
-    """How the two views of an image are made of it: what they have in common is learned, what they differ in is not."""
 
 
 ImageObjectiveParams = AutoencoderParams | MaskedAutoencoderParams | ContrastiveParams

@@ -14,9 +14,9 @@ from graftline.learning.distributed import World, share
 from graftline.learning.parameters import Augmentation
 from graftline.learning.precision import autocast
 from graftline.learning.randomness import generator
-from graftline.trunks.conv.objective import ImageObjective
-from graftline.trunks.conv.plots import image_rows
 from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.plots import image_rows
 
 
 class Pictures(NamedTuple):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from graftline.durable import write_new
 from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.trunks.conv.parameters import ConvParams
 
@@ -36,6 +38,17 @@ class ConvTrunk(nn.Module):
         embedded: torch.Tensor = self.embedding(self.convolutions(pixels))
         return embedded
 
+    @property
+    def width(self) -> int:
+        """Length of the embedding."""
+        return self.params.width
+
+    def save_with(self, output: nn.Linear, folder: Path, settings: dict[str, Any]) -> None:
+        """Write trunk and `output` into one file; of other libraries' `settings` nothing is kept."""
+        from safetensors.torch import save
+
+        write_new(folder / "model.safetensors", save(with_output(self, output).state_dict()))
+
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build a trunk of this shape."""
         colour = {} if self.in_channels == 1 else {"in_channels": self.in_channels}
@@ -47,3 +60,8 @@ class ConvTrunk(nn.Module):
         shape = dict(config)
         (height, width), in_channels = shape.pop("shape"), shape.pop("in_channels", 1)
         return cls(ConvParams(**shape), (height, width), in_channels)
+
+
+def with_output(trunk: ConvTrunk, output: nn.Linear) -> nn.ModuleDict:
+    """Return both under the names that a model's file has."""
+    return nn.ModuleDict({"trunk": trunk, "output": output})

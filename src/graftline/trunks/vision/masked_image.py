@@ -7,6 +7,8 @@ on, and a vit's class token would otherwise learn nothing.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -15,8 +17,9 @@ from graftline.learning.device import send
 from graftline.learning.distributed import World, share
 from graftline.learning.precision import autocast
 from graftline.learning.randomness import generator
-from graftline.trunks.conv.reconstruction import Pictures
+from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.masks import seen_squares
+from graftline.trunks.plots import image_rows
 from graftline.trunks.vision.parameters import MaskedImageParams
 from graftline.trunks.vision.trunk import VisionTrunk
 
@@ -44,13 +47,19 @@ class Painter(nn.Module):
         return whole[..., : self._shape[0], : self._shape[1]]
 
 
-class MaskedImage(nn.Module):
+class MaskedImage(ImageObjective):
     """A trunk, and the decoder that paints what was hidden of its images."""
+
+    trunk: VisionTrunk
 
     def __init__(self, trunk: VisionTrunk, params: MaskedImageParams, dtype: str) -> None:
         super().__init__()
         self.trunk, self._params, self._dtype = trunk, params, dtype
         self.decoder = Painter(trunk)
+
+    @property
+    def head(self) -> nn.Module:
+        return self.decoder
 
     def _painted(
         self, pixels: torch.Tensor, seed: int, step: int, part: World
@@ -69,13 +78,15 @@ class MaskedImage(nn.Module):
             painted = self.decoder(*self.trunk.look(shown)).float()
         return warped, seen, shown, painted, hidden
 
-    def pictures(self, pixels: torch.Tensor, seed: int, step: int) -> Pictures:
-        """Return what was shown, painted and meant of (n, channels, height, width) CPU pixels, from 0 to 1."""
-        warped, _, shown, painted, _ = self._painted(pixels, seed, step, World())
-        return Pictures(shown, (painted * self.trunk.deviation + self.trunk.mean).clip(0, 1), warped)
-
     def loss(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the mean error of a hidden pixel and channel, a scalar; with `part`, this process's addend of it."""
         warped, seen, _, painted, hidden = self._painted(pixels, seed, step, part or World())
         error = (painted - self.trunk.scaled(warped)).abs() * (1 - seen)
         return error.sum() / max(1, hidden * error.shape[1])
+
+    @torch.no_grad()
+    def draw(self, pixels: torch.Tensor, seed: int, folder: Path) -> None:
+        warped, _, shown, painted, _ = self._painted(pixels, seed, 0, World())
+        shades = (painted * self.trunk.deviation + self.trunk.mean).clip(0, 1)
+        rows = {"seen": shown, "painted": shades, "original": warped}
+        image_rows({name: images.cpu() for name, images in rows.items()}, folder / "reconstructions.png")

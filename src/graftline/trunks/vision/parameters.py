@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from graftline.learning.parameters import Augmentation
+from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.parameters import ObjectiveParams, TrunkParams
 from graftline.trunks.rootstock import MODEL_FILES, CheckpointParams
 
@@ -131,3 +132,6 @@ class MaskedImageParams(ObjectiveParams):
     """Height and width of a hidden patch, in pixels; for a vit a multiple of its own."""
     augmentation: Augmentation = Augmentation()
     """How images are warped before a part of them is hidden."""
+
+
+VisionObjectiveParams = MaskedImageParams | ContrastiveParams

@@ -10,15 +10,13 @@ from torch import nn
 
 from graftline.errors import InputError, nearest
 from graftline.trunks.rootstock import CONFIG, brief, check_plain, load, read_object
-from graftline.trunks.vision.trunk import PROCESSOR, Scale, VisionTrunk, build_network
+from graftline.trunks.vision.trunk import PROCESSOR, Scale, VisionTrunk, build_network, is_of_head, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from graftline.values.image import ImageColumn
 
-_HEADS = ("classifier", "head", "fc", "cls_classifier", "distillation_classifier")
-"""Where architectures keep the layers of a task: a checkpoint without one has none of them."""
 _POSITIONS = "position_embeddings"
 
 
@@ -34,7 +32,7 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> VisionTrunk:
     check_plain(folder)
     _check_kind(folder)
     scale = _scale(folder, image)
-    network = load(folder, "AutoModelForImageClassification", lambda name: name.split(".")[0] in _HEADS)
+    network = load(folder, "AutoModelForImageClassification", is_of_head, config=read_config(folder))
     channels = network.config.num_channels
     if len(scale.mean) != channels or (image.channels > 1 and image.channels != channels):
         raise InputError(
@@ -43,9 +41,18 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> VisionTrunk:
             expected=f"one for the data's {image.channels}",
             fix="choose another checkpoint",
         )
-    trunk = VisionTrunk(_resized(network, image.shape), scale, image.shape)
-    _check_passes(trunk, image, folder)
-    return trunk
+    try:
+        trunk = VisionTrunk(_resized(network, image.shape), scale, image.shape).eval()
+        with torch.no_grad():
+            trunk(torch.zeros(1, image.channels, *image.shape))
+    except (RuntimeError, ValueError) as error:
+        height, width = image.shape
+        raise InputError(
+            folder / CONFIG,
+            f"images of {height} by {width} pixels do not go through it ({brief(error)})",
+            fix="choose another checkpoint, or another shape in the contract",
+        ) from None
+    return trunk.train()
 
 
 def _check_kind(folder: Path) -> None:
@@ -82,12 +89,18 @@ def _scale(folder: Path, image: ImageColumn) -> Scale:
 
 
 def _resized(network: PreTrainedModel, shape: tuple[int, int]) -> PreTrainedModel:
-    """Return the same model for images of `shape`, its table of learned positions interpolated if it has one."""
+    """Return the same model for images of `shape`, its table of learned positions interpolated if it has one.
+
+    Raises:
+        ValueError: its patches do not divide the images.
+    """
     state = network.state_dict()
     names = [name for name in state if name.endswith(_POSITIONS) and state[name].ndim == 3]
     config = network.config
     if not names or not hasattr(config, "patch_size"):
         return network
+    if any(side % config.patch_size for side in shape):
+        raise ValueError(f"its patches are {config.patch_size} by {config.patch_size}")
     rows, columns = (side // config.patch_size for side in _sides(config.image_size))
     config.image_size = list(shape)
     size = tuple(side // config.patch_size for side in shape)
@@ -104,18 +117,3 @@ def _resized(network: PreTrainedModel, shape: tuple[int, int]) -> PreTrainedMode
 
 def _sides(size: Any) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def _check_passes(trunk: VisionTrunk, image: ImageColumn, folder: Path) -> None:
-    """Raise InputError unless an image of the data's shape goes through the model."""
-    try:
-        with torch.no_grad():
-            trunk.eval()(torch.zeros(1, image.channels, *image.shape))
-    except (RuntimeError, ValueError) as error:
-        height, width = image.shape
-        raise InputError(
-            folder / CONFIG,
-            f"images of {height} by {width} pixels do not go through it ({brief(error)})",
-            fix="choose another checkpoint, or another shape in the contract",
-        ) from None
-    trunk.train()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ from torch import nn
 
 from graftline.errors import InputError
 from graftline.learning.batch_norm import BatchNorm2d
-from graftline.trunks import load_weights
 from graftline.trunks.layout import quiet
+from graftline.trunks.rootstock import load
 from graftline.trunks.vision.parameters import VisionParams
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
     from graftline.values.image import ImageColumn
 
 KIND = "vision"
-WEIGHTS, PROCESSOR = "model.safetensors", "preprocessor_config.json"
+PROCESSOR = "preprocessor_config.json"
 _CHANCE = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
     "dropout_rate", "drop_path_rate", "drop_connect_rate",
 )  # fmt: skip
-"""Every name under which transformers' configs know dropout: what is drawn must be a pure function of the step."""
+"""Every name under which transformers' configs know dropout."""
+_HEADS = ("classifier", "head", "fc", "cls_classifier", "distillation_classifier")
+"""Where architectures keep the layers of a task."""
 _BILINEAR = 2  # Pillow's number
 
 
@@ -73,6 +76,7 @@ class VisionTrunk(nn.Module):
         for module in network.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = BatchNorm2d  # its statistics are the whole batch's on several processes
+                module.momentum = 0.1  # mobilenet_v2 has TensorFlow's 0.997, which here would forget all but a batch
         self.network = network
         for name in ("mean", "deviation"):
             of_channels = torch.tensor(getattr(scale, name))[:, None, None]
@@ -147,13 +151,18 @@ def _last_linear(network: nn.Module) -> str:
     return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
 
 
+def without_chance(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return the configuration without dropout: what a step draws must be a pure function of (seed, step)."""
+    for name in _CHANCE:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+    return config
+
+
 def build_network(config: PreTrainedConfig) -> PreTrainedModel:
     """Return an untrained model for image classification, drawn from torch's global generator."""
     from transformers import AutoModelForImageClassification
 
-    for name in _CHANCE:
-        if hasattr(config, name):
-            setattr(config, name, 0.0)
     network: PreTrainedModel = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
     return network
 
@@ -162,6 +171,7 @@ def new_trunk(params: VisionParams, image: ImageColumn) -> VisionTrunk:
     """Return an untrained trunk of a shape for such images."""
     from transformers import AutoConfig
 
+    quiet()
     config = AutoConfig.for_model(
         params.name, image_size=list(image.shape), num_channels=image.channels, **params.settings()
     )
@@ -177,22 +187,30 @@ def load_trunk(folder: Path, values: dict[str, Any], *, weights: bool) -> Vision
         InputError: the config is not one of transformers', or the weights do not fit it.
         KeyError, TypeError, ValueError: the values are none.
     """
-    trunk = VisionTrunk(build_network(_read_config(folder)), *_scale_and_shape(values))
-    if weights:
-        load_weights(trunk.network, folder / WEIGHTS, fix="run pretrain again")
-    return trunk
+    config = read_config(folder)
+    network = _load(folder, config, is_of_head, fix="run pretrain again") if weights else build_network(config)
+    return VisionTrunk(network, *_scale_and_shape(values))
 
 
 def load_with_output(folder: Path, values: dict[str, Any]) -> tuple[VisionTrunk, nn.Linear]:
     """Return what `save_with` wrote: the trunk and the layer on it. Raises as `load_trunk` does."""
-    network = build_network(_read_config(folder))
-    load_weights(network, folder / WEIGHTS, fix="run finetune again")
+    network = _load(folder, read_config(folder), lambda name: False, fix="run finetune again")
     output = network.get_submodule(_last_linear(network))
     assert isinstance(output, nn.Linear)
     return VisionTrunk(network, *_scale_and_shape(values)), output
 
 
-def _read_config(folder: Path) -> PreTrainedConfig:
+def is_of_head(name: str) -> bool:
+    """Return whether a tensor of that name is of a task's layers: a trunk has none of them."""
+    return name.split(".")[0] in _HEADS
+
+
+def _load(folder: Path, config: PreTrainedConfig, optional: Callable[[str], bool], *, fix: str) -> PreTrainedModel:
+    return load(folder, "AutoModelForImageClassification", optional, config=config, fix=fix)
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """Return transformers' configuration in a folder, without dropout. Raises InputError: it is none."""
     from transformers import AutoConfig
 
     quiet()
@@ -203,7 +221,7 @@ def _read_config(folder: Path) -> PreTrainedConfig:
         raise InputError(
             folder / "config.json", f"no config of an image model ({reason})", fix="make it again"
         ) from None
-    return config
+    return without_chance(config)
 
 
 def _scale_and_shape(values: dict[str, Any]) -> tuple[Scale, tuple[int, int]]:

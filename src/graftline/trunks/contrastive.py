@@ -18,19 +18,19 @@ from graftline.learning.distributed import World, share
 from graftline.learning.precision import autocast
 from graftline.learning.randomness import generator
 from graftline.learning.sharing import gathered
-from graftline.trunks.conv.objective import ImageObjective
-from graftline.trunks.conv.parameters import ContrastiveParams
-from graftline.trunks.conv.plots import image_rows
-from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.image_parameters import ContrastiveParams
+from graftline.trunks.images import ImageTrunk
+from graftline.trunks.plots import image_rows
 
 
 class Contrastive(ImageObjective):
     """A trunk, and two layers that turn its embedding into the vectors that are compared."""
 
-    def __init__(self, trunk: ConvTrunk, params: ContrastiveParams, dtype: str) -> None:
+    def __init__(self, trunk: ImageTrunk, params: ContrastiveParams, dtype: str) -> None:
         super().__init__()
         self.trunk, self._params, self._dtype = trunk, params, dtype
-        width = trunk.params.width
+        width = trunk.width
         self.projector = nn.Sequential(
             nn.GELU(), nn.Linear(width, width), BatchNorm1d(width), nn.GELU(), nn.Linear(width, params.projection)
         )
@@ -65,6 +65,6 @@ class Contrastive(ImageObjective):
         image_rows({"image": pixels, "one view": first, "another": second}, folder / "views.png")
 
 
-def build(trunk: ConvTrunk, params: ContrastiveParams, dtype: str) -> Contrastive:
+def build(trunk: ImageTrunk, params: ContrastiveParams, dtype: str) -> Contrastive:
     """Return the objective around `trunk`."""
     return Contrastive(trunk, params, dtype)

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from graftline.learning.distributed import World
-from graftline.trunks.conv.trunk import ConvTrunk
+from graftline.trunks.images import ImageTrunk
 
 
 class ImageObjective(nn.Module, ABC):
     """A trunk and what it learns from, on images alone."""
 
-    trunk: ConvTrunk
+    trunk: ImageTrunk
 
     @property
     @abstractmethod

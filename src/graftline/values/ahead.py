@@ -12,7 +12,7 @@ import os
 import resource
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -28,6 +28,7 @@ from graftline.durable import write_atomic
 from graftline.errors import GraftlineError, InputError
 from graftline.processes import die_with_parent
 from graftline.raw.batches import RawBatch
+from graftline.values.contract import Contract
 from graftline.values.decoding import Decoded, decode_into
 from graftline.values.image import Image
 from graftline.values.image_arrays import encoded, pictures_of
@@ -42,20 +43,31 @@ WORKER_BYTES = 2 << 30
 """How much memory a process that decodes may take: what a damaged file asks for beyond that it does not get."""
 
 
-class PictureDecoder:
-    """Decodes the pictures of a raw data's batches; to be entered."""
+class Ahead:
+    """Decodes the pictures of raw data's batches; to be entered."""
 
-    def __init__(self, columns: Mapping[str, Image], folder: Path, raw: str, workers: int) -> None:
-        """Decode these columns.
+    def __init__(self, contract: Contract, first: RawBatch, folder: Path, raw: str, workers: int) -> None:
+        """Decode the columns that are encoded pictures in the first batch.
 
         Args:
-            columns: those whose values are encoded, with the contract's word on them.
+            contract: says what they become.
+            first: the first batch of the data.
             folder: keeps what is decoded; a run that is killed finds it there.
             raw: sha256 of all raw data. With other data nothing that is found is used.
             workers: processes.
         """
-        self._files = {name: _PixelFile(folder, name, column, raw) for name, column in columns.items()}
-        self._workers, self._pool, self._begun = workers, None, 0
+        self._files = {
+            name: _PixelFile(folder, name, column, raw)
+            for name, column in contract.columns.items()
+            if isinstance(column, Image) and encoded(first.columns[name].type)
+        }
+        self._workers, self._begun = workers, 0
+        self._pool: ProcessPoolExecutor | None = None
+
+    @property
+    def columns(self) -> Collection[str]:
+        """The columns that are decoded here: rows get places in files of pixels."""
+        return self._files.keys()
 
     def __enter__(self) -> Self:
         return self
@@ -108,13 +120,13 @@ class PictureDecoder:
         if begun.key in file.known:
             return begun
         for start, end in _chunks(array):
-            task = (str(file.path), file.place(batch.first_row + start), pictures_of(array.slice(start, end - start)))
-            begun.chunks.append((start, self._submit(*task, file.rule, array.nbytes)))
+            part = array.slice(start, end - start)
+            task = (str(file.path), file.place(batch.first_row + start), pictures_of(part), file.rule)
+            begun.chunks.append((start, self._submit(task, part.nbytes)))
         return begun
 
-    def _submit(self, *task: Any) -> Future[Decoded]:
+    def _submit(self, task: tuple[Any, ...], size: int) -> Future[Decoded]:
         """Decode here while the pictures are few: processes start in a second."""
-        *task, size = task
         self._begun += size
         if self._pool is None and self._begun > 2 * CHUNK_BYTES:
             self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), _start_worker)

@@ -1,0 +1,25 @@
+"""What a model in the Hugging Face layout says of its outputs, and how they start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+
+def name_outputs(names: Sequence[str]) -> dict[str, Any]:
+    """Return what a config says about the outputs: their number and names."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+
+
+def zero_layer(width: int, outputs: int) -> nn.Linear:
+    """Return a layer of zeros: all outputs start equal, and the first gradients follow no random direction."""
+    layer = nn.Linear(width, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,44 @@
+"""Convolutional trunks for heads on images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from torch import nn
+
+from graftline.trunks import WEIGHTS, load_weights
+from graftline.trunks.conv.objectives import build_objective
+from graftline.trunks.conv.parameters import ImageObjectiveParams
+from graftline.trunks.conv.trunk import ConvTrunk, with_output
+from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
+
+
+class ConvImages:
+    """An `images.ImageFamily`."""
+
+    def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> ConvTrunk:
+        trunk = ConvTrunk.from_config(config)
+        if weights:
+            load_weights(trunk, folder / WEIGHTS, fix="run pretrain again")
+        return trunk
+
+    def objective(
+        self, folder: Path, params: dict[str, Any], trunk: ConvTrunk, dtype: str, *, scratch: bool
+    ) -> ImageObjective:
+        chosen: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(params)
+        objective = build_objective(trunk, chosen, dtype)
+        if not scratch:
+            load_weights(objective.head, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
+        return objective
+
+    def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[ConvTrunk, nn.Linear]:
+        trunk = ConvTrunk.from_config(config)
+        output = nn.Linear(trunk.width, outputs)
+        load_weights(with_output(trunk, output), folder / "model.safetensors", fix="run finetune again")
+        return trunk, output
+
+
+IMAGES = ConvImages()

@@ -1,0 +1,85 @@
+"""What every family of image trunks gives to heads on images: trunks, their objective, and models with a layer on top.
+
+A family's folder holds images.py with `IMAGES`, an `ImageFamily`; trunk.json and head.json say the kind of a trunk.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from graftline.errors import InputError
+from graftline.trunks import CONFIG, read_config
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from graftline.trunks.image_objective import ImageObjective
+
+KINDS = ("conv", "vision")
+"""Folders of families; the first is that of trunks that do not say their kind, as those of earlier versions."""
+
+
+class ImageTrunk(Protocol):
+    """A torch module: (n, channels, height, width) float32 pixels from 0 to 1 to (n, width) embeddings."""
+
+    @property
+    def width(self) -> int: ...
+
+    def config(self) -> dict[str, Any]:
+        """Return what its family needs to make a trunk of its shape: for trunk.json and head.json."""
+
+    def save_with(self, output: nn.Linear, folder: Path, settings: dict[str, Any]) -> None:
+        """Write the trunk with a layer on top into `folder`; `settings` tell other libraries what its outputs are."""
+
+
+class ImageFamily(Protocol):
+    """One family of image trunks. Each method raises KeyError, TypeError or ValueError for a config that is not its."""
+
+    def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> nn.Module:
+        """Return the trunk in its folder, or with `weights=False` an untrained one. Raises InputError."""
+
+    def objective(
+        self, folder: Path, params: dict[str, Any], trunk: Any, dtype: str, *, scratch: bool
+    ) -> ImageObjective:
+        """Return the objective around a trunk, its layers as pretraining left them or untrained. Raises InputError."""
+
+    def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[nn.Module, nn.Linear]:
+        """Return the trunk and the layer on it that `save_with` wrote. Raises InputError."""
+
+
+def image_family(kind: str) -> ImageFamily:
+    """Return the family of a kind. Raises ValueError: there is none."""
+    if kind not in KINDS:
+        raise ValueError(f"{kind!r} is no kind of image trunk")
+    family: ImageFamily = import_module(f"graftline.trunks.{kind}.images").IMAGES
+    return family
+
+
+def load_trunk(folder: Path, *, weights: bool = True) -> nn.Module:
+    """Return the image trunk in `folder`, or with `weights=False` an untrained one of its shape.
+
+    Raises:
+        InputError: the config is not one, or the weights do not fit it.
+    """
+    config = read_config(folder, *KINDS)
+    try:
+        return image_family(config["kind"]).load(folder, config["trunk"], weights=weights)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(folder / CONFIG, f"not a trunk's config ({error!r})", fix="run pretrain again") from None
+
+
+def load_objective(folder: Path, trunk: nn.Module, dtype: str, *, scratch: bool) -> ImageObjective:
+    """Return the objective that made the trunk in `folder`, around another trunk of its shape.
+
+    Raises:
+        InputError: the config is not one, or the weights of the objective's layers do not fit it.
+    """
+    config = read_config(folder, *KINDS)
+    return image_family(config["kind"]).objective(folder, config["objective"], trunk, dtype, scratch=scratch)
+
+
+def load_with_output(folder: Path, config: dict[str, Any], outputs: int) -> tuple[nn.Module, nn.Linear]:
+    """Return the trunk and the layer on it that a model was saved as; `config` is the trunk's."""
+    return image_family(config.get("kind", KINDS[0])).restore(folder, config, outputs)

@@ -1,0 +1,99 @@
+"""Learn vision trunks from unlabelled images, from scratch or from a public checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from graftline.dataset import UNLABELLED, Schema
+from graftline.errors import InputError
+from graftline.learning.device import device
+from graftline.learning.optimizers import build_optimizers
+from graftline.records.model import Dependency
+from graftline.trunks import write_config
+from graftline.trunks.image_training import image_arithmetic, read_pixels, steps_for, training
+from graftline.trunks.rootstock import Rootstock, resolve
+from graftline.trunks.training import Planned, Training
+from graftline.trunks.vision.objectives import build_objective
+from graftline.trunks.vision.parameters import ImageRootstockParams, VisionObjectiveParams, VisionParams, VitParams
+from graftline.trunks.vision.rootstock import open_checkpoint
+from graftline.trunks.vision.trunk import KIND, VisionTrunk, new_trunk
+from graftline.values.image import ImageColumn
+from graftline.values.pixels import Pixels
+
+if TYPE_CHECKING:
+    from graftline.component import Context
+    from graftline.plan.sample import Sample
+    from graftline.tasks.pretrain import PretrainParams
+
+
+class Vision:
+    """A `training.Family`."""
+
+    loss_unit: ClassVar[str] = "error of a hidden pixel; of views, nats"
+    plural: ClassVar[str] = "images"
+
+    sees: ClassVar = (ImageColumn,)
+
+    def check(self, schema: Schema, params: PretrainParams) -> None:
+        image = schema.only(ImageColumn)
+        if isinstance(params.trunk, VitParams) and any(side % params.trunk.patch for side in image.shape):
+            height, width = image.shape
+            raise InputError(
+                "pretrain.trunk.patch",
+                f"{params.trunk.patch} for images of {height} by {width} pixels",
+                expected="a divisor of both",
+            )
+
+    def environment(self, params: PretrainParams) -> dict[str, str]:
+        return {"dtype": image_arithmetic(params)}
+
+    def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
+        start = _start(params)
+        if start is not None:
+            context.draft.dependencies.append(Dependency("rootstock", start.digest, annotations=start.annotations()))
+        yield _training(read_pixels(context.paths["dataset"]), params, _trunk(params, schema, start))
+
+    def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
+        made = _training(read_pixels(sample.folder), params, _trunk(params, sample.schema, _start(params)))
+        made.write(trunk)
+        yield Planned(made, params.batch, None, steps_for(params, sample.rows[UNLABELLED]), params.batch)
+
+
+def _start(params: PretrainParams) -> Rootstock | None:
+    """Return the checkpoint that the trunk starts from; None for a new trunk."""
+    is_given = isinstance(params.trunk, ImageRootstockParams)
+    return resolve(params.trunk, where="pretrain.trunk") if is_given else None
+
+
+def _trunk(params: PretrainParams, schema: Schema, start: Rootstock | None) -> VisionTrunk:
+    image = schema.only(ImageColumn)
+    if start is not None:
+        return open_checkpoint(start.folder, image)
+    assert isinstance(params.trunk, VisionParams)
+    return new_trunk(params.trunk, image)
+
+
+def _training(pixels: Pixels, params: PretrainParams, trunk: VisionTrunk) -> Training:
+    assert isinstance(params.objective, VisionObjectiveParams)
+    objective = build_objective(trunk, params.objective, image_arithmetic(params)).to(device())
+    optimizers = build_optimizers(
+        objective.named_parameters(),
+        name=params.optimizer,
+        learning_rate=params.learning_rate,
+        matrix_rate=params.matrix_rate,
+        weight_decay=params.weight_decay,
+        embeddings=set(),
+    )
+    return training(pixels, params, objective, optimizers, partial(_write, params=params, trunk=trunk))
+
+
+def _write(folder: Path, params: PretrainParams, trunk: VisionTrunk) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    trunk.save(folder)
+    write_config(folder, KIND, trunk.config(), params.objective.model_dump(mode="json"))
+
+
+FAMILY = Vision()

@@ -1,0 +1,17 @@
+"""From parameters to the objective on vision trunks that they name."""
+
+from __future__ import annotations
+
+from graftline.trunks.contrastive import Contrastive
+from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.image_parameters import ContrastiveParams
+from graftline.trunks.vision.masked_image import MaskedImage
+from graftline.trunks.vision.parameters import VisionObjectiveParams
+from graftline.trunks.vision.trunk import VisionTrunk
+
+
+def build_objective(trunk: VisionTrunk, params: VisionObjectiveParams, dtype: str) -> ImageObjective:
+    """Return the objective that `params` names, around `trunk`; `dtype` is `float32` or `bfloat16`."""
+    if isinstance(params, ContrastiveParams):
+        return Contrastive(trunk, params, dtype)
+    return MaskedImage(trunk, params, dtype)

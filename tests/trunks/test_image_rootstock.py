@@ -1,0 +1,174 @@
+"""A public image model as rootstock: whole checkpoints are taken as they are, others are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+import torch
+
+from graftline.errors import InputError
+from graftline.records.folder import verify
+from graftline.trunks import rootstock
+from graftline.trunks.images import load_trunk
+from graftline.trunks.rootstock import resolve
+from graftline.trunks.vision.parameters import ImageRootstockParams
+from graftline.trunks.vision.rootstock import open_checkpoint
+from graftline.values.image import ImageColumn
+
+MEAN, DEVIATION = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
+COLOUR, GREY = ImageColumn("image", (32, 32), 255, 3), ImageColumn("image", (28, 28), 255)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty repository, in which `path` is looked up."""
+    monkeypatch.setattr(rootstock, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small models for colour, as their authors would save them: one with a head, one without."""
+    from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTForImageClassification
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ViTForImageClassification(
+        ViTConfig(image_size=32, patch_size=4, num_labels=7, hidden_dropout_prob=0.5, **sizes)
+    ).save_pretrained(folder / "vit")
+    ResNetModel(ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")).save_pretrained(
+        folder / "resnet"
+    )
+    for model in folder.iterdir():
+        values = {"image_processor_type": "ViTImageProcessor", "image_mean": MEAN, "image_std": DEVIATION}
+        (model / "preprocessor_config.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.fixture
+def models(saved: Path, root: Path) -> Path:
+    return Path(shutil.copytree(saved, root / "models"))
+
+
+def edit(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def refusal(action: Callable[[], Any]) -> str:
+    with pytest.raises(InputError) as caught:
+        action()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_a_checkpoint_says_of_colour_images_what_it_said_before(models: Path, name: str) -> None:
+    from transformers import AutoModel
+
+    trunk = open_checkpoint(models / name, COLOUR).eval()
+    images = torch.rand(2, 3, 32, 32)
+    mean, deviation = (torch.tensor(of)[:, None, None] for of in (MEAN, DEVIATION))
+    with torch.no_grad():
+        seen = AutoModel.from_pretrained(models / name).eval()((images - mean) / deviation)
+        expected = seen.last_hidden_state[:, 0] if name == "vit" else seen.pooler_output.flatten(1)
+        torch.testing.assert_close(trunk(images), expected)
+    assert not any(module.p for module in trunk.modules() if isinstance(module, torch.nn.Dropout))
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_grey_images_of_another_size_go_into_all_channels(models: Path, name: str) -> None:
+    trunk = open_checkpoint(models / name, GREY).eval()
+    grey = torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(trunk(grey), trunk(grey.expand(-1, 3, -1, -1)))
+    _, features = trunk.look(grey)
+    if name == "vit":  # its positions are the checkpoint's own, from 8 by 8 places to 7 by 7
+        own, before = (folder_positions(part) for part in (trunk.network, models / name))
+        torch.testing.assert_close(own[:, 0], before[:, 0])
+        assert (own.shape, features.shape[2:]) == ((1, 50, 16), (7, 7))
+        torch.testing.assert_close(own[:, 1:].mean(), before[:, 1:].mean(), atol=0.01, rtol=0)
+
+
+def folder_positions(of: Any) -> torch.Tensor:
+    from transformers import AutoModelForImageClassification
+
+    network = AutoModelForImageClassification.from_pretrained(of) if isinstance(of, Path) else of
+    found: torch.Tensor = network.vit.embeddings.position_embeddings.detach()
+    return found
+
+
+def damaged(model: Path, how: str) -> None:
+    config, processor = model / "config.json", model / "preprocessor_config.json"
+    if how == "no scale":
+        processor.unlink()
+    elif how == "a scale of text":
+        edit(processor, image_std=["much", 1, 1])
+    elif how == "no deviation":
+        edit(processor, image_std=[0, 1, 1])
+    elif how == "another kind":
+        edit(config, model_type="vitt")
+    elif how == "a language model":
+        edit(config, model_type="bert")
+    elif how == "another shape":
+        edit(config, hidden_size=32)
+    else:
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(model / "model.safetensors")
+        name = next(name for name in tensors if "layernorm" in name)
+        save_file({key: value for key, value in tensors.items() if key != name}, model / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("no scale", "preprocessor_config.json: the file is missing"),
+        ("a scale of text", "no scale of pixels"),
+        ("no deviation", "a deviation above 0"),
+        ("another kind", "model_type 'vitt'; did you mean 'vit'?"),
+        ("a language model", "expected an architecture that transformers has an image classifier of"),
+        ("another shape", "expected tensors that fit config.json"),
+        ("a tensor too few", "is missing (and 0 more)"),
+    ],
+)
+def test_what_is_no_whole_image_model_is_refused(models: Path, how: str, says: str) -> None:
+    damaged(models / "vit", how)
+    assert says in refusal(lambda: open_checkpoint(models / "vit", COLOUR))
+
+
+def test_images_that_do_not_fit_the_checkpoint_are_refused(models: Path) -> None:
+    grey = models / "vit"
+    wrong = ImageColumn("image", (30, 30), 255, 3)
+    assert "images of 30 by 30 pixels do not go through it" in refusal(lambda: open_checkpoint(grey, wrong))
+    edit(grey / "preprocessor_config.json", image_mean=[0.5], image_std=[0.5])
+    assert "a model of images with 3 channels" in refusal(lambda: open_checkpoint(grey, COLOUR))
+
+
+def test_a_run_starts_from_a_checkpoint_and_records_it(
+    models: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (models / "resnet" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    data = small.dataset(tmp_path_factory.getbasetemp())
+    pretrain = {
+        "epochs": 0,
+        "objective": {"name": "masked_image"},
+        "trunk": {"name": "image_rootstock", "path": "models/resnet"},
+    }
+    document = {**small.PARAMS, "pretrain": pretrain}
+    small.make("pretrain", document, in_dataset=data, out_trunk=tmp_path / "trunk")
+    found = resolve(ImageRootstockParams(path="models/resnet"))
+    said = verify(tmp_path / "trunk").input("rootstock")
+    assert said is not None
+    assert said.sha256 == found.digest
+    assert said.annotations == {"source": "models/resnet", "licence": "apache-2.0"}
+    grey, own = torch.rand(2, 1, 28, 28), load_trunk(tmp_path / "trunk").eval()
+    torch.testing.assert_close(own(grey), open_checkpoint(models / "resnet", GREY).eval()(grey))
+    inputs = {"in_dataset": data, "in_trunk": tmp_path / "trunk"}
+    small.make("finetune", document, **inputs, out_model=tmp_path / "model")
+    (processor,) = [json.loads((tmp_path / "model" / "preprocessor_config.json").read_text())]
+    assert (processor["image_mean"], processor["do_convert_rgb"]) == (MEAN, True)
