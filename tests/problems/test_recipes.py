@@ -15,7 +15,18 @@ from graftline.yamlnotes import plain
 
 def pretrain(label: str) -> PretrainParams:
     rules: dict[str, Any] = {"type": "image", "shape": [32, 32], "mode": "rgb"}
-    found = recipe(Data(({**rules},), {"type": label}, 4000, 3000, 1000, 100, 0, 0))
+    data = Data(
+        features=(rules,),
+        label={"type": label},
+        pool=4000,
+        train=3000,
+        test=1000,
+        rarest=100,
+        most=900,
+        tokens=0,
+        long=0,
+    )
+    found = recipe(data)
     return PretrainParams.model_validate(plain(found)["pretrain"])
 
 
