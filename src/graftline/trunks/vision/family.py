@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 class Vision:
     """A `training.Family`."""
 
-    loss_unit: ClassVar[str] = "error of a hidden pixel; of views, nats"
     plural: ClassVar[str] = "images"
 
     sees: ClassVar = (ImageColumn,)
