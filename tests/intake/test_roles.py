@@ -94,10 +94,11 @@ def test_the_rows_numbers_are_left_out(tmp_path: Path) -> None:
     [
         ([0, 1, 2], {"type": "integer", "classes": [0, 1, 2]}),
         ([0.5, 1.5, 2.25, 7.125], {"type": "float"}),
+        ([True, False], {"type": "string", "classes": ["false", "true"]}),
         (["yes", "no", "null", "007"], {"type": "string", "classes": ["007", "no", "null", "yes"]}),
         ([["a"], ["a", "b"], []], {"type": "labels", "classes": ["a", "b"]}),
     ],
-    ids=["whole numbers", "numbers", "words", "sets"],
+    ids=["whole numbers", "numbers", "booleans", "words", "sets"],
 )
 def test_a_label_is_of_the_kind_that_its_values_are(tmp_path: Path, values: list[Any], rules: dict[str, Any]) -> None:
     rows = [{"text": text, "label": values[n % len(values)]} for n, (text, _) in enumerate(owned.texts(80))]
@@ -140,7 +141,20 @@ def test_texts_alone_are_to_be_written(tmp_path: Path) -> None:
 
 def test_the_datas_own_split_is_known_by_its_values(tmp_path: Path) -> None:
     made = proposed(tmp_path, owned.labelled(100, split=["train", "val", "test"]))
-    assert roles(made)["split"] == "split"
+    assert (roles(made)["split"], made.columns["split"].rules) == ("split", {"type": "string"})
+    made = proposed(tmp_path, owned.labelled(100, split=["train", "test"]))
+    assert made.columns["split"].rules == {"type": "string", "classes": ["train", "test"]}
+    made = proposed(tmp_path, owned.labelled(100, split=["Train", "test", "validation"]))
+    assert made.columns["split"].rules == {"type": "string", "map": {"Train": "train", "validation": "val"}}
+    assert roles(proposed(tmp_path, owned.labelled(100, fold=["1", "2"])))["fold"] == "metadata"
+
+
+def test_a_label_in_several_spellings_is_one_word_and_said_to_be(tmp_path: Path) -> None:
+    rows = owned.labelled(100)
+    rows[0]["label"], rows[1]["label"] = " spam ", "SPAM"
+    made = proposed(tmp_path, rows).columns["label"]
+    assert made.rules == {"type": "string", "classes": ["ham", "spam"], "trim": True, "map": {"SPAM": "spam"}}
+    assert "white space" in made.why and "SPAM" in made.why
 
 
 def test_lists_of_as_many_numbers_as_a_square_are_images(tmp_path: Path) -> None:

@@ -16,11 +16,14 @@ from graftline.yamlnotes import Said
 _TOKENS = (2e6, 10e6)
 """Tokens to pretrain on, at least and at most: some minutes on two cores at 13,000 a second; five epochs between."""
 _PIXELS = 2.5e8
-"""Pixels to pretrain on, as many as `mnist` has in 80 epochs: about 80 s on two cores."""
+"""Grey pixels to pretrain on, as many as `mnist` has in 80 epochs: about 80 s on two cores."""
+_COLOURS = 1.2e9
+"""Red, green and blue ones, as many as `emoji` has in 90 epochs."""
 _MOST_EPOCHS = 20
 _LEAST_TRAIN_SHARE = 0.8
 """Share of the rarest class's rows in train that the lift asks for at most: other rows make another split."""
 _MANY_TEST_ROWS = 4000
+_UNEQUAL = 10
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Data:
     test: int
     rarest: int
     """Of `train`, those of the rarest class; all of them where a row is of no one class."""
+    most: int
+    """Likewise of the most frequent class."""
     tokens: float
     """Tokens of a document, about, on average."""
     long: float
@@ -78,15 +83,19 @@ def recipe(data: Data) -> dict[str, Any]:
 
 def _images(data: Data) -> dict[str, Any]:
     height, width = data.features[0]["shape"]
-    channels = 3 if data.features[0].get("mode") == "rgb" else 1
-    epochs = _PIXELS / max(1, data.pool * height * width * channels)
-    patch = next(size for size in (4, 2, 1) if height % size == 0 and width % size == 0)
+    coloured = data.features[0].get("mode") == "rgb"
+    budget = _COLOURS if coloured else _PIXELS
+    epochs = _rounded(budget / max(1, data.pool * height * width * (3 if coloured else 1)), 2, 90)
+    size = f"{data.pool:,} images of {height} x {width}"
+    if coloured:
+        objective: dict[str, Any] = {"name": "contrastive"}
+    else:
+        patch = next(size for size in (4, 2, 1) if height % size == 0 and width % size == 0)
+        objective = {"name": "masked_autoencoder", "mask_ratio": 0.5, "patch": patch}
     return {
-        "objective": {"name": "masked_autoencoder", "mask_ratio": 0.5, "patch": patch},
-        "trunk": {"name": "conv", "channels": [16, 32, 64], "width": 128},
-        "epochs": Said(
-            _rounded(epochs, 2, 80), f"{data.pool:,} images of {height} x {width}: 80 s on two cores at most"
-        ),
+        "objective": objective,
+        "trunk": {"name": "conv"},
+        "epochs": Said(epochs, f"{size}: some {120 if coloured else 80} s on two cores at most"),
         "batch": min(128, max(2, data.pool)),
         "learning_rate": 0.002,
     }
@@ -113,12 +122,17 @@ def _texts(data: Data) -> dict[str, Any]:
 
 
 def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
+    balance: dict[str, Any] = {}
+    if data.most > _UNEQUAL * data.rarest:
+        why = f"the most frequent class has {data.most // max(1, data.rarest)} times the rows of the rarest"
+        balance["balance"] = Said("none", f"{why}: `loss` or `sampling` would have all weigh the same")
     if images:
         return {
             "head": {"name": head},
             "epochs": 12 if data.train < 20_000 else 5,
             "min_steps": 80,
             "batch": 64,
+            **balance,
             "learning_rate": 0.003,
         }
     cut = _power(data.long * len(data.features), 64, 512)
@@ -128,6 +142,7 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
         "epochs": 3 if data.train > 20_000 else 6,
         "min_steps": 150,
         "batch": 64 if data.train > 20_000 else 32,
+        **balance,
         "learning_rate": 0.003,
         "trunk_rate": 0.33,
         "warmup_steps": 10,

@@ -80,6 +80,25 @@ def test_unlabelled_rows_of_a_test_group_are_in_no_pool(
     assert len(out) + len(places(run)) == 1500
 
 
+def test_a_split_without_val_draws_it_from_train_if_the_contract_says_so(
+    validate: Callable[..., Any], write_table: Callable[..., Path], glosses: pa.Table
+) -> None:
+    kept = glosses.filter(pa.compute.is_valid(glosses["label"]))
+    own = ["test" if row % 5 == 0 else "train" for row in range(len(kept))]
+    table = write_table(kept.append_column("part", pa.array(own)))
+    run = validate(table, {"columns": TEXT | {"part": {"type": "string", "role": "split"}}})
+    assert run.code == 2 and "has no row in val" in run.error
+    split = {"type": "string", "role": "split", "classes": ["train", "test"]}
+    run = validate(table, {"columns": TEXT | {"part": split}}, out="drawn")
+    assert run.code == 0, run.error
+    found = places(run)
+    assert {row for row, name in found.items() if name == "test"} == {row for row in found if own[row] == "test"}
+    drawn = sum(name == "val" for name in found.values())
+    assert 0.06 < drawn / own.count("train") < 0.14
+    wrong = {"columns": TEXT | {"part": split | {"classes": ["train", "dev"]}}}
+    assert "a split is of train and test" in validate(table, wrong, out="wrong").error
+
+
 def test_a_split_that_divides_groups_is_refused_with_their_names(
     validate: Callable[..., Any], write_table: Callable[..., Path], glosses: pa.Table
 ) -> None:
@@ -160,6 +179,9 @@ def test_a_time_in_whole_numbers_and_times_that_are_none(
     run = validate(raw, {"columns": {**DIGITS, "year": {"type": "integer", "role": "time"}}})
     assert run.code == 0 and "val from 1970 on, test from 1980 on" in run.error
     assert run.table("test")["row"].to_pylist() == list(range(800, 1000))
+    years = {"columns": {**DIGITS, "year": {"type": "integer", "role": "time"}}}
+    run = validate(write_raw(*digits, year=[7] * 1000, name="ties"), years, out="tied")
+    assert run.code == 2 and "columns.year: no row is before 7, where val would begin" in run.error
     stamps = ["2024-02-30", "31/05/2024", *["2024-05-31T10:00:00+02:00"] * 998]
     columns = {**DIGITS, "taken": {"type": "timestamp"}}
     run = validate(write_raw(*digits, taken=stamps), {"columns": columns}, out="stamps")
