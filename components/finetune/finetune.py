@@ -28,8 +28,8 @@ def run(context: Context) -> None:
     seed_everything(params.seed, context.threads)
     keep_freed_memory()
     problem = make_problem(params.head)
-    context.draft.environment = determinism(context.threads) | problem.environment()
     dataset, trunk = context.paths["dataset"], context.paths["trunk"]
+    context.draft.environment = determinism(context.threads) | problem.environment(trunk)
     schema = read_schema(dataset)
     problem.check(schema, dataset / SCHEMA)
     labelled = read_examples(problem, dataset, "train", trunk)

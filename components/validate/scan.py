@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from graftline.components.validate import report
 from graftline.components.validate.held import Held, Rows
 from graftline.components.validate.outputs import Outputs
+from graftline.errors import InputError
 from graftline.raw.batches import LeftOut, RawBatch
 from graftline.tasks.validate import ValidateParams
 from graftline.values import identity, leakage, placing, profile
@@ -167,15 +168,21 @@ class Validation:
         self.outputs.add_failures(lines)
         index = placed.index
         for rows in self.held.batches():
-            stays = np.isin(rows.numbers, index.rows)
-            kept = rows.filter(stays)
-            if len(kept.numbers):
-                self._write(kept, index.splits[np.searchsorted(index.rows, kept.numbers)])
+            place = np.minimum(np.searchsorted(index.rows, rows.numbers), len(index.rows) - 1)
+            stays = index.rows[place] == rows.numbers
+            if stays.any():
+                self._write(rows.filter(stays), index.splits[place[stays]])
 
     def _split_by_time(self, time: str) -> None:
         placed, params, show = self.placed, self.params, self.contract.columns[time].show_time
         index = placed.index
         homes, val, test = placing.by_time(index, params.test_fraction, params.val_fraction)
+        if not (homes == identity.TRAIN).any():
+            raise InputError(
+                f"columns.{time}", f"no row is before {show(val)}, where val would begin",
+                expected="a part of the rows that is earlier", fix="lower validate.test_fraction or val_fraction, "
+                "or give the column the role metadata",
+            )  # fmt: skip
         splits = np.where(index.splits == identity.UNLABELLED, identity.UNLABELLED, homes).astype(np.uint8)
         placed.index = replace(index, homes=homes, splits=splits)
         placed.notes.append(
@@ -186,7 +193,7 @@ class Validation:
     def changed(self) -> list[tuple[str, str, int]]:
         """Return each column, what was done to its values on reading, and to how many."""
         return [
-            (name, self.contract.columns[name].changes[change], count)
+            (name, self.contract.columns[name].changes.get(change, change), count)
             for name, done in self.tally.changes.items()
             for change, count in sorted(done.items())
         ]

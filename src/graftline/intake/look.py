@@ -159,7 +159,7 @@ def _some(parts: Sequence[Part], asked: Asked, folder: Path) -> Iterator[Iterabl
 
 def _in_lines(part: Part, source: Source) -> bool:
     """Return whether a line can be found from anywhere in the file."""
-    plain = part.path.suffix not in (*COMPRESSIONS, ".xlsx", ".arrow", ".tar")
+    plain = part.reader.format in files.MAY_BE_CUT and part.path.suffix not in COMPRESSIONS
     return plain and "\n".encode(source.encoding) == b"\n"
 
 

@@ -22,7 +22,7 @@ from graftline.learning.randomness import batch_indices, generator
 from graftline.problems.image_parameters import ImageHeadParams
 from graftline.problems.outputs import name_outputs, zero_layer
 from graftline.problems.problem import Examples, Joint, Model, Problem
-from graftline.trunks.images import ImageTrunk, load_objective, load_trunk, load_with_output
+from graftline.trunks.images import ImageTrunk, load_objective, load_trunk, load_with_output, narrows_on_cpu
 from graftline.values.pixels import Pixels
 from graftline.values.splits import read_images
 
@@ -85,7 +85,7 @@ class ImageModel(Model[I], Generic[I, P]):
         assert isinstance(trunk, nn.Module)
         self.trunk, self._params, self._frozen, self._labels = trunk, params, False, labels or {}
         self.output = zero_layer(trunk.width, width) if output is None else output
-        self.dtype = arithmetic(params.precision, narrow_on_cpu=False)
+        self.dtype = arithmetic(params.precision, narrow_on_cpu=trunk.narrow_on_cpu)
         self.to(device())
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -152,8 +152,8 @@ class ImageProblem(Problem[I], Generic[I, P]):
     def params(self) -> P:
         return self._params
 
-    def environment(self) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=False)}
+    def environment(self, trunk: Path) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=narrows_on_cpu(trunk))}
 
     problem_type: ClassVar[str]
     """transformers' word for what the outputs are."""

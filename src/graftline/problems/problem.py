@@ -182,8 +182,8 @@ class Problem(ABC, Generic[E]):
                 fix="choose a head for this type of label",
             )
 
-    def environment(self) -> dict[str, str]:
-        """Return what of the determinism tuple this head decides, such as its arithmetic."""
+    def environment(self, trunk: Path) -> dict[str, str]:
+        """Return what of the determinism tuple this head decides on the trunk in a folder, such as its arithmetic."""
         return {}
 
     @abstractmethod

@@ -260,7 +260,7 @@ class TextProblem(Problem[E], Generic[E, P]):
     def params(self) -> P:
         return self._params
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, trunk: Path) -> dict[str, str]:
         return {"dtype": arithmetic(self._params.precision)}
 
 

@@ -20,6 +20,8 @@ INDEX_BYTES = 4
 """Most bytes of an index into a dictionary."""
 PAGE_BYTES = 1 << 12
 """What heads of pages may take beside."""
+LARGE = 8
+"""How many times too large a batch may get at worst, if every value is as long as a whole dictionary."""
 
 
 class Parquet:
@@ -90,7 +92,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def _repeating(file: IO[bytes], metadata: pq.FileMetaData) -> list[str]:
-    """Return the columns of text that are stored as a dictionary and indices alone, somewhere in the file.
+    """Return the columns of text that are stored as a large dictionary and indices alone, somewhere in the file.
 
     Decoded at once, a file of 47 KB took 50 GB: a value of 1 MB, 50,000 times. Read as it is stored, such a column is
     decoded a few rows at a time; of columns with other values that takes 3 to 20 times as long.
@@ -101,8 +103,9 @@ def _repeating(file: IO[bytes], metadata: pq.FileMetaData) -> list[str]:
             chunk = metadata.row_group(group).column(leaf)
             if chunk.physical_type != "BYTE_ARRAY" or not chunk.has_dictionary_page or "." in chunk.path_in_schema:
                 continue
-            rest = chunk.total_uncompressed_size - _dictionary_size(file, chunk.dictionary_page_offset)
-            if rest < INDEX_BYTES * chunk.num_values + PAGE_BYTES:
+            size = _dictionary_size(file, chunk.dictionary_page_offset)
+            only = chunk.total_uncompressed_size - size < INDEX_BYTES * chunk.num_values + PAGE_BYTES
+            if only and size * min(chunk.num_values, limits.MAX_ROWS) > LARGE * limits.BATCH_BYTES:
                 found.add(chunk.path_in_schema)
     return sorted(found)
 

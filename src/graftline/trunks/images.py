@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from graftline.canonical import read_json
 from graftline.errors import InputError
 from graftline.trunks import CONFIG, read_config
 
@@ -24,6 +25,9 @@ KINDS = ("conv", "vision")
 class ImageTrunk(Protocol):
     """A torch module: (n, channels, height, width) float32 pixels from 0 to 1 to (n, width) embeddings."""
 
+    narrow_on_cpu: ClassVar[bool]
+    """Whether the arithmetic `auto` narrows on a CPU that can."""
+
     @property
     def width(self) -> int: ...
 
@@ -36,6 +40,8 @@ class ImageTrunk(Protocol):
 
 class ImageFamily(Protocol):
     """One family of image trunks. Each method raises KeyError, TypeError or ValueError for a config that is not its."""
+
+    trunk: ClassVar[type[ImageTrunk]]
 
     def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> nn.Module:
         """Return the trunk in its folder, or with `weights=False` an untrained one. Raises InputError."""
@@ -55,6 +61,16 @@ def image_family(kind: str) -> ImageFamily:
         raise ValueError(f"{kind!r} is no kind of image trunk")
     family: ImageFamily = import_module(f"graftline.trunks.{kind}.images").IMAGES
     return family
+
+
+def is_image_trunk(folder: Path) -> bool:
+    """Return whether the trunk in `folder` is one of images. Raises InputError: there is no trunk."""
+    return read_json(folder / CONFIG).get("kind") in KINDS
+
+
+def narrows_on_cpu(folder: Path) -> bool:
+    """Return what the image trunk in `folder` says of the arithmetic `auto`. Raises InputError: there is none."""
+    return image_family(read_config(folder, *KINDS)["kind"]).trunk.narrow_on_cpu
 
 
 def load_trunk(folder: Path, *, weights: bool = True) -> nn.Module:

@@ -50,7 +50,8 @@ def by_time(index: Columns, test_fraction: float, val_fraction: float) -> tuple[
     later split. Of a task without labels all rows count. The boundaries are exact: 8 bytes a row are sorted.
     """
     assert index.times is not None
-    counted = np.sort(index.times[index.splits != UNLABELLED])
+    labelled = index.splits != UNLABELLED
+    counted = np.sort(index.times[labelled if labelled.any() else slice(None)])
     count = len(counted)
     test = counted[min(count - 1, count - round(count * test_fraction))]
     val = counted[min(count - 1, count - round(count * (test_fraction + val_fraction)))]

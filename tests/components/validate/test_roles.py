@@ -179,6 +179,9 @@ def test_a_time_in_whole_numbers_and_times_that_are_none(
     run = validate(raw, {"columns": {**DIGITS, "year": {"type": "integer", "role": "time"}}})
     assert run.code == 0 and "val from 1970 on, test from 1980 on" in run.error
     assert run.table("test")["row"].to_pylist() == list(range(800, 1000))
+    years = {"columns": {**DIGITS, "year": {"type": "integer", "role": "time"}}}
+    run = validate(write_raw(*digits, year=[7] * 1000, name="ties"), years, out="tied")
+    assert run.code == 2 and "columns.year: no row is before 7, where val would begin" in run.error
     stamps = ["2024-02-30", "31/05/2024", *["2024-05-31T10:00:00+02:00"] * 998]
     columns = {**DIGITS, "taken": {"type": "timestamp"}}
     run = validate(write_raw(*digits, taken=stamps), {"columns": columns}, out="stamps")

@@ -19,9 +19,12 @@ import pyarrow.parquet as pq
 
 from graftline.audit.raw_row import good_rows
 from graftline.durable import fsync_directory
+from graftline.errors import InputError
+from graftline.raw.batches import RawBatch
 from graftline.raw.delimited import delimiter_of
 from graftline.raw.files import raw_files, read_batches
 from graftline.raw.limits import MAX_LINE
+from graftline.raw.pictures import manifest_of
 from graftline.raw.reader import Asked, Source
 from graftline.values.columns import read_columns, row_digests
 from graftline.values.erased import Erasures
@@ -54,7 +57,7 @@ class Found:
 
 def can_rewrite(path: Path, source: Source) -> bool:
     """Return whether rows can be taken out of a raw file."""
-    usual = source.model_copy(update={"format": None, "delimiter": None}) == Source()
+    usual = source.model_copy(update={"format": None, "delimiter": None, "manifest": None}) == Source()
     return path.suffix in _REWRITERS and (usual or path.suffix == ".parquet")
 
 
@@ -64,8 +67,47 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
     Raises:
         InputError: the file cannot be read under the contract.
     """
-    positions: list[int] = []
-    digests: list[str] = []
+    hits = list(_hits(path, contract, target))
+    return Found(
+        tuple(batch.first_row + place for batch, place, _ in hits), tuple(digest for *_, digest in hits if digest)
+    )
+
+
+def is_whole(folder: Path, source: Source) -> bool:
+    """Return whether a raw folder is one source whose rows are files of their own."""
+    try:
+        return folder.is_dir() and raw_files(folder, source)[0].path == folder
+    except InputError:
+        return False
+
+
+def find_files(folder: Path, contract: Contract, target: Target) -> dict[str, Found]:
+    """Return the rows of such a folder that are the target, by the file of each. Raises InputError as `find_rows`."""
+    found: dict[str, Found] = {}
+    for batch, place, digest in _hits(folder, contract, target):
+        name, before = str(batch.files[place]), found.get(str(batch.files[place]), Found((), ()))
+        digests = (*before.digests, *([digest] if digest else []))
+        found[name] = Found((*before.positions, batch.first_row + place), digests)
+    return found
+
+
+def remove_files(folder: Path, names: Collection[str], contract: Contract, target: Target) -> None:
+    """Delete these files of such a folder, and their rows of the table beside them, which goes first: who is killed
+    between finds the files by their names."""
+    manifest = manifest_of(folder, contract.source)
+    if manifest is not None:
+        rows = [row for found in find_files(folder, contract, target).values() for row in found.positions]
+        if rows:
+            rewrite(manifest, rows, contract.asked)
+    for name in names:
+        path = folder / name
+        if path.resolve().is_relative_to(folder.resolve()) and path.is_file():
+            path.unlink()
+            fsync_directory(path.parent)
+
+
+def _hits(path: Path, contract: Contract, target: Target) -> Iterator[tuple[RawBatch, int, str]]:
+    """Yield each row that is the target: its batch, its place there, and its digest in hex, empty for a bad row."""
     for batch in read_batches(raw_files(path, contract.source), contract.asked):
         columns = read_columns(batch, contract)
         of_subject = _of_subject(columns, contract, target, batch.rows)
@@ -79,9 +121,7 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
             of_rows[wanted] = [digest.tobytes() for digest in row_digests(taken, contract)[1]]
         for place in range(batch.rows):
             if of_subject[place] or of_rows[place] in target.rows:
-                positions.append(batch.first_row + place)
-                digests += [of_rows[place].hex()] if of_rows[place] else []
-    return Found(tuple(positions), tuple(digests))
+                yield batch, place, of_rows[place].hex() if of_rows[place] else ""
 
 
 def _of_subject(columns: Any, contract: Contract, target: Target, count: int) -> Any:

@@ -10,12 +10,12 @@ import numpy as np
 
 from graftline.dataset import Schema, read_schema
 from graftline.errors import InputError
-from graftline.learning.precision import arithmetic
 from graftline.problems.multi_label.images import ImageSetModel, ImageSets, OnImages
 from graftline.problems.multi_label.parameters import MultiLabelParams
 from graftline.problems.multi_label.side import SetProblem
 from graftline.problems.multi_label.texts import DocumentSets, OnText
 from graftline.problems.problem import LABEL, Examples, Joint, Model, Problem
+from graftline.trunks.images import is_image_trunk
 from graftline.values.image import ImageColumn
 from graftline.values.labels import LabelSets
 from graftline.values.text import TextColumn
@@ -64,8 +64,9 @@ class MultiLabel(Problem[Any]):
     def check(self, schema: Schema, where: str | Path) -> None:
         self._on(schema, where).check(schema, where)
 
-    def environment(self) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=False)}
+    def environment(self, trunk: Path) -> dict[str, str]:
+        side = ImageColumn.type if is_image_trunk(trunk) else TextColumn.type
+        return self._sides[side].environment(trunk)
 
     def read(self, dataset: Path, split: str, folder: Path) -> Any:
         return self._on(read_schema(dataset), dataset).read(dataset, split, folder)

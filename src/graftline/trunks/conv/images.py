@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import TypeAdapter
 from torch import nn
@@ -18,6 +18,8 @@ from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
 
 class ConvImages:
     """An `images.ImageFamily`."""
+
+    trunk: ClassVar = ConvTrunk
 
     def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> ConvTrunk:
         trunk = ConvTrunk.from_config(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -17,6 +17,8 @@ KIND = "conv"
 
 class ConvTrunk(nn.Module):
     """Turns (n, channels, height, width) pixels into (n, width) embeddings."""
+
+    narrow_on_cpu: ClassVar[bool] = False
 
     def __init__(self, params: ConvParams, shape: tuple[int, int], in_channels: int = 1) -> None:
         """Build a trunk for images of (height, width) `shape` in so many channels: 1 for grey, 3 for colour."""

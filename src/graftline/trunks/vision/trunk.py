@@ -13,13 +13,15 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
 from graftline.errors import InputError
 from graftline.learning.batch_norm import BatchNorm2d
+from graftline.learning.device import device
+from graftline.text.attention import SHORT
 from graftline.trunks.layout import quiet
 from graftline.trunks.rootstock import load
 from graftline.trunks.vision.parameters import VisionParams
@@ -38,7 +40,7 @@ _CHANCE = (
 """Every name under which transformers' configs know dropout."""
 _HEADS = ("classifier", "head", "fc", "cls_classifier", "distillation_classifier")
 """Where architectures keep the layers of a task."""
-_BILINEAR = 2  # Pillow's number
+_BICUBIC = 3  # Pillow's number, and how validate makes pictures of another size
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Scale:
 class VisionTrunk(nn.Module):
     """Turns (n, channels, height, width) pixels from 0 to 1 into (n, width) embeddings: what the head's layer sees."""
 
+    narrow_on_cpu: ClassVar[bool] = True
+    """Whether `auto` narrows on a CPU that can: its matrix products are large enough."""
+
     def __init__(self, network: PreTrainedModel, scale: Scale, shape: tuple[int, int]) -> None:
         """Stand on one of transformers' models for image classification, without its last layer.
 
@@ -77,6 +82,8 @@ class VisionTrunk(nn.Module):
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = BatchNorm2d  # its statistics are the whole batch's on several processes
                 module.momentum = 0.1  # mobilenet_v2 has TensorFlow's 0.997, which here would forget all but a batch
+        if network._supports_sdpa and _patches(network, shape) < SHORT and device().type == "cpu":
+            network.set_attn_implementation("eager")  # with its backward pass in bfloat16, half the fused kernel's time
         self.network = network
         for name in ("mean", "deviation"):
             of_channels = torch.tensor(getattr(scale, name))[:, None, None]
@@ -88,7 +95,8 @@ class VisionTrunk(nn.Module):
 
     def scaled(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return pixels from 0 to 1 as the model takes them."""
-        return (pixels - self.mean) / self.deviation
+        scaled = (pixels - self.mean) / self.deviation
+        return scaled.contiguous(memory_format=torch.channels_last)  # convolutions are faster on it
 
     def look(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the (n, width) embeddings, and the (n, features, rows, columns) that they were pooled from."""
@@ -138,13 +146,18 @@ class VisionTrunk(nn.Module):
             "do_convert_rgb": len(self.scale.mean) == 3 or None,
             "do_resize": True,
             "size": {"height": height, "width": width},
-            "resample": _BILINEAR,
+            "resample": _BICUBIC,
             "do_rescale": True,
             "rescale_factor": 1 / self.scale.maximum,
             "do_normalize": True,
             "image_mean": list(self.scale.mean),
             "image_std": list(self.scale.deviation),
         }
+
+
+def _patches(network: PreTrainedModel, shape: tuple[int, int]) -> int:
+    side: int = network.config.patch_size
+    return (shape[0] // side) * (shape[1] // side)
 
 
 def _last_linear(network: nn.Module) -> str:
