@@ -9,9 +9,9 @@ import torch
 import transformers
 from transformers import Trainer  # noqa: F401  (imported once, before processes are forked)
 
+from bench.rounds import Contender
 from bench.text_data import Data
 from bench.text_loop import Rates, control_run, finetune, language_model, pretraining_run, train_at_desk
-from bench.text_rounds import Contender
 from bench.text_trainer import AfterStep, classification, pretraining, run_trainer
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.randomness import seed_everything

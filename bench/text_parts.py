@@ -18,9 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Literal
 
+from bench import image_data
 from bench.figures import Figure
+from bench.rounds import Contender, Measured, measure
 from bench.text_data import BATCH_TOKENS, LENGTH, Data, prepare
-from bench.text_rounds import Contender, Measured, measure
 from graftline.environment import ROOT
 
 RESULTS = ROOT / "build" / "bench-text.json"
@@ -40,6 +41,7 @@ LEAST = {
     "mlm": {"Trainer": 2.5, "Trainer, bfloat16": 1.5, "Trainer, lines": 6.0},
     "clm": {"Trainer": 1.3, "Trainer, bfloat16": 1.2},
     "finetune": {"Trainer": 1.8},
+    "images": {"Trainer": 1.3},
 }
 """By part and contender: how many times its rate Graftline is held to."""
 
@@ -58,11 +60,11 @@ class TextOptions:
 
 
 @cache
-def prepared() -> Path:
-    """Return the folder with the glosses' token files; it is made once and goes when the process ends."""
+def prepared(write: Callable[[Path], None]) -> Path:
+    """Return a folder with what `write` writes into it; it is made once and goes when the process ends."""
     folder = Path(mkdtemp(prefix="graftline-bench-"))
     atexit.register(shutil.rmtree, folder)
-    prepare(folder)
+    write(folder)
     return folder
 
 
@@ -121,18 +123,34 @@ def _labelled() -> list[Contender]:
     ]
 
 
+def _pictured() -> list[Contender]:
+    """Return the contenders on images: the Trainer's example decodes and cuts a picture each time that it is used."""
+    found = []
+    for shape in image_data.SHAPES:
+        ours = Contender("Graftline", shape, "graftline", "pixels", SAMPLES, data="image")
+        trainer = replace(ours, name="Trainer", loop="trainer", rows="pictures")
+        control = replace(trainer, name="Graftline's loop, Trainer's recipe", loop="control")
+        found += [ours, trainer, replace(trainer, name="Trainer, decoded before", rows="pixels"), control]
+    return found
+
+
 def _dtype() -> Literal["float32", "bfloat16"]:
     from graftline.learning.precision import arithmetic
 
     return "bfloat16" if arithmetic("auto") == "bfloat16" else "float32"
 
 
-def measure_speed(part: str, contenders: Callable[[], list[Contender]], options: TextOptions) -> list[Figure]:
+def measure_speed(
+    part: str,
+    contenders: Callable[[], list[Contender]],
+    options: TextOptions,
+    folder: Callable[[], Path] = lambda: prepared(prepare),
+) -> list[Figure]:
     """Measure contenders with each number of threads; print all, keep all in RESULTS, return what has a target."""
     found = [
         one
         for threads in options.threads
-        for one in measure(contenders(), prepared(), threads=threads, rounds=options.rounds, seconds=options.seconds)
+        for one in measure(contenders(), folder(), threads=threads, rounds=options.rounds, seconds=options.seconds)
     ]
     print_rates(part, found)
     keep(part, [_as_dict(one) for one in found])
@@ -168,7 +186,7 @@ def print_rates(part: str, found: Sequence[Measured]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    unit = "samples/s" if part == "finetune" else "tokens/s"
+    unit = "samples/s" if part in ("finetune", "images") else "tokens/s"
     table = Table("shape", "threads", "contender", unit, "lowest", "highest", "x Trainer", title=part)
     for one in found:
         plain = next(o for o in found if o.contender.name == "Trainer" and _alike(o, one))
@@ -197,7 +215,7 @@ def measure_loss(options: TextOptions) -> list[Figure]:
     from bench.text_loss import ARMS, BASELINES, measure_arms, print_losses
 
     tokens = options.tokens or LOSS_TOKENS
-    losses = measure_arms(prepared(), tokens=tokens, seeds=options.seeds)
+    losses = measure_arms(prepared(prepare), tokens=tokens, seeds=options.seeds)
     print_losses(losses, tokens)
     keep("loss", {"tokens": tokens, "losses": losses})
     best = min((sum(losses[name]) / len(losses[name]), name) for name in BASELINES)
@@ -246,7 +264,7 @@ def measure_checkpoint(options: TextOptions) -> list[Figure]:
     """Seconds to write and verify a checkpoint, as a share of the time between two."""
     from bench.text_checkpoint import median_seconds
 
-    seconds = {shape: median_seconds(Data(prepared(), shape), options.rounds) for shape in _MASKED_SHAPES}
+    seconds = {shape: median_seconds(Data(prepared(prepare), shape), options.rounds) for shape in _MASKED_SHAPES}
     keep("checkpoint", seconds)
     return [
         Figure(
@@ -265,6 +283,7 @@ TEXT_PARTS: dict[str, Callable[[TextOptions], list[Figure]]] = {
     "mlm": partial(measure_speed, "mlm", _masked),
     "clm": partial(measure_speed, "clm", _causal),
     "finetune": partial(measure_speed, "finetune", _labelled),
+    "images": partial(measure_speed, "images", _pictured, folder=lambda: prepared(image_data.prepare)),
     "loss": measure_loss,
     "time": measure_time,
     "checkpoint": measure_checkpoint,

@@ -53,7 +53,7 @@ def run(context: Context) -> None:
     write_json(metrics, out / "metrics.json")
     write_json(decide(params.gate, metrics, champion).as_dict(), out / DECISION)
     context.draft.metrics = metrics
-    context.draft.environment = environment.determinism(1) | problem.environment()
+    context.draft.environment = environment.determinism(1) | problem.environment(context.paths["trunk"])
 
 
 def _measure(params: EvaluateParams, answers: Answers) -> dict[str, Any]:

@@ -28,10 +28,10 @@ def run(context: Context) -> None:
     params = context.section("finetune", FinetuneParams)
     seed_everything(params.seed, context.threads)
     keep_freed_memory()
-    problem = make_problem(params.head)
-    context.draft.environment = determinism(context.threads) | problem.environment()
     dataset, trunk = context.paths["dataset"], context.paths["trunk"]
     schema = read_schema(dataset)
+    problem = make_problem(params.head, schema)
+    context.draft.environment = determinism(context.threads) | problem.environment(trunk)
     problem.check(schema, dataset / SCHEMA)
     labelled = read_examples(problem, dataset, "train", trunk)
     train = select(labelled, params.labels_per_class, len(schema.classes), params.seed)

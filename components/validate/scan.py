@@ -193,7 +193,7 @@ class Validation:
     def changed(self) -> list[tuple[str, str, int]]:
         """Return each column, what was done to its values on reading, and to how many."""
         return [
-            (name, self.contract.columns[name].changes[change], count)
+            (name, self.contract.columns[name].changes.get(change, change), count)
             for name, done in self.tally.changes.items()
             for change, count in sorted(done.items())
         ]
@@ -303,13 +303,16 @@ class Validation:
 
     def _homes(self, rows: Rows, features: np.ndarray) -> np.ndarray:
         """Return the split of each row if it has a label, (n,) uint8; of a split by time it is still to be known."""
-        if self.contract.split is not None:
-            names = pa.array(identity.SPLIT_NAMES)
-            found = pc.index_in(rows.columns[self.contract.split], names)
-            homes: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.uint8)
-            return homes
         digests = features if self.contract.group is None else self._group_digests(rows)
-        return identity.split_by_digest(digests, self.params.test_fraction, self.params.val_fraction)
+        if self.contract.split is None:
+            return identity.split_by_digest(digests, self.params.test_fraction, self.params.val_fraction)
+        names = pa.array(identity.SPLIT_NAMES)
+        found = pc.index_in(rows.columns[self.contract.split], names)
+        homes: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.uint8)
+        if self.contract.brings_val:
+            return homes
+        drawn = identity.split_by_digest(digests, 0.0, self.params.val_fraction)
+        return np.where(homes == identity.TRAIN, drawn, homes)
 
     def _group_digests(self, rows: Rows) -> np.ndarray:
         """Return (n, 32) uint8; of persons' ids by their keyed hashes, for a split must not tell of ids."""

@@ -163,8 +163,8 @@ def _say(validation: Validation) -> None:
     for name, change, count in validation.changed():
         print(f"validate: {name}: {count:,} times: {change}", file=sys.stderr)
     if tally.dropped:
-        names = ", ".join(repr(name) for name in list(tally.dropped)[:NAMED_COLUMNS])
-        print(f"validate: {len(tally.dropped)} columns are dropped, as the contract says: {names}", file=sys.stderr)
+        dropped = ", ".join(repr(name) for name in list(tally.dropped)[:NAMED_COLUMNS])
+        print(f"validate: {len(tally.dropped)} columns are dropped, as the contract says: {dropped}", file=sys.stderr)
     for why, count in sorted(tally.passed_over.items()):
         names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]
         print(f"validate: left out, {why}: {count:,}, such as {', '.join(names) or '...'}", file=sys.stderr)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import owned
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from graftline.errors import InputError
 from graftline.intake import look as looking
@@ -89,6 +91,21 @@ def test_a_slice_that_begins_inside_a_quoted_cell_is_not_taken_for_rows(
     found = look(owned.write_csv(tmp_path / "x.csv", rows))
     assert not found.whole
     assert set(found.columns["label"].counts) == {"ham", "spam"}
+
+
+def test_of_a_large_folder_of_pictures_some_of_each_class_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "BYTES", 64 << 10)
+    drawn = np.random.default_rng(0)
+    for number in range(300):
+        folder = tmp_path / f"{number % 6}"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(drawn.integers(0, 256, (24, 24, 3), np.uint8)).save(folder / f"{number}.png")
+    found = look(tmp_path)
+    assert (found.rows, found.whole) == (300, False)
+    assert found.columns["label"].counts.keys() == {*"012345"}
+    assert 40 < found.looked < 150
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:

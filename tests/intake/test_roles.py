@@ -54,6 +54,20 @@ def test_which_column_is_the_label_is_asked_where_no_name_tells(tmp_path: Path) 
     assert "label" not in roles(proposed(tmp_path, rows, Wishes(label="", licence="CC0-1.0"))).values()
 
 
+def test_a_column_that_is_called_the_label_and_cannot_be_is_not_passed_over(tmp_path: Path) -> None:
+    rows = [{**row, "label": f"word{number}"} for number, row in enumerate(owned.labelled(100))]
+    made = proposed(tmp_path, rows)
+    (question,) = made.questions
+    assert "'label' has 100 different values" in question.text and "--no-label" in question.flags
+    assert asked(proposed(tmp_path, rows, Wishes(label="", licence="CC0-1.0"))) == []
+
+
+def test_images_without_anything_to_tell_of_them_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"pixels": [[n % 256] * 64 for n in range(60)]}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="no column that can be the label"):
+        propose(look(tmp_path / "x.parquet"), SAID)
+
+
 def test_a_persons_id_is_asked_for_and_kept_as_a_hash_until_it_is_denied(tmp_path: Path) -> None:
     rows = owned.labelled(100, patientID=[f"p{number}" for number in range(20)])
     made = proposed(tmp_path, rows)
@@ -94,10 +108,11 @@ def test_the_rows_numbers_are_left_out(tmp_path: Path) -> None:
     [
         ([0, 1, 2], {"type": "integer", "classes": [0, 1, 2]}),
         ([0.5, 1.5, 2.25, 7.125], {"type": "float"}),
+        ([True, False], {"type": "string", "classes": ["false", "true"]}),
         (["yes", "no", "null", "007"], {"type": "string", "classes": ["007", "no", "null", "yes"]}),
         ([["a"], ["a", "b"], []], {"type": "labels", "classes": ["a", "b"]}),
     ],
-    ids=["whole numbers", "numbers", "words", "sets"],
+    ids=["whole numbers", "numbers", "booleans", "words", "sets"],
 )
 def test_a_label_is_of_the_kind_that_its_values_are(tmp_path: Path, values: list[Any], rules: dict[str, Any]) -> None:
     rows = [{"text": text, "label": values[n % len(values)]} for n, (text, _) in enumerate(owned.texts(80))]
@@ -140,7 +155,20 @@ def test_texts_alone_are_to_be_written(tmp_path: Path) -> None:
 
 def test_the_datas_own_split_is_known_by_its_values(tmp_path: Path) -> None:
     made = proposed(tmp_path, owned.labelled(100, split=["train", "val", "test"]))
-    assert roles(made)["split"] == "split"
+    assert (roles(made)["split"], made.columns["split"].rules) == ("split", {"type": "string"})
+    made = proposed(tmp_path, owned.labelled(100, split=["train", "test"]))
+    assert made.columns["split"].rules == {"type": "string", "classes": ["train", "test"]}
+    made = proposed(tmp_path, owned.labelled(100, split=["Train", "test", "validation"]))
+    assert made.columns["split"].rules == {"type": "string", "map": {"Train": "train", "validation": "val"}}
+    assert roles(proposed(tmp_path, owned.labelled(100, fold=["1", "2"])))["fold"] == "metadata"
+
+
+def test_a_label_in_several_spellings_is_one_word_and_said_to_be(tmp_path: Path) -> None:
+    rows = owned.labelled(100)
+    rows[0]["label"], rows[1]["label"] = " spam ", "SPAM"
+    made = proposed(tmp_path, rows).columns["label"]
+    assert made.rules == {"type": "string", "classes": ["ham", "spam"], "trim": True, "map": {"SPAM": "spam"}}
+    assert "white space" in made.why and "SPAM" in made.why
 
 
 def test_lists_of_as_many_numbers_as_a_square_are_images(tmp_path: Path) -> None:
@@ -173,3 +201,9 @@ def test_a_wish_that_cannot_be_is_one_line(tmp_path: Path, wishes: Wishes, says:
     with pytest.raises(InputError) as refused:
         proposed(tmp_path, rows, wishes)
     assert says in str(refused.value)
+
+
+def test_numbers_that_stand_for_classes_get_the_names_that_a_saved_data_set_holds() -> None:
+    saved = Path(__file__).parents[1] / "raw/recordings/saved"
+    found = propose(look(saved), Wishes(label="label", features=("text",)))
+    assert found.columns["label"].rules == {"type": "string", "classes": ["ham", "spam"], "map": {0: "ham", 1: "spam"}}

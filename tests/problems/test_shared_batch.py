@@ -38,7 +38,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "sets of pictures": {"head": {"name": "multi_label"}, "joint_weight": 0.5},
     "sets of sentences": {"head": {"name": "multi_label", "label_smoothing": 0.1}, "joint_weight": 0.5},
     "images in contrast": {"head": {"name": "image_classification"}, "joint_weight": 0.5},
-    "images by a resnet": {"head": {"name": "image_classification"}, "joint_weight": 0.5},
+    "images by a resnet": {"head": {"name": "image_classification", "precision": "float32"}, "joint_weight": 0.5},
     "numbers of images": {"head": {"name": "image_regression"}},
     "numbers of texts": {"head": {"name": "text_regression"}},
 }

@@ -42,7 +42,7 @@ def objective(trunk: VisionTrunk, **values: object) -> MaskedImage:
 
 @pytest.fixture(scope="module")
 def pixels(dataset: Path) -> torch.Tensor:
-    return torch.from_numpy(read_images(dataset, "unlabelled").pixels)[:32]
+    return torch.from_numpy(read_images(dataset, "unlabelled").pixels[:32])
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,9 @@ def new(
     """
     check_name(task)
     if not path.exists():
-        raise InputError(path, "does not exist", fix="check the path")
+        elsewhere = ":/" in str(path)
+        fix = "copy it to this machine first, as with `aws s3 sync`" if elsewhere else "check the path"
+        raise InputError(path, "no such file or folder", fix=fix)
     wishes = Wishes(
         label="" if no_label else label,
         features=tuple(text or ()),
@@ -102,7 +104,8 @@ def _settle(console: Console, found: Look, wishes: Wishes) -> Wishes:
     while questions := propose(found, wishes).questions:
         if wishes.guessing or not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise _undecided(questions, wishes)
-        wishes = replace(wishes, **{questions[0].about: _ask(console, questions[0], found)})
+        answer: dict[str, Any] = {questions[0].about: _ask(console, questions[0], found)}
+        wishes = replace(wishes, **answer)
     return wishes
 
 
@@ -132,7 +135,7 @@ def _ask(console: Console, question: Question, found: Look) -> str:
         console.print(f"  {number}  {shown}", soft_wrap=True)
     default = question.options.index(question.best) + 1 if question.best is not None else None
     while True:
-        answer = typer.prompt(f"{question.text} (a number)", default=default, type=int)
+        answer: int = typer.prompt(f"{question.text} (a number)", default=default, type=int)
         if 1 <= answer <= len(question.options):
             return question.options[answer - 1]
 
@@ -148,7 +151,7 @@ def _texts(made: Draft, path: Path) -> dict[str, str]:
 
 def _show(console: Console, made: Draft) -> None:
     """Print what was found: a line a column, and what to know."""
-    console.print(f"{made.look.path}: looked at {made.look.seen}, {made.look.size:,} bytes", soft_wrap=True)
+    console.print(f"{plain(made.look.path)}: looked at {made.look.seen}, {made.look.size:,} bytes", soft_wrap=True)
     found = table("column", "role", "type", "from")
     for name, chosen in made.made.columns.items():
         found.add_row(cell(name), cell(chosen.role), cell(chosen.rules["type"]), cell(chosen.why))

@@ -30,6 +30,7 @@ _ROLES = ("label", "split")
 _NEAR = {"min_cosine": 0.99, "min_jaccard": 0.9}
 """From which likeness on rows are nearly equal."""
 _BAD = 0.01
+_NAMED = 3
 _MARGIN = 1.5
 """Of rows to come, against those that were looked at."""
 
@@ -198,15 +199,16 @@ def _params(
 ) -> dict[str, Any]:
     test, val = fractions
     name = contract.label[0] if contract.label else None
-    labelled = look.rows * (int((trial.labels >= 0).sum()) if name else look.looked) / look.looked
+    in_train, in_test = (max(1, int(splits[:, column].sum())) for column in (0, 2))
     lengths = [tokens(look.columns[feature]) for feature in contract.features]
     data = Data(
         features=tuple(_rules(contract, feature) for feature in contract.features),
         label=_rules(contract, name) if name else None,
-        pool=max(1, round(look.rows - labelled * test)),
-        train=max(1, round(labelled * (1 - test - val))),
-        test=max(1, round(labelled * test)),
-        rarest=int(splits[:, 0].min()) if contract.sorting else max(1, round(labelled * (1 - test - val))),
+        pool=max(1, look.rows - in_test),
+        train=in_train,
+        test=in_test,
+        rarest=int(splits[:, 0].min()) if contract.sorting else in_train,
+        most=int(splits[:, 0].max()),
         tokens=float(np.mean([mean for mean, _ in lengths])),
         long=max(long for _, long in lengths),
     )
@@ -268,6 +270,9 @@ def _warnings(draft: Draft) -> Iterator[str]:
         yield f"{trial.conflicts:,} times equal rows have different labels: a model can be right about one only"
     if trial.repeats:
         yield f"{trial.repeats:,} rows repeat an earlier one; equal rows are always in one split"
+    if passed := [f"{file} ({why})" for batch in look.batches for file, why in batch.left_out]:
+        more = ", ..." if len(passed) > _NAMED else ""
+        yield f"{len(passed):,} files are passed over: {', '.join(passed[:_NAMED])}{more}"
     if not look.whole and draft.contract.classes:
         yield (
             f"the classes are those of {look.looked:,} of about {look.rows:,} rows; "

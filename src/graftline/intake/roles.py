@@ -15,7 +15,6 @@ from graftline.problems.recipes import head_of
 from graftline.values import guesses
 from graftline.values.contract import RESERVED
 from graftline.values.guesses import Guess, Sampled, spelling
-from graftline.values.identity import SPLITS
 
 _INDEX = re.compile(r"|unnamed: ?\d+|__index_level_\d+__|index", re.IGNORECASE)
 _LABELS = re.compile(
@@ -36,6 +35,7 @@ _GROUPS = re.compile(
 _IDS = re.compile(
     r"(.+_)?(id|ids|uuid|guid|key|hash|index|row|nr|file|filename|file_name|path|url|date|time|timestamp)"
 )
+_SPLITS = ("split", "fold", "subset", "partition", "set")
 _LEAST_GROUPS = 20
 _REPEATS = 1.2
 """Rows a value on average from which on a column may group them."""
@@ -125,10 +125,10 @@ def propose(look: Look, wishes: Wishes) -> Proposal:
 
 def _check_names(look: Look, wishes: Wishes) -> None:
     known = list(look.columns)
-    asked = {
+    asked: dict[str, list[str | None]] = {
         "--label": [wishes.label],
-        "--text": list(wishes.features),
-        "--ignore": list(wishes.ignored),
+        "--text": [*wishes.features],
+        "--ignore": [*wishes.ignored],
         "--group": [wishes.group],
         "--subject": [wishes.subject],
     }
@@ -163,8 +163,8 @@ def _without_useless(look: Look, wishes: Wishes, made: Proposal) -> dict[str, Sa
 
 def _choose_split(left: dict[str, Sampled], made: Proposal) -> None:
     for name, column in list(left.items()):
-        if spelling(name) in ("split", "fold", "subset", "partition") and set(column.counts) == set(SPLITS):
-            made.columns[name] = Chosen("split", {"type": "string"}, "its values are train, val and test")
+        if spelling(name) in _SPLITS and (guess := guesses.own_split(column)) is not None:
+            made.columns[name] = Chosen("split", guess.rules, guess.why)
             del left[name]
             return
 
@@ -248,6 +248,16 @@ def _choose_label(look: Look, left: dict[str, Sampled], wishes: Wishes, made: Pr
                 options=(*found, ""),
                 best=best[0] if named else None,
             )
+        )
+    elif unfit := next((name for name in left if _LABELS.fullmatch(spelling(name))), None):
+        text = f"No column can be the label: '{unfit}' has {len(left[unfit].counts):,} different values. Is there none"
+        made.questions.append(Question("label", text, "--no-label, or --label COLUMN", options=("",)))
+    elif head_of([made.columns[name].rules["type"] for name in made.of("feature")], None) is None:
+        raise InputError(
+            look.path,
+            f"no column that can be the label among {', '.join(left) or 'none'}",
+            expected="classes, numbers, or lists of words",
+            fix="name it with --label",
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from graftline.intake.look import Look
 from graftline.raw.batches import RawBatch
@@ -29,6 +30,9 @@ class Trial:
     """(n, 32) uint8: of the features of each good row."""
     places: np.ndarray
     """(n, 32) uint8: what the split of each good row goes by: the same, or the digest of its group."""
+    own: np.ndarray | None
+    """(n,) uint8: the split of each good row that the data brings, if it brings one."""
+    brings_val: bool
     labels: np.ndarray
     """(n,) int32: -1 without a label; where a row is of one class its index."""
     class_rows: np.ndarray
@@ -48,11 +52,12 @@ class Trial:
 
     def splits(self, test: float, val: float, classes: int) -> np.ndarray:
         """Return (classes, 3) the labelled rows of each class in train, val and test; (1, 3) where there are none."""
-        split = identity.split_by_digest(self.places, test, val)
-        counts = np.zeros((max(1, classes), 3), np.int64)
-        labelled = self.labels >= 0 if classes else np.ones(len(split), bool)
-        np.add.at(counts, (self.labels[labelled] if classes else 0, split[labelled]), 1)
-        return counts
+        split = identity.split_by_digest(self.places, test if self.own is None else 0.0, val)
+        if self.own is not None:
+            split = self.own if self.brings_val else np.where(self.own == identity.TRAIN, split, self.own)
+        of = np.where(self.labels >= 0, self.labels, -1) if classes else np.zeros(len(split), np.int32)
+        cells = (of.astype(np.int64) * 3 + split)[of >= 0]
+        return np.bincount(cells, minlength=3 * max(1, classes)).reshape(-1, 3)
 
     def _keys(self) -> np.ndarray:
         return np.ascontiguousarray(self.digests[:, :8]).view(np.uint64)[:, 0]
@@ -62,7 +67,7 @@ def try_contract(look: Look, contract: Contract) -> Trial:
     """Return what the contract makes of the rows that were looked at. Raises InputError for what validate refuses."""
     judge = Judge(row_rules(contract))
     by_rule: Counter[str] = Counter()
-    bad, digests, places, labels = 0, [], [], []
+    bad, digests, places, own, labels = 0, [], [], [], []
     class_rows = np.zeros(len(contract.classes), np.int64)
     for batch in look.batches:
         batch = _of(batch, contract)
@@ -75,13 +80,23 @@ def try_contract(look: Look, contract: Contract) -> Trial:
         taken = {name: column.take(good) for name, column in columns.items()}
         digests.append(row_digests(taken, contract)[0])
         places.append(_places(contract, taken, digests[-1]))
+        own.append(_own(contract, taken))
         labels.append(_labels(contract, taken, int(good.sum())))
         if contract.label is not None and len(class_rows):
             name, label = contract.label
             members, _ = label.members(taken[name], labels[-1])
             class_rows += np.bincount(members[members >= 0], minlength=len(class_rows))
-    joined = [np.concatenate(parts) for parts in (digests, places, labels)]
-    return Trial(look.looked, bad, by_rule, *joined, class_rows)
+    return Trial(
+        look.looked,
+        bad,
+        by_rule,
+        np.concatenate(digests),
+        np.concatenate(places),
+        None if contract.split is None else np.concatenate(own),
+        contract.brings_val,
+        np.concatenate(labels),
+        class_rows,
+    )
 
 
 def _of(batch: RawBatch, contract: Contract) -> RawBatch:
@@ -94,6 +109,14 @@ def _of(batch: RawBatch, contract: Contract) -> RawBatch:
 def _places(contract: Contract, taken: dict[str, pa.Array], digests: np.ndarray) -> np.ndarray:
     """Return what the rows' split goes by; of persons in groups other digests, for those of a run are keyed."""
     return digests if contract.group is None else identity.group_digests(taken[contract.group])
+
+
+def _own(contract: Contract, taken: dict[str, pa.Array]) -> np.ndarray:
+    if contract.split is None:
+        return np.empty(0, np.uint8)
+    found = pc.index_in(taken[contract.split], pa.array(identity.SPLIT_NAMES))
+    own: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.uint8)
+    return own
 
 
 def _labels(contract: Contract, taken: dict[str, pa.Array], rows: int) -> np.ndarray:

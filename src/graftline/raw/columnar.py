@@ -64,8 +64,10 @@ def _ends(columns: dict[str, pa.Array], rows: int) -> list[int]:
         if pa.types.is_dictionary(array.type) and _is_text(array.type.value_type):
             lengths = pc.take(pc.binary_length(array.dictionary), array.indices)
             sizes += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+    if rows <= limits.MAX_ROWS and sizes.sum() <= 2 * limits.BATCH_BYTES:
+        return [rows] if rows else []
     total, ends = np.cumsum(sizes), list[int]()
-    while not ends or ends[-1] < rows:
+    while (ends[-1] if ends else 0) < rows:
         start = ends[-1] if ends else 0
         limit = (total[start - 1] if start else 0) + limits.BATCH_BYTES
         ends.append(int(np.clip(np.searchsorted(total, limit, "right"), start + 1, start + limits.MAX_ROWS)))

@@ -70,6 +70,11 @@ class _Table:
             yield row
 
 
+def delimiter_of(path: Path, asked: Asked) -> str:
+    """Return what stands between the cells. Raises InputError."""
+    return str(_open_table(path, asked).reader.dialect.delimiter)
+
+
 def _open_table(path: Path, asked: Asked) -> _Table:
     """Return the table, its header read. Raises InputError."""
     csv.field_size_limit(limits.MAX_LINE)

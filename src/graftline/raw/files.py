@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -184,6 +185,8 @@ class Found:
     """Some rows, evenly spaced in what was read: everything if `exact`, else the beginnings of some parts."""
     misfits: int
     """How many rows of what was read have too few or too many cells."""
+    class_names: dict[str, list[str]]
+    """Of columns of numbers that stand for classes, what these are called, where Hugging Face datasets wrote it."""
 
 
 def look(raw: Path, source: Source | None = None, *, rows: int = 1000, budget: int = 64 << 20) -> Found:
@@ -202,6 +205,7 @@ def look(raw: Path, source: Source | None = None, *, rows: int = 1000, budget: i
     if source is None:
         source = first.reader.guess(first.path)
     schema = first.reader.schema(first.path, source)
+    named = _class_names(schema)
     asked = Asked([*schema.names, *first.partition], source, "drop")
     chosen = parts if len(parts) <= LOOKED_AT else [parts[n * len(parts) // LOOKED_AT] for n in range(LOOKED_AT)]
     tables, seen, misfits, size, text, whole = [], 0, 0, 0, False, len(chosen) == len(parts)
@@ -216,7 +220,7 @@ def look(raw: Path, source: Source | None = None, *, rows: int = 1000, budget: i
             if size >= share:
                 whole = False
                 break
-    sample = _thinned(_joined(raw, tables, schema), rows)
+    sample = _thinned(_joined(raw, tables), rows)
     total = sum(_size(part.path) for part in parts)
     counts = [part.reader.rows(part.path, source) for part in chosen]
     share_seen = sum(_size(part.path) for part in chosen) / max(1, total)
@@ -241,14 +245,28 @@ def look(raw: Path, source: Source | None = None, *, rows: int = 1000, budget: i
         whole or (len(chosen) == len(parts) and all(exact for _, exact in counts)),
         sample,
         misfits,
+        named,
     )
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return what a schema's metadata say of classes: https://huggingface.co/docs/datasets/about_dataset_features."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            name: [str(each) for each in feature["names"]]
+            for name, feature in features.items()
+            if feature.get("_type") == "ClassLabel"
+        }
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # none, or not as it writes them
+        return {}
 
 
 def _thinned(table: pa.Table, rows: int) -> pa.Table:
     return table.take(np.linspace(0, len(table) - 1, rows).astype(np.int64)) if len(table) > rows else table
 
 
-def _joined(raw: Path, tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+def _joined(raw: Path, tables: list[pa.Table]) -> pa.Table:
     if not tables:
         raise InputError(raw, "no rows", expected="at least one", fix="fetch it again or delete it")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,8 +16,12 @@ from graftline.raw.columnar import flat_names, raw_batches
 from graftline.raw.lines import OTHER_FORMATS
 from graftline.raw.reader import Asked, Source, check_columns, first_line
 
-REPEATING = 32
-"""Fewer bytes a value are a dictionary's indices, or hardly worth one."""
+INDEX_BYTES = 4
+"""Most bytes of an index into a dictionary."""
+PAGE_BYTES = 1 << 12
+"""What heads of pages may take beside."""
+LARGE = 8
+"""How many times too large a batch may get at worst, if every value is as long as a whole dictionary."""
 
 
 class Parquet:
@@ -72,11 +76,13 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
         )
     try:
         metadata = pq.read_metadata(path)
+        with path.open("rb") as file:
+            repeating = _repeating(file, metadata)
         # Column chunks are read through a small buffer: one large row group must not be in memory whole.
         return pq.ParquetFile(
             path,
             metadata=metadata,
-            read_dictionary=_repeating(metadata),
+            read_dictionary=repeating,
             pre_buffer=False,
             buffer_size=1 << 20,
             page_checksum_verification=True,
@@ -85,20 +91,43 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
         raise _damaged(path, first_line(error)) from None
 
 
-def _repeating(metadata: pq.FileMetaData) -> list[str]:
-    """Return the columns of text that are stored as few bytes a value, and so as a dictionary and indices.
+def _repeating(file: IO[bytes], metadata: pq.FileMetaData) -> list[str]:
+    """Return the columns of text that are stored as a large dictionary and indices alone, somewhere in the file.
 
     Decoded at once, a file of 47 KB took 50 GB: a value of 1 MB, 50,000 times. Read as it is stored, such a column is
-    decoded a few rows at a time. Of columns with other values that takes 3 to 20 times as long.
+    decoded a few rows at a time; of columns with other values that takes 3 to 20 times as long.
     """
     found = set()
     for group in range(metadata.num_row_groups):
         for leaf in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(leaf)
-            few = chunk.has_dictionary_page and chunk.total_uncompressed_size < REPEATING * chunk.num_values
-            if few and chunk.physical_type == "BYTE_ARRAY" and "." not in chunk.path_in_schema:
+            if chunk.physical_type != "BYTE_ARRAY" or not chunk.has_dictionary_page or "." in chunk.path_in_schema:
+                continue
+            size = _dictionary_size(file, chunk.dictionary_page_offset)
+            only = chunk.total_uncompressed_size - size < INDEX_BYTES * chunk.num_values + PAGE_BYTES
+            if only and size * min(chunk.num_values, limits.MAX_ROWS) > LARGE * limits.BATCH_BYTES:
                 found.add(chunk.path_in_schema)
     return sorted(found)
+
+
+def _dictionary_size(file: IO[bytes], offset: int) -> int:
+    """Return the size of a dictionary once decompressed, as the head of its page says it.
+
+    A struct of Thrift's compact protocol: the type of the page and this size are its first fields, each after a byte,
+    in groups of 7 bits, the lowest first, the last bit for the sign.
+    """
+    file.seek(offset)
+    head = iter(file.read(32))
+    number = 0
+    for _ in range(2):
+        next(head, 0)
+        number = shift = 0
+        for byte in head:
+            number |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+    return number >> 1
 
 
 def _damaged(path: Path, reason: str) -> InputError:

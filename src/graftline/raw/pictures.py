@@ -79,6 +79,12 @@ class Pictures:
             first_row += batch.rows
 
 
+def manifest_of(folder: Path, source: Source) -> Path | None:
+    """Return the table that says what each picture of a folder is, if there is one. Raises InputError for several."""
+    manifest = _manifest(folder, source)
+    return None if manifest is None else manifest.path
+
+
 def _files(folder: Path, left_out: list[LeftOut], inside: str = "") -> Iterator[str]:
     """Yield the files below a folder, by path within it, in the order of names; note what is no file of its own."""
     with os.scandir(folder / inside) as found:
@@ -121,10 +127,10 @@ class _Rows:
         paths = pa.array(self.names, pa.string())
         picture = pa.StructArray.from_arrays([pa.array(self.pictures, pa.binary()), paths], fields=list(PICTURE))
         every = {PATH: paths, **columns, IMAGE: picture}
-        whole = np.full(len(self.names), len(self.asked.columns), np.int64)
+        whole, names = np.full(len(self.names), len(self.asked.columns), np.int64), self.names
         self.names, self.pictures, self.size = [], [], 0
         wanted = {name: every[found] for name, found in zip(self.asked.columns, self.asked.names, strict=True)}
-        return RawBatch(self.folder, 0, wanted, is_text, whole if cells is None else cells)
+        return RawBatch(self.folder, 0, wanted, is_text, whole if cells is None else cells, files=names)
 
 
 def _read(folder: Path, name: str) -> bytes | None:

@@ -13,7 +13,6 @@ from graftline.dataset import UNLABELLED
 from graftline.durable import write_new
 from graftline.learning.distributed import world
 from graftline.learning.loop import Run
-from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import batch_indices
 from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.training import Training
@@ -61,11 +60,6 @@ def training(
 def steps_for(params: PretrainParams, images: int) -> int:
     """Return the steps of a pretraining on so many images; none where a checkpoint is taken as it is."""
     return max(1, int(params.epochs * images / params.batch)) if params.epochs else 0
-
-
-def image_arithmetic(params: PretrainParams) -> str:
-    """Return in which arithmetic image trunks learn."""
-    return arithmetic(params.precision, narrow_on_cpu=False)
 
 
 def _write_objective(folder: Path, objective: ImageObjective, examples: torch.Tensor, seed: int) -> None:

@@ -107,7 +107,7 @@ class String(Category):
 
     @property
     def _allowed(self) -> tuple[str, ...] | None:
-        return SPLITS if self.role == "split" else self.classes
+        return self.classes or (SPLITS if self.role == "split" else None)
 
     def facts(self, typed: pa.Array) -> dict[str, Any]:
         facts: dict[str, Any] = {}

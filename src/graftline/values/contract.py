@@ -16,6 +16,7 @@ from graftline.raw.reader import Asked, Others, Source
 from graftline.rows.blocklist import Blocklist
 from graftline.tasks.parameters import Params, parse
 from graftline.values.column import Column, Feature, Label, Role, StoredFeature
+from graftline.values.identity import SPLITS
 from graftline.values.leakage import Measure
 from graftline.values.placing import Action
 from graftline.values.registry import COLUMN_TYPES, KINDS
@@ -138,6 +139,17 @@ class Contract(Params):
         return self._with_role("split")
 
     @property
+    def brings_val(self) -> bool:
+        """Whether the raw data's own split has val rows; if its `classes` say that it has not, some of train are."""
+        return self.split is None or "val" in (self._own_splits or SPLITS)
+
+    @property
+    def _own_splits(self) -> tuple[Any, ...]:
+        column = self.columns[str(self.split)]
+        assert isinstance(column, Label)
+        return column.label_classes
+
+    @property
     def group(self) -> str | None:
         """The name of the column whose equal values stay in one split."""
         return self._with_role("group")
@@ -244,6 +256,12 @@ class Contract(Params):
             found = [column for column in self.columns.values() if column.role == role]
             if len(found) > 1 or any(not fits(column) or column.nullable for column in found):
                 raise ValueError(f"at most one column has 'role: {role}'; it is {kind} and not nullable")
+        if (
+            self.split is not None
+            and self._own_splits
+            and not {"train", "test"} <= set(self._own_splits) <= set(SPLITS)
+        ):
+            raise ValueError(f"columns.{self.split}.classes: a split is of train and test, and may be of val")
         if self.time is not None and (self.split is not None or self.group is not None):
             other = "split" if self.split is not None else "group"
             raise ValueError(

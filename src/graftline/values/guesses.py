@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image as Picture
 
-from graftline.values.decoding import FORMATS
+from graftline.raw.picture_formats import FORMATS
+from graftline.values.identity import SPLITS
 from graftline.values.image_arrays import encoded, is_list, pictures_of
-from graftline.values.scalar import is_string
+from graftline.values.scalar import is_number, is_string
 
 MOST_CLASSES = 1000
 _NUMBER_CLASSES = 20
@@ -35,6 +36,11 @@ _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _LEADING_ZERO = r"^[+-]?0[0-9]"
 _WORDS_OF_TEXT = 3
 _MOST_NUMBERS = 64
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _OPENED = 300
 """Pictures that are opened."""
 _LARGEST_KEPT = 96
@@ -65,6 +71,8 @@ class Sampled:
     """As the reader gave them."""
     is_text: bool
     """Whether they are text still to be parsed."""
+    names: tuple[str, ...] = ()
+    """What whole numbers from 0 on are called, where the data set says it."""
 
     @cached_property
     def given(self) -> pa.Array:
@@ -110,7 +118,7 @@ class Sampled:
     def number(self) -> bool:
         """Whether the values are numbers, or text that spells them."""
         kind = self.values.type
-        return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind)) or (
+        return is_number(kind) or (
             self._spells(_NUMBER) and not pc.any(pc.match_substring_regex(self.given, _LEADING_ZERO)).as_py()
         )
 
@@ -267,12 +275,57 @@ def label(column: Sampled, *, asked: bool = False) -> Guess | None:
         few = count <= _NUMBER_CLASSES or count <= min(MOST_CLASSES, rows / 50)
         if column.whole and few and count > 1:
             classes = sorted(int(float(value)) for value in column.counts)
+            if column.names and classes[0] >= 0 and classes[-1] < len(column.names):
+                names = {number: column.names[number] for number in classes}
+                why = f"whole numbers, {count} different ones, whose names the data set holds"
+                return Guess({"type": "string", "classes": list(names.values()), "map": names}, why)
             return Guess({"type": "integer", "classes": classes}, f"whole numbers, {count} different ones")
         low, high = column.range
         return Guess({"type": "float"}, f"{count:,} different numbers from {low:g} to {high:g}") if low < high else None
-    if is_string(column.values.type) and 1 < count <= max(2, min(MOST_CLASSES, rows / (2 if asked else _EACH))):
-        return Guess({"type": "string", "classes": sorted(column.counts)}, f"words, {count} different ones")
-    return None
+    most = max(2, min(MOST_CLASSES, rows / (2 if asked else _EACH)))
+    if pa.types.is_boolean(column.values.type) and count > 1:
+        return Guess({"type": "string", "classes": ["false", "true"]}, "true or false")
+    return _words(column) if is_string(column.values.type) and 1 < count <= most else None
+
+
+def _words(column: Sampled) -> Guess | None:
+    """Return the classes that words are: white space around them counts for nothing, nor do capitals if the same word
+    is written in several ways."""
+    plain, ways = Counter[str](), dict[str, list[str]]()
+    for name, count in column.counts.items():
+        plain[name.strip()] += count
+    for name, _ in plain.most_common():
+        ways.setdefault(name.casefold(), []).append(name)
+    if len(ways) < 2 or (column.is_text and "" in plain):
+        return None
+    other = {name: first for first, *others in ways.values() for name in others}
+    rules: dict[str, Any] = {"type": "string", "classes": sorted(first for first, *_ in ways.values())}
+    why = f"words, {len(ways)} different ones"
+    if plain.keys() != column.counts.keys():
+        rules["trim"] = True
+        why += ", some with white space around them"
+    if other:
+        rules["map"] = other
+        why += f"; other capitals are taken for the same word: {', '.join(other)}"
+    return Guess(rules, why)
+
+
+def own_split(column: Sampled) -> Guess | None:
+    """Return what the column is if its values are the names of train, test and perhaps val."""
+    if not is_string(column.values.type) or column.missing:
+        return None
+    names = {name: _SPLIT_WORDS.get(name.strip().lower(), "") for name in column.counts}
+    found = set(names.values())
+    if not {"train", "test"} <= found <= set(SPLITS):
+        return None
+    rules: dict[str, Any] = {"type": "string"}
+    if "val" not in found:
+        rules["classes"] = ["train", "test"]
+    if other := {name: split for name, split in names.items() if name != split}:
+        rules["map"] = other
+    return Guess(
+        rules, f"its values are {', '.join(names)}" + ("; val is drawn from train" if "val" not in found else "")
+    )
 
 
 def tags_of(words: Sampled, column: Sampled) -> Guess | None:
@@ -311,8 +364,10 @@ def metadata(column: Sampled) -> Guess | None:
         return Guess({"type": "integer"}, "whole numbers")
     if column.number and all(map(math.isfinite, map(float, column.counts))):
         return Guess({"type": "float"}, "numbers")
-    if is_string(kind):
-        return Guess({"type": "string"}, "words")
+    if is_string(kind) or pa.types.is_boolean(kind):
+        return Guess({"type": "string"}, "words" if is_string(kind) else "true or false")
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return Guess({"type": "timestamp"}, "times")
     return None
 
 

@@ -299,6 +299,8 @@ def _band_pairs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the pairs asked for at 1, 2, ... WINDOW places from each other in the order of a band's buckets."""
     assert index.signatures is not None
+    if not len(kept):  # no row has a signature: each image is of one shade, or each text without a word
+        return
     keys = index.signatures[kept, band]
     # Within a bucket, neighbours in the order of the next band tend to be close in it too.
     order = np.lexsort((index.signatures[kept, (band + 1) % index.signatures.shape[1]], keys))

@@ -80,6 +80,25 @@ def test_unlabelled_rows_of_a_test_group_are_in_no_pool(
     assert len(out) + len(places(run)) == 1500
 
 
+def test_a_split_without_val_draws_it_from_train_if_the_contract_says_so(
+    validate: Callable[..., Any], write_table: Callable[..., Path], glosses: pa.Table
+) -> None:
+    kept = glosses.filter(pa.compute.is_valid(glosses["label"]))
+    own = ["test" if row % 5 == 0 else "train" for row in range(len(kept))]
+    table = write_table(kept.append_column("part", pa.array(own)))
+    run = validate(table, {"columns": TEXT | {"part": {"type": "string", "role": "split"}}})
+    assert run.code == 2 and "has no row in val" in run.error
+    split = {"type": "string", "role": "split", "classes": ["train", "test"]}
+    run = validate(table, {"columns": TEXT | {"part": split}}, out="drawn")
+    assert run.code == 0, run.error
+    found = places(run)
+    assert {row for row, name in found.items() if name == "test"} == {row for row in found if own[row] == "test"}
+    drawn = sum(name == "val" for name in found.values())
+    assert 0.06 < drawn / own.count("train") < 0.14
+    wrong = {"columns": TEXT | {"part": split | {"classes": ["train", "dev"]}}}
+    assert "a split is of train and test" in validate(table, wrong, out="wrong").error
+
+
 def test_a_split_that_divides_groups_is_refused_with_their_names(
     validate: Callable[..., Any], write_table: Callable[..., Path], glosses: pa.Table
 ) -> None:

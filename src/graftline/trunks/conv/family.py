@@ -12,11 +12,12 @@ import torch
 from graftline.dataset import UNLABELLED, Schema
 from graftline.durable import write_new
 from graftline.learning.device import device
+from graftline.learning.precision import arithmetic
 from graftline.trunks import WEIGHTS, image_training, write_config
 from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ConvParams, ImageObjectiveParams
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
-from graftline.trunks.image_training import image_arithmetic, read_pixels, steps_for
+from graftline.trunks.image_training import read_pixels, steps_for
 from graftline.trunks.training import Planned, Training
 from graftline.values.image import ImageColumn
 from graftline.values.pixels import Pixels
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 class Convolutional:
     """A `training.Family`."""
 
-    loss_unit: ClassVar[str] = "squared error a pixel"
     plural: ClassVar[str] = "images"
 
     sees: ClassVar = (ImageColumn,)
@@ -39,7 +39,7 @@ class Convolutional:
         schema.only(ImageColumn)
 
     def environment(self, params: PretrainParams) -> dict[str, str]:
-        return {"dtype": image_arithmetic(params)}
+        return {"dtype": _arithmetic(params)}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         yield training(read_pixels(context.paths["dataset"]), params, schema)
@@ -56,7 +56,7 @@ def training(pixels: Pixels, params: PretrainParams, schema: Schema) -> Training
     assert isinstance(params.trunk, ConvParams) and isinstance(params.objective, ImageObjectiveParams)
     image = schema.only(ImageColumn)
     trunk = ConvTrunk(params.trunk, image.shape, image.channels)
-    objective = build_objective(trunk, params.objective, image_arithmetic(params)).to(device())
+    objective = build_objective(trunk, params.objective, _arithmetic(params)).to(device())
     optimizer = torch.optim.AdamW(
         objective.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
     )
@@ -68,6 +68,10 @@ def _write(folder: Path, params: PretrainParams, trunk: ConvTrunk) -> None:
 
     write_new(folder / WEIGHTS, save(trunk.state_dict()))
     write_config(folder, KIND, trunk.config(), params.objective.model_dump(mode="json"))
+
+
+def _arithmetic(params: PretrainParams) -> str:
+    return arithmetic(params.precision, narrow_on_cpu=ConvTrunk.narrow_on_cpu)
 
 
 FAMILY = Convolutional()

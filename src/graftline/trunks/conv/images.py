@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import TypeAdapter
 from torch import nn
@@ -14,10 +14,13 @@ from graftline.trunks.conv.parameters import ImageObjectiveParams
 from graftline.trunks.conv.trunk import ConvTrunk, with_output
 from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
+from graftline.trunks.image_trunk import MODEL_WEIGHTS
 
 
 class ConvImages:
     """An `images.ImageFamily`."""
+
+    trunk: ClassVar = ConvTrunk
 
     def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> ConvTrunk:
         trunk = ConvTrunk.from_config(config)
@@ -37,7 +40,7 @@ class ConvImages:
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[ConvTrunk, nn.Linear]:
         trunk = ConvTrunk.from_config(config)
         output = nn.Linear(trunk.width, outputs)
-        load_weights(with_output(trunk, output), folder / "model.safetensors", fix="run finetune again")
+        load_weights(with_output(trunk, output), folder / MODEL_WEIGHTS, fix="run finetune again")
         return trunk, output
 
 

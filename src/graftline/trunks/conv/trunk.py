@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -11,12 +11,15 @@ from torch import nn
 from graftline.durable import write_new
 from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.trunks.conv.parameters import ConvParams
+from graftline.trunks.image_trunk import MODEL_WEIGHTS, ImageTrunk
 
 KIND = "conv"
 
 
-class ConvTrunk(nn.Module):
+class ConvTrunk(ImageTrunk):
     """Turns (n, channels, height, width) pixels into (n, width) embeddings."""
+
+    narrow_on_cpu: ClassVar[bool] = False
 
     def __init__(self, params: ConvParams, shape: tuple[int, int], in_channels: int = 1) -> None:
         """Build a trunk for images of (height, width) `shape` in so many channels: 1 for grey, 3 for colour."""
@@ -47,7 +50,7 @@ class ConvTrunk(nn.Module):
         """Write trunk and `output` into one file; of other libraries' `settings` nothing is kept."""
         from safetensors.torch import save
 
-        write_new(folder / "model.safetensors", save(with_output(self, output).state_dict()))
+        write_new(folder / MODEL_WEIGHTS, save(with_output(self, output).state_dict()))
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build a trunk of this shape."""

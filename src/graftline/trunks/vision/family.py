@@ -11,9 +11,10 @@ from graftline.dataset import UNLABELLED, Schema
 from graftline.errors import InputError
 from graftline.learning.device import device
 from graftline.learning.optimizers import build_optimizers
+from graftline.learning.precision import arithmetic
 from graftline.records.model import Dependency
 from graftline.trunks import write_config
-from graftline.trunks.image_training import image_arithmetic, read_pixels, steps_for, training
+from graftline.trunks.image_training import read_pixels, steps_for, training
 from graftline.trunks.rootstock import Rootstock, resolve
 from graftline.trunks.training import Planned, Training
 from graftline.trunks.vision.objectives import build_objective
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 class Vision:
     """A `training.Family`."""
 
-    loss_unit: ClassVar[str] = "error of a hidden pixel; of views, nats"
     plural: ClassVar[str] = "images"
 
     sees: ClassVar = (ImageColumn,)
@@ -48,7 +48,7 @@ class Vision:
             )
 
     def environment(self, params: PretrainParams) -> dict[str, str]:
-        return {"dtype": image_arithmetic(params)}
+        return {"dtype": _arithmetic(params)}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         start = _start(params)
@@ -64,8 +64,9 @@ class Vision:
 
 def _start(params: PretrainParams) -> Rootstock | None:
     """Return the checkpoint that the trunk starts from; None for a new trunk."""
-    is_given = isinstance(params.trunk, ImageRootstockParams)
-    return resolve(params.trunk, where="pretrain.trunk") if is_given else None
+    if not isinstance(params.trunk, ImageRootstockParams):
+        return None
+    return resolve(params.trunk, where="pretrain.trunk")
 
 
 def _trunk(params: PretrainParams, schema: Schema, start: Rootstock | None) -> VisionTrunk:
@@ -78,7 +79,7 @@ def _trunk(params: PretrainParams, schema: Schema, start: Rootstock | None) -> V
 
 def _training(pixels: Pixels, params: PretrainParams, trunk: VisionTrunk) -> Training:
     assert isinstance(params.objective, VisionObjectiveParams)
-    objective = build_objective(trunk, params.objective, image_arithmetic(params)).to(device())
+    objective = build_objective(trunk, params.objective, _arithmetic(params)).to(device())
     optimizers = build_optimizers(
         objective.named_parameters(),
         name=params.optimizer,
@@ -94,6 +95,10 @@ def _write(folder: Path, params: PretrainParams, trunk: VisionTrunk) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     trunk.save(folder)
     write_config(folder, KIND, trunk.config(), params.objective.model_dump(mode="json"))
+
+
+def _arithmetic(params: PretrainParams) -> str:
+    return arithmetic(params.precision, narrow_on_cpu=VisionTrunk.narrow_on_cpu)
 
 
 FAMILY = Vision()

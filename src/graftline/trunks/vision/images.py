@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import TypeAdapter
 from torch import nn
@@ -18,6 +18,8 @@ from graftline.trunks.vision.trunk import VisionTrunk, load_trunk, load_with_out
 
 class VisionImages:
     """An `images.ImageFamily`."""
+
+    trunk: ClassVar = VisionTrunk
 
     def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> VisionTrunk:
         return load_trunk(folder, config, weights=weights)

@@ -13,13 +13,16 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
 from graftline.errors import InputError
 from graftline.learning.batch_norm import BatchNorm2d
+from graftline.learning.device import device
+from graftline.text.attention import SHORT
+from graftline.trunks.image_trunk import ImageTrunk
 from graftline.trunks.layout import quiet
 from graftline.trunks.rootstock import load
 from graftline.trunks.vision.parameters import VisionParams
@@ -38,7 +41,7 @@ _CHANCE = (
 """Every name under which transformers' configs know dropout."""
 _HEADS = ("classifier", "head", "fc", "cls_classifier", "distillation_classifier")
 """Where architectures keep the layers of a task."""
-_BILINEAR = 2  # Pillow's number
+_BICUBIC = 3  # Pillow's number, and how validate makes pictures of another size
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,12 @@ class Scale:
         return cls((0.5,) * image.channels, (0.5,) * image.channels, image.maximum)
 
 
-class VisionTrunk(nn.Module):
+class VisionTrunk(ImageTrunk):
     """Turns (n, channels, height, width) pixels from 0 to 1 into (n, width) embeddings: what the head's layer sees."""
+
+    narrow_on_cpu: ClassVar[bool] = True
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, network: PreTrainedModel, scale: Scale, shape: tuple[int, int]) -> None:
         """Stand on one of transformers' models for image classification, without its last layer.
@@ -71,16 +78,24 @@ class VisionTrunk(nn.Module):
         """
         super().__init__()
         self.scale, self.shape, self._last = scale, shape, _last_linear(network)
-        self.width: int = network.get_submodule(self._last).in_features
+        last = network.get_submodule(self._last)
+        assert isinstance(last, nn.Linear)
+        self._width = last.in_features
         network.set_submodule(self._last, nn.Identity())
         for module in network.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = BatchNorm2d  # its statistics are the whole batch's on several processes
                 module.momentum = 0.1  # mobilenet_v2 has TensorFlow's 0.997, which here would forget all but a batch
+        if network._supports_sdpa and _patches(network, shape) < SHORT and device().type == "cpu":
+            network.set_attn_implementation("eager")  # with its backward pass in bfloat16, half the fused kernel's time
         self.network = network
         for name in ("mean", "deviation"):
             of_channels = torch.tensor(getattr(scale, name))[:, None, None]
             self.register_buffer(name, of_channels, persistent=False)
+
+    @property
+    def width(self) -> int:
+        return self._width
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         embedded: torch.Tensor = self.network(self.scaled(pixels)).logits
@@ -88,7 +103,8 @@ class VisionTrunk(nn.Module):
 
     def scaled(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return pixels from 0 to 1 as the model takes them."""
-        return (pixels - self.mean) / self.deviation
+        scaled = (pixels - self.mean) / self.deviation
+        return scaled.contiguous(memory_format=torch.channels_last)  # convolutions are faster on it
 
     def look(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the (n, width) embeddings, and the (n, features, rows, columns) that they were pooled from."""
@@ -104,9 +120,10 @@ class VisionTrunk(nn.Module):
     def _as_map(self, features: torch.Tensor) -> torch.Tensor:
         if features.ndim == 4:
             return features
-        side = self.network.config.patch_size  # (n, tokens, features): what is no patch stands first
+        side: int = self.network.config.patch_size  # (n, tokens, features): what is no patch stands first
         rows, columns = self.shape[0] // side, self.shape[1] // side
-        return features[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+        grid: torch.Tensor = features[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+        return grid
 
     def config(self) -> dict[str, Any]:
         """Return what `from_folder` needs besides the folder's config.json."""
@@ -138,7 +155,7 @@ class VisionTrunk(nn.Module):
             "do_convert_rgb": len(self.scale.mean) == 3 or None,
             "do_resize": True,
             "size": {"height": height, "width": width},
-            "resample": _BILINEAR,
+            "resample": _BICUBIC,
             "do_rescale": True,
             "rescale_factor": 1 / self.scale.maximum,
             "do_normalize": True,
@@ -147,8 +164,14 @@ class VisionTrunk(nn.Module):
         }
 
 
+def _patches(network: PreTrainedModel, shape: tuple[int, int]) -> int:
+    side: int = network.config.patch_size
+    return (shape[0] // side) * (shape[1] // side)
+
+
 def _last_linear(network: nn.Module) -> str:
-    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    names: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return names[-1]
 
 
 def without_chance(config: PreTrainedConfig) -> PreTrainedConfig:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,10 +33,10 @@ class Contender:
 
     name: str
     shape: str
-    """One of text_data.SHAPES."""
+    """One of text_data.SHAPES, or of image_data.SHAPES."""
     loop: Literal["graftline", "trainer", "control"]
     """Graftline's training; the Trainer's; Graftline's loop with the Trainer's recipe."""
-    rows: Literal["packed", "grouped", "lines", "padded", "labelled"]
+    rows: Literal["packed", "grouped", "lines", "padded", "labelled", "pictures", "pixels"]
     batch: int = 0
     """Rows a step; for `packed` it is given in tokens."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -43,6 +44,12 @@ class Contender:
     """Whether the allocator is set as Graftline's components set it."""
     threads: tuple[int, ...] = (1,)
     """With how many threads it is measured."""
+    data: Literal["text", "image"] = "text"
+    """What it learns from: the module that runs it is bench.text_contender or bench.image_contender."""
+
+    @property
+    def module(self) -> str:
+        return f"bench.{self.data}_contender"
 
 
 @dataclass
@@ -105,7 +112,7 @@ def measure(
 
     Args:
         contenders: who takes part.
-        folder: what text_data.prepare wrote.
+        folder: what text_data.prepare or image_data.prepare wrote.
         threads: of each process.
         rounds: windows of each.
         seconds: length of a window, at least; it ends with a step.
@@ -126,7 +133,7 @@ def measure(
 def _started(contenders: list[Contender], folder: Path, threads: int) -> Iterator[list[Connection]]:
     """Start the contenders, wait until they have warmed up, and end them after the block."""
     context = get_context("forkserver")  # one process imports torch and transformers, for all of them
-    context.set_forkserver_preload(["bench.text_contender"])
+    context.set_forkserver_preload(sorted({contender.module for contender in contenders}))
     connections: list[Connection] = []
     processes = []
     try:
@@ -164,9 +171,7 @@ def _answer(connection: Connection, contender: Contender) -> Any:
 
 
 def _run(contender: Contender, folder: Path, threads: int, connection: Connection) -> None:
-    from bench.text_contender import run
-
-    run(contender, folder, threads, Clock(connection).after_step, steps=_ENDLESS)
+    import_module(contender.module).run(contender, folder, threads, Clock(connection).after_step, steps=_ENDLESS)
 
 
 def _say(text: str) -> None:
