@@ -340,7 +340,9 @@ SHARED_WITH_ALL = {
         "ahead", "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile",
         "placing", "rules", "samples", "strings", "suite",
     },
-    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "recipes", "registry", "scores"},
+    "graftline.problems": {
+        "answers", "embedding", "fit", "model", "problem", "reading", "recipes", "registry", "scores", "weighing",
+    },
     "graftline.trunks": {
         "registry", "summary", "training", "parameters", "convert", "CONFIG", "SIZES", "WEIGHTS", "read_config",
     },

@@ -32,7 +32,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def head(name: str, home: Path) -> tuple[Any, Path]:
     """Return the problem that reads 16 tokens, and the trunk that it reads for."""
     trunk = small_text.causal_trunk(home) if name == "text_generation" else small_text.trunk(home)
-    return make_problem(FinetuneParams(head={"name": name, "max_tokens": MOST}).head), trunk
+    schema = read_schema(small_text.dataset(home))
+    return make_problem(FinetuneParams(head={"name": name, "max_tokens": MOST}).head, schema), trunk
 
 
 def lengths(folder: Path, texts: list[str]) -> list[int]:
@@ -56,7 +57,8 @@ def test_documents_longer_than_the_model_reads_are_counted(name: str, home: Path
 
 
 def test_sentences_are_read_in_parts_and_lose_nothing(home: Path) -> None:
-    problem = make_problem(FinetuneParams(head={"name": "token_classification", "max_tokens": MOST}).head)
+    params = FinetuneParams(head={"name": "token_classification", "max_tokens": MOST})
+    problem = make_problem(params.head, read_schema(small_tags.dataset(home)))
     examples = read_examples(problem, small_tags.dataset(home), "val", small_tags.trunk(home))
     assert len(examples) > len(set(examples.rows.tolist())) and lost_tokens(examples) is None
 
@@ -106,6 +108,6 @@ def test_texts_that_a_model_cannot_tell_apart_are_counted(home: Path) -> None:
 
 
 def test_images_are_compared_by_validate_alone(home: Path) -> None:
-    problem = make_problem(FinetuneParams().head)
+    problem = make_problem(FinetuneParams().head, read_schema(small.dataset(home)))
     examples = read_examples(problem, small.dataset(home), "val", small.trunk(home))
     assert alike(examples) is None and lost_tokens(examples) is None
