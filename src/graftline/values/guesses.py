@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image as Picture
 
-from graftline.values.decoding import FORMATS
+from graftline.raw.picture_formats import FORMATS
 from graftline.values.identity import SPLITS
 from graftline.values.image_arrays import encoded, is_list, pictures_of
 from graftline.values.scalar import is_number, is_string
