@@ -15,6 +15,7 @@ from typing import Any
 from bench.clones import clone_of_head, environment_of
 from bench.containers import measure_containers
 from bench.figures import Figure
+from bench.images import measure as measure_images
 from bench.memory import ComponentMemory
 from bench.verify import measure_verify
 from graftline.environment import ROOT
@@ -182,4 +183,5 @@ PARTS = {
     "rows": measure_rows,
     "verify": lambda options: measure_verify(),
     "lineage": measure_questions,
+    "images": lambda options: measure_images(),
 }

@@ -84,9 +84,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A git repository with this one's files but the ignored ones, whose own code is what runs in it."""
+    return copy_checkout(tmp_path / "fork")
+
+
+@pytest.fixture(scope="module")
+def shared_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for all tests of a file."""
+    return copy_checkout(tmp_path_factory.mktemp("shared") / "fork")
+
+
+def copy_checkout(copy: Path) -> Path:
     from graftline.environment import ROOT
 
-    copy = tmp_path / "fork"
     command = ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):

@@ -116,6 +116,7 @@ CANNOT_DECIDE = {
     "src/graftline/errors.py": "the words of a failure, which leaves no output",
     "src/graftline/executor_output.py": "what Kubeflow is told beside the output",
     "src/graftline/ledger": "the log of releases: it lies in the store",
+    "src/graftline/processes.py": "how worker processes end",
     "src/graftline/records": "the record beside an output, not the output",
     "src/graftline/cache.py": "where this machine keeps copies",
     "src/graftline/runs.py": "the names of a run's own files in the store",
@@ -336,10 +337,10 @@ KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", 
 """The only folders that may decide by a kind of column, of problem or of trunk."""
 SHARED_WITH_ALL = {
     "graftline.values": {
-        "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile", "rules",
-        "samples", "strings", "suite",
+        "ahead", "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile",
+        "placing", "rules", "samples", "strings", "suite",
     },
-    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "registry", "scores"},
+    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "recipes", "registry", "scores"},
     "graftline.trunks": {
         "registry", "summary", "training", "parameters", "convert", "CONFIG", "SIZES", "WEIGHTS", "read_config",
     },

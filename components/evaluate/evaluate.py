@@ -10,10 +10,11 @@ from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.predict import predict
 from graftline.dataset import read_schema
 from graftline.evaluation import budget
-from graftline.evaluation.lift import Experiment, measure_lift
+from graftline.evaluation.lift import Experiment, load_split, measure_lift
 from graftline.gate import DECISION, Comparison, decide
 from graftline.jsonfile import write_json
 from graftline.learning.randomness import seed_everything
+from graftline.problems.reading import alike, lost_tokens
 from graftline.records.model import COMPARED, Dependency
 from graftline.score import as_metrics, estimate
 from graftline.tasks.evaluate import EvaluateParams
@@ -22,6 +23,7 @@ from graftline.tasks.finetune import FinetuneParams
 if TYPE_CHECKING:
     from graftline.component import Context
     from graftline.problems.answers import Answers
+    from graftline.problems.problem import Examples
 
 
 def run(context: Context) -> None:
@@ -39,6 +41,7 @@ def run(context: Context) -> None:
     lift = measure_lift(experiment, params.lift_labels, seeds, context.threads)
     _measure_budget(context, params, experiment)
     metrics = _measure(params, answers) | lift.metrics() | (champion.metrics() if champion else {})
+    metrics |= _as_read(predictions.examples, load_split(experiment, "train"))
 
     tables.write_predictions(predictions, read_schema(dataset), out / "predictions.parquet")
     problem.present(answers, predictions.examples, dataset, out, params.mistakes)
@@ -56,9 +59,15 @@ def _measure(params: EvaluateParams, answers: Answers) -> dict[str, Any]:
     """Return every score of the problem on the test rows with its interval, and how many rows and answers there are."""
     measured = {}
     for score in answers.scores:
-        found = answers.statistics(score)
+        found = answers.measured(score)
         measured[score] = estimate(found, resamples=params.bootstrap_resamples, seed=params.seed)
     return {"n_test": len(answers), "n_test_rows": len(answers.primary.rows), **as_metrics(measured)}
+
+
+def _as_read(test: Examples, train: Examples) -> dict[str, float]:
+    """Return how much of the test rows the model does not see, and how many it cannot tell from a training row."""
+    lost, seen = lost_tokens(test), alike(test, train)
+    return (lost.metrics("test") if lost else {}) | (seen.metrics("test_seen") if seen else {})
 
 
 def _compare(context: Context, params: EvaluateParams, answers: Answers) -> Comparison | None:

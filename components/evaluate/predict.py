@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.problems.model import load_model, read_problem
+from graftline.problems.reading import read_examples
+from graftline.problems.weighing import answer
 
 if TYPE_CHECKING:
     from graftline.problems.answers import Answers
@@ -30,6 +32,6 @@ def predict(folder: Path, dataset: Path) -> Predictions:
     Each model reads the rows by itself: two text models may have different vocabularies.
     """
     problem = read_problem(folder)
-    examples = problem.read(dataset, "test", folder)
+    examples = read_examples(problem, dataset, "test", folder)
     model = load_model(folder)
-    return Predictions(model.answer(examples), examples, problem, model)
+    return Predictions(answer(model, examples), examples, problem, model)

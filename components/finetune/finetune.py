@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from graftline.component import Context
 from graftline.dataset import SCHEMA, read_schema
@@ -14,7 +15,10 @@ from graftline.learning.randomness import seed_everything
 from graftline.plots import loss_curve
 from graftline.problems.fit import Data, fit, select
 from graftline.problems.model import save_model
+from graftline.problems.problem import Examples
+from graftline.problems.reading import alike, lost_tokens, read_examples
 from graftline.problems.registry import make_problem
+from graftline.problems.weighing import answer
 from graftline.tasks.finetune import FinetuneParams
 
 
@@ -28,19 +32,35 @@ def run(context: Context) -> None:
     context.draft.environment = determinism(context.threads) | problem.environment(trunk)
     schema = read_schema(dataset)
     problem.check(schema, dataset / SCHEMA)
-    labelled = problem.read(dataset, "train", trunk)
+    labelled = read_examples(problem, dataset, "train", trunk)
     train = select(labelled, params.labels_per_class, len(schema.classes), params.seed)
-    val = problem.read(dataset, "val", trunk)
+    val = read_examples(problem, dataset, "val", trunk)
     # With few labels nothing is held out to stop early: a validation set would be labels by another name.
     held_out = val if params.labels_per_class is None else None
-    unlabelled = problem.read(dataset, "unlabelled", trunk) if params.joint_weight else None
+    unlabelled = read_examples(problem, dataset, "unlabelled", trunk) if params.joint_weight else None
     desk = open_desk(context, min(params.batch, len(train)), problem.plural)
     model = fit(trunk, Data(train, held_out, unlabelled), params, params.seed, schema, desk=desk)
-    answers = model.answer(val)
+    answers = answer(model, val)
     save_model(problem, model, schema, context.out)
     (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
-    measured = {f"val_{answers.scores[0].name}": answers.value}
+    measured = {f"val_{answers.scores[0].name}": answers.value, **_as_read(labelled, val)}
     _summarise(context, problem.loss_unit, {"examples": len(train), "val_examples": len(val), **measured})
+
+
+def _as_read(train: Examples, val: Examples) -> dict[str, float]:
+    """Return how much of the examples the model does not see, and how many it cannot tell from an earlier one."""
+    found: dict[str, float] = {}
+    for split, examples in (("train", train), ("val", val)):
+        if lost := lost_tokens(examples):
+            found |= lost.metrics(split)
+    if same := alike(train):
+        found |= same.metrics("train_alike")
+        if same.conflicts:
+            print(
+                f"train: {same.conflicts:,} examples are of another class than others of which the model sees the same",
+                file=sys.stderr,
+            )
+    return found
 
 
 def _summarise(context: Context, loss_unit: str, metrics: dict[str, float]) -> None:

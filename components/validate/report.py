@@ -67,6 +67,8 @@ class Page:
     """How the split was decided, where it is not by each row's own digest."""
     pairs: NearPairs
     """All near-duplicates that were found."""
+    changed: Sequence[tuple[str, str, int]] = ()
+    """Each column, what was done to its values on reading, and to how many."""
 
 
 def render(page: Page) -> str:

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 from graftline.components.validate import report
 from graftline.components.validate.held import Held, Rows
 from graftline.components.validate.outputs import Outputs
+from graftline.errors import InputError
 from graftline.raw.batches import LeftOut, RawBatch
 from graftline.tasks.validate import ValidateParams
 from graftline.values import identity, leakage, placing, profile
 from graftline.values.column import Feature
 from graftline.values.columns import fact_frame, loose_digests, read_columns, row_digests
 from graftline.values.contract import Contract
-from graftline.values.decoding import CHANGES
 from graftline.values.erased import Erasures, withheld
 from graftline.values.facts import ColumnBatch, shorten
 from graftline.values.suite import Failure, Judge, row_rules, unique_rules
@@ -50,6 +50,8 @@ class Tally:
     """Of each column, how many values each change was made to on reading."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """How much of the raw data was passed over, by the reason."""
+    dropped: dict[str, None] = field(default_factory=dict)
+    """Columns of the raw data that the contract does not name, in the order in which they were found."""
     named: list[LeftOut] = field(default_factory=list)
     """The first of it."""
 
@@ -73,14 +75,6 @@ class Tally:
     def pass_over(self, left_out: Sequence[LeftOut]) -> None:
         self.passed_over.update(one.why for one in left_out)
         self.named += left_out[: report.QUARANTINE_ROWS - len(self.named)]
-
-    def changed(self) -> list[tuple[str, str, int]]:
-        """Return each column, what was done to its values on reading, and to how many."""
-        return [
-            (name, CHANGES.get(change, change), count)
-            for name, done in self.changes.items()
-            for change, count in sorted(done.items())
-        ]
 
     @property
     def bad_fraction(self) -> float:
@@ -119,6 +113,7 @@ class Validation:
         columns = read_columns(batch, self.contract)
         frame = fact_frame(batch, columns, self.contract)
         self.tally.pass_over(batch.left_out)
+        self.tally.dropped |= dict.fromkeys(batch.dropped)
         for name, column in columns.items():
             self.tally.nulls[name] += int(frame[f"{name}.given"].isna().sum())
             if column.changes:
@@ -173,21 +168,35 @@ class Validation:
         self.outputs.add_failures(lines)
         index = placed.index
         for rows in self.held.batches():
-            stays = np.isin(rows.numbers, index.rows)
-            kept = rows.filter(stays)
-            if len(kept.numbers):
-                self._write(kept, index.splits[np.searchsorted(index.rows, kept.numbers)])
+            place = np.minimum(np.searchsorted(index.rows, rows.numbers), len(index.rows) - 1)
+            stays = index.rows[place] == rows.numbers
+            if stays.any():
+                self._write(rows.filter(stays), index.splits[place[stays]])
 
     def _split_by_time(self, time: str) -> None:
         placed, params, show = self.placed, self.params, self.contract.columns[time].show_time
         index = placed.index
         homes, val, test = placing.by_time(index, params.test_fraction, params.val_fraction)
+        if not (homes == identity.TRAIN).any():
+            raise InputError(
+                f"columns.{time}", f"no row is before {show(val)}, where val would begin",
+                expected="a part of the rows that is earlier", fix="lower validate.test_fraction or val_fraction, "
+                "or give the column the role metadata",
+            )  # fmt: skip
         splits = np.where(index.splits == identity.UNLABELLED, identity.UNLABELLED, homes).astype(np.uint8)
         placed.index = replace(index, homes=homes, splits=splits)
         placed.notes.append(
             f"Split by '{time}': val from {show(val)} on, test from {show(test)} on; rows of one time are in one "
             "split, the later one"
         )
+
+    def changed(self) -> list[tuple[str, str, int]]:
+        """Return each column, what was done to its values on reading, and to how many."""
+        return [
+            (name, self.contract.columns[name].changes.get(change, change), count)
+            for name, done in self.tally.changes.items()
+            for change, count in sorted(done.items())
+        ]
 
     def _line(self, failure: Failure, batch: RawBatch, columns: dict[str, ColumnBatch]) -> tuple[int, str, str]:
         row = int(failure.index)
@@ -294,13 +303,16 @@ class Validation:
 
     def _homes(self, rows: Rows, features: np.ndarray) -> np.ndarray:
         """Return the split of each row if it has a label, (n,) uint8; of a split by time it is still to be known."""
-        if self.contract.split is not None:
-            names = pa.array(identity.SPLIT_NAMES)
-            found = pc.index_in(rows.columns[self.contract.split], names)
-            homes: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.uint8)
-            return homes
         digests = features if self.contract.group is None else self._group_digests(rows)
-        return identity.split_by_digest(digests, self.params.test_fraction, self.params.val_fraction)
+        if self.contract.split is None:
+            return identity.split_by_digest(digests, self.params.test_fraction, self.params.val_fraction)
+        names = pa.array(identity.SPLIT_NAMES)
+        found = pc.index_in(rows.columns[self.contract.split], names)
+        homes: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.uint8)
+        if self.contract.brings_val:
+            return homes
+        drawn = identity.split_by_digest(digests, 0.0, self.params.val_fraction)
+        return np.where(homes == identity.TRAIN, drawn, homes)
 
     def _group_digests(self, rows: Rows) -> np.ndarray:
         """Return (n, 32) uint8; of persons' ids by their keyed hashes, for a split must not tell of ids."""

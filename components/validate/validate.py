@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,21 @@ from graftline.components.validate import report
 from graftline.components.validate.drift import PROFILE, drift_warnings
 from graftline.components.validate.held import Held
 from graftline.components.validate.outputs import Outputs
-from graftline.components.validate.pictures import PictureDecoder
 from graftline.components.validate.scan import NAMED_ROWS, Tally, Validation
 from graftline.components.validate.table import PAIRS, TableChecks, judge_table, write_pairs
 from graftline.dataset import SCHEMA
 from graftline.durable import write_new
 from graftline.errors import InputError
-from graftline.raw.batches import RawBatch
 from graftline.raw.files import raw_files, read_batches
 from graftline.tasks.validate import ValidateParams
-from graftline.values.contract import Contract, load_contract
+from graftline.values.ahead import Ahead
+from graftline.values.contract import load_contract
 from graftline.values.erased import ERASED, load_erasures
-from graftline.values.image import Image
-from graftline.values.image_arrays import encoded
+from graftline.values.facts import shorten
 from graftline.values.placing import LEFT_OUT
 
 REPORT = "report.html"
+NAMED_COLUMNS = 20
 # mallopt(3)
 _M_MMAP_THRESHOLD = -3
 
@@ -51,28 +51,27 @@ def run(context: Context) -> None:
     files = raw_files(raw, contract.source)
     batches = read_batches(files, contract.asked)
     first = next(batches)  # what the columns hold decides where their values go
-    pictures = _of_pictures(contract, first)
-    with PictureDecoder(pictures, context.work, _digest_of_raw(context), context.threads) as decoder:
+    with Ahead(contract, first, context.work, _digest_of_raw(context), context.threads) as ahead:
         held = Held(context.work / "rows.parquet", contract) if contract.settles else None
-        with Outputs(context.out, contract, pictures) as outputs, held or contextlib.nullcontext():
+        with Outputs(context.out, contract, ahead.columns) as outputs, held or contextlib.nullcontext():
             validation = Validation(contract, params, outputs, load_erasures(context, contract), held)
-            for batch in decoder.decoded(itertools.chain([first], batches)):
+            for batch in ahead.decoded(itertools.chain([first], batches)):
                 validation.add(batch)
                 _progress(validation.tally)
             _check_bad_fraction(raw, validation.tally, params)
             validation.close()
-        decoder.link(context.out, validation.tally.rows)
+        ahead.link(context.out, validation.tally.rows)
         beside = context.work.with_name(PAIRS)
         beside.unlink(missing_ok=True)
         checks = judge_table(raw, validation, context.out, beside)
-        decoder.clear(np.concatenate(validation.bad))
+        ahead.clear(np.concatenate(validation.bad))
     described = validation.profile.as_dict()
-    _say(validation.tally)
+    _say(validation)
     for note in validation.placed.notes:
         print(f"validate: {note}", file=sys.stderr)
     for warning in checks.warnings + drift_warnings(context, described, params):
         print(f"validate: warning: {warning}", file=sys.stderr)
-    _write_json(context.out / SCHEMA, contract.schema_of_dataset(pictures).as_dict())
+    _write_json(context.out / SCHEMA, contract.schema_of_dataset(ahead.columns).as_dict())
     _write_json(context.out / PROFILE, described)
     page = report.Page(
         task=context.task,
@@ -86,20 +85,12 @@ def run(context: Context) -> None:
         contract=contract,
         notes=validation.placed.notes,
         pairs=validation.placed.pairs,
+        changed=validation.changed(),
     )
     if len(page.pairs):
         write_pairs(context.out / PAIRS, page.pairs)
     write_new(context.out / REPORT, report.render(page).encode())
     context.draft.metrics.update(_metrics(validation, checks))
-
-
-def _of_pictures(contract: Contract, batch: RawBatch) -> dict[str, Image]:
-    """Return the columns whose raw values are encoded pictures."""
-    return {
-        name: column
-        for name, column in contract.columns.items()
-        if isinstance(column, Image) and encoded(batch.columns[name].type)
-    }
 
 
 def _digest_of_raw(context: Context) -> str:
@@ -120,8 +111,9 @@ def return_freed_memory() -> None:
 def _check_bad_fraction(raw: Path, tally: Tally, params: ValidateParams) -> None:
     if tally.bad_fraction <= params.max_bad_fraction and tally.bad_rows < tally.rows:
         return
+    seen = {rule: f": {shorten(value)}" for _, rule, value in reversed(tally.examples)}
     worst = [
-        f"{rule} in {count} (rows {_first(tally.first_rows[rule], count)})"
+        f"{rule} in {count} (rows {_first(tally.first_rows[rule], count)}){seen.get(rule, '')}"
         for rule, count in tally.by_rule.most_common(3)
     ]
     if len(tally.by_rule) > 3:
@@ -150,15 +142,29 @@ def _metrics(validation: Validation, checks: TableChecks) -> dict[str, Any]:
         "duplicate_rows": checks.duplicates,
         "label_conflicts": checks.conflicts,
         "warnings": len(checks.warnings),
-        **{f"{name}.{change}": n for name, done in tally.changes.items() for change, n in sorted(done.items())},
+        **({"columns_dropped": len(tally.dropped)} if tally.dropped else {}),
+        **_changes(tally),
         **({"passed_over": tally.passed_over.total()} if tally.passed_over else {}),
     }
 
 
-def _say(tally: Tally) -> None:
+def _changes(tally: Tally) -> Counter[str]:
+    """Return how many values of each column each kind of change was made to; what follows a colon is no kind."""
+    counts: Counter[str] = Counter()
+    for name, done in tally.changes.items():
+        for change, count in sorted(done.items()):
+            counts[f"{name}.{change.partition(':')[0]}"] += count
+    return counts
+
+
+def _say(validation: Validation) -> None:
     """Tell what was changed on reading, and what was passed over."""
-    for name, change, count in tally.changed():
+    tally = validation.tally
+    for name, change, count in validation.changed():
         print(f"validate: {name}: {count:,} times: {change}", file=sys.stderr)
+    if tally.dropped:
+        dropped = ", ".join(repr(name) for name in list(tally.dropped)[:NAMED_COLUMNS])
+        print(f"validate: {len(tally.dropped)} columns are dropped, as the contract says: {dropped}", file=sys.stderr)
     for why, count in sorted(tally.passed_over.items()):
         names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]
         print(f"validate: left out, {why}: {count:,}, such as {', '.join(names) or '...'}", file=sys.stderr)

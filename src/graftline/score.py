@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,8 @@ class RowStatistics:
     """(n,) numbers of the rows in the raw data, ascending, each once."""
     statistics: Floats
     """(n, k)."""
+    weights: Floats | None = field(default=None, kw_only=True)
+    """(n,) how much each row counts; None where all count alike."""
 
     @classmethod
     def of_units(cls, score: Score, rows: Integers, columns: Sequence[NDArray[Any]]) -> RowStatistics:
@@ -96,8 +98,11 @@ class RowStatistics:
         sums = [np.bincount(place, weights=column, minlength=len(known)) for column in columns]
         return cls(score, known, np.stack(sums, axis=1))
 
-    def values(self, weights: Floats) -> Floats:
-        """Return (b,) values, where row i was drawn `weights[:, i]` times; weights are (b, n)."""
+    def values(self, draws: Floats) -> Floats:
+        """Return (b,) values, where row i was drawn `draws[:, i]` times; draws are (b, n)."""
+        return self._values(draws if self.weights is None else draws * self.weights)
+
+    def _values(self, weights: Floats) -> Floats:
         assert self.score.value is not None
         sums = weights.astype(self.statistics.dtype) @ self.statistics
         return self.score.value(sums.astype(np.float64))

@@ -35,6 +35,7 @@ from graftline.environment import ROOT
 from graftline.errors import InputError, RefusalError
 from graftline.index.opening import open_index
 from graftline.ledger.log import read_chain
+from graftline.raw.reader import Asked
 from graftline.records.folder import Draft as RecordDraft
 from graftline.records.folder import read_record, write_record
 from graftline.records.model import Dependency
@@ -520,7 +521,7 @@ def test_a_parquet_file_of_any_compression_is_written_again(tmp_path: Path, comp
     path = tmp_path / "c.parquet"
     pq.write_table(pa.Table.from_pylist(table(0, 30)), path, compression=compression)
     before, codec = _rows(path), pq.read_metadata(path).row_group(0).column(0).compression
-    rewrite(path, [3])
+    rewrite(path, [3], Asked(()))
     assert _rows(path) == before[:3] + before[4:]
     assert pq.read_metadata(path).row_group(0).column(0).compression == codec
 
@@ -531,11 +532,25 @@ def test_a_raw_file_without_rows_has_every_other_row_as_it_was(tmp_path: Path, n
     (tmp_path / "contract").write_text(EXPECTATIONS)
     contract = load_contract(tmp_path / "contract")
     before = _rows(tmp_path / name)
-    rewrite(tmp_path / name, [0, 7, 79])
+    rewrite(tmp_path / name, [0, 7, 79], contract.asked)
     assert _rows(tmp_path / name) == [row for place, row in enumerate(before) if place not in (0, 7, 79)]
     assert find_rows(tmp_path / name, contract, Target(rows=frozenset({b"x" * 32}))).positions == ()
-    rewrite(tmp_path / name, range(77))
+    rewrite(tmp_path / name, range(77), contract.asked)
     assert not (tmp_path / name).exists()
+
+
+def test_a_raw_file_that_no_row_is_taken_out_of_is_named(repo: Path) -> None:
+    (repo / "data/toy/raw/d.csv.gz").write_bytes(b"x")
+    (repo / "data/toy/raw/year=2024").mkdir()
+    for name in ("d.csv.gz", "year=2024"):
+        assert any(f"raw data {name} of toy" in line for line in plan_for(repo, ada()).not_covered)
+
+
+def test_rows_of_csv_are_divided_as_its_separator_says(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('text;topic\na;"x\ny"\nb;z\n')
+    rewrite(path, [1], Asked(["text", "topic"]))
+    assert path.read_text() == 'text;topic\na;"x\ny"\n'
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

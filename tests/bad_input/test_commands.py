@@ -164,10 +164,13 @@ def test_a_release_that_is_not_there_is_refused(reference: str, parts: Parts, tm
 COMMANDS = {
     "a task that leaves the repository": (
         ("run", "../../etc"),
-        ("data: no task '../../etc'", "expected one of glosses, mnist", "make a folder"),
+        ("data: no task '../../etc'", "glosses, mnist", "graftline new TASK PATH"),
     ),
-    "a task that is an absolute path": (("run", "/etc"), ("data: no task '/etc'", "expected one of glosses, mnist")),
-    "a task that is misspelt": (("run", "mnits"), ("data: no task 'mnits'; did you mean 'mnist'?", "make a folder")),
+    "a task that is an absolute path": (("run", "/etc"), ("data: no task '/etc'", "glosses, mnist")),
+    "a task that is misspelt": (
+        ("run", "mnits"),
+        ("data: no task 'mnits'; did you mean 'mnist'?", "graftline new TASK PATH"),
+    ),
     "releases of a path": (("releases", "../x", "--store", "STORE"), ("task: '../x'; expected a name",)),
     "a rollback to a version that does not exist": (
         ("rollback", "digits", "--to", "7", "--store", "STORE"),

@@ -240,10 +240,10 @@ CASES = {
     "CSV with a header only": Case(data("part.csv", b"image,label\n"), ("part.csv: no rows; expected at least one",)),
     "Parquet of zero rows": Case(parquet(lambda t: t.slice(0, 0)), ("part.parquet: no rows; expected at least one",)),
     "an empty folder": Case(
-        lambda raw, _: None, ("raw: an empty folder", ".parquet, .csv or .jsonl", "put the raw data there")
+        lambda raw, _: None, ("raw: an empty folder", "at least one .parquet", "put the raw data there")
     ),
     "an unknown file type": Case(
-        data("notes.xlsx", b"PK\x03\x04"), ("notes.xlsx: unknown file type '.xlsx'", "convert it")
+        data("notes.docx", b"PK\x03\x04"), ("notes.docx: unknown file type '.docx'", "convert it")
     ),
     "a folder among the files": Case(folder_inside, ("more.parquet: not a regular file", "move it away")),
     "a link to nowhere": Case(dangling_link, ("part.parquet: not a regular file", "move it away")),

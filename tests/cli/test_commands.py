@@ -23,6 +23,7 @@ def graftline(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_commands_are_these() -> None:
     assert set(ALL) == {
+        "new",
         "run",
         "plan",
         "predict",

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 
 from graftline.cli.app import main
 from graftline.problems.model import load_model
+from graftline.values.decoding import CHANGES
 from graftline.values.splits import read_images
 
 COUNT = 12
@@ -63,9 +65,10 @@ def predict(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
-def answers(done: tuple[int, str, str]) -> list[dict[str, Any]]:
+def answers(done: tuple[int, str, str], said: str = "") -> list[dict[str, Any]]:
+    """Return what was answered; beside it nothing is said but `said`."""
     code, out, error = done
-    assert (code, error) == (0, "")
+    assert (code, error) == (0, said)
     found: list[dict[str, Any]] = json.loads(out)
     return found
 
@@ -117,7 +120,15 @@ def test_a_folder_is_the_files_in_it_by_name(predict: Any, images: Path, tmp_pat
     shutil.copy(images / "04.png", folder / "B.PNG")
     shutil.copy(images / "digits.parquet", folder / "z.parquet")
     (folder / "notes.txt").write_text("not an image")
-    found = answers(predict("digits", folder, "--json"))
+    (folder / "._B.PNG").write_bytes(b"\0\5\26\7")
+    (folder / "cut.png").write_bytes((images / "04.png").read_bytes()[:100])
+    code, out, error = predict("digits", folder, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert error.splitlines() == [
+        f"predict: left out: {folder}/cut.png (truncated)",
+        f"predict: left out: {folder}/notes.txt (not a picture, Parquet or tar)",
+    ]
     names = [f"{folder}/B.PNG", f"{folder}/inner/a.png", *(f"{folder}/z.parquet#{row}" for row in range(COUNT))]
     assert [answer["input"] for answer in found] == names
     assert found[0]["probabilities"] == pytest.approx(found[2 + 4]["probabilities"], abs=1e-5)
@@ -126,9 +137,45 @@ def test_a_folder_is_the_files_in_it_by_name(predict: Any, images: Path, tmp_pat
 def test_a_colour_png_of_a_grey_image_gets_the_same_answer(predict: Any, images: Path, tmp_path: Path) -> None:
     Image.open(images / "05.png").convert("RGB").save(tmp_path / "colour.png")
     grey, colour = (
-        answers(predict("digits", path, "--json"))[0] for path in (images / "05.png", tmp_path / "colour.png")
+        answers(predict("digits", path, "--json"), said)[0]
+        for path, said in (
+            (images / "05.png", ""),
+            (tmp_path / "colour.png", f"predict: 1 picture: {CHANGES['to_grey']}\n"),
+        )
     )
     assert grey["probabilities"] == colour["probabilities"]
+
+
+def test_a_photograph_is_asked_about_as_viewers_show_it(predict: Any, images: Path, tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # turn by 270 degrees to view
+    Image.open(images / "05.png").transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turned)
+    (upright,) = answers(predict("digits", images / "05.png", "--json"))
+    (answer,) = answers(
+        predict("digits", tmp_path / "turned.png", "--json"), f"predict: 1 picture: {CHANGES['turned']}\n"
+    )
+    assert answer["probabilities"] == upright["probabilities"]
+
+
+def test_every_format_a_tar_file_and_encoded_rows_are_asked_about(predict: Any, images: Path, tmp_path: Path) -> None:
+    picture, data = Image.open(images / "05.png"), (images / "05.png").read_bytes()
+    (png,) = answers(predict("digits", images / "05.png", "--json"))
+    for kind in ("bmp", "tif", "gif"):
+        picture.save(tmp_path / f"a.{kind}")
+    for kind in ("jpg", "jpeg"):
+        picture.save(tmp_path / f"b.{kind}", quality=95)
+    picture.save(tmp_path / "a.webp", lossless=True)
+    pq.write_table(pa.table({"image": [{"bytes": data, "path": "x.png"}]}), tmp_path / "c.parquet")
+    pq.write_table(pa.table({"image": [data]}), tmp_path / "d.parquet")
+    with tarfile.open(tmp_path / "e.tar", "w") as tar:
+        tar.add(images / "05.png", "in/05.png")
+    code, out, _ = predict("digits", tmp_path, "--json")
+    found = {Path(answer["input"]).name: answer for answer in json.loads(out)}
+    assert code == 0
+    exact = ("a.bmp", "a.tif", "a.gif", "a.webp", "c.parquet#0", "d.parquet#0", "05")
+    for name in exact:
+        assert found[name]["probabilities"] == pytest.approx(png["probabilities"], abs=1e-5), name
+    assert {"b.jpg", "b.jpeg"} <= set(found) and found["b.jpg"]["label"] == png["label"]
 
 
 def test_people_get_a_table(predict: Any, images: Path) -> None:
@@ -166,11 +213,11 @@ def test_a_flipped_bit_in_the_weights_is_refused_with_one_line(
     ("name", "said"),
     [
         ("nothing.png", "no such file or folder"),
-        ("text.png", "not a readable PNG"),
-        ("cut.png", "not a readable PNG"),
-        ("large.png", "30 by 28 pixels; expected 28 by 28"),
-        ("notes.txt", "a file of type '.txt'; expected a PNG or Parquet file"),
-        ("other.parquet", "expected Parquet with a list column 'image' of numbers"),
+        ("text.png", "not a picture: it starts with b'a text'"),
+        ("cut.png", "truncated; expected a picture of 28 x 28 pixels"),
+        ("large.png", "30 x 28 pixels, not 28 x 28"),
+        ("notes.txt", "a file of type '.txt'; expected a picture (JPEG, PNG, WEBP, TIFF, BMP, GIF), Parquet or tar"),
+        ("other.parquet", "expected Parquet with a column 'image' of pictures or lists of numbers"),
         ("bright.parquet", "values outside the range; expected 0 to 255"),
         ("short.parquet", "row 0: column 'image' has 783 pixels; expected 784 a row"),
         ("empty", "no images"),

@@ -54,6 +54,18 @@ def test_what_is_counted_is_named_and_missing_pictures_have_no_section(released:
     assert "Quality and budget" not in shown
 
 
+def test_what_the_model_does_not_see_is_said_and_each_class_is_shown(released: Path, tmp_path: Path) -> None:
+    whole = page(released, tmp_path / "whole")
+    assert "What the model does not see" not in whole
+    classes = json.loads((released / "evaluation/classes.json").read_text())
+    assert f"<td>{classes[3]['class']}</td>" in whole and f"{100 * classes[3]['recall']:.1f}%</td>" in whole
+    metrics = json.loads((released / "evaluation/metrics.json").read_text())
+    cut = {"test_cut": 1200, "test_tokens_cut": 0.25, "test_seen": 7, "test_seen_conflicts": 2}
+    shown = page(released, tmp_path / "cut", {**metrics, **cut})
+    assert "1,200 test rows are longer than the model reads: 25.0% of all test tokens are cut off." in shown
+    assert "7 test rows are equal to a training row; 2 of them have a label that the others have not." in shown
+
+
 def test_a_score_of_which_less_is_better_is_no_percentage(released: Path, tmp_path: Path) -> None:
     perplexity, accuracy, _ = TextGenerationParams.scores
     measured = {perplexity: Estimate(41.5, 40.25, 43.0), accuracy: Estimate(0.25, 0.24, 0.26)}

@@ -1,7 +1,7 @@
 """One raw row in a file, and the digests that validate gives it: the same code, under the tasks' contracts.
 
 The file is a row with all its columns (a JSON object, or Parquet, CSV or JSON lines with one row), or only what a model
-sees: a PNG or a text file. Of the latter the label is not known, so each label that the contract allows is tried.
+sees: a picture or a text file. Of the latter the label is not known, so each label that the contract allows is tried.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ import numpy as np
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
 from graftline.raw.files import raw_files, read_batches
+from graftline.raw.picture_formats import SUFFIXES
+from graftline.raw.reader import Asked, Source
 from graftline.values.columns import fact_frame, read_columns, row_digests
 from graftline.values.contract import Contract, load_contract
 from graftline.values.suite import row_rules
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 << 20
 _TABLES = (".parquet", ".csv", ".jsonl")
-_FEATURES = (".png", ".txt")
+_FEATURES = (*SUFFIXES, ".txt")
 
 
 def digests_by_task(path: Path, contracts: Mapping[str, Contract]) -> dict[str, list[bytes]]:
@@ -64,18 +67,18 @@ def digests_of(path: Path, contract: Contract) -> list[bytes]:
         raise InputError(path, f"{path.stat().st_size} bytes", expected=f"one row, at most {MAX_BYTES}")
     with TemporaryDirectory(prefix="graftline-row-") as folder:
         if path.suffix.lower() in _TABLES:
-            raw = Path(folder) / f"row{path.suffix.lower()}"
+            raw, asked = Path(folder) / f"row{path.suffix.lower()}", replace(contract.asked, source=Source())
             shutil.copyfile(path, raw)
             rows = 1
         else:
             values = _values(path, contract)
-            raw, rows = Path(folder) / "rows.jsonl", len(values)
+            raw, rows, asked = Path(folder) / "rows.jsonl", len(values), Asked(tuple(contract.columns))
             raw.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
-        return _digests(path, raw, contract, rows)
+        return _digests(path, raw, contract, asked, rows)
 
 
-def _digests(path: Path, raw: Path, contract: Contract, rows: int) -> list[bytes]:
-    batches = list(read_batches(raw_files(raw), contract.asked))
+def _digests(path: Path, raw: Path, contract: Contract, asked: Asked, rows: int) -> list[bytes]:
+    batches = list(read_batches(raw_files(raw), asked))
     if sum(batch.rows for batch in batches) != rows:
         raise InputError(path, f"{sum(batch.rows for batch in batches)} rows", expected="one row")
     found = []

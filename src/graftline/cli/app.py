@@ -15,6 +15,7 @@ from graftline.component import fail, from_os_error
 from graftline.errors import GraftlineError
 
 COMMANDS = {
+    "new": "Make a task of data as you have it: look at it, guess, ask what cannot be known, write data/TASK.",
     "run": "Bring a task's release up to date with its data, code and parameters, skipping what has not changed.",
     "plan": "Say what a run of a task takes: parameters, tokens, operations, memory, time and cost.",
     "predict": "Ask a release about images or texts: the label of each, and how probable each label is.",

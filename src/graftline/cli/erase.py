@@ -36,7 +36,7 @@ def erase(
         typer.Option(
             "--row",
             metavar="FILE",
-            help="a row: a JSON object of its columns; or a PNG or text file, what a model sees",
+            help="a row: a JSON object of its columns; or a picture or text file, what a model sees",
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def impact(
     what: Annotated[str | None, typer.Argument(metavar="[FILE|DIGEST]", help="a file, a folder or a digest")] = None,
     row: Annotated[
-        Path | None, typer.Option("--row", metavar="FILE", help="a row: a JSON object, a PNG or text file")
+        Path | None, typer.Option("--row", metavar="FILE", help="a row: a JSON object, a picture or text file")
     ] = None,
     subject: Annotated[str | None, typer.Option("--subject", metavar="ID", help="a person")] = None,
     task: Annotated[str | None, typer.Option("--task", help="the task whose contract reads --row")] = None,

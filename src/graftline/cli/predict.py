@@ -48,6 +48,8 @@ def predict(
     asked = questions.asked
     answers = problem.ask(folder, load_model(folder), [question.value for question in asked], schema)
     found = [{"input": question.name, **answer} for question, answer in zip(asked, answers, strict=True)]
+    if cut := [answer for answer in found if answer.get("cut")]:
+        print(f"predict: {len(cut)} of {len(found)} are longer than the model reads: it saw a part", file=sys.stderr)
     if as_json:
         print(json.dumps(found, indent=2))
     else:

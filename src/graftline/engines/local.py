@@ -93,6 +93,15 @@ def pull_raw(task: str) -> bool:
     return there
 
 
+def track(raw: Path, *, linked: bool) -> None:
+    """Give raw data to DVC: a copy goes to its cache, `raw.dvc` and `.gitignore` appear beside it.
+
+    `linked`: the files become links to that copy, which nobody may write to, so that there is no second one.
+    """
+    with _repository({"cache": {"type": ["reflink", "hardlink", "copy"]}} if linked else None) as repo:
+        repo.add([str(raw)])
+
+
 def task_digest(task: str) -> str:
     """Return the digest of the task's data in this work tree; raw data comes from DVC's remote if need be.
 
@@ -196,15 +205,15 @@ def _stage_outcome(name: str, folder: Path, state: str) -> StageRun:
 
 
 @contextmanager
-def _repository() -> Iterator[Any]:
-    """Open the DVC repository with its chatter off; turn its errors into ours."""
+def _repository(config: dict[str, Any] | None = None) -> Iterator[Any]:
+    """Open the DVC repository with its chatter off, `config` before its own; turn its errors into ours."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
 
     with chdir(ROOT), _quiet():
         try:
-            with Repo(str(ROOT)) as repo:
+            with Repo(str(ROOT), config=config) as repo:
                 yield repo
         except DvcException as error:
             causes = _causes(error)

@@ -8,7 +8,6 @@ depend on how many workers there are.
 from __future__ import annotations
 
 import math
-import mmap
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,9 @@ from graftline.learning.progress import Progress
 from graftline.learning.randomness import generator, seed_everything
 from graftline.problems.fit import Data, select
 from graftline.problems.fit import fit as fine_tune
+from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
+from graftline.problems.weighing import answer
 from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name
 
@@ -183,7 +184,7 @@ def run_fit(fit: Fit) -> Run:
     data = _data(fit, len(schema.classes))
     seed_everything(fit.seed, threads=1)
     model = fine_tune(experiment.trunk, data, experiment.params, fit.seed, schema, scratch=fit.arm == SCRATCH)
-    value = model.answer(_load(experiment, "test"), fast=True).value
+    value = answer(model, load_split(experiment, "test"), fast=True).value
     return Run(label_name(fit.labels), fit.seed, fit.arm, len(data.train), data.train.digest(), value)
 
 
@@ -194,14 +195,14 @@ def _data(fit: Fit, classes: int) -> Data:
     """
     experiment = fit.experiment
     return Data(
-        select(_load(experiment, "train"), fit.labels, classes, fit.seed),
-        _load(experiment, "val") if fit.labels is None else None,
-        _load(experiment, "unlabelled") if experiment.params.joint_weight else None,
+        select(load_split(experiment, "train"), fit.labels, classes, fit.seed),
+        load_split(experiment, "val") if fit.labels is None else None,
+        load_split(experiment, "unlabelled") if experiment.params.joint_weight else None,
     )
 
 
 @cache
-def _load(experiment: Experiment, split: str) -> Examples:
+def load_split(experiment: Experiment, split: str) -> Examples:
     """Return a split that `unpack` wrote, mapped into memory: workers share its pages."""
     folder = experiment.work / split
     arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
@@ -212,7 +213,7 @@ def _load(experiment: Experiment, split: str) -> Examples:
 def unpack(experiment: Experiment) -> None:
     """Write the splits of the dataset as plain arrays into the experiment's folder."""
     for split in ("train", "val", "test", *(("unlabelled",) if experiment.params.joint_weight else ())):
-        examples = experiment.problem.read(experiment.dataset, split, experiment.trunk)
+        examples = read_examples(experiment.problem, experiment.dataset, split, experiment.trunk)
         if split == "test":
             examples = _sample(examples, experiment)
         (experiment.work / split).mkdir(parents=True, exist_ok=True)
@@ -222,7 +223,7 @@ def unpack(experiment: Experiment) -> None:
 
 def _place(path: Path, array: np.ndarray) -> None:
     """Write an array; one that is mapped from a file of the dataset is linked, for all splits share it."""
-    if isinstance(array, np.memmap) and array.filename and isinstance(array.base, mmap.mmap):
+    if isinstance(array, np.memmap) and array.filename and not array.flags.owndata:
         path.unlink(missing_ok=True)
         path.symlink_to(array.filename)
     else:
@@ -239,7 +240,7 @@ def _sample(examples: Examples, experiment: Experiment) -> Examples:
 
 def _sizes(experiment: Experiment, counts: tuple[int | None, ...]) -> dict[int | None, float]:
     """Return labels a class by label count; for None the mean. Raises InputError if a class has too few."""
-    train, schema = _load(experiment, "train"), read_schema(experiment.dataset)
+    train, schema = load_split(experiment, "train"), read_schema(experiment.dataset)
     if train.classes is None:
         available, who = np.array([len(train)]), "there are"
     else:

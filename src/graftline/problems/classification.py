@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from graftline.dataset import Schema, read_schema
 from graftline.learning.device import send
@@ -28,6 +27,7 @@ from graftline.problems.transformer import (
     with_dropout,
     zero_classifier,
 )
+from graftline.problems.weighing import cross_entropy
 from graftline.text.tokenizer import load_tokenizer
 
 D = TypeVar("D", bound=Documents)
@@ -55,7 +55,7 @@ class TextClassifier(TextModel[D]):
         with self.learning(mine, seed, step, part):
             logits = self(mine)
         targets = self.targets(mine)
-        loss = nn.functional.cross_entropy(logits, send(targets, logits.device), label_smoothing=self._smoothing)
+        loss = cross_entropy(logits, send(targets, logits.device), mine.unit_weights(), self._smoothing)
         return loss * (len(targets) / len(self.targets(examples)))
 
     def answer(self, examples: D, *, fast: bool = False) -> ClassAnswers:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -31,6 +33,9 @@ class Documents(Examples):
     rows: torch.Tensor
     labels: torch.Tensor | None = None
     """(n,) int64 class indices; None of documents without labels."""
+    weights: torch.Tensor | None = None
+    cut: torch.Tensor | None = None
+    """(n,) int32: tokens of each document that the model does not see; None where they are read in parts."""
 
     @property
     def classes(self) -> torch.Tensor | None:
@@ -75,7 +80,12 @@ class Documents(Examples):
         return cls(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
     def digest(self) -> str:
-        return sha256_bytes(b"".join(array.tobytes() for _, array in sorted(self.arrays().items())))
+        seen = {name: array for name, array in self.arrays().items() if name != "cut"}
+        return sha256_bytes(b"".join(array.tobytes() for _, array in sorted(seen.items())))
+
+    def inputs(self) -> list[bytes]:
+        ids, ends = self.ids.numpy(), self.offsets.tolist()
+        return [sha256(ids[start:end].tobytes()).digest() for start, end in pairwise(ends)]
 
 
 def token_positions(starts: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ Reimers and Gurevych, 2019, arXiv:1908.10084. It stands on any text trunk or rel
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.device import device, send
-from graftline.problems.documents import Documents, by_length, documents_of, padded
+from graftline.problems.documents import Documents, by_length, padded
 from graftline.problems.model import read_facts
-from graftline.problems.transformer import longest
+from graftline.problems.reading import lost_tokens
+from graftline.problems.transformer import encode
 from graftline.text.tokenizer import load_tokenizer
 from graftline.trunks import CONFIG, read_config
 from graftline.trunks.layout import quiet
@@ -49,8 +51,9 @@ def embed(folder: Path, texts: list[str]) -> np.ndarray:
 
     quiet()
     tokenizer = load_tokenizer(folder)
-    encoded = tokenizer(texts, truncation=True, max_length=longest(folder, _MOST_TOKENS))["input_ids"]
-    documents = Documents.from_arrays(documents_of(encoded, np.arange(len(texts)), None))
+    documents = Documents.from_arrays(encode(folder, texts, _MOST_TOKENS, np.arange(len(texts))))
+    if (lost := lost_tokens(documents)) and lost.examples:
+        print(f"embed: {lost.told('texts')}", file=sys.stderr)
     try:
         network = AutoModel.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True

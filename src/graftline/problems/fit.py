@@ -17,6 +17,7 @@ from graftline.learning.loop import Desk, Run, train
 from graftline.learning.randomness import generator
 from graftline.problems.problem import E, Examples, Joint, Model
 from graftline.problems.registry import make_problem
+from graftline.problems.weighing import BalancedDraw, answer, for_training
 from graftline.tasks.finetune import FinetuneParams
 
 
@@ -107,6 +108,11 @@ def training(
     """Return the model that `fit` trains, and its training; `part` of each batch is this process's."""
     torch.manual_seed(seed)
     model = make_problem(params.head).build(trunk, schema, scratch=scratch)
+    examples = for_training(data.train, params.balance)
+    balanced = None
+    if params.balance == "sampling":
+        assert examples.classes is not None
+        balanced = BalancedDraw(examples.classes, seed)
     model.begin(data.train)
     joint = _joint(trunk, model, data, params, scratch=scratch)
     module = nn.ModuleDict({"model": model} | ({"decoder": joint.module} if joint else {}))
@@ -116,7 +122,7 @@ def training(
         model.freeze_trunk()
 
     def drawn(step: int) -> Examples:
-        return data.train.take(data.train.draw(seed, step, batch))
+        return examples.take(examples.draw(seed, step, batch) if balanced is None else balanced(step, batch))
 
     def loss(step: int) -> torch.Tensor:
         module.train()
@@ -160,7 +166,7 @@ class EarlyStop:
     def after_step(self, step: int) -> bool:
         if step % self._every:
             return False
-        answers = self._model.answer(self._val, fast=True)
+        answers = answer(self._model, self._val, fast=True)
         if not math.isfinite(answers.loss):
             raise GraftlineError(
                 f"the validation loss is {answers.loss} after step {step}; lower the learning rate, or look at the data"

@@ -39,29 +39,32 @@ class LabelledImages(Examples):
     labels: torch.Tensor | None
     """(n, ...): of classes int64 indices; None of unlabelled images."""
     rows: torch.Tensor
+    weights: torch.Tensor | None = None
 
     @property
     def classes(self) -> torch.Tensor | None:
         return self.labels
 
     def take(self, chosen: torch.Tensor) -> Self:
-        labels = None if self.labels is None else self.labels[chosen]
-        return type(self)(self.pixels.take(chosen.numpy()), labels, self.rows[chosen])
+        labels, weights = (None if of is None else of[chosen] for of in (self.labels, self.weights))
+        return type(self)(self.pixels.take(chosen.numpy()), labels, self.rows[chosen], weights)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        labels = {} if self.labels is None else {"labels": self.labels.numpy()}
-        return {**self.pixels.arrays(), "rows": self.rows.numpy(), **labels}
+        given = {"rows": self.rows, "labels": self.labels, "weights": self.weights}
+        return {**self.pixels.arrays(), **{name: of.numpy() for name, of in given.items() if of is not None}}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        labels = torch.from_numpy(arrays["labels"]) if "labels" in arrays else None
-        return cls(Pixels.from_arrays(arrays), labels, torch.from_numpy(arrays["rows"]))
+        named = ("rows", "labels", "weights")
+        of = {name: torch.from_numpy(arrays[name]) for name in named if name in arrays}
+        return cls(Pixels.from_arrays(arrays), of.get("labels"), of["rows"], of.get("weights"))
 
     def digest(self) -> str:
         sha = hashlib.sha256()
         for part in self.pixels.parts():
             sha.update(part.data)
-        sha.update(b"" if self.labels is None else self.labels.numpy().tobytes())
+        for of in (self.labels, self.weights):
+            sha.update(b"" if of is None else of.numpy().tobytes())
         return sha.hexdigest()
 
 
@@ -106,20 +109,22 @@ class ImageModel(Model[I], Generic[I, P]):
         self.trunk.requires_grad_(False)
 
     @abstractmethod
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of (n, width) outputs."""
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        """Return the mean loss of (n, width) outputs, each times its weight if there are weights."""
 
     def loss(self, examples: I, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the mean loss of a batch, warped as (seed, step) draws it."""
         assert examples.labels is not None
         place, mine, count = self.output.weight.device, part or World(), len(examples)
-        pixels = send(torch.from_numpy(share(examples.pixels, mine)), place)
-        labels = send(share(examples.labels, mine), place)
+        rows = share(torch.arange(count), mine)
+        pixels = send(torch.from_numpy(examples.pixels[rows.numpy()]), place)
+        labels = send(examples.labels[rows], place)
         draw = generator(seed, step, "augment")
         warped = augment(pixels, self._params.augmentation, draw, count, mine)
         with autocast(self.dtype, place):
             outputs = self(warped)
-        return self.criterion(outputs, labels) * (len(labels) / count)
+        weights = None if examples.weights is None else share(examples.weights, mine)
+        return self.criterion(outputs, labels, weights) * (len(labels) / count)
 
     @torch.no_grad()
     def outputs(self, pixels: Pixels, *, fast: bool = False) -> torch.Tensor:

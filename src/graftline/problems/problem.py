@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -26,6 +27,8 @@ class Examples(ABC):
 
     rows: torch.Tensor
     """(n,) int64 row numbers in the raw data."""
+    weights: torch.Tensor | None = None
+    """(n,) float32: how much each example counts; None where all count alike."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -38,6 +41,19 @@ class Examples(ABC):
     @abstractmethod
     def classes(self) -> torch.Tensor | None:
         """(n,) class indices; None where an example has no one class (a sentence with a tag a word)."""
+
+    @property
+    def unit_classes(self) -> torch.Tensor | None:
+        """(units,) class indices of what answers are about, such as words; None where these are of no one class."""
+        return self.classes
+
+    def unit_weights(self) -> torch.Tensor | None:
+        """Return (units,) float32: how much each of them counts; None where all count alike."""
+        return self.weights
+
+    def weighted(self, weights: torch.Tensor) -> Self:
+        """Return the examples with weights, of which there are as many as examples or as units."""
+        return replace(self, weights=weights)  # type: ignore[type-var]  # dataclasses, all of them
 
     def draw(self, seed: int, step: int, size: int) -> torch.Tensor:
         """Return the (size,) positions of a step's batch, a pure function of (seed, step)."""
@@ -55,6 +71,10 @@ class Examples(ABC):
     @abstractmethod
     def digest(self) -> str:
         """Return the sha256 of inputs and labels."""
+
+    def inputs(self) -> list[bytes] | None:
+        """Return what a model sees of each example, equal bytes where it sees no difference; None if that is known."""
+        return None
 
     def units(self) -> dict[str, np.ndarray]:
         """Return columns that say what each answer is about: `row`, and what tells the units of a row apart."""
@@ -142,6 +162,8 @@ class Problem(ABC, Generic[E]):
     """What `labels_per_class` counts."""
     plural: ClassVar[str] = "images"
     """What an example is."""
+    weighs: ClassVar[bool] = True
+    """Whether the loss heeds the examples' weights; else a dataset with weights is refused."""
 
     @property
     @abstractmethod

@@ -22,6 +22,7 @@ from graftline.problems.answers import Answers
 from graftline.problems.problem import Examples, Model
 from graftline.problems.regression_parameters import COVERAGE, MAE, R2, WIDTH, RegressionParams, mean_rows, squares_rows
 from graftline.problems.sections import Section
+from graftline.problems.weighing import weighed
 from graftline.score import RowStatistics, Score
 
 Floats = NDArray[np.float64]
@@ -217,13 +218,18 @@ class Regressor(Model[E], Generic[E]):
     def begin(self, train: E) -> None:
         self.scale = Scale.of(table(_labels(train)))
 
-    def squared(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the mean squared error of (n, numbers) outputs; labels are on the CPU or where the outputs are."""
+    def squared(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        """Return the mean squared error of (n, numbers) outputs, a row's times its weight if there are weights.
+
+        Labels are on the CPU or where the outputs are.
+        """
         mean, deviation = (
             torch.from_numpy(part).to(labels.device, labels.dtype) for part in (self.scale.mean, self.scale.deviation)
         )
         wanted = (labels.reshape(outputs.shape) - mean) / deviation
-        return torch.nn.functional.mse_loss(outputs, wanted.to(outputs))
+        if weights is None:
+            return torch.nn.functional.mse_loss(outputs, wanted.to(outputs))
+        return weighed((outputs - wanted.to(outputs)).square().mean(dim=1), weights)
 
     def calibrate(self, val: E) -> None:
         self.reach = half_widths(table(_labels(val)) - self.numbers(val), self.regression)

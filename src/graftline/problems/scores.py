@@ -33,21 +33,22 @@ def _macro_f1(sums: Floats) -> Floats:
     """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn's f1_score does."""
     right, actual, predicted = _class_parts(sums)
     occurs = actual + predicted > 0
-    f1 = 2 * right / np.maximum(actual + predicted, 1)
+    f1 = 2 * right / np.where(occurs, actual + predicted, 1)
     mean: Floats = f1.sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
     return mean
 
 
 def _min_class_recall(sums: Floats) -> Floats:
     right, actual, _ = _class_parts(sums)
-    worst: Floats = np.where(actual > 0, right / np.maximum(actual, 1), np.inf).min(axis=-1)
+    worst: Floats = np.where(actual > 0, right / np.where(actual > 0, actual, 1), np.inf).min(axis=-1)
     return worst
 
 
 def _calibration_error(sums: Floats) -> Floats:
     """Return the mean gap of confidence and accuracy over the bins, weighted by their counts."""
     counts, confidence, right = np.split(sums, 3, axis=-1)
-    gaps: Floats = np.abs(confidence - right).sum(axis=-1) / np.maximum(counts.sum(axis=-1), 1)
+    total = counts.sum(axis=-1)
+    gaps: Floats = np.abs(confidence - right).sum(axis=-1) / np.where(total > 0, total, 1)
     return gaps
 
 
@@ -131,7 +132,7 @@ class Ranked(RowStatistics):
     def most_resamples(self) -> int | None:
         return int(max(200, min(1000, _AUROC_WORK / self.statistics.size)))
 
-    def values(self, weights: Floats) -> Floats:
+    def _values(self, weights: Floats) -> Floats:
         areas = np.stack([self._area(number, weights) for number in range(self.statistics.shape[1])])
         known = np.isfinite(areas)
         with np.errstate(invalid="ignore"):

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +17,7 @@ from graftline.learning.device import compile_if_worth, device, send
 from graftline.learning.distributed import World
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
-from graftline.problems.documents import Documents, by_length, padded
+from graftline.problems.documents import Documents, by_length, documents_of, padded
 from graftline.problems.problem import E, Model, Problem
 from graftline.problems.text_parameters import Lora, TextHeadParams
 from graftline.text.attention import SHORT
@@ -224,12 +225,26 @@ class DocumentModel(TextModel[D]):
         return torch.cat(parts)[torch.cat(places).argsort()]
 
 
-def encode(folder: Path, texts: list[str], wanted: int) -> list[list[int]]:
-    """Return the token ids of texts as the trunk or model in `folder` takes them, `wanted` at most."""
-    ids: list[list[int]] = load_tokenizer(folder)(texts, truncation=True, max_length=longest(folder, wanted))[
-        "input_ids"
-    ]
-    return ids
+def encode(
+    folder: Path, texts: list[str], wanted: int, rows: np.ndarray, labels: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return the arrays of documents as the trunk or model in `folder` takes texts: `wanted` tokens at most."""
+    most = longest(folder, wanted)
+    tokenizer = load_tokenizer(folder)
+    ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=most)["input_ids"]
+    return {**documents_of(ids, rows, labels), "cut": cut_tokens(tokenizer, texts, ids, most)}
+
+
+def cut_tokens(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], ids: list[list[int]], most: int, **options: Any
+) -> np.ndarray:
+    """Return (n,) int32: by how many tokens texts are longer than their token ids, `most` of each at most."""
+    cut = np.zeros(len(texts), dtype=np.int32)
+    full = [place for place, found in enumerate(ids) if len(found) >= most]
+    if full:
+        whole = tokenizer([texts[place] for place in full], verbose=False, **options)["input_ids"]
+        cut[full] = [len(found) - most for found in whole]
+    return cut
 
 
 P = TypeVar("P", bound=TextHeadParams)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,6 +40,8 @@ class RawBatch:
 
     decoded: Mapping[str, Decoded] = field(default_factory=dict)
     """Columns of encoded pictures whose pixels are known by now."""
+    files: Sequence[str | None] = ()
+    """Where rows are files of their own, the path of each within the folder."""
     left_out: tuple[LeftOut, ...] = ()
     """What was passed over since the batch before."""
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from graftline.errors import InputError
 from graftline.raw import limits, sniff
 from graftline.raw.batches import RawBatch
 from graftline.raw.lines import ending, read_head, read_lines, scaled
-from graftline.raw.reader import Asked, Source, check_columns
+from graftline.raw.reader import Asked, Source
+from graftline.raw.rows import check_header, text_batches
 
 _TAB = ".tsv"
 _EXCEL = re.compile(r"sep=(.)\s*", re.DOTALL)
@@ -45,30 +45,9 @@ class Delimited:
 
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
         table = _open_table(path, asked)
-        dropped = _check_header(table, asked)
-        order = [table.header.index(name) for name in asked.names]
-        width, extra = len(table.header), len(table.header) - len(order)
-        rows: list[list[str] | None] = []
-        cells: list[int] = []
-        size = 0
-
-        def batch() -> RawBatch:
-            columns = {
-                name: pa.array([row[i] or None if row else None for row in rows], pa.string())
-                for name, i in zip(asked.columns, order, strict=True)
-            }
-            return RawBatch(path, first_row, columns, True, np.array(cells, np.int64) - extra, dropped)
-
-        for row in table.rows():
-            rows.append(row if len(row) == width else None)
-            cells.append(len(row))
-            size += sum(map(len, row))
-            if size > limits.TEXT_BYTES or len(rows) == limits.MAX_ROWS:
-                yield batch()
-                first_row += len(rows)
-                rows, cells, size = [], [], 0
-        if rows:
-            yield batch()
+        where = f"{path}: line 1" if table.has_header else f"{path}: source.header"
+        dropped = check_header(where, table.header, asked)
+        yield from text_batches(path, table.header, table.rows(), asked, first_row, dropped)
 
 
 @dataclass(frozen=True)
@@ -89,6 +68,11 @@ class _Table:
                     fix="delete the line; files were probably joined",
                 )
             yield row
+
+
+def delimiter_of(path: Path, asked: Asked) -> str:
+    """Return what stands between the cells. Raises InputError."""
+    return str(_open_table(path, asked).reader.dialect.delimiter)
 
 
 def _open_table(path: Path, asked: Asked) -> _Table:
@@ -137,23 +121,6 @@ def _delimiter(path: Path, header: str, asked: Asked) -> str:
         return set(found) - {""} == wanted or (asked.others == "drop" and wanted <= set(found))
 
     return next((each for each in (default, ",", ";", "\t") if wanted and named(each)), default)
-
-
-def _check_header(table: _Table, asked: Asked) -> tuple[str, ...]:
-    """Return the columns that are dropped. Raises InputError unless the header names those that are asked for."""
-    where = f"{table.path}: line 1" if table.has_header else f"{table.path}: source.header"
-    if asked.others == "refuse" and "" in table.header and "" not in asked.names:
-        place = table.header.index("") + 1
-        raise InputError(
-            where,
-            "a first column without a name: an index, as pandas writes it"
-            if place == 1
-            else f"column {place} has no name",
-            expected="the columns " + ", ".join(asked.names),
-            fix="say `others: drop` in the contract, or name the column there by `name: ''`, or write the file "
-            "without it, as by to_csv(..., index=False)",
-        )
-    return check_columns(where, table.header, asked)
 
 
 def _next_row(path: Path, reader: Any) -> list[str] | None:

@@ -5,6 +5,10 @@ MAX_LINE = 8 << 20
 """Longest line of a CSV or JSON lines file and largest value of a Parquet file, in bytes."""
 BATCH_BYTES = 8 << 20
 """Aimed size of a Parquet batch once decoded."""
+MAX_BATCH = 512 << 20
+"""Largest batch of rows of an Arrow file, decompressed: it is in memory whole."""
+MAX_STRINGS = 128 << 20
+"""Largest part of a workbook that is in memory whole, such as its strings."""
 TEXT_BYTES = 8 << 20
 """Aimed size of a batch of CSV or JSON lines, as text: numbers take several times as much once parsed."""
 EXPANSION = 250

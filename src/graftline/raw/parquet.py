@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from graftline.errors import InputError
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
+from graftline.raw.columnar import flat_names, raw_batches
 from graftline.raw.lines import OTHER_FORMATS
-from graftline.raw.nested import flat_names, pick
 from graftline.raw.reader import Asked, Source, check_columns, first_line
+
+INDEX_BYTES = 4
+"""Most bytes of an index into a dictionary."""
+PAGE_BYTES = 1 << 12
+"""What heads of pages may take beside."""
+LARGE = 8
+"""How many times too large a batch may get at worst, if every value is as long as a whole dictionary."""
 
 
 class Parquet:
@@ -38,7 +43,6 @@ class Parquet:
             return file.schema_arrow
 
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
-        columns = list(asked.columns)
         with _open_parquet(path) as file:
             dropped = check_columns(path, flat_names(file.schema_arrow, asked), asked)
             if file.metadata.num_rows == 0:
@@ -52,13 +56,9 @@ class Parquet:
                     batch.validate(full=True)  # Arrow does not check UTF-8 and offsets on reading
                 except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                     raise _damaged(path, f"near row {first_row} of the raw data: {first_line(error)}") from None
-                if batch.num_rows == 0:
-                    continue
-                arrays = {name: _decoded(pick(batch, asked.found_as.get(name, name))) for name in columns}
-                for name, array in arrays.items():
-                    _check_sizes(path, name, array, first_row)
-                yield RawBatch(path, first_row, arrays, False, np.full(batch.num_rows, len(columns), np.int64), dropped)
-                first_row += batch.num_rows
+                for part in raw_batches(path, asked, batch, first_row, dropped):
+                    yield part
+                    first_row += part.rows
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
@@ -75,10 +75,59 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
             fix="give it the right ending, or convert it",
         )
     try:
+        metadata = pq.read_metadata(path)
+        with path.open("rb") as file:
+            repeating = _repeating(file, metadata)
         # Column chunks are read through a small buffer: one large row group must not be in memory whole.
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+        return pq.ParquetFile(
+            path,
+            metadata=metadata,
+            read_dictionary=repeating,
+            pre_buffer=False,
+            buffer_size=1 << 20,
+            page_checksum_verification=True,
+        )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, first_line(error)) from None
+
+
+def _repeating(file: IO[bytes], metadata: pq.FileMetaData) -> list[str]:
+    """Return the columns of text that are stored as a large dictionary and indices alone, somewhere in the file.
+
+    Decoded at once, a file of 47 KB took 50 GB: a value of 1 MB, 50,000 times. Read as it is stored, such a column is
+    decoded a few rows at a time; of columns with other values that takes 3 to 20 times as long.
+    """
+    found = set()
+    for group in range(metadata.num_row_groups):
+        for leaf in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(leaf)
+            if chunk.physical_type != "BYTE_ARRAY" or not chunk.has_dictionary_page or "." in chunk.path_in_schema:
+                continue
+            size = _dictionary_size(file, chunk.dictionary_page_offset)
+            only = chunk.total_uncompressed_size - size < INDEX_BYTES * chunk.num_values + PAGE_BYTES
+            if only and size * min(chunk.num_values, limits.MAX_ROWS) > LARGE * limits.BATCH_BYTES:
+                found.add(chunk.path_in_schema)
+    return sorted(found)
+
+
+def _dictionary_size(file: IO[bytes], offset: int) -> int:
+    """Return the size of a dictionary once decompressed, as the head of its page says it.
+
+    A struct of Thrift's compact protocol: the type of the page and this size are its first fields, each after a byte,
+    in groups of 7 bits, the lowest first, the last bit for the sign.
+    """
+    file.seek(offset)
+    head = iter(file.read(32))
+    number = 0
+    for _ in range(2):
+        next(head, 0)
+        number = shift = 0
+        for byte in head:
+            number |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+    return number >> 1
 
 
 def _damaged(path: Path, reason: str) -> InputError:
@@ -105,28 +154,3 @@ def _rows_a_batch(file: pq.ParquetFile) -> int:
                 total += chunk.num_values * width
     width = max(1, int(total) // int(metadata.num_rows))
     return max(1, min(limits.MAX_ROWS, limits.BATCH_BYTES // width))
-
-
-def _decoded(array: pa.Array) -> pa.Array:
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
-
-
-def _check_sizes(path: Path, name: str, array: pa.Array, first_row: int) -> None:
-    kind = array.type
-    if not (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-    ):
-        return
-    lengths = pc.binary_length(array) if not hasattr(array, "offsets") else pc.list_value_length(array)
-    longest = pc.max(lengths).as_py()
-    if longest is not None and longest > limits.MAX_LINE:
-        row = first_row + pc.index(lengths, longest).as_py()
-        raise InputError(
-            path,
-            f"row {row}: column '{name}' holds a value of length {longest}",
-            expected=f"at most {limits.MAX_LINE}",
-            fix="remove the row",
-        )

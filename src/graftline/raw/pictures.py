@@ -25,13 +25,11 @@ from graftline.raw import limits
 from graftline.raw.batches import LeftOut, RawBatch
 from graftline.raw.delimited import Delimited
 from graftline.raw.jsonl import JsonLines
+from graftline.raw.picture_formats import MAX_BYTES, is_hidden, is_picture
 from graftline.raw.reader import Asked, Reader, Source
-from graftline.values.decoding import MAX_BYTES, SUFFIXES
 
 IMAGE, LABEL, PATH, SPLIT = "image", "label", "path", "split"
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-OTHER_PICTURES = (".heic", ".heif", ".avif", ".svg", ".jp2", ".psd", ".ico", ".tga", ".ppm", ".pgm")
-"""Pictures of formats that are not read: they are rows, which go to the quarantine, and not passed over."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 """Names of folders, and the split of what lies in them."""
 
@@ -50,7 +48,18 @@ class Pictures:
     def takes(self, path: Path) -> bool:
         if not path.is_dir() or any(file.suffix in (".parquet", ".arrow", ".xlsx", ".tar") for file in path.iterdir()):
             return False
-        return any(is_picture(Path(name)) for name in islice(_files(path, []), _LOOKED_AT))
+        return any(is_picture(PurePosixPath(name)) for name in islice(_files(path, []), _LOOKED_AT))
+
+    def guess(self, path: Path) -> Source:
+        manifest = _manifest(path, Source())
+        written = Source() if manifest is None else manifest.reader.guess(manifest.path)
+        name = None if manifest is None else manifest.path.name
+        return written.model_copy(update={"format": self.format, "manifest": name})
+
+    def rows(self, path: Path, source: Source) -> tuple[int, bool]:
+        if manifest := _manifest(path, source):
+            return manifest.reader.rows(manifest.path, source)
+        return sum(is_picture(PurePosixPath(name)) for name in _files(path, [])), True
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
         manifest = _manifest(path, source)
@@ -70,14 +79,10 @@ class Pictures:
             first_row += batch.rows
 
 
-def is_picture(path: Path) -> bool:
-    """Return whether a file is a picture by its ending."""
-    return path.suffix.lower() in (*SUFFIXES, *OTHER_PICTURES)
-
-
-def is_hidden(path: Path) -> bool:
-    """Return whether a file or one of its folders is of the system's making: macOS, Windows and editors leave such."""
-    return any(part.startswith(".") or part in ("Thumbs.db", "desktop.ini", "__MACOSX") for part in path.parts)
+def manifest_of(folder: Path, source: Source) -> Path | None:
+    """Return the table that says what each picture of a folder is, if there is one. Raises InputError for several."""
+    manifest = _manifest(folder, source)
+    return None if manifest is None else manifest.path
 
 
 def _files(folder: Path, left_out: list[LeftOut], inside: str = "") -> Iterator[str]:
@@ -101,7 +106,7 @@ class _Rows:
     """Rows of a folder that wait to be a batch."""
 
     folder: Path
-    asked: Sequence[str]
+    asked: Asked
     names: list[str | None] = field(default_factory=list)
     pictures: list[bytes | None] = field(default_factory=list)
     size: int = 0
@@ -122,11 +127,10 @@ class _Rows:
         paths = pa.array(self.names, pa.string())
         picture = pa.StructArray.from_arrays([pa.array(self.pictures, pa.binary()), paths], fields=list(PICTURE))
         every = {PATH: paths, **columns, IMAGE: picture}
-        whole = np.full(len(self.names), len(self.asked), np.int64)
+        whole, names = np.full(len(self.names), len(self.asked.columns), np.int64), self.names
         self.names, self.pictures, self.size = [], [], 0
-        return RawBatch(
-            self.folder, 0, {name: every[name] for name in self.asked}, is_text, whole if cells is None else cells
-        )
+        wanted = {name: every[found] for name, found in zip(self.asked.columns, self.asked.names, strict=True)}
+        return RawBatch(self.folder, 0, wanted, is_text, whole if cells is None else cells, files=names)
 
 
 def _read(folder: Path, name: str) -> bytes | None:
@@ -140,8 +144,8 @@ def _read(folder: Path, name: str) -> bytes | None:
 
 def _of_folders(folder: Path, asked: Asked) -> Iterator[RawBatch]:
     """Yield pictures whose folders say what they are."""
-    by_split = _by_split(folder, asked.columns)
-    rows, labels, splits = _Rows(folder, asked.columns), list[str | None](), list[str]()
+    by_split = _by_split(folder, asked.names)
+    rows, labels, splits = _Rows(folder, asked), list[str | None](), list[str]()
     left_out: list[LeftOut] = []
 
     def batch() -> RawBatch:
@@ -243,11 +247,11 @@ def _file_column(manifest: _Manifest, names: Sequence[str]) -> str:
 def _of_manifest(folder: Path, manifest: _Manifest, asked: Asked) -> Iterator[RawBatch]:
     """Yield the pictures that a table names, with its columns."""
     named = _file_column(manifest, manifest.reader.schema(manifest.path, asked.source).names)
-    others = [name for name in asked.columns if name not in (IMAGE, PATH)]
+    others = [name for name in asked.names if name not in (IMAGE, PATH)]
     columns = list(dict.fromkeys([named, *others]))
-    rows, seen = _Rows(folder, asked.columns), set[str]()
+    rows, seen = _Rows(folder, asked), set[str]()
     held: RawBatch | None = None  # until it is known what the table does not name
-    for table in manifest.reader.batches(manifest.path, replace(asked, columns=columns), 0):
+    for table in manifest.reader.batches(manifest.path, replace(asked, columns=columns, found_as={}), 0):
         cells = table.cells - len(columns) + len(asked.columns)
         start = 0
         for end, name in enumerate(table.columns[named].to_pylist(), start=1):
@@ -258,7 +262,8 @@ def _of_manifest(folder: Path, manifest: _Manifest, asked: Asked) -> Iterator[Ra
                 if held is not None:
                     yield held
                 part = {key: table.columns[key].slice(start, end - start) for key in others}
-                held, start = rows.batch(part, table.is_text, cells[start:end]), end
+                held = replace(rows.batch(part, table.is_text, cells[start:end]), dropped=table.dropped)
+                start = end
     left_out: list[LeftOut] = []
     beside = (name for name in _files(folder, left_out) if name not in seen and folder / name != manifest.path)
     left_out += [LeftOut(name, f"not in {manifest.path.name}") for name in beside]

@@ -44,6 +44,10 @@ class Source(Params):
     format: str | None = None
     """The word of a reader, such as `csv`; without it, the files' endings decide."""
 
+    manifest: str | None = None
+    """In a folder of pictures, the name of the CSV or JSON Lines file that says what each is; without it, the only
+    one there is."""
+
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"
     """What text is in, as Python names it: `cp1252`, `utf-16`, `shift_jis`."""
 
@@ -58,11 +62,10 @@ class Source(Params):
     """What stands before a quote inside a quoted cell, as Spark's backslash; without it the quote stands twice."""
 
     header: tuple[str, ...] | None = None
-    """The names of the columns of CSV whose first line is a row already."""
+    """The names of the columns of CSV, or of a sheet, whose first row is one of values already."""
 
-    manifest: str | None = None
-    """In a folder of pictures, the name of the CSV or JSON Lines file that says what each is; without it, the only
-    one there is."""
+    sheet: str | None = None
+    """The name of the sheet of a workbook; without it, the only one there is."""
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,13 @@ def guess_encoding(head: bytes) -> str:
 
 
 def guess_type(values: pa.Array) -> pa.DataType:
-    """Return the Arrow type that strings seem to spell. `007` and `NA` are words, and so is what some of them are."""
+    """Return the Arrow type that strings seem to spell. `007` and `NA` are words, and so is what some of them are.
+
+    Beside text there may be values of a type of their own, such as pictures.
+    """
     given = pc.drop_null(values)
+    if not pa.types.is_string(values.type):
+        return values.type
     if not len(given):
         return pa.null()
     if not pc.any(pc.match_substring_regex(given, _LEADING_ZERO)).as_py():

@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, ClassVar
 
@@ -22,10 +21,10 @@ import pyarrow as pa
 
 from graftline.errors import InputError
 from graftline.raw import limits
-from graftline.raw.batches import LeftOut, RawBatch
-from graftline.raw.pictures import IMAGE, LABEL, PICTURE, is_hidden, is_picture
-from graftline.raw.reader import Asked, Source, first_line
-from graftline.values.decoding import MAX_BYTES
+from graftline.raw.batches import RawBatch
+from graftline.raw.picture_formats import MAX_BYTES, is_hidden, is_picture
+from graftline.raw.pictures import IMAGE, LABEL, PICTURE
+from graftline.raw.reader import Asked, Source, check_columns, first_line
 
 TAR = (".tar", ".tar.gz", ".tgz")
 KEY, TEXT = "key", "text"
@@ -46,6 +45,10 @@ class Sample:
     values: dict[str, str | None] = field(default_factory=dict)
     """Other columns, as text."""
 
+    @property
+    def size(self) -> int:
+        return len(self.picture or b"") + sum(len(value or "") for value in self.values.values())
+
 
 class WebDataset:
     """A `Reader`."""
@@ -55,6 +58,18 @@ class WebDataset:
 
     def takes(self, path: Path) -> bool:
         return path.is_file() and path.name.lower().endswith(TAR)
+
+    def guess(self, path: Path) -> Source:
+        return Source(format=self.format)
+
+    def rows(self, path: Path, source: Source) -> tuple[int, bool]:
+        read = count = 0
+        for sample in read_samples(path):
+            if count == _LOOKED_AT:
+                return int(count * path.stat().st_size / read), False
+            count += 1
+            read += sample.size + 1024  # a header of 512 bytes a file, and what fills its last block
+        return count, True
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
         names: dict[str, None] = {}
@@ -67,17 +82,20 @@ class WebDataset:
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
         waiting: list[Sample] = []
         size = 0
-        unasked: Counter[str] = Counter()
+        dropped: dict[str, None] = {}
+        known: set[str] = set()
         for sample in read_samples(path):
             if size > limits.BATCH_BYTES or len(waiting) == limits.MAX_ROWS:
                 yield _batch(path, asked, waiting, first_row)
                 first_row, waiting, size = first_row + len(waiting), [], 0
-            unasked.update(name for name in sample.values if name not in asked.columns)
+            if not known.issuperset(sample.values):
+                known |= sample.values.keys()
+                found = dict.fromkeys([IMAGE, *asked.names, *known])  # one that is asked for may come later
+                dropped |= dict.fromkeys(check_columns(f"{path}: {sample.key}", list(found), asked))
             waiting.append(sample)
-            size += len(sample.picture or b"") + sum(len(value or "") for value in sample.values.values())
+            size += sample.size
         if waiting:
-            left_out = tuple(LeftOut(f"{path.name}: {name}", f"{count} values") for name, count in unasked.items())
-            yield _batch(path, asked, waiting, first_row, left_out)
+            yield replace(_batch(path, asked, waiting, first_row), dropped=tuple(dropped))
 
 
 def read_samples(path: Path) -> Iterator[Sample]:
@@ -148,18 +166,13 @@ def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
-def _batch(
-    path: Path, asked: Asked, samples: list[Sample], first_row: int, left_out: tuple[LeftOut, ...] = ()
-) -> RawBatch:
+def _batch(path: Path, asked: Asked, samples: list[Sample], first_row: int) -> RawBatch:
     columns: dict[str, pa.Array] = {}
-    for name in asked.columns:
-        if name == IMAGE:
-            pictures = [
-                None if sample.name is None else {"bytes": sample.picture, "path": sample.name} for sample in samples
-            ]
+    for name, found in zip(asked.columns, asked.names, strict=True):
+        if found == IMAGE:
+            pictures = [None if one.name is None else {"bytes": one.picture, "path": one.name} for one in samples]
             columns[name] = pa.array(pictures, PICTURE)
         else:
-            values = [sample.key if name == KEY else sample.values.get(name) for sample in samples]
+            values = [one.key if found == KEY else one.values.get(found) for one in samples]
             columns[name] = pa.array(values, pa.string())
-    cells = np.full(len(samples), len(asked.columns), np.int64)
-    return RawBatch(path, first_row, columns, True, cells, left_out=left_out)
+    return RawBatch(path, first_row, columns, True, np.full(len(samples), len(asked.columns), np.int64))

@@ -78,12 +78,14 @@ def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str,
         "scores": told_scores(metrics),
         "primary": told_primary(metrics),
         "primary_name": primary_name(metrics),
+        "unseen": _unseen(metrics, _optional(outputs / "model/metrics.json") or {}),
         "lift": _lift_rows(metrics),
         "amount": lift.get("amount", "labels a class"),
-        "classes": len(_optional(outputs / "evaluation/classes.json") or []),
+        "classes": _optional(outputs / "evaluation/classes.json") or [],
         "mistakes": _optional(outputs / "evaluation/mistakes.json"),
         "samples": _optional(outputs / "evaluation/samples.json"),
         "sections": _optional(outputs / "evaluation/sections.json") or [],
+        "n_test_rows": metrics.get("n_test_rows", 0),
         "decision": read_json(outputs / "evaluation/decision.json"),
         "receipt": _receipt(outputs / "release", records),
         "data_report": _embedded((outputs / "dataset/report.html").read_text(encoding="utf-8")),
@@ -92,6 +94,27 @@ def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str,
         "plan": compare(outputs),
         "releases": list(reversed(list_releases(store, task)))[:10],
     }
+
+
+def _unseen(measured: Mapping[str, float], trained: Mapping[str, float]) -> list[str]:
+    """Return what to say of inputs that the model does not see whole, or cannot tell from others."""
+    found = []
+    for split, metrics in (("training", trained), ("test", measured)):
+        name = "train" if split == "training" else "test"
+        if metrics.get(f"{name}_cut"):
+            rows, share = metrics[f"{name}_cut"], metrics[f"{name}_tokens_cut"]
+            found.append(
+                f"{rows:,} {split} rows are longer than the model reads: {share:.1%} of all {split} tokens are cut off."
+            )
+    for metrics, name, what in (
+        (trained, "train_alike", "training rows are equal to an earlier one"),
+        (measured, "test_seen", "test rows are equal to a training row"),
+    ):
+        if metrics.get(name):
+            conflicts = metrics.get(f"{name}_conflicts")
+            end = f"; {conflicts:,} of them have a label that the others have not." if conflicts else "."
+            found.append(f"To the model, which sees tokens, {metrics[name]:,} {what}{end}")
+    return found
 
 
 def _optional(path: Path) -> Any:

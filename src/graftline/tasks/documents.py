@@ -34,7 +34,7 @@ def task_parameters(task: str) -> Path:
             "data",
             f"no task '{task}'{nearest(task, known)}",
             expected="one of " + ", ".join(known),
-            fix="to add one, make a folder under data/ as README.md shows",
+            fix="to add one: `graftline new TASK PATH`, as README.md shows",
         )
     if task not in listed_tasks():
         where = ROOT / "data/tasks.yaml"

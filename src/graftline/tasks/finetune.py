@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from graftline.problems.registry import DEFAULT, AnyProblemParams
@@ -34,6 +36,9 @@ class FinetuneParams(Params):
     """Steps of linear warm-up."""
     joint_weight: float = Field(default=0.0, ge=0, le=100)
     """lambda in `loss = finetune + lambda * pretrain`: the pretraining objective goes on beside; 0 for off."""
+    balance: Literal["none", "sampling", "loss"] = "none"
+    """Of classes of very different frequency: sampling draws all classes equally often, loss weighs each class's losses
+    so that all weigh the same; none leaves them as they are. Probabilities are then those of balanced classes."""
     patience: int | None = Field(default=4, ge=1)
     """Stop after so many epochs without a better primary score on val, and keep the best weights; null for never.
     Only with all labels: with `labels_per_class` no labels are held out."""

@@ -8,13 +8,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, StrictFloat, StrictInt, StrictStr
 
 from graftline.values.column import Balance, Label, StoredLabel
 from graftline.values.histograms import ClassHistogram, Histograms
 from graftline.values.identity import SPLITS
 from graftline.values.rules import Rule, among, between
-from graftline.values.scalar import Scalar, is_string
+from graftline.values.scalar import Scalar, is_number, is_string
+from graftline.values.spelling import Spelled, mapped, trimmed
+
+Word = StrictStr | StrictInt | StrictFloat
+"""What a value is found as: `true` and `null` in quotes, for YAML reads them as something else."""
 
 
 class Category(Scalar, Label):
@@ -26,6 +30,12 @@ class Category(Scalar, Label):
 
     balance: Balance = Balance()
     """Of a label."""
+
+    map: dict[Any, Any] = Field(default_factory=dict)
+    """What words of the raw data stand for, such as `{ham: 0, spam: 1}`; null is a missing value. Others stay."""
+
+    trim: bool = False
+    """Whether white space around a value is taken off."""
 
     @property
     def label_classes(self) -> tuple[Any, ...]:
@@ -41,6 +51,22 @@ class Category(Scalar, Label):
 
     def check_label(self, name: str) -> None:
         check_classes(name, self.classes)
+
+    def spelled(self, values: pa.Array, *, is_text: bool) -> Spelled:
+        found = Spelled(values, is_text, {})
+        if self.trim and is_string(values.type):
+            found = trimmed(values, is_text=is_text)
+        if self.map and not pa.types.is_null(values.type) and _is_plain(values.type):
+            again = mapped(found.values, self.map)
+            found = Spelled(again.values, again.is_text, {**found.changes, **again.changes})
+        return found
+
+    def check(self, name: str, contract: Any) -> None:
+        super().check(name, contract)
+        if self.classes is not None and (
+            other := [value for value in self.map.values() if value not in (None, *self.classes)]
+        ):
+            raise ValueError(f"columns.{name}.map: {other[0]!r} is none of the classes")
 
     def ids(self, values: pa.Array) -> np.ndarray:
         if self.classes is None:
@@ -71,15 +97,17 @@ class String(Category):
     words: ClassVar[bool] = True
     identifies: ClassVar[bool] = True
 
+    map: dict[Word, str | None] = Field(default_factory=dict)
+
     def fits(self, kind: pa.DataType, *, is_text: bool) -> bool:
-        return is_string(kind)
+        return is_string(kind) or bool(pa.types.is_boolean(kind))
 
     def parse(self, value: Any) -> str:
         return str(value)
 
     @property
     def _allowed(self) -> tuple[str, ...] | None:
-        return SPLITS if self.role == "split" else self.classes
+        return self.classes or (SPLITS if self.role == "split" else None)
 
     def facts(self, typed: pa.Array) -> dict[str, Any]:
         facts: dict[str, Any] = {}
@@ -97,6 +125,10 @@ class String(Category):
         if self._allowed is not None:
             rules.append(among(f"{name}.classes", f"{name}.value", self._allowed))
         return rules
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return is_string(kind) or is_number(kind) or bool(pa.types.is_boolean(kind))
 
 
 def check_classes(name: str, classes: tuple[Any, ...] | None) -> None:

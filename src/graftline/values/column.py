@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -66,6 +66,8 @@ class Column(Params):
     unique: bool = False
     """Whether a value may stand once only; later rows with it go to the quarantine."""
 
+    changes: ClassVar[Mapping[str, str]] = {}
+    """What reading may do to a value, by its word, for people."""
     words: ClassVar[bool] = False
     """Whether `classes` are words, which YAML must not read as something else."""
     identifies: ClassVar[bool] = False

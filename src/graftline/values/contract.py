@@ -16,6 +16,7 @@ from graftline.raw.reader import Asked, Others, Source
 from graftline.rows.blocklist import Blocklist
 from graftline.tasks.parameters import Params, parse
 from graftline.values.column import Column, Feature, Label, Role, StoredFeature
+from graftline.values.identity import SPLITS
 from graftline.values.leakage import Measure
 from graftline.values.placing import Action
 from graftline.values.registry import COLUMN_TYPES, KINDS
@@ -138,6 +139,17 @@ class Contract(Params):
         return self._with_role("split")
 
     @property
+    def brings_val(self) -> bool:
+        """Whether the raw data's own split has val rows; if its `classes` say that it has not, some of train are."""
+        return self.split is None or "val" in (self._own_splits or SPLITS)
+
+    @property
+    def _own_splits(self) -> tuple[Any, ...]:
+        column = self.columns[str(self.split)]
+        assert isinstance(column, Label)
+        return column.label_classes
+
+    @property
     def group(self) -> str | None:
         """The name of the column whose equal values stay in one split."""
         return self._with_role("group")
@@ -244,6 +256,12 @@ class Contract(Params):
             found = [column for column in self.columns.values() if column.role == role]
             if len(found) > 1 or any(not fits(column) or column.nullable for column in found):
                 raise ValueError(f"at most one column has 'role: {role}'; it is {kind} and not nullable")
+        if (
+            self.split is not None
+            and self._own_splits
+            and not {"train", "test"} <= set(self._own_splits) <= set(SPLITS)
+        ):
+            raise ValueError(f"columns.{self.split}.classes: a split is of train and test, and may be of val")
         if self.time is not None and (self.split is not None or self.group is not None):
             other = "split" if self.split is not None else "group"
             raise ValueError(
@@ -299,19 +317,28 @@ def load_contract(path: Path) -> Contract:
         if kind not in COLUMN_TYPES:
             found = f"unknown type '{kind}'{nearest(kind, list(COLUMN_TYPES))}" if "type" in values else "no type"
             raise InputError(where, found, expected="one of " + ", ".join(COLUMN_TYPES))
-        _check_words(values.get("classes"), kind, where)
+        _check_all_words(values, COLUMN_TYPES[kind].words, where)
         columns[name] = parse(values, COLUMN_TYPES[kind], where=where)
     return parse({**document, "columns": columns}, Contract, where=str(path))
 
 
-def _check_words(classes: object, kind: str, where: str) -> None:
-    """Refuse classes that YAML did not read as the words that stand there: yes, no, on, off, null, 007, 1e5, a date."""
-    if not COLUMN_TYPES[kind].words or not isinstance(classes, list):
-        return
-    found = [f"{value!r} ({type(value).__name__})" for value in classes if not isinstance(value, str)]
+def _check_all_words(values: dict[str, Any], of_words: bool, where: str) -> None:
+    """Refuse what YAML did not read as the words that stand there: yes, no, on, off, null, 007, 1e5, a date."""
+    classes, mapping = values.get("classes"), values.get("map")
+    if of_words and isinstance(classes, list):
+        _check_words(classes, f"{where}.classes")
+    if isinstance(mapping, dict):
+        _check_words(
+            [key for key in mapping if not isinstance(key, int | float) or isinstance(key, bool)], f"{where}.map"
+        )
+        _check_words([value for value in mapping.values() if of_words and value is not None], f"{where}.map")
+
+
+def _check_words(words: list[Any], where: str) -> None:
+    found = [f"{value!r} ({type(value).__name__})" for value in words if not isinstance(value, str)]
     if found:
         raise InputError(
-            f"{where}.classes",
+            where,
             f"YAML reads a word here as {', '.join(found[:5])}",
             expected="words",
             fix='put it in quotes: "yes", "no", "on", "off", "null", "007"; numbers want type: integer',

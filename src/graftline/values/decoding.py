@@ -12,13 +12,14 @@ import os
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import PurePath
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from PIL import Image as Picture
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
+
+from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES
 
 Mode = Literal["grey", "rgb"]
 Resize = Literal["crop", "pad", "stretch", "refuse"]
@@ -28,20 +29,6 @@ MAX_PIXELS = 1 << 26
 
 The header says it: a larger one is never decoded.
 """
-MAX_BYTES = 64 << 20
-"""Length of the longest file that is read."""
-
-FORMATS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-}
-"""Pillow's name of each format that is read, and the endings of its files."""
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-
 CHANGES = {
     "bilevel": "1 bit a pixel became black and white",
     "palette": "colours were looked up in the palette",
@@ -77,6 +64,10 @@ _OTHERS = (
 )
 _HIGH = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}
 _PROFILE_OF_WEB = b"sRGB"
+_ORIENTED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+"""Where Pillow keeps what may hold an orientation."""
+_MODES = {"grey": "L", "rgb": "RGB"}
+_FORMATS = tuple(FORMATS)
 
 
 @dataclass(frozen=True)
@@ -113,9 +104,14 @@ def decode(data: bytes, path: str | None, rule: Rule) -> tuple[np.ndarray, list[
     Raises:
         BadPictureError: it is none, is damaged, larger than `MAX_PIXELS`, or of another size that the rule refuses.
     """
+    content, changes = _decode(data, path, rule)
+    return np.frombuffer(content, np.uint8).reshape(rule.shape), changes
+
+
+def _decode(data: bytes, path: str | None, rule: Rule) -> tuple[bytes, list[str]]:
     try:
         with _open(data) as picture:
-            _check_header(picture, path)
+            _check_header(picture, path, rule)
             if _cut_short(data):
                 raise BadPictureError("truncated")
             return _by_rule(picture, rule)
@@ -150,7 +146,16 @@ def decode_all(pictures: Sequence[tuple[bytes | None, str | None]], rule: Rule) 
 
     One with neither is missing, which is not bad.
     """
-    pixels = np.zeros((len(pictures), *rule.shape), np.uint8)
+    contents, bad, changes = _decode_all(pictures, rule)
+    return Decoded(np.frombuffer(b"".join(contents), np.uint8).reshape(-1, *rule.shape), bad, changes)
+
+
+def _decode_all(
+    pictures: Sequence[tuple[bytes | None, str | None]], rule: Rule
+) -> tuple[list[bytes], dict[int, str], dict[str, int]]:
+    height, width, channels = rule.shape
+    black = bytes(height * width * channels)
+    contents = [black] * len(pictures)
     bad: dict[int, str] = {}
     changes: dict[str, int] = {}
     with warnings.catch_warnings():
@@ -161,13 +166,13 @@ def decode_all(pictures: Sequence[tuple[bytes | None, str | None]], rule: Rule) 
             try:
                 if data is None:
                     raise BadPictureError("no such file here")
-                pixels[place], done = decode(data, path, rule)
+                contents[place], done = _decode(data, path, rule)
             except BadPictureError as error:
                 bad[place] = str(error)
             else:
                 for change in done:
                     changes[change] = changes.get(change, 0) + 1
-    return Decoded(pixels, bad, changes)
+    return contents, bad, changes
 
 
 def _open(data: bytes) -> Picture.Image:
@@ -177,15 +182,15 @@ def _open(data: bytes) -> Picture.Image:
     if len(data) > MAX_BYTES:
         raise BadPictureError(f"{len(data)} bytes, more than {MAX_BYTES}")
     try:
-        return Picture.open(io.BytesIO(data), formats=tuple(FORMATS))
-    except Picture.UnidentifiedImageError:
+        return Picture.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
         kind = next((name for at, start, name in _OTHERS if data[at:].startswith(start)), None)
         if kind is None and data.startswith((b"\xff\xd8", b"\x89PN", b"GIF", b"RIFF", b"II*", b"MM\0", b"BM")):
             raise BadPictureError("truncated or damaged: its header cannot be read") from None
         raise BadPictureError(f"not a picture: {kind or f'it starts with {data[:8]!r}'}") from None
 
 
-def _check_header(picture: Picture.Image, path: str | None) -> None:
+def _check_header(picture: Picture.Image, path: str | None, rule: Rule) -> None:
     """Refuse what is not to be decoded."""
     width, height = picture.size
     if width * height > MAX_PIXELS:
@@ -193,9 +198,15 @@ def _check_header(picture: Picture.Image, path: str | None) -> None:
     if width < 1 or height < 1:
         raise BadPictureError(f"{width} x {height} pixels")
     found = "JPEG" if picture.format == "MPO" else str(picture.format)  # what telephones write, with a preview inside
-    suffix = PurePath(path or "").suffix.lower()
+    suffix = os.path.splitext(path or "")[1].lower()  # noqa: PTH122  (this is called for each picture)
     if suffix in SUFFIXES and suffix not in FORMATS[found]:
         raise BadPictureError(f"{found} with the ending {suffix}")
+    if rule.resize == "refuse" and {width, height} != {rule.width, rule.height}:
+        raise _other_size(picture, rule)
+
+
+def _other_size(picture: Picture.Image, rule: Rule) -> BadPictureError:
+    return BadPictureError(f"{picture.height} x {picture.width} pixels, not {rule.height} x {rule.width}")
 
 
 def _cut_short(data: bytes) -> bool:
@@ -205,29 +216,35 @@ def _cut_short(data: bytes) -> bool:
     return data.startswith(b"\x89PNG") and b"IEND\xaeB`\x82" not in data
 
 
-def _by_rule(picture: Picture.Image, rule: Rule) -> tuple[np.ndarray, list[str]]:
+def _by_rule(picture: Picture.Image, rule: Rule) -> tuple[bytes, list[str]]:
     changes: list[str] = []
     if rule.resize != "refuse" and picture.format in ("JPEG", "MPO"):
         # A JPEG more than twice as large is decoded at a half, a quarter or an eighth of its size: much faster.
         longest = 2 * max(rule.height, rule.width)
         picture.draft(None, (longest, longest))
-    deep = any(";16" in str(tile) for tile in getattr(picture, "tile", ()))  # Pillow reads the higher 8 bits of colours
-    if getattr(picture, "tag_v2", {}).get(0x0112) in range(2, 9):
-        changes.append("turned")  # Pillow turns a TIFF itself
+    deep = False
+    if picture.format != "JPEG":  # that has 8 bits a channel and one frame
+        tiles = getattr(picture, "tile", ())
+        deep = any(";16" in str(tile) for tile in tiles)  # Pillow reads the higher 8 bits of colours
+        if getattr(picture, "tag_v2", {}).get(0x0112) in range(2, 9):
+            changes.append("turned")  # Pillow turns a TIFF itself
     picture.load()
     turned = _turned(picture, changes)
-    if getattr(picture, "is_animated", False):
+    if picture.format != "JPEG" and getattr(picture, "is_animated", False):
         changes.append("first_frame")
     if rule.resize == "refuse" and turned.size != (rule.width, rule.height):
-        raise BadPictureError(f"{turned.height} x {turned.width} pixels, not {rule.height} x {rule.width}")
-    coloured = _to_mode(turned, rule.mode, deep, changes)
-    pixels = np.asarray(_sized(coloured, rule, changes))
-    return pixels.reshape(rule.shape), changes
+        raise _other_size(turned, rule)
+    coloured = turned
+    if deep or turned.mode != _MODES[rule.mode] or "transparency" in turned.info:
+        coloured = _to_mode(turned, rule.mode, deep, changes)
+    if turned.info.get("icc_profile") and _PROFILE_OF_WEB not in turned.info["icc_profile"][:4096]:
+        changes.append("colour_profile")
+    return _sized(coloured, rule, changes).tobytes(), changes
 
 
 def _turned(picture: Picture.Image, changes: list[str]) -> Picture.Image:
     """Return the picture as every viewer shows it."""
-    if picture.format == "TIFF" or not any("exif" in str(key) or "xmp" in str(key) for key in picture.info):
+    if picture.format == "TIFF" or not _ORIENTED & picture.info.keys():
         return picture
     upright = picture
     with suppress(Exception):  # who cannot read it shows the picture as it lies, as viewers do
@@ -258,9 +275,6 @@ def _to_mode(picture: Picture.Image, mode: Mode, deep: bool, changes: list[str])
     for of, change in (("1", "bilevel"), ("CMYK", "cmyk"), ("YCbCr", "ycbcr")):
         if picture.mode == of:
             changes.append(change)
-    profile = picture.info.get("icc_profile")
-    if profile and _PROFILE_OF_WEB not in profile[:4096]:
-        changes.append("colour_profile")
     if picture.mode in ("1", "L"):
         if mode == "rgb":
             changes.append("to_colour")
@@ -270,7 +284,7 @@ def _to_mode(picture: Picture.Image, mode: Mode, deep: bool, changes: list[str])
             changes.append("to_grey")
     else:
         raise BadPictureError(f"of colour mode {picture.mode}")
-    return picture.convert("RGB" if mode == "rgb" else "L")
+    return picture.convert(_MODES[mode])
 
 
 def _sized(picture: Picture.Image, rule: Rule, changes: list[str]) -> Picture.Image:
@@ -285,17 +299,36 @@ def _sized(picture: Picture.Image, rule: Rule, changes: list[str]) -> Picture.Im
     return picture.resize(size, Picture.Resampling.BICUBIC)
 
 
-def decode_into(file: str, offset: int, pictures: Sequence[tuple[bytes | None, str | None]], rule: Rule) -> Decoded:
-    """Decode pictures and write their pixels into a file, from this byte on; return the rest of what is known."""
-    decoded = decode_all(pictures, rule)
+@dataclass(frozen=True)
+class Packed:
+    """Pictures on their way to another process: end to end, for one long value travels faster than many."""
+
+    data: bytes
+    ends: tuple[int, ...]
+    """Where each ends in `data`."""
+    paths: tuple[str | None, ...]
+    missing: frozenset[int]
+    """Those without bytes."""
+
+    def pictures(self) -> list[tuple[bytes | None, str | None]]:
+        starts = (0, *self.ends[:-1])
+        return [
+            (None if place in self.missing else self.data[start:end], path)
+            for place, (start, end, path) in enumerate(zip(starts, self.ends, self.paths, strict=True))
+        ]
+
+
+def decode_into(file: str, offset: int, packed: Packed, rule: Rule) -> tuple[dict[int, str], dict[str, int]]:
+    """Decode pictures and write their pixels into a file, from this byte on; return `bad` and `changes` of them."""
+    contents, bad, changes = _decode_all(packed.pictures(), rule)
     descriptor = os.open(file, os.O_WRONLY)
     try:
-        written = os.pwrite(descriptor, decoded.pixels.data, offset)
+        written = os.pwritev(descriptor, contents, offset)
     except OSError as error:
         error.filename = file  # the kernel does not name the file when the disk is full
         raise
     finally:
         os.close(descriptor)
-    if written != decoded.pixels.nbytes:
+    if written != sum(map(len, contents)):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
-    return replace(decoded, pixels=decoded.pixels[:0])
+    return bad, changes

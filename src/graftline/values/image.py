@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -19,18 +19,9 @@ from pydantic import model_validator
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
+from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES
 from graftline.values.column import Feature, Questions, StoredFeature
-from graftline.values.decoding import (
-    FORMATS,
-    MAX_BYTES,
-    SUFFIXES,
-    BadPictureError,
-    Mode,
-    Resize,
-    Rule,
-    decode,
-    decode_all,
-)
+from graftline.values.decoding import CHANGES, BadPictureError, Mode, Resize, Rule, decode, decode_all
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
 from graftline.values.histograms import Histograms
 from graftline.values.image_arrays import encoded, flattened, given, is_list, pictures_of
@@ -74,6 +65,7 @@ class Image(Feature):
     dtype: Literal["uint8", "float32"] = "uint8"
     """How pixels are stored: uint8 takes whole numbers from 0 to 255."""
 
+    changes: ClassVar[Mapping[str, str]] = CHANGES
     plural: ClassVar[str] = "images"
     near: ClassVar[str] = "min_cosine"
 
@@ -297,7 +289,7 @@ class ImageColumn(StoredFeature):
         return replace(self, in_file=True)
 
     def values(self, column: pa.ChunkedArray) -> Pixels:
-        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        flat: np.ndarray = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return Pixels.of(flat.reshape(-1, *self.rule.shape), self.maximum)
 
     def opened(self, column: pa.ChunkedArray, dataset: Path) -> Pixels:
@@ -340,7 +332,8 @@ class ImageColumn(StoredFeature):
                 f"'{self.name}' is no such image",
                 expected=f"a list of {size} numbers from 0 to {self.maximum:g}",
             )
-        return Pixels.of(flat.reshape(1, *self.rule.shape), self.maximum).numpy()[0]
+        image: np.ndarray = Pixels.of(flat.reshape(1, *self.rule.shape), self.maximum).numpy()[0]
+        return image
 
     def questions(self, paths: list[Path], texts: list[str]) -> Questions:
         if texts:

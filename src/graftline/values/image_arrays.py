@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graftline.values.decoding import Rule
+from graftline.values.decoding import Packed, Rule
 
 
 def encoded(kind: pa.DataType) -> bool:
@@ -21,6 +21,21 @@ def pictures_of(array: pa.Array) -> list[tuple[bytes | None, str | None]]:
     if not pa.types.is_struct(array.type):
         return [(data, None) for data in array.to_pylist()]
     return [(None, None) if value is None else (value["bytes"], value.get("path")) for value in array.to_pylist()]
+
+
+def packed(array: pa.Array) -> Packed:
+    """Return what `pictures_of` does, to travel to another process."""
+    path = None
+    if pa.types.is_struct(array.type):
+        fields = dict(zip((field.name for field in array.type), array.flatten(), strict=True))
+        array, path = fields["bytes"], fields.get("path")
+    array = array.cast(pa.large_binary())
+    missing = frozenset(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist())
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
+    data = array.buffers()[2]
+    taken = b"" if data is None else data.slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes()
+    ends = tuple((offsets[1:] - offsets[0]).tolist())
+    return Packed(taken, ends, (None,) * len(array) if path is None else tuple(path.to_pylist()), missing)
 
 
 def given(array: pa.Array) -> np.ndarray:

@@ -6,6 +6,7 @@ is no picture, is said.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from graftline.errors import InputError
-from graftline.raw.pictures import is_hidden
+from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES, is_hidden
 from graftline.raw.webdataset import TAR, read_samples
 from graftline.values.column import Question, Questions
-from graftline.values.decoding import CHANGES, FORMATS, MAX_BYTES, SUFFIXES, BadPictureError, decode
+from graftline.values.decoding import CHANGES, BadPictureError, decode
 from graftline.values.image_arrays import encoded, flattened, pictures_of
 from graftline.values.pixels import Pixels
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _NAMED = 20
 """How many files that are left out are named."""
-_KINDS = "a picture (" + ", ".join(FORMATS) + "), Parquet, tar, or a folder of them"
+_KINDS = "a picture (" + ", ".join(FORMATS) + "), Parquet or tar"
 
 
 def image_questions(column: ImageColumn, paths: list[Path]) -> Questions:
@@ -39,10 +40,12 @@ def image_questions(column: ImageColumn, paths: list[Path]) -> Questions:
         InputError: there is none; or a file that is named is none. Of a folder such a file is left out.
     """
     asking = _Asking(column)
-    found = [question for path in paths for question in asking.named(path)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow's about odd files; what matters raises
+        found = [question for path in paths for question in asking.named(path)]
     if not found:
         where = ", ".join(map(str, paths)) or "the command line"
-        raise InputError(where, "no images", expected=_KINDS, fix="; ".join(asking.left_out[:_NAMED]))
+        raise InputError(where, "no images", expected=f"{_KINDS} files", fix="; ".join(asking.left_out[:_NAMED]))
     return Questions(found, asking.notes())
 
 
@@ -56,7 +59,10 @@ class _Asking:
 
     def notes(self) -> list[str]:
         """Return what to tell the person."""
-        said = [f"{count} pictures: {CHANGES[change]}" for change, count in sorted(self._changes.items())]
+        said = [
+            f"{count} picture{'s' if count > 1 else ''}: {CHANGES[change]}"
+            for change, count in sorted(self._changes.items())
+        ]
         more = [f"and {len(self.left_out) - _NAMED} more"] if len(self.left_out) > _NAMED else []
         return said + [f"left out: {name}" for name in self.left_out[:_NAMED]] + more
 
@@ -69,14 +75,14 @@ class _Asking:
         elif not path.exists():
             raise InputError(path, "no such file or folder", fix="check the path")
         elif _kind(path) is None:
-            raise InputError(path, f"a file of type '{path.suffix}'", expected=_KINDS)
+            raise InputError(path, f"a file of type '{path.suffix}'", expected=f"{_KINDS}, or a folder")
         else:
             yield from self._read(path)
 
     def _inside(self, path: Path) -> Iterator[Question]:
         """Yield the images of a file in a folder; leave out what is none."""
         if _kind(path) is None:
-            self.left_out.append(f"{path} (not {_KINDS})")
+            self.left_out.append(f"{path} (not a picture, Parquet or tar)")
             return
         try:
             yield from self._read(path)

@@ -58,9 +58,10 @@ class NearPairs:
         return NearPairs(self.measure, self.rows[some], self.splits[some], self.likeness[some])
 
     def __iter__(self) -> Iterator[Pair]:
-        for rows, splits, likeness in zip(self.rows.tolist(), self.splits.tolist(), self.likeness, strict=True):
-            first, second = (SPLIT_NAMES[split] for split in splits)
-            yield Pair(*rows, (first, second), f"{self.measure} {likeness:.4f}")
+        for (first, second), (one, other), likeness in zip(
+            self.rows.tolist(), self.splits.tolist(), self.likeness, strict=True
+        ):
+            yield Pair(first, second, (SPLIT_NAMES[one], SPLIT_NAMES[other]), f"{self.measure} {likeness:.4f}")
 
     def joined(self, other: NearPairs) -> NearPairs:
         """Return the pairs of both, each once, the nearest first."""
@@ -98,7 +99,7 @@ class Index:
     def close(self) -> Columns:
         """Return the index in one piece; the pieces are let go one by one."""
 
-        def join(parts: list[np.ndarray]) -> np.ndarray | None:
+        def join(parts: list[np.ndarray]) -> Any:
             whole = np.concatenate(parts) if parts else None
             parts.clear()
             return whole
@@ -122,7 +123,8 @@ class Columns:
 
     def take(self, chosen: np.ndarray) -> Columns:
         """Return the rows where a mask is true, or at some positions."""
-        return Columns(**{name: None if of is None else of[chosen] for name, of in vars(self).items()})
+        taken: dict[str, Any] = {name: None if of is None else of[chosen] for name, of in vars(self).items()}
+        return Columns(**taken)
 
 
 class Measure(Protocol):
@@ -267,8 +269,8 @@ def candidates(
 
     def asked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         wanted = leaks(index.splits[first], index.splits[second]) if apart is None else apart(first, second)
-        unequal: np.ndarray = (index.features[first] != index.features[second]).any(axis=1)
-        return wanted & unequal
+        unequal: np.ndarray = wanted & (index.features[first] != index.features[second]).any(axis=1)
+        return unequal
 
     found, distances = [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)]
     for band in range(index.signatures.shape[1]):
@@ -297,6 +299,8 @@ def _band_pairs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the pairs asked for at 1, 2, ... WINDOW places from each other in the order of a band's buckets."""
     assert index.signatures is not None
+    if not len(kept):  # no row has a signature: each image is of one shade, or each text without a word
+        return
     keys = index.signatures[kept, band]
     # Within a bucket, neighbours in the order of the next band tend to be close in it too.
     order = np.lexsort((index.signatures[kept, (band + 1) % index.signatures.shape[1]], keys))

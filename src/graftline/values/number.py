@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from graftline.values.category import Category
+from graftline.values.category import Category, Word
 from graftline.values.column import Label, StoredLabel
 from graftline.values.histograms import Histograms, NumberHistogram
 from graftline.values.rules import Rule, among, between
@@ -41,9 +42,14 @@ class Integer(Category):
     def bounded(self) -> bool:
         return super().bounded or (self.min, self.max) != (None, None)
 
+    map: dict[Word, Int64 | None] = Field(default_factory=dict)
+
+    def fits(self, kind: pa.DataType, *, is_text: bool) -> bool:
+        return super().fits(kind, is_text=is_text) or bool(pa.types.is_boolean(kind))
+
     def parse(self, value: Any) -> int:
         """Return a 64-bit whole number; 3.0 is one, since pandas writes integers so where some are missing."""
-        whole = value if isinstance(value, int) else parse_float(value)
+        whole = value if isinstance(value, int | Decimal) else parse_float(value)
         if isinstance(value, str) and "." not in value and "e" not in value.lower():
             whole = int(value)
         if whole != int(whole) or not -(2**63) <= whole < 2**63:

@@ -59,7 +59,7 @@ class Pixels:
     def in_file(cls, path: Path, positions: np.ndarray, shape: tuple[int, int, int]) -> Pixels:
         """Return images of a dataset's file of pixels. Raises InputError if it does not hold them."""
         try:
-            stored = np.load(path, mmap_mode="r", allow_pickle=False)
+            stored = np.load(path, mmap_mode="r")
         except (OSError, ValueError) as error:
             raise InputError(path, f"not a file of pixels ({error})", fix="run validate again") from None
         if stored.shape[1:] != shape or stored.dtype != np.uint8 or (len(positions) and positions.max() >= len(stored)):

@@ -50,7 +50,8 @@ def by_time(index: Columns, test_fraction: float, val_fraction: float) -> tuple[
     later split. Of a task without labels all rows count. The boundaries are exact: 8 bytes a row are sorted.
     """
     assert index.times is not None
-    counted = np.sort(index.times[index.splits != UNLABELLED])
+    labelled = index.splits != UNLABELLED
+    counted = np.sort(index.times[labelled if labelled.any() else slice(None)])
     count = len(counted)
     test = counted[min(count - 1, count - round(count * test_fraction))]
     val = counted[min(count - 1, count - round(count * (test_fraction + val_fraction)))]
@@ -112,7 +113,7 @@ def _later(index: Columns, pairs: NearPairs) -> dict[int, tuple[str, str]]:
         add(one, other, "equal")
     gone: dict[int, str] = {}
     for one in sorted(earlier, key=lambda number: int(turn[number])):
-        for other, likeness in sorted(earlier[one]):
+        for other, likeness in sorted(earlier[one], key=lambda found: int(turn[found[0]])):
             if other not in gone:
                 kept = first[other]
                 gone[one] = f"row {index.rows[kept]} ({SPLIT_NAMES[index.splits[kept]]}, {likeness})"
@@ -151,16 +152,17 @@ def _put_together(placed: Placed, search: _Search) -> None:
         label = _components(edges, len(index.rows))
         first = np.unique(label, return_index=True)[1][label]
         homes = index.homes[first]
-        moved = replace(index, homes=homes, splits=np.where(unlabelled, UNLABELLED, homes).astype(np.uint8))
-        found = search(moved, _Differ(first) if everywhere else None)
+        # A row without a label that goes with test is in no pool: it leaves in the end.
+        splits = np.where(unlabelled & (homes != TEST), UNLABELLED, homes).astype(np.uint8)
+        found = search(replace(index, splits=splits), _Differ(first) if everywhere else None)
         if not len(found):
             break
         places, everywhere = np.searchsorted(index.rows, found.rows), False
         edges = np.concatenate([edges, places])
         placed.pairs = placed.pairs.joined(replace(found, splits=index.splits[places]))
-    with_label = np.bincount(label, ~unlabelled)[label] > 0
-    placed.index = moved
-    placed.leave_out(held_back(moved.rows[with_label], moved.splits[with_label], homes[with_label]))
+    placed.index = replace(index, homes=homes, splits=np.where(unlabelled, UNLABELLED, homes).astype(np.uint8))
+    labelled = np.bincount(label, ~unlabelled)[label] > 0
+    placed.leave_out(held_back(index.rows[labelled], index.splits[labelled], homes[labelled]))
     if len(placed.pairs):
         sizes = np.bincount(label)[np.unique(label[np.searchsorted(index.rows, placed.pairs.rows)])]
         placed.notes.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from graftline.raw.batches import RawBatch
 from graftline.values.column import Column
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
 from graftline.values.rules import Rule, between
+from graftline.values.spelling import Spelled
 
 
 class Scalar(Column):
@@ -32,16 +34,21 @@ class Scalar(Column):
 
     def fits(self, kind: pa.DataType, *, is_text: bool) -> bool:
         """Return whether a raw column of this type may hold such values; `is_text` if they are still to be parsed."""
-        return is_string(kind) if is_text else pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        return is_string(kind) if is_text else is_number(kind)
 
     def casts(self, kind: pa.DataType, *, is_text: bool) -> bool:
         """Return whether Arrow reads such a column as we do, if it reads it at all."""
         return True
 
+    def spelled(self, values: pa.Array, *, is_text: bool) -> Spelled:
+        """Return a raw column under the contract's words."""
+        return Spelled(values, is_text, {})
+
     def read(self, batch: RawBatch, name: str) -> ColumnBatch:
         array = batch.columns[name]
-        given = array.is_valid().to_numpy(zero_copy_only=False)
-        typed, unreadable = self._typed(batch, name, array)
+        values, is_text, changes = self.spelled(array, is_text=batch.is_text)
+        given = values.is_valid().to_numpy(zero_copy_only=False)
+        typed, unreadable = self._typed(replace(batch, is_text=is_text), name, values)
         facts: dict[str, Any] = {
             "given": np.where(given, 1.0, np.nan),
             "unreadable": unreadable.astype(np.int64),
@@ -54,7 +61,7 @@ class Scalar(Column):
         def take(mask: np.ndarray) -> pa.Array:
             return typed.filter(pa.array(mask))
 
-        return ColumnBatch(facts, as_found, take)
+        return ColumnBatch(facts, as_found, take, changes)
 
     def rules(self, name: str) -> list[Rule]:
         return [between(f"{name}.type", f"{name}.unreadable", 0, 0, f"reads as {self.type}", shows="raw")]
@@ -80,6 +87,10 @@ class Scalar(Column):
                 unreadable[position] = True
                 values.append(None)
         return pa.array(values, self.arrow), unreadable
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def is_string(kind: pa.DataType) -> bool:

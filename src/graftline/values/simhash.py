@@ -101,14 +101,14 @@ def _pixel_count(path: Path, image: str) -> int:
 
 def _in_file(folder: Path, image: str) -> np.ndarray:
     """Return the pixels of a column that has a file of them; a row's place is its number."""
-    stored: np.ndarray = np.load(folder / pixel_file(image), mmap_mode="r")
-    return stored
+    return np.asarray(np.load(folder / pixel_file(image), mmap_mode="r"))
 
 
 def _read_pixels(files: Sequence[Path], image: str, rows: np.ndarray) -> np.ndarray:
     """Return the pixels of `rows` (sorted), (n, pixels) float32, from the Parquet files or the file beside them."""
     if pa.types.is_integer(pq.read_schema(files[0]).field(image).type):
-        return _in_file(files[0].parent, image)[rows].reshape(len(rows), -1).astype(np.float32)
+        taken: np.ndarray = _in_file(files[0].parent, image)[rows].reshape(len(rows), -1).astype(np.float32)
+        return taken
     pixels = np.empty((len(rows), _pixel_count(files[0], image)), np.float32)
     for path in files:
         with pq.ParquetFile(path, pre_buffer=False) as file:

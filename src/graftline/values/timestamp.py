@@ -36,7 +36,8 @@ class Timestamp(Scalar):
         elif not isinstance(value, datetime):
             assert isinstance(value, date)
             value = datetime(value.year, value.month, value.day)
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+        found: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return found.astimezone(UTC)
 
     def facts(self, typed: pa.Array) -> dict[str, Any]:
         return {}

@@ -24,6 +24,7 @@ from graftline.components.evaluate.predict import predict
 from graftline.records.folder import verify
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.store.opening import open_store
+from graftline.text.tokenizer import load_tokenizer
 from graftline.values.splits import read_tagged, read_texts
 
 LIFT = {"lift_labels": [20], "lift_seeds": 2, "lift_epochs": 1, "lift_test_rows": 30, "mistakes": 5}
@@ -90,6 +91,18 @@ def test_the_worst_mistakes_are_texts_with_both_labels(documents: Path, home: Pa
         }
         assert line["text"] == test.texts[test.rows.tolist().index(line["row"])]
     assert not (documents / "mistakes.png").exists()
+
+
+def test_what_the_model_does_not_see_of_test_rows_is_measured(documents: Path, home: Path) -> None:
+    model, metrics = documents.with_name("model"), read(documents / "metrics.json")
+    train, test = (read_texts(small_text.dataset(home), split).texts for split in ("train", "test"))
+    tokenizer, most = load_tokenizer(model), small_text.ENCODER["max_length"]
+    ids = [tokenizer(texts, verbose=False)["input_ids"] for texts in (train, test)]
+    longer = [len(one) - most for one in ids[1] if len(one) > most]
+    assert metrics["test_cut"] == len(longer) > 0
+    assert metrics["test_tokens_cut"] == pytest.approx(sum(longer) / sum(map(len, ids[1])))
+    seen = {tuple(one[: most - 1]) for one in ids[0]}
+    assert metrics["test_seen"] == sum(tuple(one[: most - 1]) in seen for one in ids[1])
 
 
 def test_the_lift_is_scored_on_a_fixed_sample_of_the_test_rows(documents: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.audit.erase import dvc_content
 from graftline.audit.erase.plan import ErasurePlan, check_subjects_key, index_targets, make_plan, plan_key, receipt_key
-from graftline.audit.erase.raw import Target, find_rows, rewrite
+from graftline.audit.erase.raw import Target, find_rows, is_whole, remove_files, rewrite
 from graftline.audit.erase.stored import store_plan
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
@@ -120,11 +120,14 @@ def _block(store: Store, root: Path, plan: ErasurePlan, wanted: Target) -> None:
 def _rewrite_raw(root: Path, task: str, contract: Contract, wanted: Target, plan: ErasurePlan) -> None:
     folder = root / "data" / task / "raw"
     names = sorted({str(file["file"]) for file in plan.raw if file["task"] == task and file["version"] is None})
-    for name in names:
+    whole = is_whole(folder, contract.source)
+    if whole and names:
+        remove_files(folder, names, contract, wanted)
+    for name in [] if whole else names:
         path = folder / name
         (folder / f".{name}.erasing").unlink(missing_ok=True)  # of a run that was killed
         if path.is_file() and (found := find_rows(path, contract, wanted)).positions:
-            rewrite(path, found.positions)
+            rewrite(path, found.positions, contract.asked)
     if names and (root / f"data/{task}/raw.dvc").is_file():
         dvc_content.add_raw(root, task)
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.audit.erase import dvc_content
 from graftline.audit.erase.copies import plan_copies, plan_lineage
-from graftline.audit.erase.raw import Found, Target, find_rows
+from graftline.audit.erase.raw import Found, Target, can_rewrite, find_files, find_rows, is_whole
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError
 from graftline.index.opening import open_index
-from graftline.raw.files import SUFFIXES
+from graftline.raw.picture_formats import is_picture
+from graftline.raw.pictures import manifest_of
 from graftline.rows.blocklist import check_all, check_key
 from graftline.rows.erasing import digests_at, shards_with
 from graftline.rows.finding import find
@@ -131,8 +132,15 @@ def _plan_raw(plan: ErasurePlan, root: Path, task: str, contract: Contract, want
     """Look through the work tree's raw data and through every version that DVC still holds."""
     known: dict[str, tuple[Found, str]] = {}
     folder = root / "data" / task / "raw"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.suffix in SUFFIXES and not path.name.startswith("."):
+    if whole := is_whole(folder, contract.source):
+        for name, rows in find_files(folder, contract, wanted).items():
+            _note(plan, task, None, name, None, (rows, sha256_file(folder / name)))
+    for path in sorted(folder.iterdir()) if folder.is_dir() and not whole else []:
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_dir() or not can_rewrite(path, contract.source):
+            _cannot(plan, task, path.name)
+        else:
             rows = find_rows(path, contract, wanted)
             _note(plan, task, None, path.name, None, (rows, sha256_file(path) if rows.positions else ""))
     for version in dvc_content.raw_versions(root, task):
@@ -141,11 +149,57 @@ def _plan_raw(plan: ErasurePlan, root: Path, task: str, contract: Contract, want
             plan.not_covered.append(
                 f"raw version {version} of {task}: neither the DVC cache nor the remote holds its listing"
             )
+        if files and any(is_picture(Path(name)) for name in files):
+            _scan_folder(plan, task, version, files, contract, wanted, found)
+            continue
         for name, oid in sorted((files or {}).items()):
-            if oid not in known and Path(name).suffix in SUFFIXES:
+            if oid not in known and not can_rewrite(Path(name), contract.source):
+                _cannot(plan, task, name)
+            elif oid not in known:
                 _scan(plan, task, name, oid, contract, wanted, found, known)
             if oid in known:
                 _note(plan, task, version, name, oid, known[oid])
+
+
+def _scan_folder(
+    plan: ErasurePlan,
+    task: str,
+    version: str,
+    files: Mapping[str, str],
+    contract: Contract,
+    wanted: Target,
+    found: list[Place],
+) -> None:
+    """Look for the rows in an old version of a folder whose rows are files of their own."""
+    with TemporaryDirectory(prefix="graftline-erase-") as place:
+        folder = Path(place)
+        for name, oid in files.items():
+            holder = next((one for one in found if one.has(oid)), None)
+            if holder is None:
+                plan.not_covered.append(
+                    f"{name} (md5 {oid}) of a raw version of {task}: neither the DVC cache nor the remote holds it"
+                )
+                continue
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            holder.read(oid, folder / name)
+        if not is_whole(folder, contract.source):
+            _cannot(plan, task, next(iter(files)))
+            return
+        rows = find_files(folder, contract, wanted)
+        for name, of_file in rows.items():
+            _note(plan, task, version, name, files[name], (of_file, sha256_file(folder / name)))
+        manifest = manifest_of(folder, contract.source)
+        if rows and manifest is not None and files[manifest.name] not in plan.objects:
+            plan.objects.append(files[manifest.name])
+
+
+def _cannot(plan: ErasurePlan, task: str, name: str) -> None:
+    """Note a raw file that no row is taken out of."""
+    note = (
+        f"raw data {name.partition('/')[0]} of {task}: rows are taken out of Parquet, CSV and JSON Lines only; "
+        "take them out where it comes from. They do not come back into a dataset: they are blocked"
+    )
+    plan.not_covered += [] if note in plan.not_covered else [note]
 
 
 def _scan(

@@ -19,8 +19,13 @@ import pyarrow.parquet as pq
 
 from graftline.audit.raw_row import good_rows
 from graftline.durable import fsync_directory
+from graftline.errors import InputError
+from graftline.raw.batches import RawBatch
+from graftline.raw.delimited import delimiter_of
 from graftline.raw.files import raw_files, read_batches
 from graftline.raw.limits import MAX_LINE
+from graftline.raw.pictures import manifest_of
+from graftline.raw.reader import Asked, Source
 from graftline.values.columns import read_columns, row_digests
 from graftline.values.erased import Erasures
 
@@ -50,15 +55,60 @@ class Found:
     """Their digests in hex; of a row that breaks the contract there is none."""
 
 
+def can_rewrite(path: Path, source: Source) -> bool:
+    """Return whether rows can be taken out of a raw file."""
+    usual = source.model_copy(update={"format": None, "delimiter": None, "manifest": None}) == Source()
+    return path.suffix in _REWRITERS and (usual or path.suffix == ".parquet")
+
+
 def find_rows(path: Path, contract: Contract, target: Target) -> Found:
     """Return the rows of a Parquet, CSV or JSON lines file that are the target.
 
     Raises:
         InputError: the file cannot be read under the contract.
     """
-    positions: list[int] = []
-    digests: list[str] = []
-    for batch in read_batches(raw_files(path), contract.asked):
+    hits = list(_hits(path, contract, target))
+    return Found(
+        tuple(batch.first_row + place for batch, place, _ in hits), tuple(digest for *_, digest in hits if digest)
+    )
+
+
+def is_whole(folder: Path, source: Source) -> bool:
+    """Return whether a raw folder is one source whose rows are files of their own."""
+    try:
+        return folder.is_dir() and raw_files(folder, source)[0].path == folder
+    except InputError:
+        return False
+
+
+def find_files(folder: Path, contract: Contract, target: Target) -> dict[str, Found]:
+    """Return the rows of such a folder that are the target, by the file of each. Raises InputError as `find_rows`."""
+    found: dict[str, Found] = {}
+    for batch, place, digest in _hits(folder, contract, target):
+        name, before = str(batch.files[place]), found.get(str(batch.files[place]), Found((), ()))
+        digests = (*before.digests, *([digest] if digest else []))
+        found[name] = Found((*before.positions, batch.first_row + place), digests)
+    return found
+
+
+def remove_files(folder: Path, names: Collection[str], contract: Contract, target: Target) -> None:
+    """Delete these files of such a folder, and their rows of the table beside them, which goes first: who is killed
+    between finds the files by their names."""
+    manifest = manifest_of(folder, contract.source)
+    if manifest is not None:
+        rows = [row for found in find_files(folder, contract, target).values() for row in found.positions]
+        if rows:
+            rewrite(manifest, rows, contract.asked)
+    for name in names:
+        path = folder / name
+        if path.resolve().is_relative_to(folder.resolve()) and path.is_file():
+            path.unlink()
+            fsync_directory(path.parent)
+
+
+def _hits(path: Path, contract: Contract, target: Target) -> Iterator[tuple[RawBatch, int, str]]:
+    """Yield each row that is the target: its batch, its place there, and its digest in hex, empty for a bad row."""
+    for batch in read_batches(raw_files(path, contract.source), contract.asked):
         columns = read_columns(batch, contract)
         of_subject = _of_subject(columns, contract, target, batch.rows)
         if not of_subject.any() and not target.rows:
@@ -71,9 +121,7 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
             of_rows[wanted] = [digest.tobytes() for digest in row_digests(taken, contract)[1]]
         for place in range(batch.rows):
             if of_subject[place] or of_rows[place] in target.rows:
-                positions.append(batch.first_row + place)
-                digests += [of_rows[place].hex()] if of_rows[place] else []
-    return Found(tuple(positions), tuple(digests))
+                yield batch, place, of_rows[place].hex() if of_rows[place] else ""
 
 
 def _of_subject(columns: Any, contract: Contract, target: Target, count: int) -> Any:
@@ -83,11 +131,11 @@ def _of_subject(columns: Any, contract: Contract, target: Target, count: int) ->
     return erasures.of_subjects(erasures.hashes(columns, count), count)
 
 
-def rewrite(path: Path, positions: Collection[int]) -> None:
+def rewrite(path: Path, positions: Collection[int], asked: Asked) -> None:
     """Write the file without these rows, aside and then in place; a file that would have none left is removed."""
     gone = frozenset(positions)
     aside = path.with_name(f".{path.name}.erasing")
-    left = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}[path.suffix](path, aside, gone)
+    left = _REWRITERS[path.suffix](path, aside, gone, asked)
     if left:
         aside.rename(path)
     else:
@@ -96,7 +144,7 @@ def rewrite(path: Path, positions: Collection[int]) -> None:
     fsync_directory(path.parent)
 
 
-def _parquet(path: Path, aside: Path, gone: frozenset[int]) -> int:
+def _parquet(path: Path, aside: Path, gone: frozenset[int], asked: Asked) -> int:
     first = left = 0
     with pq.ParquetFile(path, pre_buffer=False) as file:
         codec = _compression(file.metadata)
@@ -119,7 +167,7 @@ def _compression(metadata: Any) -> str:
     return {"uncompressed": "none", "lz4_raw": "lz4", "lz4_hadoop": "lz4"}.get(codec, codec)
 
 
-def _csv(path: Path, aside: Path, gone: frozenset[int]) -> int:
+def _csv(path: Path, aside: Path, gone: frozenset[int], asked: Asked) -> int:
     """Copy the lines of each kept row as they are: a quoted value may hold line breaks."""
     waiting: list[bytes] = []
 
@@ -131,7 +179,7 @@ def _csv(path: Path, aside: Path, gone: frozenset[int]) -> int:
     csv.field_size_limit(MAX_LINE)
     left, number = 0, -1  # the header is no row
     with path.open("rb") as raw, aside.open("wb") as out:
-        for row in csv.reader(lines(raw), strict=True):
+        for row in csv.reader(lines(raw), strict=True, delimiter=delimiter_of(path, asked)):
             if row and number in gone:
                 waiting.clear()
             elif row and number >= 0:
@@ -144,7 +192,7 @@ def _csv(path: Path, aside: Path, gone: frozenset[int]) -> int:
     return left
 
 
-def _jsonl(path: Path, aside: Path, gone: frozenset[int]) -> int:
+def _jsonl(path: Path, aside: Path, gone: frozenset[int], asked: Asked) -> int:
     left = number = 0
     with path.open("rb") as raw, aside.open("wb") as out:
         for line in raw:
@@ -157,6 +205,9 @@ def _jsonl(path: Path, aside: Path, gone: frozenset[int]) -> int:
             number += 1
     _flush(aside)
     return left
+
+
+_REWRITERS = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
 
 
 def _flush(path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from graftline.dataset import Schema, read_schema
 from graftline.problems import pictures
@@ -16,6 +15,7 @@ from graftline.problems.classes import ClassAnswers
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.images import ImageModel, ImageProblem, LabelledImages
 from graftline.problems.problem import LABEL, Model
+from graftline.problems.weighing import cross_entropy
 from graftline.values.category import ClassLabel
 from graftline.values.image import ImageColumn
 from graftline.values.pixels import Pixels
@@ -24,8 +24,8 @@ from graftline.values.pixels import Pixels
 class ImageClassifier(ImageModel[LabelledImages, ImageClassificationParams]):
     """Images to (n, classes) logits."""
 
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return nn.functional.cross_entropy(outputs, labels, label_smoothing=self._params.label_smoothing)
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        return cross_entropy(outputs, labels, weights, self._params.label_smoothing)
 
     def answer(self, examples: LabelledImages, *, fast: bool = False) -> ClassAnswers:
         assert examples.labels is not None

@@ -13,6 +13,7 @@ from torch import nn
 from graftline.problems.multi_label.answers import SetAnswers
 from graftline.problems.multi_label.parameters import MultiLabelParams
 from graftline.problems.multi_label.scores import best_threshold
+from graftline.problems.weighing import weighed
 
 _UNCHOSEN = 0.5
 """The threshold where val says nothing: from it on a class is more probable than not."""
@@ -29,11 +30,17 @@ class SetModel(ABC):
     def logits(self, examples: Any, *, fast: bool = False) -> torch.Tensor:
         """Return (n, classes) float32 logits on the CPU."""
 
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the mean binary cross entropy of (n, classes) logits and bool labels, on one device."""
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        """Return the mean binary cross entropy of (n, classes) logits and bool labels, on one device.
+
+        A row's is multiplied by its weight, if there are weights.
+        """
         smoothing = self.sets.label_smoothing
         targets = labels.float() * (1 - smoothing) + smoothing / 2
-        return nn.functional.binary_cross_entropy_with_logits(outputs, targets)
+        if weights is None:
+            return nn.functional.binary_cross_entropy_with_logits(outputs, targets)
+        each = nn.functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+        return weighed(each.mean(dim=1), weights)
 
     def begin(self, train: Any) -> None:
         given = self.sets.threshold

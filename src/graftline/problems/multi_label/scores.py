@@ -54,7 +54,7 @@ class Retrieved(RowStatistics):
     def most_resamples(self) -> int | None:
         return int(max(200, min(1000, _MAP_WORK / self.statistics.size)))
 
-    def values(self, weights: Floats) -> Floats:
+    def _values(self, weights: Floats) -> Floats:
         found = np.stack([self.average_precision(number, weights) for number in range(self.labels.shape[1])])
         known = np.isfinite(found)
         with np.errstate(invalid="ignore"):
@@ -68,7 +68,7 @@ class Retrieved(RowStatistics):
         starts = np.flatnonzero(np.r_[True, sorted_[1:] != sorted_[:-1]])  # of rows of one probability
         gained = np.add.reduceat(drawn * self.labels[order, number], starts, axis=1)
         taken = np.add.reduceat(drawn, starts, axis=1).cumsum(axis=1)
-        precision = gained.cumsum(axis=1) / np.maximum(taken, 1)
+        precision = gained.cumsum(axis=1) / np.where(taken > 0, taken, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             found: Floats = (gained * precision).sum(axis=1) / gained.sum(axis=1)
         return found

@@ -13,6 +13,7 @@ from graftline.errors import InputError
 from graftline.problems.multi_label.answers import SetAnswers, names
 from graftline.problems.multi_label.parameters import MultiLabelParams
 from graftline.problems.problem import Problem
+from graftline.problems.reading import with_cut
 
 
 class SetProblem(Problem[Any]):
@@ -48,14 +49,15 @@ class SetProblem(Problem[Any]):
 
     def ask(self, folder: Path, model: Any, values: list[Any], schema: Schema) -> list[dict[str, Any]]:
         """Return the `labels` of each question, and `probabilities` by class name."""
-        probabilities = model.probabilities(self.asked(folder, values))
-        return [
+        examples = self.asked(folder, values)
+        answers = [
             {
                 "labels": names(row >= model.thresholds, schema),
                 "probabilities": {name: float(p) for name, p in zip(schema.classes, row, strict=True)},
             }
-            for row in probabilities
+            for row in model.probabilities(examples)
         ]
+        return with_cut(answers, examples)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         """Return the labels, the most probable first, and the most probable class that is none of them."""

@@ -13,7 +13,7 @@ from graftline.learning.device import send
 from graftline.learning.distributed import World, share
 from graftline.learning.precision import arithmetic
 from graftline.problems.classification import TextClassification, TextClassifier
-from graftline.problems.documents import Documents, documents_of
+from graftline.problems.documents import Documents
 from graftline.problems.multi_label.answers import SetAnswers
 from graftline.problems.multi_label.model import SetModel, with_thresholds
 from graftline.problems.multi_label.parameters import OF_IMAGES, MultiLabelParams
@@ -52,7 +52,7 @@ class TextSetModel(SetModel, SequenceClassifier):
         with self.learning(mine, seed, step, part):
             logits = self(mine)
         labels = send(self.targets(mine), logits.device)
-        return self.criterion(logits, labels) * (len(mine) / len(examples))
+        return self.criterion(logits, labels, mine.weights) * (len(mine) / len(examples))
 
 
 class OnText(SetProblem, TextClassification[DocumentSets, MultiLabelParams]):
@@ -79,8 +79,7 @@ class OnText(SetProblem, TextClassification[DocumentSets, MultiLabelParams]):
     def _encode(
         self, folder: Path, texts: list[str], rows: np.ndarray, labels: np.ndarray | None = None
     ) -> DocumentSets:
-        encoded = encode(folder, texts, self._params.max_tokens)
-        return DocumentSets.from_arrays(documents_of(encoded, rows, labels))
+        return DocumentSets.from_arrays(encode(folder, texts, self._params.max_tokens, rows, labels))
 
     def load(self, folder: Path, facts: dict[str, Any]) -> TextClassifier[DocumentSets]:
         return with_thresholds(super().load(folder, facts), facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 
 from graftline.dataset import Schema, read_schema, read_split
 from graftline.learning.device import send
-from graftline.learning.distributed import world
 from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.classification import TextClassification
@@ -21,6 +19,7 @@ from graftline.problems.documents import Documents, documents_of, padded
 from graftline.problems.pair_classification.parameters import PairClassificationParams
 from graftline.problems.pair_classification.scores import AVERAGE_PRECISION, ranked_pairs
 from graftline.problems.problem import LABEL, Model
+from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.problem import SequenceClassifier
 from graftline.problems.transformer import longest
 from graftline.score import RowStatistics, Score
@@ -41,14 +40,13 @@ class Pairs(Documents):
 
     segments: torch.Tensor
     """(tokens,) int32: of which text a token is, in the architecture's own numbers, such as 0 and 1."""
-    cut: torch.Tensor
-    """(n,) int32: tokens of both texts that the model does not see."""
 
     @classmethod
     def token_arrays(cls) -> tuple[str, ...]:
         return ("ids", "segments")
 
     def units(self) -> dict[str, np.ndarray]:
+        assert self.cut is not None
         return {**super().units(), "cut": self.cut.numpy()}
 
 
@@ -104,16 +102,7 @@ class PairClassification(TextClassification[Pairs, PairClassificationParams]):
 
     def read(self, dataset: Path, split: str, folder: Path) -> Pairs:
         found = read_split(dataset, split, KINDS)
-        pairs = self.encode(folder, list(zip(*found.features, strict=True)), found.rows, found.label)
-        longer = int((pairs.cut > 0).sum())
-        if longer and world().leads:
-            most = longest(folder, self._params.max_tokens)
-            print(
-                f"{split}: {longer:,} of {len(pairs):,} pairs are longer than {most} tokens: the ends of their longer "
-                f"texts are cut off, {int(pairs.cut.sum()):,} tokens in all",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
-        return pairs
+        return self.encode(folder, list(zip(*found.features, strict=True)), found.rows, found.label)
 
     def encode(
         self, folder: Path, pairs: Sequence[tuple[str, str]], rows: np.ndarray, labels: np.ndarray | None = None
@@ -150,10 +139,7 @@ class PairClassification(TextClassification[Pairs, PairClassificationParams]):
         assert isinstance(model, PairClassifier)
         asked = [(string_of(first), string_of(second)) for first, second in values]
         pairs = self.encode(folder, asked, np.arange(len(asked)))
-        return [
-            {**labelled(row, schema.classes), "cut": int(cut)}
-            for row, cut in zip(model.probabilities(pairs), pairs.cut, strict=True)
-        ]
+        return with_cut([labelled(row, schema.classes) for row in model.probabilities(pairs)], pairs)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return (*label_line(answer), str(answer["cut"]))

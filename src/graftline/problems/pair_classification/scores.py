@@ -21,14 +21,15 @@ class RankedPairs(Ranked):
     of the second one.
     """
 
-    def values(self, weights: Floats) -> Floats:
+    def _values(self, weights: Floats) -> Floats:
         if self.statistics.shape[1] != 2:
             return np.full(len(weights), np.nan)
         order = np.argsort(-self.statistics[:, 1], kind="stable")
         probabilities, drawn = self.statistics[order, 1], weights[:, order]
         ends = np.flatnonzero(np.r_[probabilities[1:] != probabilities[:-1], True])
         found = (drawn * (self.labels[order] == 1)).cumsum(axis=1)[:, ends]
-        precision = found / np.maximum(drawn.cumsum(axis=1)[:, ends], 1)
+        taken = drawn.cumsum(axis=1)[:, ends]
+        precision = found / np.where(taken > 0, taken, 1)
         rise = np.diff(found, axis=1, prepend=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             mean: Floats = (precision * rise).sum(axis=1) / found[:, -1]

@@ -11,8 +11,9 @@ import torch
 from graftline.dataset import Schema
 from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classification import TextClassification, TextClassifier
-from graftline.problems.documents import Documents, documents_of
+from graftline.problems.documents import Documents
 from graftline.problems.problem import LABEL, Model
+from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.transformer import DocumentModel, encode
 from graftline.values.category import ClassLabel
@@ -53,8 +54,7 @@ class SequenceClassification(TextClassification[Documents, SequenceClassificatio
 
     def encode(self, folder: Path, texts: list[str], rows: np.ndarray, labels: np.ndarray | None = None) -> Documents:
         """Return texts as the trunk or model in `folder` takes them."""
-        encoded = encode(folder, texts, self._params.max_tokens)
-        return Documents.from_arrays(documents_of(encoded, rows, labels))
+        return Documents.from_arrays(encode(folder, texts, self._params.max_tokens, rows, labels))
 
     def show(self, dataset: Path, split: str, examples: Documents, units: np.ndarray) -> list[str]:
         texts = read_texts(dataset, split).texts
@@ -65,7 +65,8 @@ class SequenceClassification(TextClassification[Documents, SequenceClassificatio
     ) -> list[dict[str, Any]]:
         assert isinstance(model, SequenceClassifier)
         documents = self.encode(folder, [string_of(text) for text in values], np.arange(len(values)))
-        return [labelled(row, schema.classes) for row in model.probabilities(documents)]
+        answers = [labelled(row, schema.classes) for row in model.probabilities(documents)]
+        return with_cut(answers, documents)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return label_line(answer)

@@ -21,7 +21,15 @@ from graftline.problems.documents import Documents, by_length, documents_of, tok
 from graftline.problems.joint import JointLanguageModel
 from graftline.problems.problem import Joint, Model
 from graftline.problems.text_generation.parameters import TextGenerationParams
-from graftline.problems.transformer import TextModel, TextProblem, longest, saved_model, start_model, with_dropout
+from graftline.problems.transformer import (
+    TextModel,
+    TextProblem,
+    cut_tokens,
+    longest,
+    saved_model,
+    start_model,
+    with_dropout,
+)
 from graftline.text.attention import packed
 from graftline.text.batches import Packed, pack
 from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
@@ -139,6 +147,7 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
     examples = Writing
     header = ("text",)
     plural, amount = "documents", "documents"
+    weighs = False
 
     def read(self, dataset: Path, split: str, folder: Path) -> Writing:
         """Return a split's documents; labels are not looked at."""
@@ -150,7 +159,9 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
         whole = [[*before, *ids, *after] for ids in encoded]
         # A document of one token asks nothing.
         kept = [place for place, ids in enumerate(whole) if len(ids) > 1]
-        return Writing.from_arrays(documents_of([whole[place] for place in kept], found.rows[kept], None))
+        cut = cut_tokens(tokenizer, found.texts, encoded, room, add_special_tokens=False)
+        arrays = documents_of([whole[place] for place in kept], found.rows[kept], None)
+        return Writing.from_arrays({**arrays, "cut": cut[kept]})
 
     def present(self, answers: TokenAnswers, examples: Writing, dataset: Path, out: Path, mistakes: int) -> None:
         answers.write(out)

@@ -12,10 +12,11 @@ import torch
 from graftline.dataset import Schema, read_schema
 from graftline.learning.device import send
 from graftline.learning.distributed import World, share
-from graftline.problems.documents import Documents, documents_of
+from graftline.problems.documents import Documents
 from graftline.problems.joint import JointLanguageModel
 from graftline.problems.outputs import name_outputs
 from graftline.problems.problem import LABEL, Joint, Model
+from graftline.problems.reading import with_cut
 from graftline.problems.regression import HEADER, NumberAnswers, Regressor, check_numbers, names_of, number_line
 from graftline.problems.sections import Section, write_sections
 from graftline.problems.text_regression.parameters import TextRegressionParams
@@ -57,7 +58,8 @@ class TextRegressor(Regressor[MeasuredDocuments], DocumentModel[MeasuredDocument
         assert mine.labels is not None
         with self.learning(mine, seed, step, part):
             outputs = self(mine)
-        return self.squared(outputs, send(mine.labels, outputs.device)) * (len(mine) / len(examples))
+        labels = send(mine.labels, outputs.device)
+        return self.squared(outputs, labels, mine.weights) * (len(mine) / len(examples))
 
     def scaled(self, examples: MeasuredDocuments, *, fast: bool = False) -> torch.Tensor:
         return self.logits(examples, fast=fast)
@@ -84,8 +86,7 @@ class TextRegression(TextProblem[MeasuredDocuments, TextRegressionParams]):
         self, folder: Path, texts: list[str], rows: np.ndarray, labels: np.ndarray | None = None
     ) -> MeasuredDocuments:
         """Return texts as the trunk or model in `folder` takes them."""
-        encoded = encode(folder, texts, self._params.max_tokens)
-        return MeasuredDocuments.from_arrays(documents_of(encoded, rows, labels))
+        return MeasuredDocuments.from_arrays(encode(folder, texts, self._params.max_tokens, rows, labels))
 
     def present(
         self, answers: NumberAnswers, examples: MeasuredDocuments, dataset: Path, out: Path, mistakes: int
@@ -104,7 +105,7 @@ class TextRegression(TextProblem[MeasuredDocuments, TextRegressionParams]):
     ) -> list[dict[str, Any]]:
         assert isinstance(model, TextRegressor)
         documents = self.encode(folder, [string_of(text) for text in values], np.arange(len(values)))
-        return model.tell(documents, schema)
+        return with_cut(model.tell(documents, schema), documents)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return number_line(answer)

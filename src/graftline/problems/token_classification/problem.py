@@ -6,9 +6,9 @@ A word's first token is asked and learned; its other tokens are read only (Devli
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -39,10 +39,29 @@ class Sentences(Documents):
     """(tokens,) int64: the number of the word in its row at each word's first token, -1 elsewhere."""
     tags: torch.Tensor | None = None
     """(tokens,) int64 class indices at each word's first token, `IGNORED` elsewhere; None without labels."""
+    word_weights: torch.Tensor | None = None
+    """(tokens,) float32 at each word's first token; None where words count as their rows do."""
 
     @classmethod
     def token_arrays(cls) -> tuple[str, ...]:
-        return ("ids", "words", "tags")
+        return ("ids", "words", "tags", "word_weights")
+
+    @property
+    def unit_classes(self) -> torch.Tensor | None:
+        return None if self.tags is None else self.tags[self.first]
+
+    def unit_weights(self) -> torch.Tensor | None:
+        if self.word_weights is not None:
+            return self.word_weights[self.first]
+        return None if self.weights is None else torch.repeat_interleave(self.weights, self.lengths)[self.first]
+
+    def weighted(self, weights: torch.Tensor) -> Self:
+        """Return the sentences with weights, of each part of a row or of each word."""
+        if len(weights) == len(self):
+            return super().weighted(weights)
+        of_tokens = torch.zeros(len(self.ids))
+        of_tokens[self.first] = weights
+        return replace(self, word_weights=of_tokens)
 
     @property
     def first(self) -> torch.Tensor:

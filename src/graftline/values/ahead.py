@@ -12,7 +12,7 @@ import os
 import resource
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -26,12 +26,16 @@ import pyarrow as pa
 
 from graftline.durable import write_atomic
 from graftline.errors import GraftlineError, InputError
+from graftline.learning.memory import keep_freed_memory
 from graftline.processes import die_with_parent
 from graftline.raw.batches import RawBatch
+from graftline.values.contract import Contract
 from graftline.values.decoding import Decoded, decode_into
 from graftline.values.image import Image
-from graftline.values.image_arrays import encoded, pictures_of
+from graftline.values.image_arrays import encoded, packed
 from graftline.values.pixels import HEADER_BYTES, npy_header, pixel_file
+
+_Outcome = tuple[dict[int, str], dict[str, int]]
 
 CHUNK = 256
 CHUNK_BYTES = 1 << 20
@@ -42,20 +46,31 @@ WORKER_BYTES = 2 << 30
 """How much memory a process that decodes may take: what a damaged file asks for beyond that it does not get."""
 
 
-class PictureDecoder:
-    """Decodes the pictures of a raw data's batches; to be entered."""
+class Ahead:
+    """Decodes the pictures of raw data's batches; to be entered."""
 
-    def __init__(self, columns: Mapping[str, Image], folder: Path, raw: str, workers: int) -> None:
-        """Decode these columns.
+    def __init__(self, contract: Contract, first: RawBatch, folder: Path, raw: str, workers: int) -> None:
+        """Decode the columns that are encoded pictures in the first batch.
 
         Args:
-            columns: those whose values are encoded, with the contract's word on them.
+            contract: says what they become.
+            first: the first batch of the data.
             folder: keeps what is decoded; a run that is killed finds it there.
             raw: sha256 of all raw data. With other data nothing that is found is used.
             workers: processes.
         """
-        self._files = {name: _PixelFile(folder, name, column, raw) for name, column in columns.items()}
-        self._workers, self._pool, self._begun = workers, None, 0
+        self._files = {
+            name: _PixelFile(folder, name, column, raw)
+            for name, column in contract.columns.items()
+            if isinstance(column, Image) and encoded(first.columns[name].type)
+        }
+        self._workers, self._begun = workers, 0
+        self._pool: ProcessPoolExecutor | None = None
+
+    @property
+    def columns(self) -> Collection[str]:
+        """The columns that are decoded here: rows get places in files of pixels."""
+        return self._files.keys()
 
     def __enter__(self) -> Self:
         return self
@@ -108,19 +123,19 @@ class PictureDecoder:
         if begun.key in file.known:
             return begun
         for start, end in _chunks(array):
-            task = (str(file.path), file.place(batch.first_row + start), pictures_of(array.slice(start, end - start)))
-            begun.chunks.append((start, self._submit(*task, file.rule, array.nbytes)))
+            part = array.slice(start, end - start)
+            task = (str(file.path), file.place(batch.first_row + start), packed(part), file.rule)
+            begun.chunks.append((start, self._submit(task, part.nbytes)))
         return begun
 
-    def _submit(self, *task: Any) -> Future[Decoded]:
+    def _submit(self, task: tuple[Any, ...], size: int) -> Future[_Outcome]:
         """Decode here while the pictures are few: processes start in a second."""
-        *task, size = task
         self._begun += size
         if self._pool is None and self._begun > 2 * CHUNK_BYTES:
             self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), _start_worker)
         if self._pool is not None:
             return self._pool.submit(decode_into, *task)
-        done: Future[Decoded] = Future()
+        done: Future[_Outcome] = Future()
         done.set_result(decode_into(*task))
         return done
 
@@ -143,7 +158,7 @@ class _Begun:
     rows: int
     size: int
     """Bytes of its pictures."""
-    chunks: list[tuple[int, Future[Decoded]]] = field(default_factory=list)
+    chunks: list[tuple[int, Future[_Outcome]]] = field(default_factory=list)
     """Each with its first row within the batch; none of a batch that an earlier run has decoded."""
 
     @property
@@ -180,9 +195,9 @@ class _PixelFile:
             bad: dict[str, str] = {}
             changes: dict[str, int] = {}
             for start, future in begun.chunks:
-                chunk = future.result()
-                bad |= {str(start + place): why for place, why in chunk.bad.items()}
-                for change, count in chunk.changes.items():
+                wrong, done = future.result()
+                bad |= {str(start + place): why for place, why in wrong.items()}
+                for change, count in done.items():
                     changes[change] = changes.get(change, 0) + count
             os.fdatasync(self._file)  # before the line that says so
             self._enter({"batch": begun.key, "bad": bad, "changes": changes})
@@ -248,4 +263,5 @@ def _chunks(array: pa.Array) -> Iterator[tuple[int, int]]:
 
 def _start_worker() -> None:
     die_with_parent()
+    keep_freed_memory()
     resource.setrlimit(resource.RLIMIT_DATA, (WORKER_BYTES, resource.getrlimit(resource.RLIMIT_DATA)[1]))

@@ -1,0 +1,185 @@
+"""A recipe for new data: which problem its columns make, and parameters that suit its kind and its size.
+
+They are what the shipped tasks were tuned to, scaled so that a run of some thousand rows takes minutes on two cores
+and one of some hundred gets through. Each choice says why; docs/log.md has what was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graftline.problems.registry import PARAMETERS
+from graftline.yamlnotes import Said
+
+_TOKENS = (2e6, 10e6)
+"""Tokens to pretrain on, at least and at most: some minutes on two cores at 13,000 a second; five epochs between."""
+_PIXELS = 2.5e8
+"""Grey pixels to pretrain on, as many as `mnist` has in 80 epochs: about 80 s on two cores."""
+_COLOURS = 1.2e9
+"""Red, green and blue ones, as many as `emoji` has in 90 epochs."""
+_MOST_EPOCHS = 20
+_LEAST_TRAIN_SHARE = 0.8
+"""Share of the rarest class's rows in train that the lift asks for at most: other rows make another split."""
+_MANY_TEST_ROWS = 4000
+_UNEQUAL = 10
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a recipe depends on."""
+
+    features: tuple[dict[str, Any], ...]
+    """The rules of each column that a model sees, as in the contract."""
+    label: dict[str, Any] | None
+    """The label's rules; None without."""
+    pool: int
+    """Rows without the test rows: what pretraining learns from."""
+    train: int
+    """Labelled rows to learn from."""
+    test: int
+    rarest: int
+    """Of `train`, those of the rarest class; all of them where a row is of no one class."""
+    most: int
+    """Likewise of the most frequent class."""
+    tokens: float
+    """Tokens of a document, about, on average."""
+    long: float
+    """Tokens that 95 of 100 documents do not exceed, about."""
+
+
+def head_of(features: Sequence[str], label: str | None) -> str | None:
+    """Return the problem that columns of these kinds make; None if there is none yet."""
+    image, number = tuple(features) == ("image",), label in ("float", "numbers")
+    classes = label in ("integer", "string")
+    if label == "labels" and len(features) == 1:
+        return "multi_label"
+    if image:
+        return "image_classification" if classes else "image_regression" if label == "float" else None
+    if tuple(features) == ("text", "text"):
+        return "pair_classification" if classes else None
+    if tuple(features) == ("tokens",):
+        return "token_classification" if label == "tags" else None
+    if tuple(features) == ("text",):
+        if label is None:
+            return "text_generation"
+        return "sequence_classification" if classes else "text_regression" if number else None
+    return None
+
+
+def recipe(data: Data) -> dict[str, Any]:
+    """Return the sections pretrain, finetune and evaluate, for the problem that `head_of` names."""
+    kinds = [rules["type"] for rules in data.features]
+    head = head_of(kinds, data.label["type"] if data.label else None)
+    assert head is not None
+    learn = _images(data) if kinds[0] == "image" else _texts(data)
+    return {
+        "pretrain": learn,
+        "finetune": _finetune(data, head, images=kinds[0] == "image"),
+        "evaluate": _evaluate(data, head, images=kinds[0] == "image"),
+    }
+
+
+def _images(data: Data) -> dict[str, Any]:
+    height, width = data.features[0]["shape"]
+    coloured = data.features[0].get("mode") == "rgb"
+    budget = _COLOURS if coloured else _PIXELS
+    epochs = _rounded(budget / max(1, data.pool * height * width * (3 if coloured else 1)), 2, 90)
+    size = f"{data.pool:,} images of {height} x {width}"
+    if coloured:
+        objective: dict[str, Any] = {"name": "contrastive"}
+    else:
+        patch = next(size for size in (4, 2, 1) if height % size == 0 and width % size == 0)
+        objective = {"name": "masked_autoencoder", "mask_ratio": 0.5, "patch": patch}
+    return {
+        "objective": objective,
+        "trunk": {"name": "conv"},
+        "epochs": Said(epochs, f"{size}: some {120 if coloured else 80} s on two cores at most"),
+        "batch": min(128, max(2, data.pool)),
+        "learning_rate": 0.002,
+    }
+
+
+def _texts(data: Data) -> dict[str, Any]:
+    corpus = max(1.0, data.pool * data.tokens * len(data.features))
+    epochs = min(max(5 * corpus, _TOKENS[0]), _TOKENS[1]) / corpus
+    writes = data.label is None
+    length = _power(data.long * len(data.features), 64, 512)
+    shape = {"layers": 2, "width": 128, "heads": 2, "hidden": 256, "max_length": length}
+    return {
+        "objective": {"name": "causal_lm"} if writes else {"name": "masked_lm", "mask_ratio": 0.3},
+        "trunk": {"name": "text", "architecture": "llama" if writes else "modernbert", **shape},
+        "tokenizer": {"kind": "bpe" if writes else "wordpiece", "vocabulary": 4096},
+        "epochs": Said(_rounded(epochs, 0.01, _MOST_EPOCHS), f"about {corpus:,.0f} tokens in {data.pool:,} documents"),
+        "batch_tokens": 2048 if corpus < 5e5 else 4096,
+        "optimizer": "muon",
+        "matrix_rate": 0.02,
+        "learning_rate": 0.003,
+        "weight_decay": 0.0,
+        "warmup_steps": 20,
+    }
+
+
+def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
+    balance: dict[str, Any] = {}
+    if data.most > _UNEQUAL * data.rarest:
+        why = f"the most frequent class has {data.most // max(1, data.rarest)} times the rows of the rarest"
+        balance["balance"] = Said("none", f"{why}: `loss` or `sampling` would have all weigh the same")
+    if images:
+        return {
+            "head": {"name": head},
+            "epochs": 12 if data.train < 20_000 else 5,
+            "min_steps": 80,
+            "batch": 64,
+            **balance,
+            "learning_rate": 0.003,
+        }
+    cut = _power(data.long * len(data.features), 64, 512)
+    why = f"95 of 100 documents have at most about {data.long:.0f} tokens; the rest of a longer one is cut off"
+    return {
+        "head": {"name": head, "max_tokens": Said(cut, why)},
+        "epochs": 3 if data.train > 20_000 else 6,
+        "min_steps": 150,
+        "batch": 64 if data.train > 20_000 else 32,
+        **balance,
+        "learning_rate": 0.003,
+        "trunk_rate": 0.33,
+        "warmup_steps": 10,
+    }
+
+
+def _evaluate(data: Data, head: str, *, images: bool) -> dict[str, Any]:
+    one_class = data.label is not None and data.label["type"] in ("integer", "string")
+    wanted = ((5, 10, 50) if images else (10, 30, 100)) if one_class else (50, 200)
+    most = int(_LEAST_TRAIN_SHARE * data.rarest)
+    counts = [count for count in wanted if count <= most] or [max(1, most)]
+    who = "the rarest class has" if one_class else "there are"
+    rows = {"lift_test_rows": _MANY_TEST_ROWS} if data.test > 2 * _MANY_TEST_ROWS else {}
+    amount = "a class" if one_class else "in all"
+    floor = "no floor yet: a first run says what can be reached; then write floors, such as " + _floor(head)
+    return {
+        "lift_labels": Said(counts, f"labels {amount}; {who} about {data.rarest} in train"),
+        "lift_seeds": 4,
+        **rows,
+        "gate": Said({}, floor),
+    }
+
+
+def _floor(head: str) -> str:
+    score = PARAMETERS[head].scores[0]
+    return f"{{{'floors' if score.higher else 'ceilings'}: {{{score.name}: ...}}}}"
+
+
+def _rounded(number: float, least: float, most: float) -> float | int:
+    """Return the number within bounds with two digits."""
+    within = float(f"{min(max(number, least), most):.2g}")
+    return int(within) if within.is_integer() else within
+
+
+def _power(number: float, least: int, most: int) -> int:
+    """Return the smallest power of two from `least` on that holds the number, `most` at most."""
+    found = least
+    while found < number and found < most:
+        found *= 2
+    return found

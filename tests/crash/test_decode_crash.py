@@ -1,0 +1,100 @@
+"""Pictures that are being decoded when the process is killed, at any of its calls: what was done is found again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "values"))
+
+from pictures import encode, noise
+
+DECODER = Path(__file__).with_name("decoder.py")
+PICTURES = 48
+# By the call's name on this kernel's libc; one kind at a time, for strace counts each by itself.
+KILLED = ["pwritev", "fdatasync", "write", "rename,renameat,renameat2", "ftruncate", "link,linkat"]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(PICTURES):
+        inner = folder / ("cat", "dog")[number % 2]
+        inner.mkdir(exist_ok=True)
+        (inner / f"{number:02}.png").write_bytes(encode(noise(number), "PNG"))
+    (folder / "cat/broken.png").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(raw: Path) -> bytes:
+    """The file that an unbroken run makes."""
+    done, data = decode(raw, raw.parent / "unbroken")
+    assert done.returncode == 0, done.stderr
+    assert data is not None
+    return data
+
+
+def decode(
+    raw: Path, folder: Path, processes: int = 0, under: list[str] | None = None
+) -> tuple[subprocess.CompletedProcess[str], bytes | None]:
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)  # as the component does with what a killed run left
+    out.mkdir(parents=True)
+    command = [*(under or []), sys.executable, str(DECODER), str(raw), str(folder / "work"), str(out), str(processes)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    file = out / "image.npy"
+    return done, file.read_bytes() if file.exists() else None
+
+
+@pytest.mark.parametrize("calls", KILLED)
+def test_a_run_that_was_killed_goes_on(calls: str, raw: Path, whole: bytes, tmp_path: Path) -> None:
+    known = []
+    for number in range(1, 40, 4):
+        folder = tmp_path / str(number)
+        strace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}"]
+        done, _ = decode(raw, folder, under=[*strace, "-e", f"inject={calls}:signal=SIGKILL:when={number}"])
+        survived = done.returncode == 0
+        assert survived or done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+        again, data = decode(raw, folder)
+        assert again.returncode == 0, again.stderr
+        assert data == whole
+        known.append(0 if survived else int(again.stdout))
+        if survived:
+            break
+    assert survived, "killed at every call that was tried"
+    assert calls == "rename,renameat,renameat2" or max(known) > 0, "what was decoded before was decoded again"
+
+
+def test_processes_that_decode_end_with_the_one_that_was_killed(raw: Path, whole: bytes, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, str(DECODER), str(raw), str(tmp_path / "work"), str(tmp_path / "out"), "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    parent, children = psutil.Process(process.pid), []
+    while process.poll() is None and len(children) < 3:  # the third tracks shared resources
+        children = parent.children(recursive=True)
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+    done, data = decode(raw, tmp_path, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert data == whole, "made by two processes or by one"
+
+
+def test_other_data_begins_anew(raw: Path, whole: bytes, tmp_path: Path) -> None:
+    shutil.copytree(raw, tmp_path / "raw")
+    decode(tmp_path / "raw", tmp_path)
+    (tmp_path / "raw/cat/00.png").write_bytes(encode(noise(99), "PNG"))
+    done, data = decode(tmp_path / "raw", tmp_path)
+    assert done.returncode == 0 and data is not None
+    assert np.flatnonzero(np.frombuffer(data, np.uint8) != np.frombuffer(whole, np.uint8)).size > 0
