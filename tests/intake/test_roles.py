@@ -201,3 +201,9 @@ def test_a_wish_that_cannot_be_is_one_line(tmp_path: Path, wishes: Wishes, says:
     with pytest.raises(InputError) as refused:
         proposed(tmp_path, rows, wishes)
     assert says in str(refused.value)
+
+
+def test_numbers_that_stand_for_classes_get_the_names_that_a_saved_data_set_holds() -> None:
+    saved = Path(__file__).parents[1] / "raw/recordings/saved"
+    found = propose(look(saved), Wishes(label="label", features=("text",)))
+    assert found.columns["label"].rules == {"type": "string", "classes": ["ham", "spam"], "map": {0: "ham", 1: "spam"}}

@@ -24,7 +24,7 @@ from graftline.problems.regression import (
     width_of,
 )
 from graftline.problems.sections import Section, write_sections
-from graftline.trunks.images import ImageTrunk
+from graftline.trunks.image_trunk import ImageTrunk
 from graftline.values.image import ImageColumn
 from graftline.values.number import NumberLabel
 from graftline.values.pixels import Pixels
@@ -45,9 +45,6 @@ class ImageRegressor(Regressor[MeasuredImages], ImageModel[MeasuredImages, Image
     def __init__(self, trunk: ImageTrunk, width: int, params: ImageRegressionParams, **given: Any) -> None:
         super().__init__(trunk, width, params, **given)
         self.regression = params
-
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-        return self.squared(outputs, labels, weights)
 
     def scaled(self, examples: MeasuredImages, *, fast: bool = False) -> torch.Tensor:
         return self.outputs(examples.pixels, fast=fast)
