@@ -353,6 +353,7 @@ OTHER_MEANINGS = {
     ("src/graftline/dataset.py", "imports graftline.values.registry.FEATURE_TYPES"): "reads a schema's words",
     ("src/graftline/dataset.py", "imports graftline.values.registry.LABEL_TYPES"): "reads a schema's words",
     ("src/graftline/lineage/impact.py", "compares with 'image'"): "a container image",
+    ("src/graftline/importers/emoji.py", "compares with 'category'"): "what Unicode calls the groups of emoji",
     ("src/graftline/audit/verify/others.py", "compares with 'number'"): "the attempt of a step",
 }
 """What looks like such a decision and is none."""
