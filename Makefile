@@ -34,7 +34,7 @@ run: setup ## train, evaluate and release a task: make run TASK=mnist
 	@$(BIN)/graftline run $(TASK)
 
 test: setup ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # At most 20 minutes; ONLY="release" looks at one row. docs/doctor.md says what it needs and leaves.
 cluster-test: setup ## try the product on the cluster of kubectl's context: make cluster-test [ONLY="release"]
@@ -52,8 +52,7 @@ lint: setup ## check style
 types: setup ## check types
 	@rm -rf build/types && mkdir -p build/types/graftline
 	@ln -s $(CURDIR)/src/graftline/* $(CURDIR)/components $(CURDIR)/pipelines build/types/graftline/
-	MYPYPATH=build/types $(BIN)/mypy -p graftline
-	MYPYPATH=build/types $(BIN)/mypy bench
+	MYPYPATH=build/types $(BIN)/mypy -p graftline -p bench
 
 schema: setup ## write docs/schema/params.json anew from the components' parameters
 	@$(BIN)/graftline schema

@@ -148,6 +148,13 @@ def conclude(
     return _step("conclude", IMAGES.data)
 
 
+Tasks = dict[str, dsl.PipelineTask]
+"""Steps by name."""
+
+UNCACHED = ("claim", "evaluate", "publish", "conclude")
+"""They depend on what the store holds now (claims, the champion, releases), which the cache's key does not."""
+
+
 def pipeline(name: str, place: Place, config: dsl.PipelineConfig | None = None) -> Any:
     """Return the graph as a Kubeflow pipeline.
 
@@ -184,54 +191,44 @@ def pipeline(name: str, place: Place, config: dsl.PipelineConfig | None = None) 
             version: Name of the pipeline's version, for the record.
             reason: JSON that says why the run was started, for the record.
         """
-        run = {
-            "task": task,
-            "store": store,
-            "run_key": run_key,
-            "version": version,
-            "revision": revision,
-            "data_digest": data_digest,
-            "reason": reason,
-        }
-        end = conclude(**run)
-        with dsl.ExitHandler(end):
-            begin = claim(**run)
-            raw = fetch(repository=repository, revision=revision, task=task, digest=data_digest, store=store).after(
-                begin
-            )
-            validated = validate(
-                params=validate_params,
-                store=store,
-                cache_data=data_digest,
-                raw=raw.outputs["raw"],
-                expectations=raw.outputs["expectations"],
-            )
-            dataset, dataset_record = validated.outputs["dataset"], validated.outputs["record"]
-            pretrained = pretrain(params=pretrain_params, store=store, cache_dataset=dataset_record, dataset=dataset)
-            trunk = pretrained.outputs["trunk"]
-            finetuned = finetune(
-                params=finetune_params,
-                store=store,
-                cache_dataset=dataset_record,
-                cache_trunk=pretrained.outputs["record"],
-                dataset=dataset,
-                trunk=trunk,
-            )
-            model = finetuned.outputs["model"]
-            measured = evaluate(params=evaluate_params, store=store, dataset=dataset, trunk=trunk, model=model)
-            released = publish(
-                params=publish_params,
-                store=store,
-                dataset=dataset,
-                trunk=trunk,
-                model=model,
-                evaluation=measured.outputs["evaluation"],
-            )
-        # These depend on what the store holds now (claims, the champion, releases), which the cache's key does not.
-        for uncached in (begin, measured, released, end):
-            uncached.set_caching_options(False)
-        steps = (begin, raw, validated, pretrained, finetuned, measured, released, end)
-        for step, task_of in zip(STEPS, steps, strict=True):
-            place(step, task_of)
+        source = {"task": task, "revision": revision, "store": store}
+        run = {**source, "run_key": run_key, "version": version, "data_digest": data_digest, "reason": reason}
+        tasks = {"conclude": conclude(**run)}
+        with dsl.ExitHandler(tasks["conclude"]):
+            tasks["claim"] = claim(**run)
+            tasks["fetch"] = fetch(repository=repository, digest=data_digest, **source).after(tasks["claim"])
+            tasks |= _learn(tasks["fetch"], store, data_digest, validate_params, pretrain_params, finetune_params)
+            tasks |= _release(tasks, store, evaluate_params, publish_params)
+        for step in STEPS:
+            if step in UNCACHED:
+                tasks[step].set_caching_options(False)
+            place(step, tasks[step])
 
     return retrain
+
+
+def _learn(
+    raw: dsl.PipelineTask,
+    store: str,
+    data_digest: str,
+    validate_params: str,
+    pretrain_params: str,
+    finetune_params: str,
+) -> Tasks:
+    """Make a dataset of what was fetched, a trunk of the dataset, and a model of both."""
+    inputs = {name: raw.outputs[name] for name in ("raw", "expectations")}
+    validated = validate(params=validate_params, store=store, cache_data=data_digest, **inputs)
+    made = {"store": store, "dataset": validated.outputs["dataset"], "cache_dataset": validated.outputs["record"]}
+    pretrained = pretrain(params=pretrain_params, **made)
+    made |= {"trunk": pretrained.outputs["trunk"], "cache_trunk": pretrained.outputs["record"]}
+    finetuned = finetune(params=finetune_params, **made)
+    return {"validate": validated, "pretrain": pretrained, "finetune": finetuned}
+
+
+def _release(tasks: Tasks, store: str, evaluate_params: str, publish_params: str) -> Tasks:
+    """Measure the model, and release it."""
+    made = {"validate": "dataset", "pretrain": "trunk", "finetune": "model"}
+    inputs = {"store": store, **{name: tasks[step].outputs[name] for step, name in made.items()}}
+    measured = evaluate(params=evaluate_params, **inputs)
+    released = publish(params=publish_params, evaluation=measured.outputs["evaluation"], **inputs)
+    return {"evaluate": measured, "publish": released}

@@ -65,7 +65,29 @@ def pytest_sessionstart() -> None:
         subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet", *missing], cwd=ROOT, check=True)
 
 
+LONG = (
+    "test_add_a_task.py",
+    "test_acceptance.py",
+    "test_trainjob.py",
+    "test_converges.py",
+    "test_resume.py",
+    "test_resume_elsewhere.py",
+    "test_publish_crash.py",
+    "test_shared_batch.py",
+    "test_regression.py",
+    "test_pair_classification.py",
+    "test_multi_label.py",
+    "test_sequence_classification.py",
+    "evaluate/test_text.py",
+    "test_tampering.py",
+    "test_structure.py",
+)
+"""Files that take longest. They begin first: begun last, one process works on such a file and the others wait for it
+(pytest-xdist would put it last, for it has few tests)."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
     for item in items:
         if "mount" in getattr(item, "fixturenames", ()):
             item.add_marker("root")

@@ -27,10 +27,10 @@ def run(context: Context) -> None:
     params = context.section("finetune", FinetuneParams)
     seed_everything(params.seed, context.threads)
     keep_freed_memory()
-    problem = make_problem(params.head)
     dataset, trunk = context.paths["dataset"], context.paths["trunk"]
-    context.draft.environment = determinism(context.threads) | problem.environment(trunk)
     schema = read_schema(dataset)
+    problem = make_problem(params.head, schema)
+    context.draft.environment = determinism(context.threads) | problem.environment(trunk)
     problem.check(schema, dataset / SCHEMA)
     labelled = read_examples(problem, dataset, "train", trunk)
     train = select(labelled, params.labels_per_class, len(schema.classes), params.seed)

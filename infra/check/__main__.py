@@ -73,7 +73,8 @@ def build(root: Path, out: Path) -> tuple[list[Document], list[str]]:
     found, unbuilt = render(root, out)
     once = schemas.distinct([*found, *(part for document in found for part in inner(document))])
     (out / "once").mkdir()
-    (out / "once/objects.yaml").write_text(yaml.safe_dump_all(document.value for document in once), encoding="utf-8")
+    text = yaml.dump_all([document.value for document in once], Dumper=yaml.CSafeDumper)
+    (out / "once/objects.yaml").write_text(text, encoding="utf-8")
     return found, unbuilt
 
 

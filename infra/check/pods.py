@@ -13,7 +13,6 @@ from check.render import Document
 # https://github.com/kserve/kserve/blob/master/pkg/apis/serving/v1beta1/: what is no PodSpec and no Container
 _COMPONENT = {"minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "timeout", "batcher", "logger"}
 _MODEL = {"modelFormat", "runtime", "protocolVersion", "storageUri"}
-_CONTROLLERS = {"Deployment", "Job", "StatefulSet", "DaemonSet", "ReplicaSet"}
 
 
 def inner(document: Document) -> list[Document]:
@@ -26,17 +25,6 @@ def inner(document: Document) -> list[Document]:
     if value.get("kind") == "InferenceService":
         return [_predictor(document, spec.get("predictor") or {})]
     return []
-
-
-def pod_spec(document: Document) -> dict[str, Any] | None:
-    """Return the pod that an object runs, or None if it runs none."""
-    spec = document.value.get("spec") or {}
-    kind = document.value.get("kind")
-    if kind == "Pod":
-        return spec
-    if kind == "CronJob":
-        spec, kind = spec["jobTemplate"]["spec"], "Job"
-    return spec["template"]["spec"] if kind in _CONTROLLERS else None
 
 
 def _job(document: Document, job: dict[str, Any]) -> Document:

@@ -450,7 +450,7 @@ def add_eve(repo: Path) -> None:
     add_raw(repo, "toy")
     shutil.rmtree(repo / "outputs/toy/dataset")
     validate(repo)
-    for beside in ("outputs/toy/.model.work", "outputs/toy/.dataset.records"):
+    for beside in ("outputs/toy/.model.work", "outputs/toy/.dataset.records", "outputs/toy/.gone.records"):
         (repo / beside).mkdir(exist_ok=True)
         (repo / beside / "left").write_text(EVE)
     (repo / "outputs/toy/report.html").write_text(EVE)

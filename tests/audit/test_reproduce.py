@@ -244,11 +244,23 @@ def test_a_machine_that_does_not_know_the_ledgers_key_is_told_it(repo: Path) -> 
         make_again(open_store(str(repo / "store")), "toy", repo.parent, options=Options(first_key=first), on_event=stop)
 
 
-def test_the_champion_of_then_is_put_into_a_store_by_the_code_of_its_commit(tmp_path: Path) -> None:
+OLD_NAMES = """\
+from graftline import store
+from graftline.releases import publishing
+from graftline.store.opening import open_store
+publishing.Draft, store.open_store = publishing.ReleaseDraft, open_store
+del publishing.ReleaseDraft
+"""
+"""A commit of the time when what publishes a release had these names."""
+
+
+@pytest.mark.parametrize("names", ["", OLD_NAMES], ids=["these names", "earlier names"])
+def test_the_champion_of_then_is_put_into_a_store_by_the_code_of_its_commit(tmp_path: Path, names: str) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files/model.bin").write_bytes(b"weights")
     arguments = ["digits", "3", tmp_path / "files", tmp_path / "store"]
-    done = subprocess.run([sys.executable, "-c", _PUBLISH, *arguments], capture_output=True, text=True, check=False)
+    script = names + _PUBLISH
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     made = champion(open_store(str(tmp_path / "store")), "digits")
     assert made is not None and (made.version, made.digest) == (3, done.stdout.strip())

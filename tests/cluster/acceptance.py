@@ -62,8 +62,6 @@ LONG = {"pretrain.epochs": 2000}
 CACHED = ("fetch", "validate", "pretrain", "finetune")
 RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Kubeflow's id of a run."""
-PAUSE = 2.0
-"""Seconds between two looks."""
 PROGRAM = "graftline.components.pretrain"
 KILL = """import os, signal, sys
 for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -107,6 +105,8 @@ class Bench:
     """The folder of a keyring that trusts the cluster's."""
     ends_at: float
     """On the monotonic clock."""
+    pause: float
+    """Seconds between two looks."""
     runs: set[str] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
     """Pipeline versions that were used."""
@@ -147,7 +147,7 @@ class Bench:
             if time.monotonic() - said > 15:
                 self.say(row, f"waits for {what}")
                 said = time.monotonic()
-            time.sleep(PAUSE)
+            time.sleep(self.pause)
         return value
 
     # The product's commands
@@ -641,7 +641,7 @@ def opened(arguments: argparse.Namespace, folder: Path) -> Bench:
     store.list("")
     bench = Bench(
         settings, kubernetes, endpoint, store, name, arguments.profile, folder / "keys",
-        time.monotonic() + 60 * arguments.minutes, folder=folder, quiet=arguments.json,
+        time.monotonic() + 60 * arguments.minutes, arguments.pause, folder=folder, quiet=arguments.json,
     )  # fmt: skip
     bench.known = version_names(bench)
     trust(bench)
@@ -721,13 +721,13 @@ def clean(bench: Bench) -> str:
     ours = sorted(bench.runs)
     for run in ours:
         attempt(partial(terminated, bench, run))
-    until(60, lambda: all(bench.end(run) or not bench.workflows(run) for run in ours))
+    until(bench, 60, lambda: all(bench.end(run) or not bench.workflows(run) for run in ours))
     left = []
     for run in ours:
         if problem := attempt(partial(bench.call_kubeflow, "DELETE", f"/apis/v2beta1/runs/{run}")):
             left.append(f"run {run} in Kubeflow's list ({problem})")
         attempt(partial(deleted, bench, run))
-    until(45, lambda: not any(bench.pods(run) for run in ours))  # one on its way out may still write
+    until(bench, 45, lambda: not any(bench.pods(run) for run in ours))  # one on its way out may still write
     attempt(partial(empty, bench.store))
     space = f"/apis/pipelines.kubeflow.org/v2beta1/namespaces/{bench.settings.namespace}/pipelineversions"
     for version in sorted(made_versions(bench)):
@@ -765,14 +765,14 @@ def made_versions(bench: Bench) -> set[str]:
     return version_names(bench, bench.versions) - bench.known
 
 
-def until(seconds: float, found: Callable[[], bool]) -> None:
+def until(bench: Bench, seconds: float, found: Callable[[], bool]) -> None:
     """Return once something is found, after so long at the latest; not to see is not to find."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with suppress(GraftlineError):
             if found():
                 return
-        time.sleep(PAUSE)
+        time.sleep(bench.pause)
 
 
 def attempt(deed: Callable[[], object]) -> str:
@@ -884,6 +884,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--profile", default="all=dev", metavar="[STEP=]NAME", help="the pool of the runs")
     parser.add_argument("--store", default="", metavar="s3://BUCKET/PREFIX", help="default: pipelines/settings.yaml")
     parser.add_argument("--at-once", type=int, default=3, metavar="N", help="rows at once")
+    parser.add_argument("--pause", type=float, default=2.0, metavar="SECONDS", help="between two looks at the cluster")
     parser.add_argument("--json", action="store_true", help="print JSON, and no progress")
     return parser
 

@@ -127,7 +127,7 @@ class Place:
         self.script, self.environment, self.store = script, environment, store
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(HERE / "acceptance.py"), "--store", self.store, *arguments]
+        command = [sys.executable, str(HERE / "acceptance.py"), "--store", self.store, "--pause", "0.1", *arguments]
         return subprocess.Popen(
             command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

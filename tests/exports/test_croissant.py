@@ -81,6 +81,15 @@ def test_other_kinds_of_data_are_accepted_too(
     assert f"train/{feature['name']}" in {field.id for one in found.record_sets for field in one.fields}
 
 
+def test_names_of_several_numbers_are_no_classes(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = {**SCHEMA, "classes": ["ink", "slant"], "label_type": "numbers"}
+    monkeypatch.setattr(Facts, "json", lambda self, path: schema if path == "schema.json" else {})
+    found = mlcroissant.Dataset(jsonld=json.loads(metadata(facts, None))).metadata
+    assert not found.ctx.issues.errors
+    assert "classes" not in {one.id for one in found.record_sets}
+    assert "train/label" in {field.id for one in found.record_sets for field in one.fields}
+
+
 def test_the_data_sheet_is_that_of_the_recorded_commit_or_says_that_it_is_not(
     facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,6 @@ Each part is made once a session, when a test first asks for it.
 from __future__ import annotations
 
 import json
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from session import once
 
 from graftline.component import main
 from graftline.environment import ROOT
@@ -69,7 +69,7 @@ def write_task(folder: Path) -> None:
     (folder / "expectations.yaml").write_text(CONTRACT)
 
 
-@cache
+@once
 def dataset(home: Path) -> Path:
     """Return the dataset that validate makes of the task, in a folder below `home` (the session's, for all tests)."""
     folder = home / "small"
@@ -79,7 +79,7 @@ def dataset(home: Path) -> Path:
     return folder / "dataset"
 
 
-@cache
+@once
 def trunk(home: Path) -> Path:
     """Return the trunk that pretrain makes of the dataset; a folder beside it."""
     out = dataset(home).with_name("trunk")
@@ -87,7 +87,7 @@ def trunk(home: Path) -> Path:
     return out
 
 
-@cache
+@once
 def contrastive_trunk(home: Path) -> Path:
     """Return the trunk that pretrain makes of the dataset by contrast; a folder beside it."""
     out = dataset(home).with_name("contrastive")
@@ -96,7 +96,7 @@ def contrastive_trunk(home: Path) -> Path:
     return out
 
 
-@cache
+@once
 def released(home: Path) -> Path:
     """Return the folder that holds dataset, trunk, model, evaluation, release, and the store with digits@1."""
     folder = trunk(home).parent

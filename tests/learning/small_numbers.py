@@ -12,7 +12,6 @@ exists:
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import small
 import small_text
+from session import once
 
 LABEL = {
     "images": {"type": "numbers", "names": ["ink", "slant"], "min": -5, "max": 5},
@@ -60,7 +60,7 @@ def make_dataset(kind: str, folder: Path) -> Path:
     return folder / "dataset"
 
 
-@cache
+@once
 def dataset(home: Path, kind: str) -> Path:
     """Return the dataset in a folder below `home` (the session's, for all tests)."""
     return make_dataset(kind, home / f"small_numbers_{kind}")

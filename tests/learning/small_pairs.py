@@ -6,7 +6,6 @@ Two glosses are `same` if they are of one of WordNet's lexicographer files, else
 from __future__ import annotations
 
 import random
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import small
 import small_text
+from session import once
 
 FILES = ("noun.plant", "noun.person")
 CLASSES = ("other", "same")
@@ -61,7 +61,7 @@ def rows() -> dict[str, list[str]]:
     return made
 
 
-@cache
+@once
 def dataset(home: Path) -> Path:
     """Return the dataset that validate makes of the pairs, in a folder below `home`."""
     folder = home / "small_pairs"
@@ -73,7 +73,7 @@ def dataset(home: Path) -> Path:
     return folder / "dataset"
 
 
-@cache
+@once
 def trunk(home: Path) -> Path:
     """Return the masked language model that pretrain makes of the pairs' glosses."""
     out = home / "small_pairs" / "trunk"

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import small
 import small_text
+from session import once
 
 from graftline.environment import ROOT
 
@@ -73,7 +73,7 @@ def sentences() -> pa.Table:
     return pa.table({"text": [" ".join(row["words"]) for row in rows], "tags": sets})
 
 
-@cache
+@once
 def dataset(home: Path, name: str) -> Path:
     """Return the dataset that validate makes of the task `pictures` or `sentences`, in a folder below `home`."""
     folder = home / f"small_sets_{name}"
@@ -85,7 +85,7 @@ def dataset(home: Path, name: str) -> Path:
     return folder / "dataset"
 
 
-@cache
+@once
 def trunk(home: Path, name: str) -> Path:
     """Return the trunk that pretrain makes of the dataset."""
     out = dataset(home, name).with_name("trunk")
@@ -93,7 +93,7 @@ def trunk(home: Path, name: str) -> Path:
     return out
 
 
-@cache
+@once
 def released(home: Path, name: str) -> Path:
     """Return the folder that holds dataset, trunk, model, evaluation, release, and the store with digits@1."""
     folder = trunk(home, name).parent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import small
 import small_text
+from session import once
 
 from graftline.environment import ROOT
 from graftline.yamlfile import load_yaml
@@ -29,7 +29,7 @@ FINETUNE: dict[str, Any] = {
 }
 
 
-@cache
+@once
 def dataset(home: Path) -> Path:
     """Return the dataset that validate makes of the first sentences, in a folder below `home`."""
     raw = TASK / "raw" / "sentences.parquet"
@@ -48,7 +48,7 @@ def dataset(home: Path) -> Path:
     return folder / "dataset"
 
 
-@cache
+@once
 def trunk(home: Path) -> Path:
     """Return the masked language model that pretrain makes of the dataset."""
     out = dataset(home).with_name("trunk")
@@ -56,7 +56,7 @@ def trunk(home: Path) -> Path:
     return out
 
 
-@cache
+@once
 def model(home: Path) -> Path:
     """Return the model that finetune makes of both."""
     out = dataset(home).with_name("model")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import small
+from session import once
 
 from graftline.environment import ROOT
 
@@ -61,7 +61,7 @@ def write_task(folder: Path) -> None:
     (folder / "expectations.yaml").write_text(CONTRACT)
 
 
-@cache
+@once
 def dataset(home: Path) -> Path:
     """Return the dataset that validate makes of the task, in a folder below `home` (the session's, for all tests)."""
     folder = home / "small_text"
@@ -71,7 +71,7 @@ def dataset(home: Path) -> Path:
     return folder / "dataset"
 
 
-@cache
+@once
 def trunk(home: Path) -> Path:
     """Return the masked language model that pretrain makes of the dataset."""
     out = home / "small_text" / "trunk"
@@ -79,7 +79,7 @@ def trunk(home: Path) -> Path:
     return out
 
 
-@cache
+@once
 def causal_trunk(home: Path) -> Path:
     """Return the causal language model that pretrain makes of the dataset."""
     out = home / "small_text" / "causal_trunk"

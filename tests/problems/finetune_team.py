@@ -50,7 +50,8 @@ def main(folder: Path, plans: list[dict[str, Any]]) -> None:
     for plan in plans:
         distributed.leave = leave if plan is plans[-1] else distributed.barrier  # a job meets once
         params = FinetuneParams.model_validate(plan["finetune"])
-        dataset, trunk, head = Path(plan["dataset"]), Path(plan["trunk"]), make_problem(params.head)
+        dataset, trunk = Path(plan["dataset"]), Path(plan["trunk"])
+        head = make_problem(params.head, read_schema(dataset))
         train = head.read(dataset, "train", trunk)
         train = train.take(torch.arange(params.batch))
         unlabelled = head.read(dataset, "unlabelled", trunk) if params.joint_weight else None

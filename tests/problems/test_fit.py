@@ -17,7 +17,6 @@ from graftline.dataset import Schema
 from graftline.errors import GraftlineError, InputError
 from graftline.learning.checkpoint import Checkpoints
 from graftline.learning.loop import Desk
-from graftline.problems import fit as module
 from graftline.problems.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.image_classification.problem import ImageClassification, ImageClassifier
@@ -207,13 +206,13 @@ def test_the_joint_objective_keeps_painting_better(
     from graftline.trunks.conv.parameters import MaskedAutoencoderParams
 
     kept: list[Any] = []
-    joint = module._joint
+    joint = ImageClassification.joint
 
     def keep(*arguments: Any, **named: Any) -> Any:
         kept.append(joint(*arguments, **named))
         return kept[-1]
 
-    monkeypatch.setattr(module, "_joint", keep)
+    monkeypatch.setattr(ImageClassification, "joint", keep)
     fit(trunk, Data(examples, None, unlabelled), quick(joint_weight=50, min_steps=40), 0, SCHEMA)
     alone = fit(trunk, Data(examples, None), quick(min_steps=40), 0, SCHEMA)
     before = build_objective(alone.trunk, MaskedAutoencoderParams())

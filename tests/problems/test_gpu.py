@@ -73,7 +73,7 @@ HEADS: dict[str, dict[str, Any]] = {
 def test_a_model_and_its_batches_are_on_the_gpu_and_a_step_lowers_the_loss(name: str, home: Path) -> None:
     dataset, trunk = inputs(name, home)
     params = FinetuneParams.model_validate(HEADS[name])
-    head = make_problem(params.head)
+    head = make_problem(params.head, read_schema(dataset))
     train, unlabelled = (head.read(dataset, split, trunk) for split in ("train", "unlabelled"))
     model, run = training(trunk, Data(train, None, unlabelled), params, 0, read_schema(dataset))
     assert {weight.device.type for weight in run.module.parameters()} == {"cuda"}
@@ -115,7 +115,7 @@ def test_a_compiled_model_learns_what_an_eager_one_learns(home: Path, monkeypatc
     params = FinetuneParams.model_validate(
         {**small_text.FINETUNE, "head": {"name": "sequence_classification", "precision": "float32"}}
     )
-    train = make_problem(params.head).read(dataset, "train", trunk)
+    train = make_problem(params.head, read_schema(dataset)).read(dataset, "train", trunk)
     monkeypatch.setattr(module, "COMPILED_STEPS", 1)
     losses = []
     for compiled in (False, True):

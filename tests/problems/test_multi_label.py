@@ -32,8 +32,9 @@ from graftline.pipelines.compile import compiled, component_params
 from graftline.problems.fit import select
 from graftline.problems.model import load_model, read_facts, read_problem
 from graftline.problems.multi_label.parameters import MultiLabelParams
-from graftline.problems.multi_label.problem import MultiLabel
-from graftline.problems.multi_label.scores import best_threshold, exact_rows, macro_rows, micro_rows, retrieved_rows
+from graftline.problems.multi_label.scores import MAP, best_threshold, exact_rows, macro_rows, micro_rows
+from graftline.problems.registry import make_problem
+from graftline.problems.scores import precision_rows
 from graftline.records.folder import read_record
 from graftline.report import write_report
 from graftline.score import estimate
@@ -116,9 +117,8 @@ def test_thresholds_are_those_of_the_best_f1_on_val(released: Path) -> None:
 
     for number, threshold in enumerate(model.thresholds):
         assert f1(number, threshold) >= max(f1(number, other) for other in np.linspace(0.01, 0.99, 99)) - 1e-6
-    fixed = MultiLabel(MultiLabelParams(threshold=0.3)).build(
-        released / "trunk", read_schema(released / "dataset"), scratch=False
-    )
+    schema = read_schema(released / "dataset")
+    fixed = make_problem(MultiLabelParams(threshold=0.3), schema).build(released / "trunk", schema, scratch=False)
     fixed.begin(val)
     fixed.calibrate(val)
     assert set(fixed.thresholds) == {0.3}
@@ -225,16 +225,16 @@ def test_average_precision_is_scikit_learns() -> None:
     """The example of average_precision_score: 0.83; rows of one probability are one step, as there."""
     labels = np.array([[0, 1], [0, 0], [1, 1], [1, 0]], bool)
     said = np.array([[0.1, 0.5], [0.4, 0.5], [0.35, 0.5], [0.8, 0.5]], np.float32)
-    measured = retrieved_rows(np.array([4, 2, 9, 0]), labels, said)
+    measured = precision_rows(MAP, np.array([4, 2, 9, 0]), labels, said)
     one = np.ones((1, 4))
-    assert measured.average_precision(0, one)[0] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    assert measured.average_precision(1, one)[0] == pytest.approx(0.5)
+    assert measured.of_class(0, one)[0] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert measured.of_class(1, one)[0] == pytest.approx(0.5)
     assert measured.value == pytest.approx((5 / 6 + 0.5) / 2)
 
 
 def test_a_class_without_rows_is_left_out_of_the_mean() -> None:
     labels = np.array([[1, 0], [0, 0]], bool)
-    measured = retrieved_rows(np.arange(2), labels, np.array([[0.9, 0.2], [0.1, 0.3]], np.float32))
+    measured = precision_rows(MAP, np.arange(2), labels, np.array([[0.9, 0.2], [0.1, 0.3]], np.float32))
     assert measured.value == 1.0
 
 
@@ -243,8 +243,8 @@ def test_a_row_drawn_twice_counts_as_two_rows() -> None:
     labels, said = draw.random((40, 3)) < 0.4, draw.random((40, 3)).round(1).astype(np.float32)
     drawn = draw.integers(0, 40, 40)
     weights = np.bincount(drawn, minlength=40)[None].astype(float)
-    measured = retrieved_rows(np.arange(40), labels, said)
-    repeated = retrieved_rows(np.arange(40), labels[drawn], said[drawn])
+    measured = precision_rows(MAP, np.arange(40), labels, said)
+    repeated = precision_rows(MAP, np.arange(40), labels[drawn], said[drawn])
     assert measured.values(weights)[0] == pytest.approx(repeated.value)
     found = estimate(measured, resamples=300, seed=0)
     assert found.low < found.value < found.high
@@ -266,18 +266,18 @@ def test_a_threshold_is_the_best_there_is() -> None:
 
 
 def test_it_says_what_it_takes() -> None:
-    problem = MultiLabel(MultiLabelParams())
     with pytest.raises(InputError, match="of type tokens; expected image or text"):
-        problem.check(Schema(TokensColumn("words"), "x", ("a", "b"), (), "labels"), "schema.json")
+        make_problem(MultiLabelParams(), Schema(TokensColumn("words"), "x", ("a", "b"), (), "labels"))
+    schema = Schema(TextColumn("text"), "x", ("a", "b"))
     with pytest.raises(InputError, match="the label is of type category; expected labels"):
-        problem.check(Schema(TextColumn("text"), "x", ("a", "b")), "schema.json")
+        make_problem(MultiLabelParams(), schema).check(schema, "schema.json")
     for feature, params in (
         (TextColumn("text"), {"augmentation": {"shift": 0}}), (ImageColumn("image", (8, 8), 255), {"max_tokens": 8}),
     ):  # fmt: skip
         schema = Schema(feature, "x", ("a", "b"), (), "labels")
-        problem.check(schema, "schema.json")
+        make_problem(MultiLabelParams(), schema).check(schema, "schema.json")
         with pytest.raises(InputError, match=rf"finetune.head.{next(iter(params))}: given; expected nothing"):
-            MultiLabel(MultiLabelParams.model_validate(params)).check(schema, "schema.json")
+            make_problem(MultiLabelParams.model_validate(params), schema).check(schema, "schema.json")
 
 
 def test_a_pipeline_is_compiled_with_it() -> None:

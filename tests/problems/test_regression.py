@@ -148,7 +148,7 @@ def test_the_gate_goes_by_these_scores(folder: Path, kind: str) -> None:
     high = decide(Gate(floors={"r2": 0.9999}), metrics_of(folder), None)
     with pytest.raises(RefusalError, match=r"floors\.r2 is 0\.\d+, must be >= 0\.9999"):
         high.check("digits")
-    scores = make_problem(read_problem(folder / "model").params).params.scores
+    scores = read_problem(folder / "model").params.scores
     with pytest.raises(InputError, match="no such score; expected one of r2, mae, rmse, coverage, interval_width"):
         Gate(floors={"accuracy": 0.9}).check_names(scores, "params.yaml")
     Gate(floors={"r2": -3}).check_names(scores, "params.yaml")
@@ -216,7 +216,7 @@ def test_transformers_alone_tells_the_numbers(folders: dict[str, Path], tmp_path
 def test_two_processes_add_up_to_one(folders: dict[str, Path], tmp_path_factory: Any) -> None:
     folder = made("texts", folders, tmp_path_factory)
     params = TextRegressionParams(precision="float32")
-    problem = make_problem(params)
+    problem = make_problem(params, read_schema(folder / "dataset"))
     train = problem.read(folder / "dataset", "train", folder / "trunk").take(torch.arange(25))
     torch.manual_seed(0)
     model = problem.build(folder / "trunk", read_schema(folder / "dataset"), scratch=False)

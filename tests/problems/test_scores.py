@@ -20,12 +20,12 @@ from graftline.problems.scores import (
     MIN_CLASS_RECALL,
     accuracy,
     accuracy_rows,
+    auroc_rows,
     calibration_rows,
     class_rows,
     class_scores,
     confusion,
     perplexity_rows,
-    ranked_rows,
 )
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.text_generation.parameters import TextGenerationParams
@@ -64,7 +64,7 @@ def test_a_class_that_does_not_occur_is_left_out_of_the_mean() -> None:
 
 
 def test_auroc_is_the_share_of_pairs_in_order() -> None:
-    found = ranked_rows(ROWS, LABELS, PROBABILITIES)
+    found = auroc_rows(ROWS, LABELS, PROBABILITIES)
     areas = [area_by_pairs(PROBABILITIES[:, number], number == LABELS) for number in range(3)]
     assert found.value == pytest.approx(np.mean(areas))
     assert found.value == pytest.approx(0.8333333333333334), "scikit-learn"
@@ -74,7 +74,7 @@ def test_auroc_of_rows_drawn_is_that_of_the_rows_written_out() -> None:
     """The weights of a resample say the same as the rows repeated."""
     drawn = np.array([3, 3, 0, 9, 5, 5, 5, 7, 1, 4])
     weights = np.bincount(drawn, minlength=10)[None].astype(float)
-    found = ranked_rows(ROWS, LABELS, PROBABILITIES).values(weights)[0]
+    found = auroc_rows(ROWS, LABELS, PROBABILITIES).values(weights)[0]
     areas = [area_by_pairs(PROBABILITIES[drawn, n], LABELS[drawn] == n) for n in range(3)]
     assert found == pytest.approx(np.mean(areas))
 
@@ -86,7 +86,7 @@ def test_auroc_of_two_normals_is_the_closed_form() -> None:
     scores = generator.normal(size=4000) + labels * 1.0
     shares = 1 / (1 + np.exp(-scores))
     found = estimate(
-        ranked_rows(np.arange(4000), labels, np.stack([1 - shares, shares], axis=1)), resamples=10_000, seed=0
+        auroc_rows(np.arange(4000), labels, np.stack([1 - shares, shares], axis=1)), resamples=10_000, seed=0
     )
     truth = 0.5 * (1 + math.erf(1 / 2))
     assert found.value == pytest.approx(truth, abs=0.015)
@@ -98,7 +98,7 @@ def test_auroc_of_two_normals_is_the_closed_form() -> None:
 
 
 def test_auroc_of_one_class_only_is_not_defined() -> None:
-    found = ranked_rows(ROWS, np.zeros(10, dtype=int), PROBABILITIES)
+    found = auroc_rows(ROWS, np.zeros(10, dtype=int), PROBABILITIES)
     assert math.isnan(found.value)
     assert math.isnan(estimate(found, resamples=200, seed=0).low)
 

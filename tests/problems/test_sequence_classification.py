@@ -56,7 +56,7 @@ def quick(head: dict[str, Any] | None = None, **changes: Any) -> FinetuneParams:
 def fitted(inputs: dict[str, Path], params: FinetuneParams, *, split: str = "", **options: Any) -> SequenceClassifier:
     """Return what `fit` makes of the training rows; `split` names the rows to stop early by."""
     dataset, trunk = inputs["in_dataset"], inputs["in_trunk"]
-    head = make_problem(params.head)
+    head = make_problem(params.head, read_schema(dataset))
     val = head.read(dataset, split, trunk) if split else None
     unlabelled = head.read(dataset, "unlabelled", trunk) if params.joint_weight else None
     data = Data(head.read(dataset, "train", trunk), val, unlabelled)
@@ -138,7 +138,8 @@ def test_both_arms_start_with_equal_heads_and_draw_equal_batches(
 
 def test_a_frozen_trunk_stays_as_it_was(inputs: dict[str, Path]) -> None:
     params = quick(freeze_trunk=True)
-    start = make_problem(params.head).build(inputs["in_trunk"], read_schema(inputs["in_dataset"]), scratch=False)
+    schema = read_schema(inputs["in_dataset"])
+    start = make_problem(params.head, schema).build(inputs["in_trunk"], schema, scratch=False)
     before, made = weights(start.network.base_model), fitted(inputs, params)
     after = weights(made.network.base_model)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -173,7 +174,8 @@ def test_adapters_are_merged_and_the_model_opens_without_peft(
 
 def test_merged_adapters_answer_as_they_did_in_training(inputs: dict[str, Path], tmp_path: Path) -> None:
     made = fitted(inputs, quick({"lora": {"rank": 4, "targets": ["Wqkv"]}}, learning_rate=0.02, min_steps=20))
-    test = make_problem(quick().head).read(inputs["in_dataset"], "test", inputs["in_trunk"])
+    problem = make_problem(quick().head, read_schema(inputs["in_dataset"]))
+    test = problem.read(inputs["in_dataset"], "test", inputs["in_trunk"])
     before = made.logits(test)
     made.save(tmp_path)
     assert torch.allclose(made.logits(test), before, atol=1e-4)

@@ -91,7 +91,7 @@ KINDS = ("digits", "glosses", "sentences", "lengths", "letters")
 def test_each_row_counts_by_its_weight_in_the_loss_and_in_every_score(kind: str, home: Path, tmp_path: Path) -> None:
     dataset, trunk, head = parts(home, kind)
     params = FinetuneParams(head={**head, "precision": "float32"}, epochs=1, min_steps=4, batch=16, warmup_steps=0)
-    weighed, problem = with_weights(dataset, tmp_path / "weighed"), make_problem(params.head)
+    weighed, problem = with_weights(dataset, tmp_path / "weighed"), make_problem(params.head, read_schema(dataset))
     train = read_examples(problem, weighed, "train", trunk)
     assert (train.weights.numpy() == 0.25 + train.rows.numpy() % 7).all()
     plain = problem.read(dataset, "train", trunk)
@@ -128,7 +128,7 @@ def test_each_row_counts_by_its_weight_in_the_loss_and_in_every_score(kind: str,
 
 def test_a_head_that_cannot_heed_weights_refuses_them(home: Path, tmp_path: Path) -> None:
     dataset = with_weights(small_text.dataset(home), tmp_path / "weighed")
-    problem = make_problem(FinetuneParams(head={"name": "text_generation"}).head)
+    problem = make_problem(FinetuneParams(head={"name": "text_generation"}).head, read_schema(dataset))
     with pytest.raises(InputError, match=r"'counts' has the role weight.*this head does not heed them"):
         read_examples(problem, dataset, "train", small_text.trunk(home))
 
@@ -137,7 +137,7 @@ def test_a_head_that_cannot_heed_weights_refuses_them(home: Path, tmp_path: Path
 def test_balanced_batches_hold_all_classes_equally_often(kind: str, home: Path) -> None:
     dataset, trunk, head = parts(home, kind)
     params = FinetuneParams(head=head, epochs=1, batch=20, balance="sampling")
-    train = make_problem(params.head).read(dataset, "train", trunk)
+    train = make_problem(params.head, read_schema(dataset)).read(dataset, "train", trunk)
     rare = train.take(torch.cat([(train.classes != 1).nonzero()[:, 0], (train.classes == 1).nonzero()[:3, 0]]))
     schema = read_schema(dataset)
     _, run = training(trunk, Data(rare, None), params, 0, schema)
@@ -157,7 +157,7 @@ def test_balanced_batches_hold_all_classes_equally_often(kind: str, home: Path) 
 @pytest.mark.parametrize("kind", ["digits", "sentences"])
 def test_balanced_losses_give_each_class_the_same_weight(kind: str, home: Path, tmp_path: Path) -> None:
     dataset, trunk, head = parts(home, kind)
-    problem = make_problem(FinetuneParams(head=head).head)
+    problem = make_problem(FinetuneParams(head=head).head, read_schema(dataset))
     for source in (dataset, with_weights(dataset, tmp_path / "weighed")):
         train = read_examples(problem, source, "train", trunk)
         units = for_training(train, "loss")
@@ -177,7 +177,7 @@ def test_balanced_losses_give_each_class_the_same_weight(kind: str, home: Path, 
 def test_what_is_of_no_one_class_cannot_be_balanced(kind: str, balance: str, home: Path) -> None:
     dataset, trunk, head = parts(home, kind)
     params = FinetuneParams(head=head, balance=balance)
-    train = make_problem(params.head).read(dataset, "train", trunk)
+    train = make_problem(params.head, read_schema(dataset)).read(dataset, "train", trunk)
     with pytest.raises(InputError, match=rf"finetune.balance: {balance}; expected none"):
         training(trunk, Data(train, None), params, 0, read_schema(dataset))
 

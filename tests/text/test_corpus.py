@@ -18,12 +18,10 @@ from graftline.text import corpus
 from graftline.text.corpus import (
     BATCH_CHARACTERS,
     BATCH_ROWS,
-    Shard,
     iterate_documents,
     list_shards,
     open_shard,
     read_documents,
-    shuffled,
 )
 
 TEXTS = ["", "One.", "Zwei übers Eck.", "שלום עולם", "👩‍🚀 goes up", "tab\tand\nline", "  spaces  "]
@@ -122,15 +120,6 @@ def test_shards_are_listed_by_name_with_their_digests(tmp_path: Path) -> None:
     assert [shard.name for shard in shards] == ["a.jsonl", "b.jsonl"]
     assert shards[0].sha256 == sha256_bytes(prose.jsonl(["a.jsonl"]))
     assert list_shards(tmp_path / "b.jsonl") == shards[1:]
-
-
-def test_the_order_is_a_pure_function_of_seed_and_epoch() -> None:
-    shards = [Shard(str(n), str(n), 1, None) for n in range(20)]
-    orders = {(seed, epoch): shuffled(shards, seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
-    assert all(shuffled(shards, *key) == order for key, order in orders.items())
-    assert all(sorted(order, key=lambda s: int(s.name)) == shards for order in orders.values())
-    assert len({tuple(order) for order in orders.values()}) == 4
-    assert [shard.name for shard in orders[0, 0]][:4] == ["8", "10", "16", "12"]  # on every machine
 
 
 def test_a_corpus_in_s3_reads_as_one_on_the_disk(moto_url: str, tmp_path: Path, texts: list[str]) -> None:

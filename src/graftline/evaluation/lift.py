@@ -53,7 +53,7 @@ class Experiment:
 
     @property
     def problem(self) -> Problem[Any]:
-        return make_problem(self.params.head)
+        return make_problem(self.params.head, read_schema(self.dataset))
 
 
 @dataclass(frozen=True)

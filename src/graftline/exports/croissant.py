@@ -98,7 +98,8 @@ def _file(file: FileDigest) -> dict[str, Any]:
 
 def _classes(schema: Schema, profile: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the label set as an enumeration, with the rows of each class where the profile counts them."""
-    if not schema.classes:
+    label = schema.label_column
+    if label is None or not label.classes or label.croissant()["dataType"] == "sc:Float":  # names of several numbers
         return []
     histogram = profile.get("histograms", {}).get(schema.label, {})
     counts = dict(zip(map(str, histogram.get("bins", [])), histogram.get("counts", []), strict=False))

@@ -50,7 +50,7 @@ def pretraining(sample: Sample, params: PretrainParams, trunk: Path, work: Path)
 def _with_labels(
     sample: Sample, params: FinetuneParams, evaluate: EvaluateParams, trunk: Path
 ) -> Iterator[tuple[Part, Step]]:
-    problem = make_problem(params.head)
+    problem = make_problem(params.head, sample.schema)
     examples = problem.read(sample.folder, "train", trunk)
     step = _finetune_step(sample, params, trunk, examples)
     per_label = 1 if examples.classes is None else len(sample.schema.classes)
@@ -73,6 +73,6 @@ def _finetune_step(sample: Sample, params: FinetuneParams, trunk: Path, examples
     labelled = examples.take(torch.arange(min(len(examples), sample.rows["train"])))
     unlabelled = None
     if params.joint_weight:
-        unlabelled = make_problem(params.head).read(sample.folder, UNLABELLED, trunk)
+        unlabelled = make_problem(params.head, sample.schema).read(sample.folder, UNLABELLED, trunk)
     _, run = training(trunk, Data(labelled, None, unlabelled), params, params.seed, sample.schema)
     return Step(run, min(params.batch, len(labelled)))

@@ -22,12 +22,12 @@ from graftline.problems.scores import (
     MIN_CLASS_RECALL,
     PERPLEXITY,
     accuracy_rows,
+    auroc_rows,
     calibration_rows,
     class_rows,
     class_scores,
     confusion,
     perplexity_rows,
-    ranked_rows,
 )
 from graftline.score import RowStatistics, Score
 
@@ -90,7 +90,7 @@ class ClassAnswers(Choices):
             count = self.probabilities.shape[1]
             return class_rows(score, self.rows, self.labels, self.predicted, count)
         if score == AUROC:
-            return ranked_rows(self.rows, self.labels, self.probabilities)
+            return auroc_rows(self.rows, self.labels, self.probabilities)
         return super().statistics(score)
 
     def columns(self, schema: Schema) -> dict[str, Any]:

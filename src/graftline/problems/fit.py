@@ -107,14 +107,17 @@ def training(
 ) -> tuple[Model[Any], Run]:
     """Return the model that `fit` trains, and its training; `part` of each batch is this process's."""
     torch.manual_seed(seed)
-    model = make_problem(params.head).build(trunk, schema, scratch=scratch)
+    problem = make_problem(params.head, schema)
+    model = problem.build(trunk, schema, scratch=scratch)
     examples = for_training(data.train, params.balance)
     balanced = None
     if params.balance == "sampling":
         assert examples.classes is not None
         balanced = BalancedDraw(examples.classes, seed)
     model.begin(data.train)
-    joint = _joint(trunk, model, data, params, scratch=scratch)
+    joint = None
+    if params.joint_weight and data.unlabelled is not None:
+        joint = problem.joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
     module = nn.ModuleDict({"model": model} | ({"decoder": joint.module} if joint else {}))
     batch = min(params.batch, len(data.train))
     steps = steps_for(params, len(data.train))
@@ -136,12 +139,6 @@ def training(
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
     return model, run
-
-
-def _joint(trunk: Path, model: Model[Any], data: Data, params: FinetuneParams, *, scratch: bool) -> Joint | None:
-    if not params.joint_weight or data.unlabelled is None:
-        return None
-    return make_problem(params.head).joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
 
 
 def _optimizer(model: Model[Any], joint: Joint | None, params: FinetuneParams) -> torch.optim.Optimizer:

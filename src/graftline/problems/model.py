@@ -48,7 +48,11 @@ def _short(error: Exception) -> str:
 
 def read_problem(folder: Path) -> Problem[Any]:
     """Return the problem of the model in `folder`. Raises InputError."""
-    return make_problem(parse_params(read_facts(folder)["head"]))
+    return _problem(read_facts(folder))
+
+
+def _problem(facts: dict[str, Any]) -> Problem[Any]:
+    return make_problem(parse_params(facts["head"]), Schema.from_dict(facts))
 
 
 def load_model(folder: Path) -> Model[Any]:
@@ -59,7 +63,7 @@ def load_model(folder: Path) -> Model[Any]:
     """
     facts = read_facts(folder)
     try:
-        return read_problem(folder).load(folder, facts)
+        return _problem(facts).load(folder, facts)
     except (KeyError, TypeError, ValueError) as error:
         found = f"not a model's {FACTS} ({error!r})"
         raise InputError(folder / FACTS, found, fix="run finetune again") from None

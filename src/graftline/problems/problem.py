@@ -165,6 +165,15 @@ class Problem(ABC, Generic[E]):
     weighs: ClassVar[bool] = True
     """Whether the loss heeds the examples' weights; else a dataset with weights is refused."""
 
+    @classmethod
+    def on(cls, schema: Schema) -> type[Problem[Any]]:
+        """Return the class of problem for the data that the schema describes: this one, unless it says otherwise."""
+        return cls
+
+    @abstractmethod
+    def __init__(self, params: Any) -> None:
+        """Take the parameters."""
+
     @property
     @abstractmethod
     def params(self) -> ProblemParams:

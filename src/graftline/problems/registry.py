@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from graftline.problems.scores import ProblemParams
 
 if TYPE_CHECKING:
+    from graftline.dataset import Schema
     from graftline.problems.problem import Problem
 
 PROBLEMS = (
@@ -49,7 +50,7 @@ def parse_params(values: object) -> ProblemParams:
     return known.validate_python(values)
 
 
-def make_problem(params: ProblemParams) -> Problem[Any]:
-    """Return the problem that `params` are of."""
-    problem: Problem[Any] = _find(params.name, "problem", "")(params)
-    return problem
+def make_problem(params: ProblemParams, schema: Schema) -> Problem[Any]:
+    """Return the problem that `params` are of, on the data that the schema describes."""
+    kind: type[Problem[Any]] = _find(params.name, "problem", "")
+    return kind.on(schema)(params)

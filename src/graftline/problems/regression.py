@@ -218,7 +218,7 @@ class Regressor(Model[E], Generic[E]):
     def begin(self, train: E) -> None:
         self.scale = Scale.of(table(_labels(train)))
 
-    def squared(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         """Return the mean squared error of (n, numbers) outputs, a row's times its weight if there are weights.
 
         Labels are on the CPU or where the outputs are.

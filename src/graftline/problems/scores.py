@@ -5,7 +5,9 @@ A function `..._rows` returns a score's statistics from arrays with a value a un
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,8 +16,11 @@ from numpy.typing import NDArray
 from graftline.score import Floats, Integers, RowStatistics, Score, ratio
 from graftline.tasks.parameters import Params
 
+Sets = NDArray[np.bool_]
+"""(n, classes): whether each row is of each class."""
+
 BINS = 15
-_AUROC_WORK = 2e8  # rows times classes times resamples: some seconds
+_RANKED_WORK = 2e8  # rows times classes times resamples: some seconds
 
 
 def accuracy(title: str = "accuracy") -> Score:
@@ -118,48 +123,87 @@ def calibration_rows(rows: Integers, confidence: Floats, right: NDArray[np.bool_
 
 @dataclass(frozen=True, eq=False)
 class Ranked(RowStatistics):
-    """The area under the ROC curve of each class against the rest, and their mean: a value of the rows drawn.
+    """A value of each class by the ranks of its probabilities, and their mean over the classes that have rows.
 
-    `statistics` are (n, classes) probabilities. Area by ranks, ties counted half: H. Mann and D. Whitney, "On a test of
-    whether one of two random variables is stochastically larger", Ann. Math. Stat. 18 (1947). The mean over the classes
-    that have rows, as scikit-learn's roc_auc_score(multi_class="ovr") takes it.
+    `statistics` are (n, classes) probabilities: no sum over rows tells such a value, so each resample is ranked.
     """
 
-    labels: Integers
-    """(n,)."""
+    members: Sets
+    measure: Callable[[Floats, Floats], Floats]
+    """(b, steps) rows drawn of a class, and of all, by falling probability, to the class's (b,) values. Rows of one
+    probability are one step."""
 
     @property
     def most_resamples(self) -> int | None:
-        return int(max(200, min(1000, _AUROC_WORK / self.statistics.size)))
+        return int(max(200, min(1000, _RANKED_WORK / self.statistics.size)))
+
+    @cached_property
+    def _steps(self) -> list[tuple[Integers, Integers]]:
+        """The order of the rows by each class's probability, and where a step begins in it."""
+        found = []
+        for column in self.statistics.T:
+            order = np.argsort(-column, kind="stable")
+            falling = column[order]
+            found.append((order, np.flatnonzero(np.r_[True, falling[1:] != falling[:-1]])))
+        return found
 
     def _values(self, weights: Floats) -> Floats:
-        areas = np.stack([self._area(number, weights) for number in range(self.statistics.shape[1])])
-        known = np.isfinite(areas)
+        found = np.stack([self.of_class(number, weights) for number in range(self.members.shape[1])])
+        known = np.isfinite(found)
         with np.errstate(invalid="ignore"):
-            mean: Floats = np.where(known, areas, 0).sum(axis=0) / known.sum(axis=0)
+            mean: Floats = np.where(known, found, 0).sum(axis=0) / known.sum(axis=0)
         return mean
 
-    def _area(self, number: int, weights: Floats) -> Floats:
-        """Return (b,) the share of pairs in which the row of the class has the larger probability."""
-        order = np.argsort(self.statistics[:, number], kind="stable")
-        sorted_, drawn = self.statistics[order, number], weights[:, order]
-        positive = drawn * (self.labels[order] == number)
-        # What lies at one value is one group: the pairs inside it are ties.
-        starts = np.flatnonzero(np.r_[True, sorted_[1:] != sorted_[:-1]])
-        of_class, others = positive, drawn - positive
-        if len(starts) < len(order):
-            of_class, others = (np.add.reduceat(part, starts, axis=1) for part in (of_class, others))
-        below = others.cumsum(axis=1) - others
-        pairs = of_class.sum(axis=1) * others.sum(axis=1)
+    def of_class(self, number: int, weights: Floats) -> Floats:
+        """Return a class's (b,) values on rows drawn `weights` (b, n) times; NaN where it is not defined."""
+        order, starts = self._steps[number]
+        members = self.members[order, number]
+        if not members.any():
+            return np.full(len(weights), np.nan)
+        drawn = weights[:, order]
+        hits, all_ = (np.add.reduceat(part, starts, axis=1) for part in (drawn * members, drawn))
         with np.errstate(divide="ignore", invalid="ignore"):
-            area: Floats = (of_class * (below + others / 2)).sum(axis=1) / pairs
-        return area
+            return self.measure(hits, all_)
 
 
-def ranked_rows(rows: Integers, labels: Integers, probabilities: Floats) -> RowStatistics:
-    """Return what the area under the ROC curve needs of rows with one label each."""
+def _area(hits: Floats, drawn: Floats) -> Floats:
+    """Return the share of pairs in which the row of the class has the larger probability, ties counted half.
+
+    H. Mann and D. Whitney, "On a test of whether one of two random variables is stochastically larger", Ann. Math.
+    Stat. 18 (1947).
+    """
+    others, above = drawn - hits, hits.cumsum(axis=1) - hits
+    area: Floats = (others * (above + hits / 2)).sum(axis=1) / (hits.sum(axis=1) * others.sum(axis=1))
+    return area
+
+
+def _average_precision(hits: Floats, drawn: Floats) -> Floats:
+    """Return the sum of precision times the rise of recall, without interpolation."""
+    taken = drawn.cumsum(axis=1)
+    precision = hits.cumsum(axis=1) / np.where(taken > 0, taken, 1)
+    mean: Floats = (hits * precision).sum(axis=1) / hits.sum(axis=1)
+    return mean
+
+
+def auroc_rows(rows: Integers, labels: Integers, probabilities: Floats) -> Ranked:
+    """Return what the areas of rows with one label each need: scikit-learn's roc_auc_score(multi_class="ovr")."""
+    return _ranked(AUROC, rows, labels[:, None] == np.arange(probabilities.shape[1]), probabilities, _area)
+
+
+def precision_rows(score: Score, rows: Integers, members: Sets, probabilities: NDArray[Any]) -> Ranked:
+    """Return what the mean of average precisions needs: scikit-learn's average_precision_score of each class."""
+    return _ranked(score, rows, members, probabilities, _average_precision)
+
+
+def _ranked(
+    score: Score,
+    rows: Integers,
+    members: Sets,
+    probabilities: NDArray[Any],
+    measure: Callable[[Floats, Floats], Floats],
+) -> Ranked:
     order = np.argsort(rows, kind="stable")
-    return Ranked(AUROC, rows[order], probabilities[order].astype(np.float64), labels[order])
+    return Ranked(score, rows[order], probabilities[order].astype(np.float64), members[order], measure)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from graftline.learning.parameters import Precision
@@ -34,8 +36,16 @@ class TextHeadParams(ProblemParams):
     """Train low-rank adapters and leave the trunk's weights; they are merged into the weights in the end."""
 
 
+class PooledParams(TextHeadParams):
+    """Parameters of the heads that tell something of a whole document."""
+
+    pooling: Literal["mean", "cls"] = "mean"
+    """How a ModernBERT document becomes one vector: the mean of its tokens, or the first one. BERT takes the
+    first, a decoder the last, whatever this says: transformers' classes offer no choice."""
+
+
 class TextClassificationParams(TextHeadParams):
-    """Parameters of both."""
+    """Parameters of the heads that tell a class."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each target spread over all classes (Szegedy et al., 2016)."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from graftline.canonical import read_json
-from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.device import compile_if_worth, device, send
-from graftline.learning.distributed import World
+from graftline.learning.distributed import World, share
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents, by_length, documents_of, padded
-from graftline.problems.problem import E, Model, Problem
+from graftline.problems.problem import E, Model
 from graftline.problems.text_parameters import Lora, TextHeadParams
 from graftline.text.attention import SHORT
 from graftline.text.tokenizer import load_tokenizer, save_tokenizer
@@ -208,7 +208,33 @@ class TextModel(Model[E]):
 D = TypeVar("D", bound=Documents)
 
 
-class DocumentModel(TextModel[D]):
+class LabelledText(TextModel[D]):
+    """Learns to tell something of each unit, a document or a word."""
+
+    @staticmethod
+    def targets(examples: D) -> torch.Tensor:
+        """Return (units, ...): what is to be told of labelled examples."""
+        assert examples.labels is not None
+        return examples.labels
+
+    @abstractmethod
+    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        """Return the mean loss of (units, outputs), on one device with their labels; each times its weight, if any."""
+
+    @abstractmethod
+    def logits(self, examples: D, *, fast: bool = False) -> torch.Tensor:
+        """Return (units, outputs) float32 on the CPU, in the units' order."""
+
+    def loss(self, examples: D, seed: int, step: int, part: World | None = None) -> torch.Tensor:
+        mine = examples if part is None else examples.take(share(torch.arange(len(examples)), part))
+        with self.learning(mine, seed, step, part):
+            outputs = self(mine)
+        targets = self.targets(mine)
+        loss = self.criterion(outputs, send(targets, outputs.device), mine.unit_weights())
+        return loss * (len(targets) / len(self.targets(examples)))
+
+
+class DocumentModel(LabelledText[D]):
     """Documents to (n, outputs) float32."""
 
     def forward(self, documents: D) -> torch.Tensor:
@@ -216,7 +242,6 @@ class DocumentModel(TextModel[D]):
         return outputs.float()
 
     def logits(self, examples: D, *, fast: bool = False) -> torch.Tensor:
-        """Return (n, outputs) float32 on the CPU, in the documents' order."""
         self.eval()
         parts, places = [], list(by_length(examples.lengths))
         with torch.inference_mode(), self.answering(fast=fast):
@@ -247,23 +272,6 @@ def cut_tokens(
     return cut
 
 
-P = TypeVar("P", bound=TextHeadParams)
-
-
-class TextProblem(Problem[E], Generic[E, P]):
-    """What the text heads share: their parameters, and the arithmetic that these choose."""
-
-    def __init__(self, params: P) -> None:
-        self._params = params
-
-    @property
-    def params(self) -> P:
-        return self._params
-
-    def environment(self, trunk: Path) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision)}
-
-
 def saved_model(auto: type, folder: Path) -> PreTrainedModel:
     """Return the model that was saved in `folder`. Raises InputError if its tensors do not fit."""
     quiet()
@@ -288,21 +296,3 @@ def saved_model(auto: type, folder: Path) -> PreTrainedModel:
         )
     network: PreTrainedModel = model
     return network
-
-
-def check_labels(schema: Schema) -> None:
-    """Return if the dataset has classes to learn. Raises InputError."""
-    if schema.label is None or len(schema.classes) < 2:
-        raise InputError(
-            "schema.json",
-            f"{len(schema.classes)} classes",
-            expected="a label column with at least 2 classes",
-            fix="declare it in the contract, or choose the head text_generation",
-        )
-
-
-def zero_classifier(network: PreTrainedModel) -> None:
-    """Start the last layer at zero, as the image head does: all classes start equal."""
-    classifier: Any = network.classifier if hasattr(network, "classifier") else network.score
-    for parameter in classifier.parameters():
-        nn.init.zeros_(parameter)

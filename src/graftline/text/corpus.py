@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
-from graftline.digests import sha256_bytes, sha256_file
+from graftline.digests import sha256_file
 from graftline.errors import InputError, nearest
 from graftline.raw.limits import MAX_LINE
 from graftline.store.s3 import S3Store
@@ -95,12 +95,6 @@ def list_shards(where: str | Path) -> list[Shard]:
         if shard.size == 0:
             raise InputError(shard.url, "an empty file (0 bytes)", fix="fetch it again or delete it")
     return shards
-
-
-def shuffled(shards: Sequence[Shard], seed: int, epoch: int) -> list[Shard]:
-    """Return the shards in the random order of an epoch, a pure function of (seed, epoch, number of shards)."""
-    keys = {number: sha256_bytes(f"{seed}/{epoch}/{number}".encode()) for number in range(len(shards))}
-    return [shards[number] for number in sorted(keys, key=keys.__getitem__)]
 
 
 def read_documents(shard: Shard, column: str) -> Iterator[list[str]]:

@@ -493,11 +493,13 @@ class World:
 
     def converge(self) -> None:
         """Reconcile until nothing waits, each run coming to its end; then a reconcile does nothing."""
+        idle = 0
         for _ in range(1000):
             outcome = self.reconcile(None)
             assert outcome is not None and outcome.settled, outcome
             self.run_all()
-            if not outcome.queued:
+            idle = 0 if outcome.done else idle + 1
+            if not outcome.queued or idle == 10:  # nothing is at work: what ten of them do not start waits for ever
                 break
         before = len(self.backend.log)
         again = self.reconcile(None)

@@ -84,6 +84,9 @@ def plan_copies(plan: ErasurePlan, root: Path, records: list[IndexedRecord], fou
     for task in tasks:
         folder = root / "outputs" / task
         left = [*folder.glob("report.html"), *sorted(folder.glob(".*.work"))]  # the latter of runs that were killed
+        # Records of outputs that are gone; the others are deleted with theirs.
+        kept = sorted(folder.glob(".*.records"))
+        left += [path for path in kept if not (folder / path.name[1:].removesuffix(".records")).exists()]
         plan.outputs += [path.relative_to(root).as_posix() for path in left]
     plan.outputs = list(dict.fromkeys(plan.outputs))
     wanted = {file.sha256: file.size for record in records for file in record.files if _shows(record.name, file.path)}

@@ -46,9 +46,6 @@ class ImageRegressor(Regressor[MeasuredImages], ImageModel[MeasuredImages, Image
         super().__init__(trunk, width, params, **given)
         self.regression = params
 
-    def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-        return self.squared(outputs, labels, weights)
-
     def scaled(self, examples: MeasuredImages, *, fast: bool = False) -> torch.Tensor:
         return self.outputs(examples.pixels, fast=fast)
 

@@ -13,19 +13,9 @@ from numpy.typing import NDArray
 from graftline.jsonfile import write_json
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save, show_image
 from graftline.problems.answers import Answers
-from graftline.problems.multi_label.scores import (
-    EXACT_MATCH,
-    MAP,
-    MICRO_F1,
-    Retrieved,
-    Sets,
-    exact_rows,
-    macro_rows,
-    micro_rows,
-    retrieved_rows,
-)
+from graftline.problems.multi_label.scores import EXACT_MATCH, MAP, MICRO_F1, exact_rows, macro_rows, micro_rows
 from graftline.problems.pictures import COLUMNS, plot_reliability
-from graftline.problems.scores import MACRO_F1, calibration_rows, class_scores
+from graftline.problems.scores import MACRO_F1, Ranked, Sets, calibration_rows, class_scores, precision_rows
 from graftline.problems.sections import Section, write_sections
 from graftline.score import RowStatistics, Score
 
@@ -65,8 +55,8 @@ class SetAnswers(Answers):
         return of(self.rows, self.labels, self.predicted)
 
     @property
-    def _retrieved(self) -> Retrieved:
-        return retrieved_rows(self.rows, self.labels, self.probabilities)
+    def _retrieved(self) -> Ranked:
+        return precision_rows(MAP, self.rows, self.labels, self.probabilities)
 
     def columns(self, schema: Schema) -> dict[str, Any]:
         import pyarrow as pa
@@ -97,7 +87,7 @@ class SetAnswers(Answers):
         lines: list[dict[str, Any]] = [
             {
                 "class": name, **asdict(found), "threshold": float(self.thresholds[number]),
-                "average_precision": float(retrieved.average_precision(number, ones)[0]) if found.support else None,
+                "average_precision": float(retrieved.of_class(number, ones)[0]) if found.support else None,
             }
             for number, (name, found) in enumerate(
                 zip(schema.classes, class_scores(self.statistics(MACRO_F1)), strict=True)

@@ -9,10 +9,10 @@ from pydantic import Field
 from graftline.learning.parameters import Augmentation, Precision
 from graftline.problems.image_parameters import ImageHeadParams
 from graftline.problems.multi_label.scores import SCORES
-from graftline.problems.text_parameters import Lora, TextClassificationParams
+from graftline.problems.text_parameters import Lora, PooledParams, TextClassificationParams
 
 
-class MultiLabelParams(TextClassificationParams, ImageHeadParams):
+class MultiLabelParams(TextClassificationParams, PooledParams, ImageHeadParams):
     """Parameters of the head `multi_label`, on images and on text."""
 
     scores = SCORES

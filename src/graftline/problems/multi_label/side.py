@@ -1,8 +1,9 @@
-"""What `MultiLabel` is on one kind of data: what both kinds share of asking and showing."""
+"""What sets of classes of images and of text share of asking and showing."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,13 +20,14 @@ from graftline.problems.reading import with_cut
 class SetProblem(Problem[Any]):
     """Before a problem of one kind of data among the bases: its answers are sets of classes."""
 
+    loss_unit = "binary cross entropy"
     header = ("labels", "next")
+    amount = "examples"
     elsewhere: ClassVar[frozenset[str]]
     """The parameters that only other data heed."""
 
-    @abstractmethod
-    def asked(self, folder: Path, values: list[Any]) -> Any:
-        """Return the questions' values as examples without labels."""
+    asked: Callable[[Path, list[Any]], Any]
+    """Returns the questions' values, as the model in the folder takes them, as examples without labels."""
 
     @abstractmethod
     def show_mistakes(self, answers: SetAnswers, examples: Any, worst: np.ndarray, dataset: Path, out: Path) -> None:

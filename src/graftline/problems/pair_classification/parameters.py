@@ -6,10 +6,10 @@ from typing import Literal
 
 from graftline.problems.pair_classification.scores import AVERAGE_PRECISION
 from graftline.problems.scores import ONE_CLASS_A_ROW
-from graftline.problems.text_parameters import TextClassificationParams
+from graftline.problems.text_parameters import PooledParams, TextClassificationParams
 
 
-class PairClassificationParams(TextClassificationParams):
+class PairClassificationParams(TextClassificationParams, PooledParams):
     """Parameters of the head `pair_classification`; `max_tokens` is of both texts and the marks around them."""
 
     scores = (*ONE_CLASS_A_ROW, AVERAGE_PRECISION)

@@ -21,6 +21,7 @@ from graftline.problems.pair_classification.scores import AVERAGE_PRECISION, ran
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.problem import SequenceClassifier
+from graftline.problems.texts import DocumentProblem
 from graftline.problems.transformer import longest
 from graftline.score import RowStatistics, Score
 from graftline.text.tokenizer import load_tokenizer, plain_backend
@@ -83,22 +84,16 @@ class PairClassifier(SequenceClassifier):
         return PairAnswers.of(self.scores, examples.rows, self.targets(examples), logits)
 
 
-class PairClassification(TextClassification[Pairs, PairClassificationParams]):
+class PairClassification(
+    DocumentProblem[Pairs, PairClassificationParams], TextClassification[Pairs, PairClassificationParams]
+):
     """Learns one class a pair."""
 
     roles: ClassVar = {"first": TextColumn, "second": TextColumn, LABEL: ClassLabel}
-    examples, classifier = Pairs, PairClassifier
+    examples, model = Pairs, PairClassifier
+    problem_type = "single_label_classification"
     header = (*LABEL_HEADER, "tokens cut")
     plural = "pairs"
-
-    @staticmethod
-    def architecture() -> type:
-        from transformers import AutoModelForSequenceClassification
-
-        return AutoModelForSequenceClassification
-
-    def settings(self) -> dict[str, Any]:
-        return {"classifier_pooling": self._params.pooling, "problem_type": "single_label_classification"}
 
     def read(self, dataset: Path, split: str, folder: Path) -> Pairs:
         found = read_split(dataset, split, KINDS)

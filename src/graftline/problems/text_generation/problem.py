@@ -18,18 +18,10 @@ from graftline.learning.distributed import World
 from graftline.learning.randomness import generator
 from graftline.problems.classes import TokenAnswers
 from graftline.problems.documents import Documents, by_length, documents_of, token_positions
-from graftline.problems.joint import JointLanguageModel
-from graftline.problems.problem import Joint, Model
+from graftline.problems.problem import Model
 from graftline.problems.text_generation.parameters import TextGenerationParams
-from graftline.problems.transformer import (
-    TextModel,
-    TextProblem,
-    cut_tokens,
-    longest,
-    saved_model,
-    start_model,
-    with_dropout,
-)
+from graftline.problems.texts import TextProblem
+from graftline.problems.transformer import TextModel, cut_tokens, longest
 from graftline.text.attention import packed
 from graftline.text.batches import Packed, pack
 from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
@@ -144,9 +136,9 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
     """Learns to go on with a text."""
 
     roles: ClassVar = {"text": TextColumn}
-    examples = Writing
+    examples, model = Writing, TextGenerator
     header = ("text",)
-    plural, amount = "documents", "documents"
+    amount = "documents"
     weighs = False
 
     def read(self, dataset: Path, split: str, folder: Path) -> Writing:
@@ -178,9 +170,13 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return (answer["prompt"] + answer["text"],)
 
-    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextGenerator:
+    @staticmethod
+    def architecture() -> type:
         from transformers import AutoModelForCausalLM
 
+        return AutoModelForCausalLM
+
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextModel[Writing]:
         objective = read_config(trunk, KIND)["objective"]["name"]
         if objective != "causal_lm":
             raise InputError(
@@ -189,28 +185,13 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
                 expected="one that causal_lm made",
                 fix="set pretrain.objective.name to causal_lm, or choose another head",
             )
-        settings = with_dropout(self._params.dropout)
-        network, new = start_model(AutoModelForCausalLM, trunk, scratch=scratch, **settings)
-        model = TextGenerator(network, load_tokenizer(trunk), new, self._params)
-        if self._params.lora is not None:
-            model.add_adapters(self._params.lora)
-        return model
+        return super().build(trunk, schema, scratch=scratch)
 
     def samples(self, model: Model[Writing], seed: int) -> list[dict[str, str]]:
         assert isinstance(model, TextGenerator)
         prompts = [self._params.prompts[n % len(self._params.prompts)] for n in range(self._params.samples)]
         texts = model.go_on(prompts, self._params.sample_tokens, self._params.temperature, seed)
         return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
-
-    def joint(self, trunk: Path, model: Model[Writing], unlabelled: Writing, batch: int, *, scratch: bool) -> Joint:
-        assert isinstance(model, TextGenerator)
-        return JointLanguageModel(trunk, model, unlabelled, batch, scratch=scratch)
-
-    def load(self, folder: Path, facts: dict[str, Any]) -> TextGenerator:
-        from transformers import AutoModelForCausalLM
-
-        network = saved_model(AutoModelForCausalLM, folder)
-        return TextGenerator(network, load_tokenizer(folder), frozenset(), self._params).eval()
 
 
 def _packed(documents: Writing) -> Packed:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from graftline.problems.regression_parameters import RegressionParams
-from graftline.problems.text_parameters import TextHeadParams
+from graftline.problems.text_parameters import PooledParams
 
 
-class TextRegressionParams(RegressionParams, TextHeadParams):
+class TextRegressionParams(RegressionParams, PooledParams):
     """Parameters of the head `text_regression`."""
 
     name: Literal["text_regression"] = "text_regression"
-    pooling: Literal["mean", "cls"] = "mean"
-    """How a ModernBERT document becomes one vector: the mean of its tokens, or the first one. BERT takes the
-    first, a decoder the last, whatever this says: transformers' classes offer no choice."""

@@ -102,7 +102,7 @@ class TokenClassification(TextClassification[Sentences, TokenClassificationParam
     """Learns one class a word."""
 
     roles: ClassVar = {"words": TokensColumn, LABEL: TagLabel}
-    examples, classifier = Sentences, TokenClassifier
+    examples, model = Sentences, TokenClassifier
     plural, amount = "sentences", "sentences"
     header = ("words and tags",)
 

@@ -1,0 +1,115 @@
+"""What problems on text share: reading documents, the model on a trunk and in a folder, and the joint objective."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from torch import nn
+
+from graftline.dataset import Schema
+from graftline.learning.precision import arithmetic
+from graftline.problems.documents import Documents
+from graftline.problems.joint import JointLanguageModel
+from graftline.problems.problem import Joint, Model, Problem
+from graftline.problems.text_parameters import PooledParams, TextHeadParams
+from graftline.problems.transformer import TextModel, encode, saved_model, start_model, with_dropout
+from graftline.text.tokenizer import load_tokenizer
+from graftline.values.splits import read_texts
+from graftline.values.strings import string_of
+
+D = TypeVar("D", bound=Documents)
+P = TypeVar("P", bound=TextHeadParams)
+Q = TypeVar("Q", bound=PooledParams)
+
+
+class TextProblem(Problem[D], Generic[D, P]):
+    """A head on a trunk of text."""
+
+    plural: ClassVar[str] = "documents"
+    model: ClassVar[type[TextModel[Any]]]
+
+    def __init__(self, params: P) -> None:
+        self._params = params
+
+    @property
+    def params(self) -> P:
+        return self._params
+
+    def environment(self, trunk: Path) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision)}
+
+    @staticmethod
+    @abstractmethod
+    def architecture() -> type:
+        """Return transformers' Auto class of the model; the import is heavy."""
+
+    def settings(self, schema: Schema) -> dict[str, Any]:
+        """Return what the model's config says of what is learned. Raises InputError if nothing can be."""
+        return {}
+
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextModel[D]:
+        settings = {**with_dropout(self._params.dropout), **self.settings(schema)}
+        network, new = start_model(self.architecture(), trunk, scratch=scratch, **settings)
+        model = self.model(network, load_tokenizer(trunk), new, self._params)
+        if self._params.lora is not None:
+            model.add_adapters(self._params.lora)
+        return model
+
+    def joint(self, trunk: Path, model: Model[D], unlabelled: D, batch: int, *, scratch: bool) -> Joint:
+        assert isinstance(model, self.model)
+        return JointLanguageModel(trunk, model, unlabelled, batch, scratch=scratch)
+
+    def load(self, folder: Path, facts: dict[str, Any]) -> TextModel[D]:
+        network = saved_model(self.architecture(), folder)
+        return self.model(network, load_tokenizer(folder), frozenset(), self._params).eval()
+
+
+class LabelledTextProblem(TextProblem[D, P]):
+    """Learns to tell something of each unit, a document or a word, by transformers' own head."""
+
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextModel[D]:
+        model = super().build(trunk, schema, scratch=scratch)
+        # Zero, as the image head: all outputs start equal.
+        network: Any = model.network
+        for parameter in (network.classifier if hasattr(network, "classifier") else network.score).parameters():
+            nn.init.zeros_(parameter)
+        return model
+
+
+class DocumentProblem(LabelledTextProblem[D, Q]):
+    """Learns to tell something of each document."""
+
+    examples: type[D]
+    problem_type: ClassVar[str]
+    """The name that transformers has for it."""
+
+    @staticmethod
+    def architecture() -> type:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    def settings(self, schema: Schema) -> dict[str, Any]:
+        pooling = {"classifier_pooling": self._params.pooling, "problem_type": self.problem_type}
+        return {**super().settings(schema), **pooling}
+
+    def read(self, dataset: Path, split: str, folder: Path) -> D:
+        found = read_texts(dataset, split)
+        return self.encode(folder, found.texts, found.rows, found.labels)
+
+    def encode(self, folder: Path, texts: Sequence[Any], rows: np.ndarray, labels: np.ndarray | None = None) -> D:
+        """Return texts as the trunk or model in `folder` takes them."""
+        return self.examples.from_arrays(encode(folder, list(texts), self._params.max_tokens, rows, labels))
+
+    def asked(self, folder: Path, values: list[Any]) -> D:
+        """Return the questions' values as examples without labels."""
+        return self.encode(folder, [string_of(text) for text in values], np.arange(len(values)))
+
+    def show(self, dataset: Path, split: str, examples: D, units: np.ndarray) -> list[str]:
+        """Return the texts of the answers at the (k,) positions `units`."""
+        texts = read_texts(dataset, split).texts
+        return [texts[place] for place in units]
