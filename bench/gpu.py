@@ -39,6 +39,7 @@ from graftline.trunks.text.objectives import build_language_model
 from graftline.trunks.text.parameters import MaskedLMParams, TextParams
 from graftline.trunks.text.trunk import build_config, build_model, embedding_ids, training_flops
 from graftline.values.image import ImageColumn
+from graftline.values.pixels import Pixels
 
 LIMIT_SECONDS = 8 * 60
 _TESTS_SECONDS = 240
@@ -148,7 +149,7 @@ def _language_model(*, compile_for: int) -> tuple[Step, float]:
 
 def _images() -> Iterator[Line]:
     """The masked autoencoder as `pretrain` does it, in the arithmetic that it chooses and in float32."""
-    pixels = torch.rand(4 * _IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    pixels = torch.rand(4 * _IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(0)).numpy()
     schema = Schema(ImageColumn("image", (28, 28), 1.0), None, ())
     for precision in ("auto", "float32"):
         seed_everything(0, threads=1)
@@ -156,7 +157,7 @@ def _images() -> Iterator[Line]:
         params = PretrainParams.model_validate(
             {"batch": _IMAGES, "epochs": 1000, "precision": precision, "trunk": {"channels": [64, 128, 256]}}
         )
-        run = image_training(pixels, params, schema).run
+        run = image_training(Pixels.of_numbers(pixels), params, schema).run
         seconds, _ = time_steps(Step(run, _IMAGES), seconds=_RATE_SECONDS)
         yield Line(f"masked autoencoder, {precision}: images a second", f"{_IMAGES / seconds:,.0f}")
         yield _memory(f"masked autoencoder, {precision}: memory")

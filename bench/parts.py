@@ -8,14 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.clones import clone_of_head, environment_of
 from bench.containers import measure_containers
+from bench.decode import measure as measure_decoding
 from bench.figures import Figure
-from bench.images import measure as measure_images
 from bench.memory import ComponentMemory
 from bench.verify import measure_verify
 from graftline.environment import ROOT
@@ -172,7 +173,7 @@ def _json(path: Path) -> dict[str, Any]:
     return values
 
 
-PARTS = {
+PARTS: dict[str, Callable[[Options], list[Figure]]] = {
     "run": measure_run,
     "resume": measure_resume,
     "validate": measure_validate,
@@ -183,5 +184,5 @@ PARTS = {
     "rows": measure_rows,
     "verify": lambda options: measure_verify(),
     "lineage": measure_questions,
-    "images": lambda options: measure_images(),
+    "decode": lambda options: measure_decoding(),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from graftline import environment
@@ -41,7 +42,7 @@ def run(context: Context) -> None:
     lift = measure_lift(experiment, params.lift_labels, seeds, context.threads)
     _measure_budget(context, params, experiment)
     metrics = _measure(params, answers) | lift.metrics() | (champion.metrics() if champion else {})
-    metrics |= _as_read(predictions.examples, load_split(experiment, "train"))
+    metrics |= _as_read(problem.plural, predictions.examples, load_split(experiment, "train"))
 
     tables.write_predictions(predictions, read_schema(dataset), out / "predictions.parquet")
     problem.present(answers, predictions.examples, dataset, out, params.mistakes)
@@ -64,9 +65,13 @@ def _measure(params: EvaluateParams, answers: Answers) -> dict[str, Any]:
     return {"n_test": len(answers), "n_test_rows": len(answers.primary.rows), **as_metrics(measured)}
 
 
-def _as_read(test: Examples, train: Examples) -> dict[str, float]:
-    """Return how much of the test rows the model does not see, and how many it cannot tell from a training row."""
+def _as_read(plural: str, test: Examples, train: Examples) -> dict[str, float]:
+    """Return, and say, how much of the test rows the model does not see, and how many are to it as a training row."""
     lost, seen = lost_tokens(test), alike(test, train)
+    if lost and lost.examples:
+        print(f"test: {lost.told(plural)}", file=sys.stderr)
+    if seen and seen.examples:
+        print(f"test: {seen.told(plural, 'one of train')}", file=sys.stderr)
     return (lost.metrics("test") if lost else {}) | (seen.metrics("test_seen") if seen else {})
 
 

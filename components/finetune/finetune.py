@@ -9,6 +9,7 @@ from graftline.component import Context
 from graftline.dataset import SCHEMA, read_schema
 from graftline.environment import determinism
 from graftline.learning.desk import open_desk
+from graftline.learning.distributed import world
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.metrics import read_metrics
 from graftline.learning.randomness import seed_everything
@@ -43,23 +44,23 @@ def run(context: Context) -> None:
     answers = answer(model, val)
     save_model(problem, model, schema, context.out)
     (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
-    measured = {f"val_{answers.scores[0].name}": answers.value, **_as_read(labelled, val)}
+    measured = {f"val_{answers.scores[0].name}": answers.value, **_as_read(problem.plural, labelled, val)}
     _summarise(context, problem.loss_unit, {"examples": len(train), "val_examples": len(val), **measured})
 
 
-def _as_read(train: Examples, val: Examples) -> dict[str, float]:
-    """Return how much of the examples the model does not see, and how many it cannot tell from an earlier one."""
+def _as_read(plural: str, train: Examples, val: Examples) -> dict[str, float]:
+    """Return, and say, how much of the examples the model does not see, and how many are to it as an earlier one."""
     found: dict[str, float] = {}
+    lines = []
     for split, examples in (("train", train), ("val", val)):
         if lost := lost_tokens(examples):
             found |= lost.metrics(split)
+            lines += [f"{split}: {lost.told(plural)}"] if lost.examples else []
     if same := alike(train):
         found |= same.metrics("train_alike")
-        if same.conflicts:
-            print(
-                f"train: {same.conflicts:,} examples are of another class than others of which the model sees the same",
-                file=sys.stderr,
-            )
+        lines += [f"train: {same.told(plural, 'an earlier one')}"] if same.examples else []
+    for line in lines if world().leads else ():
+        print(line, file=sys.stderr)
     return found
 
 

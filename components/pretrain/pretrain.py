@@ -32,4 +32,4 @@ def run(context: Context) -> None:
         out = context.out / SIZES / training.name if training.name else context.out
         found.append((desk.metrics, training.write(out)))
     metrics, figures = found[0]
-    summarise(context, metrics, figures, unit=family.loss_unit)
+    summarise(context, metrics, figures, unit=params.objective.loss_unit)

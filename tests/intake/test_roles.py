@@ -54,6 +54,20 @@ def test_which_column_is_the_label_is_asked_where_no_name_tells(tmp_path: Path) 
     assert "label" not in roles(proposed(tmp_path, rows, Wishes(label="", licence="CC0-1.0"))).values()
 
 
+def test_a_column_that_is_called_the_label_and_cannot_be_is_not_passed_over(tmp_path: Path) -> None:
+    rows = [{**row, "label": f"word{number}"} for number, row in enumerate(owned.labelled(100))]
+    made = proposed(tmp_path, rows)
+    (question,) = made.questions
+    assert "'label' has 100 different values" in question.text and "--no-label" in question.flags
+    assert asked(proposed(tmp_path, rows, Wishes(label="", licence="CC0-1.0"))) == []
+
+
+def test_images_without_anything_to_tell_of_them_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"pixels": [[n % 256] * 64 for n in range(60)]}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="no column that can be the label"):
+        propose(look(tmp_path / "x.parquet"), SAID)
+
+
 def test_a_persons_id_is_asked_for_and_kept_as_a_hash_until_it_is_denied(tmp_path: Path) -> None:
     rows = owned.labelled(100, patientID=[f"p{number}" for number in range(20)])
     made = proposed(tmp_path, rows)
@@ -187,3 +201,9 @@ def test_a_wish_that_cannot_be_is_one_line(tmp_path: Path, wishes: Wishes, says:
     with pytest.raises(InputError) as refused:
         proposed(tmp_path, rows, wishes)
     assert says in str(refused.value)
+
+
+def test_numbers_that_stand_for_classes_get_the_names_that_a_saved_data_set_holds() -> None:
+    saved = Path(__file__).parents[1] / "raw/recordings/saved"
+    found = propose(look(saved), Wishes(label="label", features=("text",)))
+    assert found.columns["label"].rules == {"type": "string", "classes": ["ham", "spam"], "map": {0: "ham", 1: "spam"}}

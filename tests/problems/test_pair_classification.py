@@ -25,6 +25,7 @@ from graftline.pipelines.compile import compiled
 from graftline.problems.pair_classification.parameters import PairClassificationParams
 from graftline.problems.pair_classification.problem import PairClassification, PairClassifier, kept, pair_frame
 from graftline.problems.pair_classification.scores import AVERAGE_PRECISION, ranked_pairs
+from graftline.problems.reading import lost_tokens
 from graftline.report import write_report
 from graftline.store.opening import open_store
 from graftline.text.tokenizer import load_tokenizer
@@ -139,9 +140,7 @@ def test_a_release_is_asked_about_pairs(
     assert "tokens cut" in predict()
 
 
-def test_the_longer_text_is_cut_first_as_the_tokenizers_library_does_and_it_is_said(
-    released: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_longer_text_is_cut_first_as_the_tokenizers_library_does_and_it_is_said(released: Path) -> None:
     trunk, words = released / "trunk", ["a", "plant", "of", "the", "person", "who", "a", "small", "tree"]
     tokenizer = load_tokenizer(trunk)
     texts = [" ".join(words[place % 9] for place in range(length)) for length in range(1, 24)]
@@ -156,11 +155,10 @@ def test_the_longer_text_is_cut_first_as_the_tokenizers_library_does_and_it_is_s
         whole = tokenizer(list(one), list(two))["input_ids"]
         assert found.cut.tolist() == [len(a) - len(b) for a, b in zip(whole, theirs, strict=True)]
     assert kept(3, 9, 8) == (3, 5) and kept(9, 9, 9) == (4, 5) and kept(2, 3, 8) == (2, 3)
-    capsys.readouterr()
-    cut = problem.read(released / "dataset", "test", trunk).cut
-    said = capsys.readouterr().err
-    assert said.startswith(f"test: {int((cut > 0).sum())} of 400 pairs are longer than 20 tokens: ")
-    assert f"{int(cut.sum()):,} tokens in all" in said
+    examples = problem.read(released / "dataset", "test", trunk)
+    lost, cut = lost_tokens(examples), int((examples.cut > 0).sum())
+    assert lost is not None and lost.share == int(examples.cut.sum()) / int(examples.cut.sum() + examples.lengths.sum())
+    assert lost.told("pairs").startswith(f"{cut} of 400 pairs are longer than the 20 tokens that the model reads: ")
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])

@@ -151,7 +151,7 @@ def _texts(made: Draft, path: Path) -> dict[str, str]:
 
 def _show(console: Console, made: Draft) -> None:
     """Print what was found: a line a column, and what to know."""
-    console.print(f"{made.look.path}: looked at {made.look.seen}, {made.look.size:,} bytes", soft_wrap=True)
+    console.print(f"{plain(made.look.path)}: looked at {made.look.seen}, {made.look.size:,} bytes", soft_wrap=True)
     found = table("column", "role", "type", "from")
     for name, chosen in made.made.columns.items():
         found.add_row(cell(name), cell(chosen.role), cell(chosen.rules["type"]), cell(chosen.why))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -60,6 +60,8 @@ class Look:
     """Whether every row was looked at."""
     batches: tuple[RawBatch, ...]
     """The rows that were looked at, numbered from 0."""
+    class_names: Mapping[str, Sequence[str]]
+    """Of columns of numbers that stand for classes, what these are called."""
 
     @property
     def looked(self) -> int:
@@ -69,7 +71,10 @@ class Look:
     def columns(self) -> dict[str, Sampled]:
         """Each column in the rows that were looked at, in the files' order."""
         text = self.batches[0].is_text
-        return {name: Sampled(name, self._column(name), text) for name in self.batches[0].columns}
+        return {
+            name: Sampled(name, self._column(name), text, tuple(self.class_names.get(name, ())))
+            for name in self.batches[0].columns
+        }
 
     def _column(self, name: str) -> pa.Array:
         tables = [pa.table({name: batch.columns[name]}) for batch in self.batches]
@@ -127,7 +132,8 @@ def look(path: Path) -> Look:
     if not batches:
         raise InputError(path, "no rows", expected="at least one")
     rows = max(found.rows, looked) if cut else looked
-    return Look(path, tuple(found.parts), found.source, found.format, found.bytes, rows, not cut, tuple(batches))
+    parts, seen = tuple(found.parts), tuple(batches)
+    return Look(path, parts, found.source, found.format, found.bytes, rows, not cut, seen, found.class_names)
 
 
 def _rows(part: Part, asked: Asked) -> Iterator[RawBatch]:

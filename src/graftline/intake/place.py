@@ -22,9 +22,12 @@ def check_name(task: str) -> None:
     """Raise InputError unless a task of this name can be made."""
     if not TASK_NAME.fullmatch(task):
         raise InputError("new", f"'{task}'", expected="a name of lower-case letters, digits, '-' and '_'")
+    listed = task in listed_tasks()
     if (ROOT / "data" / task).exists():
-        raise InputError(ROOT / "data" / task, "exists already", fix="give another name, or move it away")
-    if task in listed_tasks():
+        fix = "give another name, or move it away"
+        unlisted = "" if listed else f"; if it is whole, add `- {task}` to data/tasks.yaml"
+        raise InputError(ROOT / "data" / task, "exists already", fix=fix + unlisted)
+    if listed:
         raise InputError(ROOT / "data/tasks.yaml", f"the task '{task}' is listed already", fix="take the line out")
 
 

@@ -249,6 +249,16 @@ def _choose_label(look: Look, left: dict[str, Sampled], wishes: Wishes, made: Pr
                 best=best[0] if named else None,
             )
         )
+    elif unfit := next((name for name in left if _LABELS.fullmatch(spelling(name))), None):
+        text = f"No column can be the label: '{unfit}' has {len(left[unfit].counts):,} different values. Is there none"
+        made.questions.append(Question("label", text, "--no-label, or --label COLUMN", options=("",)))
+    elif head_of([made.columns[name].rules["type"] for name in made.of("feature")], None) is None:
+        raise InputError(
+            look.path,
+            f"no column that can be the label among {', '.join(left) or 'none'}",
+            expected="classes, numbers, or lists of words",
+            fix="name it with --label",
+        )
 
 
 def _label_is(left: dict[str, Sampled], name: str, guess: Guess, reason: str, made: Proposal) -> None:

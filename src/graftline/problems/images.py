@@ -22,7 +22,8 @@ from graftline.learning.randomness import batch_indices, generator
 from graftline.problems.image_parameters import ImageHeadParams
 from graftline.problems.outputs import name_outputs, zero_layer
 from graftline.problems.problem import Examples, Joint, Model, Problem
-from graftline.trunks.images import ImageTrunk, load_objective, load_trunk, load_with_output, narrows_on_cpu
+from graftline.trunks.image_trunk import ImageTrunk
+from graftline.trunks.images import load_objective, load_trunk, load_with_output, narrows_on_cpu
 from graftline.values.pixels import Pixels
 from graftline.values.splits import read_images
 
@@ -75,14 +76,13 @@ Labels = dict[str, Any]
 class ImageModel(Model[I], Generic[I, P]):
     """A trunk and a linear layer: (n, channels, height, width) pixels to (n, width) outputs."""
 
-    trunk: nn.Module
+    trunk: ImageTrunk
 
     def __init__(
         self, trunk: ImageTrunk, width: int, params: P, *, output: nn.Linear | None = None, labels: Labels | None = None
     ) -> None:
         """Stand on a trunk with `width` outputs: the layer `output`, or a new one; `labels` say what they are."""
         super().__init__()
-        assert isinstance(trunk, nn.Module)
         self.trunk, self._params, self._frozen, self._labels = trunk, params, False, labels or {}
         self.output = zero_layer(trunk.width, width) if output is None else output
         self.dtype = arithmetic(params.precision, narrow_on_cpu=trunk.narrow_on_cpu)
@@ -135,9 +135,8 @@ class ImageModel(Model[I], Generic[I, P]):
             return torch.cat([self(send(part, place)).cpu() for part in map(torch.from_numpy, pixels.parts(_BATCH))])
 
     def save(self, folder: Path) -> dict[str, Any]:
-        trunk: ImageTrunk = self.trunk  # type: ignore[assignment]
-        trunk.save_with(self.output, folder, self._labels)
-        return {"trunk": trunk.config()}
+        self.trunk.save_with(self.output, folder, self._labels)
+        return {"trunk": self.trunk.config()}
 
 
 class ImageProblem(Problem[I], Generic[I, P]):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
 COLUMNS = 8
+_CAPTION, _LINE = 12, 14
+"""Letters above a picture, in one line; and a line in the smaller size of two."""
 
 
 def plot_reliability(measured: RowStatistics, path: Path) -> None:
@@ -125,9 +127,18 @@ def plot_images(pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: 
         axes.set_axis_off()
     for axes, picture, (above, below) in zip(grid.flat, pixels, captions, strict=False):
         show_image(axes, picture, ink=True)
-        axes.set_title(above, fontsize=10, loc="center", color=WARN, pad=3)
+        fitted, size = fit_caption(above)
+        axes.set_title(fitted, fontsize=size, loc="center", color=WARN, pad=3)
         axes.text(0.5, -0.04, below, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK)
     save(plot, path)
+
+
+def fit_caption(caption: str) -> tuple[str, int]:
+    """Return `actual → predicted` as it fits above a picture, and its size in points: long names in two lines, cut."""
+    if len(caption) <= _CAPTION:
+        return caption, 10
+    lines = caption.split(" → ")
+    return " →\n".join(line if len(line) <= _LINE else f"{line[: _LINE - 1]}…" for line in lines), 7
 
 
 def _mistakes_title(shown: int, wrong: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,16 @@ import torch
 
 from graftline.dataset import SCHEMA, UNLABELLED, read_schema
 from graftline.errors import InputError
-from graftline.learning.distributed import world
 from graftline.problems.problem import Examples, Problem
 
 
 def read_examples(problem: Problem[Any], dataset: Path, split: str, folder: Path) -> Any:
     """Return a split's examples as the trunk or model in `folder` takes them, with their rows' weights if any.
 
-    Says how many are longer than it reads.
-
     Raises:
         InputError: as `Problem.read` does, or the rows have weights and the problem cannot heed them.
     """
     examples: Examples = problem.read(dataset, split, folder)
-    if (lost := lost_tokens(examples)) and lost.examples and world().leads:
-        print(f"{split}: {lost.told(problem.plural)}", file=sys.stderr, flush=True)
     column = read_schema(dataset).weight
     if column is None or split == UNLABELLED:
         return examples
@@ -95,6 +89,10 @@ class Alike:
     def metrics(self, name: str) -> dict[str, float]:
         conflicts = {} if self.conflicts is None else {f"{name}_conflicts": self.conflicts}
         return {name: self.examples, **conflicts}
+
+    def told(self, plural: str, others: str) -> str:
+        end = f"; {self.conflicts:,} of them are of another class" if self.conflicts else ""
+        return f"{self.examples:,} {plural} are the same to the model as {others}{end}"
 
 
 def alike(examples: Examples, others: Examples | None = None) -> Alike | None:

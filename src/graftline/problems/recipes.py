@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from graftline.problems.registry import PARAMETERS
+from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.yamlnotes import Said
 
 _TOKENS = (2e6, 10e6)
 """Tokens to pretrain on, at least and at most: some minutes on two cores at 13,000 a second; five epochs between."""
 _PIXELS = 2.5e8
-"""Grey pixels to pretrain on, as many as `mnist` has in 80 epochs: about 80 s on two cores."""
-_COLOURS = 1.2e9
-"""Red, green and blue ones, as many as `emoji` has in 90 epochs."""
+"""Numbers of pixels to pretrain on, as many as `emoji` has in 20 epochs and `mnist` in 80: 40 to 100 s of CPU time."""
 _MOST_EPOCHS = 20
 _LEAST_TRAIN_SHARE = 0.8
 """Share of the rarest class's rows in train that the lift asks for at most: other rows make another split."""
@@ -73,7 +72,7 @@ def recipe(data: Data) -> dict[str, Any]:
     kinds = [rules["type"] for rules in data.features]
     head = head_of(kinds, data.label["type"] if data.label else None)
     assert head is not None
-    learn = _images(data) if kinds[0] == "image" else _texts(data)
+    learn = _images(data, head) if kinds[0] == "image" else _texts(data)
     return {
         "pretrain": learn,
         "finetune": _finetune(data, head, images=kinds[0] == "image"),
@@ -81,21 +80,22 @@ def recipe(data: Data) -> dict[str, Any]:
     }
 
 
-def _images(data: Data) -> dict[str, Any]:
+def _images(data: Data, head: str) -> dict[str, Any]:
     height, width = data.features[0]["shape"]
-    coloured = data.features[0].get("mode") == "rgb"
-    budget = _COLOURS if coloured else _PIXELS
-    epochs = _rounded(budget / max(1, data.pool * height * width * (3 if coloured else 1)), 2, 90)
+    channels = 3 if data.features[0].get("mode") == "rgb" else 1
+    epochs = _rounded(_PIXELS / max(1, data.pool * height * width * channels), 2, 90)
     size = f"{data.pool:,} images of {height} x {width}"
-    if coloured:
-        objective: dict[str, Any] = {"name": "contrastive"}
-    else:
+    if head != "image_regression":  # docs/log.md: contrast is ahead of painting
+        views = ContrastiveParams().augmentation.model_dump(mode="json", exclude_defaults=True)
+        views["flip"] = Said(views["flip"], "the share that is mirrored: 0 where left and right matter, as in writing")
+        objective: dict[str, Any] = {"name": "contrastive", "augmentation": views}
+    else:  # a number may be what views cut out and mirrored hide
         patch = next(size for size in (4, 2, 1) if height % size == 0 and width % size == 0)
         objective = {"name": "masked_autoencoder", "mask_ratio": 0.5, "patch": patch}
     return {
         "objective": objective,
         "trunk": {"name": "conv"},
-        "epochs": Said(epochs, f"{size}: some {120 if coloured else 80} s on two cores at most"),
+        "epochs": Said(epochs, f"{size}: some 100 s on two cores at most"),
         "batch": min(128, max(2, data.pool)),
         "learning_rate": 0.002,
     }
@@ -134,6 +134,7 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
             "batch": 64,
             **balance,
             "learning_rate": 0.003,
+            "trunk_rate": 0.33,
         }
     cut = _power(data.long * len(data.features), 64, 512)
     why = f"95 of 100 documents have at most about {data.long:.0f} tokens; the rest of a longer one is cut off"

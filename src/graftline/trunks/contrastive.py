@@ -20,7 +20,7 @@ from graftline.learning.randomness import generator
 from graftline.learning.sharing import gathered
 from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.image_parameters import ContrastiveParams
-from graftline.trunks.images import ImageTrunk
+from graftline.trunks.image_trunk import ImageTrunk
 from graftline.trunks.plots import image_rows
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from graftline.learning.distributed import World
-from graftline.trunks.images import ImageTrunk
+from graftline.trunks.image_trunk import ImageTrunk
 
 
 class ImageObjective(nn.Module, ABC):

@@ -15,6 +15,7 @@ class ContrastiveParams(ObjectiveParams):
 
     family: ClassVar[str] = "conv"
     also: ClassVar[tuple[str, ...]] = ("vision",)
+    loss_unit: ClassVar[str] = "nats a view"
     needs: ClassVar[str] = "a trunk of images"
 
     name: Literal["contrastive"] = "contrastive"

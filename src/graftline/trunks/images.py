@@ -17,25 +17,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from graftline.trunks.image_objective import ImageObjective
+    from graftline.trunks.image_trunk import ImageTrunk
 
 KINDS = ("conv", "vision")
 """Folders of families; the first is that of trunks that do not say their kind, as those of earlier versions."""
-
-
-class ImageTrunk(Protocol):
-    """A torch module: (n, channels, height, width) float32 pixels from 0 to 1 to (n, width) embeddings."""
-
-    narrow_on_cpu: ClassVar[bool]
-    """Whether the arithmetic `auto` narrows on a CPU that can."""
-
-    @property
-    def width(self) -> int: ...
-
-    def config(self) -> dict[str, Any]:
-        """Return what its family needs to make a trunk of its shape: for trunk.json and head.json."""
-
-    def save_with(self, output: nn.Linear, folder: Path, settings: dict[str, Any]) -> None:
-        """Write the trunk with a layer on top into `folder`; `settings` tell other libraries what its outputs are."""
 
 
 class ImageFamily(Protocol):
@@ -43,7 +28,7 @@ class ImageFamily(Protocol):
 
     trunk: ClassVar[type[ImageTrunk]]
 
-    def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> nn.Module:
+    def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> ImageTrunk:
         """Return the trunk in its folder, or with `weights=False` an untrained one. Raises InputError."""
 
     def objective(
@@ -51,7 +36,7 @@ class ImageFamily(Protocol):
     ) -> ImageObjective:
         """Return the objective around a trunk, its layers as pretraining left them or untrained. Raises InputError."""
 
-    def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[nn.Module, nn.Linear]:
+    def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[ImageTrunk, nn.Linear]:
         """Return the trunk and the layer on it that `save_with` wrote. Raises InputError."""
 
 
@@ -73,7 +58,7 @@ def narrows_on_cpu(folder: Path) -> bool:
     return image_family(read_config(folder, *KINDS)["kind"]).trunk.narrow_on_cpu
 
 
-def load_trunk(folder: Path, *, weights: bool = True) -> nn.Module:
+def load_trunk(folder: Path, *, weights: bool = True) -> ImageTrunk:
     """Return the image trunk in `folder`, or with `weights=False` an untrained one of its shape.
 
     Raises:
@@ -86,7 +71,7 @@ def load_trunk(folder: Path, *, weights: bool = True) -> nn.Module:
         raise InputError(folder / CONFIG, f"not a trunk's config ({error!r})", fix="run pretrain again") from None
 
 
-def load_objective(folder: Path, trunk: nn.Module, dtype: str, *, scratch: bool) -> ImageObjective:
+def load_objective(folder: Path, trunk: ImageTrunk, dtype: str, *, scratch: bool) -> ImageObjective:
     """Return the objective that made the trunk in `folder`, around another trunk of its shape.
 
     Raises:
@@ -96,6 +81,6 @@ def load_objective(folder: Path, trunk: nn.Module, dtype: str, *, scratch: bool)
     return image_family(config["kind"]).objective(folder, config["objective"], trunk, dtype, scratch=scratch)
 
 
-def load_with_output(folder: Path, config: dict[str, Any], outputs: int) -> tuple[nn.Module, nn.Linear]:
+def load_with_output(folder: Path, config: dict[str, Any], outputs: int) -> tuple[ImageTrunk, nn.Linear]:
     """Return the trunk and the layer on it that a model was saved as; `config` is the trunk's."""
     return image_family(config.get("kind", KINDS[0])).restore(folder, config, outputs)

@@ -16,6 +16,8 @@ class ObjectiveParams(Params):
     """The family of trunks that it trains."""
     also: ClassVar[tuple[str, ...]] = ()
     """Further families whose trunks it trains."""
+    loss_unit: ClassVar[str]
+    """What its loss is in, for people."""
     needs: ClassVar[str]
     """That family's trunks, for people."""
     decodes: ClassVar[bool] = False

@@ -52,7 +52,6 @@ class Planned:
 class Family(Protocol):
     """One family of trunks: a folder beside this file, with this as its module family.py."""
 
-    loss_unit: ClassVar[str]
     plural: ClassVar[str]
     """What an example is."""
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image as Picture
 
-from graftline.values.decoding import FORMATS
+from graftline.raw.picture_formats import FORMATS
 from graftline.values.identity import SPLITS
 from graftline.values.image_arrays import encoded, is_list, pictures_of
 from graftline.values.scalar import is_number, is_string
@@ -71,6 +71,8 @@ class Sampled:
     """As the reader gave them."""
     is_text: bool
     """Whether they are text still to be parsed."""
+    names: tuple[str, ...] = ()
+    """What whole numbers from 0 on are called, where the data set says it."""
 
     @cached_property
     def given(self) -> pa.Array:
@@ -273,6 +275,10 @@ def label(column: Sampled, *, asked: bool = False) -> Guess | None:
         few = count <= _NUMBER_CLASSES or count <= min(MOST_CLASSES, rows / 50)
         if column.whole and few and count > 1:
             classes = sorted(int(float(value)) for value in column.counts)
+            if column.names and classes[0] >= 0 and classes[-1] < len(column.names):
+                names = {number: column.names[number] for number in classes}
+                why = f"whole numbers, {count} different ones, whose names the data set holds"
+                return Guess({"type": "string", "classes": list(names.values()), "map": names}, why)
             return Guess({"type": "integer", "classes": classes}, f"whole numbers, {count} different ones")
         low, high = column.range
         return Guess({"type": "float"}, f"{count:,} different numbers from {low:g} to {high:g}") if low < high else None

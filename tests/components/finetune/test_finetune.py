@@ -14,9 +14,9 @@ import small
 from graftline.dataset import read_schema
 from graftline.errors import InputError
 from graftline.problems.image_classification.parameters import ImageClassificationParams
-from graftline.problems.images import WEIGHTS
 from graftline.problems.model import FACTS, load_model, read_problem, save_model
 from graftline.records.folder import verify
+from graftline.trunks.image_trunk import MODEL_WEIGHTS as WEIGHTS
 from graftline.values.splits import read_images
 
 

@@ -24,7 +24,7 @@ from graftline.problems.regression import (
     width_of,
 )
 from graftline.problems.sections import Section, write_sections
-from graftline.trunks.images import ImageTrunk
+from graftline.trunks.image_trunk import ImageTrunk
 from graftline.values.image import ImageColumn
 from graftline.values.number import NumberLabel
 from graftline.values.pixels import Pixels

@@ -15,7 +15,7 @@ from graftline.problems.multi_label.model import SetModel, with_thresholds
 from graftline.problems.multi_label.parameters import OF_TEXT, MultiLabelParams
 from graftline.problems.multi_label.side import SetProblem
 from graftline.problems.problem import LABEL
-from graftline.trunks.images import ImageTrunk
+from graftline.trunks.image_trunk import ImageTrunk
 from graftline.values.image import ImageColumn
 from graftline.values.labels import LabelSets
 from graftline.values.pixels import Pixels

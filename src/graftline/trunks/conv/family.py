@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 class Convolutional:
     """A `training.Family`."""
 
-    loss_unit: ClassVar[str] = "squared error a pixel"
     plural: ClassVar[str] = "images"
 
     sees: ClassVar = (ImageColumn,)

@@ -14,6 +14,7 @@ from graftline.trunks.conv.parameters import ImageObjectiveParams
 from graftline.trunks.conv.trunk import ConvTrunk, with_output
 from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
+from graftline.trunks.image_trunk import MODEL_WEIGHTS
 
 
 class ConvImages:
@@ -39,7 +40,7 @@ class ConvImages:
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[ConvTrunk, nn.Linear]:
         trunk = ConvTrunk.from_config(config)
         output = nn.Linear(trunk.width, outputs)
-        load_weights(with_output(trunk, output), folder / "model.safetensors", fix="run finetune again")
+        load_weights(with_output(trunk, output), folder / MODEL_WEIGHTS, fix="run finetune again")
         return trunk, output
 
 

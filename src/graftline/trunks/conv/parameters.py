@@ -27,6 +27,7 @@ class ConvParams(TrunkParams):
 
 class _OnImages(ObjectiveParams):
     family: ClassVar[str] = "conv"
+    loss_unit: ClassVar[str] = "squared error a pixel"
     needs: ClassVar[str] = "a conv trunk"
 
 

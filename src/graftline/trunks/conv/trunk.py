@@ -11,11 +11,12 @@ from torch import nn
 from graftline.durable import write_new
 from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.trunks.conv.parameters import ConvParams
+from graftline.trunks.image_trunk import MODEL_WEIGHTS, ImageTrunk
 
 KIND = "conv"
 
 
-class ConvTrunk(nn.Module):
+class ConvTrunk(ImageTrunk):
     """Turns (n, channels, height, width) pixels into (n, width) embeddings."""
 
     narrow_on_cpu: ClassVar[bool] = False
@@ -49,7 +50,7 @@ class ConvTrunk(nn.Module):
         """Write trunk and `output` into one file; of other libraries' `settings` nothing is kept."""
         from safetensors.torch import save
 
-        write_new(folder / "model.safetensors", save(with_output(self, output).state_dict()))
+        write_new(folder / MODEL_WEIGHTS, save(with_output(self, output).state_dict()))
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build a trunk of this shape."""

@@ -16,7 +16,6 @@ from graftline.records.model import Dependency
 from graftline.trunks.layout import quiet
 from graftline.trunks.rootstock import Rootstock, resolve
 from graftline.trunks.text.documents import SEES, Documents, open_documents
-from graftline.trunks.text.language_modelling import LanguageModel
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.planning import plan
 from graftline.trunks.text.recipe import Recipe, training
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 class Text:
     """A `training.Family`."""
 
-    loss_unit: ClassVar[str] = LanguageModel.unit
     plural: ClassVar[str] = "documents"
 
     sees: ClassVar = SEES

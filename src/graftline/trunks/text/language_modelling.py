@@ -40,8 +40,6 @@ class Targets:
 class LanguageModel(nn.Module, ABC):
     """Asks a model for tokens of packed documents; only the asked positions go through the prediction head."""
 
-    unit = "nats a predicted token"
-
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str) -> None:
         """Wrap `model`, an AutoModelForMaskedLM or AutoModelForCausalLM; `dtype` is `float32` or `bfloat16`."""
         super().__init__()

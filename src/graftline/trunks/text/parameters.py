@@ -64,6 +64,7 @@ class TextParams(TrunkParams):
 
 class _OnText(ObjectiveParams):
     family: ClassVar[str] = "text"
+    loss_unit: ClassVar[str] = "nats a predicted token"
     needs: ClassVar[str] = "a text trunk or a rootstock"
 
 

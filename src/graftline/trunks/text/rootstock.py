@@ -55,7 +55,7 @@ def check_loads(folder: Path) -> Checkpoint:
     kind = _kind(folder)
     # A pooler is learned by a head's task; checkpoints of a bare language model have none.
     model = load(folder, "AutoModel", lambda name: "pooler" in name.split("."))
-    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, arg-type, index]
+    rows = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
     _check_tokenizer(folder, rows)
     size = sum(weights.numel() for weights in model.parameters())
     return Checkpoint(kind, model.config.model_type, rows, size)

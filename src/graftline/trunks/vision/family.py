@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 class Vision:
     """A `training.Family`."""
 
-    loss_unit: ClassVar[str] = "error of a hidden pixel; of views, nats"
     plural: ClassVar[str] = "images"
 
     sees: ClassVar = (ImageColumn,)
@@ -65,8 +64,9 @@ class Vision:
 
 def _start(params: PretrainParams) -> Rootstock | None:
     """Return the checkpoint that the trunk starts from; None for a new trunk."""
-    is_given = isinstance(params.trunk, ImageRootstockParams)
-    return resolve(params.trunk, where="pretrain.trunk") if is_given else None
+    if not isinstance(params.trunk, ImageRootstockParams):
+        return None
+    return resolve(params.trunk, where="pretrain.trunk")
 
 
 def _trunk(params: PretrainParams, schema: Schema, start: Rootstock | None) -> VisionTrunk:

@@ -44,7 +44,8 @@ class Painter(nn.Module):
         blocks = self.place(features) + self.whole(embedded)[..., None, None]
         apart = blocks.unflatten(1, (self._channels, *self._block))  # (n, channels, high, wide, rows, columns)
         whole = apart.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
-        return whole[..., : self._shape[0], : self._shape[1]]
+        painted: torch.Tensor = whole[..., : self._shape[0], : self._shape[1]]
+        return painted
 
 
 class MaskedImage(ImageObjective):

@@ -123,6 +123,7 @@ class MaskedImageParams(ObjectiveParams):
     """Parameters of the objective `masked_image`."""
 
     family: ClassVar[str] = "vision"
+    loss_unit: ClassVar[str] = "error a hidden pixel"
     needs: ClassVar[str] = "a vit, convnextv2 or resnet trunk, or an image_rootstock"
 
     name: Literal["masked_image"] = "masked_image"

@@ -22,6 +22,7 @@ from graftline.errors import InputError
 from graftline.learning.batch_norm import BatchNorm2d
 from graftline.learning.device import device
 from graftline.text.attention import SHORT
+from graftline.trunks.image_trunk import ImageTrunk
 from graftline.trunks.layout import quiet
 from graftline.trunks.rootstock import load
 from graftline.trunks.vision.parameters import VisionParams
@@ -60,11 +61,12 @@ class Scale:
         return cls((0.5,) * image.channels, (0.5,) * image.channels, image.maximum)
 
 
-class VisionTrunk(nn.Module):
+class VisionTrunk(ImageTrunk):
     """Turns (n, channels, height, width) pixels from 0 to 1 into (n, width) embeddings: what the head's layer sees."""
 
     narrow_on_cpu: ClassVar[bool] = True
-    """Whether `auto` narrows on a CPU that can: its matrix products are large enough."""
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, network: PreTrainedModel, scale: Scale, shape: tuple[int, int]) -> None:
         """Stand on one of transformers' models for image classification, without its last layer.
@@ -76,7 +78,9 @@ class VisionTrunk(nn.Module):
         """
         super().__init__()
         self.scale, self.shape, self._last = scale, shape, _last_linear(network)
-        self.width: int = network.get_submodule(self._last).in_features
+        last = network.get_submodule(self._last)
+        assert isinstance(last, nn.Linear)
+        self._width = last.in_features
         network.set_submodule(self._last, nn.Identity())
         for module in network.modules():
             if type(module) is nn.BatchNorm2d:
@@ -88,6 +92,10 @@ class VisionTrunk(nn.Module):
         for name in ("mean", "deviation"):
             of_channels = torch.tensor(getattr(scale, name))[:, None, None]
             self.register_buffer(name, of_channels, persistent=False)
+
+    @property
+    def width(self) -> int:
+        return self._width
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         embedded: torch.Tensor = self.network(self.scaled(pixels)).logits
@@ -112,9 +120,10 @@ class VisionTrunk(nn.Module):
     def _as_map(self, features: torch.Tensor) -> torch.Tensor:
         if features.ndim == 4:
             return features
-        side = self.network.config.patch_size  # (n, tokens, features): what is no patch stands first
+        side: int = self.network.config.patch_size  # (n, tokens, features): what is no patch stands first
         rows, columns = self.shape[0] // side, self.shape[1] // side
-        return features[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+        grid: torch.Tensor = features[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+        return grid
 
     def config(self) -> dict[str, Any]:
         """Return what `from_folder` needs besides the folder's config.json."""
@@ -161,7 +170,8 @@ def _patches(network: PreTrainedModel, shape: tuple[int, int]) -> int:
 
 
 def _last_linear(network: nn.Module) -> str:
-    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    names: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return names[-1]
 
 
 def without_chance(config: PreTrainedConfig) -> PreTrainedConfig:

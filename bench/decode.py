@@ -1,4 +1,4 @@
-"""Decode and pack pictures against Pillow itself, and hold many images in little memory: `python -m bench images`.
+"""Decode and pack pictures against Pillow itself, and hold many images in little memory: `python -m bench decode`.
 
 Both sides take turns on the same JPEGs, with two processes each. Pillow's side is nothing but
 `Image.open(...).convert("RGB")` to an array, of bytes that lie in each process's memory. Ours reads Parquet of
@@ -35,7 +35,7 @@ from graftline.values.pixels import npy_header
 
 SIDE, PICTURES, ROUNDS, PROCESSES = 64, 100_000, 3, 2
 MANY, BATCH, STEPS = 1_000_000, 256, 200
-COMMAND = "python -m bench images"
+COMMAND = "python -m bench decode"
 _MEMORY = """
 import sys, resource, numpy as np
 from pathlib import Path

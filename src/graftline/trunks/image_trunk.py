@@ -1,0 +1,32 @@
+"""What every trunk of images is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+MODEL_WEIGHTS = "model.safetensors"
+"""Where every family keeps a trunk with a layer on top."""
+
+
+class ImageTrunk(nn.Module, ABC):
+    """(n, channels, height, width) float32 pixels from 0 to 1 to (n, width) embeddings."""
+
+    narrow_on_cpu: ClassVar[bool]
+    """Whether the arithmetic `auto` narrows on a CPU that can."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Return the length of an embedding."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return what its family needs to make a trunk of its shape: for trunk.json and head.json."""
+
+    @abstractmethod
+    def save_with(self, output: nn.Linear, folder: Path, settings: dict[str, Any]) -> None:
+        """Write the trunk with a layer on top into `folder`; `settings` tell other libraries what its outputs are."""
