@@ -12,8 +12,8 @@ from bench.figures import Figure, print_figures, write_figures
 from bench.parts import PARTS, Options
 from graftline.environment import ROOT
 
-TEXT = ("mlm", "clm", "finetune", "images", "loss", "time", "checkpoint")
-"""Parts of bench.text_parts, which imports torch; images among them."""
+TEXT = ("mlm", "clm", "finetune", "vision", "loss", "time", "checkpoint")
+"""Parts of bench.text_parts, which imports torch."""
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         "--rounds", type=int, default=5, help="for mlm, clm, finetune, checkpoint (default: %(default)s)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="for mlm, clm, finetune, images: of a window (default: %(default)s)"
+        "--seconds", type=float, default=2.0, help="for mlm, clm, finetune, vision: of a window (default: %(default)s)"
     )
     parser.add_argument(
         "--tokens", type=int, help="for loss, time: to learn from (default: 400000 for loss, 2600000 for time)"

@@ -41,7 +41,7 @@ LEAST = {
     "mlm": {"Trainer": 2.5, "Trainer, bfloat16": 1.5, "Trainer, lines": 6.0},
     "clm": {"Trainer": 1.3, "Trainer, bfloat16": 1.2},
     "finetune": {"Trainer": 1.8},
-    "images": {"Trainer": 1.3},
+    "vision": {"Trainer": 1.3},
 }
 """By part and contender: how many times its rate Graftline is held to."""
 
@@ -127,10 +127,17 @@ def _pictured() -> list[Contender]:
     """Return the contenders on images: the Trainer's example decodes and cuts a picture each time that it is used."""
     found = []
     for shape in image_data.SHAPES:
-        ours = Contender("Graftline", shape, "graftline", "pixels", SAMPLES, data="image")
-        trainer = replace(ours, name="Trainer", loop="trainer", rows="pictures")
+        ours = Contender("Graftline", shape, "graftline", "pixels", SAMPLES, _dtype(), True, data="image")
+        trainer = Contender("Trainer", shape, "trainer", "pictures", SAMPLES, data="image")
         control = replace(trainer, name="Graftline's loop, Trainer's recipe", loop="control")
-        found += [ours, trainer, replace(trainer, name="Trainer, decoded before", rows="pixels"), control]
+        found += [
+            ours,
+            trainer,
+            replace(trainer, name="Trainer, bfloat16", dtype="bfloat16"),
+            replace(ours, name="Graftline, float32", dtype="float32"),
+            replace(trainer, name="Trainer, decoded before", rows="pixels"),
+            control,
+        ]
     return found
 
 
@@ -186,7 +193,7 @@ def print_rates(part: str, found: Sequence[Measured]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    unit = "samples/s" if part in ("finetune", "images") else "tokens/s"
+    unit = "samples/s" if part in ("finetune", "vision") else "tokens/s"
     table = Table("shape", "threads", "contender", unit, "lowest", "highest", "x Trainer", title=part)
     for one in found:
         plain = next(o for o in found if o.contender.name == "Trainer" and _alike(o, one))
@@ -283,7 +290,7 @@ TEXT_PARTS: dict[str, Callable[[TextOptions], list[Figure]]] = {
     "mlm": partial(measure_speed, "mlm", _masked),
     "clm": partial(measure_speed, "clm", _causal),
     "finetune": partial(measure_speed, "finetune", _labelled),
-    "images": partial(measure_speed, "images", _pictured, folder=lambda: prepared(image_data.prepare)),
+    "vision": partial(measure_speed, "vision", _pictured, folder=lambda: prepared(image_data.prepare)),
     "loss": measure_loss,
     "time": measure_time,
     "checkpoint": measure_checkpoint,

@@ -338,9 +338,11 @@ KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", 
 SHARED_WITH_ALL = {
     "graftline.values": {
         "ahead", "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile",
-        "placing", "rules", "samples", "strings", "suite",
+        "guesses", "placing", "rules", "samples", "strings", "suite",
     },
-    "graftline.problems": {"answers", "embedding", "fit", "model", "problem", "recipes", "registry", "scores"},
+    "graftline.problems": {
+        "answers", "embedding", "fit", "model", "problem", "reading", "recipes", "registry", "scores", "weighing",
+    },
     "graftline.trunks": {
         "registry", "summary", "training", "parameters", "convert", "CONFIG", "SIZES", "WEIGHTS", "read_config",
     },

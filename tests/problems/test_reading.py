@@ -29,9 +29,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.getbasetemp()
 
 
-def head(name: str, dataset: Path) -> Any:
-    """Return the problem that reads 16 tokens of the dataset's rows."""
-    return make_problem(FinetuneParams(head={"name": name, "max_tokens": MOST}).head, read_schema(dataset))
+def head(name: str, home: Path) -> tuple[Any, Path]:
+    """Return the problem that reads 16 tokens, and the trunk that it reads for."""
+    trunk = small_text.causal_trunk(home) if name == "text_generation" else small_text.trunk(home)
+    schema = read_schema(small_text.dataset(home))
+    return make_problem(FinetuneParams(head={"name": name, "max_tokens": MOST}).head, schema), trunk
 
 
 def lengths(folder: Path, texts: list[str]) -> list[int]:
@@ -42,12 +44,11 @@ def lengths(folder: Path, texts: list[str]) -> list[int]:
 
 @pytest.mark.parametrize("name", ["sequence_classification", "text_generation"])
 def test_documents_longer_than_the_model_reads_are_counted(name: str, home: Path) -> None:
-    dataset = small_text.dataset(home)
-    trunk = small_text.causal_trunk(home) if name == "text_generation" else small_text.trunk(home)
+    dataset, (problem, trunk) = small_text.dataset(home), head(name, home)
     whole = lengths(trunk, read_texts(dataset, "val").texts)
     longer = [length - MOST for length in whole if length > MOST]
     assert 0 < len(longer) < len(whole)
-    found = lost_tokens(read_examples(head(name, dataset), dataset, "val", trunk))
+    found = lost_tokens(read_examples(problem, dataset, "val", trunk))
     assert found is not None
     assert (found.examples, found.of, found.most) == (len(longer), len(whole), MOST)
     assert found.share == pytest.approx(sum(longer) / sum(whole))
@@ -56,8 +57,9 @@ def test_documents_longer_than_the_model_reads_are_counted(name: str, home: Path
 
 
 def test_sentences_are_read_in_parts_and_lose_nothing(home: Path) -> None:
-    dataset = small_tags.dataset(home)
-    examples = read_examples(head("token_classification", dataset), dataset, "val", small_tags.trunk(home))
+    params = FinetuneParams(head={"name": "token_classification", "max_tokens": MOST})
+    problem = make_problem(params.head, read_schema(small_tags.dataset(home)))
+    examples = read_examples(problem, small_tags.dataset(home), "val", small_tags.trunk(home))
     assert len(examples) > len(set(examples.rows.tolist())) and lost_tokens(examples) is None
 
 
@@ -83,8 +85,8 @@ def test_finetune_and_predict_say_what_is_cut_off(
 
 
 def test_texts_that_a_model_cannot_tell_apart_are_counted(home: Path) -> None:
-    dataset, trunk = small_text.dataset(home), small_text.trunk(home)
-    problem, found = head("sequence_classification", dataset), read_texts(dataset, "train")
+    problem, trunk = head("sequence_classification", home)
+    found = read_texts(small_text.dataset(home), "train")
     texts = list(dict.fromkeys(text for text in found.texts if text.isascii()))[:30]
     apart = problem.encode(trunk, texts, torch.arange(30).numpy(), torch.zeros(30, dtype=torch.int64).numpy())
     here = len({row.tobytes() for row in (apart.take(torch.tensor([n])).ids.numpy() for n in range(30))})
@@ -106,7 +108,6 @@ def test_texts_that_a_model_cannot_tell_apart_are_counted(home: Path) -> None:
 
 
 def test_images_are_compared_by_validate_alone(home: Path) -> None:
-    dataset = small.dataset(home)
-    problem = make_problem(FinetuneParams().head, read_schema(dataset))
-    examples = read_examples(problem, dataset, "val", small.trunk(home))
+    problem = make_problem(FinetuneParams().head, read_schema(small.dataset(home)))
+    examples = read_examples(problem, small.dataset(home), "val", small.trunk(home))
     assert alike(examples) is None and lost_tokens(examples) is None

@@ -127,8 +127,9 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
         why = f"the most frequent class has {data.most // max(1, data.rarest)} times the rows of the rarest"
         balance["balance"] = Said("none", f"{why}: `loss` or `sampling` would have all weigh the same")
     if images:
+        moved = {} if head == "image_regression" else {"augmentation": {"shift": 2, "edge": "repeat"}}
         return {
-            "head": {"name": head},
+            "head": {"name": head, **moved},
             "epochs": 12 if data.train < 20_000 else 5,
             "min_steps": 80,
             "batch": 64,
