@@ -31,8 +31,8 @@ def run(context: Context) -> None:
     dataset, trunk = context.paths["dataset"], context.paths["trunk"]
     schema = read_schema(dataset)
     problem = make_problem(params.head, schema)
-    context.draft.environment = determinism(context.threads) | problem.environment(trunk)
     problem.check(schema, dataset / SCHEMA)
+    context.draft.environment = determinism(context.threads) | problem.environment(trunk)
     labelled = read_examples(problem, dataset, "train", trunk)
     train = select(labelled, params.labels_per_class, len(schema.classes), params.seed)
     val = read_examples(problem, dataset, "val", trunk)

@@ -28,7 +28,6 @@ class SetProblem(Problem[Any]):
 
     asked: Callable[[Path, list[Any]], Any]
     """Returns the questions' values, as the model in the folder takes them, as examples without labels."""
-    _params: MultiLabelParams
 
     @abstractmethod
     def show_mistakes(self, answers: SetAnswers, examples: Any, worst: np.ndarray, dataset: Path, out: Path) -> None:
