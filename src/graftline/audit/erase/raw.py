@@ -21,7 +21,7 @@ from graftline.audit.raw_row import good_rows
 from graftline.durable import fsync_directory
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
-from graftline.raw.delimited import delimiter_of
+from graftline.raw.delimited import heading
 from graftline.raw.files import raw_files, read_batches
 from graftline.raw.limits import MAX_LINE
 from graftline.raw.pictures import manifest_of
@@ -177,9 +177,10 @@ def _csv(path: Path, aside: Path, gone: frozenset[int], asked: Asked) -> int:
             yield line.decode().removeprefix("\ufeff" if number == 0 else "")
 
     csv.field_size_limit(MAX_LINE)
-    left, number = 0, -1  # the header is no row
+    delimiter, before = heading(path, asked)
+    left, number = 0, -before  # the header is no row
     with path.open("rb") as raw, aside.open("wb") as out:
-        for row in csv.reader(lines(raw), strict=True, delimiter=delimiter_of(path, asked)):
+        for row in csv.reader(lines(raw), strict=True, delimiter=delimiter):
             if row and number in gone:
                 waiting.clear()
             elif row and number >= 0:
