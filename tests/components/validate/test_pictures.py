@@ -190,13 +190,15 @@ def test_a_manifest_says_labels_and_a_file_that_is_missing_is_a_bad_row(tmp_path
     for number in range(MANY):
         (raw / f"{number}.png").write_bytes(encode(noise(number), "PNG"))
         lines.append({"file_name": f"{number}.png", "label": LABELS[number % 2]})
-    lines += [{"file_name": "gone.png", "label": "cat"}, {"file_name": "../expectations.yaml", "label": "cat"}]
+    missing = ["gone.png", "../expectations.yaml", f"{'x' * 300}.png", "nul\0.png"]
+    lines += [{"file_name": name, "label": "cat"} for name in missing]
     (raw / "about.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (raw / "unnamed.png").write_bytes(encode(noise(200), "PNG"))
     run = validate(raw, COLOUR, {"max_bad_fraction": 0.5})
     assert run.code == 0, run.error
     values = run.table("quarantine")["value"].to_pylist()
-    assert values == ["no such file here: gone.png", "no such file here: ../expectations.yaml"]
+    assert values[:2] == ["no such file here: gone.png", "no such file here: ../expectations.yaml"]
+    assert [value.partition(":")[0] for value in values[2:]] == ["no such file here"] * 2
     assert "left out, not in about.jsonl: 1, such as unnamed.png" in run.error
     assert {pixels: label for pixels, (_, label) in pixels_by_split(run.out).items()} == expected()
 
