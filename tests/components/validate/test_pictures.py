@@ -12,11 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pictures import SHAPE, broken, encode, noise, turned
 from PIL import Image
 
+from graftline.components.validate.held import Held, Rows
 from graftline.dataset import read_schema
 from graftline.raw.files import look
+from graftline.values.contract import load_contract
 from graftline.values.image import ImageColumn
 from graftline.values.splits import read_images
 
@@ -220,6 +223,31 @@ def test_rows_that_are_no_part_of_the_dataset_leave_no_pixels(tmp_path: Path, va
     assert not any((picture == np.asarray(noise(300))).all() for picture in stored)
 
 
+@pytest.mark.parametrize("action", ["quarantine", "together"])
+def test_rows_that_the_whole_table_leaves_out_leave_no_pixels(tmp_path: Path, validate: Callable, action: str) -> None:
+    """Near-duplicates without a label, and rows without one of groups of test."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    lines = []
+    for number in range(2 * MANY):
+        picture = np.asarray(noise(number % MANY)).copy()
+        picture[0, 0] ^= number >= MANY
+        (raw / f"{number}.png").write_bytes(encode(Image.fromarray(picture), "PNG"))
+        label = LABELS[number % 2] if number < MANY else None
+        lines.append({"file_name": f"{number}.png", "label": label, "who": f"p{number // 2}"})
+    (raw / "about.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    label = {"type": "string", "role": "label", "classes": list(LABELS), "nullable": True}
+    columns = {**COLOUR["columns"], "label": label, "who": {"type": "string", "role": "group"}}
+    run = validate(raw, COLOUR | {"columns": columns, "near_duplicates": {"min_cosine": 0.99, "action": action}})
+    assert run.code == 0, run.error
+    stored = np.load(run.out / "image.npy")
+    splits = ("train", "val", "test", "unlabelled")
+    places = {place for split in splits for place in run.table(split)["image"].to_pylist()}
+    assert 0 < len(places) < 2 * MANY == len(stored)
+    assert {place for place in range(len(stored)) if stored[place].any()} == places
+    assert {line["row"] for line in run.table("quarantine").to_pylist()} == set(range(2 * MANY)) - places
+
+
 def test_near_duplicates_are_found_in_colour(tmp_path: Path, validate: Callable) -> None:
     raw = write_folders(tmp_path / "raw", 200)
     twin = np.asarray(noise(5)).copy()
@@ -238,3 +266,17 @@ def test_pictures_are_looked_at_by_their_columns(tmp_path: Path) -> None:
     assert (found.format, found.rows, found.exact) == ("pictures", MANY, True)
     assert found.schema.names == ["image", "path", "label"]
     assert sorted(set(found.sample["label"].to_pylist())) == sorted(LABELS)
+
+
+def test_rows_that_are_held_are_read_again_a_bounded_size_at_once(tmp_path: Path) -> None:
+    (tmp_path / "contract").write_text(yaml.safe_dump(contract(mode="rgb", shape=[512, 512])))
+    of = load_contract(tmp_path / "contract")
+    with Held(tmp_path / "held.parquet", of) as held:
+        for first in range(0, 100, 20):
+            pixels = pa.array(np.full(20 * 512 * 512 * 3, first, np.uint8))
+            image = pa.FixedSizeListArray.from_arrays(pixels, type=of.columns["image"].arrow_type())
+            columns = {"image": image, "label": pa.array(["cat"] * 20)}
+            held.add(Rows(np.arange(first, first + 20), columns, np.zeros((20, 32), np.uint8), None))
+        numbers = [rows.numbers.tolist() for rows in held.batches()]
+    assert [row for batch in numbers for row in batch] == list(range(100))
+    assert 1 < max(map(len, numbers)) <= (64 << 20) // (512 * 512 * 3)
