@@ -17,8 +17,11 @@ from pictures import SHAPE, broken, encode, noise, turned
 from PIL import Image
 
 from graftline.components.validate.held import Held, Rows
+from graftline.components.validate.scan import Validation
 from graftline.dataset import read_schema
+from graftline.raw.batches import RawBatch
 from graftline.raw.files import look
+from graftline.values import columns
 from graftline.values.contract import load_contract
 from graftline.values.image import ImageColumn
 from graftline.values.splits import read_images
@@ -280,3 +283,28 @@ def test_rows_that_are_held_are_read_again_a_bounded_size_at_once(tmp_path: Path
         numbers = [rows.numbers.tolist() for rows in held.batches()]
     assert [row for batch in numbers for row in batch] == list(range(100))
     assert 1 < max(map(len, numbers)) <= (64 << 20) // (512 * 512 * 3)
+
+
+def test_small_files_that_become_large_pictures_are_taken_a_bounded_size_at_once(
+    tmp_path: Path, validate: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever parts: rows, pixels and what is passed over are the same."""
+    raw = write_folders(tmp_path / "raw")
+    (raw / "notes.txt").write_text("x")
+    size = int(np.prod(SHAPE)) * 3
+    runs, most = [], []
+    add = Validation.add
+
+    def counted(self: Validation, batch: RawBatch) -> None:
+        most.append(batch.rows)
+        add(self, batch)
+
+    monkeypatch.setattr(Validation, "add", counted)
+    for rows in (7, MANY):
+        most.clear()
+        monkeypatch.setattr(columns, "DECODED_BYTES", rows * size)
+        runs.append(validate(raw, COLOUR))
+        assert (runs[-1].code, max(most)) == (0, rows), runs[-1].error
+        assert runs[-1].error.count("left out, not a picture: 1") == 1
+    parts, whole = (pixels_by_split(run.out) for run in runs)
+    assert parts == whole and len(whole) == MANY

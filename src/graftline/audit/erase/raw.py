@@ -26,7 +26,7 @@ from graftline.raw.files import raw_files, read_batches
 from graftline.raw.limits import MAX_LINE
 from graftline.raw.pictures import file_inside, manifest_of
 from graftline.raw.reader import Asked, Source
-from graftline.values.columns import read_columns, row_digests
+from graftline.values.columns import bounded, read_columns, row_digests
 from graftline.values.erased import Erasures
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def remove_files(folder: Path, names: Collection[str], contract: Contract, targe
 
 def _hits(path: Path, contract: Contract, target: Target) -> Iterator[tuple[RawBatch, int, str]]:
     """Yield each row that is the target: its batch, its place there, and its digest in hex, empty for a bad row."""
-    for batch in read_batches(raw_files(path, contract.source), contract.asked):
+    for batch in bounded(read_batches(raw_files(path, contract.source), contract.asked), contract):
         columns = read_columns(batch, contract)
         of_subject = _of_subject(columns, contract, target, batch.rows)
         if not of_subject.any() and not target.rows:
