@@ -308,3 +308,29 @@ def test_small_files_that_become_large_pictures_are_taken_a_bounded_size_at_once
         assert runs[-1].error.count("left out, not a picture: 1") == 1
     parts, whole = (pixels_by_split(run.out) for run in runs)
     assert parts == whole and len(whole) == MANY
+
+
+def test_a_run_that_reads_the_data_otherwise_takes_no_pixels_of_one_that_failed(
+    tmp_path: Path, validate: Callable
+) -> None:
+    """Two tables name the same pictures in two orders; two columns hold pictures of one size."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    lines = []
+    for number in range(MANY):
+        (raw / f"{number:02}.bmp").write_bytes(encode(noise(number), "BMP"))
+        lines.append(f"{number:02}.bmp,{LABELS[number % 2]}\n")
+    for name, some in (("one", lines), ("other", lines[::-1])):
+        (raw / f"{name}.csv").write_text("file_name,label\n" + "".join(some))
+    by_table = [COLOUR | {"source": {"format": "pictures", "manifest": f"{name}.csv"}} for name in ("one", "other")]
+    (tmp_path / "pairs").mkdir()
+    pictures = [encode(noise(number), "BMP") for number in range(MANY)]
+    table = {"left": pictures[::-1], "right": pictures, "label": [LABELS[n % 2] for n in range(MANY)]}
+    pq.write_table(pa.table(table), tmp_path / "pairs/x.parquet")
+    by_column = [contract(mode="rgb", name=name) | {"others": "drop"} for name in ("left", "right")]
+    for folder, (first, second) in ((raw, by_table), (tmp_path / "pairs", by_column)):
+        failed = validate(folder, first | {"min_rows": 10**6}, out=f"of-{folder.name}")
+        assert failed.code == 2 and (tmp_path / f".of-{folder.name}.work/image.npy").exists()
+        run = validate(folder, second, out=f"of-{folder.name}")
+        assert run.code == 0, run.error
+        assert {pixels: label for pixels, (_, label) in pixels_by_split(run.out).items()} == expected()
