@@ -15,8 +15,8 @@ from graftline.rows.subjects import HASH_BYTES
 from graftline.values.contract import Contract
 
 _ROW, _DIGEST, _SUBJECT = "row", "digest", "\0subject"  # RESERVED, or no name that a file can have
-_ROWS = 4096
-"""In memory at once."""
+_ROWS, _BYTES = 4096, 64 << 20
+"""In memory at once at most, about."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Held:
         fields = [pa.field(name, contract.columns[name].arrow_type()) for name in self._names]
         more = [(_ROW, pa.int64()), (_DIGEST, pa.binary(32)), (_SUBJECT, pa.binary(HASH_BYTES))]
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._rows = self._bytes = 0
         self._writer: pq.ParquetWriter | None = pq.ParquetWriter(path, pa.schema([*fields, *more]), compression="zstd")
 
     def __enter__(self) -> Self:
@@ -66,13 +67,16 @@ class Held:
         digests = pa.Array.from_buffers(pa.binary(32), count, [None, raw])
         subjects = pa.nulls(count, pa.binary(HASH_BYTES)) if rows.subjects is None else rows.subjects
         arrays = [*(rows.columns[name] for name in self._names), pa.array(rows.numbers), digests, subjects]
-        self._writer.write_table(pa.table(arrays, schema=self._writer.schema))
+        table = pa.table(arrays, schema=self._writer.schema)
+        self._rows, self._bytes = self._rows + count, self._bytes + table.nbytes
+        self._writer.write_table(table)
 
     def batches(self) -> Iterator[Rows]:
         """Yield all rows as they came; none can be added after that."""
         self.close()
+        rows = max(1, min(_ROWS, _BYTES * self._rows // max(1, self._bytes)))
         with pq.ParquetFile(self.path, pre_buffer=False) as file:
-            for batch in file.iter_batches(_ROWS, use_threads=False):
+            for batch in file.iter_batches(rows, use_threads=False):
                 digests = np.frombuffer(b"".join(batch.column(_DIGEST).to_pylist()), np.uint8).reshape(-1, 32)
                 yield Rows(
                     batch.column(_ROW).to_numpy(),

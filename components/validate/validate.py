@@ -27,6 +27,7 @@ from graftline.errors import InputError
 from graftline.raw.files import raw_files, read_batches
 from graftline.tasks.validate import ValidateParams
 from graftline.values.ahead import Ahead
+from graftline.values.columns import bounded
 from graftline.values.contract import load_contract
 from graftline.values.erased import ERASED, load_erasures
 from graftline.values.facts import shorten
@@ -49,7 +50,7 @@ def run(context: Context) -> None:
     raw = context.paths["raw"]
     return_freed_memory()
     files = raw_files(raw, contract.source)
-    batches = read_batches(files, contract.asked)
+    batches = bounded(read_batches(files, contract.asked), contract)
     first = next(batches)  # what the columns hold decides where their values go
     with Ahead(contract, first, context.work, _digest_of_raw(context), context.threads) as ahead:
         held = Held(context.work / "rows.parquet", contract) if contract.settles else None

@@ -553,6 +553,13 @@ def test_rows_of_csv_are_divided_as_its_separator_says(tmp_path: Path) -> None:
     assert path.read_text() == 'text;topic\na;"x\ny"\n'
 
 
+def test_a_line_that_tells_excel_the_separator_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("sep=;\ntext;topic\na;x\nb;y\nc;z\n")
+    rewrite(path, [1], Asked(["text", "topic"]))
+    assert path.read_text() == "sep=;\ntext;topic\na;x\nc;z\n"
+
+
 def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
         return list(csv.DictReader(path.open(newline="")))

@@ -16,17 +16,22 @@ import typer
 from typer.testing import CliRunner
 
 from graftline import environment
+from graftline.audit.erase import dvc_content
 from graftline.audit.erase.dvc_content import add_raw
+from graftline.audit.erase.plan import make_plan
+from graftline.audit.erase.raw import Target, find_files, remove_files
 from graftline.audit.raw_row import digests_of
 from graftline.cli.erase import erase as erase_command
 from graftline.component import main
 from graftline.components.validate import COMPONENT
 from graftline.environment import ROOT
+from graftline.errors import InputError
 from graftline.records.folder import read_record
 from graftline.rows.building import build
 from graftline.rows.finding import find_row
+from graftline.rows.subjects import hash_subject
 from graftline.store.opening import open_store
-from graftline.values.contract import load_contract
+from graftline.values.contract import Contract, load_contract
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "values"))
 
@@ -129,3 +134,71 @@ def test_a_picture_is_erased_from_files_versions_and_pixels_and_does_not_come_ba
     quarantine = pq.read_table(repo / "outputs/toy/dataset/quarantine.parquet").to_pylist()
     assert [(line["rule"], line["value"]) for line in quarantine] == [("erased", "")]
     assert not any(name.startswith("outputs") for name in everywhere(repo))
+
+
+KEY = b"k" * 32
+
+
+def of_person(folder: Path, table: str, rows: str) -> tuple[Path, Contract, Target]:
+    """Return a folder of two pictures with a table, its contract, and the person p1."""
+    raw = folder / "raw"
+    raw.mkdir(parents=True)
+    for number in range(2):
+        (raw / f"{number}.png").write_bytes(encode(noise(number), "PNG"))
+    (raw / table).write_text(rows)
+    (folder / "contract").write_text(EXPECTATIONS + "  who: {type: string}\nsubject: who\n")
+    return raw, load_contract(folder / "contract"), Target(subject=hash_subject("p1", KEY), key=KEY)
+
+
+def test_a_row_whose_picture_is_not_there_is_taken_out_of_the_table(tmp_path: Path) -> None:
+    rows = "file_name,label,who\n./0.png,cat,p1\ngone.png,dog,p1\n1.png,dog,p2\n"
+    raw, contract, person = of_person(tmp_path, "about.csv", rows)
+    found = find_files(raw, contract, person)
+    assert {name: of.positions for name, of in found.items()} == {"0.png": (0,), "about.csv": (1,)}
+    remove_files(raw, found, contract, person)
+    assert sorted(path.name for path in raw.iterdir()) == ["1.png", "about.csv"]
+    assert (raw / "about.csv").read_text() == "file_name,label,who\n1.png,dog,p2\n"
+
+
+def test_of_a_table_that_cannot_be_written_again_the_pictures_go_and_it_is_named(tmp_path: Path) -> None:
+    rows = "file_name\tlabel\twho\n0.png\tcat\tp1\n1.png\tdog\tp2\n"
+    raw, contract, person = of_person(tmp_path / "data/toy", "about.tsv", rows)
+    plan = make_plan(
+        open_store(str(tmp_path / "store")), tmp_path, "subject", [person.subject.hex()], person, {"toy": contract}
+    )
+    assert any("raw data about.tsv of toy" in line for line in plan.not_covered)
+    remove_files(raw, [str(file["file"]) for file in plan.raw], contract, person)
+    assert (sorted(path.name for path in raw.iterdir()), (raw / "about.tsv").read_text()) == (
+        ["1.png", "about.tsv"],
+        rows,
+    )
+
+
+@pytest.mark.parametrize("repo", [False], indirect=True)
+def test_an_old_version_that_the_contract_does_not_read_is_named(repo: Path) -> None:
+    contract = repo / "data/toy/expectations.yaml"
+    contract.write_text(EXPECTATIONS + "  place: {type: string}\n")
+    write_raw(repo / "data/toy/raw", 4, True)
+    table = repo / "data/toy/raw/about.jsonl"
+    table.write_text("".join(json.dumps(json.loads(line) | {"place": "x"}) + "\n" for line in table.open()))
+    wanted = Target(rows=frozenset({b"x" * 32}))
+    plan = make_plan(
+        open_store(str(repo / "store")), repo, "row", ["78" * 32], wanted, {"toy": load_contract(contract)}
+    )
+    assert sum("today's contract does not read it" in line for line in plan.not_covered) == 2
+
+
+def test_an_old_versions_names_lead_nowhere_else(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = dvc_content.files_of
+    outside = {"../../escaped/x.png": "0" * 32}
+    monkeypatch.setattr(dvc_content, "files_of", lambda found, oid: {**(files(found, oid) or {}), **outside})
+    monkeypatch.setattr(dvc_content.Place, "has", lambda *_: True)
+    with pytest.raises(InputError, match="escaped"):
+        make_plan(
+            open_store(str(repo / "store")),
+            repo,
+            "row",
+            ["78" * 32],
+            Target(rows=frozenset({b"x" * 32})),
+            {"toy": load_contract(repo / "data/toy/expectations.yaml")},
+        )

@@ -80,6 +80,20 @@ def test_a_persons_id_is_asked_for_and_kept_as_a_hash_until_it_is_denied(tmp_pat
     assert (asked(granted), roles(granted)["patientID"]) == ([], "subject")
 
 
+@pytest.mark.parametrize("subject", [None, "patient_id"])
+@pytest.mark.parametrize("own", [{}, {"split": ["train", "test"]}], ids=["drawn", "own split"])
+def test_a_person_may_be_named_as_the_group(tmp_path: Path, subject: str | None, own: dict[str, list[str]]) -> None:
+    rows = owned.labelled(100, patient_id=[f"p{number}" for number in range(20)], **own)
+    made = proposed(tmp_path, rows, Wishes(group="patient_id", subject=subject, licence="CC0-1.0", guessing=True))
+    assert (roles(made)["patient_id"], made.columns["patient_id"].groups) == ("subject", True)
+
+
+def test_a_group_that_is_named_is_kept_beside_the_datas_own_split(tmp_path: Path) -> None:
+    rows = owned.labelled(100, scan=[f"s{number}" for number in range(20)], split=["train", "test"])
+    assert roles(proposed(tmp_path, rows))["scan"] == "metadata"
+    assert roles(proposed(tmp_path, rows, Wishes(group="scan", licence="CC0-1.0")))["scan"] == "group"
+
+
 def test_the_licence_is_asked_for(tmp_path: Path) -> None:
     assert asked(proposed(tmp_path, owned.labelled(50), Wishes())) == ["licence"]
     assert asked(proposed(tmp_path, owned.labelled(50), Wishes(guessing=True))) == []

@@ -306,13 +306,15 @@ def _choose_subject(left: dict[str, Sampled], wishes: Wishes, made: Proposal) ->
             flags = f"--subject '{name}', or --no-subject"
             made.questions.append(Question("subject", text, flags, options=(name, ""), best=name))
     column = left.pop(name)
-    groups = _repeats(column) and not wishes.group and not made.of("split")
+    groups = name == wishes.group or (_repeats(column) and not wishes.group and not made.of("split"))
     why += "; kept as a keyed hash" + ("; the rows of one person are in one split" if groups else "")
     made.columns[name] = Chosen("subject", _kept(column), why, groups)
 
 
 def _choose_group(left: dict[str, Sampled], wishes: Wishes, made: Proposal) -> None:
-    if wishes.group == "" or made.of("split") or any(chosen.groups for chosen in made.columns.values()):
+    if wishes.group == "" or any(chosen.groups for chosen in made.columns.values()):
+        return
+    if made.of("split") and not wishes.group:
         return
     found = [wishes.group] if wishes.group else [name for name in left if _groups(left[name])]
     for name in found[:1]:

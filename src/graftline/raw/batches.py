@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,3 +48,19 @@ class RawBatch:
     @property
     def rows(self) -> int:
         return len(self.cells)
+
+    def parts(self, rows: int) -> Iterator[RawBatch]:
+        """Yield the batch in parts of at most so many rows; of what was passed over the first tells."""
+        if self.rows <= rows:
+            yield self
+            return
+        for start in range(0, self.rows, rows):
+            end = start + rows
+            yield replace(
+                self,
+                first_row=self.first_row + start,
+                columns={name: array.slice(start, rows) for name, array in self.columns.items()},
+                cells=self.cells[start:end],
+                files=self.files[start:end],
+                left_out=() if start else self.left_out,
+            )

@@ -57,6 +57,8 @@ class _Table:
     header: list[str]
     has_header: bool
     """Whether it stands in the file."""
+    told: bool
+    """Whether a line for Excel that says the separator stands before."""
 
     def rows(self) -> Iterator[list[str]]:
         while (row := _next_row(self.path, self.reader)) is not None:
@@ -70,9 +72,14 @@ class _Table:
             yield row
 
 
-def delimiter_of(path: Path, asked: Asked) -> str:
-    """Return what stands between the cells. Raises InputError."""
-    return str(_open_table(path, asked).reader.dialect.delimiter)
+def heading(path: Path, asked: Asked) -> tuple[str, int]:
+    """Return what stands between the cells, and how many lines that are not empty stand before the rows.
+
+    Raises:
+        InputError: it is no CSV.
+    """
+    table = _open_table(path, asked)
+    return str(table.reader.dialect.delimiter), table.told + table.has_header
 
 
 def _open_table(path: Path, asked: Asked) -> _Table:
@@ -104,8 +111,8 @@ def _open_table(path: Path, asked: Asked) -> _Table:
         escapechar=source.escape,
     )
     if source.header is not None:
-        return _Table(path, reader, list(source.header), False)
-    return _Table(path, reader, _next_row(path, reader) or [], True)
+        return _Table(path, reader, list(source.header), False, told is not None)
+    return _Table(path, reader, _next_row(path, reader) or [], True, told is not None)
 
 
 def _delimiter(path: Path, header: str, asked: Asked) -> str:

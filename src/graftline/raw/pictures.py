@@ -133,10 +133,19 @@ class _Rows:
         return RawBatch(self.folder, 0, wanted, is_text, whole if cells is None else cells, files=names)
 
 
+def file_inside(folder: Path, name: str) -> Path | None:
+    """Return the resolved path of a file of a folder; None if it has none of this name, or the name leads elsewhere."""
+    try:
+        path = (folder / name).resolve()
+        return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
+    except (OSError, ValueError):  # too long for a name, or with a NUL in it
+        return None
+
+
 def _read(folder: Path, name: str) -> bytes | None:
     """Return a file's content, cut off where it is longer than any picture may be; None if there is none inside."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+    path = file_inside(folder, name)
+    if path is None:
         return None
     with path.open("rb", buffering=0) as file:
         return file.read(MAX_BYTES + 1)

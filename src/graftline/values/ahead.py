@@ -56,11 +56,12 @@ class Ahead:
             contract: says what they become.
             first: the first batch of the data.
             folder: keeps what is decoded; a run that is killed finds it there.
-            raw: sha256 of all raw data. With other data nothing that is found is used.
+            raw: sha256 of all raw data. With other data, or where it is read otherwise, nothing that is found is used.
             workers: processes.
         """
+        source = contract.source.model_dump(mode="json")
         self._files = {
-            name: _PixelFile(folder, name, column, raw)
+            name: _PixelFile(folder, name, column, {"raw": raw, "source": source, "column": column.name})
             for name, column in contract.columns.items()
             if isinstance(column, Image) and encoded(first.columns[name].type)
         }
@@ -169,11 +170,12 @@ class _Begun:
 class _PixelFile:
     """The pixels of one column, and the log of the batches that are in it."""
 
-    def __init__(self, folder: Path, name: str, column: Image, raw: str) -> None:
+    def __init__(self, folder: Path, name: str, column: Image, rows: dict[str, Any]) -> None:
+        """Open or begin the file; `rows` says what the rows are of, and in which order."""
         self.name, self.rule, self.size = name, column.rule, column.pixels
         self.path = folder / pixel_file(name)
         self.known: dict[tuple[int, int, int], dict[str, Any]] = {}
-        self._head = {"raw": raw, "rule": repr(self.rule), "pillow": PIL.__version__}
+        self._head = {**rows, "rule": repr(self.rule), "pillow": PIL.__version__}
         self._log_path = self.path.with_suffix(".jsonl")
         folder.mkdir(parents=True, exist_ok=True)
         self._recall()

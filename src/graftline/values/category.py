@@ -43,7 +43,7 @@ class Category(Scalar, Label):
 
     @property
     def bounded(self) -> bool:
-        return self.classes is not None
+        return self.classes is not None or any(value is not None for value in self.map.values())
 
     @property
     def bounds(self) -> Balance:

@@ -7,7 +7,7 @@ smallest and largest pixel, how many pixels are missing, ...), one fact a row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,21 @@ from graftline.raw.batches import RawBatch
 from graftline.values.column import Feature
 from graftline.values.contract import Contract
 from graftline.values.facts import ColumnBatch
+from graftline.values.image import Image
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+DECODED_BYTES = 128 << 20
+"""How much the pictures of a batch take at most once they are decoded."""
+
+
+def bounded(batches: Iterable[RawBatch], contract: Contract) -> Iterator[RawBatch]:
+    """Yield batches whose pictures take at most DECODED_BYTES: small files may become large pictures."""
+    size = sum(column.pixels for column in contract.columns.values() if isinstance(column, Image))
+    for batch in batches:
+        yield from batch.parts(max(1, DECODED_BYTES // max(1, size)))
 
 
 def read_columns(batch: RawBatch, contract: Contract) -> dict[str, ColumnBatch]:

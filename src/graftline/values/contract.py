@@ -300,7 +300,9 @@ class Contract(Params):
                 f"subject: '{self.subject}' is a column of type string or integer with the role metadata or group"
             )
         if column.bounded:
-            raise ValueError(f"columns.{self.subject}: a subject has no classes and no bounds: they would tell of ids")
+            raise ValueError(
+                f"columns.{self.subject}: a subject has no classes, no bounds and no map: they would tell of ids"
+            )
 
 
 def load_contract(path: Path) -> Contract:

@@ -12,11 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pictures import SHAPE, broken, encode, noise, turned
 from PIL import Image
 
+from graftline.components.validate.held import Held, Rows
+from graftline.components.validate.scan import Validation
 from graftline.dataset import read_schema
+from graftline.raw.batches import RawBatch
 from graftline.raw.files import look
+from graftline.values import columns
+from graftline.values.contract import load_contract
 from graftline.values.image import ImageColumn
 from graftline.values.splits import read_images
 
@@ -190,13 +196,15 @@ def test_a_manifest_says_labels_and_a_file_that_is_missing_is_a_bad_row(tmp_path
     for number in range(MANY):
         (raw / f"{number}.png").write_bytes(encode(noise(number), "PNG"))
         lines.append({"file_name": f"{number}.png", "label": LABELS[number % 2]})
-    lines += [{"file_name": "gone.png", "label": "cat"}, {"file_name": "../expectations.yaml", "label": "cat"}]
+    missing = ["gone.png", "../expectations.yaml", f"{'x' * 300}.png", "nul\0.png"]
+    lines += [{"file_name": name, "label": "cat"} for name in missing]
     (raw / "about.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (raw / "unnamed.png").write_bytes(encode(noise(200), "PNG"))
     run = validate(raw, COLOUR, {"max_bad_fraction": 0.5})
     assert run.code == 0, run.error
     values = run.table("quarantine")["value"].to_pylist()
-    assert values == ["no such file here: gone.png", "no such file here: ../expectations.yaml"]
+    assert values[:2] == ["no such file here: gone.png", "no such file here: ../expectations.yaml"]
+    assert [value.partition(":")[0] for value in values[2:]] == ["no such file here"] * 2
     assert "left out, not in about.jsonl: 1, such as unnamed.png" in run.error
     assert {pixels: label for pixels, (_, label) in pixels_by_split(run.out).items()} == expected()
 
@@ -218,6 +226,31 @@ def test_rows_that_are_no_part_of_the_dataset_leave_no_pixels(tmp_path: Path, va
     assert not any((picture == np.asarray(noise(300))).all() for picture in stored)
 
 
+@pytest.mark.parametrize("action", ["quarantine", "together"])
+def test_rows_that_the_whole_table_leaves_out_leave_no_pixels(tmp_path: Path, validate: Callable, action: str) -> None:
+    """Near-duplicates without a label, and rows without one of groups of test."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    lines = []
+    for number in range(2 * MANY):
+        picture = np.asarray(noise(number % MANY)).copy()
+        picture[0, 0] ^= number >= MANY
+        (raw / f"{number}.png").write_bytes(encode(Image.fromarray(picture), "PNG"))
+        label = LABELS[number % 2] if number < MANY else None
+        lines.append({"file_name": f"{number}.png", "label": label, "who": f"p{number // 2}"})
+    (raw / "about.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    label = {"type": "string", "role": "label", "classes": list(LABELS), "nullable": True}
+    columns = {**COLOUR["columns"], "label": label, "who": {"type": "string", "role": "group"}}
+    run = validate(raw, COLOUR | {"columns": columns, "near_duplicates": {"min_cosine": 0.99, "action": action}})
+    assert run.code == 0, run.error
+    stored = np.load(run.out / "image.npy")
+    splits = ("train", "val", "test", "unlabelled")
+    places = {place for split in splits for place in run.table(split)["image"].to_pylist()}
+    assert 0 < len(places) < 2 * MANY == len(stored)
+    assert {place for place in range(len(stored)) if stored[place].any()} == places
+    assert {line["row"] for line in run.table("quarantine").to_pylist()} == set(range(2 * MANY)) - places
+
+
 def test_near_duplicates_are_found_in_colour(tmp_path: Path, validate: Callable) -> None:
     raw = write_folders(tmp_path / "raw", 200)
     twin = np.asarray(noise(5)).copy()
@@ -236,3 +269,68 @@ def test_pictures_are_looked_at_by_their_columns(tmp_path: Path) -> None:
     assert (found.format, found.rows, found.exact) == ("pictures", MANY, True)
     assert found.schema.names == ["image", "path", "label"]
     assert sorted(set(found.sample["label"].to_pylist())) == sorted(LABELS)
+
+
+def test_rows_that_are_held_are_read_again_a_bounded_size_at_once(tmp_path: Path) -> None:
+    (tmp_path / "contract").write_text(yaml.safe_dump(contract(mode="rgb", shape=[512, 512])))
+    of = load_contract(tmp_path / "contract")
+    with Held(tmp_path / "held.parquet", of) as held:
+        for first in range(0, 100, 20):
+            pixels = pa.array(np.full(20 * 512 * 512 * 3, first, np.uint8))
+            image = pa.FixedSizeListArray.from_arrays(pixels, type=of.columns["image"].arrow_type())
+            columns = {"image": image, "label": pa.array(["cat"] * 20)}
+            held.add(Rows(np.arange(first, first + 20), columns, np.zeros((20, 32), np.uint8), None))
+        numbers = [rows.numbers.tolist() for rows in held.batches()]
+    assert [row for batch in numbers for row in batch] == list(range(100))
+    assert 1 < max(map(len, numbers)) <= (64 << 20) // (512 * 512 * 3)
+
+
+def test_small_files_that_become_large_pictures_are_taken_a_bounded_size_at_once(
+    tmp_path: Path, validate: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever parts: rows, pixels and what is passed over are the same."""
+    raw = write_folders(tmp_path / "raw")
+    (raw / "notes.txt").write_text("x")
+    size = int(np.prod(SHAPE)) * 3
+    runs, most = [], []
+    add = Validation.add
+
+    def counted(self: Validation, batch: RawBatch) -> None:
+        most.append(batch.rows)
+        add(self, batch)
+
+    monkeypatch.setattr(Validation, "add", counted)
+    for rows in (7, MANY):
+        most.clear()
+        monkeypatch.setattr(columns, "DECODED_BYTES", rows * size)
+        runs.append(validate(raw, COLOUR))
+        assert (runs[-1].code, max(most)) == (0, rows), runs[-1].error
+        assert runs[-1].error.count("left out, not a picture: 1") == 1
+    parts, whole = (pixels_by_split(run.out) for run in runs)
+    assert parts == whole and len(whole) == MANY
+
+
+def test_a_run_that_reads_the_data_otherwise_takes_no_pixels_of_one_that_failed(
+    tmp_path: Path, validate: Callable
+) -> None:
+    """Two tables name the same pictures in two orders; two columns hold pictures of one size."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    lines = []
+    for number in range(MANY):
+        (raw / f"{number:02}.bmp").write_bytes(encode(noise(number), "BMP"))
+        lines.append(f"{number:02}.bmp,{LABELS[number % 2]}\n")
+    for name, some in (("one", lines), ("other", lines[::-1])):
+        (raw / f"{name}.csv").write_text("file_name,label\n" + "".join(some))
+    by_table = [COLOUR | {"source": {"format": "pictures", "manifest": f"{name}.csv"}} for name in ("one", "other")]
+    (tmp_path / "pairs").mkdir()
+    pictures = [encode(noise(number), "BMP") for number in range(MANY)]
+    table = {"left": pictures[::-1], "right": pictures, "label": [LABELS[n % 2] for n in range(MANY)]}
+    pq.write_table(pa.table(table), tmp_path / "pairs/x.parquet")
+    by_column = [contract(mode="rgb", name=name) | {"others": "drop"} for name in ("left", "right")]
+    for folder, (first, second) in ((raw, by_table), (tmp_path / "pairs", by_column)):
+        failed = validate(folder, first | {"min_rows": 10**6}, out=f"of-{folder.name}")
+        assert failed.code == 2 and (tmp_path / f".of-{folder.name}.work/image.npy").exists()
+        run = validate(folder, second, out=f"of-{folder.name}")
+        assert run.code == 0, run.error
+        assert {pixels: label for pixels, (_, label) in pixels_by_split(run.out).items()} == expected()

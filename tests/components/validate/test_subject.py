@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from graftline.audit.raw_row import good_rows
+from graftline.errors import InputError
 from graftline.raw.files import raw_files, read_batches
 from graftline.rows.blocklist import block
 from graftline.rows.subjects import check_value, hash_subject, key_path, load_key
@@ -179,3 +180,15 @@ def test_a_question_about_a_row_judges_as_validate_does(tmp_path: Path) -> None:
     expected = [row not in failures for row in range(len(bad))]
     assert good_rows(batch, read, contract).tolist() == expected
     assert expected == [change in ({}, {"label": None}) for change in bad]
+
+
+def test_a_contract_names_no_ids_by_a_map_but_may_say_what_is_none(tmp_path: Path) -> None:
+    def of(words: dict[str, str | None]) -> Path:
+        contract = copy.deepcopy(CONTRACT)
+        contract["columns"]["person"]["map"] = words
+        (tmp_path / "contract").write_text(json.dumps(contract))
+        return tmp_path / "contract"
+
+    with pytest.raises(InputError, match="no map: they would tell of ids"):
+        load_contract(of({IDS[0]: "somebody"}))
+    assert load_contract(of({"unknown": None})).subject == "person"

@@ -133,8 +133,12 @@ def _plan_raw(plan: ErasurePlan, root: Path, task: str, contract: Contract, want
     known: dict[str, tuple[Found, str]] = {}
     folder = root / "data" / task / "raw"
     if whole := is_whole(folder, contract.source):
-        for name, rows in find_files(folder, contract, wanted).items():
+        of_files = find_files(folder, contract, wanted)
+        for name, rows in of_files.items():
             _note(plan, task, None, name, None, (rows, sha256_file(folder / name)))
+        manifest = manifest_of(folder, contract.source)
+        if of_files and manifest is not None and not can_rewrite(manifest, contract.source):
+            _cannot(plan, task, manifest.name)
     for path in sorted(folder.iterdir()) if folder.is_dir() and not whole else []:
         if path.name.startswith((".", "_")):
             continue
@@ -180,15 +184,23 @@ def _scan_folder(
                     f"{name} (md5 {oid}) of a raw version of {task}: neither the DVC cache nor the remote holds it"
                 )
                 continue
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise InputError(f"raw version {version} of {task}", f"a file {name!r}", expected="names inside it")
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             holder.read(oid, folder / name)
         if not is_whole(folder, contract.source):
             _cannot(plan, task, next(iter(files)))
             return
-        rows = find_files(folder, contract, wanted)
+        try:
+            rows, manifest = find_files(folder, contract, wanted), manifest_of(folder, contract.source)
+        except InputError as error:
+            reason = str(error.found)[:120]
+            plan.not_covered.append(
+                f"pictures of an old raw version of {task} ({version}): today's contract does not read it ({reason})"
+            )
+            return
         for name, of_file in rows.items():
             _note(plan, task, version, name, files[name], (of_file, sha256_file(folder / name)))
-        manifest = manifest_of(folder, contract.source)
         if rows and manifest is not None and files[manifest.name] not in plan.objects:
             plan.objects.append(files[manifest.name])
 

@@ -21,12 +21,12 @@ from graftline.audit.raw_row import good_rows
 from graftline.durable import fsync_directory
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
-from graftline.raw.delimited import delimiter_of
+from graftline.raw.delimited import heading
 from graftline.raw.files import raw_files, read_batches
 from graftline.raw.limits import MAX_LINE
-from graftline.raw.pictures import manifest_of
+from graftline.raw.pictures import file_inside, manifest_of
 from graftline.raw.reader import Asked, Source
-from graftline.values.columns import read_columns, row_digests
+from graftline.values.columns import bounded, read_columns, row_digests
 from graftline.values.erased import Erasures
 
 if TYPE_CHECKING:
@@ -82,10 +82,19 @@ def is_whole(folder: Path, source: Source) -> bool:
 
 
 def find_files(folder: Path, contract: Contract, target: Target) -> dict[str, Found]:
-    """Return the rows of such a folder that are the target, by the file of each. Raises InputError as `find_rows`."""
+    """Return the rows of such a folder that are the target, by the file of each. Raises InputError as `find_rows`.
+
+    The file of a row whose picture is not there is the table beside the pictures.
+    """
     found: dict[str, Found] = {}
+    manifest = manifest_of(folder, contract.source)
     for batch, place, digest in _hits(folder, contract, target):
-        name, before = str(batch.files[place]), found.get(str(batch.files[place]), Found((), ()))
+        path = file_inside(folder, batch.files[place] or "")
+        if path is None:
+            assert manifest is not None
+            path = manifest.resolve()
+        name = path.relative_to(folder.resolve()).as_posix()
+        before = found.get(name, Found((), ()))
         digests = (*before.digests, *([digest] if digest else []))
         found[name] = Found((*before.positions, batch.first_row + place), digests)
     return found
@@ -93,22 +102,22 @@ def find_files(folder: Path, contract: Contract, target: Target) -> dict[str, Fo
 
 def remove_files(folder: Path, names: Collection[str], contract: Contract, target: Target) -> None:
     """Delete these files of such a folder, and their rows of the table beside them, which goes first: who is killed
-    between finds the files by their names."""
+    between finds the files by their names. A table that no row is taken out of stays."""
     manifest = manifest_of(folder, contract.source)
-    if manifest is not None:
+    if manifest is not None and can_rewrite(manifest, contract.source):
         rows = [row for found in find_files(folder, contract, target).values() for row in found.positions]
         if rows:
             rewrite(manifest, rows, contract.asked)
     for name in names:
-        path = folder / name
-        if path.resolve().is_relative_to(folder.resolve()) and path.is_file():
+        path = file_inside(folder, name)
+        if path is not None and (manifest is None or path != manifest.resolve()):
             path.unlink()
             fsync_directory(path.parent)
 
 
 def _hits(path: Path, contract: Contract, target: Target) -> Iterator[tuple[RawBatch, int, str]]:
     """Yield each row that is the target: its batch, its place there, and its digest in hex, empty for a bad row."""
-    for batch in read_batches(raw_files(path, contract.source), contract.asked):
+    for batch in bounded(read_batches(raw_files(path, contract.source), contract.asked), contract):
         columns = read_columns(batch, contract)
         of_subject = _of_subject(columns, contract, target, batch.rows)
         if not of_subject.any() and not target.rows:
@@ -177,9 +186,10 @@ def _csv(path: Path, aside: Path, gone: frozenset[int], asked: Asked) -> int:
             yield line.decode().removeprefix("\ufeff" if number == 0 else "")
 
     csv.field_size_limit(MAX_LINE)
-    left, number = 0, -1  # the header is no row
+    delimiter, before = heading(path, asked)
+    left, number = 0, -before  # the header is no row
     with path.open("rb") as raw, aside.open("wb") as out:
-        for row in csv.reader(lines(raw), strict=True, delimiter=delimiter_of(path, asked)):
+        for row in csv.reader(lines(raw), strict=True, delimiter=delimiter):
             if row and number in gone:
                 waiting.clear()
             elif row and number >= 0:
