@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import small
 import torch
@@ -102,12 +103,35 @@ def folder_positions(of: Any) -> torch.Tensor:
     return found
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"do_rescale": False, "image_mean": [123.0, 117.0, 104.0], "image_std": [58.0, 57.0, 56.0]},
+        {"rescale_factor": 1 / 127.5},
+        {"do_normalize": False},
+        {"image_processor_type": "EfficientNetImageProcessor", "rescale_factor": 1 / 127.5, "rescale_offset": True},
+        {"image_processor_type": "EfficientNetImageProcessor", "include_top": False},
+    ],
+)
+def test_pixels_are_scaled_as_the_checkpoints_own_processor_scales_them(models: Path, values: dict[str, Any]) -> None:
+    from transformers import AutoImageProcessor
+
+    edit(models / "vit" / "preprocessor_config.json", **values)
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    own = AutoImageProcessor.from_pretrained(models / "vit", local_files_only=True)
+    meant = own(picture, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"]
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    torch.testing.assert_close(open_checkpoint(models / "vit", COLOUR).scaled(pixels), meant, atol=1e-4, rtol=1e-4)
+
+
 def damaged(model: Path, how: str) -> None:
     config, processor = model / "config.json", model / "preprocessor_config.json"
     if how == "no scale":
         processor.unlink()
     elif how == "a scale of text":
         edit(processor, image_std=["much", 1, 1])
+    elif how == "channels turned round":
+        edit(processor, do_flip_channel_order=True)
     elif how == "no deviation":
         edit(processor, image_std=[0, 1, 1])
     elif how == "another kind":
@@ -130,6 +154,7 @@ def damaged(model: Path, how: str) -> None:
         ("no scale", "preprocessor_config.json: the file is missing"),
         ("a scale of text", "no scale of pixels"),
         ("no deviation", "a deviation above 0"),
+        ("channels turned round", "no scale of pixels (blue stands before red)"),
         ("another kind", "model_type 'vitt'; did you mean 'vit'?"),
         ("a language model", "expected an architecture that transformers has an image classifier of"),
         ("another shape", "expected tensors that fit config.json"),
