@@ -16,9 +16,11 @@ import torch
 from graftline.errors import InputError
 from graftline.records.folder import verify
 from graftline.trunks import rootstock
+from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.images import load_trunk
 from graftline.trunks.rootstock import resolve
-from graftline.trunks.vision.parameters import ImageRootstockParams
+from graftline.trunks.vision.objectives import build_objective
+from graftline.trunks.vision.parameters import ImageRootstockParams, MaskedImageParams
 from graftline.trunks.vision.rootstock import open_checkpoint
 from graftline.values.image import ImageColumn
 
@@ -93,6 +95,37 @@ def test_grey_images_of_another_size_go_into_all_channels(models: Path, name: st
         torch.testing.assert_close(own[:, 0], before[:, 0])
         assert (own.shape, features.shape[2:]) == ((1, 50, 16), (7, 7))
         torch.testing.assert_close(own[:, 1:].mean(), before[:, 1:].mean(), atol=0.01, rtol=0)
+
+
+def other(kind: str) -> Any:
+    """Return an untrained model of another architecture than those that graftline trains from scratch."""
+    import transformers as hf
+
+    small: dict[str, Any] = {"hidden_sizes": [16] * 3, "depths": [1] * 3, "num_attention_heads": [2] * 3}
+    if kind == "swin":
+        config = hf.SwinConfig(image_size=32, embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=4)
+    elif kind == "segformer":
+        blocks = {"num_encoder_blocks": 3, "sr_ratios": [4, 2, 1], "patch_sizes": [7, 3, 3], "strides": [4, 2, 2]}
+        config = hf.SegformerConfig(**small, **blocks, mlp_ratios=[2] * 3)
+    else:
+        return hf.LevitForImageClassification(hf.LevitConfig(image_size=32, **small, key_dim=[8] * 3))
+    return hf.AutoModelForImageClassification.from_config(config)
+
+
+@pytest.mark.parametrize("kind", ["swin", "segformer", "levit"])
+def test_other_architectures_start_too_and_a_map_that_is_none_is_told(kind: str, models: Path) -> None:
+    other(kind).save_pretrained(models / kind)
+    shutil.copy(models / "vit" / "preprocessor_config.json", models / kind)
+    trunk = open_checkpoint(models / kind, COLOUR)
+    images = torch.rand(4, 3, 32, 32)
+    build_objective(trunk, ContrastiveParams(), "float32").loss(images, 0, 0).backward()
+    if kind == "segformer":
+        assert trunk.look(images)[1].shape == (4, 16, 2, 2)
+    else:
+        said = refusal(lambda: build_objective(trunk, MaskedImageParams(), "float32"))
+        assert said == (
+            f"pretrain.objective.name: the features of a {kind} are no map of its patches; expected contrastive"
+        )
 
 
 def folder_positions(of: Any) -> torch.Tensor:
