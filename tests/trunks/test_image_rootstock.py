@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import small
 import torch
+from torch import nn
 
 from graftline.errors import InputError
 from graftline.records.folder import verify
@@ -117,6 +118,8 @@ def test_other_architectures_start_too_and_a_map_that_is_none_is_told(kind: str,
     other(kind).save_pretrained(models / kind)
     shutil.copy(models / "vit" / "preprocessor_config.json", models / kind)
     trunk = open_checkpoint(models / kind, COLOUR)
+    apart = {nn.BatchNorm1d, nn.BatchNorm2d}  # whose statistics several processes would not share
+    assert not [name for name, module in trunk.named_modules() if type(module) in apart]
     images = torch.rand(4, 3, 32, 32)
     build_objective(trunk, ContrastiveParams(), "float32").loss(images, 0, 0).backward()
     if kind == "segformer":

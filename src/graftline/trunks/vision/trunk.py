@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from graftline.errors import InputError
-from graftline.learning.batch_norm import BatchNorm2d
+from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.learning.device import device
 from graftline.text.attention import SHORT
 from graftline.trunks.image_trunk import ImageTrunk
@@ -42,6 +42,7 @@ _CHANCE = (
 """Every name under which transformers' configs know dropout."""
 _HEADS = ("classifier", "head", "fc", "cls_classifier", "distillation_classifier")
 """Where architectures keep the layers of a task."""
+_SHARED: dict[type, type] = {nn.BatchNorm1d: BatchNorm1d, nn.BatchNorm2d: BatchNorm2d}
 _BICUBIC = 3  # Pillow's number, and how validate makes pictures of another size
 
 
@@ -84,8 +85,8 @@ class VisionTrunk(ImageTrunk):
         self._width = last.in_features
         network.set_submodule(self._last, nn.Identity())
         for module in network.modules():
-            if type(module) is nn.BatchNorm2d:
-                module.__class__ = BatchNorm2d  # its statistics are the whole batch's on several processes
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and type(module) in _SHARED:
+                module.__class__ = _SHARED[type(module)]  # its statistics are the whole batch's on several processes
                 module.momentum = 0.1  # mobilenet_v2 has TensorFlow's 0.997, which here would forget all but a batch
         grid = _grid(network, shape)
         if network._supports_sdpa and grid and math.prod(grid) < SHORT and device().type == "cpu":
@@ -129,7 +130,8 @@ class VisionTrunk(ImageTrunk):
                 f"the features of a {self.network.config.model_type} are no map of its patches",
                 expected="contrastive",
             )
-        return features[:, -math.prod(grid) :].transpose(1, 2).unflatten(2, grid)
+        found: torch.Tensor = features[:, -math.prod(grid) :].transpose(1, 2).unflatten(2, grid)
+        return found
 
     def config(self) -> dict[str, Any]:
         """Return what `from_folder` needs besides the folder's config.json."""
