@@ -8,16 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import small
 import torch
+from torch import nn
 
 from graftline.errors import InputError
 from graftline.records.folder import verify
 from graftline.trunks import rootstock
+from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.images import load_trunk
 from graftline.trunks.rootstock import resolve
-from graftline.trunks.vision.parameters import ImageRootstockParams
+from graftline.trunks.vision.objectives import build_objective
+from graftline.trunks.vision.parameters import ImageRootstockParams, MaskedImageParams
 from graftline.trunks.vision.rootstock import open_checkpoint
 from graftline.values.image import ImageColumn
 
@@ -94,6 +98,39 @@ def test_grey_images_of_another_size_go_into_all_channels(models: Path, name: st
         torch.testing.assert_close(own[:, 1:].mean(), before[:, 1:].mean(), atol=0.01, rtol=0)
 
 
+def other(kind: str) -> Any:
+    """Return an untrained model of another architecture than those that graftline trains from scratch."""
+    import transformers as hf
+
+    small: dict[str, Any] = {"hidden_sizes": [16] * 3, "depths": [1] * 3, "num_attention_heads": [2] * 3}
+    if kind == "swin":
+        config = hf.SwinConfig(image_size=32, embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=4)
+    elif kind == "segformer":
+        blocks = {"num_encoder_blocks": 3, "sr_ratios": [4, 2, 1], "patch_sizes": [7, 3, 3], "strides": [4, 2, 2]}
+        config = hf.SegformerConfig(**small, **blocks, mlp_ratios=[2] * 3)
+    else:
+        return hf.LevitForImageClassification(hf.LevitConfig(image_size=32, **small, key_dim=[8] * 3))
+    return hf.AutoModelForImageClassification.from_config(config)
+
+
+@pytest.mark.parametrize("kind", ["swin", "segformer", "levit"])
+def test_other_architectures_start_too_and_a_map_that_is_none_is_told(kind: str, models: Path) -> None:
+    other(kind).save_pretrained(models / kind)
+    shutil.copy(models / "vit" / "preprocessor_config.json", models / kind)
+    trunk = open_checkpoint(models / kind, COLOUR)
+    apart = {nn.BatchNorm1d, nn.BatchNorm2d}  # whose statistics several processes would not share
+    assert not [name for name, module in trunk.named_modules() if type(module) in apart]
+    images = torch.rand(4, 3, 32, 32)
+    build_objective(trunk, ContrastiveParams(), "float32").loss(images, 0, 0).backward()
+    if kind == "segformer":
+        assert trunk.look(images)[1].shape == (4, 16, 2, 2)
+    else:
+        said = refusal(lambda: build_objective(trunk, MaskedImageParams(), "float32"))
+        assert said == (
+            f"pretrain.objective.name: the features of a {kind} are no map of its patches; expected contrastive"
+        )
+
+
 def folder_positions(of: Any) -> torch.Tensor:
     from transformers import AutoModelForImageClassification
 
@@ -102,12 +139,35 @@ def folder_positions(of: Any) -> torch.Tensor:
     return found
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"do_rescale": False, "image_mean": [123.0, 117.0, 104.0], "image_std": [58.0, 57.0, 56.0]},
+        {"rescale_factor": 1 / 127.5},
+        {"do_normalize": False},
+        {"image_processor_type": "EfficientNetImageProcessor", "rescale_factor": 1 / 127.5, "rescale_offset": True},
+        {"image_processor_type": "EfficientNetImageProcessor", "include_top": False},
+    ],
+)
+def test_pixels_are_scaled_as_the_checkpoints_own_processor_scales_them(models: Path, values: dict[str, Any]) -> None:
+    from transformers import AutoImageProcessor
+
+    edit(models / "vit" / "preprocessor_config.json", **values)
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    own = AutoImageProcessor.from_pretrained(models / "vit", local_files_only=True)
+    meant = own(picture, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"]
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    torch.testing.assert_close(open_checkpoint(models / "vit", COLOUR).scaled(pixels), meant, atol=1e-4, rtol=1e-4)
+
+
 def damaged(model: Path, how: str) -> None:
     config, processor = model / "config.json", model / "preprocessor_config.json"
     if how == "no scale":
         processor.unlink()
     elif how == "a scale of text":
         edit(processor, image_std=["much", 1, 1])
+    elif how == "channels turned round":
+        edit(processor, do_flip_channel_order=True)
     elif how == "no deviation":
         edit(processor, image_std=[0, 1, 1])
     elif how == "another kind":
@@ -130,6 +190,7 @@ def damaged(model: Path, how: str) -> None:
         ("no scale", "preprocessor_config.json: the file is missing"),
         ("a scale of text", "no scale of pixels"),
         ("no deviation", "a deviation above 0"),
+        ("channels turned round", "no scale of pixels (blue stands before red)"),
         ("another kind", "model_type 'vitt'; did you mean 'vit'?"),
         ("a language model", "expected an architecture that transformers has an image classifier of"),
         ("another shape", "expected tensors that fit config.json"),

@@ -67,6 +67,11 @@ def test_images_become_embeddings_and_the_map_that_they_were_pooled_from(kind: s
     assert moved.flatten().argmax() == 0, "the map's first place is not that of the image's first corner"
 
 
+def test_a_decoder_is_built_where_the_trunk_is() -> None:
+    """The joint objective gets a trunk that is on its device already; `meta` stands for any other than the CPU."""
+    objective(made("vit").to("meta"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_trunk_and_decoder_both_learn(kind: str, pixels: torch.Tensor) -> None:
     asked = objective(made(kind))

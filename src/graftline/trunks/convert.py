@@ -61,7 +61,8 @@ def _resnet(state: State) -> dict[str, Any]:
     }
 
 
-_PART = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+_COUNT = "num_batches_tracked"
+_PART = rf"(weight|bias|running_mean|running_var|{_COUNT})"
 
 
 def _mobile(block: str, part: str, layer: str) -> list[tuple[str, str]]:
@@ -194,10 +195,15 @@ def _renamed(name: str, layout: Layout, path: Path) -> str:
 
 
 def _fill(model: torch.nn.Module, state: State, path: Path) -> None:
-    """Put the tensors into the model. Raises InputError unless each has its place and shape, and is finite."""
+    """Put the tensors into the model. Raises InputError unless each has its place and shape, and is finite.
+
+    Only how many batches normalisation has seen may be missing: files of before PyTorch 0.4.1, torchvision's first
+    ResNets among them, do not say it.
+    """
     import torch
 
     own = model.state_dict()
+    state = {**{name: count for name, count in own.items() if name.endswith(_COUNT)}, **state}
     for name in sorted(own.keys() | state.keys()):
         if name not in state or name not in own:
             lacks = "has no" if name not in state else "has one too many:"
@@ -207,4 +213,4 @@ def _fill(model: torch.nn.Module, state: State, path: Path) -> None:
             raise InputError(path, shapes, expected=str(tuple(own[name].shape)), fix="name the layout of these weights")
         if not bool(torch.isfinite(state[name]).all()):
             raise InputError(path, f"{name} is NaN or infinite", fix="get the file again")
-    model.load_state_dict(dict(state))
+    model.load_state_dict(state)

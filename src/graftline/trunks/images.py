@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from graftline.canonical import read_json
 from graftline.errors import InputError
 from graftline.trunks import CONFIG, read_config
 
@@ -46,11 +45,6 @@ def image_family(kind: str) -> ImageFamily:
         raise ValueError(f"{kind!r} is no kind of image trunk")
     family: ImageFamily = import_module(f"graftline.trunks.{kind}.images").IMAGES
     return family
-
-
-def is_image_trunk(folder: Path) -> bool:
-    """Return whether the trunk in `folder` is one of images. Raises InputError: there is no trunk."""
-    return read_json(folder / CONFIG).get("kind") in KINDS
 
 
 def narrows_on_cpu(folder: Path) -> bool:

@@ -31,7 +31,9 @@ class Painter(nn.Module):
         super().__init__()
         self._channels, self._shape = len(trunk.scale.mean), trunk.shape
         with torch.no_grad():
-            embedded, features = trunk.eval().look(torch.zeros(1, self._channels, *trunk.shape))
+            embedded, features = trunk.eval().look(
+                torch.zeros(1, self._channels, *trunk.shape, device=trunk.mean.device)
+            )
         trunk.train()
         rows, columns = features.shape[2:]
         self._block = -(-trunk.shape[0] // rows), -(-trunk.shape[1] // columns)

@@ -77,15 +77,38 @@ def _scale(folder: Path, image: ImageColumn) -> Scale:
         )
     values = read_object(path)
     channels = int(read_object(folder / CONFIG).get("num_channels", 3))
-    if values.get("do_normalize", True) is False:
-        return Scale((0.0,) * channels, (1.0,) * channels, image.maximum)
+    mean, deviation = (0.0,) * channels, (1.0,) * channels
     try:
-        mean, deviation = (tuple(float(number) for number in values[key]) for key in ("image_mean", "image_std"))
+        if values.get("do_normalize", True) is not False:
+            mean, deviation = (tuple(float(number) for number in values[key]) for key in ("image_mean", "image_std"))
         if len(mean) != len(deviation) or not all(number > 0 for number in deviation):
             raise ValueError("a mean and a deviation above 0 for each channel")
+        if values.get("do_flip_channel_order"):
+            raise ValueError("blue stands before red")
+        white, black = _of_bytes(values)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(path, f"no scale of pixels ({brief(error)})", fix="get the checkpoint again") from None
-    return Scale(mean, deviation, image.maximum)
+    if _divides_twice(values):
+        deviation = tuple(number**2 for number in deviation)
+    return Scale(
+        tuple((number - black) / white for number in mean), tuple(number / white for number in deviation), image.maximum
+    )
+
+
+def _of_bytes(values: dict[str, Any]) -> tuple[float, float]:
+    """Return what a processor makes of pixels from 0 to 1 before it normalises: by how much 1 is above 0, and 0."""
+    if values.get("do_rescale", True) is False:
+        return 255.0, 0.0
+    factor = float(values.get("rescale_factor", 1 / 255))
+    if not factor > 0:
+        raise ValueError(f"rescale_factor {factor}")
+    return 255 * factor, -1.0 if values.get("rescale_offset") else 0.0
+
+
+def _divides_twice(values: dict[str, Any]) -> bool:
+    """Return whether it is EfficientNet's processor, which divides by the deviation a second time."""
+    kind = str(values.get("image_processor_type", values.get("feature_extractor_type", "")))
+    return kind.startswith("EfficientNet") and values.get("include_top", True) is not False
 
 
 def _resized(network: PreTrainedModel, shape: tuple[int, int]) -> PreTrainedModel:

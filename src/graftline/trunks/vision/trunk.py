@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 
 from graftline.errors import InputError
-from graftline.learning.batch_norm import BatchNorm2d
+from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.learning.device import device
 from graftline.text.attention import SHORT
 from graftline.trunks.image_trunk import ImageTrunk
@@ -41,6 +42,7 @@ _CHANCE = (
 """Every name under which transformers' configs know dropout."""
 _HEADS = ("classifier", "head", "fc", "cls_classifier", "distillation_classifier")
 """Where architectures keep the layers of a task."""
+_SHARED: dict[type, type] = {nn.BatchNorm1d: BatchNorm1d, nn.BatchNorm2d: BatchNorm2d}
 _BICUBIC = 3  # Pillow's number, and how validate makes pictures of another size
 
 
@@ -83,10 +85,11 @@ class VisionTrunk(ImageTrunk):
         self._width = last.in_features
         network.set_submodule(self._last, nn.Identity())
         for module in network.modules():
-            if type(module) is nn.BatchNorm2d:
-                module.__class__ = BatchNorm2d  # its statistics are the whole batch's on several processes
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and type(module) in _SHARED:
+                module.__class__ = _SHARED[type(module)]  # its statistics are the whole batch's on several processes
                 module.momentum = 0.1  # mobilenet_v2 has TensorFlow's 0.997, which here would forget all but a batch
-        if network._supports_sdpa and _patches(network, shape) < SHORT and device().type == "cpu":
+        grid = _grid(network, shape)
+        if network._supports_sdpa and grid and math.prod(grid) < SHORT and device().type == "cpu":
             network.set_attn_implementation("eager")  # with its backward pass in bfloat16, half the fused kernel's time
         self.network = network
         for name in ("mean", "deviation"):
@@ -120,10 +123,15 @@ class VisionTrunk(ImageTrunk):
     def _as_map(self, features: torch.Tensor) -> torch.Tensor:
         if features.ndim == 4:
             return features
-        side: int = self.network.config.patch_size  # (n, tokens, features): what is no patch stands first
-        rows, columns = self.shape[0] // side, self.shape[1] // side
-        grid: torch.Tensor = features[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
-        return grid
+        grid = _grid(self.network, self.shape)  # (n, tokens, features): what is no patch stands first
+        if grid is None or features.shape[1] < math.prod(grid):
+            raise InputError(
+                "pretrain.objective.name",
+                f"the features of a {self.network.config.model_type} are no map of its patches",
+                expected="contrastive",
+            )
+        found: torch.Tensor = features[:, -math.prod(grid) :].transpose(1, 2).unflatten(2, grid)
+        return found
 
     def config(self) -> dict[str, Any]:
         """Return what `from_folder` needs besides the folder's config.json."""
@@ -164,9 +172,10 @@ class VisionTrunk(ImageTrunk):
         }
 
 
-def _patches(network: PreTrainedModel, shape: tuple[int, int]) -> int:
-    side: int = network.config.patch_size
-    return (shape[0] // side) * (shape[1] // side)
+def _grid(network: PreTrainedModel, shape: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the rows and columns of patches that a transformer sees; None if its config does not say."""
+    side = getattr(network.config, "patch_size", None)
+    return (shape[0] // side, shape[1] // side) if isinstance(side, int) else None
 
 
 def _last_linear(network: nn.Module) -> str:
@@ -178,7 +187,7 @@ def without_chance(config: PreTrainedConfig) -> PreTrainedConfig:
     """Return the configuration without dropout: what a step draws must be a pure function of (seed, step)."""
     for name in _CHANCE:
         if hasattr(config, name):
-            setattr(config, name, 0.0)
+            setattr(config, name, 0 if isinstance(getattr(config, name), int) else 0.0)  # configs check the type
     return config
 
 
