@@ -121,6 +121,9 @@ def _memory(folder: Path) -> Figure:
         file.write(npy_header((MANY, SIDE, SIDE, 3)))
         file.truncate(file.tell() + MANY * SIDE * SIDE * 3)
     done = subprocess.run(
-        [sys.executable, "-c", _MEMORY, str(path), str(MANY), str(STEPS)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _MEMORY, str(path), str(MANY), str(STEPS)],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     return Figure("1,000,000 images of 64x64x3 in memory", int(done.stdout) / 2**20, "<=", 1.5, "GiB", COMMAND)

@@ -64,43 +64,41 @@ def pixels(values: list[Any], name: str = "image") -> Callable[[Path], object]:
 
 
 CASES = {
-    "a PNG that is cut": Case("a.png", cut, ("a.png: not a readable PNG (", "save it again as PNG")),
-    "a PNG with a flipped bit": Case("a.png", flipped, ("a.png: not a readable PNG (", "save it again as PNG")),
-    "a PNG of 0 bytes": Case("a.png", lambda path: path.write_bytes(b""), ("a.png: not a readable PNG (",)),
+    "a PNG that is cut": Case("a.png", cut, ("a.png: truncated; expected a picture of 28 x 28 pixels",)),
+    "a PNG with a flipped bit": Case("a.png", flipped, ("a.png: damaged (",)),
+    "a PNG of 0 bytes": Case("a.png", lambda path: path.write_bytes(b""), ("a.png: empty (0 bytes)",)),
     "a PNG of another size": Case(
         "a.png",
         lambda path: grey((32, 28)).save(path),
-        ("a.png: 32 by 28 pixels; expected 28 by 28", "scale the image"),
+        ("a.png: 32 x 28 pixels, not 28 x 28; expected a picture of 28 x 28 pixels",),
     ),
-    "a PNG of ten billion pixels": Case("a.png", huge, ("a.png: ", "100000")),
-    "a JPEG named PNG": Case("a.png", jpeg, ("a.png: not a readable PNG (",)),
-    "text named PNG": Case("a.png", lambda path: path.write_text("seven"), ("a.png: not a readable PNG (",)),
+    "a PNG of ten billion pixels": Case("a.png", huge, ("a.png: more than 67108864 pixels",)),
+    "a JPEG named PNG": Case("a.png", jpeg, ("a.png: JPEG with the ending .png",)),
+    "text named PNG": Case(
+        "a.png", lambda path: path.write_text("seven"), ("a.png: not a picture: it starts with b'seven'",)
+    ),
     "a text file": Case(
         "a.txt",
         lambda path: path.write_text("seven"),
-        ("a.txt: a file of type '.txt'; expected a PNG or Parquet file, or a folder",),
+        (
+            "a.txt: a file of type '.txt'; expected a picture (JPEG, PNG, WEBP, TIFF, BMP, GIF), Parquet or tar, or a folder",
+        ),
     ),
     "a missing path": Case("a.png", lambda path: None, ("a.png: no such file or folder; check the path",)),
     "a folder without images": Case(
-        "folder", lambda path: path.mkdir(), ("folder: no images; expected PNG or Parquet files",)
-    ),
-    "a PNG of 16 bits": Case(
-        "a.png",
-        lambda path: Image.new("I;16", (28, 28)).save(path),
-        ("a.png: a PNG of mode I;16; expected 8 bits a channel",),
-    ),
-    "a transparent PNG": Case(
-        "a.png",
-        lambda path: Image.new("RGBA", (28, 28)).save(path),
-        ("a.png: a PNG of mode RGBA; expected 8 bits a channel", "not transparent"),
+        "folder",
+        lambda path: path.mkdir(),
+        ("folder: no images; expected a picture (JPEG, PNG, WEBP, TIFF, BMP, GIF)",),
     ),
     "text named Parquet": Case(
         "a.parquet",
         lambda path: path.write_text("image\n"),
-        ("a.parquet: ", "expected Parquet with a list column 'image'"),
+        ("a.parquet: ", "expected Parquet with a column 'image' of pictures"),
     ),
     "Parquet without the column": Case(
-        "a.parquet", pixels([[0] * 784], "picture"), ("a.parquet: ", "expected Parquet with a list column 'image'")
+        "a.parquet",
+        pixels([[0] * 784], "picture"),
+        ("a.parquet: ", "expected Parquet with a column 'image' of pictures"),
     ),
     "Parquet of another size": Case(
         "a.parquet", pixels([[0] * 783]), ("a.parquet: row 0: column 'image' has 783 pixels; expected 784 a row",)
@@ -121,7 +119,7 @@ CASES = {
     "Parquet with NaN": Case(
         "a.parquet", pixels([[float("nan")] * 784]), ("a.parquet: column 'image' has values outside the range",)
     ),
-    "Parquet with words": Case("a.parquet", pixels([["a"] * 784]), ("a.parquet: ", "a list column 'image' of numbers")),
+    "Parquet with words": Case("a.parquet", pixels([["a"] * 784]), ("a.parquet: ", "of pictures or lists of numbers")),
     "Parquet without rows": Case(
         "a.parquet",
         lambda path: pq.write_table(pa.table({"image": pa.array([], pa.list_(pa.uint8()))}), path),

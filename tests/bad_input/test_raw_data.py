@@ -203,7 +203,7 @@ CASES = {
     ),
     "one number where an image belongs": Case(
         parquet(lambda t: t.set_column(0, "image", t["label"])),
-        ("part.parquet: column 'image': type int64; expected a list of 784 numbers",),
+        ("part.parquet: column 'image': type int64; expected pictures (bytes of JPEG",),
     ),
     "halves in an integer column": Case(
         with_labels(lambda labels: labels + 0.5), ("600 of 600 rows", "label.type", "rows 0, 1, 2", "correct the rows")
@@ -296,7 +296,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_bad_raw_data_is_refused(name: str, tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]) -> None:
     case = CASES[name]
-    refused(command(tmp_path, case, digits), *case.says)
+    pairs = ("near_duplicates.csv",)  # all of them, where the error names only some
+    refused(command(tmp_path, case, digits), *case.says, allowed=pairs)
 
 
 def test_raw_data_that_is_not_there_is_refused(tmp_path: Path, digits: pa.Table, refused: Callable[..., Any]) -> None:
