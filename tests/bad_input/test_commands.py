@@ -80,9 +80,7 @@ CASES = {
     "a text file": Case(
         "a.txt",
         lambda path: path.write_text("seven"),
-        (
-            "a.txt: a file of type '.txt'; expected a picture (JPEG, PNG, WEBP, TIFF, BMP, GIF), Parquet or tar, or a folder",
-        ),
+        ("a.txt: a file of type '.txt'; expected a picture (JPEG, PNG, WEBP, TIFF, BMP, GIF), Parquet",),
     ),
     "a missing path": Case("a.png", lambda path: None, ("a.png: no such file or folder; check the path",)),
     "a folder without images": Case(
