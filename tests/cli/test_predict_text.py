@@ -113,7 +113,10 @@ def test_answers_are_those_of_the_model_that_was_trained(
 ) -> None:
     dataset, model = small_text.dataset(home), store.parent / "glosses"
     expected = load_model(model).probabilities(read_problem(model).read(dataset, "test", model))
-    found = answers(graftline("predict", "glosses@1", dataset / "test.parquet", "--json"))
+    code, out, error = graftline("predict", "glosses@1", dataset / "test.parquet", "--json")
+    assert (code, error) == (0, "predict: 17 of 105 are longer than the model reads: it saw a part\n")
+    found = json.loads(out)
+    assert sum(answer["cut"] > 0 for answer in found) == 17
     given = np.array([list(answer["probabilities"].values()) for answer in found])
     order = pq.read_table(dataset / "test.parquet", columns=["row"])["row"].to_numpy()
     assert np.allclose(given[np.argsort(order)], expected, atol=1e-5)
@@ -146,7 +149,8 @@ def test_a_vector_is_the_mean_of_the_tokens_last_hidden_states(
     trunk, texts = small_text.trunk(home), read_texts(small_text.dataset(home), "test").texts[:20]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
     for name in ("v.npy", "v.parquet"):
-        assert graftline("embed", trunk, tmp_path / "in.jsonl", "--out", tmp_path / name) == (0, "", "")
+        code, out, error = graftline("embed", trunk, tmp_path / "in.jsonl", "--out", tmp_path / name)
+        assert (code, out) == (0, "") and error.startswith("embed: 3 of 20 texts are longer than the 48 tokens")
     found, table = np.load(tmp_path / "v.npy"), pq.read_table(tmp_path / "v.parquet")
     tokenizer, network = AutoTokenizer.from_pretrained(trunk), AutoModel.from_pretrained(trunk).eval()
     for text, vector in zip(texts, found, strict=True):
