@@ -152,6 +152,15 @@ def test_the_objective_goes_on_where_pretraining_ended(home: Path, pixels: torch
     assert losses[0] == losses[1] < losses[2]
 
 
+@pytest.mark.parametrize("objective", [{"name": "masked_image", "mask_ratio": 2}, {"name": "painting"}, "contrastive"])
+def test_an_objective_that_is_none_is_refused(objective: object, home: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small_vision.trunk(home, "vit"), tmp_path / "trunk"))
+    config = json.loads((folder / CONFIG).read_bytes()) | {"objective": objective}
+    (folder / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"trunk\.json: not an objective's parameters.*run pretrain again"):
+        load_objective(folder, load_trunk(folder), "float32", scratch=True)
+
+
 def test_a_model_file_that_does_not_fit_is_refused(home: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(small_vision.trunk(home, "vit"), tmp_path / "trunk"))
     (folder / "model.safetensors").write_bytes(b"no tensors")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from graftline.errors import InputError
-from graftline.trunks import CONFIG, read_config
+from graftline.trunks import CONFIG, load_weights, read_config
+from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,10 +31,8 @@ class ImageFamily(Protocol):
     def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> ImageTrunk:
         """Return the trunk in its folder, or with `weights=False` an untrained one. Raises InputError."""
 
-    def objective(
-        self, folder: Path, params: dict[str, Any], trunk: Any, dtype: str, *, scratch: bool
-    ) -> ImageObjective:
-        """Return the objective around a trunk, its layers as pretraining left them or untrained. Raises InputError."""
+    def objective(self, params: dict[str, Any], trunk: Any, dtype: str) -> ImageObjective:
+        """Return the objective of these parameters around a trunk, its own layers untrained."""
 
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[ImageTrunk, nn.Linear]:
         """Return the trunk and the layer on it that `save_with` wrote. Raises InputError."""
@@ -72,7 +71,14 @@ def load_objective(folder: Path, trunk: ImageTrunk, dtype: str, *, scratch: bool
         InputError: the config is not one, or the weights of the objective's layers do not fit it.
     """
     config = read_config(folder, *KINDS)
-    return image_family(config["kind"]).objective(folder, config["objective"], trunk, dtype, scratch=scratch)
+    try:
+        objective = image_family(config["kind"]).objective(config["objective"], trunk, dtype)
+    except (KeyError, TypeError, ValueError) as error:
+        found = f"not an objective's parameters ({type(error).__name__})"
+        raise InputError(folder / CONFIG, found, fix="run pretrain again") from None
+    if not scratch:
+        load_weights(objective.head, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
+    return objective
 
 
 def load_with_output(folder: Path, config: dict[str, Any], outputs: int) -> tuple[ImageTrunk, nn.Linear]:

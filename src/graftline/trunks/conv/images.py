@@ -13,7 +13,6 @@ from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ImageObjectiveParams
 from graftline.trunks.conv.trunk import ConvTrunk, with_output
 from graftline.trunks.image_objective import ImageObjective
-from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
 from graftline.trunks.image_trunk import MODEL_WEIGHTS
 
 
@@ -28,14 +27,9 @@ class ConvImages:
             load_weights(trunk, folder / WEIGHTS, fix="run pretrain again")
         return trunk
 
-    def objective(
-        self, folder: Path, params: dict[str, Any], trunk: ConvTrunk, dtype: str, *, scratch: bool
-    ) -> ImageObjective:
+    def objective(self, params: dict[str, Any], trunk: ConvTrunk, dtype: str) -> ImageObjective:
         chosen: ImageObjectiveParams = TypeAdapter(ImageObjectiveParams).validate_python(params)
-        objective = build_objective(trunk, chosen, dtype)
-        if not scratch:
-            load_weights(objective.head, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
-        return objective
+        return build_objective(trunk, chosen, dtype)
 
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[ConvTrunk, nn.Linear]:
         trunk = ConvTrunk.from_config(config)

@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 from pydantic import TypeAdapter
 from torch import nn
 
-from graftline.trunks import load_weights
 from graftline.trunks.image_objective import ImageObjective
-from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
 from graftline.trunks.vision.objectives import build_objective
 from graftline.trunks.vision.parameters import VisionObjectiveParams
 from graftline.trunks.vision.trunk import VisionTrunk, load_trunk, load_with_output
@@ -24,14 +22,9 @@ class VisionImages:
     def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> VisionTrunk:
         return load_trunk(folder, config, weights=weights)
 
-    def objective(
-        self, folder: Path, params: dict[str, Any], trunk: VisionTrunk, dtype: str, *, scratch: bool
-    ) -> ImageObjective:
+    def objective(self, params: dict[str, Any], trunk: VisionTrunk, dtype: str) -> ImageObjective:
         chosen: VisionObjectiveParams = TypeAdapter(VisionObjectiveParams).validate_python(params)
-        objective = build_objective(trunk, chosen, dtype)
-        if not scratch:
-            load_weights(objective.head, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")
-        return objective
+        return build_objective(trunk, chosen, dtype)
 
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[VisionTrunk, nn.Linear]:
         return load_with_output(folder, config)
