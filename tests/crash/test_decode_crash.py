@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -73,6 +74,19 @@ def test_a_run_that_was_killed_goes_on(calls: str, raw: Path, whole: bytes, tmp_
             break
     assert survived, "killed at every call that was tried"
     assert calls == "rename,renameat,renameat2" or max(known) > 0, "what was decoded before was decoded again"
+
+
+def test_a_damaged_line_of_the_log_costs_its_batch_alone(raw: Path, whole: bytes, tmp_path: Path) -> None:
+    kill = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync"]
+    decode(raw, tmp_path, under=[*kill, "-e", "inject=fdatasync:signal=SIGKILL:when=5"])
+    [log] = (tmp_path / "work").glob("*.jsonl")
+    head, *lines = log.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 2
+    log.write_bytes(head + lines[0] + b"\0" * 8 + b"\n" + b"".join(lines[2:]))
+    done, data = decode(raw, tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = [json.loads(line)["batch"][1] for line in (lines[0], *lines[2:])]
+    assert data == whole and int(done.stdout) == sum(kept)
 
 
 def test_processes_that_decode_end_with_the_one_that_was_killed(raw: Path, whole: bytes, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -243,7 +244,7 @@ class _PixelFile:
             self.path.unlink(missing_ok=True)
             return
         for line in lines:
-            if line.endswith(b"\n"):  # else it was cut off
+            with suppress(ValueError):  # cut off or damaged: its batch is decoded again
                 found = json.loads(line)
                 self.known[tuple(found["batch"])] = found
 

@@ -180,7 +180,7 @@ def _open(data: bytes) -> Picture.Image:
     if not data:
         raise BadPictureError("empty (0 bytes)")
     if len(data) > MAX_BYTES:
-        raise BadPictureError(f"{len(data)} bytes, more than {MAX_BYTES}")
+        raise BadPictureError(f"more than {MAX_BYTES} bytes")
     try:
         return Picture.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:

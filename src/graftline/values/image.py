@@ -344,7 +344,8 @@ class ImageColumn(StoredFeature):
 def _decoded_file(path: Path, rule: Rule) -> tuple[np.ndarray, list[str]]:
     """Return the pixels in a file, and what was done to it. Raises InputError."""
     try:
-        return decode(path.read_bytes() if path.stat().st_size <= MAX_BYTES else b"", str(path), rule)
+        with path.open("rb") as file:
+            return decode(file.read(MAX_BYTES + 1), str(path), rule)
     except BadPictureError as error:
         raise InputError(path, str(error), expected=f"a picture ({', '.join(FORMATS)})") from None
 
