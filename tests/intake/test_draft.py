@@ -73,6 +73,22 @@ def test_the_split_is_such_that_every_class_is_in_every_part(tmp_path: Path) -> 
     assert params(made)["validate"]["test_fraction"] == test
 
 
+@pytest.mark.parametrize(
+    ("persons", "with_spam", "fractions", "warned"),
+    [(100, 100, (0.2, 0.1), False), (22, 22, (0.25, 0.2), False), (30, 8, (0.3, 0.3), True)],
+)
+def test_the_fewer_the_persons_the_larger_test_and_val(
+    tmp_path: Path, persons: int, with_spam: int, fractions: tuple[float, float], warned: bool
+) -> None:
+    """Which of them fall into val is the store's key's to say: by the usual shares it is none of 22 one time in ten."""
+    rows = owned.labelled(400, user=[f"u{number}" for number in range(persons)])
+    rows = [row for row in rows if row["label"] == "ham" or int(row["user"][1:]) < with_spam]
+    made = drafted(tmp_path, rows)
+    assert made.contract.group == "user"
+    assert made.fractions == fractions
+    assert any("few persons" in warning for warning in made.warnings) == warned
+
+
 def test_a_class_that_is_too_rare_is_left_out_and_named(tmp_path: Path) -> None:
     rows = owned.labelled(200)
     rows[0]["label"] = "scam"

@@ -30,7 +30,7 @@ from graftline.tasks.parameters import load_document, section
 def spreadsheet(folder: Path) -> None:
     """With a mark, semicolons, CRLF, an index without a name, line ends in cells, and another encoding."""
     rows = [
-        {"": n, **row, "größe": n % 7} for n, row in enumerate(owned.labelled(300, user=[*"abcdefghijklmnopqrstuvw"]))
+        {"": n, **row, "größe": n % 7} for n, row in enumerate(owned.labelled(300, user=[f"u{n}" for n in range(100)]))
     ]
     for row in rows[::40]:
         row["text"] = f'{row["text"]};\n"é"'

@@ -25,6 +25,8 @@ _TEST_ROWS = 20_000
 """More test rows than so many would make an interval no narrower that anybody looks at."""
 _FRACTIONS = ((0.2, 0.1), (0.2, 0.15), (0.2, 0.2), (0.25, 0.2), (0.25, 0.25), (0.3, 0.25), (0.3, 0.3))
 """Shares of test and val to choose from, the first that puts every class into every split."""
+_UNLUCKY = 0.01
+"""How likely a split without a row of some class may be, where the split is drawn with a key that is not known yet."""
 _ROLES = ("label", "split")
 """Those that a column of the contract has to name."""
 _NEAR = {"min_cosine": 0.99, "min_jaccard": 0.9}
@@ -175,14 +177,25 @@ def _fractions(look: Look, contract: Contract, trial: Trial) -> tuple[tuple[floa
     classes = len(contract.sorting) if by_class else 0
     share = round(min(0.2, max(0.01, _TEST_ROWS / max(1, look.rows))), 3)
     scale = look.rows / look.looked
-    best: tuple[int, tuple[float, float], np.ndarray, list[int]] | None = None
+    best: tuple[tuple[int, float], tuple[float, float], np.ndarray, list[int]] | None = None
     for test, val in ((share, share / 2), *_FRACTIONS):
         counts = np.rint(trial.splits(test, val, classes) * scale).astype(np.int64)
         lacking = [int(number) for number in np.flatnonzero(counts.min(axis=1) < 1)]
-        if best is None or len(lacking) < best[0]:
-            best = (len(lacking), (test, round(val, 4)), counts, lacking)
+        chance = _chance(contract, trial, (test, val), classes)
+        rank = (len(lacking), chance if chance > _UNLUCKY else 0.0)
+        if best is None or rank < best[0]:
+            best = (rank, (test, round(val, 4)), counts, lacking)
     assert best is not None
     return best[1:]
+
+
+def _chance(contract: Contract, trial: Trial, fractions: tuple[float, float], classes: int) -> float:
+    """Return how likely test or val gets no group with a row of some class. Persons fall into a split by a keyed hash,
+    and the store's key decides: what the trial drew says little where they are few."""
+    if contract.group is None or contract.group != contract.subject:
+        return 0.0
+    groups = trial.groups(classes)
+    return float(sum((1 - share) ** groups for share in fractions).max())
 
 
 # The parameters
@@ -273,6 +286,12 @@ def _warnings(draft: Draft) -> Iterator[str]:
     if passed := [f"{file} ({why})" for batch in look.batches for file, why in batch.left_out]:
         more = ", ..." if len(passed) > _NAMED else ""
         yield f"{len(passed):,} files are passed over: {', '.join(passed[:_NAMED])}{more}"
+    classes = len(draft.contract.sorting) if draft.contract.label is not None else 0
+    if (chance := _chance(draft.contract, trial, draft.fractions, classes)) > _UNLUCKY:
+        yield (
+            f"the rows of few persons ({trial.groups(classes).min():,} for the rarest class) fall into whole splits: "
+            f"with a chance of {chance:.0%} test or val has none of some class, then validate stops; bring more persons"
+        )
     if not look.whole and draft.contract.classes:
         yield (
             f"the classes are those of {look.looked:,} of about {look.rows:,} rows; "

@@ -59,6 +59,14 @@ class Trial:
         cells = (of.astype(np.int64) * 3 + split)[of >= 0]
         return np.bincount(cells, minlength=3 * max(1, classes)).reshape(-1, 3)
 
+    def groups(self, classes: int) -> np.ndarray:
+        """Return (classes,) in how many groups each class has a labelled row; (1,) where there are no classes."""
+        of = np.where(self.labels >= 0, self.labels, -1) if classes else np.zeros(len(self.labels), np.int32)
+        place = np.ascontiguousarray(self.places[:, :8]).view(np.uint64)[:, 0]
+        known = of >= 0
+        pairs = np.unique(np.stack([of[known].astype(np.uint64), place[known]], axis=1), axis=0)
+        return np.bincount(pairs[:, 0].astype(np.int64), minlength=max(1, classes))
+
     def _keys(self) -> np.ndarray:
         return np.ascontiguousarray(self.digests[:, :8]).view(np.uint64)[:, 0]
 
