@@ -7,8 +7,6 @@ ITU-T T.81 (1992), annex B.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from PIL import ImageFile, JpegImagePlugin
 
 _START_OF_SCAN, _QUANTISATION = 0xDA, 0xDB
@@ -49,8 +47,6 @@ def header(data: bytes) -> tuple[int, int, str] | None:
 
 class PlainJpeg(JpegImagePlugin.JpegImageFile):
     """Raises SyntaxError, as Pillow's plugins do, for content that `header` does not know."""
-
-    format: ClassVar[str] = "JPEG"
 
     def _open(self) -> None:
         assert self.fp is not None
