@@ -70,6 +70,7 @@ def pytest_sessionstart() -> None:
 
 LONG = (
     "test_add_a_task.py",
+    "test_released.py",
     "test_acceptance.py",
     "test_trainjob.py",
     "test_converges.py",

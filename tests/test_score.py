@@ -230,3 +230,16 @@ def test_only_problems_know_what_they_are_judged_by() -> None:
         and "accuracy" in path.read_text(encoding="utf-8").lower()
     }
     assert named == set(MAY_SAY_ACCURACY)
+
+
+def test_rows_of_unequal_weight_prove_no_more_than_their_effective_number() -> None:
+    """1,000 rows, of which 5 have nearly all the weight, prove about as much as 5."""
+    rows = np.arange(1000)
+    sums = np.ones((1000, 2))
+    weights = np.where(rows < 5, 1000.0, 0.001)
+    few, many, uneven = (
+        estimate(RowStatistics(RIGHT, rows[:count], sums[:count], weights=of), resamples=20, seed=0).low
+        for count, of in ((5, None), (1000, np.full(1000, 7.0)), (1000, weights))
+    )
+    assert uneven == pytest.approx(few, abs=0.001)
+    assert many == estimate(RowStatistics(RIGHT, rows, sums), resamples=20, seed=0).low > 0.99

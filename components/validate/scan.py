@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,8 @@ class Tally:
     """Columns of the raw data that the contract does not name, in the order in which they were found."""
     named: list[LeftOut] = field(default_factory=list)
     """The first of it."""
+    names_files: bool = True
+    """Whether files that are no rows are named: not where a name may hold the id of a person."""
 
     def add(self, batch_rows: int, lines: list[tuple[int, str, str]]) -> None:
         self.rows += batch_rows
@@ -74,7 +77,8 @@ class Tally:
 
     def pass_over(self, left_out: Sequence[LeftOut]) -> None:
         self.passed_over.update(one.why for one in left_out)
-        self.named += left_out[: report.QUARANTINE_ROWS - len(self.named)]
+        if self.names_files:
+            self.named += left_out[: report.QUARANTINE_ROWS - len(self.named)]
 
     @property
     def bad_fraction(self) -> float:
@@ -97,7 +101,7 @@ class Validation:
     ) -> None:
         self.contract, self.params, self.outputs, self.erasures = contract, params, outputs, erasures
         self.held = held
-        self.tally, self.index = Tally(), leakage.Index()
+        self.tally, self.index = Tally(names_files=contract.subject is None), leakage.Index()
         self.profile = profile.Profile(contract)
         self.samples = report.samples_of(contract)
         self.near = contract.measure()
@@ -205,6 +209,8 @@ class Validation:
             value = WITHHELD
         elif rule.shows == "raw":
             value = columns[rule.name.rpartition(".")[0]].as_found(row - batch.first_row)
+            if self.contract.subject is not None:
+                value = without_id(value, batch.columns[self.contract.subject][row - batch.first_row].as_py())
         else:
             value = show(failure.value)
         return row, failure.rule, value
@@ -327,6 +333,23 @@ class Validation:
 def _numbers(digests: np.ndarray, count: int) -> np.ndarray:
     """Return the first 8 bytes of (n, 32) digests, or more of them, as (n, count) uint64."""
     return np.ascontiguousarray(digests[:, : 8 * count]).view(np.uint64)
+
+
+def without_id(value: str, subject: object) -> str:
+    """Return a raw value without those parts of a path, or words, that hold the id of the row's person.
+
+    Case, white space and signs count for nothing: `Patient 12` stands in patient_12/a.png too.
+    """
+    bare = _bare(str(subject)) if subject is not None else ""
+    parts = re.split(r"([/\s]+)", value)
+    if not bare or bare not in _bare(value):
+        return value
+    kept = [WITHHELD if bare in _bare(part) else part for part in parts]
+    return "".join(kept) if kept != parts else WITHHELD  # it stretches over several parts
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text).casefold()
 
 
 def show(value: Any) -> str:

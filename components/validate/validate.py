@@ -48,6 +48,8 @@ def run(context: Context) -> None:
     params = context.section("validate", ValidateParams)
     contract = load_contract(context.paths["expectations"])
     raw = context.paths["raw"]
+    beside = context.work.with_name(PAIRS)
+    beside.unlink(missing_ok=True)  # of an earlier run, which may have stopped for pairs that are no more
     return_freed_memory()
     files = raw_files(raw, contract.source)
     batches = bounded(read_batches(files, contract.asked), contract)
@@ -62,8 +64,6 @@ def run(context: Context) -> None:
             _check_bad_fraction(raw, validation.tally, params)
             validation.close()
         ahead.link(context.out, validation.tally.rows)
-        beside = context.work.with_name(PAIRS)
-        beside.unlink(missing_ok=True)
         checks = judge_table(raw, validation, context.out, beside)
         ahead.clear(np.concatenate(validation.bad))
     described = validation.profile.as_dict()
@@ -167,8 +167,8 @@ def _say(validation: Validation) -> None:
         dropped = ", ".join(repr(name) for name in list(tally.dropped)[:NAMED_COLUMNS])
         print(f"validate: {len(tally.dropped)} columns are dropped, as the contract says: {dropped}", file=sys.stderr)
     for why, count in sorted(tally.passed_over.items()):
-        names = [one.name for one in tally.named if one.why == why][:NAMED_ROWS]
-        print(f"validate: left out, {why}: {count:,}, such as {', '.join(names) or '...'}", file=sys.stderr)
+        names = ", ".join([one.name for one in tally.named if one.why == why][:NAMED_ROWS])
+        print(f"validate: left out, {why}: {count:,}" + (f", such as {names}" if names else ""), file=sys.stderr)
 
 
 def _rule_lines(validation: Validation, checks: TableChecks) -> list[report.RuleLine]:

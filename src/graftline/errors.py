@@ -6,6 +6,7 @@ import difflib
 from functools import partial
 from typing import Any
 
+_LONGEST = 300
 EXIT_INPUT = 2
 EXIT_REFUSED = 3
 EXIT_PREEMPTED = 75
@@ -66,6 +67,13 @@ class LostPeerError(GraftlineError):
 
 class BackendError(GraftlineError):
     """The backend that runs happen in refused a call, or its answer was lost."""
+
+
+def brief(error: object) -> str:
+    """Return another library's message on one line, cut to a length that a person reads; the kind of error where it
+    says nothing."""
+    reason = " ".join(str(error).split()).rstrip(". ") or type(error).__name__
+    return reason if len(reason) <= _LONGEST else reason[: _LONGEST - 3] + "..."
 
 
 def nearest(name: str, known: list[str]) -> str:

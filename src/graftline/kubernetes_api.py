@@ -12,7 +12,7 @@ from kubernetes.client import ApiClient, ApiException
 from kubernetes.config import incluster_config
 from urllib3.exceptions import HTTPError
 
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import GraftlineError, InputError, brief
 
 Timeout = tuple[float, float]
 """Seconds to connect, and between two packets."""
@@ -57,7 +57,7 @@ def connect() -> Kubernetes:
     except config.ConfigException as error:
         raise InputError(
             "cluster",
-            f"no context to talk to ({one_line(error)})",
+            f"no context to talk to ({brief(error)})",
             fix=f"set KUBECONFIG{'' if named else ' or write ~/.kube/config'}",
         ) from None
     configuration.retries = False  # who calls knows what may be tried again
@@ -126,21 +126,16 @@ class Kubernetes:
         except (HTTPError, OSError, ValueError) as error:
             silent = NoAnswerError(
                 "cluster",
-                f"{self.api.configuration.host} does not answer ({one_line(error)})",
+                f"{self.api.configuration.host} does not answer ({brief(error)})",
                 fix="check kubectl's context: `kubectl version` must answer",
             )
             silent.cause = type(error).__name__
             raise silent from None
 
 
-def one_line(error: object) -> str:
-    """Return a library's message in one line, or what kind of error it is."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
 def reason_of(error: Any) -> str:
     """Return in one line what an API server says of a request that it refused."""
     try:
-        return one_line(json.loads(error.body)["message"])
+        return brief(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
-        return one_line(error.reason or "no message")
+        return brief(error.reason or "no message")

@@ -104,8 +104,11 @@ class RowStatistics:
 
     def _values(self, weights: Floats) -> Floats:
         assert self.score.value is not None
-        sums = weights.astype(self.statistics.dtype) @ self.statistics
-        return self.score.value(sums.astype(np.float64))
+        return self.score.value(self.sums(weights))
+
+    def sums(self, weights: Floats) -> Floats:
+        """Return (b, k) sums of the statistics, where row i counts `weights[:, i]` times; weights are (b, n)."""
+        return (weights.astype(self.statistics.dtype) @ self.statistics).astype(np.float64)
 
     @cached_property
     def value(self) -> float:
@@ -129,16 +132,44 @@ def estimate(measured: RowStatistics, *, resamples: int, seed: int) -> Estimate:
 
     Where a mean over rows (a `ratio` of sums) has its best or worst value, every resample has it too, which proves
     nothing: as with n rows of which none is amiss, the interval then is the exact one of C. Clopper and E. Pearson,
-    Biometrika 26 (1934). A score that is no such mean keeps the bootstrap's interval.
+    Biometrika 26 (1934). Rows of different weights count as L. Kish's effective number of rows, "Survey sampling",
+    1965, 11.7. A score that is no such mean keeps the bootstrap's interval.
     """
     drawn = _values([measured], resamples, seed)[0]
     low, high = _percentiles(drawn)
     if measured.score.share and measured.score.value is ratio and low == high == measured.value:
-        count = np.count_nonzero(measured.statistics[:, 1])  # a row that adds nothing proves nothing
-        reach = 1 - _TAILS[0] ** (1 / count)
+        reach = float(exact_reach(_effective_rows(measured)))
         low = low - reach if low == measured.score.highest else low
         high = high + reach if high == measured.score.lowest else high
     return Estimate(measured.value, low, high)
+
+
+def ends(
+    measured: RowStatistics, values: Callable[[Floats], Floats], *, resamples: int, seed: int
+) -> tuple[Floats, Floats]:
+    """Return the (m,) low and high ends of several values' 95% percentile intervals, by the bootstrap of rows.
+
+    `values` are of (b, k) sums of the rows' statistics, (b, m); NaN where one is not defined on the rows drawn, and in
+    what is returned where it is defined on none.
+    """
+    drawn = np.concatenate([values(measured.sums(draws)) for draws in _draws(len(measured.rows), resamples, seed)])
+    low, high = np.full((2, drawn.shape[1]), np.nan)
+    known = np.isfinite(drawn).any(axis=0)
+    if known.any():
+        low[known], high[known] = np.nanquantile(drawn[:, known], _TAILS, axis=0)
+    return low, high
+
+
+def exact_reach(rows: float | Floats) -> Floats:
+    """Return how far from 0 or 1 the 95% interval of a share reaches that all of so many rows agree on."""
+    return np.asarray(1 - _TAILS[0] ** (1 / np.maximum(rows, 1)))
+
+
+def _effective_rows(measured: RowStatistics) -> float:
+    """Return how many rows of one weight tell as much; a row that adds nothing proves nothing."""
+    adds = measured.statistics[:, 1] != 0
+    weights = adds.astype(np.float64) if measured.weights is None else adds * measured.weights.astype(np.float64)
+    return float(weights.sum() ** 2 / np.square(weights).sum())
 
 
 def difference(challenger: RowStatistics, champion: RowStatistics, *, resamples: int, seed: int) -> Estimate:

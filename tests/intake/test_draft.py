@@ -10,6 +10,7 @@ from typing import Any
 import owned
 import pytest
 
+from graftline.errors import InputError
 from graftline.intake.datasheet import datasheet
 from graftline.intake.draft import Draft, draft
 from graftline.intake.look import look
@@ -157,3 +158,15 @@ def test_the_datasheet_has_the_facts_and_marks_what_is_open(tmp_path: Path) -> N
     counts = {mark: sum(row["label"] == mark for row in rows) for mark in ("ham", "spam")}
     assert f"| `ham` | {counts['ham']} |" in page
     assert page.count("- OPEN: ") >= 5
+
+
+def test_a_contract_that_is_refused_is_told_of_the_persons_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = owned.write_jsonl(tmp_path / "x.jsonl", owned.labelled(60))
+    found = look(path)
+    made = propose(found, Wishes(guessing=True))
+    made.columns["label"].rules["classes"] = ["ham", 7]
+    with pytest.raises(InputError) as refused:
+        draft("letters", found, made, "CC0-1.0")
+    assert str(refused.value).startswith(f"{path}: columns.label.classes: ")

@@ -221,3 +221,34 @@ def test_numbers_that_stand_for_classes_get_the_names_that_a_saved_data_set_hold
     saved = Path(__file__).parents[1] / "raw/recordings/saved"
     found = propose(look(saved), Wishes(label="label", features=("text",)))
     assert found.columns["label"].rules == {"type": "string", "classes": ["ham", "spam"], "map": {0: "ham", 1: "spam"}}
+
+
+def refused(tmp_path: Path, rows: list[dict[str, Any]], wishes: Wishes) -> str:
+    with pytest.raises(InputError) as caught:
+        proposed(tmp_path, rows, wishes)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["group", "subject"])
+def test_a_group_of_which_rows_lack_a_value_is_refused_by_the_flag_that_named_it(tmp_path: Path, flag: str) -> None:
+    rows = [{**row, "user": f"u{n}" if n % 9 else None} for n, row in enumerate(owned.labelled(100))]
+    said = refused(tmp_path, rows, Wishes(group="user", subject="user" if flag == "subject" else "", guessing=True))
+    place = f"{tmp_path / 'x.jsonl'}: --group user"
+    assert said.startswith(f"{place}: 12 of the 100 rows that were looked at have no value")
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        (Wishes(label="row", guessing=True), "--label row"),
+        (Wishes(features=("digest",), label="label", guessing=True), "--text digest"),
+        (Wishes(label="label", guessing=True), "column digest"),
+    ],
+)
+def test_a_column_that_is_called_as_the_datasets_own_are_is_named_with_the_persons_file(
+    tmp_path: Path, wishes: Wishes, said: str
+) -> None:
+    rows = [{"digest": row["text"], "row": row["label"], "label": row["label"]} for row in owned.labelled(100)]
+    assert refused(tmp_path, rows, wishes) == (
+        f"{tmp_path / 'x.jsonl'}: {said}: the name of a column that every dataset has; rename it in the file"
+    )

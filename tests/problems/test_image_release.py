@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,11 @@ import torch
 from PIL import Image
 
 from graftline.dataset import Schema, read_schema
+from graftline.errors import InputError
 from graftline.problems.image_classification.problem import ImageClassifier
 from graftline.problems.image_regression.parameters import ImageRegressionParams
 from graftline.problems.image_regression.problem import ImageRegression, ImageRegressor, MeasuredImages
-from graftline.problems.model import load_model, read_facts, save_model
+from graftline.problems.model import FACTS, load_model, read_facts, save_model
 from graftline.problems.multi_label.images import ImageSets, OnImages
 from graftline.problems.multi_label.parameters import MultiLabelParams
 from graftline.values.image import ImageColumn
@@ -89,6 +91,15 @@ def test_a_release_opens_without_graftline_and_gives_the_same_logits(
         np.testing.assert_allclose(found[str(number)], own, atol=1e-5, err_msg=kinds[number])
         assert own.std() > 0.01, "a model that says the same of all shows nothing"
     assert said == [[{str(n): str(n) for n in range(10)}, "single_label_classification"]] * len(kinds)
+
+
+def test_a_model_of_another_number_of_outputs_than_its_classes_is_refused(home: Path, tmp_path: Path) -> None:
+    for kind in ("vit", "resnet"):
+        folder = Path(shutil.copytree(small_vision.model(home, kind), tmp_path / kind))
+        facts = json.loads((folder / FACTS).read_text())
+        (folder / FACTS).write_text(json.dumps(facts | {"classes": facts["classes"][:-1]}))
+        with pytest.raises(InputError, match=r"config\.json: a model of 10 outputs; expected 9; run finetune again"):
+            load_model(folder)
 
 
 def test_numbers_and_sets_of_classes_are_named_as_such_and_come_back(

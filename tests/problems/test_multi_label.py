@@ -146,7 +146,9 @@ def test_the_report_shows_the_classes_and_the_mistakes(released: Path, tmp_path:
     page = write_report(released, open_store(str(released / "store")), tmp_path / "report.html").read_text()
     assert "<h2>The classes</h2>" in page
     for line in read(released / "evaluation/classes.json"):
-        cells = [line["class"], str(line["support"]), f"{line['precision']:.3f}", f"{line['recall']:.3f}"]
+        low, high = line["recall_interval"]
+        recall = f"{line['recall']:.3f} ({low:.3f} to {high:.3f})"
+        cells = [line["class"], str(line["support"]), recall, f"{line['precision']:.3f}"]
         assert "".join(f"<td>{cell}</td>" for cell in cells) in page
     assert "test F1 of all labels (micro)" in page and "test mean average precision of the classes" in page
     assert "<h2>Worst mistakes</h2>" in page

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.scores import (
@@ -149,6 +150,19 @@ def test_confusion_and_class_scores_by_hand() -> None:
     assert (one.support, one.precision, one.recall, one.f1) == (2, 0.5, 0.5, 0.5)
     assert (two.support, two.precision, two.recall, two.f1) == (1, 0.0, 0.0, 0.0)
     assert (absent.support, absent.precision, absent.recall, absent.f1) == (0, 0.0, None, 0.0)
+
+
+def test_each_class_has_an_interval_of_its_own_rows() -> None:
+    """Of class 0 there are 100 rows, 90 of them right; of 1 there are 20, all right; of 2 seven words of one row."""
+    labels = np.repeat([0, 1, 2, 3], [100, 20, 7, 873])
+    guesses = labels.copy()
+    guesses[:10] = 3
+    rows = np.where(labels == 2, 5000, np.arange(1000))
+    wrong, right, one_row, _, absent = class_scores(class_rows(MACRO_F1, rows, labels, guesses, 5))
+    assert wrong.recall_interval == pytest.approx(binom.ppf([0.025, 0.975], 100, 0.9) / 100, abs=0.015)
+    assert right.recall_interval == pytest.approx((0.025 ** (1 / 20), 1))
+    assert one_row.recall_interval == pytest.approx((0.025, 1)), "words of one sentence are right or wrong together"
+    assert absent.recall_interval is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=80))

@@ -190,6 +190,13 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda raw: saved(raw, lambda state: state.update(_data_files=[{"filename": "../x.arrow"}])),
         r"'\.\./x\.arrow' is no name of a file in it",
     ),
+    **{
+        f"splits that are the folder {name!r}": (
+            lambda raw, name=name: written(raw / "dataset_dict.json", json.dumps({"splits": [name]}).encode()),
+            f"{name!r} is no name of a file in it",
+        )
+        for name in ("..", "")
+    },
     "a state that names a file that is not there": (
         lambda raw: saved(raw, lambda state: state.update(_data_files=[{"filename": "x.arrow"}])),
         r"x\.arrow: no such file, which state\.json names",

@@ -59,6 +59,8 @@ def test_what_the_model_does_not_see_is_said_and_each_class_is_shown(released: P
     assert "What the model does not see" not in whole
     classes = json.loads((released / "evaluation/classes.json").read_text())
     assert f"<td>{classes[3]['class']}</td>" in whole and f"{100 * classes[3]['recall']:.1f}%</td>" in whole
+    low, high = classes[3]["recall_interval"]
+    assert f">{100 * low:.1f} to {100 * high:.1f}</td>" in whole
     metrics = json.loads((released / "evaluation/metrics.json").read_text())
     cut = {"test_cut": 1200, "test_tokens_cut": 0.25, "test_seen": 7, "test_seen_conflicts": 2}
     shown = page(released, tmp_path / "cut", {**metrics, **cut})

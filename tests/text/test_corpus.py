@@ -14,7 +14,7 @@ import pytest
 
 from graftline.digests import sha256_bytes
 from graftline.errors import InputError
-from graftline.text import corpus
+from graftline.store import objects
 from graftline.text.corpus import (
     BATCH_CHARACTERS,
     BATCH_ROWS,
@@ -142,7 +142,7 @@ def test_an_object_is_fetched_in_ranges_and_leaves_no_file(
 ) -> None:
     data = prose.jsonl(texts)
     put(f"{moto_url}/a.jsonl", data)
-    monkeypatch.setattr(corpus, "RANGE_BYTES", len(data) // 7)
+    monkeypatch.setattr(objects, "RANGE_BYTES", len(data) // 7)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with open_shard(*list_shards(moto_url)) as opened:
         assert opened.shard.sha256 == sha256_bytes(data)

@@ -147,6 +147,9 @@ def folder_positions(of: Any) -> torch.Tensor:
         {"do_normalize": False},
         {"image_processor_type": "EfficientNetImageProcessor", "rescale_factor": 1 / 127.5, "rescale_offset": True},
         {"image_processor_type": "EfficientNetImageProcessor", "include_top": False},
+        {"image_processor_type": "EfficientNetImageProcessor", "include_top": True},
+        {"image_processor_type": "EfficientNetImageProcessor", "do_normalize": False},
+        {"image_processor_type": "EfficientNetImageProcessor", "do_normalize": False, "rescale_offset": True},
     ],
 )
 def test_pixels_are_scaled_as_the_checkpoints_own_processor_scales_them(models: Path, values: dict[str, Any]) -> None:

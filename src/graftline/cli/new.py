@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,19 +19,23 @@ from graftline.errors import InputError
 from graftline.intake.datasheet import datasheet
 from graftline.intake.draft import Draft, draft
 from graftline.intake.look import Look, look
-from graftline.intake.place import check_name, place, raw_paths
+from graftline.intake.place import Way, check_name, place, raw_paths
+from graftline.intake.remote import bring, forget
 from graftline.intake.roles import Question, Wishes, propose
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+S3 = "s3://"
 _METRICS = ROOT / "src/graftline/intake/metrics.yaml"
 """What `dvc metrics show` and `dvc plots show` read of a task: the same file for each."""
 
 
 def new(
     task: Annotated[str, typer.Argument(help="the new task's name: the folder under data/ to be made")],
-    path: Annotated[Path, typer.Argument(help="the data: a file, or a folder of files", metavar="PATH")],
+    path: Annotated[
+        str, typer.Argument(help="the data: a file, a folder of files, or s3://bucket/prefix", metavar="PATH")
+    ],
     label: Annotated[str | None, typer.Option(metavar="COLUMN", help="the column to predict")] = None,
     no_label: Annotated[bool, typer.Option("--no-label", help="there is none: learn to write such texts")] = False,
     text: Annotated[
@@ -60,10 +66,6 @@ def new(
     or something to decide, 1 anything else.
     """
     check_name(task)
-    if not path.exists():
-        elsewhere = ":/" in str(path)
-        fix = "copy it to this machine first, as with `aws s3 sync`" if elsewhere else "check the path"
-        raise InputError(path, "no such file or folder", fix=fix)
     wishes = Wishes(
         label="" if no_label else label,
         features=tuple(text or ()),
@@ -74,25 +76,49 @@ def new(
         guessing=yes,
     )
     console = terminal()
-    found = look(path)
-    wishes = _settle(console, found, wishes)
-    made = draft(task, found, propose(found, wishes), wishes.licence or "unspecified")
-    texts = _texts(made, path)
-    if as_json:
-        typer.echo(json.dumps(_facts(made), indent=1, ensure_ascii=False))
-    else:
-        _show(console, made)
-    if dry_run:
-        if not as_json:
-            for name, content in texts.items():
-                console.rule(f"data/{task}/{name}", align="left", style="dim")
-                console.print(content, soft_wrap=True)
-        return
-    place(task, texts, raw_paths(path, found.files), "link" if link else "copy")
+    here, way = _local(path, link=link)
+    with _told_of(here, path):
+        found = look(here)
+        wishes = _settle(console, found, wishes)
+        made = draft(task, found, propose(found, wishes), wishes.licence or "unspecified")
+        texts = _texts(made, path if path.startswith(S3) else here.resolve().name)
+        if as_json:
+            typer.echo(json.dumps(_facts(made), indent=1, ensure_ascii=False))
+        else:
+            _show(console, made)
+        if dry_run:
+            if not as_json:
+                for name, content in texts.items():
+                    console.rule(f"data/{task}/{name}", align="left", style="dim")
+                    console.print(content, soft_wrap=True)
+            return
+        place(task, texts, raw_paths(here, found.files), way)
+    if path.startswith(S3):
+        forget(here)
     _compile(task)
     if not as_json:
         console.print(f"wrote data/{task}, its line in data/tasks.yaml and pipelines/compiled/{task}.yaml")
         console.print(f"next: graftline run {task}")
+
+
+def _local(path: str, *, link: bool) -> tuple[Path, Way]:
+    """Return the data as a local file or folder, and how it gets into the task. Raises InputError: there is none."""
+    if path.startswith(S3):
+        return bring(path, copies=1 if link else 2), "link" if link else "take"
+    if not (here := Path(path)).exists():
+        fix = "copy it to this machine, or to S3" if ":/" in path else "check the path"
+        raise InputError(path, "no such file or folder", fix=fix)
+    return here, "link" if link else "copy"
+
+
+@contextmanager
+def _told_of(here: Path, path: str) -> Iterator[None]:
+    """Name what was fetched as whoever calls knows it."""
+    try:
+        yield
+    except InputError as error:
+        where = error.where.replace(str(here), path)
+        raise type(error)(where, error.found, expected=error.expected, fix=error.fix) from None
 
 
 def _settle(console: Console, found: Look, wishes: Wishes) -> Wishes:
@@ -140,11 +166,11 @@ def _ask(console: Console, question: Question, found: Look) -> str:
             return question.options[answer - 1]
 
 
-def _texts(made: Draft, path: Path) -> dict[str, str]:
+def _texts(made: Draft, source: str) -> dict[str, str]:
     return {
         "expectations.yaml": made.expectations,
         "params.yaml": made.params,
-        "README.md": datasheet(made, path.resolve().name),
+        "README.md": datasheet(made, source),
         "dvc.yaml": _METRICS.read_text(encoding="utf-8"),
     }
 

@@ -10,10 +10,10 @@ from typing import Any
 from urllib3.exceptions import HTTPError
 
 from graftline.doctor.points import Point
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import GraftlineError, InputError, brief
 from graftline.images import Images
 from graftline.kubeflow_api import TOKEN, connect
-from graftline.kubernetes_api import TIMEOUT, Kubernetes, RefusedError, one_line, reason_of
+from graftline.kubernetes_api import TIMEOUT, Kubernetes, RefusedError, reason_of
 from graftline.pipelines.pods import DISTRIBUTED
 from graftline.profiles import TRAINING, Pod, load_profiles
 from graftline.settings import Settings
@@ -92,7 +92,7 @@ class Cluster:
             except ApiException as error:
                 raise RefusedError(error.status or 0, reason_of(error)) from None
             except (HTTPError, OSError, ValueError) as error:
-                raise GraftlineError(f"{self.endpoint} does not answer ({one_line(error)})") from None
+                raise GraftlineError(f"{self.endpoint} does not answer ({brief(error)})") from None
         if not isinstance(answer, dict):
             raise GraftlineError(f"{self.endpoint}: an answer that is not Kubeflow's; check the address and ${TOKEN}")
         return answer

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from graftline.errors import InputError
 from graftline.intake.look import Look
 from graftline.intake.roles import Chosen, Proposal
 from graftline.intake.trial import Trial, try_contract
@@ -73,7 +74,7 @@ def draft(task: str, look: Look, made: Proposal, licence: str) -> Draft:
     else:
         left_out = {}
     expectations = write_yaml(_contract(look, replace(made, columns=columns), (contract, trial)))
-    contract = _load(expectations)
+    contract = _load(expectations, look)
     params = _params(task, look, contract, trial, splits, fractions, licence)
     written = write_yaml(params)
     check_parameters(parse_yaml(written, where="params.yaml"), "params.yaml", task)
@@ -99,15 +100,19 @@ _HEAD_OF_PARAMS = """\
 
 def _try(look: Look, made: Proposal, columns: dict[str, Chosen]) -> tuple[Contract, Trial]:
     """Return the contract of these columns, and what it makes of the rows that were looked at."""
-    contract = _load(write_yaml(_contract(look, replace(made, columns=columns), None)))
+    contract = _load(write_yaml(_contract(look, replace(made, columns=columns), None)), look)
     return contract, try_contract(look, contract)
 
 
-def _load(text: str) -> Contract:
+def _load(text: str, look: Look) -> Contract:
     with TemporaryDirectory(prefix="graftline-new-") as folder:
         path = Path(folder, "expectations.yaml")
         path.write_text(text, encoding="utf-8")
-        return load_contract(path)
+        try:
+            return load_contract(path)
+        except InputError as error:  # whoever calls has no such file yet: it is their data that makes no contract
+            where = error.where.replace(str(path), str(look.path))
+            raise InputError(where, error.found, expected=error.expected, fix=error.fix) from None
 
 
 def _contract(look: Look, made: Proposal, tried: tuple[Contract, Trial] | None) -> dict[str, Any]:

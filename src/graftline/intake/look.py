@@ -5,7 +5,6 @@ How the data is written is `raw.files.look`'s to say; it sees beginnings only, w
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,9 @@ from graftline.raw import files
 from graftline.raw.batches import RawBatch
 from graftline.raw.files import Part
 from graftline.raw.lines import COMPRESSIONS
+from graftline.raw.parquet import open_parquet, rows_a_batch
 from graftline.raw.reader import Asked, Source
+from graftline.raw.walk import walk
 from graftline.values.guesses import Sampled, names
 
 BYTES = 32 << 20
@@ -102,10 +103,8 @@ class Look:
 def _files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
-        return
-    for parent, folders, inner in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(inner) if not name.startswith("."))
+    else:
+        yield from (path / name for name in walk(path, [], links=True))
 
 
 def look(path: Path) -> Look:
@@ -216,12 +215,12 @@ def _line_ends(text: bytes, quote: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _row_groups(path: Path, share: int, folder: Path) -> Path:
-    """Return a file with the first rows of evenly spaced row groups."""
+    """Return a file with the first rows of evenly spaced row groups; never more at a time than a run reads."""
     out = folder / path.name
-    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+    with open_parquet(path) as file:
         groups = np.unique(np.linspace(0, file.num_row_groups - 1, min(_SLICES, file.num_row_groups)).astype(int))
         a_row = max(1, path.stat().st_size // max(1, file.metadata.num_rows))
-        rows = max(1, share // len(groups) // a_row)
+        rows = max(1, min(share // len(groups) // a_row, rows_a_batch(file)))
         with pq.ParquetWriter(out, file.schema_arrow) as writer:
             for group in groups:
                 batch = next(file.iter_batches(batch_size=rows, row_groups=[int(group)]), None)

@@ -15,7 +15,7 @@ from graftline.errors import InputError
 from graftline.tasks.documents import listed_tasks
 from graftline.tasks.parameters import TASK_NAME
 
-Way = Literal["copy", "link"]
+Way = Literal["copy", "link", "take"]
 
 
 def check_name(task: str) -> None:
@@ -50,7 +50,8 @@ def place(task: str, texts: dict[str, str], files: dict[str, Path], way: Way) ->
         task: a name that `check_name` lets pass.
         texts: each file's content by its name.
         files: the raw data, by place below raw/.
-        way: copy, or link: data/<task>/raw and DVC's cache then share one copy, which is read-only.
+        way: copy, or link: data/<task>/raw and DVC's cache then share one copy, which is read-only; or take: the files
+            are nobody's else, and need no copy where they can be linked.
 
     Raises:
         InputError: the task exists by now or there is no room for the data.
@@ -87,7 +88,7 @@ def place(task: str, texts: dict[str, str], files: dict[str, Path], way: Way) ->
 def _check_room(files: dict[str, Path], way: Way) -> None:
     size = sum(file.stat().st_size for file in files.values())
     free = shutil.disk_usage(ROOT).free
-    needed = size * (2 if way == "copy" else 1)
+    needed = size * (2 if way == "copy" else 1)  # with `take` DVC's copy is the only new one
     if needed > free:
         raise InputError(
             ROOT / "data",
@@ -102,7 +103,7 @@ def _take(file: Path, target: Path, way: Way) -> None:
     from dvc_objects.fs.system import reflink
 
     source = file.resolve()
-    if way == "link":
+    if way != "copy":
         with suppress(OSError):  # on another file system
             target.hardlink_to(source)
             return

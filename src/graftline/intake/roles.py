@@ -112,8 +112,9 @@ def propose(look: Look, wishes: Wishes) -> Proposal:
     _choose_split(left, made)
     _choose_features(look, left, wishes, made)
     _choose_label(look, left, wishes, made)
-    _choose_subject(left, wishes, made)
-    _choose_group(left, wishes, made)
+    _choose_subject(look, left, wishes, made)
+    _choose_group(look, left, wishes, made)
+    _check_reserved(look, wishes, made)
     _keep_others(look, left, made)
     if wishes.licence is None and not wishes.guessing:
         text = "The licence of the data: an SPDX identifier such as CC-BY-4.0; empty if you do not know"
@@ -125,22 +126,38 @@ def propose(look: Look, wishes: Wishes) -> Proposal:
 
 def _check_names(look: Look, wishes: Wishes) -> None:
     known = list(look.columns)
-    asked: dict[str, list[str | None]] = {
-        "--label": [wishes.label],
-        "--text": [*wishes.features],
-        "--ignore": [*wishes.ignored],
-        "--group": [wishes.group],
-        "--subject": [wishes.subject],
-    }
     named: dict[str, str] = {}
-    for flag, names in asked.items():
-        for name in filter(None, names):
+    for flag, names in _named(wishes).items():
+        for name in names:
             if (other := named.setdefault(name, flag)) != flag and {flag, other} != {"--group", "--subject"}:
                 raise InputError(flag, f"'{name}' is named by {other} too", fix="leave one of them out")
             if name not in known:
                 raise InputError(
                     flag, f"there is no column '{name}'{nearest(name, known)}", expected="one of " + ", ".join(known)
                 )
+
+
+def _named(wishes: Wishes) -> dict[str, list[str]]:
+    """Return the columns that each flag names."""
+    asked = {
+        "--label": [wishes.label],
+        "--text": wishes.features,
+        "--ignore": wishes.ignored,
+        "--group": [wishes.group],
+        "--subject": [wishes.subject],
+    }
+    return {flag: [name for name in names if name] for flag, names in asked.items()}
+
+
+def _check_reserved(look: Look, wishes: Wishes, made: Proposal) -> None:
+    """Refuse a column that is needed and has a name of the dataset's own columns."""
+    found = next((name for name in RESERVED if name in made.columns and made.columns[name].role != "split"), None)
+    if found is None:
+        return
+    flag = next((flag for flag, names in _named(wishes).items() if found in names), "column")
+    raise InputError(
+        f"{look.path}: {flag} {found}", "the name of a column that every dataset has", fix="rename it in the file"
+    )
 
 
 def _without_useless(look: Look, wishes: Wishes, made: Proposal) -> dict[str, Sampled]:
@@ -290,7 +307,7 @@ def _names_things(name: str) -> bool:
     return bool(_PERSONS.fullmatch(spelling(name)) or _IDS.fullmatch(spelling(name)))
 
 
-def _choose_subject(left: dict[str, Sampled], wishes: Wishes, made: Proposal) -> None:
+def _choose_subject(look: Look, left: dict[str, Sampled], wishes: Wishes, made: Proposal) -> None:
     if wishes.subject == "":
         return
     if wishes.subject:
@@ -306,12 +323,14 @@ def _choose_subject(left: dict[str, Sampled], wishes: Wishes, made: Proposal) ->
             flags = f"--subject '{name}', or --no-subject"
             made.questions.append(Question("subject", text, flags, options=(name, ""), best=name))
     column = left.pop(name)
+    if name == wishes.group:
+        _check_group(look, column)
     groups = name == wishes.group or (_repeats(column) and not wishes.group and not made.of("split"))
     why += "; kept as a keyed hash" + ("; the rows of one person are in one split" if groups else "")
     made.columns[name] = Chosen("subject", _kept(column), why, groups)
 
 
-def _choose_group(left: dict[str, Sampled], wishes: Wishes, made: Proposal) -> None:
+def _choose_group(look: Look, left: dict[str, Sampled], wishes: Wishes, made: Proposal) -> None:
     if wishes.group == "" or any(chosen.groups for chosen in made.columns.values()):
         return
     if made.of("split") and not wishes.group:
@@ -319,9 +338,20 @@ def _choose_group(left: dict[str, Sampled], wishes: Wishes, made: Proposal) -> N
     found = [wishes.group] if wishes.group else [name for name in left if _groups(left[name])]
     for name in found[:1]:
         column = left.pop(name)
+        _check_group(look, column)
         why = "named" if wishes.group else "groups rows, by its name"
         count = f"{len(column.counts):,} groups"
         made.columns[name] = Chosen("group", _kept(column), f"{why}; {count}: the rows of one are in one split", True)
+
+
+def _check_group(look: Look, column: Sampled) -> None:
+    if column.missing:
+        raise InputError(
+            f"{look.path}: --group {column.name}",
+            f"{column.missing:,} of the {len(column.values):,} rows that were looked at have no value there",
+            expected="a value in each row: it says which rows stay together",
+            fix="fill them in, or leave --group out",
+        )
 
 
 def _groups(column: Sampled) -> bool:

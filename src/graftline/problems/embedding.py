@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from graftline.dataset import Schema
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.learning.device import device, send
 from graftline.problems.documents import Documents, by_length, padded
 from graftline.problems.model import read_facts
@@ -60,7 +60,7 @@ def embed(folder: Path, texts: list[str]) -> np.ndarray:
         ).eval()
         network.to(device())
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(folder, f"no model that loads ({' '.join(str(error).split())[:200]})") from None
+        raise InputError(folder, f"no model that loads ({brief(error)})") from None
     vectors = np.empty((len(texts), network.config.hidden_size), dtype=np.float32)
     with torch.inference_mode():
         for chosen in by_length(documents.lengths):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.score import Floats, Integers, RowStatistics, Score, ratio
+from graftline.score import Floats, Integers, RowStatistics, Score, ends, exact_reach, ratio
 from graftline.tasks.parameters import Params
 
 Sets = NDArray[np.bool_]
@@ -216,6 +216,8 @@ class ClassScore:
     """Right among those predicted as this class; 0 if none is predicted so."""
     recall: float | None
     """Right among those of this class; None if the class has no units."""
+    recall_interval: tuple[float, float] | None
+    """Its 95% interval: the bootstrap's, or the exact one where all units of the class are right, or all are wrong."""
     f1: float
     """Harmonic mean of precision and recall; 0 if nothing of this class is right."""
 
@@ -223,15 +225,32 @@ class ClassScore:
 def class_scores(measured: RowStatistics) -> list[ClassScore]:
     """Return precision, recall, F1 and support of each class, of what `class_rows` returned."""
     parts: Any = _class_parts(measured.statistics.sum(axis=0, dtype=np.float64).astype(np.int64))
+    low, high = _recall_ends(measured)
     return [
         ClassScore(
             support=int(a),
             precision=int(r) / int(p) if p else 0.0,
             recall=int(r) / int(a) if a else None,
+            recall_interval=(float(low[number]), float(high[number])) if a else None,
             f1=2 * int(r) / int(a + p) if r else 0.0,
         )
-        for r, a, p in zip(*parts, strict=True)
+        for number, (r, a, p) in enumerate(zip(*parts, strict=True))
     ]
+
+
+def _recall_ends(measured: RowStatistics) -> tuple[Floats, Floats]:
+    """Return the (classes,) ends of each class's recall; see `score.estimate` for why some are exact."""
+    right, actual, _ = _class_parts(measured.statistics)
+    both = RowStatistics(measured.score, measured.rows, np.concatenate([right, actual], axis=1))
+    resamples = int(max(200, min(1000, _RANKED_WORK / both.statistics.size)))
+    low, high = ends(both, _recalls, resamples=resamples, seed=0)
+    reach = exact_reach(np.count_nonzero(actual, axis=0))
+    agree = low == high
+    return np.where(agree & (low == 1), 1 - reach, low), np.where(agree & (high == 0), reach, high)
+
+
+def _recalls(sums: Floats) -> Floats:
+    return ratio(np.stack(np.split(sums, 2, axis=-1), axis=-1))
 
 
 def confusion(labels: Integers, predicted: Integers, classes: int) -> Integers:

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.columnar import flat_names, raw_batches
-from graftline.raw.reader import Asked, Source, check_columns, first_line
+from graftline.raw.reader import Asked, Source, check_columns
 
 _FILE, _OLD = b"ARROW1", b"FEA1"
 _FILE_HEAD = 8
@@ -75,7 +75,7 @@ def _open_stream(path: Path) -> Iterator[Any]:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             path,
-            f"truncated or damaged ({path.stat().st_size} bytes; {first_line(error)})",
+            f"truncated or damaged ({path.stat().st_size} bytes; {brief(error)})",
             expected="a whole Arrow file",
             fix="fetch it again, such as with `dvc pull --force`",
         ) from None

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-from graftline.errors import InputError, nearest
+from graftline.errors import InputError, brief, nearest
 from graftline.raw import sniff
 from graftline.raw.arrow import Arrow
 from graftline.raw.batches import RawBatch
@@ -21,7 +21,7 @@ from graftline.raw.delimited import Delimited
 from graftline.raw.jsonl import JsonLines
 from graftline.raw.parquet import Parquet
 from graftline.raw.pictures import Pictures
-from graftline.raw.reader import Asked, Reader, Source, check_columns, first_line
+from graftline.raw.reader import Asked, Reader, Source, check_columns
 from graftline.raw.saved import Saved
 from graftline.raw.webdataset import WebDataset
 from graftline.raw.xlsx import Xlsx
@@ -272,9 +272,7 @@ def _joined(raw: Path, tables: list[pa.Table]) -> pa.Table:
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
-        raise InputError(
-            raw, f"a column of several types ({first_line(error)})", expected="one type a column"
-        ) from None
+        raise InputError(raw, f"a column of several types ({brief(error)})", expected="one type a column") from None
 
 
 def _size(path: Path) -> int:

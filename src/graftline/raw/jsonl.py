@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.lines import ending, read_head, read_lines, scaled
-from graftline.raw.reader import Asked, Source, check_columns, first_line
+from graftline.raw.reader import Asked, Source, check_columns
 
 SEEN = 1000
 """At most so many lines tell of the columns."""
@@ -117,7 +117,7 @@ def _parse_object(where: str, line: str) -> dict[str, Any]:
         raise InputError(where, "nested too deep", expected="an object of plain values") from None
     except ValueError as error:
         raise InputError(
-            where, f"not JSON ({first_line(error)})", expected="one object a line", fix="correct the line"
+            where, f"not JSON ({brief(error)})", expected="one object a line", fix="correct the line"
         ) from None
     if not isinstance(found, dict):
         raise InputError(where, f"a JSON {type(found).__name__}", expected="an object", fix="correct the line")
@@ -141,7 +141,7 @@ def _array(path: Path, name: str, values: list[Any], first_row: int) -> pa.Array
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: column '{name}'",
-            f"no one type in rows {first_row} to {first_row + len(values) - 1} ({first_line(error)})",
+            f"no one type in rows {first_row} to {first_row + len(values) - 1} ({brief(error)})",
             expected="values of one type, or null",
             fix="correct the file",
         ) from None

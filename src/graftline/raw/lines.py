@@ -13,9 +13,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw import limits
-from graftline.raw.reader import first_line
 
 COMPRESSIONS = (".gz", ".zst")
 HEAD = 256 << 10
@@ -74,7 +73,7 @@ def scaled(rows: int, head: bytes, size: int) -> tuple[int, bool]:
 def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
         path,
-        f"truncated or damaged ({path.stat().st_size} bytes; {first_line(error)})",
+        f"truncated or damaged ({path.stat().st_size} bytes; {brief(error)})",
         expected=f"a whole {path.suffix} file",
         fix="fetch it again, such as with `dvc pull --force`",
     )

@@ -9,12 +9,12 @@ from typing import IO, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.columnar import flat_names, raw_batches
 from graftline.raw.lines import OTHER_FORMATS
-from graftline.raw.reader import Asked, Source, check_columns, first_line
+from graftline.raw.reader import Asked, Source, check_columns
 
 INDEX_BYTES = 4
 """Most bytes of an index into a dictionary."""
@@ -35,19 +35,19 @@ class Parquet:
         return Source()
 
     def rows(self, path: Path, source: Source) -> tuple[int, bool]:
-        with _open_parquet(path) as file:
+        with open_parquet(path) as file:
             return int(file.metadata.num_rows), True
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
-        with _open_parquet(path) as file:
+        with open_parquet(path) as file:
             return file.schema_arrow
 
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
-        with _open_parquet(path) as file:
+        with open_parquet(path) as file:
             dropped = check_columns(path, flat_names(file.schema_arrow, asked), asked)
             if file.metadata.num_rows == 0:
                 return
-            found = file.iter_batches(batch_size=_rows_a_batch(file), columns=asked.names, use_threads=False)
+            found = file.iter_batches(batch_size=rows_a_batch(file), columns=asked.names, use_threads=False)
             while True:
                 try:
                     batch = next(found, None)
@@ -55,13 +55,14 @@ class Parquet:
                         return
                     batch.validate(full=True)  # Arrow does not check UTF-8 and offsets on reading
                 except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                    raise _damaged(path, f"near row {first_row} of the raw data: {first_line(error)}") from None
+                    raise _damaged(path, f"near row {first_row} of the raw data: {brief(error)}") from None
                 for part in raw_batches(path, asked, batch, first_row, dropped):
                     yield part
                     first_row += part.rows
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Return the file, opened so that `rows_a_batch` of its rows at a time take bounded memory. Raises InputError."""
     with path.open("rb") as file:
         head = file.read(64)
     if head[:4] != b"PAR1":
@@ -88,7 +89,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
             page_checksum_verification=True,
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, first_line(error)) from None
+        raise _damaged(path, brief(error)) from None
 
 
 def _repeating(file: IO[bytes], metadata: pq.FileMetaData) -> list[str]:
@@ -140,7 +141,7 @@ def _damaged(path: Path, reason: str) -> InputError:
     )
 
 
-def _rows_a_batch(file: pq.ParquetFile) -> int:
+def rows_a_batch(file: pq.ParquetFile) -> int:
     """Return how many rows decode to about BATCH_BYTES: 8 bytes a number (1 of 8 bits), text as stored."""
     metadata = file.metadata
     total = 0

@@ -27,6 +27,7 @@ from graftline.raw.delimited import Delimited
 from graftline.raw.jsonl import JsonLines
 from graftline.raw.picture_formats import MAX_BYTES, is_hidden, is_picture
 from graftline.raw.reader import Asked, Reader, Source
+from graftline.raw.walk import walk
 
 IMAGE, LABEL, PATH, SPLIT = "image", "label", "path", "split"
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -48,7 +49,7 @@ class Pictures:
     def takes(self, path: Path) -> bool:
         if not path.is_dir() or any(file.suffix in (".parquet", ".arrow", ".xlsx", ".tar") for file in path.iterdir()):
             return False
-        return any(is_picture(PurePosixPath(name)) for name in islice(_files(path, []), _LOOKED_AT))
+        return any(is_picture(PurePosixPath(name)) for name in islice(walk(path, []), _LOOKED_AT))
 
     def guess(self, path: Path) -> Source:
         manifest = _manifest(path, Source())
@@ -59,7 +60,7 @@ class Pictures:
     def rows(self, path: Path, source: Source) -> tuple[int, bool]:
         if manifest := _manifest(path, source):
             return manifest.reader.rows(manifest.path, source)
-        return sum(is_picture(PurePosixPath(name)) for name in _files(path, [])), True
+        return sum(is_picture(PurePosixPath(name)) for name in walk(path, [])), True
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
         manifest = _manifest(path, source)
@@ -83,22 +84,6 @@ def manifest_of(folder: Path, source: Source) -> Path | None:
     """Return the table that says what each picture of a folder is, if there is one. Raises InputError for several."""
     manifest = _manifest(folder, source)
     return None if manifest is None else manifest.path
-
-
-def _files(folder: Path, left_out: list[LeftOut], inside: str = "") -> Iterator[str]:
-    """Yield the files below a folder, by path within it, in the order of names; note what is no file of its own."""
-    with os.scandir(folder / inside) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        name = f"{inside}{entry.name}"
-        if is_hidden(PurePosixPath(entry.name)):
-            left_out.append(LeftOut(name, "hidden"))
-        elif entry.is_symlink():
-            left_out.append(LeftOut(name, "a link"))
-        elif entry.is_dir():
-            yield from _files(folder, left_out, f"{name}/")
-        else:
-            yield name
 
 
 @dataclass
@@ -164,7 +149,7 @@ def _of_folders(folder: Path, asked: Asked) -> Iterator[RawBatch]:
             waiting.clear()
         return found
 
-    for name in _files(folder, left_out):
+    for name in walk(folder, left_out):
         parts = PurePosixPath(name).parts
         if not is_picture(PurePosixPath(name)):
             left_out.append(LeftOut(name, "not a picture"))
@@ -266,7 +251,7 @@ def _of_manifest(folder: Path, manifest: _Manifest, asked: Asked) -> Iterator[Ra
         for end, name in enumerate(table.columns[named].to_pylist(), start=1):
             inside = None if name is None else str(name).replace("\\", "/")
             rows.add(inside)
-            seen.add(inside or "")
+            seen.add(os.path.relpath(folder / (inside or ""), folder))  # `./a.png` is a.png
             if rows.full or end == table.rows:
                 if held is not None:
                     yield held
@@ -274,7 +259,7 @@ def _of_manifest(folder: Path, manifest: _Manifest, asked: Asked) -> Iterator[Ra
                 held = replace(rows.batch(part, table.is_text, cells[start:end]), dropped=table.dropped)
                 start = end
     left_out: list[LeftOut] = []
-    beside = (name for name in _files(folder, left_out) if name not in seen and folder / name != manifest.path)
+    beside = (name for name in walk(folder, left_out) if name not in seen and folder / name != manifest.path)
     left_out += [LeftOut(name, f"not in {manifest.path.name}") for name in beside]
     if held is not None:
         yield replace(held, left_out=tuple(left_out))

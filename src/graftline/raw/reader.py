@@ -150,9 +150,3 @@ def check_columns(where: object, found: Sequence[str], asked: Asked) -> tuple[st
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
-
-
-def first_line(error: Exception) -> str:
-    """Return the beginning of another library's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200].rstrip(". ") if lines else type(error).__name__

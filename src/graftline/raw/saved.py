@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw.arrow import Arrow
 from graftline.raw.batches import RawBatch
 from graftline.raw.reader import Asked, Source, check_columns
@@ -94,7 +94,7 @@ def _files_of_split(folder: Path) -> list[Path]:
 
 
 def _inside(folder: Path, name: Any) -> str:
-    if not isinstance(name, str) or Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
         raise InputError(folder, f"{name!r} is no name of a file in it", expected="as save_to_disk writes it")
     return name
 
@@ -108,7 +108,7 @@ def _json(path: Path, key: str) -> list[Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             path,
-            f"not as save_to_disk writes it ({type(error).__name__}: {error})"[:300],
+            f"not as save_to_disk writes it ({type(error).__name__}: {brief(error)})",
             expected=f"an object with a list under '{key}'",
             fix="save the data set again, or leave only its .arrow files in the folder",
         ) from None

@@ -19,12 +19,12 @@ from typing import IO, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.picture_formats import MAX_BYTES, is_hidden, is_picture
 from graftline.raw.pictures import IMAGE, LABEL, PICTURE
-from graftline.raw.reader import Asked, Source, check_columns, first_line
+from graftline.raw.reader import Asked, Source, check_columns
 
 TAR = (".tar", ".tar.gz", ".tgz")
 KEY, TEXT = "key", "text"
@@ -130,7 +130,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise InputError(
             path,
-            f"truncated or damaged ({path.stat().st_size} bytes; {first_line(error)})",
+            f"truncated or damaged ({path.stat().st_size} bytes; {brief(error)})",
             expected="a whole tar file",
             fix="fetch it again, such as with `dvc pull --force`",
         ) from None
@@ -155,7 +155,7 @@ def _add(sample: Sample, ending: str, content: bytes, where: str) -> None:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InputError(where, f"not JSON ({first_line(error)})", fix="correct the file") from None
+        raise InputError(where, f"not JSON ({brief(error)})", fix="correct the file") from None
     if not isinstance(found, dict):
         raise InputError(where, f"a JSON {type(found).__name__}", expected="an object")
     for name, value in found.items():

@@ -19,10 +19,10 @@ import pyarrow as pa
 from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
-from graftline.errors import InputError, nearest
+from graftline.errors import InputError, brief, nearest
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
-from graftline.raw.reader import Asked, Source, first_line
+from graftline.raw.reader import Asked, Source
 from graftline.raw.rows import check_header, text_batches
 
 _OLE = b"\xd0\xcf\x11\xe0"
@@ -168,7 +168,7 @@ def _text(value: Any) -> str:
 def _damaged(path: Path, error: Exception, place: str = "") -> InputError:
     return InputError(
         path,
-        f"truncated or damaged ({path.stat().st_size} bytes; {place}{first_line(error)})",
+        f"truncated or damaged ({path.stat().st_size} bytes; {place}{brief(error)})",
         expected="a whole .xlsx file",
         fix="save it anew, or as .csv",
     )

@@ -9,7 +9,6 @@ unnamed temporary file and hashed on the way, so that its sha256 is that of the 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import tempfile
@@ -17,19 +16,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from botocore.exceptions import ClientError
 
 from graftline.digests import sha256_file
-from graftline.errors import InputError, nearest
+from graftline.errors import InputError, brief, nearest
 from graftline.raw.limits import MAX_LINE
-from graftline.store.s3 import S3Store
+from graftline.store.objects import Object, fetch, list_objects
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 BATCH_CHARACTERS = 1 << 16
@@ -37,8 +34,6 @@ BATCH_CHARACTERS = 1 << 16
 BATCH_ROWS = 1000
 ARROW_BYTES = 4 << 20
 """Aimed size of the rows that are decoded from Parquet at once."""
-RANGE_BYTES = 8 << 20
-"""Bytes of one request to S3."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +125,7 @@ def open_shard(shard: Shard) -> Iterator[OpenShard]:
             yield OpenShard(shard, file)
     else:
         with tempfile.TemporaryFile(prefix="graftline-shard-") as copy:
-            bucket, _, key = shard.url.removeprefix("s3://").partition("/")
-            digest = _Bucket(bucket, "").fetch(key, shard, copy)
+            digest = fetch(Object(shard.url, shard.name, shard.size, shard.etag), copy)
             yield OpenShard(replace(shard, sha256=digest), copy)
 
 
@@ -161,55 +155,11 @@ def _visible(folder: Path) -> Iterator[Path]:
 
 
 def _list_s3(url: str) -> list[Shard]:
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    if not bucket or "@" in bucket or ":" in bucket:
-        raise InputError(
-            "corpus", "an s3 url without a plain bucket name", expected="s3://bucket/prefix or s3://bucket/key"
-        )
-    prefix = prefix.rstrip("/")
-    shards = []
-    for key, size, etag in _Bucket(bucket, "").objects(prefix):
-        name = key.removeprefix(f"{prefix}/") if key != prefix else key.rpartition("/")[2]
-        inside = key == prefix or not prefix or key.startswith(f"{prefix}/")
-        if inside and not key.endswith("/") and not name.rpartition("/")[2].startswith((".", "_")):
-            shards.append(Shard(f"s3://{bucket}/{key}", name, size, None, etag))
-    return sorted(shards, key=lambda shard: shard.name)
-
-
-class _Bucket(S3Store):
-    """Reads objects under any key, with the store's client, retries and errors."""
-
-    def objects(self, prefix: str) -> list[tuple[str, int, str]]:
-        """Return key, size in bytes and etag of each object whose key starts with `prefix`."""
-
-        def request() -> list[tuple[str, int, str]]:
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-            return [(o["Key"], o["Size"], o["ETag"]) for page in pages for o in page.get("Contents", [])]
-
-        return self._tried("list", prefix, request)
-
-    def fetch(self, key: str, shard: Shard, file: IO[bytes]) -> str:
-        """Write an object to `file`; return its sha256 in hex."""
-        digest = hashlib.sha256()
-        for start in range(0, shard.size, RANGE_BYTES):
-            last = min(start + RANGE_BYTES, shard.size) - 1
-            data = self._tried("read", key, partial(self._read_range, key, shard, start, last))
-            digest.update(data)
-            file.write(data)
-        file.flush()
-        return digest.hexdigest()
-
-    def _read_range(self, key: str, shard: Shard, first: int, last: int) -> bytes:
-        try:
-            answer = self._client.get_object(
-                Bucket=self.bucket, Key=key, Range=f"bytes={first}-{last}", IfMatch=shard.etag or ""
-            )
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in ("PreconditionFailed", "412"):
-                raise InputError(shard.url, "changed since it was listed", fix="start again") from None
-            raise
-        with answer["Body"] as body:
-            return body.read()
+    return [
+        Shard(found.url, found.name, found.size, None, found.etag)
+        for found in list_objects(url, "corpus")
+        if not found.name.rpartition("/")[2].startswith((".", "_"))
+    ]
 
 
 # JSONL
@@ -246,7 +196,7 @@ def _lines(opened: OpenShard) -> Iterator[tuple[int, bytes]]:
                 )
             yield number, line
     except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
-        raise _damaged(opened.shard, f"after line {number}: {_first_line(error)}") from None
+        raise _damaged(opened.shard, f"after line {number}: {brief(error)}") from None
 
 
 def _decompressed(opened: OpenShard) -> IO[bytes]:
@@ -273,7 +223,7 @@ def _line_text(where: str, number: int, line: bytes, column: str) -> str:
             fix="convert the file, such as with `iconv -f LATIN1 -t UTF-8`",
         ) from None
     except (RecursionError, ValueError) as error:
-        raise InputError(place, f"not JSON ({_first_line(error)})", expected="one JSON object a line") from None
+        raise InputError(place, f"not JSON ({brief(error)})", expected="one JSON object a line") from None
     if not isinstance(values, dict) or column not in values:
         found = list(values) if isinstance(values, dict) else type(values).__name__
         raise _missing(place, column, found)
@@ -301,7 +251,7 @@ def _parquet_documents(opened: OpenShard, column: str) -> Iterator[list[str]]:
             yield from _split(texts)
             row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(shard, f"near row {row}: {_first_line(error)}") from None
+        raise _damaged(shard, f"near row {row}: {brief(error)}") from None
 
 
 def _open_parquet(opened: OpenShard, column: str) -> pq.ParquetFile:
@@ -400,8 +350,3 @@ def _damaged(shard: Shard, reason: str) -> InputError:
     return InputError(
         shard.url, f"truncated or damaged ({shard.size} bytes; {reason})", expected="a whole file", fix="fetch it again"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200].rstrip(". ") if lines else type(error).__name__

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from graftline.canonical import canonical_json, read_json
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.tasks.parameters import Params
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # noqa: BLE001  (the library raises bare Exceptions for what it cannot parse)
-        reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
+        reason = f"{type(error).__name__}: {brief(error)}"
         raise InputError(folder, f"not a tokenizer ({reason})", fix="make the folder again") from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(folder, "a tokenizer without a fast form", expected="a tokenizer.json")

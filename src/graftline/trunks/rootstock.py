@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from graftline.canonical import read_json
 from graftline.digests import FileDigest, digest_files, sha256_file
 from graftline.environment import ROOT
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.trunks.parameters import TrunkParams
 from graftline.yamlfile import parse_yaml
 
@@ -239,7 +239,7 @@ def _on_hub(hub: str, revision: str, patterns: tuple[str, ...], where: str) -> t
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError) as error:
         offline = isinstance(error, LocalEntryNotFoundError | httpx2.HTTPError)
-        reason = "the Hub is out of reach and the cache does not hold it" if offline else str(error).splitlines()[0]
+        reason = "the Hub is out of reach and the cache does not hold it" if offline else brief(error)
         raise InputError(
             f"{where}.hub",
             f"{hub} at {revision[:12]}: {reason}",
@@ -383,12 +383,6 @@ def load(
         )
     network: PreTrainedModel = model
     return network
-
-
-def brief(error: BaseException) -> str:
-    """Return a library's message on one line, cut to a length that a person reads."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return reason if len(reason) <= 200 else reason[:197] + "..."
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
@@ -27,11 +26,9 @@ import pyarrow as pa
 
 from graftline.durable import write_atomic
 from graftline.errors import GraftlineError, InputError
-from graftline.learning.memory import keep_freed_memory
-from graftline.processes import die_with_parent
 from graftline.raw.batches import RawBatch
 from graftline.values.contract import Contract
-from graftline.values.decoding import Decoded, decode_into
+from graftline.values.decoding import Decoded, decode_into, start_worker
 from graftline.values.image import Image
 from graftline.values.image_arrays import encoded, packed
 from graftline.values.pixels import HEADER_BYTES, npy_header, pixel_file
@@ -43,8 +40,6 @@ CHUNK_BYTES = 1 << 20
 """How many pictures, of how many bytes, are decoded by one process in one go."""
 AHEAD_BYTES = 32 << 20
 """How many bytes of encoded pictures wait for the scan at most, or are being decoded."""
-WORKER_BYTES = 2 << 30
-"""How much memory a process that decodes may take: what a damaged file asks for beyond that it does not get."""
 
 
 class Ahead:
@@ -134,7 +129,7 @@ class Ahead:
         """Decode here while the pictures are few: processes start in a second."""
         self._begun += size
         if self._pool is None and self._begun > 2 * CHUNK_BYTES:
-            self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), _start_worker)
+            self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), start_worker)
         if self._pool is not None:
             return self._pool.submit(decode_into, *task)
         done: Future[_Outcome] = Future()
@@ -262,9 +257,3 @@ def _chunks(array: pa.Array) -> Iterator[tuple[int, int]]:
     each = max(1, min(CHUNK, CHUNK_BYTES * len(array) // max(1, array.nbytes)))
     for start in range(0, len(array), each):
         yield start, min(start + each, len(array))
-
-
-def _start_worker() -> None:
-    die_with_parent()
-    keep_freed_memory()
-    resource.setrlimit(resource.RLIMIT_DATA, (WORKER_BYTES, resource.getrlimit(resource.RLIMIT_DATA)[1]))

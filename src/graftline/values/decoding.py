@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import resource
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,11 +20,16 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageOps, UnidentifiedImageError
 
+from graftline.learning.memory import keep_freed_memory
+from graftline.processes import die_with_parent
 from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES
+from graftline.values.plain_jpeg import PlainJpeg
 
 Mode = Literal["grey", "rgb"]
 Resize = Literal["crop", "pad", "stretch", "refuse"]
 
+WORKER_BYTES = 2 << 30
+"""How much memory a process that decodes may take: what a damaged file asks for beyond that it does not get."""
 MAX_PIXELS = 1 << 26
 """Width times height of the largest picture that is decoded: 67 million, 256 MiB in Pillow's memory.
 
@@ -181,6 +187,8 @@ def _open(data: bytes) -> Picture.Image:
         raise BadPictureError("empty (0 bytes)")
     if len(data) > MAX_BYTES:
         raise BadPictureError(f"more than {MAX_BYTES} bytes")
+    with suppress(SyntaxError):
+        return PlainJpeg(io.BytesIO(data))
     try:
         return Picture.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
@@ -316,6 +324,13 @@ class Packed:
             (None if place in self.missing else self.data[start:end], path)
             for place, (start, end, path) in enumerate(zip(starts, self.ends, self.paths, strict=True))
         ]
+
+
+def start_worker() -> None:
+    """Prepare a process that only decodes. It stands here for the process imports the module that it stands in."""
+    die_with_parent()
+    keep_freed_memory()
+    resource.setrlimit(resource.RLIMIT_DATA, (WORKER_BYTES, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def decode_into(file: str, offset: int, packed: Packed, rule: Rule) -> tuple[dict[int, str], dict[str, int]]:

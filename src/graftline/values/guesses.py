@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image as Picture
 
+from graftline.raw import sniff
 from graftline.raw.picture_formats import FORMATS
 from graftline.values.identity import SPLITS
 from graftline.values.image_arrays import encoded, is_list, pictures_of
@@ -32,8 +33,6 @@ _NUMBER_CLASSES = 20
 _EACH = 5
 """Rows a class at least, on average, for words to be classes."""
 _WHOLE = r"^[+-]?(0|[1-9][0-9]*)(\.0*)?$"
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_LEADING_ZERO = r"^[+-]?0[0-9]"
 _WORDS_OF_TEXT = 3
 _MOST_NUMBERS = 64
 _SPLIT_WORDS = {
@@ -117,10 +116,7 @@ class Sampled:
     @cached_property
     def number(self) -> bool:
         """Whether the values are numbers, or text that spells them."""
-        kind = self.values.type
-        return is_number(kind) or (
-            self._spells(_NUMBER) and not pc.any(pc.match_substring_regex(self.given, _LEADING_ZERO)).as_py()
-        )
+        return is_number(self.values.type) or (self.is_text and is_number(sniff.guess_type(self.values)))
 
     def _spells(self, pattern: str) -> bool:
         if not self.is_text or not is_string(self.values.type) or not len(self.given):

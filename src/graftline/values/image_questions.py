@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES, is_hidden
 from graftline.raw.webdataset import TAR, read_samples
 from graftline.values.column import Question, Questions
@@ -128,9 +128,8 @@ class _Asking:
                     )
                     row += len(array)
         except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
-                path, reason, expected=f"Parquet with a column '{column.name}' of pictures or lists of numbers"
+                path, brief(error), expected=f"Parquet with a column '{column.name}' of pictures or lists of numbers"
             ) from None
 
     def _pictures(self, path: Path, first: int, array: pa.Array) -> Iterator[Question]:

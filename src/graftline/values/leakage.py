@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WINDOW = 32
-"""How many neighbours in its bucket a row is compared with: bounds the work of a large bucket."""
+"""How many neighbours in its bucket a row is compared with: bounds the work of a large bucket. Of other splits it is
+compared with so many on either side too: rows of its own split must not hide a twin."""
 MAX_PAIRS = 1_000_000
 """How many candidate pairs are verified, the closest signatures first."""
 
@@ -297,7 +298,8 @@ def _representatives(index: Columns) -> np.ndarray:
 def _band_pairs(
     index: Columns, kept: np.ndarray, band: int, asked: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pairs asked for at 1, 2, ... WINDOW places from each other in the order of a band's buckets."""
+    """Yield the pairs asked for at 1, 2, ... WINDOW places from each other in the order of a band's buckets, and those
+    of a row and one at so many places from where the rows of its split around it end."""
     assert index.signatures is not None
     if not len(kept):  # no row has a signature: each image is of one shade, or each text without a word
         return
@@ -312,10 +314,28 @@ def _band_pairs(
         same = keys[offset:] == keys[:-offset]
         if not same.any():
             return
-        first, second = members[:-offset][same], members[offset:][same]
-        wanted = asked(first, second)
-        first, second = first[wanted], second[wanted]
-        yield np.minimum(first, second), np.maximum(first, second)
+        yield _wanted(members[:-offset][same], members[offset:][same], asked)
+    _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    large = counts[place] > WINDOW  # of smaller ones all rows are compared by now
+    keys, members = keys[large], members[large]
+    splits = index.splits[members]
+    starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]) | (splits[1:] != splits[:-1])])
+    sizes = np.diff(np.r_[starts, len(keys)])
+    before, after = np.repeat(starts, sizes) - 1, np.repeat(starts + sizes, sizes)
+    for offset in range(WINDOW):
+        for other in (before - offset, after + offset):
+            place = np.clip(other, 0, len(keys) - 1)
+            same = (place == other) & (keys[place] == keys)
+            yield _wanted(members[same], members[place[same]], asked)
+
+
+def _wanted(
+    first: np.ndarray, second: np.ndarray, asked: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return those pairs that are asked for, the smaller position first."""
+    wanted = asked(first, second)
+    first, second = first[wanted], second[wanted]
+    return np.minimum(first, second), np.maximum(first, second)
 
 
 def _closest(found: list[np.ndarray], distances: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:

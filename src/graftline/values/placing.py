@@ -152,8 +152,10 @@ def _put_together(placed: Placed, search: _Search) -> None:
         label = _components(edges, len(index.rows))
         first = np.unique(label, return_index=True)[1][label]
         homes = index.homes[first]
-        # A row without a label that goes with test is in no pool: it leaves in the end.
-        splits = np.where(unlabelled & (homes != TEST), UNLABELLED, homes).astype(np.uint8)
+        labelled = np.bincount(label, ~unlabelled)[label] > 0
+        # A row without a label leaves in the end if it goes with a labelled one of test; else it is in the pool.
+        leaves = unlabelled & labelled & (homes == TEST)
+        splits = np.where(unlabelled & ~leaves, UNLABELLED, homes).astype(np.uint8)
         found = search(replace(index, splits=splits), _Differ(first) if everywhere else None)
         if not len(found):
             break
@@ -161,7 +163,6 @@ def _put_together(placed: Placed, search: _Search) -> None:
         edges = np.concatenate([edges, places])
         placed.pairs = placed.pairs.joined(replace(found, splits=index.splits[places]))
     placed.index = replace(index, homes=homes, splits=np.where(unlabelled, UNLABELLED, homes).astype(np.uint8))
-    labelled = np.bincount(label, ~unlabelled)[label] > 0
     placed.leave_out(held_back(index.rows[labelled], index.splits[labelled], homes[labelled]))
     if len(placed.pairs):
         sizes = np.bincount(label)[np.unique(label[np.searchsorted(index.rows, placed.pairs.rows)])]

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.values.column import Question, StoredFeature
 
 SUFFIXES = (".jsonl", ".parquet")
@@ -55,8 +55,7 @@ def _rows(path: Path, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             rows = pq.read_table(path, columns=names).to_pylist()
         except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(path, reason, expected=f"Parquet with {', '.join(names)}") from None
+            raise InputError(path, brief(error), expected=f"Parquet with {', '.join(names)}") from None
         yield from ((f"{path}#{number}", row) for number, row in enumerate(rows))
     else:
         raise InputError(path, f"a file of type '{path.suffix}'", expected=" or ".join(SUFFIXES))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw.batches import RawBatch
 from graftline.values.column import Question
 from graftline.values.facts import shorten, wrong_type
@@ -173,8 +173,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[Question]:
     try:
         values = pq.read_table(path, columns=[column])[column].to_pylist()
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(path, reason, expected=f"Parquet with a column '{column}'") from None
+        raise InputError(path, brief(error), expected=f"Parquet with a column '{column}'") from None
     for row, value in enumerate(values):
         yield Question(f"{path}#{row}", checked(f"{path}#{row}", value, column))
 

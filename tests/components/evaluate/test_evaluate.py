@@ -79,6 +79,9 @@ def check_numbers(done: Evaluation) -> None:
     for number, line in enumerate(done.json("classes.json")):
         assert (line["class"], line["support"]) == (number, 30)
         assert line["recall"] == pairs[number, number] / 30
+        ends = binom.ppf([0.025, 0.975], 30, line["recall"]) / 30
+        assert line["recall_interval"] == pytest.approx(ends, abs=2.1 / 30) or line["recall"] in (0, 1)
+        assert line["recall_interval"][0] <= line["recall"] <= line["recall_interval"][1]
     assert metrics["min_class_recall"] == min(line["recall"] for line in done.json("classes.json"))
 
     runs = {(run["labels"], run["seed"], run["arm"]): run for run in done.json("lift.json")["runs"]}

@@ -207,6 +207,24 @@ def test_a_manifest_says_labels_and_a_file_that_is_missing_is_a_bad_row(tmp_path
     assert {pixels: label for pixels, (_, label) in pixels_by_split(run.out).items()} == expected()
 
 
+def test_a_file_that_the_manifest_names_in_another_way_is_read_and_not_left_out(
+    tmp_path: Path, validate: Callable
+) -> None:
+    raw = tmp_path / "raw"
+    (raw / "sub").mkdir(parents=True)
+    ways = ("./{}.png", "sub/../{}.png", ".//{}.png", "{}.png")
+    names = [ways[number % len(ways)].format(number) for number in range(MANY)]
+    for number in range(MANY):
+        (raw / f"{number}.png").write_bytes(encode(noise(number), "PNG"))
+    lines = [{"file_name": name, "label": LABELS[number % 2]} for number, name in enumerate(names)]
+    (raw / "about.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (raw / "sub/unnamed.png").write_bytes(encode(noise(200), "PNG"))
+    run = validate(raw, COLOUR)
+    assert run.code == 0, run.error
+    assert {pixels: label for pixels, (_, label) in pixels_by_split(run.out).items()} == expected()
+    assert "left out, not in about.jsonl: 1, such as sub/unnamed.png" in run.error
+
+
 def test_rows_that_are_no_part_of_the_dataset_leave_no_pixels(tmp_path: Path, validate: Callable) -> None:
     """One has a label outside the classes, one was erased: both can be decoded."""
     raw = write_folders(tmp_path / "raw")

@@ -242,7 +242,11 @@ def test_stop_writes_every_pair_beside_the_refused_dataset(
     }  # fmt: skip
     found = {(int(line["first"]), int(line["second"])) for line in lines}
     assert expected <= found and len(found) == len(lines)
-    assert validate(write_table(glosses), near("stop"), out="clean").code == 0 and not beside.exists()
+    write_table({"text": ["a"] * 9, "label": ["no class"] * 9, "synset": ["x"] * 9}, "bad")
+    bad = validate(beside.with_name("bad"), near("stop"), out="bad-rows")
+    assert bad.code == 2 and "rows break the contract" in bad.error
+    assert not beside.exists(), "what an earlier run stopped for would be taken for what this one did"
+    assert validate(write_table(glosses), near("stop"), out="clean").code == 0
 
 
 def test_quarantine_keeps_the_labelled_one_then_the_first(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from graftline.audit.raw_row import good_rows
+from graftline.components.validate.scan import WITHHELD
 from graftline.errors import InputError
 from graftline.raw.files import raw_files, read_batches
 from graftline.rows.blocklist import block
@@ -60,7 +63,7 @@ def run(
 def everything(out: Path) -> str:
     """Return all that the output's files hold, tables as text."""
     tables = [str(pq.read_table(path).drop_columns(_images(path)).to_pylist()) for path in out.glob("*.parquet")]
-    others = [p.read_text() for p in out.iterdir() if p.suffix != ".parquet" and p.is_file()]
+    others = [p.read_text() for p in out.iterdir() if p.suffix not in (".parquet", ".npy") and p.is_file()]
     return "\n".join(tables + others)
 
 
@@ -93,6 +96,33 @@ def test_the_rows_digest_does_not_depend_on_the_subject(run: Callable[..., Any])
     contract["subject"] = None
     plain = run(contract, "plain").table("rows").select(["row", "digest"]).to_pylist()
     assert with_subject.to_pylist()[0] != plain[0]
+
+
+def test_a_persons_id_in_the_path_of_a_picture_is_withheld_too(
+    tmp_path: Path, validate: Callable[..., Any], digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Folders called as persons are, with a table, damaged files, and one that the table does not name."""
+    raw, lines = tmp_path / "raw", []
+    for number in range(60):
+        person = f"Patient {number % 6}"
+        path = raw / person.lower().replace(" ", "_") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits[0][number].reshape(28, 28).astype(np.uint8)).save(path)
+        if number % 20 == 7:
+            path.write_bytes(path.read_bytes()[:90])
+        lines.append({"file_name": str(path.relative_to(raw)), "label": "ab"[number // 6 % 2], "person": person})
+    (raw / "patient_1/of_patient_1.png").write_bytes(b"")
+    (raw / "about.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    contract = copy.deepcopy(CONTRACT)
+    contract["columns"]["label"] = {"type": "string", "role": "label", "classes": ["a", "b"]}
+    done = validate(raw, contract | {"min_rows": 1}, {"max_bad_fraction": 0.2, "test_fraction": 0.4})
+    assert done.code == 0, done.error
+    found = done.table("quarantine").to_pylist()
+    assert [line["value"] for line in found] == [f"truncated: {WITHHELD}/{number}.png" for number in (7, 27, 47)]
+    for path in done.out.glob("record*"):  # names the files of raw data, as it must
+        path.unlink()
+    assert not re.findall(".{,90}patient.{,30}", (everything(done.out) + done.error).lower())
+    assert "left out, not in about.jsonl: 1" in done.error
 
 
 def test_rows_of_an_erased_person_go_to_the_quarantine_without_values_bad_ones_too(run: Callable[..., Any]) -> None:

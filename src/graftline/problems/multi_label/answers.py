@@ -159,16 +159,24 @@ def _plot_classes(lines: list[dict[str, Any]], rows: int, path: Path) -> None:
 
 
 def _section(lines: list[dict[str, Any]]) -> Section:
-    measured = ("precision", "recall", "f1", "average_precision", "threshold")
+    measured = ("precision", "f1", "average_precision", "threshold")
     return Section(
         "The classes",
         "Each class by itself: in the set from its threshold on. By chance, average precision is the share of rows.",
         "classes.png", "F1 and average precision of each class beside the share of rows that are of it",
-        ("class", "test rows", *(name.replace("_", " ") for name in measured)),
+        ("class", "test rows", "recall, 95%", *(name.replace("_", " ") for name in measured)),
         tuple(
-            (line["class"], str(line["support"]), *(_number(line[name]) for name in measured)) for line in lines
+            (line["class"], str(line["support"]), _with_interval(line), *(_number(line[name]) for name in measured))
+            for line in lines
         ),
     )  # fmt: skip
+
+
+def _with_interval(line: dict[str, Any]) -> str:
+    if line["recall"] is None:
+        return ""
+    low, high = line["recall_interval"]
+    return f"{line['recall']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _number(value: float | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.trunks.text.parameters import TextParams
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def load_model(folder: Path, *, decodes: bool) -> PreTrainedModel:
             folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(folder, reason, expected="a language model in safetensors", fix="run pretrain again") from None
+        found, fix = brief(error), "run pretrain again"
+        raise InputError(folder, found, expected="a language model in safetensors", fix=fix) from None
     return model
 
 

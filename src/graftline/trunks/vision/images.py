@@ -27,7 +27,7 @@ class VisionImages:
         return build_objective(trunk, chosen, dtype)
 
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[VisionTrunk, nn.Linear]:
-        return load_with_output(folder, config)
+        return load_with_output(folder, config, outputs)
 
 
 IMAGES = VisionImages()

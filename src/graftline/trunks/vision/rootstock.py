@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from graftline.errors import InputError, nearest
-from graftline.trunks.rootstock import CONFIG, brief, check_plain, load, read_object
+from graftline.errors import InputError, brief, nearest
+from graftline.trunks.rootstock import CONFIG, check_plain, load, read_object
 from graftline.trunks.vision.trunk import PROCESSOR, Scale, VisionTrunk, build_network, is_of_head, read_config
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ def _scale(folder: Path, image: ImageColumn) -> Scale:
             raise ValueError("a mean and a deviation above 0 for each channel")
         if values.get("do_flip_channel_order"):
             raise ValueError("blue stands before red")
+        if _divides_again(values):
+            deviation = tuple(of * float(again) for of, again in zip(deviation, values["image_std"], strict=True))
         white, black = _of_bytes(values)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(path, f"no scale of pixels ({brief(error)})", fix="get the checkpoint again") from None
-    if _divides_twice(values):
-        deviation = tuple(number**2 for number in deviation)
     return Scale(
         tuple((number - black) / white for number in mean), tuple(number / white for number in deviation), image.maximum
     )
@@ -105,8 +105,8 @@ def _of_bytes(values: dict[str, Any]) -> tuple[float, float]:
     return 255 * factor, -1.0 if values.get("rescale_offset") else 0.0
 
 
-def _divides_twice(values: dict[str, Any]) -> bool:
-    """Return whether it is EfficientNet's processor, which divides by the deviation a second time."""
+def _divides_again(values: dict[str, Any]) -> bool:
+    """Return whether it is EfficientNet's processor, which divides by image_std in the end, normalised or not."""
     kind = str(values.get("image_processor_type", values.get("feature_extractor_type", "")))
     return kind.startswith("EfficientNet") and values.get("include_top", True) is not False
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.learning.device import device
 from graftline.text.attention import SHORT
 from graftline.trunks.image_trunk import ImageTrunk
 from graftline.trunks.layout import quiet
-from graftline.trunks.rootstock import load
+from graftline.trunks.rootstock import CONFIG, load
 from graftline.trunks.vision.parameters import VisionParams
 
 if TYPE_CHECKING:
@@ -196,6 +196,13 @@ def build_network(config: PreTrainedConfig) -> PreTrainedModel:
     from transformers import AutoModelForImageClassification
 
     network: PreTrainedModel = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+    for module in network.modules():
+        convolution = getattr(module, "patch_embeddings", None)
+        if isinstance(convolution, nn.Conv2d) and isinstance(getattr(module, "layernorm", None), nn.LayerNorm):
+            # A patch of one shade is 0 there, and so is its variance: the norm, whose epsilon is 1e-6, would multiply
+            # gradients by 1,000. With PyTorch's own start of a bias in place of 0 it multiplies by less than 10.
+            reach = 1 / math.sqrt(math.prod(convolution.weight.shape[1:]))
+            nn.init.uniform_(convolution.bias, -reach, reach)
     return network
 
 
@@ -224,11 +231,14 @@ def load_trunk(folder: Path, values: dict[str, Any], *, weights: bool) -> Vision
     return VisionTrunk(network, *_scale_and_shape(values))
 
 
-def load_with_output(folder: Path, values: dict[str, Any]) -> tuple[VisionTrunk, nn.Linear]:
-    """Return what `save_with` wrote: the trunk and the layer on it. Raises as `load_trunk` does."""
+def load_with_output(folder: Path, values: dict[str, Any], outputs: int) -> tuple[VisionTrunk, nn.Linear]:
+    """Return what `save_with` wrote: the trunk and the layer on it, of so many outputs. Raises as `load_trunk` does."""
     network = _load(folder, read_config(folder), lambda name: False, fix="run finetune again")
     output = network.get_submodule(_last_linear(network))
     assert isinstance(output, nn.Linear)
+    if output.out_features != outputs:
+        found = f"a model of {output.out_features} outputs"
+        raise InputError(folder / CONFIG, found, expected=str(outputs), fix="run finetune again")
     return VisionTrunk(network, *_scale_and_shape(values)), output
 
 
@@ -249,9 +259,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            folder / "config.json", f"no config of an image model ({reason})", fix="make it again"
+            folder / "config.json", f"no config of an image model ({brief(error)})", fix="make it again"
         ) from None
     return without_chance(config)
 
