@@ -23,8 +23,9 @@ from graftline.cli.app import main
 from graftline.dataset import read_schema
 from graftline.pipelines.compile import compiled
 from graftline.problems.pair_classification.parameters import PairClassificationParams
-from graftline.problems.pair_classification.problem import PairClassification, PairClassifier, kept, pair_frame
+from graftline.problems.pair_classification.problem import PairClassification, PairClassifier, kept
 from graftline.problems.pair_classification.scores import AVERAGE_PRECISION, ranked_pairs
+from graftline.problems.pairs import pair_frame
 from graftline.problems.reading import lost_tokens
 from graftline.report import write_report
 from graftline.store.opening import open_store

@@ -18,18 +18,20 @@ from graftline.values.guesses import Guess, Sampled, spelling
 
 _INDEX = re.compile(r"|unnamed: ?\d+|__index_level_\d+__|index", re.IGNORECASE)
 _LABELS = re.compile(
-    r"(.+_)?(label|labels|class|target|category|sentiment|topic|intent|emotion|genre|species|diagnosis|outcome|tags?)(_name)?"
+    r"(.+_)?(label|labels|class|target|category|sentiment|topic|intent|emotion|genre|species|diagnosis|outcome|tags?|answers?)(_name)?"
     r"|y|score|rating|stars|price|is_.+"
 )
 _TEXTS = re.compile(r"(.+_)?(text|texts|body|content|sentence|review|message|comment|document|gloss|question)")
 _PAIRS = re.compile(r"(.*?)_?(1|2|a|b|first|second|premise|hypothesis|left|right|query|passage)")
+_ASKED = re.compile(r"(.+_)?(question|query)(_text)?")
+_ANSWERS = re.compile(r"(.+_)?answers?(_text)?")
 _PERSONS = re.compile(
     r"(.+_)?(patient|person|user|subject|speaker|author|writer|customer|client|student|employee|participant|respondent"
     r"|reviewer|annotator|worker|e?mail|phone|ssn|member|account|voter|citizen|sender|recipient)"
     r"(_(id|ids|no|nr|number|name|key|code|address|hash))?"
 )
 _GROUPS = re.compile(
-    r"(.+_)?(group|session|doc|document|conversation|thread|video|product|sku|site|hospital|device|camera|scan|study"
+    r"(.+_)?(group|session|doc|document|article|title|conversation|thread|video|product|sku|site|hospital|device|camera|scan|study"
     r"|family|cluster)(_(id|no|nr|number|key|code))?"
 )
 _IDS = re.compile(
@@ -120,6 +122,8 @@ def propose(look: Look, wishes: Wishes) -> Proposal:
         text = "The licence of the data: an SPDX identifier such as CC-BY-4.0; empty if you do not know"
         made.questions.append(Question("licence", text, "--licence ID", best="unspecified"))
     order = {name: place for place, name in enumerate(look.columns)}
+    seen = made.of("feature")  # in the order of the roles that they play, whatever that of the data
+    order |= dict(zip(seen, sorted(order[name] for name in seen), strict=True))
     made.columns = dict(sorted(made.columns.items(), key=lambda item: order[item[0]]))
     return made
 
@@ -203,12 +207,12 @@ def _choose_features(look: Look, left: dict[str, Sampled], wishes: Wishes, made:
             raise InputError(
                 f"--text {name}", f"a column of {column.values.type}", expected="text, images or lists of words"
             )
-        why = guess.why if len(names) == 1 or wishes.features else f"{guess.why}; one of a pair by its name"
+        why = guess.why if len(names) == 1 or wishes.features else f"{guess.why}; one of two by its name"
         made.columns[name] = Chosen("feature", guess.rules, why)
 
 
 def _features(left: dict[str, Sampled], wishes: Wishes) -> list[str]:
-    """Return the columns that a model sees: images, else sentences, else a pair of texts, else the text."""
+    """Return the columns that a model sees: images, sentences, a question and a text, a pair of texts, or the text."""
     kinds: dict[str, list[str]] = {}
     for name, column in left.items():
         if name in (wishes.label, wishes.subject, wishes.group):
@@ -222,6 +226,8 @@ def _features(left: dict[str, Sampled], wishes: Wishes) -> list[str]:
             return [words]
     texts = [name for name in kinds.get("text", []) if not _names_things(name)]
     reading = [name for name in texts if guesses.reads_like_text(left[name])]
+    if (asked := _asked(left, texts)) is not None:
+        return asked
     pairs = [name for name in reading if _PAIRS.fullmatch(spelling(name))]
     if len(pairs) == 2:
         return pairs
@@ -231,6 +237,15 @@ def _features(left: dict[str, Sampled], wishes: Wishes) -> list[str]:
         if some:
             return [max(some, key=lambda name: left[name].words)]
     return kinds.get("tokens", [])[:1]
+
+
+def _asked(left: dict[str, Sampled], texts: list[str]) -> list[str] | None:
+    """Return the columns of questions and of the texts that answers stand in; None if there are none."""
+    questions = [name for name in texts if _ASKED.fullmatch(spelling(name))]
+    answers = [column for name, column in left.items() if _ANSWERS.fullmatch(spelling(name))]
+    others = [name for name in texts if name not in questions]
+    about = [name for name in others if any(guesses.span_of(left[name], column) for column in answers)]
+    return [questions[0], about[0]] if questions and about else None
 
 
 def _choose_label(look: Look, left: dict[str, Sampled], wishes: Wishes, made: Proposal) -> None:
@@ -290,7 +305,7 @@ def _label_is(left: dict[str, Sampled], name: str, guess: Guess, reason: str, ma
 
 def _label(seen: list[Sampled], column: Sampled, *, asked: bool = False) -> Guess | None:
     """Return what the column is if what the model sees goes with it as the label."""
-    guess = guesses.tags_of(seen[0], column) if len(seen) == 1 else None
+    guess = guesses.tags_of(seen[0], column) if len(seen) == 1 else guesses.span_of(seen[-1], column)
     guess = guess or guesses.label(column, asked=asked)
     kinds = [str(found.rules["type"]) for each in seen if (found := guesses.feature(each))]
     return guess if guess is not None and head_of(kinds, str(guess.rules["type"])) else None

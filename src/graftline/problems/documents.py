@@ -48,20 +48,24 @@ class Documents(Examples):
 
     def take(self, chosen: torch.Tensor) -> Self:
         arrays = self.arrays()
-        lengths = self.lengths[chosen]
-        tokens = token_positions(self.offsets[chosen], lengths).numpy()
-        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        taken = {
-            name: array[tokens if name in self.token_arrays() else chosen.numpy()]
-            for name, array in arrays.items()
-            if name != "offsets"
-        }
-        return self.from_arrays({**taken, "offsets": offsets.numpy()})
+        taken = {}
+        for name, of in self.runs().items():
+            offsets = torch.from_numpy(arrays.pop(name))
+            lengths = offsets.diff()[chosen]
+            places = token_positions(offsets[chosen], lengths).numpy()
+            taken[name] = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]).numpy()
+            taken |= {run: arrays.pop(run)[places] for run in of if run in arrays}
+        return self.from_arrays({**taken, **{name: array[chosen.numpy()] for name, array in arrays.items()}})
 
     @classmethod
     def token_arrays(cls) -> tuple[str, ...]:
         """Return the names of the arrays with a value a token."""
         return ("ids",)
+
+    @classmethod
+    def runs(cls) -> dict[str, tuple[str, ...]]:
+        """Return the names of the arrays that hold a run of values a document, by that of the array of its places."""
+        return {"offsets": cls.token_arrays()}
 
     def draw(self, seed: int, step: int, size: int) -> torch.Tensor:
         """Return the (size,) positions of a step's batch: documents of similar length, all of them in turn.

@@ -57,7 +57,7 @@ def head_of(features: Sequence[str], label: str | None) -> str | None:
     if image:
         return "image_classification" if classes else "image_regression" if label == "float" else None
     if tuple(features) == ("text", "text"):
-        return "pair_classification" if classes else None
+        return "question_answering" if label == "span" else "pair_classification" if classes else None
     if tuple(features) == ("tokens",):
         return "token_classification" if label == "tags" else None
     if tuple(features) == ("text",):
@@ -137,10 +137,8 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
             "learning_rate": 0.003,
             "trunk_rate": 0.33,
         }
-    cut = _power(data.long * len(data.features), 64, 512)
-    why = f"95 of 100 documents have at most about {data.long:.0f} tokens; the rest of a longer one is cut off"
     return {
-        "head": {"name": head, "max_tokens": Said(cut, why)},
+        "head": {"name": head, **_reading(data, head)},
         "epochs": 3 if data.train > 20_000 else 6,
         "min_steps": 150,
         "batch": 64 if data.train > 20_000 else 32,
@@ -149,6 +147,16 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
         "trunk_rate": 0.33,
         "warmup_steps": 10,
     }
+
+
+def _reading(data: Data, head: str) -> dict[str, Any]:
+    """Return how many tokens a head on text reads at once."""
+    cut = _power(data.long * len(data.features), 64, 512)
+    why = f"95 of 100 documents have at most about {data.long:.0f} tokens"
+    if head == "question_answering":
+        why += "; a longer one is read in windows, which share `stride` tokens"
+        return {"max_tokens": Said(cut, why), "max_question_tokens": cut // 4, "stride": cut // 4}
+    return {"max_tokens": Said(cut, f"{why}; the rest of a longer one is cut off")}
 
 
 def _evaluate(data: Data, head: str, *, images: bool) -> dict[str, Any]:

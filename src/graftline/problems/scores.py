@@ -187,7 +187,12 @@ def _average_precision(hits: Floats, drawn: Floats) -> Floats:
 
 def auroc_rows(rows: Integers, labels: Integers, probabilities: Floats) -> Ranked:
     """Return what the areas of rows with one label each need: scikit-learn's roc_auc_score(multi_class="ovr")."""
-    return _ranked(AUROC, rows, labels[:, None] == np.arange(probabilities.shape[1]), probabilities, _area)
+    return area_rows(AUROC, rows, labels[:, None] == np.arange(probabilities.shape[1]), probabilities)
+
+
+def area_rows(score: Score, rows: Integers, members: Sets, probabilities: NDArray[Any]) -> Ranked:
+    """Return what the mean of the areas needs, of each class against the rest."""
+    return _ranked(score, rows, members, probabilities, _area)
 
 
 def precision_rows(score: Score, rows: Integers, members: Sets, probabilities: NDArray[Any]) -> Ranked:

@@ -23,12 +23,13 @@ from graftline.raw.parquet import Parquet
 from graftline.raw.pictures import Pictures
 from graftline.raw.reader import Asked, Reader, Source, check_columns
 from graftline.raw.saved import Saved
+from graftline.raw.squad import Squad
 from graftline.raw.webdataset import WebDataset
 from graftline.raw.xlsx import Xlsx
 
 READERS: tuple[Reader, ...] = (
     *(Saved(), Pictures()),
-    *(Parquet(), Arrow(), Delimited(), JsonLines(), Xlsx(), WebDataset()),
+    *(Parquet(), Arrow(), Delimited(), JsonLines(), Squad(), Xlsx(), WebDataset()),
 )
 """The first that takes a path reads it; formats of whole folders come before those of single files."""
 MAY_BE_CUT = ("csv", "jsonl")

@@ -26,6 +26,7 @@ from graftline.raw.picture_formats import FORMATS
 from graftline.values.identity import SPLITS
 from graftline.values.image_arrays import encoded, is_list, pictures_of
 from graftline.values.scalar import is_number, is_string
+from graftline.values.span import holds_answers, plain_answers
 
 MOST_CLASSES = 1000
 _NUMBER_CLASSES = 20
@@ -47,6 +48,8 @@ _LARGEST_KEPT = 96
 _SIDE = 64
 _SQUARE = 1.5
 """Longer side to shorter one up to which pictures are cut square."""
+_STAND = 0.9
+"""Share of answers that stand in a text, from which on they are taken for answers about it."""
 _GREY_ENOUGH = 16
 """Difference of red, green and blue that JPEG makes of grey."""
 
@@ -131,9 +134,9 @@ class Sampled:
 
 
 def names(schema: pa.Schema) -> Iterator[str]:
-    """Yield the names of raw columns; of a struct that is no picture those of its fields."""
+    """Yield the names of raw columns; of a struct that is neither a picture nor an answer those of its fields."""
     for column in schema:
-        if pa.types.is_struct(column.type) and not encoded(column.type):
+        if pa.types.is_struct(column.type) and not encoded(column.type) and not holds_answers(column.type):
             yield from (f"{column.name}.{inner.name}" for inner in column.type)
         else:
             yield column.name
@@ -333,6 +336,29 @@ def tags_of(words: Sampled, column: Sampled) -> Guess | None:
     if not same or not 1 < len(classes) <= MOST_CLASSES:
         return None
     return Guess({"type": "tags", "classes": sorted(classes)}, f"as many tags as '{words.name}' has words in each row")
+
+
+def span_of(text: Sampled, column: Sampled) -> Guess | None:
+    """Return what the column is if its values are answers that stand in `text`, nearly all of them."""
+    if column.name == text.name or not (is_string(text.values.type) and len(column.given)):
+        return None
+    pairs = [
+        (answer, whole)
+        for answers, whole in zip(plain_answers(column.values), text.values.to_pylist(), strict=True)
+        for answer in answers
+        if whole
+    ]
+    stand = sum(answer in whole for answer, whole in pairs)
+    if not pairs or stand < _STAND * len(pairs):
+        return None
+    rules: dict[str, Any] = {"type": "span", "of": text.name}
+    why = f"{stand:,} of {len(pairs):,} answers stand in '{text.name}'"
+    if not holds_answers(column.values.type):
+        several = sum(whole.count(answer) > 1 for answer, whole in pairs)
+        if several:
+            rules["locate"] = "first"
+            why += f"; {several:,} several times, and the first place is taken"
+    return Guess(rules, why)
 
 
 def _set(column: Sampled) -> Guess | None:

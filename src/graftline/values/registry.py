@@ -8,18 +8,19 @@ from graftline.values.image import Image, ImageColumn
 from graftline.values.labels import Labels, LabelSets
 from graftline.values.number import Float, Integer, NumberLabel
 from graftline.values.numbers import Numbers, NumbersLabel
+from graftline.values.span import Span, SpanLabel
 from graftline.values.tags import TagLabel, Tags
 from graftline.values.text import Text, TextColumn
 from graftline.values.timestamp import Timestamp
 from graftline.values.words import Tokens, TokensColumn
 
 KINDS: tuple[type[Column], ...] = (
-    Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels,
+    Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span,
 )  # fmt: skip
 """In a contract."""
 FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn)
 """In a dataset: what a model sees."""
-LABELS: tuple[type[StoredLabel], ...] = (ClassLabel, NumberLabel, NumbersLabel, TagLabel, LabelSets)
+LABELS: tuple[type[StoredLabel], ...] = (ClassLabel, NumberLabel, NumbersLabel, TagLabel, LabelSets, SpanLabel)
 """In a dataset: what a model learns to tell."""
 
 COLUMN_TYPES: dict[str, type[Column]] = {str(kind.model_fields["type"].default): kind for kind in KINDS}

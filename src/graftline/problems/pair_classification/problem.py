@@ -5,46 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from graftline.dataset import Schema, read_schema, read_split
-from graftline.learning.device import send
 from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.classification import TextClassification
-from graftline.problems.documents import Documents, documents_of, padded
+from graftline.problems.documents import Documents, documents_of
 from graftline.problems.pair_classification.parameters import PairClassificationParams
 from graftline.problems.pair_classification.scores import AVERAGE_PRECISION, ranked_pairs
+from graftline.problems.pairs import JoinedTextModel, JoinedTexts, pair_frame
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.problem import SequenceClassifier
 from graftline.problems.texts import DocumentProblem
 from graftline.problems.transformer import longest
 from graftline.score import RowStatistics, Score
-from graftline.text.tokenizer import load_tokenizer, plain_backend
+from graftline.text.tokenizer import load_tokenizer
 from graftline.values.category import ClassLabel
 from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 KINDS = (TextColumn, TextColumn)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs(Documents):
+class Pairs(JoinedTexts):
     """Pairs of texts as tokens: each is one document, both texts and the marks around them."""
-
-    segments: torch.Tensor
-    """(tokens,) int32: of which text a token is, in the architecture's own numbers, such as 0 and 1."""
-
-    @classmethod
-    def token_arrays(cls) -> tuple[str, ...]:
-        return ("ids", "segments")
 
     def units(self) -> dict[str, np.ndarray]:
         assert self.cut is not None
@@ -61,23 +50,8 @@ class PairAnswers(ClassAnswers):
         return super().statistics(score)
 
 
-class PairClassifier(SequenceClassifier):
+class PairClassifier(JoinedTextModel[Documents], SequenceClassifier):
     """Pairs to (n, classes) logits."""
-
-    def __init__(self, network: Any, tokenizer: PreTrainedTokenizerFast, *parts: Any, **settings: Any) -> None:
-        super().__init__(network, tokenizer, *parts, **settings)
-        self._segmented = getattr(network.config, "type_vocab_size", 1) > 1
-        if self._segmented:  # so that transformers alone passes them on, too
-            names = ["input_ids", "token_type_ids", "attention_mask"]
-            tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
-
-    def inputs(self, documents: Documents) -> dict[str, torch.Tensor]:
-        found = super().inputs(documents)
-        if self._segmented:
-            assert isinstance(documents, Pairs)
-            segments = padded(documents.segments, documents.lengths, 0, found["input_ids"].shape[1])
-            found["token_type_ids"] = send(segments, self.network.device)
-        return found
 
     def answer(self, examples: Documents, *, fast: bool = False) -> ClassAnswers:
         logits = self.logits(examples, fast=fast)
@@ -138,45 +112,6 @@ class PairClassification(
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return (*label_line(answer), str(answer["cut"]))
-
-
-@dataclass(frozen=True)
-class PairFrame:
-    """The marks before, between and after two texts, and the segments of the five parts."""
-
-    before: list[int]
-    between: list[int]
-    after: list[int]
-    segments: tuple[list[int], int, list[int], int, list[int]]
-
-    @property
-    def marks(self) -> int:
-        return len(self.before) + len(self.between) + len(self.after)
-
-    def around(self, first: list[int], second: list[int]) -> tuple[list[int], list[int]]:
-        """Return the token ids of a pair, and the segment of each."""
-        before, one, between, two, after = self.segments
-        segments = [*before, *[one] * len(first), *between, *[two] * len(second), *after]
-        return [*self.before, *first, *self.between, *second, *self.after], segments
-
-
-def pair_frame(tokenizer: PreTrainedTokenizerFast) -> PairFrame:
-    """Return what the tokenizer itself puts around two texts.
-
-    Where it would put nothing between them, as decoders' do, its separator or end mark stands there: else the end of
-    the one text and the beginning of the other could not be told.
-    """
-    found = plain_backend(tokenizer).encode("a", "a")
-    owners, ids, types = found.sequence_ids, found.ids, found.type_ids
-    first, second = owners.index(0), owners.index(1)
-    end, last = first + owners.count(0), second + owners.count(1)
-    between, of_between = ids[end:second], types[end:second]
-    if not between:
-        mark = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
-        between = [] if mark is None else [int(mark)]
-        of_between = [types[first]] * len(between)
-    segments = types[:first], types[first], of_between, types[second], types[last:]
-    return PairFrame(ids[:first], between, ids[last:], segments)
 
 
 def kept(first: int, second: int, room: int) -> tuple[int, int]:

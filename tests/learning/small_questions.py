@@ -1,0 +1,72 @@
+"""A small task of questions about real glosses, and what the components make of it with tiny budgets, once a session.
+
+When was somebody born, when did they die: of data/questions these two kinds, each beside one gloss.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import small
+import small_text
+from session import once
+
+from graftline.environment import ROOT
+
+RAW = ROOT / "data" / "questions" / "raw" / "questions.parquet"
+KINDS = ("born", "died")
+CONTRACT = """\
+columns:
+  question: {type: text}
+  context: {type: text}
+  answer: {type: span, of: context}
+  split: {type: string, role: split}
+"""
+PRETRAIN: dict[str, Any] = {
+    **small_text.PRETRAIN, "epochs": 1, "trunk": {**small_text.ENCODER, "layers": 2, "max_length": 64},
+}  # fmt: skip
+FINETUNE: dict[str, Any] = {
+    "head": {"name": "question_answering", "max_tokens": 64, "max_question_tokens": 20, "stride": 8},
+    "epochs": 8, "batch": 32, "min_steps": 10, "warmup_steps": 0, "learning_rate": 0.01, "patience": None,
+}  # fmt: skip
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the questions, each beside the entry that answers it, or where there is no answer the page's last one."""
+    if not RAW.is_file():
+        pytest.fail(f"{RAW} is missing: run `dvc pull`")
+    made = []
+    for row in pq.read_table(RAW, filters=[("kind", "in", KINDS)]).to_pylist():
+        text, start = row["answer"]["text"], row["answer"]["start"]
+        entries = row["context"].split(". ")
+        ends = list(accumulate(len(entry) + 2 for entry in entries))
+        place = bisect(ends, start[0]) if text else len(entries) - 1
+        answer = {"text": text, "start": [start[0] - ends[place - 1]] if text else []}
+        made.append({"question": row["question"], "context": entries[place], "answer": answer, "split": row["split"]})
+    return made
+
+
+@once
+def dataset(home: Path) -> Path:
+    """Return the dataset that validate makes of the questions, in a folder below `home`."""
+    folder = home / "small_questions"
+    (folder / "raw").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows()), folder / "raw" / "questions.parquet")
+    (folder / "expectations.yaml").write_text(CONTRACT)
+    inputs = {"in_raw": folder / "raw", "in_expectations": folder / "expectations.yaml"}
+    small.make("validate", {}, **inputs, out_dataset=folder / "dataset", store=folder / "store")
+    return folder / "dataset"
+
+
+@once
+def trunk(home: Path) -> Path:
+    """Return the masked language model that pretrain makes of the questions' texts."""
+    out = home / "small_questions" / "trunk"
+    small.make("pretrain", {"pretrain": PRETRAIN}, in_dataset=dataset(home), out_trunk=out)
+    return out
