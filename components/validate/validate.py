@@ -66,6 +66,9 @@ def run(context: Context) -> None:
         ahead.link(context.out, validation.tally.rows)
         checks = judge_table(raw, validation, context.out, beside)
         ahead.clear(np.concatenate(validation.bad))
+    for name in contract.features:
+        for note in contract.feature_named(name).put_beside(name, raw, contract.source, context.out):
+            print(f"validate: {note}", file=sys.stderr)
     described = validation.profile.as_dict()
     _say(validation)
     for note in validation.placed.notes:

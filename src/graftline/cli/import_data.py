@@ -10,7 +10,7 @@ import typer
 from graftline.digests import sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.importers import emoji, glosses, mnist, questions, turkish
+from graftline.importers import debian, emoji, glosses, mnist, questions, turkish
 
 
 def import_data(
@@ -22,7 +22,8 @@ def import_data(
 ) -> None:
     """Make a task's raw data from its public source; equal bytes on every run."""
     importers = {
-        "emoji": emoji.write, "glosses": glosses.write, "mnist": mnist.write, "questions": questions.write,
+        "emoji": emoji.write, "glosses": glosses.write, "mnist": mnist.write, "packages": debian.write,
+        "questions": questions.write,
         "turkish": turkish.write,
     }  # fmt: skip
     if task not in importers:

@@ -89,7 +89,8 @@ def _spread_rows(path: Path, columns: list[str]) -> pa.Table:
 def _first_rows(files: list[Part], contract: Contract) -> pa.Table:
     """Return some rows of the feature columns of raw tables."""
     names = list(contract.features)
-    if all(part.path.suffix == ".parquet" for part in files) and not contract.asked.found_as:
+    as_stored = not contract.asked.found_as and contract.source.user is None
+    if as_stored and all(part.path.suffix == ".parquet" for part in files):
         rows = _spread_rows(files[0].path, names)
     else:
         rows = _typed(next(iter(read_batches(files, contract.asked))), contract, names)

@@ -1,6 +1,7 @@
-"""The head that nothing is learned for: a text's vector is the mean of its tokens' last hidden states.
+"""The head that nothing is learned for: vectors of what a trunk or a release reads.
 
-Reimers and Gurevych, 2019, arXiv:1908.10084. It stands on any text trunk or release.
+A text's vector is the mean of its tokens' last hidden states (Reimers and Gurevych, 2019, arXiv:1908.10084), a user's
+the state that its items are recommended by.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from graftline.learning.device import device, send
 from graftline.problems.documents import Documents, by_length, padded
 from graftline.problems.model import read_facts
 from graftline.problems.reading import lost_tokens
+from graftline.problems.recommendation.embedding import embed_histories, embed_items
 from graftline.problems.transformer import encode
 from graftline.text.tokenizer import load_tokenizer
 from graftline.trunks import CONFIG, read_config
+from graftline.trunks.items.trunk import KIND as ITEMS
 from graftline.trunks.layout import quiet
 from graftline.trunks.text.trunk import KIND
+from graftline.values.items import ItemsColumn
+from graftline.values.strings import string_of, words_of
 from graftline.values.text import TextColumn
 from graftline.values.words import TokensColumn
 
@@ -29,12 +34,41 @@ _MOST_TOKENS = 8192
 """Of a document, where the model itself sets no limit."""
 
 
-def check_text(folder: Path, where: str) -> None:
-    """Raise InputError unless the folder holds a trunk or a model of text; `where` is what a person called it."""
+def check_kind(folder: Path, where: str) -> str:
+    """Return the kind of trunk that the folder's trunk or model is: of text or of items.
+
+    Raises:
+        InputError: it is of another; `where` is what a person called it.
+    """
     if (folder / CONFIG).is_file():
-        read_config(folder, KIND)
-    elif not isinstance(Schema.from_dict(read_facts(folder)).feature, TextColumn | TokensColumn):
-        raise InputError(where, "a model of images", expected="one of text")
+        return str(read_config(folder, KIND, ITEMS)["kind"])
+    feature = Schema.from_dict(read_facts(folder)).feature
+    if isinstance(feature, ItemsColumn):
+        return ITEMS
+    if not isinstance(feature, TextColumn | TokensColumn):
+        raise InputError(where, f"a model of {feature.plural}", expected="one of text or of histories")
+    return KIND
+
+
+def embed_values(folder: Path, values: list[str | list[str]], kind: str) -> np.ndarray:
+    """Return (n, width) float32 vectors of texts or histories, by the trunk or model in the folder. Raises InputError.
+
+    `kind` is what `check_kind` returned.
+    """
+    if kind == ITEMS:
+        return embed_histories(folder, [words_of(value) for value in values])
+    return embed(folder, [string_of(value) for value in values])
+
+
+def embed_own(folder: Path, kind: str, where: str) -> tuple[list[str], np.ndarray]:
+    """Return what the trunk or model itself knows, such as items, and its (n, width) float32 vectors.
+
+    Raises:
+        InputError: it knows nothing by itself.
+    """
+    if kind != ITEMS:
+        raise InputError(where, "a model of text", expected="one of histories, which has vectors of items")
+    return embed_items(folder)
 
 
 def embed(folder: Path, texts: list[str]) -> np.ndarray:

@@ -28,6 +28,7 @@ PROBLEMS = (
     "multi_label",
     "pair_classification",
     "question_answering",
+    "recommendation",
 )
 """The first is what `finetune` learns if its parameters name none."""
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +19,7 @@ from graftline.raw import sniff
 from graftline.raw.arrow import Arrow
 from graftline.raw.batches import RawBatch
 from graftline.raw.delimited import Delimited
+from graftline.raw.histories import gathered
 from graftline.raw.jsonl import JsonLines
 from graftline.raw.parquet import Parquet
 from graftline.raw.pictures import Pictures
@@ -81,7 +83,8 @@ def raw_files(raw: Path, source: Source | None = None) -> list[Part]:
 
 
 def _parts(folder: Path, source: Source, readers: Sequence[Reader], partition: Mapping[str, Any]) -> Iterator[Part]:
-    for path in sorted((path for path in folder.iterdir() if not _is_marker(path)), key=lambda p: p.name):
+    found = (path for path in folder.iterdir() if not _is_marker(path) and path.name != source.catalogue)
+    for path in sorted(found, key=lambda p: p.name):
         name, divided, value = path.name.partition("=")
         if path.is_dir() and divided and name:
             inside = {unquote(name): None if value == _NO_VALUE else unquote(value)}
@@ -125,9 +128,14 @@ def _with_numbers(raw: Path, parts: list[Part]) -> list[Part]:
 def read_batches(parts: Sequence[Part], asked: Asked) -> Iterator[RawBatch]:
     """Yield the rows of `parts` in batches of at most MAX_ROWS rows and about BATCH_BYTES bytes.
 
+    Interactions become a row a user, if `asked.source` names the column of users.
+
     Raises:
         InputError: a file is empty, damaged or of another format, or its columns are not those asked for.
     """
+    if asked.source.user is not None:
+        yield from gathered(partial(read_batches, parts), asked)
+        return
     first_row = 0
     for part in parts:
         before = first_row

@@ -9,9 +9,9 @@ import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from graftline.errors import InputError, nearest
 from graftline.tasks.parameters import Params
@@ -66,6 +66,23 @@ class Source(Params):
 
     sheet: str | None = None
     """The name of the sheet of a workbook; without it, the only one there is."""
+
+    user: str | None = None
+    """Of interactions, a row each: the column that says whose it is. The rows of each user become one, of which the
+    other columns are lists."""
+
+    time: str | None = None
+    """Of interactions: the column by which a user's are put in order; without it they stay as they stand. Of a user it
+    has the last time."""
+
+    catalogue: str | None = None
+    """The name of a table in the raw folder that holds no rows: it tells what the items of histories are."""
+
+    @model_validator(mode="after")
+    def _time_is_of_users(self) -> Self:
+        if self.time is not None and self.user is None:
+            raise ValueError("source.time puts a user's interactions in order: name source.user too")
+        return self
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from graftline.errors import InputError
 from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
 from graftline.trunks.image_parameters import ContrastiveParams
+from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
 from graftline.trunks.parameters import TrunkParams
 from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
@@ -34,9 +35,17 @@ AnyObjectiveParams = (
     | MaskedImageParams
     | MaskedLMParams
     | CausalLMParams
+    | MaskedItemsParams
 )
 AnyTrunkParams = (
-    ConvParams | VitParams | ConvNextV2Params | ResNetParams | ImageRootstockParams | TextParams | RootstockParams
+    ConvParams
+    | VitParams
+    | ConvNextV2Params
+    | ResNetParams
+    | ImageRootstockParams
+    | TextParams
+    | RootstockParams
+    | ItemsParams
 )
 SizedTrunkParams = TextParams
 """Trunks that can be trained in several sizes, to compare them."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from graftline.raw.batches import RawBatch
+    from graftline.raw.reader import Source
     from graftline.values.histograms import Histograms
     from graftline.values.leakage import Measure
     from graftline.values.samples import Samples
@@ -165,6 +166,13 @@ class Feature(Column):
 
         `classes` are those that samples are sorted by, empty for none; `label` is the label's column, if there is one.
         """
+
+    def put_beside(self, name: str, raw: Path, source: Source, dataset: Path) -> list[str]:
+        """Write into the dataset what its values need besides rows, such as a catalogue; return what to say of it.
+
+        Nothing, unless a kind says otherwise. Raises InputError.
+        """
+        return []
 
     def from_file(self, path: Path) -> Any:
         """Return the value in a file that holds nothing else, as JSON would. Raises InputError."""

@@ -15,7 +15,7 @@ from graftline.errors import InputError, nearest
 from graftline.raw.reader import Asked, Others, Source
 from graftline.rows.blocklist import Blocklist
 from graftline.tasks.parameters import Params, parse
-from graftline.values.column import Column, Feature, Label, Role, StoredFeature
+from graftline.values.column import Column, Feature, Label, Role
 from graftline.values.identity import SPLITS
 from graftline.values.leakage import Measure
 from graftline.values.placing import Action
@@ -82,9 +82,9 @@ class Contract(Params):
     """The columns, and what holds across rows."""
 
     columns: dict[str, AnyColumn]
-    """Each column by name: what a model sees (image, text or tokens), one label, and any others.
+    """Each column by name: what a model sees (image, text, tokens or items), one label, and any others.
 
-    Text and tokens may be without a label: for learning from the text alone.
+    Text, tokens and items may be without a label: for learning from them alone.
     """
 
     min_rows: int = Field(default=1, ge=1)
@@ -119,9 +119,13 @@ class Contract(Params):
     @property
     def feature(self) -> tuple[str, Feature]:
         """The name of the first column that a model sees, and its rules."""
-        column = self.columns[self.features[0]]
+        return self.features[0], self.feature_named(self.features[0])
+
+    def feature_named(self, name: str) -> Feature:
+        """Return the rules of a column that a model sees."""
+        column = self.columns[name]
         assert isinstance(column, Feature)
-        return self.features[0], column
+        return column
 
     @property
     def label(self) -> tuple[str, Label] | None:
@@ -196,17 +200,12 @@ class Contract(Params):
         """
         first, *more = (
             stored.in_a_file() if name in in_file else stored
-            for name, stored in ((name, self._stored(name)) for name in self.features)
+            for name, stored in ((name, self.feature_named(name).stored(name)) for name in self.features)
         )
         if self.label is None:
             return Schema(first, None, (), tuple(more), weight=self.weight)
         name, label = self.label
         return Schema(first, name, self.classes, tuple(more), label.label_type, self.weight)
-
-    def _stored(self, name: str) -> StoredFeature:
-        column = self.columns[name]
-        assert isinstance(column, Feature)
-        return column.stored(name)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

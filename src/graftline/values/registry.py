@@ -5,6 +5,7 @@ from __future__ import annotations
 from graftline.values.category import ClassLabel, String
 from graftline.values.column import Column, StoredFeature, StoredLabel
 from graftline.values.image import Image, ImageColumn
+from graftline.values.items import Items, ItemsColumn
 from graftline.values.labels import Labels, LabelSets
 from graftline.values.number import Float, Integer, NumberLabel
 from graftline.values.numbers import Numbers, NumbersLabel
@@ -15,10 +16,10 @@ from graftline.values.timestamp import Timestamp
 from graftline.values.words import Tokens, TokensColumn
 
 KINDS: tuple[type[Column], ...] = (
-    Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span,
+    Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span, Items,
 )  # fmt: skip
 """In a contract."""
-FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn)
+FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn, ItemsColumn)
 """In a dataset: what a model sees."""
 LABELS: tuple[type[StoredLabel], ...] = (ClassLabel, NumberLabel, NumbersLabel, TagLabel, LabelSets, SpanLabel)
 """In a dataset: what a model learns to tell."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from graftline.dataset import read_split
+from graftline.dataset import UNLABELLED, read_schema, read_split
 from graftline.errors import InputError
 from graftline.values.image import ImageColumn
+from graftline.values.items import ItemsColumn
 from graftline.values.pixels import Pixels
 from graftline.values.text import TextColumn
 from graftline.values.words import TokensColumn
@@ -51,6 +53,16 @@ class Tagged:
     """(n,), int64 row numbers in the raw data."""
 
 
+@dataclass(frozen=True)
+class Histories:
+    """Histories of one split."""
+
+    items: list[list[str]]
+    """n histories, each of at least two items."""
+    rows: np.ndarray
+    """(n,), int64 row numbers in the raw data."""
+
+
 def read_images(dataset: Path, split: str) -> Images:
     """Return the images of a split. Raises InputError as `read_split` does."""
     found = read_split(dataset, split, [ImageColumn])
@@ -77,3 +89,24 @@ def read_tagged(dataset: Path, split: str) -> Tagged:
                 fix="run validate again",
             )
     return Tagged(words, tags, found.rows)
+
+
+def read_histories(dataset: Path, split: str) -> Histories:
+    """Return the histories of a split: of all but test without cold items, and of val's in the pool the given part.
+
+    So neither what a model is asked about val nor cold items are known to pretraining. A history that has fewer than
+    two items left is left out. Raises InputError as `read_split` does.
+    """
+    found = read_split(dataset, split, [ItemsColumn])
+    (histories,), column = found.features, read_schema(dataset).only(ItemsColumn)
+    if split != "test":
+        cold = {item for history in histories for item in history if column.is_cold(item)} if column.cold else set()
+        histories = [[item for item in history if item not in cold] for history in histories]
+    kept = [place for place, history in enumerate(histories) if len(history) > 1]
+    if split == UNLABELLED:
+        asked = set(pq.read_table(dataset / "val.parquet", columns=["row"])["row"].to_pylist())
+        for place in kept:
+            if found.rows[place] in asked:
+                histories[place] = column.divide(histories[place])[0]
+        kept = [place for place in kept if len(histories[place]) > 1]
+    return Histories([histories[place] for place in kept], found.rows[kept])

@@ -57,7 +57,9 @@ class Found:
 
 def can_rewrite(path: Path, source: Source) -> bool:
     """Return whether rows can be taken out of a raw file."""
-    usual = source.model_copy(update={"format": None, "delimiter": None, "manifest": None}) == Source()
+    if source.user is not None or path.name == source.catalogue:
+        return False  # a row of the dataset is many lines of the file, or none
+    usual = source.model_copy(update=dict.fromkeys(("format", "delimiter", "manifest", "catalogue"))) == Source()
     return path.suffix in _REWRITERS and (usual or path.suffix == ".parquet")
 
 

@@ -1,0 +1,1 @@
+"""A history in, the items that come next out."""

@@ -1,0 +1,1 @@
+"""Trunks of histories: transformers over the items of a user, learned by hiding some of them."""
