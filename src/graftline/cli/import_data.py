@@ -10,7 +10,7 @@ import typer
 from graftline.digests import sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.importers import emoji, glosses, mnist, turkish
+from graftline.importers import emoji, glosses, help_pages, mnist, turkish
 
 
 def import_data(
@@ -21,7 +21,13 @@ def import_data(
     ] = None,
 ) -> None:
     """Make a task's raw data from its public source; equal bytes on every run."""
-    importers = {"emoji": emoji.write, "glosses": glosses.write, "mnist": mnist.write, "turkish": turkish.write}
+    importers = {
+        "emoji": emoji.write,
+        "glosses": glosses.write,
+        "help": help_pages.write,
+        "mnist": mnist.write,
+        "turkish": turkish.write,
+    }
     if task not in importers:
         raise InputError(
             "import", f"no importer for '{task}'{nearest(task, list(importers))}", expected=", ".join(importers)

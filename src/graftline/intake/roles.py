@@ -118,7 +118,8 @@ def propose(look: Look, wishes: Wishes) -> Proposal:
     if wishes.licence is None and not wishes.guessing:
         text = "The licence of the data: an SPDX identifier such as CC-BY-4.0; empty if you do not know"
         made.questions.append(Question("licence", text, "--licence ID", best="unspecified"))
-    order = {name: place for place, name in enumerate(look.columns)}
+    # Features as they were named: of two texts, one may be read and the other written.
+    order = {name: place for place, name in enumerate(dict.fromkeys((*wishes.features, *look.columns)))}
     made.columns = dict(sorted(made.columns.items(), key=lambda item: order[item[0]]))
     return made
 

@@ -57,7 +57,7 @@ def head_of(features: Sequence[str], label: str | None) -> str | None:
     if image:
         return "image_classification" if classes else "image_regression" if label == "float" else None
     if tuple(features) == ("text", "text"):
-        return "pair_classification" if classes else None
+        return "sequence_to_sequence" if label is None else "pair_classification" if classes else None
     if tuple(features) == ("tokens",):
         return "token_classification" if label == "tags" else None
     if tuple(features) == ("text",):
@@ -72,7 +72,7 @@ def recipe(data: Data) -> dict[str, Any]:
     kinds = [rules["type"] for rules in data.features]
     head = head_of(kinds, data.label["type"] if data.label else None)
     assert head is not None
-    learn = _images(data, head) if kinds[0] == "image" else _texts(data)
+    learn = _images(data, head) if kinds[0] == "image" else _texts(data, head)
     return {
         "pretrain": learn,
         "finetune": _finetune(data, head, images=kinds[0] == "image"),
@@ -101,16 +101,20 @@ def _images(data: Data, head: str) -> dict[str, Any]:
     }
 
 
-def _texts(data: Data) -> dict[str, Any]:
+def _texts(data: Data, head: str) -> dict[str, Any]:
     corpus = max(1.0, data.pool * data.tokens * len(data.features))
     epochs = min(max(5 * corpus, _TOKENS[0]), _TOKENS[1]) / corpus
-    writes = data.label is None
-    length = _power(data.long * len(data.features), 64, 512)
-    shape = {"layers": 2, "width": 128, "heads": 2, "hidden": 256, "max_length": length}
+    shape = {"layers": 2, "width": 128, "heads": 2, "hidden": 256, "max_length": _longest(data, head)}
+    objective, architecture, tokenizer = {"name": "masked_lm", "mask_ratio": 0.3}, "modernbert", "wordpiece"
+    if head == "text_generation":
+        objective, architecture, tokenizer = {"name": "causal_lm"}, "llama", "bpe"
+    elif head == "sequence_to_sequence":
+        objective, architecture, tokenizer = {"name": "denoising"}, "mbart", "bpe_mask"
+        shape |= {"width": 160, "heads": 4, "hidden": 320}
     return {
-        "objective": {"name": "causal_lm"} if writes else {"name": "masked_lm", "mask_ratio": 0.3},
-        "trunk": {"name": "text", "architecture": "llama" if writes else "modernbert", **shape},
-        "tokenizer": {"kind": "bpe" if writes else "wordpiece", "vocabulary": 4096},
+        "objective": objective,
+        "trunk": {"name": "text", "architecture": architecture, **shape},
+        "tokenizer": {"kind": tokenizer, "vocabulary": 4096},
         "epochs": Said(_rounded(epochs, 0.01, _MOST_EPOCHS), f"about {corpus:,.0f} tokens in {data.pool:,} documents"),
         "batch_tokens": 2048 if corpus < 5e5 else 4096,
         "optimizer": "muon",
@@ -137,7 +141,7 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
             "learning_rate": 0.003,
             "trunk_rate": 0.33,
         }
-    cut = _power(data.long * len(data.features), 64, 512)
+    cut = _longest(data, head)
     why = f"95 of 100 documents have at most about {data.long:.0f} tokens; the rest of a longer one is cut off"
     return {
         "head": {"name": head, "max_tokens": Said(cut, why)},
@@ -149,6 +153,11 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
         "trunk_rate": 0.33,
         "warmup_steps": 10,
     }
+
+
+def _longest(data: Data, head: str) -> int:
+    """Return how many tokens a model is to see at once: both texts of a pair, but where it reads one of them."""
+    return _power(data.long * (1 if head == "sequence_to_sequence" else len(data.features)), 64, 512)
 
 
 def _evaluate(data: Data, head: str, *, images: bool) -> dict[str, Any]:

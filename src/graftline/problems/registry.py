@@ -27,6 +27,7 @@ PROBLEMS = (
     "text_regression",
     "multi_label",
     "pair_classification",
+    "sequence_to_sequence",
 )
 """The first is what `finetune` learns if its parameters name none."""
 

@@ -12,7 +12,7 @@ from graftline.errors import InputError
 from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
 from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.parameters import TrunkParams
-from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextParams
+from graftline.trunks.text.parameters import CausalLMParams, DenoisingParams, MaskedLMParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
 from graftline.trunks.vision.parameters import (
     ConvNextV2Params,
@@ -34,6 +34,7 @@ AnyObjectiveParams = (
     | MaskedImageParams
     | MaskedLMParams
     | CausalLMParams
+    | DenoisingParams
 )
 AnyTrunkParams = (
     ConvParams | VitParams | ConvNextV2Params | ResNetParams | ImageRootstockParams | TextParams | RootstockParams
