@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from reading import rows
 
+from graftline.audit.erase.raw import can_rewrite, is_whole
 from graftline.errors import InputError
 from graftline.raw import limits
 from graftline.raw.files import look, raw_files, read_batches
@@ -104,6 +105,12 @@ def test_two_files_are_read_line_by_line(tmp_path: Path, names: tuple[str, str],
     assert rows(tmp_path, columns) == [("one", "eins"), ('two, "2"', "zwei"), (None, "drei"), ("four", "vier")]
     found = look(tmp_path)
     assert found.format == "aligned" and found.rows == 4 and found.exact and set(found.schema.names) == set(columns)
+
+
+def test_a_row_of_two_files_is_no_file_that_could_be_erased(tmp_path: Path) -> None:
+    for name in ("x.de", "x.en"):
+        (tmp_path / name).write_text("a\n")
+    assert not is_whole(tmp_path, Source()) and not can_rewrite(tmp_path / "x.de", Source())
 
 
 def test_files_of_unequal_length_are_refused_with_both_counts(tmp_path: Path) -> None:

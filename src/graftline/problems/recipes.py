@@ -150,7 +150,7 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
         "batch": 64 if data.train > 20_000 else 32,
         **balance,
         "learning_rate": 0.003,
-        "trunk_rate": 0.33,
+        "trunk_rate": 1.0 if head == "sequence_to_sequence" else 0.33,  # there the trunk is the whole model
         "warmup_steps": 10,
     }
 

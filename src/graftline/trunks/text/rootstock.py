@@ -74,6 +74,13 @@ def check_learns(folder: Path, objective: str) -> Checkpoint:
         )
     if found.kind == "denoising":
         check_fits(load_tokenizer(folder), found.vocabulary, folder / TOKENIZER_FILES[0], needs=["mask_token"])
+        if read_object(folder / CONFIG).get("decoder_start_token_id") is None:
+            raise InputError(
+                folder / CONFIG,
+                "no decoder_start_token_id",
+                expected="the token that every text to write starts from",
+                fix="take a checkpoint that has one, or write into it the number of its end mark",
+            )
     return found
 
 
