@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 import small
 import small_text
 import small_vision
+import small_writing
 from kills import (
     Case,
     Moment,
@@ -47,7 +48,7 @@ ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
 KILLS = int(os.environ.get("GRAFTLINE_KILLS", "20"))
 COMPONENTS = ("pretrain", "finetune")
 TEXT = ("masked_lm", "causal_lm", "sequence_classification")
-SLOW = (*TEXT, "masked_image")
+SLOW = (*TEXT, "masked_image", "denoising", "sequence_to_sequence")
 """What loads transformers before its first step."""
 RENAME, FSYNC, UNLINK, WRITE = "rename,renameat,renameat2", "fsync", "unlink,unlinkat", "write"
 # With a checkpoint after each step, the numbers fall into the third and later ones: there is one to go on from.
@@ -87,6 +88,23 @@ def text_cases(home: Path) -> dict[str, Case]:
     }
 
 
+def writing_cases(home: Path) -> dict[str, Case]:
+    """Return pretraining and fine-tuning of a model that reads a text and writes another, on help texts."""
+    inputs = ["--in-dataset", str(small_writing.dataset(home))]
+    trunk = ["--in-trunk", str(small_writing.trunk(home))]
+
+    def params(component: str, section: dict[str, Any]) -> list[str]:
+        return ["--params", json.dumps({"task": small.TASK, component: section})]
+
+    pretrain, finetune = small_writing.PRETRAIN | {"epochs": 8}, small_writing.FINETUNE | {"epochs": 8}
+    return {
+        "denoising": Case("pretrain", "trunk", "model.safetensors", [*params("pretrain", pretrain), *inputs]),
+        "sequence_to_sequence": Case(
+            "finetune", "model", "model.safetensors", [*params("finetune", finetune), *inputs, *trunk]
+        ),
+    }
+
+
 def vision_cases(home: Path) -> dict[str, Case]:
     """Return pretraining of a residual network, whose running statistics a checkpoint must hold."""
     section = small_vision.params("resnet")["pretrain"] | {"epochs": 20}
@@ -112,6 +130,8 @@ class Controls(dict[str, Control]):
 def controls(tmp_path_factory: pytest.TempPathFactory) -> Controls:
     home = tmp_path_factory.getbasetemp()
     made = cases(small.dataset(home), small.trunk(home), small.PARAMS) | text_cases(home) | vision_cases(home)
+    if ALL:
+        made |= writing_cases(home)
     folder = tmp_path_factory.mktemp("unbroken")
     return Controls(made, folder)
 

@@ -1,4 +1,4 @@
-"""Recipes for new images: views where a class is told, painting where a number is."""
+"""Recipes for new data: views where a class is told, painting where a number is, denoising where a text is written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from graftline.problems.recipes import Data, recipe
+from graftline.problems.sequence_to_sequence.parameters import SequenceToSequenceParams
+from graftline.tasks.evaluate import EvaluateParams
+from graftline.tasks.finetune import FinetuneParams
 from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks.conv.parameters import MaskedAutoencoderParams
 from graftline.trunks.image_parameters import ContrastiveParams
+from graftline.trunks.text.parameters import DenoisingParams, TextParams
 from graftline.yamlnotes import plain
 
 
@@ -37,3 +41,16 @@ def test_classes_are_learned_by_the_views_that_were_tried(label: str) -> None:
 
 def test_numbers_are_learned_by_painting_since_a_view_may_hide_them() -> None:
     assert isinstance(pretrain("float").objective, MaskedAutoencoderParams)
+
+
+def test_of_two_texts_without_a_label_one_is_read_and_the_other_written() -> None:
+    texts = ({"type": "text"}, {"type": "text"})
+    data = Data(texts, None, pool=4000, train=3000, test=1000, rarest=3000, most=3000, tokens=20.0, long=70.0)
+    found = plain(recipe(data))
+    learned = PretrainParams.model_validate(found["pretrain"])
+    assert isinstance(learned.objective, DenoisingParams)
+    assert isinstance(learned.trunk, TextParams) and learned.trunk.form == "encoder-decoder"
+    head = FinetuneParams.model_validate(found["finetune"]).head
+    # Each text has the room to itself.
+    assert isinstance(head, SequenceToSequenceParams) and head.max_tokens == learned.trunk.max_length == 128
+    EvaluateParams.model_validate(found["evaluate"])

@@ -10,7 +10,7 @@ import typer
 from graftline.digests import sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.importers import debian, emoji, glosses, mnist, questions, turkish
+from graftline.importers import debian, emoji, glosses, help_pages, mnist, questions, turkish
 
 
 def import_data(
@@ -22,10 +22,14 @@ def import_data(
 ) -> None:
     """Make a task's raw data from its public source; equal bytes on every run."""
     importers = {
-        "emoji": emoji.write, "glosses": glosses.write, "mnist": mnist.write, "packages": debian.write,
+        "emoji": emoji.write,
+        "glosses": glosses.write,
+        "help": help_pages.write,
+        "mnist": mnist.write,
+        "packages": debian.write,
         "questions": questions.write,
         "turkish": turkish.write,
-    }  # fmt: skip
+    }
     if task not in importers:
         raise InputError(
             "import", f"no importer for '{task}'{nearest(task, list(importers))}", expected=", ".join(importers)

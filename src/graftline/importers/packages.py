@@ -8,7 +8,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -121,21 +121,29 @@ def deb_members(deb: bytes, name: object, members: Mapping[str, str]) -> dict[st
     Raises:
         InputError: it is no Debian package, or a file is missing or another one.
     """
-    found = {}
+    found = dict(_deb_files(deb, name, members.__contains__))
+    check_members(name, found, members)
+    return found
+
+
+def deb_folder(deb: bytes, name: object, folder: str, ending: str) -> dict[str, bytes]:
+    """Return the files below a folder of a Debian package whose names end so, by path. Raises InputError."""
+    return dict(_deb_files(deb, name, lambda path: path.startswith(f"{folder}/") and path.endswith(ending)))
+
+
+def _deb_files(deb: bytes, name: object, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=io.BytesIO(_data_tar(deb, name))) as archive:
             for entry in archive:
                 path = entry.name.removeprefix("./")
-                if path in members and entry.isfile():
+                if entry.isfile() and wanted(path):
                     content = archive.extractfile(entry)
                     assert content is not None
-                    found[path] = content.read()
+                    yield path, content.read()
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise InputError(
             name, f"a damaged Debian package ({error})", expected="a whole .deb file", fix="fetch it again"
         ) from None
-    check_members(name, found, members)
-    return found
 
 
 def _data_tar(deb: bytes, name: object) -> bytes:

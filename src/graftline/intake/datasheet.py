@@ -20,8 +20,11 @@ def datasheet(draft: Draft, source: str) -> str:
     """Return the page; `source` is what the raw data was called."""
     look, made = draft.look, draft.made
     licence = draft.licence if draft.licence != UNKNOWN_LICENCE else "not known"
-    learn = " and ".join(f"`{name}`" for name in made.of("label")) or "what comes next"
-    see = " and ".join(f"`{name}`" for name in made.of("feature"))
+    features, labels = made.of("feature"), made.of("label")
+    # Without a label a model writes: the second text of the first, or what comes next.
+    seen, told = (features, labels) if labels else (features[:1], features[1:])
+    learn = " and ".join(f"`{name}`" for name in told) or "what comes next"
+    see = " and ".join(f"`{name}`" for name in seen)
     files = f"{len(look.files):,} file{'s' if len(look.files) > 1 else ''}"
     lines = [
         f"# {draft.task}: {_amount(draft)}",

@@ -122,7 +122,10 @@ def propose(look: Look, wishes: Wishes) -> Proposal:
         text = "The licence of the data: an SPDX identifier such as CC-BY-4.0; empty if you do not know"
         made.questions.append(Question("licence", text, "--licence ID", best="unspecified"))
     order = {name: place for place, name in enumerate(look.columns)}
-    seen = made.of("feature")  # in the order of the roles that they play, whatever that of the data
+    # Features in the order of the roles that they play, or as they were named: of two texts one may be read and the
+    # other written.
+    named = {name: place for place, name in enumerate(wishes.features)}
+    seen = sorted(made.of("feature"), key=lambda name: named.get(name, 0))
     order |= dict(zip(seen, sorted(order[name] for name in seen), strict=True))
     made.columns = dict(sorted(made.columns.items(), key=lambda item: order[item[0]]))
     return made

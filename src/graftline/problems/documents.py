@@ -46,6 +46,16 @@ class Documents(Examples):
         """(n,) int64 tokens of each document."""
         return self.offsets.diff()
 
+    @property
+    def seen(self) -> torch.Tensor:
+        """(n,) int64 tokens of each that the model sees, in all."""
+        return self.lengths
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the model sees at once, at most."""
+        return int(self.lengths.max())
+
     def take(self, chosen: torch.Tensor) -> Self:
         arrays = self.arrays()
         taken = {}
@@ -74,7 +84,7 @@ class Documents(Examples):
         which come in random order. What is left over in an epoch (less than a batch) is skipped; it is other
         documents each time.
         """
-        return _bucketed(seed, step, size, self.lengths)
+        return _bucketed(seed, step, size, self.seen)
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: tensor.numpy() for name, tensor in vars(self).items() if isinstance(tensor, torch.Tensor)}

@@ -92,6 +92,8 @@ def embed(folder: Path, texts: list[str]) -> np.ndarray:
         network = AutoModel.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
         ).eval()
+        if network.config.is_encoder_decoder:  # what it reads, not what it would write
+            network = network.get_encoder()
         network.to(device())
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(folder, f"no model that loads ({brief(error)})") from None

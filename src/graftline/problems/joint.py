@@ -17,8 +17,12 @@ from graftline.problems.transformer import TextModel, start_model
 from graftline.text.batches import Batches, pack
 from graftline.trunks import read_config
 from graftline.trunks.text.objectives import build_language_model
-from graftline.trunks.text.parameters import CausalLMParams, TextObjectiveParams
+from graftline.trunks.text.parameters import TextObjectiveParams
 from graftline.trunks.text.trunk import KIND
+
+_CLASSES = {
+    "encoder": "AutoModelForMaskedLM", "decoder": "AutoModelForCausalLM", "encoder-decoder": "AutoModelForSeq2SeqLM"
+}  # fmt: skip
 
 
 class JointLanguageModel:
@@ -34,13 +38,12 @@ class JointLanguageModel:
             batch: documents a step, about.
             scratch: whether the prediction head starts untrained.
         """
-        from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+        import transformers
 
         params: TextObjectiveParams = TypeAdapter(
             Annotated[TextObjectiveParams, Field(discriminator="name")]
         ).validate_python(read_config(folder, KIND)["objective"])
-        auto = AutoModelForCausalLM if isinstance(params, CausalLMParams) else AutoModelForMaskedLM
-        network, _ = start_model(auto, folder, scratch=scratch)
+        network, _ = start_model(getattr(transformers, _CLASSES[params.form]), folder, scratch=scratch)
         setattr(network, network.base_model_prefix, model.network.base_model)
         network.to(model.network.device)  # type: ignore[arg-type]
         network.tie_weights()  # the prediction head and the model's own embeddings

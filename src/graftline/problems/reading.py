@@ -63,9 +63,9 @@ def lost_tokens(examples: Examples) -> Lost | None:
     cut = _cut(examples)
     if cut is None:
         return None
-    lengths: torch.Tensor = examples.lengths  # type: ignore[attr-defined]  # of documents
-    tokens, gone = int(lengths.sum()), int(cut.sum())
-    return Lost(int((cut > 0).sum()), len(cut), gone / max(1, tokens + gone), int(lengths.max()))
+    documents: Any = examples
+    tokens, gone = int(documents.seen.sum()), int(cut.sum())
+    return Lost(int((cut > 0).sum()), len(cut), gone / max(1, tokens + gone), documents.longest)
 
 
 def with_cut(answers: list[dict[str, Any]], examples: Examples) -> list[dict[str, Any]]:

@@ -59,6 +59,8 @@ def head_of(features: Sequence[str], label: str | None) -> str | None:
     if image:
         return "image_classification" if classes else "image_regression" if label == "float" else None
     if tuple(features) == ("text", "text"):
+        if label is None:
+            return "sequence_to_sequence"
         return "question_answering" if label == "span" else "pair_classification" if classes else None
     if tuple(features) == ("items",):
         return "recommendation" if label is None else None
@@ -78,7 +80,7 @@ def recipe(data: Data) -> dict[str, Any]:
     assert head is not None
     if head == "recommendation":
         return {**_histories(data), "evaluate": _evaluate(data, head, images=False)}
-    learn = _images(data, head) if kinds[0] == "image" else _texts(data)
+    learn = _images(data, head) if kinds[0] == "image" else _texts(data, head)
     return {
         "pretrain": learn,
         "finetune": _finetune(data, head, images=kinds[0] == "image"),
@@ -107,16 +109,20 @@ def _images(data: Data, head: str) -> dict[str, Any]:
     }
 
 
-def _texts(data: Data) -> dict[str, Any]:
+def _texts(data: Data, head: str) -> dict[str, Any]:
     corpus = max(1.0, data.pool * data.tokens * len(data.features))
     epochs = min(max(5 * corpus, _TOKENS[0]), _TOKENS[1]) / corpus
-    writes = data.label is None
-    length = _power(data.long * len(data.features), 64, 512)
-    shape = {"layers": 2, "width": 128, "heads": 2, "hidden": 256, "max_length": length}
+    shape = {"layers": 2, "width": 128, "heads": 2, "hidden": 256, "max_length": _longest(data, head)}
+    objective, architecture, tokenizer = {"name": "masked_lm", "mask_ratio": 0.3}, "modernbert", "wordpiece"
+    if head == "text_generation":
+        objective, architecture, tokenizer = {"name": "causal_lm"}, "llama", "bpe"
+    elif head == "sequence_to_sequence":
+        objective, architecture, tokenizer = {"name": "denoising"}, "mbart", "bpe_mask"
+        shape |= {"width": 160, "heads": 4, "hidden": 320}
     return {
-        "objective": {"name": "causal_lm"} if writes else {"name": "masked_lm", "mask_ratio": 0.3},
-        "trunk": {"name": "text", "architecture": "llama" if writes else "modernbert", **shape},
-        "tokenizer": {"kind": "bpe" if writes else "wordpiece", "vocabulary": 4096},
+        "objective": objective,
+        "trunk": {"name": "text", "architecture": architecture, **shape},
+        "tokenizer": {"kind": tokenizer, "vocabulary": 4096},
         "epochs": Said(_rounded(epochs, 0.01, _MOST_EPOCHS), f"about {corpus:,.0f} tokens in {data.pool:,} documents"),
         "batch_tokens": 2048 if corpus < 5e5 else 4096,
         "optimizer": "muon",
@@ -174,19 +180,24 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
         "batch": 64 if data.train > 20_000 else 32,
         **balance,
         "learning_rate": 0.003,
-        "trunk_rate": 0.33,
+        "trunk_rate": 1.0 if head == "sequence_to_sequence" else 0.33,  # there the trunk is the whole model
         "warmup_steps": 10,
     }
 
 
 def _reading(data: Data, head: str) -> dict[str, Any]:
     """Return how many tokens a head on text reads at once."""
-    cut = _power(data.long * len(data.features), 64, 512)
+    cut = _longest(data, head)
     why = f"95 of 100 documents have at most about {data.long:.0f} tokens"
     if head == "question_answering":
         why += "; a longer one is read in windows, which share `stride` tokens"
         return {"max_tokens": Said(cut, why), "max_question_tokens": cut // 4, "stride": cut // 4}
     return {"max_tokens": Said(cut, f"{why}; the rest of a longer one is cut off")}
+
+
+def _longest(data: Data, head: str) -> int:
+    """Return how many tokens a model is to see at once: both texts of a pair, but where it reads one of them."""
+    return _power(data.long * (1 if head == "sequence_to_sequence" else len(data.features)), 64, 512)
 
 
 def _evaluate(data: Data, head: str, *, images: bool) -> dict[str, Any]:

@@ -29,6 +29,7 @@ PROBLEMS = (
     "pair_classification",
     "question_answering",
     "recommendation",
+    "sequence_to_sequence",
 )
 """The first is what `finetune` learns if its parameters name none."""
 

@@ -20,11 +20,10 @@ from graftline.learning.randomness import generator
 from graftline.problems.documents import Documents, by_length, documents_of, padded
 from graftline.problems.problem import E, Model
 from graftline.problems.text_parameters import Lora, TextHeadParams
-from graftline.text.attention import SHORT
 from graftline.text.tokenizer import load_tokenizer, save_tokenizer
 from graftline.trunks import read_config
 from graftline.trunks.layout import quiet
-from graftline.trunks.text.trunk import KIND, save_model
+from graftline.trunks.text.trunk import KIND, attend, save_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -162,19 +161,13 @@ class TextModel(Model[E]):
         if self._drops:
             purpose = f"dropout {part.rank}" if part and part.rank else "dropout"
             torch.manual_seed(generator(seed, step, purpose).initial_seed())
-        # On CPUs the fused kernel's backward pass in bfloat16 takes several times that of plain matrix products.
-        plain = self.network.device.type == "cpu" and int(documents.lengths.max()) <= SHORT
-        self._attend("eager" if plain else "sdpa")
+        attend(self.network, int(documents.lengths.max()), learning=True)
         return autocast(self.dtype, self.network.device)
 
     def answering(self, *, fast: bool) -> AbstractContextManager[object]:
         """Return the context of one that is not: in float32, as the released model answers, if not `fast`."""
-        self._attend("sdpa")
+        attend(self.network, 0, learning=False)
         return autocast(self.dtype if fast else "float32", self.network.device)
-
-    def _attend(self, implementation: str) -> None:
-        if self.network.config._attn_implementation != implementation:
-            self.network.set_attn_implementation(implementation)
 
     def inputs(self, documents: Documents) -> dict[str, torch.Tensor]:
         """Return `input_ids` and `attention_mask`, (n, width) each; width is the longest, rounded up."""
@@ -189,7 +182,7 @@ class TextModel(Model[E]):
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write model and tokenizer in the Hugging Face layout, adapters merged."""
-        self._attend("sdpa")
+        attend(self.network, 0, learning=False)
         self._merge_adapters()
         save_model(self.network, folder)
         save_tokenizer(self.tokenizer, folder)

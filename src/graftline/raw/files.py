@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from graftline.errors import InputError, brief, nearest
 from graftline.raw import sniff
+from graftline.raw.aligned import Aligned
 from graftline.raw.arrow import Arrow
 from graftline.raw.batches import RawBatch
 from graftline.raw.delimited import Delimited
@@ -26,12 +27,13 @@ from graftline.raw.pictures import Pictures
 from graftline.raw.reader import Asked, Reader, Source, check_columns
 from graftline.raw.saved import Saved
 from graftline.raw.squad import Squad
+from graftline.raw.tmx import Tmx
 from graftline.raw.webdataset import WebDataset
 from graftline.raw.xlsx import Xlsx
 
 READERS: tuple[Reader, ...] = (
-    *(Saved(), Pictures()),
-    *(Parquet(), Arrow(), Delimited(), JsonLines(), Squad(), Xlsx(), WebDataset()),
+    *(Saved(), Pictures(), Aligned()),
+    *(Parquet(), Arrow(), Delimited(), JsonLines(), Squad(), Tmx(), Xlsx(), WebDataset()),
 )
 """The first that takes a path reads it; formats of whole folders come before those of single files."""
 MAY_BE_CUT = ("csv", "jsonl")

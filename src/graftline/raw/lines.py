@@ -104,6 +104,13 @@ class _Bounded(io.RawIOBase):
         return len(data)
 
 
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """Yield the content of `path`, decompressed, in blocks of bounded size. Raises InputError."""
+    with _open(path) as (file, _):
+        while block := file.read(1 << 16):
+            yield block
+
+
 def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     """Yield the decoded lines of `path`, reading at most MAX_LINE + 1 bytes at once. Raises InputError."""
     with _open(path) as (file, _):

@@ -54,8 +54,8 @@ class PretrainParams(Params):
     batch_tokens: int = Field(default=4096, ge=64, le=16_777_216)
     """Tokens a step, about: batches are whole documents."""
     tokenizer: TokenizerParams | None = None
-    """The tokenizer to train on the documents; null for wordpiece with masked_lm, bpe with causal_lm, and for a
-    rootstock its own."""
+    """The tokenizer to train on the documents; null for wordpiece with masked_lm, bpe with causal_lm, bpe_mask with
+    denoising, and for a rootstock its own."""
     corpus: CorpusParams | None = None
     """Documents to learn from instead of the dataset's; null for the dataset's."""
     held_out: int = Field(default=1000, ge=1, le=1_000_000)

@@ -5,7 +5,8 @@
 WordPiece (Schuster and Nakajima 2012; Devlin et al. 2019) for encoders, `[CLS] text [SEP]`. Byte-level BPE (Sennrich
 et al. 2016; Radford et al. 2019) for decoders, `<|endoftext|> text`: the mark starts a document, so that a model can
 write from nothing, and ends it, so that it learns to stop. AutoTokenizer adds the first mark and not the last: what
-follows a prompt is the model's to say.
+follows a prompt is the model's to say. The same with a mask and padding for models that read one text and write
+another, `text </s>`, as BART's (Lewis et al. 2020).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 PAD, UNKNOWN, CLASS, SEPARATOR, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 END = "<|endoftext|>"
+PADDING, FINISH, HIDDEN = "<pad>", "</s>", "<mask>"
 FILES = ("tokenizer.json", "tokenizer_config.json")
 SPARE = 0.25
 """Share of a checkpoint's embeddings that may lack a token: they are padded to round sizes, by far less than this."""
@@ -36,10 +38,11 @@ SPARE = 0.25
 class TokenizerParams(Params):
     """A tokenizer that is trained on the task's own text."""
 
-    kind: Literal["wordpiece", "bpe"] = "wordpiece"
-    """`wordpiece` for masked language models, `bpe` (byte-level) for causal ones."""
+    kind: Literal["wordpiece", "bpe", "bpe_mask"] = "wordpiece"
+    """`wordpiece` for masked language models, `bpe` (byte-level) for causal ones, `bpe_mask` (the same with a mask and
+    padding) for those that read one text and write another."""
     vocabulary: int = Field(default=4096, ge=64, le=1_000_000)
-    """Most tokens, special ones included. Byte-level BPE has at least 257."""
+    """Most tokens, special ones included. Byte-level BPE has at least 257, with a mask and padding 259."""
     lowercase: bool = False
     """Whether text is lowercased and stripped of accents first; a model that writes then writes in lower case."""
     sample_megabytes: float = Field(default=64, gt=0, le=4096)
@@ -47,8 +50,9 @@ class TokenizerParams(Params):
 
     @model_validator(mode="after")
     def _check(self) -> TokenizerParams:
-        if self.kind == "bpe" and self.vocabulary < 257:
-            raise ValueError(f"vocabulary {self.vocabulary}: byte-level BPE has at least 257 tokens")
+        least = {"wordpiece": 0, "bpe": 257, "bpe_mask": 259}[self.kind]
+        if self.vocabulary < least:
+            raise ValueError(f"vocabulary {self.vocabulary}: byte-level BPE has at least {least} tokens")
         return self
 
 
@@ -61,7 +65,9 @@ def train_tokenizer(documents: Iterable[str], params: TokenizerParams) -> PreTra
     sample = list(_sample(documents, int(params.sample_megabytes * 1e6)))
     if not sample:
         raise InputError("tokenizer", "no text to train on", fix="give documents that are not empty")
-    return _train_wordpiece(sample, params) if params.kind == "wordpiece" else _train_bpe(sample, params)
+    if params.kind == "wordpiece":
+        return _train_wordpiece(sample, params)
+    return _train_bpe(sample, params, [END] if params.kind == "bpe" else [PADDING, FINISH, HIDDEN])
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -215,7 +221,7 @@ def _alphabet(sample: list[str], normalizer: Any, limit: int) -> list[str]:
     return sorted(character for _, character in characters[:limit])
 
 
-def _train_bpe(sample: list[str], params: TokenizerParams) -> PreTrainedTokenizerFast:
+def _train_bpe(sample: list[str], params: TokenizerParams, special: list[str]) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     trained = Tokenizer(models.BPE())
@@ -227,19 +233,25 @@ def _train_bpe(sample: list[str], params: TokenizerParams) -> PreTrainedTokenize
         sample,
         trainers.BpeTrainer(
             vocab_size=params.vocabulary,
-            special_tokens=[END],
+            special_tokens=special,
             show_progress=False,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         ),
     )
-    end = trained.token_to_id(END)
+    if special == [END]:
+        trained.post_processor = processors.TemplateProcessing(
+            single=f"{END} $A", pair=f"{END} $A $B:1", special_tokens=[(END, trained.token_to_id(END))]
+        )
+        return _wrapped(trained, bos_token=END, eos_token=END, pad_token=END)
+    pair = f"$A {FINISH} $B:1 {FINISH}:1"
     trained.post_processor = processors.TemplateProcessing(
-        single=f"{END} $A", pair=f"{END} $A $B:1", special_tokens=[(END, end)]
+        single=f"$A {FINISH}", pair=pair, special_tokens=[(FINISH, trained.token_to_id(FINISH))]
     )
-    return _wrapped(trained, bos_token=END, eos_token=END, pad_token=END)
+    names = ["input_ids", "attention_mask"]
+    return _wrapped(trained, eos_token=FINISH, pad_token=PADDING, mask_token=HIDDEN, model_input_names=names)
 
 
-def _wrapped(backend: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
+def _wrapped(backend: Tokenizer, **special: Any) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     make: Any = PreTrainedTokenizerFast  # its constructor has no types

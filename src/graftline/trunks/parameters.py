@@ -22,7 +22,7 @@ class ObjectiveParams(Params):
     """That family's trunks, for people."""
     decodes: ClassVar[bool] = False
     """Whether a token sees only what is before it."""
-    tokens: ClassVar[Literal["wordpiece", "bpe"]] = "wordpiece"
+    tokens: ClassVar[Literal["wordpiece", "bpe", "bpe_mask"]] = "wordpiece"
     """The kind of tokenizer that has the special tokens which it needs."""
 
 

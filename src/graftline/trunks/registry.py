@@ -13,7 +13,7 @@ from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, Mask
 from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
 from graftline.trunks.parameters import TrunkParams
-from graftline.trunks.text.parameters import CausalLMParams, MaskedLMParams, TextParams
+from graftline.trunks.text.parameters import CausalLMParams, DenoisingParams, MaskedLMParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
 from graftline.trunks.vision.parameters import (
     ConvNextV2Params,
@@ -36,6 +36,7 @@ AnyObjectiveParams = (
     | MaskedLMParams
     | CausalLMParams
     | MaskedItemsParams
+    | DenoisingParams
 )
 AnyTrunkParams = (
     ConvParams

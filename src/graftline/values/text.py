@@ -84,6 +84,10 @@ class Text(Written):
     max_length: int | None = Field(default=None, ge=1)
     """Largest length in characters, likewise."""
 
+    differs_from: str | None = None
+    """The column of text that a row's value may not equal, but for white space at the ends: of a translation, the text
+    that it is one of, for what was never translated teaches to copy."""
+
     unit: ClassVar[str] = "characters"
 
     def arrow_type(self) -> pa.DataType:
@@ -108,7 +112,23 @@ class Text(Written):
 
     def rules(self, name: str) -> list[Rule]:
         text = "no control character but tab and line ends"
-        return [*self.length_rules(name), between(f"{name}.characters", f"{name}.controls", 0, 0, text, shows="raw")]
+        rules = [*self.length_rules(name), between(f"{name}.characters", f"{name}.controls", 0, 0, text, shows="raw")]
+        if self.differs_from is not None:
+            other = f"another text than {self.differs_from} has"
+            rules.append(between(f"{name}.differs_from", f"{name}.same_text", 0, 0, other, shows="raw"))
+        return rules
+
+    def check(self, name: str, contract: Any) -> None:
+        other = self.differs_from
+        if other is not None and (other == name or getattr(contract.columns.get(other), "type", "") != self.type):
+            raise ValueError(f"columns.{name}.differs_from: '{other}' is no other column of type text")
+
+    def facts_beside(self, name: str, columns: dict[str, ColumnBatch], features: Sequence[str]) -> dict[str, Any]:
+        if self.differs_from is None:
+            return {}
+        every = np.ones(len(columns[name].facts["given"]), bool)
+        one, other = (pc.utf8_trim_whitespace(columns[of].take(every)) for of in (name, self.differs_from))
+        return {"same_text": pc.fill_null(pc.equal(one, other), False).to_numpy(zero_copy_only=False).astype(np.int64)}
 
     def samples(self, name: str, label: str | None, classes: tuple[Any, ...]) -> Samples:
         return TextSamples(name, classes)

@@ -24,7 +24,7 @@ from graftline.raw.batches import RawBatch
 from graftline.raw.delimited import heading
 from graftline.raw.files import raw_files, read_batches
 from graftline.raw.limits import MAX_LINE
-from graftline.raw.pictures import file_inside, manifest_of
+from graftline.raw.pictures import Pictures, file_inside, manifest_of
 from graftline.raw.reader import Asked, Source
 from graftline.values.columns import bounded, read_columns, row_digests
 from graftline.values.erased import Erasures
@@ -78,7 +78,7 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
 def is_whole(folder: Path, source: Source) -> bool:
     """Return whether a raw folder is one source whose rows are files of their own."""
     try:
-        return folder.is_dir() and raw_files(folder, source)[0].path == folder
+        return folder.is_dir() and isinstance(raw_files(folder, source)[0].reader, Pictures)
     except InputError:
         return False
 

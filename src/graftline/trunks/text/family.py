@@ -19,7 +19,7 @@ from graftline.trunks.text.documents import SEES, Documents, open_documents
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.planning import plan
 from graftline.trunks.text.recipe import Recipe, training
-from graftline.trunks.text.rootstock import RootstockParams, check_loads
+from graftline.trunks.text.rootstock import RootstockParams, check_learns
 from graftline.trunks.text.trunk import build_config, build_model, load_model
 from graftline.trunks.training import Planned, Training
 
@@ -67,7 +67,7 @@ def _rootstock(context: Context, params: PretrainParams) -> Rootstock | None:
     if not isinstance(params.trunk, RootstockParams):
         return None
     found = resolve(params.trunk, where="pretrain.trunk")
-    check_loads(found.folder)
+    check_learns(found.folder, params.objective.name)
     context.draft.dependencies.append(Dependency("rootstock", found.digest, annotations=found.annotations()))
     return found
 

@@ -1,4 +1,4 @@
-"""What the two language-modelling objectives share: a transformers model over packed documents."""
+"""What the objectives on text share, and the two of language modelling: a transformers model over packed documents."""
 
 from __future__ import annotations
 
@@ -37,14 +37,32 @@ class Targets:
     """(asked,) int64: the token that is right at each."""
 
 
-class LanguageModel(nn.Module, ABC):
+class TextObjective(nn.Module, ABC):
+    """What a model learns from documents without labels."""
+
+    def __init__(self, model: PreTrainedModel, dtype: str) -> None:
+        super().__init__()
+        self.model = model
+        self._dtype = dtype
+
+    @abstractmethod
+    def loss(self, batch: Packed, draw: torch.Generator, part: World | None = None) -> torch.Tensor:
+        """Return the mean cross entropy of the asked tokens in nats, a scalar.
+
+        With `part`, return this process's addend of it: the sum over its documents, divided by the count of all.
+        """
+
+    @abstractmethod
+    def held_out_loss(self, batches: list[Packed]) -> float:
+        """Return the mean cross entropy of what is asked of held-out documents, in nats."""
+
+
+class LanguageModel(TextObjective):
     """Asks a model for tokens of packed documents; only the asked positions go through the prediction head."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str) -> None:
         """Wrap `model`, an AutoModelForMaskedLM or AutoModelForCausalLM; `dtype` is `float32` or `bfloat16`."""
-        super().__init__()
-        self.model = model
-        self._dtype = dtype
+        super().__init__(model, dtype)
         self._padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._special = torch.tensor(sorted(tokenizer.all_special_ids))
 
@@ -57,10 +75,6 @@ class LanguageModel(nn.Module, ABC):
         """Return what is asked of held-out documents: the same for every training recipe."""
 
     def loss(self, batch: Packed, draw: torch.Generator, part: World | None = None) -> torch.Tensor:
-        """Return the mean cross entropy of the asked tokens in nats, a scalar.
-
-        With `part`, return this process's addend of it: the sum over its documents, divided by the count of all.
-        """
         wanted = self.targets(batch, draw)
         count = len(wanted.asked)
         batch, wanted = _share(batch, wanted, part or World())
@@ -68,7 +82,6 @@ class LanguageModel(nn.Module, ABC):
 
     @torch.no_grad()
     def held_out_loss(self, batches: list[Packed]) -> float:
-        """Return the mean cross entropy of what is asked of held-out documents, in nats."""
         was_training = self.training
         self.eval()
         wanted = [self.held_out_targets(batch) for batch in batches]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from graftline.trunks.parameters import ObjectiveParams, TrunkParams
 
-DECODERS = ("llama", "gpt2")
+Form = Literal["encoder", "decoder", "encoder-decoder"]
+"""Whether a token sees all others, only those before it, or a text is read and another written."""
+ARCHITECTURES: dict[Form, tuple[str, ...]] = {
+    "encoder": ("modernbert", "bert"),
+    "decoder": ("llama", "gpt2"),
+    "encoder-decoder": ("mbart", "bart"),
+}
 
 
 class TextParams(TrunkParams):
@@ -17,12 +23,13 @@ class TextParams(TrunkParams):
     family: ClassVar[str] = "text"
 
     name: Literal["text"] = "text"
-    architecture: Literal["modernbert", "bert", "llama", "gpt2"] = "modernbert"
+    architecture: Literal["modernbert", "bert", "llama", "gpt2", "mbart", "bart"] = "modernbert"
     """Encoders, for masked_lm: modernbert (pre-norm, rotary positions, gated layers; Warner et al., 2024,
     arXiv:2412.13663) or bert (Devlin et al., 2019). Decoders, for causal_lm: llama (Touvron et al., 2023) or gpt2
-    (Radford et al., 2019)."""
+    (Radford et al., 2019). Encoders with a decoder, for denoising: mbart (pre-norm; Liu et al., 2020, arXiv:2001.08210)
+    or bart (post-norm; Lewis et al., 2020, arXiv:1910.13461)."""
     layers: int = Field(default=2, ge=1, le=200)
-    """Transformer blocks."""
+    """Transformer blocks; of mbart and bart, as many in the encoder and as many in the decoder."""
     width: int = Field(default=128, ge=8, le=16_384)
     """Length of a token's vector; a multiple of `heads`."""
     heads: int = Field(default=2, ge=1, le=256)
@@ -39,19 +46,26 @@ class TextParams(TrunkParams):
         return self
 
     @property
+    def form(self) -> Form:
+        return next(form for form, names in ARCHITECTURES.items() if self.architecture in names)
+
+    @property
     def decodes(self) -> bool:
         """Whether a token sees only what is before it."""
-        return self.architecture in DECODERS
+        return self.form == "decoder"
 
     def check(self, objective: ObjectiveParams, where: str) -> None:
         super().check(objective, where)
-        if self.decodes != objective.decodes:
-            fits = "llama or gpt2" if objective.decodes else "modernbert or bert"
+        assert isinstance(objective, get_args(TextObjectiveParams))
+        if self.form != objective.form:
+            fits = " or ".join(ARCHITECTURES[objective.form])
             raise ValueError(f"objective {objective.name} needs {fits}, {where}.architecture is {self.architecture}")
 
     @property
     def layer_weights(self) -> float:
-        """Attention's four matrices and a gated feed-forward layer's three."""
+        """Attention's four matrices and a gated feed-forward layer's three; of an encoder with a decoder 12 and 4."""
+        if self.form == "encoder-decoder":
+            return self.layers * (12 * self.width**2 + 4 * self.width * self.hidden)
         return self.layers * (4 * self.width**2 + 3 * self.width * self.hidden)
 
     @property
@@ -66,6 +80,9 @@ class _OnText(ObjectiveParams):
     family: ClassVar[str] = "text"
     loss_unit: ClassVar[str] = "nats a predicted token"
     needs: ClassVar[str] = "a text trunk or a rootstock"
+
+    form: ClassVar[Form] = "encoder"
+    """What it trains."""
 
 
 class MaskedLMParams(_OnText):
@@ -83,7 +100,22 @@ class CausalLMParams(_OnText):
     name: Literal["causal_lm"] = "causal_lm"
 
     decodes: ClassVar[bool] = True
-    tokens: ClassVar[Literal["wordpiece", "bpe"]] = "bpe"
+    form: ClassVar[Form] = "decoder"
+    tokens: ClassVar[Literal["wordpiece", "bpe", "bpe_mask"]] = "bpe"
 
 
-TextObjectiveParams = MaskedLMParams | CausalLMParams
+class DenoisingParams(_OnText):
+    """Parameters of the objective `denoising`."""
+
+    name: Literal["denoising"] = "denoising"
+    mask_ratio: float = Field(default=0.35, gt=0, lt=1)
+    """Share of tokens that are hidden, as in mBART. Held-out documents always have 0.35 hidden, in spans of 3 on
+    average, the same tokens for every recipe, so that losses compare."""
+    span: float = Field(default=3.0, ge=1, le=50)
+    """Tokens that are hidden together, on average: one mask stands for all of them."""
+
+    form: ClassVar[Form] = "encoder-decoder"
+    tokens: ClassVar[Literal["wordpiece", "bpe", "bpe_mask"]] = "bpe_mask"
+
+
+TextObjectiveParams = MaskedLMParams | CausalLMParams | DenoisingParams

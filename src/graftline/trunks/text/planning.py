@@ -27,7 +27,7 @@ from graftline.trunks.rootstock import Rootstock, resolve
 from graftline.trunks.text.documents import Documents, text_columns
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.recipe import Recipe, training
-from graftline.trunks.text.rootstock import RootstockParams, check_loads
+from graftline.trunks.text.rootstock import RootstockParams, check_learns
 from graftline.trunks.text.trunk import build_config, build_model, load_model
 from graftline.trunks.training import Planned
 
@@ -63,7 +63,7 @@ def plan(sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Ite
     took = min(time.perf_counter() - began, time.process_time() - own)  # without the wait for a busy machine
     ahead = took * corpus.rows / len(corpus.texts)
     if rootstock is not None:
-        check_loads(rootstock.folder)
+        check_learns(rootstock.folder, params.objective.name)
         assert isinstance(params.trunk, RootstockParams)
         load = partial(load_model, rootstock.folder, decodes=params.objective.decodes)
         main = Recipe("", params.epochs, load, params.trunk)

@@ -21,7 +21,7 @@ from graftline.text.batches import Batches
 from graftline.text.tokenizer import save_tokenizer
 from graftline.trunks import write_config
 from graftline.trunks.text.documents import Documents
-from graftline.trunks.text.language_modelling import LanguageModel
+from graftline.trunks.text.language_modelling import TextObjective
 from graftline.trunks.text.objectives import build_language_model
 from graftline.trunks.text.parameters import TextObjectiveParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
@@ -119,7 +119,7 @@ class HeldOut:
     """Measures the loss on the held-out documents now and then; stops nothing."""
 
     def __init__(
-        self, objective: LanguageModel, documents: Documents, every: int, batches: Batches, tokens: int
+        self, objective: TextObjective, documents: Documents, every: int, batches: Batches, tokens: int
     ) -> None:
         """Look every `every` steps, at batches of about `tokens` tokens."""
         self._objective, self._every, self._batches = objective, every, batches

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from graftline.errors import InputError, nearest
 from graftline.text.tokenizer import check_fits, load_tokenizer
 from graftline.trunks.rootstock import CONFIG, MODEL_FILES, CheckpointParams, check_plain, load, quietly, read_object
+from graftline.trunks.text.parameters import ARCHITECTURES
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -34,7 +35,7 @@ class RootstockParams(CheckpointParams):
 class Checkpoint:
     """What a checkpoint turned out to be when it was loaded."""
 
-    kind: Literal["masked_lm", "causal_lm"]
+    kind: Literal["masked_lm", "causal_lm", "denoising"]
     """The objective that its architecture is for."""
     architecture: str
     """transformers' model type, such as `bert`."""
@@ -61,7 +62,29 @@ def check_loads(folder: Path) -> Checkpoint:
     return Checkpoint(kind, model.config.model_type, rows, size)
 
 
-def _kind(folder: Path) -> Literal["masked_lm", "causal_lm"]:
+def check_learns(folder: Path, objective: str) -> Checkpoint:
+    """Return what the checkpoint is, once it is sure that the objective can go on with it. Raises InputError."""
+    found = check_loads(folder)
+    if (found.kind == "denoising") != (objective == "denoising"):
+        raise InputError(
+            "pretrain.objective.name",
+            objective,
+            expected="denoising" if found.kind == "denoising" else "masked_lm or causal_lm",
+            fix=f"the checkpoint is of the architecture {found.architecture}",
+        )
+    if found.kind == "denoising":
+        check_fits(load_tokenizer(folder), found.vocabulary, folder / TOKENIZER_FILES[0], needs=["mask_token"])
+        if read_object(folder / CONFIG).get("decoder_start_token_id") is None:
+            raise InputError(
+                folder / CONFIG,
+                "no decoder_start_token_id",
+                expected="the token that every text to write starts from",
+                fix="take a checkpoint that has one, or write into it the number of its end mark",
+            )
+    return found
+
+
+def _kind(folder: Path) -> Literal["masked_lm", "causal_lm", "denoising"]:
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -69,6 +92,8 @@ def _kind(folder: Path) -> Literal["masked_lm", "causal_lm"]:
 
     config = read_object(folder / CONFIG)
     architecture = config.get("model_type")
+    if architecture in ARCHITECTURES["encoder-decoder"]:
+        return "denoising"
     if architecture in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder"):
         return "masked_lm"
     if architecture in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -77,7 +102,8 @@ def _kind(folder: Path) -> Literal["masked_lm", "causal_lm"]:
     raise InputError(
         folder / CONFIG,
         f"model_type {architecture!r}{nearest(str(architecture), known)}",
-        expected="an architecture that transformers has a masked or causal language model of",
+        expected="an architecture that transformers has a masked or causal language model of, or "
+        + " or ".join(ARCHITECTURES["encoder-decoder"]),
     )
 
 

@@ -1,7 +1,7 @@
 """Text trunks: transformers' own models, in its own layout, so that a trunk opens without Graftline.
 
 trunk.json                           kind "text", the shape's parameters, the objective's
-config.json model.safetensors        AutoModelForMaskedLM or AutoModelForCausalLM .from_pretrained(folder)
+config.json model.safetensors        AutoModelForMaskedLM, ForCausalLM or ForSeq2SeqLM .from_pretrained(folder)
 tokenizer.json tokenizer_config.json AutoTokenizer.from_pretrained(folder)
 """
 
@@ -10,7 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graftline.canonical import read_json
 from graftline.errors import InputError, brief
+from graftline.text.attention import SHORT
+from graftline.trunks.rootstock import CONFIG
 from graftline.trunks.text.parameters import TextParams
 
 if TYPE_CHECKING:
@@ -34,6 +37,23 @@ def build_config(params: TextParams, tokenizer: PreTrainedTokenizerFast) -> PreT
             n_embd=params.width, n_layer=params.layers, n_head=params.heads, n_inner=params.hidden,
             n_positions=params.max_length, activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0,
             attn_pdrop=0.0, **shape,
+        )  # fmt: skip
+    if params.form == "encoder-decoder":
+        of: Any = transformers.MBartConfig if params.architecture == "mbart" else transformers.BartConfig
+        sides = {
+            f"{side}_{name}": value
+            for side in ("encoder", "decoder")
+            for name, value in (
+                ("layers", params.layers),
+                ("attention_heads", params.heads),
+                ("ffn_dim", params.hidden),
+            )
+        }
+        # The end mark of a text is what the decoder starts from, as in both papers' models.
+        return of(
+            d_model=params.width, max_position_embeddings=params.max_length, dropout=0.0,
+            attention_dropout=0.0, activation_dropout=0.0, decoder_start_token_id=tokenizer.eos_token_id,
+            forced_eos_token_id=None, **sides, **shape,
         )  # fmt: skip
     shape |= {
         "hidden_size": params.width,
@@ -61,9 +81,7 @@ def build_config(params: TextParams, tokenizer: PreTrainedTokenizerFast) -> PreT
 
 def build_model(config: PreTrainedConfig, *, decodes: bool) -> PreTrainedModel:
     """Return an untrained language model; its weights are drawn from torch's global generator."""
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
-
-    of: Any = AutoModelForCausalLM if decodes else AutoModelForMaskedLM
+    of = _class_of(bool(config.is_encoder_decoder), decodes)
     model: PreTrainedModel = of.from_config(config, attn_implementation="sdpa")
     return model
 
@@ -75,9 +93,8 @@ def load_model(folder: Path, *, decodes: bool) -> PreTrainedModel:
         InputError: it is not one, or its weights do not fit.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-    of = AutoModelForCausalLM if decodes else AutoModelForMaskedLM
+    of = _class_of(bool(read_json(folder / CONFIG).get("is_encoder_decoder")), decodes)
     try:
         model: PreTrainedModel = of.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
@@ -86,6 +103,25 @@ def load_model(folder: Path, *, decodes: bool) -> PreTrainedModel:
         found, fix = brief(error), "run pretrain again"
         raise InputError(folder, found, expected="a language model in safetensors", fix=fix) from None
     return model
+
+
+def _class_of(encodes_and_decodes: bool, decodes: bool) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+
+    if encodes_and_decodes:
+        return AutoModelForSeq2SeqLM
+    return AutoModelForCausalLM if decodes else AutoModelForMaskedLM
+
+
+def attend(network: PreTrainedModel, longest: int, *, learning: bool) -> None:
+    """Choose how attention is computed, for texts of `longest` tokens at most.
+
+    On CPUs the fused kernel's backward pass in bfloat16 takes several times that of plain matrix products.
+    """
+    plain = learning and network.device.type == "cpu" and longest <= SHORT
+    implementation = "eager" if plain else "sdpa"
+    if network.config._attn_implementation != implementation:
+        network.set_attn_implementation(implementation)
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:

@@ -1,0 +1,200 @@
+"""Translation memories (.tmx): a unit is a row, each language a column by its code, as the file spells it.
+
+https://www.gala-global.org/tmx-14b. Codes of formatting inside a segment (bpt, ept, it, ph, ut) are left out; the text
+that is formatted stays. No entity is expanded but XML's own five, and nothing is fetched: a declared one ends the read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+from xml.parsers import expat
+
+import pyarrow as pa
+
+from graftline.errors import InputError
+from graftline.raw import limits
+from graftline.raw.batches import RawBatch
+from graftline.raw.lines import ending, read_blocks, read_head, scaled
+from graftline.raw.reader import Asked, Source, check_columns, first_line
+from graftline.raw.rows import check_header, text_batches
+
+_SEEN = 1000
+"""At most so many units tell of the languages."""
+_CODES = ("bpt", "ept", "it", "ph", "ut")
+
+
+class Tmx:
+    format: ClassVar[str] = "tmx"
+    suffixes: ClassVar[tuple[str, ...]] = (".tmx",)
+
+    def takes(self, path: Path) -> bool:
+        return path.is_file() and ending(path) in self.suffixes
+
+    def guess(self, path: Path) -> Source:
+        return Source()
+
+    def schema(self, path: Path, source: Source) -> pa.Schema:
+        return pa.schema([(name, pa.string()) for name in _languages(path)])
+
+    def rows(self, path: Path, source: Source) -> tuple[int, bool]:
+        head, size = read_head(path)
+        return scaled(head.count(b"</tu>"), head, size)
+
+    def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
+        found = _languages(path)
+        dropped = check_header(f"{path}: the languages", found, asked)
+        header = asked.names
+
+        def rows() -> Iterator[list[str]]:
+            for place, unit in _units(path):
+                others = [name for name in unit.texts if name not in header]
+                if others and asked.others == "refuse":
+                    check_columns(f"{path}: line {place}", [*header, *others], asked)
+                # A language that stands twice makes too many cells: the row goes to the quarantine.
+                yield [unit.texts.get(name, "") for name in header] + unit.repeated
+
+        yield from text_batches(path, header, rows(), asked, first_row, dropped)
+
+
+@dataclass
+class _Unit:
+    texts: dict[str, str] = field(default_factory=dict)
+    """By language."""
+    repeated: list[str] = field(default_factory=list)
+    """Further texts of a language that has one."""
+
+    def add(self, language: str, text: str) -> None:
+        if language in self.texts:
+            self.repeated.append(text)
+        else:
+            self.texts[language] = text
+
+
+def _languages(path: Path) -> list[str]:
+    """Return the languages of the first units, in the order in which they come. Raises InputError if there are none."""
+    found: dict[str, None] = {}
+    for number, (_, unit) in enumerate(_units(path)):
+        if number == _SEEN:
+            break
+        found |= dict.fromkeys(unit.texts)
+    if not found:
+        raise InputError(path, "no unit with a text", expected="<tu> with a <tuv xml:lang=...> for each language")
+    return list(found)
+
+
+def _units(path: Path) -> Iterator[tuple[int, _Unit]]:
+    """Yield the units, each with the line on which it ends. Raises InputError."""
+    parse = _Parse(path)
+    for block in read_blocks(path):
+        parse.feed(block)
+        while parse.done:
+            yield parse.done.popleft()
+    parse.feed(b"", last=True)
+    yield from parse.done
+
+
+class _Parse:
+    """The units of a file, as its bytes come."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.done: deque[tuple[int, _Unit]] = deque()
+        self._unit: _Unit | None = None
+        self._language = ""
+        self._text: list[str] | None = None
+        self._size = self._codes = self._fed = 0
+        self._expat = expat.ParserCreate()
+        self._expat.buffer_text = True
+        self._expat.StartElementHandler = self._start
+        self._expat.EndElementHandler = self._end
+        self._expat.CharacterDataHandler = self._characters
+        self._expat.EntityDeclHandler = self._entity
+        self._expat.StartDoctypeDeclHandler = self._doctype
+        self._expat.SkippedEntityHandler = self._skipped
+
+    def feed(self, data: bytes, *, last: bool = False) -> None:
+        self._fed += len(data)
+        if self._fed - self._expat.CurrentByteIndex > limits.MAX_LINE:  # what a tag holds is in memory at once
+            raise InputError(
+                f"{self._path}: line {self._expat.CurrentLineNumber}",
+                f"a tag of more than {limits.MAX_LINE} bytes",
+                expected="a TMX file",
+                fix="export it again; a quote may be missing",
+            )
+        try:
+            self._expat.Parse(data, last)
+        except expat.ExpatError as error:
+            raise InputError(
+                f"{self._path}: line {error.lineno}",
+                f"not XML ({first_line(error).split(':')[0]})",
+                expected="a TMX file",
+                fix="export it again, or correct the line",
+            ) from None
+
+    def _doctype(self, name: str, system: str | None, public: str | None, inside: bool) -> None:
+        if inside:
+            raise self._refused("a DOCTYPE with declarations of its own")
+
+    def _entity(self, name: str, *_: object) -> None:
+        raise self._refused(f"the entity '{name[:40]}' is declared")
+
+    def _skipped(self, name: str, parameter: bool) -> None:
+        if not parameter:
+            raise InputError(
+                f"{self._path}: line {self._expat.CurrentLineNumber}",
+                f"the entity '&{name[:40]};', of which nothing says what it is",
+                expected="characters",
+                fix="write the character itself",
+            )
+
+    def _refused(self, found: str) -> InputError:
+        return InputError(
+            f"{self._path}: line {self._expat.CurrentLineNumber}",
+            found,
+            expected="a TMX file without declarations: they can make a small file a huge one",
+            fix="take the declaration out",
+        )
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "tu":
+            self._unit = _Unit()
+        elif name == "tuv":
+            self._language = attributes.get("xml:lang") or attributes.get("lang") or ""
+            if not self._language:
+                raise InputError(
+                    f"{self._path}: line {self._expat.CurrentLineNumber}",
+                    "a <tuv> without a language",
+                    expected='<tuv xml:lang="...">',
+                    fix="correct the line",
+                )
+        elif name == "seg":
+            self._text, self._size = [], 0
+        elif name in _CODES:
+            self._codes += 1
+
+    def _characters(self, text: str) -> None:
+        if self._text is None or self._codes:
+            return
+        self._text.append(text)
+        self._size += len(text)
+        if self._size > limits.MAX_LINE:
+            raise InputError(
+                f"{self._path}: line {self._expat.CurrentLineNumber}",
+                f"a segment of more than {limits.MAX_LINE} characters",
+                expected="a sentence or a paragraph",
+                fix="take it out; an end tag may be missing",
+            )
+
+    def _end(self, name: str) -> None:
+        if name in _CODES:
+            self._codes -= 1
+        elif name == "seg" and self._unit is not None and self._text is not None:
+            self._unit.add(self._language, "".join(self._text).strip())
+            self._text = None
+        elif name == "tu" and self._unit is not None:
+            self.done.append((self._expat.CurrentLineNumber, self._unit))
+            self._unit = None
