@@ -67,7 +67,7 @@ def _unequal(theirs: Answers, release: Release, ours: Answers) -> str:
 
 
 def _obstacle(folder: Path, release: Release, model: Path) -> str:
-    """Return why the release and the model do not answer the same questions, or an empty string."""
+    """Return why the release and the model are not asked the same, or an empty string."""
     try:
         theirs = read_facts(folder)
     except InputError as error:  # whole, for its files were verified: made by another version of Graftline
@@ -80,7 +80,7 @@ def _obstacle(folder: Path, release: Release, model: Path) -> str:
 
 
 def _questions(facts: dict[str, Any]) -> dict[str, object]:
-    """Return what of a model's head.json decides which questions it answers; columns may have other names."""
+    """Return what of a model's head.json decides what it is asked; columns may have other names."""
     features = (facts["feature"], *facts.get("more", ()))
     columns = {
         f"{column['type']} {fact} is" if len(features) == 1 else f"{fact} of column {number} is": value

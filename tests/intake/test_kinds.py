@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import subprocess
@@ -110,6 +111,30 @@ def tagged(folder: Path) -> None:
     owned.write_jsonl(folder / "x.jsonl", rows)
 
 
+def squad(folder: Path) -> None:
+    """Version 2.0: an article of several paragraphs, a question without an answer in each."""
+    articles = [{"title": f"article {n}", "paragraphs": []} for n in range(30)]
+    for number, (text, _) in enumerate(owned.texts(300)):
+        word = text.split()[2]
+        asked = [
+            {"id": f"{number} a", "question": f"which word is the third of {number} of them?",
+             "answers": [{"text": word, "answer_start": text.index(f" {word}") + 1}]},
+            {"id": f"{number} b", "question": f"which word is the last but {number}?", "answers": []},
+        ]  # fmt: skip
+        articles[number % 30]["paragraphs"].append({"context": text, "qas": asked})
+    (folder / "train.json").write_text(json.dumps({"version": "v2.0", "data": articles}), encoding="utf-8")
+
+
+def answers_in_csv(folder: Path) -> None:
+    """The text before the question, answers without their places, some of which stand several times."""
+    rows = [
+        {"passage": f"{text} and {text.split()[2]}", "question": f"what is it that {n} times is said?",
+         "answer": text.split()[2]}
+        for n, (text, _) in enumerate(owned.texts(300))
+    ]  # fmt: skip
+    owned.write_csv(folder / "x.csv", rows)
+
+
 KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a spreadsheet": (spreadsheet, "sequence_classification"),
     "a folder of Spark": (spark, "sequence_classification"),
@@ -120,6 +145,8 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "numbers to tell": (numbers, "text_regression"),
     "texts alone": (texts, "text_generation"),
     "tagged words": (tagged, "token_classification"),
+    "questions of SQuAD": (squad, "question_answering"),
+    "answers in CSV": (answers_in_csv, "question_answering"),
 }
 
 

@@ -252,22 +252,22 @@ class Told(QuestionAnswerer):
         return self.given
 
 
-@pytest.mark.parametrize(("longest", "best"), [(3, "born in Gaul"), (1, "Gaul")])
-def test_the_best_stretch_of_all_windows_is_the_answer(longest: int, best: str, released: Path) -> None:
+@pytest.mark.parametrize("best", ["born in Gaul", "Gaul"])
+def test_the_best_stretch_of_all_windows_is_the_answer(best: str, released: Path) -> None:
+    """The last window holds both; the first one is the least sure that there is no answer."""
     text = "an odd poet of Rome, born in Gaul. " * 4
     params = QuestionAnsweringParams(max_tokens=32, max_question_tokens=8, stride=8)
     examples = windows(released / "trunk", params, [("who?", text)], np.array([3]))
+    last, marks = int(examples.offsets[-2]), examples.offsets[:-1]
+    part = examples.text[int(examples.text_offsets[-2]) :].numpy().tobytes().decode()
+    at = part.index("born")
+    born, gaul = (last + examples.begins[last:].tolist().index(at + before) for before in (0, len("born in ")))
+    end = last + examples.ends[last:].tolist().index(at + len("born in Gaul"))
     logits = torch.full((len(examples.ids), 2), -1e9)
     logits[examples.askable] = 0.0
-    last = int(examples.offsets[-2])
-    marks = examples.offsets[:-1]
     logits[marks] = torch.arange(len(marks))[:, None] + 1.0  # no answer: 2 in the first window, more in the others
-    begins = examples.begins[last : int(examples.offsets[-1])].tolist()
-    part = examples.text[int(examples.text_offsets[-2]) :].numpy().tobytes().decode()
-    born, gaul = (last + begins.index(part.index(word)) for word in ("born", "Gaul"))
-    logits[born, 0], logits[gaul, 0], logits[gaul, 1] = 4.0, 3.0, 5.0
-    found, _ = Told(logits, longest + gaul - born if longest > 1 else 2).find(examples)
-    (one,) = found
-    assert one.best is not None and one.best.text == best
-    assert text[one.best.start :].startswith(best) and one.best.start >= text.rindex("born", 0, text.rindex("Gaul"))
-    assert one.margin == pytest.approx((9.0 if longest > 1 else 8.0) - 2.0), "against the least of the windows"
+    logits[born, 0], logits[gaul, 0], logits[end, 1] = 4.0, 3.0, 5.0
+    (found,), _ = Told(logits, end + 1 - (born if best.startswith("born") else gaul)).find(examples)
+    assert found.best is not None and found.best.text == best
+    assert found.best.start == text.rindex("born" if best.startswith("born") else "Gaul")
+    assert found.margin == pytest.approx((9.0 if best.startswith("born") else 8.0) - 2.0), "against the first window's"

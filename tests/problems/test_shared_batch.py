@@ -19,6 +19,7 @@ import finetune_team
 import small
 import small_numbers
 import small_pairs
+import small_questions
 import small_sets
 import small_tags
 import small_text
@@ -33,6 +34,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "images": {"head": {"name": "image_classification"}, "joint_weight": 0.5},
     "documents": {"head": {"name": "sequence_classification", "label_smoothing": 0.1}, "joint_weight": 0.5},
     "pairs": {"head": {"name": "pair_classification"}, "joint_weight": 0.5},
+    "questions": {"head": small_questions.FINETUNE["head"], "joint_weight": 0.5},
     "words": {"head": {"name": "token_classification"}},
     "writing": {"head": {"name": "text_generation"}},
     "sets of pictures": {"head": {"name": "multi_label"}, "joint_weight": 0.5},
@@ -52,6 +54,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
     places = {
         "images": (dataset, trunk), "documents": (text, small_text.trunk(home)),
         "pairs": (small_pairs.dataset(home), small_text.trunk(home)),
+        "questions": (small_questions.dataset(home), small_questions.trunk(home)),
         "words": (tags, small_tags.trunk(home)), "writing": (text, small_text.causal_trunk(home)),
         **{
             f"sets of {task}": (small_sets.dataset(home, task), small_sets.trunk(home, task))
