@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.intake.datasheet import datasheet
 from graftline.intake.draft import Draft, draft
+from graftline.intake.histories import histories, named
 from graftline.intake.look import Look, look
 from graftline.intake.place import check_name, place, raw_paths
 from graftline.intake.roles import Question, Wishes, propose
@@ -46,6 +47,12 @@ def new(
         str | None, typer.Option(metavar="COLUMN", help="the column with a person's id, kept as a hash")
     ] = None,
     no_subject: Annotated[bool, typer.Option("--no-subject", help="no column is a person's id")] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="of a table with a line an interaction: who; to recommend items"),
+    ] = None,
+    item: Annotated[str | None, typer.Option(metavar="COLUMN", help="likewise: what")] = None,
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="likewise: when, if the order counts")] = None,
     licence: Annotated[str | None, typer.Option(metavar="ID", help="the data's licence, such as CC-BY-4.0")] = None,
     link: Annotated[
         bool, typer.Option("--link", help="one copy and not two: data/TASK/raw is links to DVC's cache, read-only")
@@ -75,6 +82,10 @@ def new(
     )
     console = terminal()
     found = look(path)
+    if (interactions := named(found, user, item, time)) is not None:
+        others = [name for name in found.columns if name not in astuple(interactions)]
+        found = histories(found, interactions)
+        wishes = replace(wishes, label="", features=(interactions.item,), group="", left_out=tuple(others))
     wishes = _settle(console, found, wishes)
     made = draft(task, found, propose(found, wishes), wishes.licence or "unspecified")
     texts = _texts(made, path)
