@@ -163,7 +163,7 @@ def test_what_is_hidden_is_a_function_of_seed_and_step_and_never_all() -> None:
     counts = found[0].sum(dim=1)
     assert (counts >= 1).all() and (counts < seen.sum(dim=1)).all()
     batch = [torch.tensor([0, 1, 2]), torch.tensor([3, 4])]
-    losses = [float(objective.loss(batch, 0, step)) for step in (5, 5, 6)]
+    losses = [objective.loss(batch, 0, step).item() for step in (5, 5, 6)]
     assert losses[0] == losses[1] != losses[2]
 
 
