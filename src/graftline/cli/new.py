@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.intake.datasheet import datasheet
 from graftline.intake.draft import Draft, draft
+from graftline.intake.histories import histories, named
 from graftline.intake.look import Look, look
 from graftline.intake.place import Way, check_name, place, raw_paths
 from graftline.intake.remote import bring, forget
@@ -52,6 +53,12 @@ def new(
         str | None, typer.Option(metavar="COLUMN", help="the column with a person's id, kept as a hash")
     ] = None,
     no_subject: Annotated[bool, typer.Option("--no-subject", help="no column is a person's id")] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="of a table with a line an interaction: who; to recommend items"),
+    ] = None,
+    item: Annotated[str | None, typer.Option(metavar="COLUMN", help="likewise: what")] = None,
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="likewise: when, if the order counts")] = None,
     licence: Annotated[str | None, typer.Option(metavar="ID", help="the data's licence, such as CC-BY-4.0")] = None,
     link: Annotated[
         bool, typer.Option("--link", help="one copy and not two: data/TASK/raw is links to DVC's cache, read-only")
@@ -79,6 +86,10 @@ def new(
     here, way = _local(path, link=link)
     with _told_of(here, path):
         found = look(here)
+        if (interactions := named(found, user, item, time)) is not None:
+            others = [name for name in found.columns if name not in astuple(interactions)]
+            found = histories(found, interactions)
+            wishes = replace(wishes, label="", features=(interactions.item,), group="", left_out=tuple(others))
         wishes = _settle(console, found, wishes)
         made = draft(task, found, propose(found, wishes), wishes.licence or "unspecified")
         texts = _texts(made, path if path.startswith(S3) else here.resolve().name)

@@ -56,6 +56,8 @@ class Wishes:
     subject: str | None = None
     """"" for none."""
     licence: str | None = None
+    left_out: tuple[str, ...] = ()
+    """Columns that are in the files and no part of the rows, such as ratings of histories."""
     guessing: bool = False
     """Whether the best answer is taken where there is one, and nobody asked."""
 
@@ -109,7 +111,7 @@ def propose(look: Look, wishes: Wishes) -> Proposal:
             a model could see.
     """
     _check_names(look, wishes)
-    made = Proposal()
+    made = Proposal(dropped=dict.fromkeys(wishes.left_out, "no part of a history"))
     left = _without_useless(look, wishes, made)
     _choose_split(left, made)
     _choose_features(look, left, wishes, made)
@@ -205,7 +207,7 @@ def _choose_features(look: Look, left: dict[str, Sampled], wishes: Wishes, made:
         )
     for name in names:
         column = left.pop(name)
-        guess = guesses.feature(column)
+        guess = guesses.feature(column) if look.source.user is None else guesses.history(column, look.source.time)
         if guess is None:
             raise InputError(
                 f"--text {name}", f"a column of {column.values.type}", expected="text, images or lists of words"

@@ -251,6 +251,16 @@ def _text(column: Sampled) -> Guess | None:
     return Guess({"type": "text"}, f"{why}, {longest:,} characters at most")
 
 
+def history(column: Sampled, time: str | None) -> Guess | None:
+    """Return what the column is if it has the items of a user, gathered and put in order by a column of times."""
+    if not is_list(column.values.type):
+        return None
+    items, lengths = pc.unique(column.given.flatten()), pc.list_value_length(column.given)
+    why = f"{len(items):,} items of {len(column.given):,} users, {pc.max(lengths).as_py():,} of one at most"
+    order = {"ordered": True} if time is not None else {}
+    return Guess({"type": "items", **order}, why + (f", in the order of '{time}'" if time is not None else ""))
+
+
 def _sentence(column: Sampled) -> Guess | None:
     if not _is_words(column.values.type):
         return None
