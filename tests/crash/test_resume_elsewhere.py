@@ -139,7 +139,7 @@ def test_a_pre_empted_run_loses_no_step(
     check_elsewhere(control, tmp_path / "one", store)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(300 + 60 * KILLS)
 @pytest.mark.parametrize("control", COMPONENTS[:1], indirect=True)
 def test_sigterm_with_nobody_at_stderr_and_a_kill_after_it_cost_one_interval_at_most(
     control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
