@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.lines import read_head
-from graftline.raw.reader import Asked, Source, check_columns, first_line
+from graftline.raw.reader import Asked, Source, check_columns
 
 _ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int64()))])
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "title", "question", "context")] + [("answers", _ANSWERS)])
@@ -92,7 +92,7 @@ def _load(path: Path, encoding: str) -> Any:
         return json.loads(path.read_bytes().decode("utf-8-sig" if encoding == "utf-8" else encoding))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(
-            path, f"not JSON ({first_line(error)})", expected="SQuAD's JSON", fix="fetch it again, or correct it"
+            path, f"not JSON ({brief(error)})", expected="SQuAD's JSON", fix="fetch it again, or correct it"
         ) from None
 
 

@@ -15,11 +15,11 @@ from xml.parsers import expat
 
 import pyarrow as pa
 
-from graftline.errors import InputError
+from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.lines import ending, read_blocks, read_head, scaled
-from graftline.raw.reader import Asked, Source, check_columns, first_line
+from graftline.raw.reader import Asked, Source, check_columns
 from graftline.raw.rows import check_header, text_batches
 
 _SEEN = 1000
@@ -130,7 +130,7 @@ class _Parse:
         except expat.ExpatError as error:
             raise InputError(
                 f"{self._path}: line {error.lineno}",
-                f"not XML ({first_line(error).split(':')[0]})",
+                f"not XML ({brief(error).split(':')[0]})",
                 expected="a TMX file",
                 fix="export it again, or correct the line",
             ) from None
