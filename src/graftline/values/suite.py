@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from graftline.errors import GraftlineError
@@ -82,19 +83,14 @@ class Judge:
     """Judges frames by rules, through one Great Expectations suite."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read when the library is imported
+        self._batch = _any_batch()  # before the import below: it sets what the library reads when it is imported
         import great_expectations as gx
-        from great_expectations.data_context.types.base import ProgressBarsConfig
 
         self.rules = {rule.name: rule for rule in rules}
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        self.suite = context.suites.add(gx.ExpectationSuite(name="contract"))
+        self.suite = gx.ExpectationSuite(name="contract")  # the context need not keep it
         for rule in rules:
             expectation = getattr(gx.expectations, rule.expectation)
             self.suite.add_expectation(expectation(column=rule.column, meta={"rule": rule.name}, **rule.arguments))
-        asset = context.data_sources.add_pandas("memory").add_dataframe_asset("facts")
-        self._batch = asset.add_batch_definition_whole_dataframe("batch")
 
     def judge(self, frame: pd.DataFrame) -> list[Failure]:
         """Return every failure of every rule, sorted by index and rule.
@@ -119,3 +115,16 @@ class Judge:
             values = frame.loc[found, self.rules[name].column].tolist()
             failures += [Failure(index, name, value) for index, value in zip(found, values, strict=True)]
         return sorted(failures, key=lambda failure: (failure.index, failure.rule))
+
+
+@cache
+def _any_batch() -> Any:
+    """Return the definition of a batch that any frame can be, in a context of the process: making one takes a while."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read when the library is imported
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    asset = context.data_sources.add_pandas("memory").add_dataframe_asset("facts")
+    return asset.add_batch_definition_whole_dataframe("batch")
