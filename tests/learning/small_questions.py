@@ -1,12 +1,10 @@
 """A small task of questions about real glosses, and what the components make of it with tiny budgets, once a session.
 
-When was somebody born, when did they die: of data/questions these two kinds, each beside one gloss.
+When was somebody born, when did they die: these two kinds of data/questions.
 """
 
 from __future__ import annotations
 
-from bisect import bisect
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +36,12 @@ FINETUNE: dict[str, Any] = {
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return the questions, each beside the entry that answers it, or where there is no answer the page's last one."""
+    """Return the questions of these kinds, as they are shipped."""
     if not RAW.is_file():
         pytest.fail(f"{RAW} is missing: run `dvc pull`")
-    made = []
-    for row in pq.read_table(RAW, filters=[("kind", "in", KINDS)]).to_pylist():
-        text, start = row["answer"]["text"], row["answer"]["start"]
-        entries = row["context"].split(". ")
-        ends = list(accumulate(len(entry) + 2 for entry in entries))
-        place = bisect(ends, start[0]) if text else len(entries) - 1
-        answer = {"text": text, "start": [start[0] - ends[place - 1]] if text else []}
-        made.append({"question": row["question"], "context": entries[place], "answer": answer, "split": row["split"]})
-    return made
+    names = ["question", "context", "answer", "split"]
+    found: list[dict[str, Any]] = pq.read_table(RAW, columns=names, filters=[("kind", "in", KINDS)]).to_pylist()
+    return found
 
 
 @once

@@ -30,7 +30,7 @@ from graftline.store.opening import open_store
 from graftline.text.tokenizer import load_tokenizer
 from graftline.values.span import Answer
 
-MARGIN = 0.2
+MARGIN = 0.15
 """By how much the model must be better than always answering that there is no answer."""
 EVALUATE: dict[str, Any] = {
     "lift_labels": [8], "lift_seeds": 2, "lift_epochs": 1, "lift_test_rows": 20, "mistakes": 5,
@@ -60,7 +60,7 @@ def read(path: Path) -> Any:
 def test_it_learns_where_answers_stand_and_that_there_are_none(released: Path) -> None:
     metrics, test = read(released / "evaluation/metrics.json"), read_split(released / "dataset", "test", KINDS)
     empty = sum(not answers for answers in test.label) / len(test.rows)
-    assert 0.1 < empty < 0.4
+    assert 0.1 < empty < 0.5
     assert metrics["primary"] == "f1" and metrics["f1"] > empty + MARGIN
     assert sorted(metrics["scores"]) == ["answered_f1", "exact_match", "f1", "no_answer_auroc"]
     assert metrics["answered_f1"] > 0.3 and metrics["no_answer_auroc"] > 0.6

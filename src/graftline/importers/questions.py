@@ -1,24 +1,21 @@
-"""Raw data of the task `questions`: questions that WordNet 3.0's own pointers answer, each about a page of its glosses.
+"""Raw data of the task `questions`: questions that WordNet 3.0's own pointers answer, each about one of its glosses.
 
-Nobody asked them: they are composed. A page holds a line of contents, the headwords, and four entries, `headword:
-definition`, of one lexicographer file, both in random order. A pointer of one of them, wninput(5WN), to a synset whose
-word stands in the entry's own definition makes a question of which that word is the answer: of `light cream: cream that
-has at least 18% butterfat` and its hypernym `cream`, "what kind of thing is light cream?". Years of life make two more
-kinds. A fifth of the questions have no answer: their headword is not on the page, or its entry does not say it.
+Nobody asked them: they are composed. A text is an entry, `headword: definition`. A pointer of it, wninput(5WN), to a
+synset whose word stands in the entry's own definition makes a question of which that word is the answer: of `light
+cream: cream that has at least 18% butterfat` and its hypernym `cream`, "what kind of thing is light cream?". Years of
+life make two more kinds. A fifth of the questions have no answer: the entry does not say it, or is another word's.
 
-An entry stands on one page only. Its split is drawn by its definition, before pages are made; a page is of one split,
-and so no entry of a test page is in what a trunk is pretrained on. Test questions are worded as no other ones are.
+An entry's split is drawn by its definition, and so none of test is in what a trunk is pretrained on. Test questions are
+worded as no other ones are.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from hashlib import sha256
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,26 +40,28 @@ WORDINGS = {
 """Each kind of question: two wordings of train and val, and the test's."""
 POINTERS = {"@i": "identity", "#p": "part", "#m": "member", ";c": "field", "@": "kind"}
 """Of nouns, wninput(5WN); of verbs `@` is `doing`."""
-ENTRIES = 4
-"""Entries on a page."""
-ASKED = 2
-"""Questions about a page, at most."""
-KEPT = 0.5
-"""Share of the questions of the most frequent kind that is kept."""
-NO_ANSWER = 5
-"""One question in so many has no answer."""
-MOST_WORDS = 10
-"""Words of a definition, at most: pages stay short."""
+KEPT = {"kind": 0.25}
+"""Share of the questions of a frequent kind that is kept."""
+MOST_WORDS = 14
+"""Words of a definition, at most."""
 SHARES = {"test": 0.12, "val": 0.06}
 """Of the entries; the others are train."""
-_SIGNS = {"born": re.compile(r"\d"), "died": re.compile(r"\d"), "field": re.compile(r"\(")}
+SIGNS = {
+    "born": r"\d", "died": r"\d", "field": r"\(", "part": r"\b(of|in|on|to|from|between|part)\b",
+    "member": r"\b(of|in|family|genus|order|class|member|belonging)\b",
+}  # fmt: skip
 """What an entry has that may say it: one without it does not."""
+SILENT, ABSENT = 0.4, 0.1
+"""Of the kinds that have a sign, the share of questions about an entry without it; of the others, of questions about a
+word that has another entry. Together a fifth."""
+_NO_ENDS = str.maketrans("", "", "".join(chr(n) for n in range(128) if not (chr(n).isalnum() or chr(n) in "_-")))
+"""Leaves what continues a word."""
 _LIVED = re.compile(r"\((?:[^()]*[ ,;])?(\d{3,4})-(\d{3,4})\)")
 
 
 @dataclass
 class Entry:
-    """A synset as a page shows it."""
+    """A synset as a text shows it."""
 
     identifier: str
     file: int
@@ -76,7 +75,7 @@ class Entry:
     def text(self) -> str:
         return f"{self.headword}: {self.definition}"
 
-    @property
+    @cached_property
     def split(self) -> str:
         """Drawn by the definition, so that equal ones are of one split."""
         place, end = draw("split", self.definition.casefold()), 0.0
@@ -88,24 +87,24 @@ class Entry:
 
 
 class Question(NamedTuple):
-    """A row: what is asked, about which page, and the answer."""
+    """A row: what is asked, about which entry, and the answer."""
 
     question: str
     context: str
     text: str | None
-    """The answer; None if the page has none."""
+    """The answer; None if the entry has none."""
     start: int | None
-    """Characters of the page before it."""
+    """Characters of the entry before it."""
     kind: str
     synset: str
-    """That the question is about."""
+    """That the entry is of."""
     split: str
 
 
 def write(out: Path, source: Path | None = None) -> Path:
     """Write `out`/questions.parquet and return its path; equal bytes on every run with one pyarrow version.
 
-    Columns: `question`, `context`, `answer` (`text` and `start`, lists; both empty if the page has no answer), and the
+    Columns: `question`, `context`, `answer` (`text` and `start`, lists; both empty if the entry has no answer), and the
     strings `kind`, `synset`, `split`. `source` is as of the task `glosses`.
 
     Raises:
@@ -177,17 +176,25 @@ def _kind(entry: Entry, symbol: str) -> str | None:
 
 def _add(entry: Entry, kind: str, words: list[str]) -> None:
     """Note the answer, if one of the words stands once in the definition: the longest of them."""
+    text = entry.definition.lower()
     for word in sorted(words, key=len, reverse=True):
-        places = [found.start() for found in _word(word).finditer(entry.definition)]
+        places = [start for start in _occurrences(word.lower(), text) if _is_whole(text, start, start + len(word))]
         if len(places) == 1 and kind not in entry.answers:
             start = places[0]
             entry.answers[kind] = entry.definition[start : start + len(word)], start
             return
 
 
-@cache
-def _word(word: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])", re.IGNORECASE)
+def _occurrences(word: str, text: str) -> Iterator[int]:
+    start = text.find(word)
+    while start >= 0:
+        yield start
+        start = text.find(word, start + 1)
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Return whether words begin and end there; a hyphen is inside of one."""
+    return not (text[max(0, start - 1) : start] + text[end : end + 1]).translate(_NO_ENDS)
 
 
 def _is_short(entry: Entry) -> bool:
@@ -195,77 +202,50 @@ def _is_short(entry: Entry) -> bool:
     return entry.identifier[-1] in "nv" and 2 <= words <= MOST_WORDS and len(entry.headword.split()) <= 3
 
 
-def pages(found: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Yield pages: entries of one split and one lexicographer file, in random order; what is left over is on none.
-
-    No two headwords of a page are equal, so that a question is about one entry: of two the later one is left out.
-    """
-    ordered = sorted(found, key=lambda entry: (entry.split, entry.file, draw("page", entry.identifier)))
-    for _, together in groupby(ordered, key=lambda entry: (entry.split, entry.file)):
-        page: dict[str, Entry] = {}
-        for entry in together:
-            page.setdefault(entry.headword.casefold(), entry)
-            if len(page) == ENTRIES:
-                yield list(page.values())
-                page = {}
-
-
 def questions(found: list[Entry]) -> list[Question]:
-    """Return the questions about all pages, in an order of draws: a page's do not lie together."""
-    frequency = Counter(kind for entry in found for kind in entry.answers)
-    others: dict[tuple[str, int, str], list[Entry]] = {}
+    """Return the questions about all entries, in an order of draws: those about one do not lie together."""
+    near: dict[tuple[str, int], list[Entry]] = {}
+    for entry in found:
+        near.setdefault((entry.split, entry.file), []).append(entry)
+    silent = {
+        (*place, kind): [one for one in others if kind not in one.answers and not re.search(sign, one.definition)]
+        for place, others in near.items()
+        for kind, sign in SIGNS.items()
+    }
+    made = []
     for entry in found:
         for kind in entry.answers:
-            others.setdefault((entry.split, entry.file, kind), []).append(entry)
-    made = [
-        _question(page, entry, kind, others[entry.split, entry.file, kind])
-        for page in pages(found)
-        for entry, kind in _chosen(page, frequency)
-        if kind != "kind" or draw("asked", entry.identifier) < KEPT
-    ]
+            if draw("asked", entry.identifier, kind) < KEPT.get(kind, 1.0):
+                place = entry.split, entry.file
+                made.append(_question(entry, kind, near[place], silent.get((*place, kind), [])))
     once = {(question.question, question.context): question for question in reversed(made)}  # of equal ones the first
     return sorted(once.values(), key=lambda question: draw("order", question.question, question.context))
 
 
-def _chosen(page: list[Entry], frequency: Counter[str]) -> list[tuple[Entry, str]]:
-    """Return two entries with a kind of question each, or fewer: of the kinds that are rare."""
-    options = sorted(
-        ((entry, kind) for entry in page for kind in entry.answers),
-        key=lambda option: frequency[option[1]] * draw("choice", option[0].identifier, option[1]),
-    )
-    chosen: dict[str, tuple[Entry, str]] = {}
-    for entry, kind in options:
-        chosen.setdefault(entry.identifier, (entry, kind))
-    return list(chosen.values())[:ASKED]
+def _question(entry: Entry, kind: str, near: list[Entry], silent: list[Entry]) -> Question:
+    """Return a question: about the entry, one of its kin that does not say it, or another word than the entry's.
 
-
-def _question(page: list[Entry], entry: Entry, kind: str, others: list[Entry]) -> Question:
-    """Return the question; one of five is about an entry that does not say it, or that is not on the page."""
-    contents = ", ".join(sorted((one.headword for one in page), key=lambda word: draw("contents", entry.split, word)))
-    parts = [f"{contents}.", *(f"{one.text}." for one in page)]
+    Args:
+        entry: that answers it.
+        kind: of question.
+        near: entries of the same split and lexicographer file.
+        silent: those that do not say what is asked.
+    """
+    about, headword = entry, entry.headword
     text: str | None
     start: int | None
     text, start = entry.answers[kind]
-    start += sum(len(part) + 1 for part in parts[: page.index(entry) + 1]) + len(entry.headword) + 2
-    if draw("no answer", entry.identifier, kind) < 1 / NO_ANSWER and (other := _unknown(page, entry, kind, others)):
-        entry, text, start = other, None, None
-    of = 2 if entry.split == "test" else int(2 * draw("wording", entry.identifier, kind))
-    asked = WORDINGS[kind][of].format(entry.headword)
-    return Question(asked, " ".join(parts), text, start, kind, entry.identifier, page[0].split)
-
-
-def _unknown(page: list[Entry], entry: Entry, kind: str, others: list[Entry]) -> Entry | None:
-    """Return an entry of which the page does not say it: one on the page for half of the years and fields, if there is.
-
-    Others are of the same kind, but not on the page; None if there are none.
-    """
-    sign = _SIGNS.get(kind)
-    silent = [one for one in page if sign and not sign.search(one.definition)]
-    if silent and draw("silent", entry.identifier, kind) < 0.5:
-        return silent[int(len(silent) * draw("which", entry.identifier, kind))]
-    here = {one.headword.casefold() for one in page}
-    absent = [one for one in others if one.headword.casefold() not in here]
-    return absent[int(len(absent) * draw("other", entry.identifier, kind))] if absent else None
+    start += len(headword) + 2
+    if kind in SIGNS and silent and draw("silent", entry.identifier, kind) < SILENT:
+        about = silent[int(len(silent) * draw("which", entry.identifier, kind))]
+        headword, text, start = about.headword, None, None
+    elif kind not in SIGNS and draw("absent", entry.identifier, kind) < ABSENT:
+        other = near[int(len(near) * draw("other", entry.identifier, kind))].headword
+        if other.casefold() != headword.casefold():
+            headword, text, start = other, None, None
+    form = 2 if entry.split == "test" else int(2 * draw("wording", entry.identifier, kind))
+    asked = WORDINGS[kind][form].format(headword)
+    return Question(asked, about.text, text, start, kind, about.identifier, entry.split)
 
 
 def as_table(found: list[Question]) -> pa.Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from graftline.dataset import Schema, read_schema, read_split
@@ -105,6 +106,43 @@ def test_the_order_of_a_set_does_not_count() -> None:
     assert column.ids(one).tolist() == column.ids(other).tolist()
     members, each = column.members(other, column.ids(other))
     assert (sorted(members.tolist()), each.tolist()) == ([0, 1], [2, 0, 0])
+
+
+def test_answers_are_a_label_and_what_stands_in_their_place_is_said(validate: Callable, write_table: Callable) -> None:
+    answers: list[dict[str, list[Any]] | None] = [
+        {"text": [], "start": []} if n % 5 == 0 else {"text": [f"w{n}"], "start": [12]} for n in range(60)
+    ]
+    rows: dict[str, list[Any]] = {
+        "question": [f"which word has the number {n}?" for n in range(60)],
+        "context": [f"the word is w{n}, I say" for n in range(60)],
+        "answer": [None, *answers[1:]],
+    }
+    contract = {
+        "columns": {"question": TEXT, "context": TEXT, "answer": {"type": "span", "of": "context", "nullable": True}}
+    }
+    run = validate(write_table(rows), contract)
+    assert run.code == 0, run.error
+    schema = read_schema(run.out)
+    assert schema.label_type == "span" and [feature.name for feature in schema.features] == ["question", "context"]
+    train = read_split(run.out, "train", [TextColumn, TextColumn])
+    for row, found in zip(train.rows, train.label, strict=True):
+        assert found == ([] if row % 5 == 0 else [(f"w{row}", 12)])
+    profile = json.loads((run.out / "profile.json").read_text())["histograms"]["answer.characters"]
+    assert sum(profile["counts"]) == 59 and profile["counts"][0] == 11
+    assert 0 in pq.read_table(run.out / "unlabelled.parquet")["row"].to_pylist(), "nobody answered it"
+    rows["answer"][1:5] = [
+        {"text": ["w1"], "start": [11]}, {"text": ["w2"], "start": [90]}, {"text": [""], "start": [3]},
+        {"text": ["w4", "w4"], "start": [12]},
+    ]  # fmt: skip
+    wrong = validate(write_table(rows), contract, {"max_bad_fraction": 0.2}, out="wrong")
+    assert wrong.code == 0, wrong.error
+    lines = pq.read_table(wrong.out / "quarantine.parquet").to_pylist()
+    assert [(line["row"], line["rule"], line["value"]) for line in lines] == [
+        (1, "answer.place", "at 11 stands ' w', not 'w1'"),
+        (2, "answer.inside", "characters 90 to 92 of 21"),
+        (3, "answer.text", "''"),
+        (4, "answer.form", "2 texts, starts [12]"),
+    ]
 
 
 def test_a_head_that_learns_from_labels_refuses_a_dataset_without_any() -> None:
