@@ -22,7 +22,7 @@ from graftline import environment
 from graftline.audit.erase.dvc_content import add_raw
 from graftline.audit.erase.erasing import PAYLOAD_TYPE, Target, erase
 from graftline.audit.erase.plan import ErasurePlan, identity_of, make_plan, plan_key, receipt_key
-from graftline.audit.erase.raw import find_rows, rewrite
+from graftline.audit.erase.raw import can_rewrite, find_rows, rewrite
 from graftline.audit.erase.stored import PLAN_TYPE, store_plan, stored_plan
 from graftline.audit.raw_row import digests_of, task_contracts
 from graftline.audit.verify.verifying import verify
@@ -35,7 +35,7 @@ from graftline.environment import ROOT
 from graftline.errors import InputError, RefusalError
 from graftline.index.opening import open_index
 from graftline.ledger.log import read_chain
-from graftline.raw.reader import Asked
+from graftline.raw.reader import Asked, Source
 from graftline.records.folder import Draft as RecordDraft
 from graftline.records.folder import read_record, write_record
 from graftline.records.model import Dependency
@@ -583,3 +583,12 @@ def test_a_file_that_is_no_row_is_refused(tmp_path: Path, name: str, content: st
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=said):
         digests_of(tmp_path / name, load_contract(tmp_path / "contract"))
+
+
+def test_lines_of_interactions_are_not_taken_for_rows() -> None:
+    """A row of the dataset is many lines, and its number that of a user: another user's lines would go."""
+    for name in ("x.parquet", "x.csv", "x.jsonl"):
+        assert can_rewrite(Path(name), Source())
+        assert not can_rewrite(Path(name), Source(user="user"))
+        assert can_rewrite(Path(name), Source(catalogue="items.csv"))
+    assert not can_rewrite(Path("items.csv"), Source(catalogue="items.csv"))

@@ -134,7 +134,7 @@ def dependencies(found: list[Paragraph]) -> set[tuple[str, str]]:
         for name in _names(f"{package.get('Depends', '')},{package.get('Pre-Depends', '')}"):
             sources = by_name.get(name) or providers.get(name, set())
             if len(sources) == 1 and sources != {user}:
-                pairs.add((user, *sources))
+                pairs.add((user, next(iter(sources))))
     return pairs
 
 

@@ -269,7 +269,9 @@ def open_catalogue(dataset: Path, column: str) -> Catalogue:
         return Catalogue({}, {})
     try:
         rows = pq.read_table(path).to_pylist()
-        words = {row[ITEM]: tuple(dict.fromkeys(filter(None, row.get(WORDS) or ()))) for row in rows}
+        words: dict[str, Sequence[str]] = {
+            row[ITEM]: tuple(dict.fromkeys(filter(None, row.get(WORDS) or ()))) for row in rows
+        }
         return Catalogue({row[ITEM]: row[NAME] for row in rows if row.get(NAME)}, words)
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
         raise InputError(path, f"no catalogue ({type(error).__name__})", fix="run validate again") from None

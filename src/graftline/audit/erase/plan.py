@@ -208,8 +208,8 @@ def _scan_folder(
 def _cannot(plan: ErasurePlan, task: str, name: str) -> None:
     """Note a raw file that no row is taken out of."""
     note = (
-        f"raw data {name.partition('/')[0]} of {task}: rows are taken out of Parquet, CSV and JSON Lines only; "
-        "take them out where it comes from. They do not come back into a dataset: they are blocked"
+        f"raw data {name.partition('/')[0]} of {task}: rows are taken out of Parquet, CSV and JSON Lines with a line "
+        "a row only; take them out where it comes from. They do not come back into a dataset: they are blocked"
     )
     plan.not_covered += [] if note in plan.not_covered else [note]
 

@@ -99,7 +99,7 @@ def rank(
     starts = counts.cumsum(0) - counts
     for chosen in by_length(examples.lengths, max(1, _RANKED // (8 * len(vocabulary)))):
         part = examples.take(chosen)
-        found = scorer(part)
+        found = scorer(part).clone()  # what a model made in inference mode cannot be written to
         for row, given in enumerate(part.given()):
             found[row, given] = -torch.inf
         found_top = found.topk(count, dim=1)

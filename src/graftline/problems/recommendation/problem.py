@@ -6,10 +6,9 @@ trunk: histories with a part hidden  ->  model: the same question, on the users 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
-from pydantic import TypeAdapter
 from torch import nn
 
 from graftline.dataset import Schema
@@ -26,10 +25,8 @@ from graftline.trunks import read_config
 from graftline.trunks.items.objective import MaskedItems
 from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
 from graftline.trunks.items.trunk import KIND, ItemTrunk, load_joined, load_trunk, padded
-from graftline.trunks.items.vocabulary import load_vocabulary
+from graftline.trunks.items.vocabulary import Vocabulary, load_vocabulary
 from graftline.values.items import ItemsColumn
-
-_OBJECTIVE: TypeAdapter[MaskedItemsParams] = TypeAdapter(MaskedItemsParams)
 
 
 class Recommender(Model[Histories]):
@@ -56,9 +53,6 @@ class Recommender(Model[Histories]):
         self.requires_grad_(False)
         self.trunk.bias.requires_grad_(True)
 
-    def train(self, mode: bool = True) -> Self:
-        return super().train(mode)
-
     def loss(self, examples: Histories, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         return self.objective.loss(examples.whole(), seed, step, part)
 
@@ -74,7 +68,7 @@ class Recommender(Model[Histories]):
 
     def answer(self, examples: Histories, *, fast: bool = False) -> Rankings:
         vocabulary = self.trunk.vocabulary
-        return rank(lambda part: self.scores(part, fast=fast).clone(), examples, vocabulary, self.params.scores)
+        return rank(lambda part: self.scores(part, fast=fast), examples, vocabulary, self.params.scores)
 
     def save(self, folder: Path) -> dict[str, Any]:
         self.trunk.save_joined(folder)
@@ -141,14 +135,14 @@ class Recommendation(Problem[Histories]):
         return Recommender(trunk, MaskedItemsParams(), self._params).eval()
 
 
-def _item(vocabulary: Any, number: int, share: float) -> dict[str, Any]:
+def _item(vocabulary: Vocabulary, number: int, share: float) -> dict[str, Any]:
     item = vocabulary.items[number]
     name = {"name": vocabulary.names[item]} if item in vocabulary.names else {}
     return {"item": item, **name, "probability": share}
 
 
 def _objective(trunk: Path) -> MaskedItemsParams:
-    return _OBJECTIVE.validate_python(read_config(trunk, KIND)["objective"])
+    return MaskedItemsParams.model_validate(read_config(trunk, KIND)["objective"])
 
 
 class JointItems:
