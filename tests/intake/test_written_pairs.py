@@ -44,4 +44,4 @@ def test_the_first_text_that_is_named_is_read_and_the_second_written(make: objec
     for order in (names, names[::-1]):
         made = drafted(path, order)
         assert made.head == "sequence_to_sequence" and made.contract.features == order
-        assert f"| Task | tell `{order[1]}` from `{order[0]}` |" in datasheet(made, "x")
+        assert f"| Task | tell '{order[1]}' from '{order[0]}' |" in datasheet(made, "x")
