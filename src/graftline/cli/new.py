@@ -128,6 +128,8 @@ def _told_of(here: Path, path: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        if not path.startswith(S3):
+            raise
         where = error.where.replace(str(here), path)
         raise type(error)(where, error.found, expected=error.expected, fix=error.fix) from None
 

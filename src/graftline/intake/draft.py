@@ -199,8 +199,8 @@ def _chance(contract: Contract, trial: Trial, fractions: tuple[float, float], cl
     and the store's key decides: what the trial drew says little where they are few."""
     if contract.group is None or contract.group != contract.subject:
         return 0.0
-    groups = trial.groups(classes)
-    return float(sum((1 - share) ** groups for share in fractions).max())
+    groups, (test, val) = trial.groups(classes), fractions
+    return float(((1 - test) ** groups + (1 - val) ** groups).max())
 
 
 # The parameters

@@ -198,7 +198,9 @@ def build_network(config: PreTrainedConfig) -> PreTrainedModel:
     network: PreTrainedModel = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
     for module in network.modules():
         convolution = getattr(module, "patch_embeddings", None)
-        if isinstance(convolution, nn.Conv2d) and isinstance(getattr(module, "layernorm", None), nn.LayerNorm):
+        if not isinstance(convolution, nn.Conv2d) or convolution.bias is None:
+            continue
+        if isinstance(getattr(module, "layernorm", None), nn.LayerNorm):
             # A patch of one shade is 0 there, and so is its variance: the norm, whose epsilon is 1e-6, would multiply
             # gradients by 1,000. With PyTorch's own start of a bias in place of 0 it multiplies by less than 10.
             reach = 1 / math.sqrt(math.prod(convolution.weight.shape[1:]))
