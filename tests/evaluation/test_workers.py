@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from graftline.errors import GraftlineError, InputError
 from graftline.evaluation.workers import run_all
@@ -21,6 +22,11 @@ from graftline.errors import InputError
 def slow_first(item):
     time.sleep(0.3 if item == 0 else 0)
     return item * item
+
+def process(item):
+    import torch
+    torch.manual_seed(item)
+    return os.getpid()
 
 def threads(item):
     import torch
@@ -70,7 +76,21 @@ def test_results_come_in_the_items_order_with_one_thread_each(functions) -> None
     seen: list[int] = []
     assert run_all(functions.slow_first, range(4), workers=2, done=seen.append) == [0, 1, 4, 9]
     assert sorted(seen) == [0, 1, 4, 9]
-    assert run_all(functions.threads, [0], workers=1, done=seen.append) == [1]
+    assert run_all(functions.threads, [0], workers=2, done=seen.append) == [1]
+
+
+def test_one_worker_is_this_process_where_that_computes_with_one_thread_too(functions) -> None:
+    seen: list[int] = []
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    try:
+        torch.set_num_threads(1)
+        assert run_all(functions.process, [1, 2], workers=1, done=seen.append) == [os.getpid()] * 2 == seen
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.set_num_threads(2)
+        [other] = run_all(functions.process, [1], workers=1, done=seen.append)
+        assert other != os.getpid()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_workers_have_the_devices_in_turn(functions, tmp_path: Path) -> None:
@@ -81,13 +101,13 @@ def test_workers_have_the_devices_in_turn(functions, tmp_path: Path) -> None:
 
 def test_a_workers_input_error_arrives_whole(functions) -> None:
     with pytest.raises(InputError, match="row 3: a stray value; expected a digit; mend it") as caught:
-        run_all(functions.refuse, [0, 1], workers=1, done=print)
+        run_all(functions.refuse, [0, 1], workers=2, done=print)
     assert caught.value.fix == "mend it"
 
 
 def test_a_killed_worker_is_an_error_that_says_what_to_do(functions) -> None:
     with pytest.raises(GraftlineError, match="worker process was killed; give the stage more memory"):
-        run_all(functions.die, [0], workers=1, done=print)
+        run_all(functions.die, [0], workers=2, done=print)
 
 
 def test_workers_die_with_a_parent_that_is_killed(functions, tmp_path: Path) -> None:

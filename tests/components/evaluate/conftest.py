@@ -76,7 +76,7 @@ def evaluate(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         *,
         model: Path = parts.good,
         trunk: Path = parts.trunk,
-        threads: int = 2,
+        threads: int = 1,
         out: str = "evaluation",
     ) -> Evaluation:
         document = {"evaluate": {**EVALUATION, **(params or {})}, "finetune": {"min_steps": 20}}
