@@ -359,12 +359,12 @@ def test_a_run_is_compared_with_the_plan_of_its_own_parameters(text_sample: Samp
 
 HOGS = """
 import os, subprocess, sys
+import torch
+from graftline.learning.loop import Run
+from graftline.plan.measure import BUSY, Step, measure
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
 try:
-    import torch
-    from graftline.learning.loop import Run
-    from graftline.plan.measure import BUSY, Step, measure
     torch.set_num_threads(1)
     module, pixels = torch.nn.Linear(512, 512), torch.ones(512, 512)
     run = Run(module, torch.optim.SGD(module.parameters(), lr=0.1), lambda step: module(pixels).mean(), 10, 0)
