@@ -58,10 +58,15 @@ def walk_executed(node: ast.AST) -> Iterator[ast.AST]:
 
 
 @cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+@cache
 def imported(path: Path) -> frozenset[str]:
     """Return the modules that the file imports anywhere, function bodies included: absolute dotted names."""
     names: set[str] = set()
-    for node in walk_executed(ast.parse(path.read_bytes())):
+    for node in walk_executed(tree(path)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -144,7 +149,7 @@ def code_deps(component: str) -> list[str]:
 
 
 def within(path: str, places: Iterable[str]) -> bool:
-    return any(Path(path).is_relative_to(place) for place in places)
+    return any(f"{path}/".startswith(f"{place}/") for place in places)
 
 
 def loaded(component: str) -> set[str]:
@@ -216,7 +221,7 @@ def uses(path: Path) -> set[str]:
     `from a.b import c` takes the module a.b.c, or c out of a.b. That packages are loaded on the way does not count.
     """
     found = set()
-    for node in walk_executed(ast.parse(path.read_bytes())):
+    for node in walk_executed(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -300,7 +305,7 @@ def test_nothing_is_unpickled_and_yaml_is_read_in_one_place() -> None:
         assert not unsafe, f"{path}: imports {sorted(unsafe)}"
         if path == ROOT / "src/graftline/yamlfile.py":  # the one reader: a safe loader, with limits
             continue
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call):
                 name = dotted(node.func)
                 allowed = path == TENSORS_ALONE and name == "torch.load" and only_weights(node)
@@ -379,7 +384,7 @@ def decisions(path: Path) -> list[str]:
             if inner != name and inner.split(".")[0] not in shared:
                 found.append(f"imports {name}")
     words = decision_words()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(tree(path)):
         compared: list[ast.expr] = []
         if isinstance(node, ast.Compare):
             compared = [node.left, *node.comparators]
