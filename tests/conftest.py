@@ -33,9 +33,19 @@ HOME = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _keep_byte_code()
     _use_own_home(config)
     for name, (condition, _) in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: runs where {condition}")
+
+
+def _keep_byte_code() -> None:
+    """Let Python keep compiled sources, though images for Python often say not to.
+
+    Hundreds of processes would each compile the sources again, and in a copy of the repository each of its processes.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def _use_own_home(config: pytest.Config) -> None:
