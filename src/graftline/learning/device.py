@@ -85,4 +85,5 @@ def compile_if_worth(module: nn.Module, steps: int) -> None:
     """
     weight = next(module.parameters())
     if weight.device.type == "cuda" and steps >= COMPILED_STEPS:
+        torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # tells the compiler
         module.compile(dynamic=True)

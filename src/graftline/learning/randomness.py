@@ -35,6 +35,7 @@ def seed_everything(seed: int, threads: int) -> None:
     """Seed the global generator (initial weights) and fix what else decides the bits of a CPU run."""
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # As torch.use_deterministic_algorithms(True), which imports the compiler to tell it too: see compile_if_worth.
+    torch.set_deterministic_debug_mode("error")
     # Deterministic mode also fills all fresh memory, to show who reads it unset: a tenth of a step, for nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
-from graftline.errors import InputError
 from graftline.learning.distributed import World, total, world
 
 
@@ -48,8 +43,10 @@ class Spread:
         around = _Loss(module, loss, self._factor)
         self._call: nn.Module = around
         if self.sharded:
-            self._plain = _plain_parts(module)
-            _shard(around, optimizers, team)
+            from graftline.learning import shards
+
+            self._plain = shards.plain_parts(module)
+            shards.shard(around, optimizers, team)
         elif team.size > 1:
             # The search for unused parameters also keeps the buckets as they were at the first step: a resumed run
             # adds up in the same order as an unbroken one.
@@ -70,6 +67,8 @@ class Spread:
         """Make the module whole again, on the leader's CPU; elsewhere leave it empty."""
         if not self.sharded:
             return
+        from graftline.learning import shards
+
         wholes = {
             id(p): nn.Parameter(whole(p.detach()), requires_grad=p.requires_grad) for p in self._module.parameters()
         }
@@ -77,7 +76,7 @@ class Spread:
             for name, shard in list(part._parameters.items()):
                 if shard is not None:
                     part._parameters[name] = wholes[id(shard)]
-        _make_plain(self._module, self._plain)
+        shards.make_plain(self._module, self._plain)
 
 
 class _Loss(nn.Module):
@@ -96,76 +95,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
     Any other tensor is returned as it is. All processes must call it.
     """
-    if not isinstance(tensor, DTensor):
+    if not hasattr(tensor, "full_tensor"):  # as a DTensor has, whose import takes a second
         return tensor
     full: torch.Tensor = tensor.full_tensor()
     return full.cpu() if world().leads else torch.empty(0)
-
-
-def blocks(module: nn.Module) -> list[nn.Module]:
-    """Return the parts to gather and free one after the other, inner ones first: a Transformers model's layers."""
-    names = {n for part in module.modules() for n in getattr(part, "_no_split_modules", None) or ()}
-    places: dict[int, int] = {}
-    for _, parameter in module.named_parameters(remove_duplicate=False):
-        places[id(parameter)] = places.get(id(parameter), 0) + 1
-
-    def tied(part: nn.Module) -> bool:  # the other place would keep the parameter that this one gives up
-        return any(places[id(parameter)] > 1 for parameter in part.parameters())
-
-    return [p for p in reversed(list(module.modules())) if type(p).__name__ in names and not tied(p)]
-
-
-def _shard(around: nn.Module, optimizers: list[torch.optim.Optimizer], team: World) -> None:
-    for optimizer in optimizers:
-        if isinstance(optimizer, torch.optim.Muon):
-            raise InputError(
-                "--shard",
-                "the optimizer Muon",
-                expected="AdamW",
-                fix="Muon needs whole matrices: take the other optimizer, or leave --shard out",
-            )
-    before = dict(around.named_parameters())
-    mesh = init_device_mesh(next(iter(before.values())).device.type, (team.size,))
-    for part in blocks(around):
-        fully_shard(part, mesh=mesh)
-    fully_shard(around, mesh=mesh)
-    after = dict(around.named_parameters())
-    shards = {id(parameter): after[name] for name, parameter in before.items()}
-    for optimizer in optimizers:
-        _hand_over(optimizer, shards)
-
-
-def _hand_over(optimizer: torch.optim.Optimizer, shards: dict[int, nn.Parameter]) -> None:
-    """Give the optimizer the shards of its parameters, and its state in shards as they are."""
-    for group in optimizer.param_groups:
-        old = list(group["params"])
-        group["params"] = [shards[id(parameter)] for parameter in old]
-        for parameter, shard in zip(old, group["params"], strict=True):
-            assert isinstance(shard, DTensor)
-            for name, value in optimizer.state.pop(parameter, {}).items():
-                if value.shape == parameter.shape and value.dim():
-                    value = distribute_tensor(value, shard.device_mesh, shard.placements)
-                optimizer.state[shard][name] = value
-
-
-_Plain = list[tuple[nn.Module, type, dict[str, Any]]]
-
-
-def _plain_parts(module: nn.Module) -> _Plain:
-    """Note each part's class, hooks and attribute names: fully_shard changes them and offers no way back."""
-
-    def hooks(value: Any) -> Any:
-        return value.copy() if isinstance(value, dict) else None
-
-    return [
-        (part, type(part), {k: hooks(v) if "_hooks" in k else None for k, v in vars(part).items()})
-        for part in module.modules()
-    ]
-
-
-def _make_plain(module: nn.Module, plain: _Plain) -> None:
-    for part, kind, attributes in plain:
-        part.__class__ = kind
-        for name in set(vars(part)) - set(attributes):
-            delattr(part, name)
-        vars(part).update({name: hooks for name, hooks in attributes.items() if hooks is not None})
