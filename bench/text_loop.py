@@ -73,7 +73,9 @@ def language_model(
     """Return the objective around an untrained model: by default the one that fits the shape, at its defaults."""
     if params is None:
         params = CausalLMParams() if data.params.decodes else MaskedLMParams()
-    return build_language_model(data.model(dropout=False, seed=seed), data.tokenizer(), dtype, params)
+    made = build_language_model(data.model(dropout=False, seed=seed), data.tokenizer(), dtype, params)
+    assert isinstance(made, LanguageModel)
+    return made
 
 
 def pretraining_run(

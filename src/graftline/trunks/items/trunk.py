@@ -26,7 +26,6 @@ from graftline.trunks.items.vocabulary import Vocabulary, load_vocabulary
 from graftline.trunks.layout import quiet
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 KIND = "items"
 _SPECIAL = 2
@@ -35,6 +34,10 @@ _SPECIAL = 2
 
 class ItemTrunk(nn.Module):
     """Histories to (n, items) logits."""
+
+    own: torch.Tensor
+    flat: torch.Tensor
+    starts: torch.Tensor
 
     def __init__(self, params: ItemsParams, vocabulary: Vocabulary, *, joined: bool = False) -> None:
         """Build an untrained one; its weights are drawn from torch's global generator.
@@ -130,11 +133,12 @@ class ItemTrunk(nn.Module):
         self.vocabulary.save(folder)
 
 
-def _config(params: ItemsParams, vocabulary: Vocabulary) -> PreTrainedConfig:
+def _config(params: ItemsParams, vocabulary: Vocabulary) -> Any:
     from transformers import ModernBertConfig
 
+    made: Any = ModernBertConfig  # its stub lacks some of what it takes
     # All layers global, as in trunks/text: no history is so long that a local window pays.
-    return ModernBertConfig(
+    return made(
         vocab_size=len(vocabulary) + _SPECIAL,
         hidden_size=params.width,
         num_hidden_layers=params.layers,
