@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -204,7 +204,9 @@ class ItemsColumn(StoredFeature):
         return words_of(checked(where, value, self.name))
 
     def questions(self, paths: list[Path], texts: list[str]) -> Questions:
-        return Questions(read_texts(paths, texts, self.name))
+        """Histories as text stand with spaces between the items."""
+        found = read_texts(paths, texts, self.name)
+        return Questions([replace(question, value=words_of(question.value)) for question in found])
 
 
 def _share(text: str) -> float:
