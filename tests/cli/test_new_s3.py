@@ -52,14 +52,16 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_shards_in_a_bucket_become_a_task(checkout: Path, moto_url: str) -> None:
-    rows = owned.labelled(120)
+    rows, size = owned.labelled(120), 0
     for number in range(3):
-        put(f"{moto_url}/x/part-{number}.arrow", arrow(rows[number * 40 : number * 40 + 40]))
+        shard = arrow(rows[number * 40 : number * 40 + 40])
+        put(f"{moto_url}/x/part-{number}.arrow", shard)
+        size += len(shard)
     for name in ("x/_SUCCESS", "x/.part.crc", "x/folder/", "xy/other.arrow"):
         put(f"{moto_url}/{name}", b"")
     done = new(checkout, "letters", f"{moto_url}/x", "--licence", "CC0-1.0")
     assert done.returncode == 0, done.stderr
-    assert f"new: fetched 4 objects, {3 * len(arrow(rows[:40])):,} bytes, from {moto_url}/x" in done.stderr
+    assert f"new: fetched 4 objects, {size:,} bytes, from {moto_url}/x" in done.stderr
     task = checkout / "data/letters"
     assert [path.name for path in sorted((task / "raw").iterdir())] == [f"part-{n}.arrow" for n in range(3)]
     assert f"`{moto_url}/x`: 3 files" in (task / "README.md").read_text()
