@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,8 +24,6 @@ from graftline.trunks import CONFIG, WEIGHTS, load_weights, read_config
 from graftline.trunks.items.parameters import ItemsParams
 from graftline.trunks.items.vocabulary import Vocabulary, load_vocabulary
 from graftline.trunks.layout import quiet
-
-if TYPE_CHECKING:
 
 KIND = "items"
 _SPECIAL = 2
