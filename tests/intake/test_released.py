@@ -1,6 +1,6 @@
 """Two commands from data as people have it to a released model: `new`, `run`, and no file edited.
 
-With GRAFTLINE_ALL_KINDS=1, as CI sets it: each run trains, and starts processes that import torch. Without it
+With GRAFTLINE_ALL_KINDS=1: each run trains for a minute or two, and starts processes that import torch. Without it
 tests/test_add_a_task.py tries one kind, and test_kinds.py goes as far as validate with each.
 """
 
