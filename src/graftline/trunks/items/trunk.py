@@ -26,7 +26,7 @@ from graftline.trunks.items.vocabulary import Vocabulary, load_vocabulary
 from graftline.trunks.layout import quiet
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import ModernBertConfig
 
 KIND = "items"
 _SPECIAL = 2
@@ -35,6 +35,13 @@ _SPECIAL = 2
 
 class ItemTrunk(nn.Module):
     """Histories to (n, items) logits."""
+
+    own: torch.Tensor
+    """(items,) bool: which have vectors of their own."""
+    flat: torch.Tensor
+    """All items' words, one item after the other."""
+    starts: torch.Tensor
+    """(items,) where each item's words begin."""
 
     def __init__(self, params: ItemsParams, vocabulary: Vocabulary, *, joined: bool = False) -> None:
         """Build an untrained one; its weights are drawn from torch's global generator.
@@ -130,9 +137,11 @@ class ItemTrunk(nn.Module):
         self.vocabulary.save(folder)
 
 
-def _config(params: ItemsParams, vocabulary: Vocabulary) -> PreTrainedConfig:
+def _config(params: ItemsParams, vocabulary: Vocabulary) -> ModernBertConfig:
     from transformers import ModernBertConfig
 
+    special: dict[str, Any] = {"mask_token_id": vocabulary.mask, "pad_token_id": vocabulary.padding}
+    special |= dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
     # All layers global, as in trunks/text: no history is so long that a local window pays.
     return ModernBertConfig(
         vocab_size=len(vocabulary) + _SPECIAL,
@@ -145,12 +154,7 @@ def _config(params: ItemsParams, vocabulary: Vocabulary) -> PreTrainedConfig:
         attention_dropout=0.0,
         mlp_dropout=params.dropout,
         tie_word_embeddings=True,
-        mask_token_id=vocabulary.mask,
-        pad_token_id=vocabulary.padding,
-        bos_token_id=None,
-        eos_token_id=None,
-        cls_token_id=None,
-        sep_token_id=None,
+        **special,
     )
 
 
