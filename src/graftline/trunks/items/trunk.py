@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -25,6 +25,9 @@ from graftline.trunks.items.parameters import ItemsParams
 from graftline.trunks.items.vocabulary import Vocabulary, load_vocabulary
 from graftline.trunks.layout import quiet
 
+if TYPE_CHECKING:
+    from transformers import ModernBertConfig
+
 KIND = "items"
 _SPECIAL = 2
 """Tokens that are no items: [MASK] and padding."""
@@ -34,8 +37,11 @@ class ItemTrunk(nn.Module):
     """Histories to (n, items) logits."""
 
     own: torch.Tensor
+    """(items,) bool: which have vectors of their own."""
     flat: torch.Tensor
+    """All items' words, one item after the other."""
     starts: torch.Tensor
+    """(items,) where each item's words begin."""
 
     def __init__(self, params: ItemsParams, vocabulary: Vocabulary, *, joined: bool = False) -> None:
         """Build an untrained one; its weights are drawn from torch's global generator.
@@ -131,12 +137,13 @@ class ItemTrunk(nn.Module):
         self.vocabulary.save(folder)
 
 
-def _config(params: ItemsParams, vocabulary: Vocabulary) -> Any:
+def _config(params: ItemsParams, vocabulary: Vocabulary) -> ModernBertConfig:
     from transformers import ModernBertConfig
 
-    made: Any = ModernBertConfig  # its stub lacks some of what it takes
+    special: dict[str, Any] = {"mask_token_id": vocabulary.mask, "pad_token_id": vocabulary.padding}
+    special |= dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
     # All layers global, as in trunks/text: no history is so long that a local window pays.
-    return made(
+    return ModernBertConfig(
         vocab_size=len(vocabulary) + _SPECIAL,
         hidden_size=params.width,
         num_hidden_layers=params.layers,
@@ -147,12 +154,7 @@ def _config(params: ItemsParams, vocabulary: Vocabulary) -> Any:
         attention_dropout=0.0,
         mlp_dropout=params.dropout,
         tie_word_embeddings=True,
-        mask_token_id=vocabulary.mask,
-        pad_token_id=vocabulary.padding,
-        bos_token_id=None,
-        eos_token_id=None,
-        cls_token_id=None,
-        sep_token_id=None,
+        **special,
     )
 
 
