@@ -239,11 +239,13 @@ class SequenceToSequence(TextProblem[Pairs, SequenceToSequenceParams]):
                 (answers.read[i], answers.wanted[i], answers.texts[i], f"{100 * values[i]:.1f}") for i in places
             )
 
-        notes = [
+        random = (
             f"{len(drawn)} test rows, drawn at random. {endless} of all {len(answers)} texts did not end before the "
-            f"longest that the model may write. How scores count, by sacrebleu: {how}",
-            f"The {len(worst)} test rows of {len(answers)} that are furthest from what was wanted.",
+            f"longest that the model may write. How scores count, by sacrebleu: {how}"
+        )
+        far = f"The {len(worst)} test rows of {len(answers)} that are furthest from what was wanted."
+        sections = [
+            Section("What the model writes", random, header=header, lines=lines(drawn)),
+            Section("Furthest from what was wanted", far, header=header, lines=lines(worst)),
         ]
-        titles = ("What the model writes", "Furthest from what was wanted")
-        shown = zip(titles, notes, (drawn, worst), strict=True)
-        write_sections([Section(*said, header=header, lines=lines(places)) for *said, places in shown], out)
+        write_sections(sections, out)

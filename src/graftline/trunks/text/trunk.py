@@ -50,11 +50,12 @@ def build_config(params: TextParams, tokenizer: PreTrainedTokenizerFast) -> PreT
             )
         }
         # The end mark of a text is what the decoder starts from, as in both papers' models.
-        return of(
+        config: PreTrainedConfig = of(
             d_model=params.width, max_position_embeddings=params.max_length, dropout=0.0,
             attention_dropout=0.0, activation_dropout=0.0, decoder_start_token_id=tokenizer.eos_token_id,
             forced_eos_token_id=None, **sides, **shape,
         )  # fmt: skip
+        return config
     shape |= {
         "hidden_size": params.width,
         "num_hidden_layers": params.layers,
