@@ -12,7 +12,7 @@ RESOLVE = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" build/uv/bin/uv pi
 	--python-version 3.11 --no-header --quiet
 CODE := setup.py src components pipelines tests $(wildcard bench tools infra)
 
-.PHONY: help setup run test cluster-test gpu-check lint types schema bench lock wheels images clean manifests
+.PHONY: help setup run tasks test cluster-test gpu-check lint types schema bench lock wheels images clean manifests
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ $(STAMP): requirements.lock pyproject.toml setup.py
 
 run: setup ## train, evaluate and release a task: make run TASK=mnist
 	@$(BIN)/graftline run $(TASK)
+
+tasks: setup ## every shipped task, one after the other, at its full budget
+	@for task in $$(sed -n 's/^  - //p' data/tasks.yaml); do $(BIN)/graftline run $$task || exit $$?; done
 
 test: setup ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
