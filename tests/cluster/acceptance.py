@@ -828,7 +828,8 @@ def looked(bench: Bench, test: Test, passed: Mapping[str, Future[Row]]) -> Row:
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     chosen = [test for test in TESTS if not arguments.only or test.name in arguments.only]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell has what it starts in the background ignore the latter
+        signal.signal(number, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="graftline-acceptance-"))
     code, table = 0, list[Row]()
     try:
