@@ -160,9 +160,9 @@ def test_a_release_that_is_not_there_is_refused(reference: str, parts: Parts, tm
 COMMANDS = {
     "a task that leaves the repository": (
         ("run", "../../etc"),
-        ("data: no task '../../etc'", "glosses, mnist", "graftline new TASK PATH"),
+        ("data: no task '../../etc'", "glosses, help, mnist", "graftline new TASK PATH"),
     ),
-    "a task that is an absolute path": (("run", "/etc"), ("data: no task '/etc'", "glosses, mnist")),
+    "a task that is an absolute path": (("run", "/etc"), ("data: no task '/etc'", "glosses, help, mnist")),
     "a task that is misspelt": (
         ("run", "mnits"),
         ("data: no task 'mnits'; did you mean 'mnist'?", "graftline new TASK PATH"),

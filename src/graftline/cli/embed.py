@@ -38,7 +38,7 @@ def embed(
     own: Annotated[bool, typer.Option("--own", help="the vectors of a recommender's items; takes no input")] = False,
     store: Annotated[str, STORE] = "",
 ) -> None:
-    """Turn texts into vectors, the mean of their tokens' last hidden states, or histories into vectors of users.
+    """Turn texts into vectors, the mean of their tokens' last hidden states; or histories into users' vectors.
 
     float32. A history is the ids of a user's items, with spaces between or as a list.
     """
