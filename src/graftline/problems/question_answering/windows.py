@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -61,6 +62,25 @@ class Windows(JoinedTexts):
         """Return the row of each question, and how many windows it was read in."""
         rows, counts = np.unique(self.rows.numpy(), return_counts=True)
         return {"row": rows, "windows": counts}
+
+    @property
+    def wholes(self) -> int:
+        """Questions."""
+        return len(np.unique(self.rows.numpy()))
+
+    def take_wholes(self, chosen: torch.Tensor) -> Self:
+        """Return all windows of the (k,) questions `chosen`, which count in the order of `units`."""
+        rows = self.rows.numpy()
+        order = np.argsort(rows, kind="stable")
+        of = np.split(order, np.flatnonzero(np.diff(rows[order])) + 1)
+        return self.take(torch.from_numpy(np.concatenate([of[place] for place in chosen.tolist()])))
+
+    def inputs(self) -> list[bytes]:
+        """Return what a model sees of each question: the tokens of all its windows."""
+        seen: dict[int, bytes] = {}
+        for row, window in zip(self.rows.tolist(), super().inputs(), strict=True):
+            seen[row] = seen.get(row, b"") + window
+        return [seen[row] for row in sorted(seen)]
 
     @property
     def askable(self) -> torch.Tensor:
