@@ -265,7 +265,7 @@ def test_a_head_that_cannot_be_is_refused(tmp_path: Path, tmp_path_factory: pyte
     section = {**small_text.CAUSAL, "epochs": 0.01}
     small.make("pretrain", {"pretrain": section}, in_dataset=dataset, out_trunk=tmp_path / "trunk")
     problem = QuestionAnswering(QuestionAnsweringParams(**small_questions.FINETUNE["head"]))
-    with pytest.raises(InputError, match="a trunk that causal_lm made; expected one that reads both ways"):
+    with pytest.raises(InputError, match="a trunk that causal_lm made; expected one that masked_lm made"):
         problem.build(tmp_path / "trunk", read_schema(dataset), scratch=False)
 
 
