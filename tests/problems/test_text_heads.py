@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +15,8 @@ from graftline.problems.question_answering.parameters import QuestionAnsweringPa
 from graftline.problems.question_answering.problem import QuestionAnswering
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.sequence_classification.problem import SequenceClassification
+from graftline.problems.sequence_to_sequence.parameters import SequenceToSequenceParams
+from graftline.problems.sequence_to_sequence.problem import Writer
 from graftline.problems.texts import TextProblem
 from graftline.trunks import CONFIG
 from graftline.trunks.text.trunk import KIND
@@ -36,3 +39,21 @@ def test_a_trunk_of_another_objective_is_refused_before_training(
     (tmp_path / CONFIG).write_text(json.dumps({"kind": KIND, "trunk": {}, "objective": {"name": objective}}))
     with pytest.raises(InputError, match=f"a trunk that {objective} made; expected one that {expected} made"):
         problem.build(tmp_path, SCHEMA, scratch=False)
+
+
+@pytest.mark.parametrize(("beams", "penalty"), [(1, 1.0), (3, 0.5)])
+def test_a_penalty_of_length_that_one_beam_does_not_heed_is_not_saved(
+    beams: int, penalty: float, tmp_path: Path
+) -> None:
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    network = BartForConditionalGeneration(
+        BartConfig(vocab_size=16, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+                   decoder_attention_heads=1, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=16)
+    )  # fmt: skip
+    params = SequenceToSequenceParams(beams=beams, length_penalty=0.5)
+    writer = cast(Writer, SimpleNamespace(network=network))
+    network.generation_config = Writer._search(writer, beams, params)
+    network.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "generation_config.json").read_text())
+    assert saved.get("length_penalty", 1.0) == penalty

@@ -84,7 +84,7 @@ class Writer(TextModel[Pairs]):
             num_beams=beams,
             do_sample=False,
             early_stopping=False,
-            length_penalty=params.length_penalty,
+            length_penalty=params.length_penalty if beams > 1 else 1.0,  # transformers saves no other one
             no_repeat_ngram_size=params.no_repeat,
             max_new_tokens=min(params.max_tokens, config.max_position_embeddings),
             decoder_start_token_id=config.decoder_start_token_id,
