@@ -49,6 +49,16 @@ def test_a_language_that_is_not_asked_for_is_refused_or_dropped(
     monkeypatch.setattr("graftline.raw.tmx._SEEN", 2)  # one that comes late
     with pytest.raises(InputError, match=r"x\.tmx: line 9: unknown column 'fr'"):
         rows(tmp_path, ["en", "de"])
+    assert rows(tmp_path, ["en", "fr"], others="drop")[-1] == (None, "x"), "read on until those asked for have come"
+    with pytest.raises(InputError, match="column 'it' is missing"):
+        rows(tmp_path, ["en", "it"], others="drop")
+
+
+def test_a_language_that_is_dropped_may_stand_twice(tmp_path: Path) -> None:
+    (tmp_path / "x.tmx").write_text(HEAD.format("utf-8") + UNITS + END, encoding="utf-8")
+    assert rows(tmp_path, ["en"], others="drop") == [("Click OK & go",), ("Größe",), ("a",)]
+    (batch,) = read_batches(raw_files(tmp_path), Asked(["en"], others="drop"))
+    assert batch.cells.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
