@@ -61,6 +61,16 @@ def test_a_language_that_is_dropped_may_stand_twice(tmp_path: Path) -> None:
     assert batch.cells.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("encoding", ["Shift_JIS", "no-such", "rot13"])
+def test_an_encoding_that_xml_is_not_read_in_is_refused_with_the_way_out(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "x.tmx").write_text(HEAD.format(encoding) + END)
+    with pytest.raises(
+        InputError, match=r"x\.tmx: line \d+: an encoding that is not read .* `iconv -t UTF-8`"
+    ) as refused:
+        rows(tmp_path, ["en"])
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

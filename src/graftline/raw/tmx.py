@@ -137,6 +137,13 @@ class _Parse:
                 expected="a TMX file",
                 fix="export it again, or correct the line",
             ) from None
+        except (LookupError, ValueError) as error:  # of the encoding that the first line names
+            raise InputError(
+                f"{self._path}: line {self._expat.CurrentLineNumber}",
+                f"an encoding that is not read in XML ({brief(error)})",
+                expected="UTF-8, UTF-16 or an encoding of one byte a character",
+                fix="convert it with `iconv -t UTF-8`, and name UTF-8 in its first line",
+            ) from None
 
     def _doctype(self, name: str, system: str | None, public: str | None, inside: bool) -> None:
         if inside:
