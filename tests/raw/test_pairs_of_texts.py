@@ -12,6 +12,7 @@ from reading import rows
 from graftline.audit.erase.raw import can_rewrite, is_whole
 from graftline.errors import InputError
 from graftline.raw import limits
+from graftline.raw.aligned import Aligned
 from graftline.raw.files import look, raw_files, read_batches
 from graftline.raw.reader import Asked, Source
 
@@ -146,3 +147,13 @@ def test_two_tables_are_no_pair(tmp_path: Path) -> None:
     assert rows(tmp_path) == [("a", "b")] * 2
     with pytest.raises(InputError, match="unknown format 'alined'; did you mean 'aligned'"):
         rows(tmp_path, source=Source(format="alined"))
+
+
+@pytest.mark.parametrize("ending", ["txt", "md", "xml", "log", "py", "sh", "yml", "bin", "dat", "db"])
+def test_a_language_and_another_file_are_no_pair(ending: str, tmp_path: Path) -> None:
+    other = f"README.{ending}"
+    for name in ("corpus.en", other):
+        (tmp_path / name).write_text("a\n")
+    assert not Aligned().takes(tmp_path)
+    (tmp_path / other).rename(tmp_path / "corpus.de")
+    assert Aligned().takes(tmp_path)
