@@ -13,6 +13,7 @@ from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.problems.question_answering.parameters import QuestionAnsweringParams
 from graftline.problems.question_answering.problem import QuestionAnswering
+from graftline.problems.question_answering.windows import _label
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.sequence_classification.problem import SequenceClassification
 from graftline.problems.sequence_to_sequence.parameters import SequenceToSequenceParams
@@ -20,6 +21,7 @@ from graftline.problems.sequence_to_sequence.problem import Writer
 from graftline.problems.texts import TextProblem
 from graftline.trunks import CONFIG
 from graftline.trunks.text.trunk import KIND
+from graftline.values.span import Answer
 from graftline.values.text import TextColumn
 
 SCHEMA = Schema(TextColumn("text"), "label", ("a", "b"))
@@ -39,6 +41,14 @@ def test_a_trunk_of_another_objective_is_refused_before_training(
     (tmp_path / CONFIG).write_text(json.dumps({"kind": KIND, "trunk": {}, "objective": {"name": objective}}))
     with pytest.raises(InputError, match=f"a trunk that {objective} made; expected one that {expected} made"):
         problem.build(tmp_path, SCHEMA, scratch=False)
+
+
+def test_a_window_is_labelled_by_the_first_right_answer_that_stands_whole_in_it() -> None:
+    offsets = [(10, 14), (15, 19), (20, 24)]
+    cut, second, third = Answer("cut off", 7), Answer("two", 16), Answer(" ten ", 9)
+    assert _label(offsets, 5, [cut, second, third]) == (6, 6)
+    assert _label(offsets, 5, [third, second]) == (5, 5)
+    assert _label(offsets, 5, [cut, Answer("beyond", 21)]) == _label(offsets, 5, []) == _label([], 5, [cut]) == (0, 0)
 
 
 @pytest.mark.parametrize(("beams", "penalty"), [(1, 1.0), (3, 0.5)])

@@ -27,8 +27,8 @@ _BETWEEN = b"\0"
 class Windows(JoinedTexts):
     """Windows of texts, each behind its question; a row whose text is long has several.
 
-    `labels` are (n, 2) int64: the places in the window of the answer's first and last token, 0 and 0 (the mark in front
-    of all) where the window holds no whole answer.
+    `labels` are (n, 2) int64: the places in the window of the first and last token of the first right answer that is
+    whole in it, 0 and 0 (the mark in front of all) where none is.
     """
 
     begins: torch.Tensor
@@ -178,7 +178,7 @@ class _Made:
         self._ends.append(ends)
         self._texts.append(part.encode())
         self._right.append(_BETWEEN.join(answer.text.encode() for answer in right or ()))
-        self._labels.append(_label(offsets, before, right[0]) if right else (0, 0))
+        self._labels.append(_label(offsets, before, right or ()))
 
     def windows(self, *, labelled: bool) -> Windows:
         labels = np.array(self._labels, dtype=np.int64).reshape(-1, 2) if labelled else None
@@ -198,14 +198,18 @@ class _Made:
         )  # fmt: skip
 
 
-def _label(offsets: list[tuple[int, int]], before: int, answer: Answer) -> tuple[int, int]:
-    """Return the places of the answer's first and last token in the window, 0 and 0 if not all of it is there."""
-    start = answer.start + len(answer.text) - len(answer.text.lstrip())
-    end = start + len(answer.text.strip())
-    inside = [place for place, (begin, stop) in enumerate(offsets) if stop > start and begin < end]
-    if not inside or offsets[0][0] > start or offsets[-1][1] < end:
-        return 0, 0
-    return before + inside[0], before + inside[-1]
+def _label(offsets: list[tuple[int, int]], before: int, right: Sequence[Answer]) -> tuple[int, int]:
+    """Return the places in the window of the first and last token of the first right answer that stands whole in it.
+
+    0 and 0 if none does.
+    """
+    for answer in right:
+        start = answer.start + len(answer.text) - len(answer.text.lstrip())
+        end = start + len(answer.text.strip())
+        inside = [place for place, (begin, stop) in enumerate(offsets) if stop > start and begin < end]
+        if inside and offsets[0][0] <= start and end <= offsets[-1][1]:
+            return before + inside[0], before + inside[-1]
+    return 0, 0
 
 
 def _end_to_end(parts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
