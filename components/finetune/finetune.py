@@ -45,7 +45,7 @@ def run(context: Context) -> None:
     save_model(problem, model, schema, context.out)
     (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
     measured = {f"val_{answers.scores[0].name}": answers.value, **_as_read(problem.plural, labelled, val)}
-    _summarise(context, problem.loss_unit, {"examples": len(train), "val_examples": len(val), **measured})
+    _summarise(context, problem.loss_unit, {"examples": train.wholes, "val_examples": val.wholes, **measured})
 
 
 def _as_read(plural: str, train: Examples, val: Examples) -> dict[str, float]:

@@ -108,6 +108,9 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
         (b"", "an empty file"),
         (b"Package: a\nno field\n", "line 2: 'no field'"),
         (b"\x1f\x8bxx", "damaged"),
+        (gzip.compress(b"Package: a\n")[:10] + b"\xff" * 20, "damaged"),
+        (b"Package: a\n\nSource: b\nDepends: a\n\n", "line 4: a paragraph of Source, Depends without Package"),
+        (b"Source: b\n", "line 1: a paragraph of Source without Package"),
     ):
         (tmp_path / "Packages").write_bytes(data)
         with pytest.raises(InputError, match=message):

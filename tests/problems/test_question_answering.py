@@ -19,14 +19,19 @@ from pydantic import ValidationError
 from graftline.cli.app import main
 from graftline.dataset import read_schema, read_split
 from graftline.errors import InputError
+from graftline.evaluation.lift import Experiment, load_split, measure_lift
+from graftline.learning.randomness import generator
 from graftline.pipelines.compile import compiled
+from graftline.problems.fit import select
 from graftline.problems.model import load_model
 from graftline.problems.question_answering.parameters import QuestionAnsweringParams
 from graftline.problems.question_answering.problem import KINDS, QuestionAnswerer, QuestionAnswering
 from graftline.problems.question_answering.scores import f1
 from graftline.problems.question_answering.windows import Windows, windows
+from graftline.problems.reading import alike, lost_tokens
 from graftline.report import write_report
 from graftline.store.opening import open_store
+from graftline.tasks.finetune import FinetuneParams
 from graftline.text.tokenizer import load_tokenizer
 from graftline.values.span import Answer
 
@@ -135,6 +140,35 @@ def test_examples_are_taken_and_made_again_as_they_were(released: Path) -> None:
     assert again.digest() == examples.digest() != taken.digest()
 
 
+def test_questions_are_drawn_and_counted_whole_with_all_their_windows(released: Path, tmp_path: Path) -> None:
+    head = QuestionAnsweringParams(max_tokens=40, max_question_tokens=8, stride=4)
+    trunk, dataset = released / "trunk", released / "dataset"
+    test = QuestionAnswering(head).read(dataset, "test", trunk)
+    questions = len(read_split(dataset, "test", KINDS).rows)
+    windows_of = dict(zip(*test.units().values(), strict=True))
+    assert test.wholes == questions < len(test)
+    drawn = select(test, 30, 0, seed=5)
+    order = torch.randperm(questions, generator=generator(5, 0, "subset"))[:30].tolist()
+    assert list(dict.fromkeys(drawn.rows.tolist())) == [list(windows_of)[place] for place in order]
+    mine = dict(zip(*drawn.units().values(), strict=True))
+    assert drawn.wholes == 30 < len(drawn) and mine == {row: windows_of[row] for row in mine}
+    with pytest.raises(InputError, match=f"but there are {questions} examples"):
+        select(test, questions + 1, 0, seed=5)
+
+    params = FinetuneParams(**{**small_questions.FINETUNE, "head": head, "min_steps": 1, "epochs": 1})
+    experiment = Experiment(dataset, trunk, params, tmp_path, test_rows=12)
+    lift = measure_lift(experiment, (6,), range(2), workers=1)
+    assert {run.examples for run in lift.runs} == {6} and load_split(experiment, "test").wholes == 12
+    with pytest.raises(InputError, match=f"at most {small_questions.ROWS['train']}, which there are in train"):
+        measure_lift(experiment, (small_questions.ROWS["train"] + 1,), range(2), workers=1)
+
+    lost, same = lost_tokens(test), alike(test, test)
+    tokenizer = load_tokenizer(trunk)
+    asked = read_split(dataset, "test", KINDS).features[0]
+    assert lost is not None and same is not None and same.examples == lost.of == questions
+    assert lost.examples == sum(len(tokenizer(one, add_special_tokens=False)["input_ids"]) > 8 for one in asked) > 0
+
+
 def test_an_answer_is_found_far_into_a_long_text(released: Path) -> None:
     model, folder = load_model(released / "model"), released / "model"
     problem = QuestionAnswering(QuestionAnsweringParams(**small_questions.FINETUNE["head"]))
@@ -231,7 +265,7 @@ def test_a_head_that_cannot_be_is_refused(tmp_path: Path, tmp_path_factory: pyte
     section = {**small_text.CAUSAL, "epochs": 0.01}
     small.make("pretrain", {"pretrain": section}, in_dataset=dataset, out_trunk=tmp_path / "trunk")
     problem = QuestionAnswering(QuestionAnsweringParams(**small_questions.FINETUNE["head"]))
-    with pytest.raises(InputError, match="a trunk that causal_lm made; expected one that reads both ways"):
+    with pytest.raises(InputError, match="a trunk that causal_lm made; expected one that masked_lm made"):
         problem.build(tmp_path / "trunk", read_schema(dataset), scratch=False)
 
 

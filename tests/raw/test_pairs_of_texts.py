@@ -12,6 +12,7 @@ from reading import rows
 from graftline.audit.erase.raw import can_rewrite, is_whole
 from graftline.errors import InputError
 from graftline.raw import limits
+from graftline.raw.aligned import Aligned
 from graftline.raw.files import look, raw_files, read_batches
 from graftline.raw.reader import Asked, Source
 
@@ -49,6 +50,26 @@ def test_a_language_that_is_not_asked_for_is_refused_or_dropped(
     monkeypatch.setattr("graftline.raw.tmx._SEEN", 2)  # one that comes late
     with pytest.raises(InputError, match=r"x\.tmx: line 9: unknown column 'fr'"):
         rows(tmp_path, ["en", "de"])
+    assert rows(tmp_path, ["en", "fr"], others="drop")[-1] == (None, "x"), "read on until those asked for have come"
+    with pytest.raises(InputError, match="column 'it' is missing"):
+        rows(tmp_path, ["en", "it"], others="drop")
+
+
+def test_a_language_that_is_dropped_may_stand_twice(tmp_path: Path) -> None:
+    (tmp_path / "x.tmx").write_text(HEAD.format("utf-8") + UNITS + END, encoding="utf-8")
+    assert rows(tmp_path, ["en"], others="drop") == [("Click OK & go",), ("Größe",), ("a",)]
+    (batch,) = read_batches(raw_files(tmp_path), Asked(["en"], others="drop"))
+    assert batch.cells.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("encoding", ["Shift_JIS", "no-such", "rot13"])
+def test_an_encoding_that_xml_is_not_read_in_is_refused_with_the_way_out(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "x.tmx").write_text(HEAD.format(encoding) + END)
+    with pytest.raises(
+        InputError, match=r"x\.tmx: line \d+: an encoding that is not read .* `iconv -t UTF-8`"
+    ) as refused:
+        rows(tmp_path, ["en"])
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -126,3 +147,13 @@ def test_two_tables_are_no_pair(tmp_path: Path) -> None:
     assert rows(tmp_path) == [("a", "b")] * 2
     with pytest.raises(InputError, match="unknown format 'alined'; did you mean 'aligned'"):
         rows(tmp_path, source=Source(format="alined"))
+
+
+@pytest.mark.parametrize("ending", ["txt", "md", "xml", "log", "py", "sh", "yml", "bin", "dat", "db"])
+def test_a_language_and_another_file_are_no_pair(ending: str, tmp_path: Path) -> None:
+    other = f"README.{ending}"
+    for name in ("corpus.en", other):
+        (tmp_path / name).write_text("a\n")
+    assert not Aligned().takes(tmp_path)
+    (tmp_path / other).rename(tmp_path / "corpus.de")
+    assert Aligned().takes(tmp_path)

@@ -103,6 +103,17 @@ def test_a_file_that_is_not_so_is_refused_with_the_place(change: Any, message: s
         rows(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["context", "question", "text"])
+def test_half_of_a_surrogate_pair_is_refused_with_the_place(key: str, tmp_path: Path) -> None:
+    found = document()
+    inside = paragraph(found)
+    asked = inside["qas"][0]
+    {"context": inside, "question": asked, "text": asked["answers"][0]}[key][key] = "a \ud83d b"
+    assert "\\ud83d" in write(tmp_path, found).read_text()
+    with pytest.raises(InputError, match=rf"paragraphs\[0\].*\.{key}: half of a surrogate pair; expected characters"):
+        rows(tmp_path)
+
+
 def test_other_json_is_not_taken_for_it(tmp_path: Path) -> None:
     write(tmp_path, [{"question": "x"}])
     with pytest.raises(InputError, match=r"unknown file type '\.json'.*convert it to JSON lines"):

@@ -81,6 +81,13 @@ def test_an_answer_without_a_start_is_looked_for_and_counted() -> None:
     assert faults == ["", ""] and stored == [{"text": ["bird", "flies"], "start": [12, 25]}, {"text": [], "start": []}]
 
 
+def test_a_missing_word_in_a_list_is_no_answer_only_where_a_word_says_so() -> None:
+    faults, stored, _ = read([[None], ["-"]], pa.list_(pa.string()), absent="-")
+    assert faults == ["text: None", ""] and stored[1] == {"text": [], "start": []}
+    faults, _, _ = read([[None]], pa.list_(pa.string()))
+    assert faults == ["text: None"]
+
+
 def test_a_column_that_holds_no_answers_is_refused() -> None:
     for values, kind in (([1], pa.int64()), ([{"start": 1}], pa.struct([("start", pa.int64())]))):
         with pytest.raises(InputError, match=r"column 'answer': type .*expected objects with text and start, or text"):

@@ -185,7 +185,7 @@ def run_fit(fit: Fit) -> Run:
     seed_everything(fit.seed, threads=1)
     model = fine_tune(experiment.trunk, data, experiment.params, fit.seed, schema, scratch=fit.arm == SCRATCH)
     value = answer(model, load_split(experiment, "test"), fast=True).value
-    return Run(label_name(fit.labels), fit.seed, fit.arm, len(data.train), data.train.digest(), value)
+    return Run(label_name(fit.labels), fit.seed, fit.arm, data.train.wholes, data.train.digest(), value)
 
 
 def _data(fit: Fit, classes: int) -> Data:
@@ -232,17 +232,17 @@ def _place(path: Path, array: np.ndarray) -> None:
 
 def _sample(examples: Examples, experiment: Experiment) -> Examples:
     """Return the test rows on which the fits are scored, the same for all of them."""
-    if experiment.test_rows is None or experiment.test_rows >= len(examples):
+    if experiment.test_rows is None or experiment.test_rows >= examples.wholes:
         return examples
-    order = torch.randperm(len(examples), generator=generator(experiment.seed, 0, "lift test rows"))
-    return examples.take(order[: experiment.test_rows].sort().values)
+    order = torch.randperm(examples.wholes, generator=generator(experiment.seed, 0, "lift test rows"))
+    return examples.take_wholes(order[: experiment.test_rows].sort().values)
 
 
 def _sizes(experiment: Experiment, counts: tuple[int | None, ...]) -> dict[int | None, float]:
     """Return labels a class by label count; for None the mean. Raises InputError if a class has too few."""
     train, schema = load_split(experiment, "train"), read_schema(experiment.dataset)
     if train.classes is None:
-        available, who = np.array([len(train)]), "there are"
+        available, who = np.array([train.wholes]), "there are"
     else:
         available = np.bincount(train.classes.numpy(), minlength=len(schema.classes))
         who = f"class {schema.classes[int(available.argmin())]} has"

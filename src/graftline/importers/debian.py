@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,7 +90,7 @@ def _unpacked(data: bytes, path: Path) -> bytes:
         if data.startswith(b"\x1f\x8b"):
             return gzip.decompress(data)
         return lzma.decompress(data) if data.startswith(b"\xfd7zXZ") else data
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(path, f"damaged ({error})", expected=_WANTED, fix="fetch it again") from None
 
 
@@ -101,7 +102,7 @@ def paragraphs(index: str, name: object) -> Iterator[Paragraph]:
         line = line.rstrip("\n")
         if not line:
             if fields:
-                yield fields
+                yield _named(fields, f"{name}: line {number - 1}")
             fields, field = {}, ""
         elif line[0] in " \t" and field:
             fields[field] += line
@@ -111,9 +112,15 @@ def paragraphs(index: str, name: object) -> Iterator[Paragraph]:
                 raise InputError(f"{name}: line {number}", repr(line[:40]), expected="`Field: value`")
             fields[field] = value.strip()
     if fields:
-        yield fields
+        yield _named(fields, f"{name}: line {number}")
     if not number:
         raise InputError(name, "an empty file", expected=_WANTED)
+
+
+def _named(fields: Paragraph, where: str) -> Paragraph:
+    if "Package" not in fields:
+        raise InputError(where, f"a paragraph of {', '.join(fields)[:60]} without Package", expected=_WANTED)
+    return fields
 
 
 def source_of(package: Paragraph) -> str:

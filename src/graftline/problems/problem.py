@@ -55,6 +55,15 @@ class Examples(ABC):
         """Return the examples with weights, of which there are as many as examples or as units."""
         return replace(self, weights=weights)  # type: ignore[type-var]  # dataclasses, all of them
 
+    @property
+    def wholes(self) -> int:
+        """How many there are of what is drawn and counted as one; fewer than examples where one is read in several."""
+        return len(self)
+
+    def take_wholes(self, chosen: torch.Tensor) -> Self:
+        """Return all examples of the (k,) wholes `chosen`, in that order."""
+        return self.take(chosen)
+
     def draw(self, seed: int, step: int, size: int) -> torch.Tensor:
         """Return the (size,) positions of a step's batch, a pure function of (seed, step)."""
         return batch_indices(seed, step, size, len(self))
@@ -73,7 +82,7 @@ class Examples(ABC):
         """Return the sha256 of inputs and labels."""
 
     def inputs(self) -> list[bytes] | None:
-        """Return what a model sees of each example, equal bytes where it sees no difference; None if that is known."""
+        """Return what a model sees of each whole, equal bytes where it sees no difference; None if that is known."""
         return None
 
     def units(self) -> dict[str, np.ndarray]:

@@ -64,6 +64,8 @@ def lost_tokens(examples: Examples) -> Lost | None:
     if cut is None:
         return None
     documents: Any = examples
+    if examples.wholes < len(examples):  # every window of a row lacks the same tokens
+        cut = cut[np.unique(examples.rows.numpy(), return_index=True)[1]]
     tokens, gone = int(documents.seen.sum()), int(cut.sum())
     return Lost(int((cut > 0).sum()), len(cut), gone / max(1, tokens + gone), documents.longest)
 
@@ -103,7 +105,7 @@ def alike(examples: Examples, others: Examples | None = None) -> Alike | None:
     mine, theirs = examples.inputs(), (others or examples).inputs()
     if mine is None or theirs is None:
         return None
-    of_mine, of_theirs = _classes(examples), _classes(others or examples)
+    of_mine, of_theirs = _classes(examples, len(mine)), _classes(others or examples, len(theirs))
     known: dict[bytes, set[int]] = {}
     if others is not None:
         for key, label in zip(theirs, of_theirs, strict=True):
@@ -118,7 +120,7 @@ def alike(examples: Examples, others: Examples | None = None) -> Alike | None:
     return Alike(found, None if examples.classes is None else conflicts)
 
 
-def _classes(examples: Examples) -> list[int]:
-    """Return the class of each example; the same for all where they have no one class."""
+def _classes(examples: Examples, wholes: int) -> list[int]:
+    """Return the class of each example; the same for all wholes where these have no one class."""
     classes = examples.classes
-    return [0] * len(examples) if classes is None else classes.tolist()
+    return [0] * wholes if classes is None else classes.tolist()

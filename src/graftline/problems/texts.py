@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from graftline.dataset import Schema
+from graftline.errors import InputError
 from graftline.learning.precision import arithmetic
 from graftline.problems.documents import Documents
 from graftline.problems.joint import JointLanguageModel
@@ -18,6 +19,8 @@ from graftline.problems.problem import Joint, Model, Problem
 from graftline.problems.text_parameters import PooledParams, TextHeadParams
 from graftline.problems.transformer import TextModel, encode, saved_model, start_model, with_dropout
 from graftline.text.tokenizer import load_tokenizer
+from graftline.trunks import CONFIG, read_config
+from graftline.trunks.text.trunk import KIND
 from graftline.values.splits import read_texts
 from graftline.values.strings import string_of
 
@@ -68,10 +71,24 @@ class TextProblem(Problem[D], Generic[D, P]):
         return self.model(network, load_tokenizer(folder), frozenset(), self._params).eval()
 
 
+def check_objective(trunk: Path, *expected: str) -> None:
+    """Raise InputError unless one of these objectives made the trunk in a folder."""
+    objective = read_config(trunk, KIND)["objective"]["name"]
+    if objective not in expected:
+        names = " or ".join(expected)
+        raise InputError(
+            trunk / CONFIG,
+            f"a trunk that {objective} made",
+            expected=f"one that {names} made",
+            fix=f"set pretrain.objective.name to {names}, or choose another head",
+        )
+
+
 class LabelledTextProblem(TextProblem[D, P]):
     """Learns to tell something of each unit, a document or a word, by transformers' own head."""
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextModel[D]:
+        check_objective(trunk, "masked_lm", "causal_lm")
         model = super().build(trunk, schema, scratch=scratch)
         # Zero, as the image head: all outputs start equal.
         network: Any = model.network

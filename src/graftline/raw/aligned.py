@@ -22,7 +22,10 @@ from graftline.raw.rows import check_header, text_batches
 from graftline.raw.sniff import guess_encoding
 
 _LANGUAGE = re.compile(r"\.[a-z]{2,3}([_-][A-Za-z]{2,4})?")
-_TABLES = {".csv", ".tsv", ".tmx", ".ipc", ".tar", ".tgz", ".zip", ".xls", ".ods", ".pkl", ".jpg", ".png", ".gif"}
+_OTHERS = {
+    ".csv", ".tsv", ".tmx", ".ipc", ".tar", ".tgz", ".zip", ".xls", ".ods", ".pkl", ".jpg", ".png", ".gif", ".txt",
+    ".md", ".xml", ".log", ".py", ".sh", ".yml", ".bin", ".dat", ".db",
+}  # fmt: skip
 """Endings that look like languages and are something else."""
 
 
@@ -79,7 +82,7 @@ def _files(folder: Path) -> dict[str, Path]:
     endings = {ending(path) for path in inside}
     if endings == {".txt"}:
         found = {path.name.partition(".txt")[0]: path for path in inside}
-    elif all(_LANGUAGE.fullmatch(one) for one in endings) and not endings & _TABLES and len(endings) == 2:
+    elif all(_LANGUAGE.fullmatch(one) for one in endings) and not endings & _OTHERS and len(endings) == 2:
         found = {ending(path).removeprefix("."): path for path in inside}
     else:
         return {}

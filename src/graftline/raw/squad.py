@@ -122,6 +122,12 @@ def _text(found: Any, key: str, where: str, *, optional: bool = False) -> str | 
         return str(value)
     if not isinstance(value, str) and not (optional and value is None):
         raise _amiss(f"{where}.{key}", value, "a text")
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{where}.{key}", "half of a surrogate pair", expected="characters", fix="correct the \\u escape"
+        ) from None
     return value
 
 

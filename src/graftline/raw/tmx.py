@@ -7,7 +7,7 @@ that is formatted stays. No entity is expanded but XML's own five, and nothing i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -23,7 +23,7 @@ from graftline.raw.reader import Asked, Source, check_columns
 from graftline.raw.rows import check_header, text_batches
 
 _SEEN = 1000
-"""At most so many units tell of the languages."""
+"""So many units tell of the languages, and more only until those that are asked for have come."""
 _CODES = ("bpt", "ept", "it", "ph", "ut")
 
 
@@ -45,7 +45,7 @@ class Tmx:
         return scaled(head.count(b"</tu>"), head, size)
 
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
-        found = _languages(path)
+        found = _languages(path, asked.names)
         dropped = check_header(f"{path}: the languages", found, asked)
         header = asked.names
 
@@ -55,7 +55,8 @@ class Tmx:
                 if others and asked.others == "refuse":
                     check_columns(f"{path}: line {place}", [*header, *others], asked)
                 # A language that stands twice makes too many cells: the row goes to the quarantine.
-                yield [unit.texts.get(name, "") for name in header] + unit.repeated
+                again = [text for name, text in unit.repeated if name in header]
+                yield [unit.texts.get(name, "") for name in header] + again
 
         yield from text_batches(path, header, rows(), asked, first_row, dropped)
 
@@ -64,21 +65,23 @@ class Tmx:
 class _Unit:
     texts: dict[str, str] = field(default_factory=dict)
     """By language."""
-    repeated: list[str] = field(default_factory=list)
-    """Further texts of a language that has one."""
+    repeated: list[tuple[str, str]] = field(default_factory=list)
+    """Further texts of a language that has one, each with the language."""
 
     def add(self, language: str, text: str) -> None:
         if language in self.texts:
-            self.repeated.append(text)
+            self.repeated.append((language, text))
         else:
             self.texts[language] = text
 
 
-def _languages(path: Path) -> list[str]:
-    """Return the languages of the first units, in the order in which they come. Raises InputError if there are none."""
+def _languages(path: Path, wanted: Sequence[str] = ()) -> list[str]:
+    """Return the languages of the first units, in the order in which they come: of so many that all wanted ones are
+    among them, if the file has them. Raises InputError if there are none.
+    """
     found: dict[str, None] = {}
     for number, (_, unit) in enumerate(_units(path)):
-        if number == _SEEN:
+        if number >= _SEEN and found.keys() >= set(wanted):
             break
         found |= dict.fromkeys(unit.texts)
     if not found:
@@ -133,6 +136,13 @@ class _Parse:
                 f"not XML ({brief(error).split(':')[0]})",
                 expected="a TMX file",
                 fix="export it again, or correct the line",
+            ) from None
+        except (LookupError, ValueError) as error:  # of the encoding that the first line names
+            raise InputError(
+                f"{self._path}: line {self._expat.CurrentLineNumber}",
+                f"an encoding that is not read in XML ({brief(error)})",
+                expected="UTF-8, UTF-16 or an encoding of one byte a character",
+                fix="convert it with `iconv -t UTF-8`, and name UTF-8 in its first line",
             ) from None
 
     def _doctype(self, name: str, system: str | None, public: str | None, inside: bool) -> None:

@@ -140,7 +140,9 @@ class Span(Label):
         if is_string(kind) or pa.types.is_null(kind):
             return lambda value, text: self._without([] if value == self.absent else [value], text)
         if pa.types.is_list(kind) and (is_string(kind.value_type) or pa.types.is_null(kind.value_type)):
-            return lambda value, text: self._without([] if value == [self.absent] else value, text)
+            return lambda value, text: self._without(
+                [] if self.absent is not None and value == [self.absent] else value, text
+            )
         raise wrong_type(batch, name, kind, "objects with text and start, or text")
 
     def _without(self, words: list[str | None], text: str | None) -> _Read:

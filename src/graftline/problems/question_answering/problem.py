@@ -23,11 +23,9 @@ from graftline.problems.question_answering import present
 from graftline.problems.question_answering.answers import Found, QuestionAnswers, best_threshold, text_of
 from graftline.problems.question_answering.parameters import QuestionAnsweringParams
 from graftline.problems.question_answering.windows import Windows, windows
-from graftline.problems.texts import TextProblem
+from graftline.problems.texts import TextProblem, check_objective
 from graftline.problems.transformer import LabelledText, TextModel
 from graftline.problems.weighing import weighed
-from graftline.trunks import CONFIG, read_config
-from graftline.trunks.text.trunk import KIND
 from graftline.values.column import Question, Questions
 from graftline.values.span import SpanLabel
 from graftline.values.strings import string_of
@@ -123,14 +121,8 @@ class QuestionAnswering(TextProblem[Windows, QuestionAnsweringParams]):
         return AutoModelForQuestionAnswering
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextModel[Windows]:
-        objective = read_config(trunk, KIND)["objective"]["name"]
-        if (
-            objective == "causal_lm"
-        ):  # its tokens see nothing behind them, and transformers' heads differ from its trunks
-            raise InputError(
-                trunk / CONFIG, f"a trunk that {objective} made", expected="one that reads both ways",
-                fix="set pretrain.objective.name to masked_lm, or choose another head",
-            )  # fmt: skip
+        # The tokens of causal_lm see nothing behind them, and transformers has no such head on all others.
+        check_objective(trunk, "masked_lm")
         model = super().build(trunk, schema, scratch=scratch)
         network: Any = model.network
         # Zero, as other heads: all places start equal.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ _BETWEEN = b"\0"
 class Windows(JoinedTexts):
     """Windows of texts, each behind its question; a row whose text is long has several.
 
-    `labels` are (n, 2) int64: the places in the window of the answer's first and last token, 0 and 0 (the mark in front
-    of all) where the window holds no whole answer.
+    `labels` are (n, 2) int64: the places in the window of the first and last token of the first right answer that is
+    whole in it, 0 and 0 (the mark in front of all) where none is.
     """
 
     begins: torch.Tensor
@@ -61,6 +62,25 @@ class Windows(JoinedTexts):
         """Return the row of each question, and how many windows it was read in."""
         rows, counts = np.unique(self.rows.numpy(), return_counts=True)
         return {"row": rows, "windows": counts}
+
+    @property
+    def wholes(self) -> int:
+        """Questions."""
+        return len(np.unique(self.rows.numpy()))
+
+    def take_wholes(self, chosen: torch.Tensor) -> Self:
+        """Return all windows of the (k,) questions `chosen`, which count in the order of `units`."""
+        rows = self.rows.numpy()
+        order = np.argsort(rows, kind="stable")
+        of = np.split(order, np.flatnonzero(np.diff(rows[order])) + 1)
+        return self.take(torch.from_numpy(np.concatenate([of[place] for place in chosen.tolist()])))
+
+    def inputs(self) -> list[bytes]:
+        """Return what a model sees of each question: the tokens of all its windows."""
+        seen: dict[int, bytes] = {}
+        for row, window in zip(self.rows.tolist(), super().inputs(), strict=True):
+            seen[row] = seen.get(row, b"") + window
+        return [seen[row] for row in sorted(seen)]
 
     @property
     def askable(self) -> torch.Tensor:
@@ -158,7 +178,7 @@ class _Made:
         self._ends.append(ends)
         self._texts.append(part.encode())
         self._right.append(_BETWEEN.join(answer.text.encode() for answer in right or ()))
-        self._labels.append(_label(offsets, before, right[0]) if right else (0, 0))
+        self._labels.append(_label(offsets, before, right or ()))
 
     def windows(self, *, labelled: bool) -> Windows:
         labels = np.array(self._labels, dtype=np.int64).reshape(-1, 2) if labelled else None
@@ -178,14 +198,18 @@ class _Made:
         )  # fmt: skip
 
 
-def _label(offsets: list[tuple[int, int]], before: int, answer: Answer) -> tuple[int, int]:
-    """Return the places of the answer's first and last token in the window, 0 and 0 if not all of it is there."""
-    start = answer.start + len(answer.text) - len(answer.text.lstrip())
-    end = start + len(answer.text.strip())
-    inside = [place for place, (begin, stop) in enumerate(offsets) if stop > start and begin < end]
-    if not inside or offsets[0][0] > start or offsets[-1][1] < end:
-        return 0, 0
-    return before + inside[0], before + inside[-1]
+def _label(offsets: list[tuple[int, int]], before: int, right: Sequence[Answer]) -> tuple[int, int]:
+    """Return the places in the window of the first and last token of the first right answer that stands whole in it.
+
+    0 and 0 if none does.
+    """
+    for answer in right:
+        start = answer.start + len(answer.text) - len(answer.text.lstrip())
+        end = start + len(answer.text.strip())
+        inside = [place for place, (begin, stop) in enumerate(offsets) if stop > start and begin < end]
+        if inside and offsets[0][0] <= start and end <= offsets[-1][1]:
+            return before + inside[0], before + inside[-1]
+    return 0, 0
 
 
 def _end_to_end(parts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:

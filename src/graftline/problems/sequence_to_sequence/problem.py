@@ -26,13 +26,11 @@ from graftline.problems.sections import Section, write_sections
 from graftline.problems.sequence_to_sequence.pairs import Pairs, bounds
 from graftline.problems.sequence_to_sequence.parameters import SequenceToSequenceParams
 from graftline.problems.sequence_to_sequence.scores import CHRF, KEPT, bleu_rows, chrf_rows, kept_rows, signatures
-from graftline.problems.texts import TextProblem
+from graftline.problems.texts import TextProblem, check_objective
 from graftline.problems.transformer import TextModel, encode, longest
 from graftline.score import RowStatistics, Score
 from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
-from graftline.trunks import CONFIG, read_config
 from graftline.trunks.text.encoder_decoder import read_table, written_loss
-from graftline.trunks.text.trunk import KIND
 from graftline.values.column import Questions
 from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
@@ -86,7 +84,7 @@ class Writer(TextModel[Pairs]):
             num_beams=beams,
             do_sample=False,
             early_stopping=False,
-            length_penalty=params.length_penalty,
+            length_penalty=params.length_penalty if beams > 1 else 1.0,  # transformers saves no other one
             no_repeat_ngram_size=params.no_repeat,
             max_new_tokens=min(params.max_tokens, config.max_position_embeddings),
             decoder_start_token_id=config.decoder_start_token_id,
@@ -164,14 +162,7 @@ class SequenceToSequence(TextProblem[Pairs, SequenceToSequenceParams]):
         return dict.fromkeys(("dropout", "activation_dropout"), self._params.dropout)
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextModel[Pairs]:
-        objective = read_config(trunk, KIND)["objective"]["name"]
-        if objective != "denoising":
-            raise InputError(
-                trunk / CONFIG,
-                f"a trunk that {objective} made",
-                expected="one that denoising made",
-                fix="set pretrain.objective.name to denoising, or choose another head",
-            )
+        check_objective(trunk, "denoising")
         return super().build(trunk, schema, scratch=scratch)
 
     def joint(self, trunk: Path, model: Model[Pairs], unlabelled: Pairs, batch: int, *, scratch: bool) -> Joint:
