@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.intake.datasheet import datasheet
 from graftline.intake.draft import Draft, draft
-from graftline.intake.histories import histories, named
+from graftline.intake.histories import histories, named, of_histories
 from graftline.intake.look import Look, look
 from graftline.intake.place import Way, check_name, place, raw_paths
 from graftline.intake.remote import bring, forget
@@ -86,10 +86,9 @@ def new(
     here, way = _local(path, link=link)
     with _told_of(here, path):
         found = look(here)
-        if (interactions := named(found, user, item, time)) is not None:
-            others = [name for name in found.columns if name not in astuple(interactions)]
+        if (interactions := named(found, user, item, time, wishes)) is not None:
+            wishes = of_histories(found, interactions, wishes)
             found = histories(found, interactions)
-            wishes = replace(wishes, label="", features=(interactions.item,), group="", left_out=tuple(others))
         wishes = _settle(console, found, wishes)
         made = draft(task, found, propose(found, wishes), wishes.licence or "unspecified")
         texts = _texts(made, path if path.startswith(S3) else here.resolve().name)
