@@ -1,0 +1,52 @@
+"""Recommendation at its edges: many items, small vocabularies, nothing given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from graftline.dataset import SCHEMA, Schema
+from graftline.problems.recommendation import baselines as module
+from graftline.problems.recommendation.examples import Histories, of_questions
+from graftline.trunks.items.vocabulary import Vocabulary
+from graftline.values.items import ItemsColumn, catalogue_file
+
+
+def vocabulary(items: int) -> Vocabulary:
+    return Vocabulary(tuple(f"i{n}" for n in range(items)), (3,) * items, 2)
+
+
+def asked(given: list[list[int]], out: list[list[int]]) -> Histories:
+    whole = of_questions([a + b for a, b in zip(given, out, strict=True)])
+    flags = [flag for a, b in zip(given, out, strict=True) for flag in [False] * len(a) + [True] * len(b)]
+    return Histories(whole.ids, whole.offsets, whole.rows, asked=torch.tensor(flags, dtype=torch.bool))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Return a dataset of histories of three items with words."""
+    (tmp_path / SCHEMA).write_text(json.dumps(Schema(ItemsColumn("items"), None).as_dict()))
+    histories = pa.array([["i0", "i1"], ["i0", "i1", "i2"], ["i1", "i2"]], pa.list_(pa.string()))
+    for split in ("train", "val", "test", "unlabelled"):
+        pq.write_table(pa.table({"row": [0, 1, 2], "items": histories}), tmp_path / f"{split}.parquet")
+    words = pa.table({"item": ["i0", "i1", "i2"], "words": [["red", "new"], ["red"], ["old"]]})
+    pq.write_table(words, tmp_path / catalogue_file("items"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("limit", "told"), [("MOST_ITEMS", ["EASE", "Words alike"]), ("_MOST_WORDS", ["Words alike"])])
+def test_what_needs_too_large_a_matrix_is_left_out_and_said_so(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, limit: str, told: list[str]
+) -> None:
+    test = asked([[0], [1]], [[1], [2]])
+    found, left_out = module.baselines(dataset, test, vocabulary(3))
+    assert [one.name for one in found] == ["EASE", "popularity", "words alike"] and not left_out
+    monkeypatch.setattr(module, limit, 2)
+    found, left_out = module.baselines(dataset, test, vocabulary(3))
+    assert [line.partition(" is left out")[0] for line in left_out] == told
+    assert not {name.lower() for name in told} & {one.name.lower() for one in found}
