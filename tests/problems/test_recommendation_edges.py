@@ -13,8 +13,8 @@ import torch
 from graftline.dataset import SCHEMA, Schema
 from graftline.problems.recommendation import baselines as module
 from graftline.problems.recommendation.examples import Histories, of_questions
-from graftline.trunks.items.vocabulary import Vocabulary
-from graftline.values.items import ItemsColumn, catalogue_file
+from graftline.trunks.items.vocabulary import Vocabulary, build_vocabulary
+from graftline.values.items import Catalogue, ItemsColumn, catalogue_file
 
 
 def vocabulary(items: int) -> Vocabulary:
@@ -50,3 +50,11 @@ def test_what_needs_too_large_a_matrix_is_left_out_and_said_so(
     found, left_out = module.baselines(dataset, test, vocabulary(3))
     assert [line.partition(" is left out")[0] for line in left_out] == told
     assert not {name.lower() for name in told} & {one.name.lower() for one in found}
+
+
+def test_the_vocabulary_has_the_names_of_its_items_alone(tmp_path: Path) -> None:
+    catalogue = Catalogue({"a": "Tea", "b": "Rye", "c": "Oil"}, {})
+    made = build_vocabulary(
+        [["a", "b"], ["a", "b"], ["a", "c"]], catalogue, tmp_path, min_users=2, words=False, ordered=False
+    )
+    assert (made.items, made.names) == (("a", "b"), {"a": "Tea", "b": "Rye"})
