@@ -12,7 +12,10 @@ import torch
 
 from graftline.dataset import SCHEMA, Schema
 from graftline.problems.recommendation import baselines as module
-from graftline.problems.recommendation.examples import Histories, of_questions
+from graftline.problems.recommendation.answers import rank
+from graftline.problems.recommendation.examples import UNKNOWN, Histories, of_questions
+from graftline.problems.recommendation.scores import SCORES
+from graftline.problems.recommendation.showing import _some
 from graftline.trunks.items.vocabulary import Vocabulary, build_vocabulary
 from graftline.values.items import Catalogue, ItemsColumn, catalogue_file
 
@@ -58,3 +61,12 @@ def test_the_vocabulary_has_the_names_of_its_items_alone(tmp_path: Path) -> None
         [["a", "b"], ["a", "b"], ["a", "c"]], catalogue, tmp_path, min_users=2, words=False, ordered=False
     )
     assert (made.items, made.names) == (("a", "b"), {"a": "Tea", "b": "Rye"})
+
+
+def test_what_is_given_is_recommended_to_nobody_however_few_items_there_are() -> None:
+    test, known = asked([[0, 1], [2]], [[2], [0]]), vocabulary(3)
+    found = rank(lambda part: torch.zeros(len(part), 3), test, known, SCORES, top=3)
+    assert [sorted(row) for row in found.top.tolist()] == [[UNKNOWN, UNKNOWN, 2], [UNKNOWN, 0, 1]]
+    schema = Schema(ItemsColumn("items"), None)
+    assert [sorted(row) for row in found.columns(schema)["recommended"].to_pylist()] == [["i2"], ["i0", "i1"]]
+    assert [sorted(line[2].split(", ")) for line in _some(found, test, 2).lines] == [["i2 ✓"], ["i0 ✓", "i1"]]

@@ -147,7 +147,9 @@ def _some(answers: Rankings, examples: Histories, users: int) -> Section:
     lines = []
     for place, given in enumerate(examples.take(torch.arange(min(users, len(answers)))).given()):
         best = [
-            f"{name(item)} ✓" if item in wanted[place] else name(item) for item in answers.top[place, :TOP].tolist()
+            f"{name(item)} ✓" if item in wanted[place] else name(item)
+            for item in answers.top[place, :TOP].tolist()
+            if item != UNKNOWN
         ]
         shown = [name(item) for item in given[:_GIVEN].tolist()] + (["..."] if len(given) > _GIVEN else [])
         lines.append((", ".join(shown), ", ".join(map(name, wanted[place])), ", ".join(best)))
