@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from graftline.dataset import SCHEMA, Schema
+from graftline.problems.recommendation import answers
 from graftline.problems.recommendation import baselines as module
 from graftline.problems.recommendation.answers import rank
 from graftline.problems.recommendation.examples import UNKNOWN, Histories, of_questions
@@ -70,3 +71,15 @@ def test_what_is_given_is_recommended_to_nobody_however_few_items_there_are() ->
     schema = Schema(ItemsColumn("items"), None)
     assert [sorted(row) for row in found.columns(schema)["recommended"].to_pylist()] == [["i2"], ["i0", "i1"]]
     assert [sorted(line[2].split(", ")) for line in _some(found, test, 2).lines] == [["i2 ✓"], ["i0 ✓", "i1"]]
+
+
+def test_histories_of_which_nothing_is_known_come_in_bounded_batches_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "_RANKED", 8 * 3 * 2)
+    rows = []
+
+    def scorer(part: Histories) -> torch.Tensor:
+        rows.append(len(part))
+        return torch.zeros(len(part), 3)
+
+    rank(scorer, of_questions([[], [], [], [], []]), vocabulary(3), SCORES)
+    assert rows == [2, 2, 1]
