@@ -47,6 +47,18 @@ def test_users_are_gathered_from_all_files_but_not_from_the_catalogue(tmp_path: 
     assert rows(tmp_path, ("user", "item"), source) == [("u", ["x", "y", "z"])]
 
 
+def test_the_catalogue_lies_in_the_raw_folder_itself(tmp_path: Path) -> None:
+    (tmp_path / "year=2024").mkdir()
+    for path in (tmp_path / "year=2024/items.parquet", tmp_path / "items.parquet"):
+        pq.write_table(pa.table({"user": ["u"], "item": ["x"]}), path)
+    assert [part.path for part in raw_files(tmp_path, Source(catalogue="items.parquet"))] == [
+        tmp_path / "year=2024/items.parquet"
+    ]
+    for name in ("../items.parquet", "in/items.parquet", "/etc/passwd", "..", "", "in\\items.csv"):
+        with pytest.raises(ValueError, match="is no plain name"):
+            Source(catalogue=name)
+
+
 def test_an_interaction_that_lacks_something_is_passed_over_and_counted(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("user,item\nann,tea\n,rye\nbob,\nann,oil,more\nann,oil\n")
     batch, *rest = read_batches(raw_files(tmp_path), Asked(("user", "item"), Source(user="user")))
