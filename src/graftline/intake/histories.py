@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 
+import numpy as np
+
 from graftline.errors import InputError, nearest
 from graftline.intake.look import Look
 from graftline.intake.roles import Wishes
@@ -95,7 +97,8 @@ def histories(look: Look, of: Interactions) -> Look:
 
     def read(asked: Asked) -> Iterator[RawBatch]:
         for batch in look.batches:
-            yield replace(batch, columns={name: batch.columns[name] for name in asked.columns})
+            cells = np.where(batch.cells == len(batch.columns), len(asked.columns), -1)
+            yield replace(batch, columns={name: batch.columns[name] for name in asked.columns}, cells=cells)
 
     batches, first = [], 0
     for batch in gathered(read, Asked((of.user, of.item), source, "drop")):
