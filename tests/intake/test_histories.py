@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,7 @@ def test_the_task_that_is_drafted_gathers_by_user_and_recommends(tmp_path: Path)
     alone = made.trial.by_rule["movieId.min_length"]
     assert alone == sum(len(row) == 1 for batch in seen.batches for row in batch.columns["movieId"].to_pylist()) > 0
     assert params["validate"]["max_bad_fraction"] * 200 > alone, "users with one item do not stop the first run"
+    part = replace(seen, whole=False)
+    made = draft("films", part, propose(part, wishes), "CC0-1.0")
+    assert parse_yaml(made.params, where="x")["validate"]["max_bad_fraction"] == 0.01, "there may be more of them"
+    assert any(note.startswith(f"{alone:,} users have too few items in the part") for note in made.warnings)
