@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import boto3
@@ -20,7 +21,7 @@ from servers import moto_endpoint, moto_url
 from test_new import changed, new
 
 from graftline.cli import new as command
-from graftline.errors import InputError
+from graftline.errors import BusyError, InputError
 from graftline.intake import remote
 from graftline.store.objects import Object, fetch, list_objects
 
@@ -43,6 +44,11 @@ def parquet(rows: list[dict[str, object]]) -> bytes:
     out = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows), out)
     return bytes(out.getvalue())
+
+
+def bring(url: str) -> Path:
+    with ExitStack() as until:
+        return remote.bring(url, until, copies=2)
 
 
 @pytest.fixture
@@ -98,15 +104,15 @@ def test_what_cannot_be_read_is_named_by_its_url(moto_url: str, fetched: Path) -
 def test_one_object_is_a_file_and_a_fetch_that_was_killed_goes_on(moto_url: str, fetched: Path) -> None:
     put(f"{moto_url}/x/a.parquet", parquet(owned.labelled(9)))
     put(f"{moto_url}/x/in/b.parquet", parquet(owned.labelled(9)))
-    one = remote.bring(f"{moto_url}/x/a.parquet", copies=2)
+    one = bring(f"{moto_url}/x/a.parquet")
     assert one.name == "a.parquet" and len(pq.read_table(one)) == 9
-    both = remote.bring(f"{moto_url}/x", copies=2)
+    both = bring(f"{moto_url}/x")
     (both / "in/b.parquet").rename(both / "in/.b.part")  # as a kill leaves it
     kept = (both / "a.parquet").stat().st_ino
-    assert remote.bring(f"{moto_url}/x", copies=2) == both
+    assert bring(f"{moto_url}/x") == both
     assert (both / "a.parquet").stat().st_ino == kept and (both / "in/b.parquet").is_file()
     put(f"{moto_url}/x/a.parquet", parquet(owned.labelled(8)))
-    assert remote.bring(f"{moto_url}/x", copies=2) != both, "another version is another listing"
+    assert bring(f"{moto_url}/x") != both, "another version is another listing"
     for path in (one, both):
         remote.forget(path)
         assert not path.exists()
@@ -123,7 +129,7 @@ def test_a_key_that_is_the_folder_of_another_is_refused(moto_url: str, fetched: 
     for key in ("x/a", "x/a/b.csv"):
         put(f"{moto_url}/{key}", b"text,label\n")
     with pytest.raises(InputError, match="'a' is an object too"):
-        remote.bring(f"{moto_url}/x", copies=2)
+        bring(f"{moto_url}/x")
     assert not list(fetched.glob("[!.]*"))
 
 
@@ -144,5 +150,14 @@ def test_more_than_the_disk_has_room_for_is_refused_before_anything_is_fetched(
     huge = Object(f"{moto_url}/a.csv", "a.csv", 1 << 52, '"tag"')
     monkeypatch.setattr(remote, "list_objects", lambda url, where: [huge])
     with pytest.raises(InputError, match=r"bytes are free at .*expected 9,007,199,254,740,992"):
-        remote.bring(moto_url, copies=2)
-    assert not fetched.exists()
+        bring(moto_url)
+    assert not list(fetched.glob("[!.]*"))
+
+
+def test_what_one_call_fetched_is_not_taken_away_by_another(moto_url: str, fetched: Path) -> None:
+    put(f"{moto_url}/x/a.csv", b"text,label\n")
+    with ExitStack() as until:
+        remote.bring(f"{moto_url}/x", until, copies=2)
+        with pytest.raises(BusyError):
+            bring(f"{moto_url}/x")
+    assert bring(f"{moto_url}/x").is_dir()

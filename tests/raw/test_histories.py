@@ -47,12 +47,24 @@ def test_users_are_gathered_from_all_files_but_not_from_the_catalogue(tmp_path: 
     assert rows(tmp_path, ("user", "item"), source) == [("u", ["x", "y", "z"])]
 
 
+def test_the_catalogue_lies_in_the_raw_folder_itself(tmp_path: Path) -> None:
+    (tmp_path / "year=2024").mkdir()
+    for path in (tmp_path / "year=2024/items.parquet", tmp_path / "items.parquet"):
+        pq.write_table(pa.table({"user": ["u"], "item": ["x"]}), path)
+    assert [part.path for part in raw_files(tmp_path, Source(catalogue="items.parquet"))] == [
+        tmp_path / "year=2024/items.parquet"
+    ]
+    for name in ("../items.parquet", "in/items.parquet", "/etc/passwd", "..", "", "in\\items.csv"):
+        with pytest.raises(ValueError, match="is no plain name"):
+            Source(catalogue=name)
+
+
 def test_an_interaction_that_lacks_something_is_passed_over_and_counted(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("user,item\nann,tea\n,rye\nbob,\nann,oil,more\nann,oil\n")
+    (tmp_path / "x.csv").write_text("user,item\nann,tea\n,rye\nbob,\nann,oil\n")
     batch, *rest = read_batches(raw_files(tmp_path), Asked(("user", "item"), Source(user="user")))
     assert not rest
     assert batch.columns["item"].to_pylist() == [["tea", "oil"]]
-    assert [(one.name, one.why) for one in batch.left_out] == [(f"row {n}", LACKS) for n in (1, 2, 3)]
+    assert [(one.name, one.why) for one in batch.left_out] == [(f"row {n}", LACKS) for n in (1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +72,11 @@ def test_an_interaction_that_lacks_something_is_passed_over_and_counted(tmp_path
     [
         ("user,item\n", {"user": "user"}, "no rows"),
         ("user,item\n,tea\n", {"user": "user"}, "no interaction that lacks nothing"),
+        (
+            "user,item,day\nann,tea,1\nbob,rye\nann,oil,2,3\n",
+            {"user": "user"},
+            "x.csv: row 1: too few or too many cells",
+        ),
         ("who,item\nann,tea\n", {"user": "user"}, "column 'user' is missing"),
         ("user,item,day\nann,tea,31/05/2024\n", {"user": "user", "time": "day"}, "no times, such as '31/05/2024'"),
     ],

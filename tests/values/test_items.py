@@ -12,8 +12,10 @@ import pytest
 
 from graftline.dataset import SCHEMA, Schema
 from graftline.errors import InputError
+from graftline.problems.embedding import read_values
 from graftline.raw.batches import RawBatch
 from graftline.raw.reader import Source
+from graftline.trunks.items.trunk import KIND as ITEMS
 from graftline.values.columns import row_digests
 from graftline.values.contract import load_contract
 from graftline.values.items import Items, ItemsColumn, open_catalogue
@@ -38,6 +40,20 @@ def test_items_may_be_numbers_and_in_csv_words() -> None:
     assert Items().read(batch(["a  b"], is_text=True), "items").take(every).to_pylist() == [["a", "b"]]
     with pytest.raises(InputError, match="expected a list of items' ids"):
         Items().read(batch([[0.5]]), "items")
+
+
+def test_a_question_is_read_as_a_history_in_raw_data_is(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('[7, "b", 7]\n{"items": "a  b a"}\n')
+    pq.write_table(pa.table({"items": [[3, 3, 1]]}), tmp_path / "y.parquet")
+    column = ItemsColumn("items")
+    found = column.questions([tmp_path / "x.jsonl", tmp_path / "y.parquet"], ["b b"]).asked
+    assert [one.value for one in found] == [["7", "b"], ["a", "b"], ["3", "1"], ["b"]]
+    assert found == read_values([tmp_path / "x.jsonl", tmp_path / "y.parquet"], ["b b"], "items", ITEMS)
+    assert column.question("x", [7, "7"]) == ["7"]
+    for wrong in ("[true]", "[0.5]", "7", "[null]"):
+        (tmp_path / "x.jsonl").write_text(wrong)
+        with pytest.raises(InputError, match=r"x\.jsonl:1: .* is no text"):
+            column.questions([tmp_path / "x.jsonl"], [])
 
 
 def test_what_is_no_item_is_counted() -> None:

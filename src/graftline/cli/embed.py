@@ -18,7 +18,6 @@ from graftline.errors import InputError
 from graftline.records.folder import verify
 from graftline.releases.catalogue import resolve
 from graftline.releases.fetching import fetch
-from graftline.values.strings import read_texts
 
 _OUTPUTS = (".parquet", ".npy")
 
@@ -46,7 +45,7 @@ def embed(
         raise InputError("graftline embed", "no place for the vectors", expected="--out FILE, or --json")
     if out is not None and out.suffix not in _OUTPUTS:
         raise InputError(out, f"a file of type '{out.suffix}'", expected=" or ".join(_OUTPUTS))
-    from graftline.problems.embedding import check_kind, embed_own, embed_values
+    from graftline.problems.embedding import check_kind, embed_own, embed_values, read_values
 
     folder = _folder(source, store)
     kind = check_kind(folder, source)
@@ -55,7 +54,7 @@ def embed(
             raise InputError("--own", "an input too", expected="nothing else to embed")
         names, vectors = embed_own(folder, kind, source)
     else:
-        documents = read_texts(paths or [], texts or [], column)
+        documents = read_values(paths or [], texts or [], column, kind)
         names = [document.name for document in documents]
         vectors = embed_values(folder, [document.value for document in documents], kind)
     if out is not None:

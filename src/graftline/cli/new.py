@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import astuple, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.intake.datasheet import datasheet
 from graftline.intake.draft import Draft, draft
-from graftline.intake.histories import histories, named
+from graftline.intake.histories import histories, named, of_histories
 from graftline.intake.look import Look, look
 from graftline.intake.place import Way, check_name, place, raw_paths
 from graftline.intake.remote import bring, forget
@@ -83,39 +83,41 @@ def new(
         guessing=yes,
     )
     console = terminal()
-    here, way = _local(path, link=link)
-    with _told_of(here, path):
-        found = look(here)
-        if (interactions := named(found, user, item, time)) is not None:
-            others = [name for name in found.columns if name not in astuple(interactions)]
-            found = histories(found, interactions)
-            wishes = replace(wishes, label="", features=(interactions.item,), group="", left_out=tuple(others))
-        wishes = _settle(console, found, wishes)
-        made = draft(task, found, propose(found, wishes), wishes.licence or "unspecified")
-        texts = _texts(made, path if path.startswith(S3) else here.resolve().name)
-        if as_json:
-            typer.echo(json.dumps(_facts(made), indent=1, ensure_ascii=False))
-        else:
-            _show(console, made)
-        if dry_run:
-            if not as_json:
-                for name, content in texts.items():
-                    console.rule(f"data/{task}/{name}", align="left", style="dim")
-                    console.print(content, soft_wrap=True)
-            return
-        place(task, texts, raw_paths(here, found.files), way)
-    if path.startswith(S3):
-        forget(here)
+    with ExitStack() as until:
+        here, way = _local(path, until, link=link)
+        with _told_of(here, path):
+            found = look(here)
+            if (interactions := named(found, user, item, time, wishes)) is not None:
+                wishes = of_histories(found, interactions, wishes)
+                found = histories(found, interactions)
+            wishes = _settle(console, found, wishes)
+            made = draft(task, found, propose(found, wishes), wishes.licence or "unspecified")
+            texts = _texts(made, path if path.startswith(S3) else here.resolve().name)
+            if as_json:
+                typer.echo(json.dumps(_facts(made), indent=1, ensure_ascii=False))
+            else:
+                _show(console, made)
+            if dry_run:
+                if not as_json and path.startswith(S3):
+                    console.print(f"what was fetched stays in {here} for the next call", soft_wrap=True)
+                if not as_json:
+                    for name, content in texts.items():
+                        console.rule(f"data/{task}/{name}", align="left", style="dim")
+                        console.print(content, soft_wrap=True)
+                return
+            place(task, texts, raw_paths(here, found.files), way)
+        if path.startswith(S3):
+            forget(here)
     _compile(task)
     if not as_json:
         console.print(f"wrote data/{task}, its line in data/tasks.yaml and pipelines/compiled/{task}.yaml")
         console.print(f"next: graftline run {task}")
 
 
-def _local(path: str, *, link: bool) -> tuple[Path, Way]:
+def _local(path: str, until: ExitStack, *, link: bool) -> tuple[Path, Way]:
     """Return the data as a local file or folder, and how it gets into the task. Raises InputError: there is none."""
     if path.startswith(S3):
-        return bring(path, copies=1 if link else 2), "link" if link else "take"
+        return bring(path, until, copies=1 if link else 2), "link" if link else "take"
     if not (here := Path(path)).exists():
         fix = "copy it to this machine, or to S3" if ":/" in path else "check the path"
         raise InputError(path, "no such file or folder", fix=fix)

@@ -234,7 +234,7 @@ def _params(
     return {
         "task": task,
         "validate": {
-            "max_bad_fraction": _bad_fraction(contract, trial),
+            "max_bad_fraction": _bad_fraction(look, contract, trial),
             "test_fraction": Said(test, _why_fractions(look, contract, fractions)),
             "val_fraction": val,
         },
@@ -251,8 +251,16 @@ def _rules(contract: Contract, name: str) -> dict[str, Any]:
     return contract.columns[name].model_dump(mode="json", exclude_unset=True)
 
 
-def _bad_fraction(contract: Contract, trial: Trial) -> Any:
+def _in_part(look: Look, contract: Contract, trial: Trial) -> int:
+    """Return the rows that break a rule because the beginning of a table has but a part of what a user did."""
+    if look.whole or look.source.user is None:
+        return 0
+    return min(trial.bad, sum(trial.by_rule[f"{name}.min_length"] for name in contract.features))
+
+
+def _bad_fraction(look: Look, contract: Contract, trial: Trial) -> Any:
     bad = trial.bad + (trial.repeats if contract.columns[contract.features[0]].unique else 0)
+    bad -= _in_part(look, contract, trial)
     share = bad / trial.rows
     if share <= _BAD / _MARGIN:
         return _BAD
@@ -278,6 +286,11 @@ def _warnings(draft: Draft) -> Iterator[str]:
     if trial.bad:
         rules = ", ".join(f"{rule} in {count:,}" for rule, count in trial.by_rule.most_common(3))
         yield f"{trial.bad:,} of {trial.rows:,} rows break a rule and will go to the quarantine: {rules}"
+    if part := _in_part(look, draft.contract, trial):
+        yield (
+            f"{part:,} users have too few items in the part of the table that was looked at, and perhaps more beyond: "
+            "validate.max_bad_fraction leaves them out of account"
+        )
     if draft.left_out:
         names = ", ".join(f"{name} ({count})" for name, count in draft.left_out.items())
         yield (

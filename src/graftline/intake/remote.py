@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
@@ -25,15 +26,17 @@ _LONGEST_NAME = 255
 """Bytes of one part of a path, where Linux's file systems end."""
 
 
-def bring(url: str, *, copies: int) -> Path:
+def bring(url: str, until: ExitStack, *, copies: int) -> Path:
     """Return the local folder, or file, that holds the objects at `url`.
 
     Args:
         url: `s3://bucket/prefix`, or the url of one object.
+        until: its end frees what was fetched for other calls.
         copies: how many times the disk is to hold the data in the end.
 
     Raises:
         InputError: there is nothing, a key is no path of a file, there is no room, or S3 refuses.
+        BusyError: another call is at work on the same objects.
         GraftlineError: S3 cannot be reached, or an object changed meanwhile.
     """
     listed = [found for found in list_objects(url, "PATH") if not is_hidden(PurePosixPath(found.name))]
@@ -41,15 +44,15 @@ def bring(url: str, *, copies: int) -> Path:
         raise InputError(url, "no objects", expected="a prefix that objects have", fix="check bucket and prefix")
     _check_names(listed)
     folder = FETCHED / sha256_bytes(canonical_json([url, *(asdict(found) for found in listed)]))[:16]
+    until.enter_context(exclusive(folder, what="`graftline new`"))
     missing = [found for found in listed if not (folder / found.name).is_file()]
     there = sum(found.size for found in listed) - (size := sum(found.size for found in missing))
     _check_room(url, (there + size) * copies - there)
-    with exclusive(folder, what="`graftline new`"):
-        done = 0
-        for number, found in enumerate(missing):
-            _say(f"new: fetched {number:,} of {len(missing):,} objects, {done:,} of {size:,} bytes", end="")
-            _fetch(found, folder / found.name)
-            done += found.size
+    done = 0
+    for number, found in enumerate(missing):
+        _say(f"new: fetched {number:,} of {len(missing):,} objects, {done:,} of {size:,} bytes", end="")
+        _fetch(found, folder / found.name)
+        done += found.size
     if missing:
         _say(f"new: fetched {len(missing):,} objects, {size:,} bytes, from {url}", end="\n")
     single = len(listed) == 1 and listed[0].url == url.rstrip("/")

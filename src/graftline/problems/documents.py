@@ -146,9 +146,12 @@ def padded(values: torch.Tensor, lengths: torch.Tensor, fill: int, width: int | 
 
 
 def by_length(lengths: torch.Tensor, limit: int = _ANSWER_TOKENS) -> Iterator[torch.Tensor]:
-    """Yield all positions in batches of at most `limit` tokens with padding, the shortest documents first."""
+    """Yield all positions in batches of at most `limit` tokens with padding, the shortest documents first.
+
+    An empty one counts as one token: it has a row in a batch, as histories have of which nothing is known.
+    """
     order = lengths.argsort(stable=True)
-    ordered = lengths[order].tolist()
+    ordered = lengths[order].clamp(min=1).tolist()
     start = 0
     for end, length in enumerate(ordered):
         if (end - start + 1) * length > limit and end > start:

@@ -25,8 +25,9 @@ from graftline.trunks import CONFIG, read_config
 from graftline.trunks.items.trunk import KIND as ITEMS
 from graftline.trunks.layout import quiet
 from graftline.trunks.text.trunk import KIND
-from graftline.values.items import ItemsColumn
-from graftline.values.strings import string_of, words_of
+from graftline.values.column import Question
+from graftline.values.items import ItemsColumn, history_of
+from graftline.values.strings import read_texts, string_of, words_of
 from graftline.values.text import TextColumn
 from graftline.values.words import TokensColumn
 
@@ -48,6 +49,11 @@ def check_kind(folder: Path, where: str) -> str:
     if not isinstance(feature, TextColumn | TokensColumn):
         raise InputError(where, f"a model of {feature.plural}", expected="one of text or of histories")
     return KIND
+
+
+def read_values(paths: list[Path], texts: list[str], column: str, kind: str) -> list[Question]:
+    """Return the texts or histories of files, then `texts`. Raises InputError as `read_texts` does."""
+    return read_texts(paths, texts, column, history_of if kind == ITEMS else None)
 
 
 def embed_values(folder: Path, values: list[str | list[str]], kind: str) -> np.ndarray:

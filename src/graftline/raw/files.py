@@ -85,7 +85,8 @@ def raw_files(raw: Path, source: Source | None = None) -> list[Part]:
 
 
 def _parts(folder: Path, source: Source, readers: Sequence[Reader], partition: Mapping[str, Any]) -> Iterator[Part]:
-    found = (path for path in folder.iterdir() if not _is_marker(path) and path.name != source.catalogue)
+    passed = None if partition else source.catalogue  # it lies in the raw folder itself
+    found = (path for path in folder.iterdir() if not _is_marker(path) and path.name != passed)
     for path in sorted(found, key=lambda p: p.name):
         name, divided, value = path.name.partition("=")
         if path.is_dir() and divided and name:

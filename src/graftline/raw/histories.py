@@ -31,13 +31,15 @@ def gathered(read: Callable[[Asked], Iterator[RawBatch]], asked: Asked) -> Itera
     The column `source.user` has one value a row and `source.time` the last one; all others have a list.
 
     Raises:
-        InputError: as `read` does, or a time is neither a number nor as ISO 8601 writes it.
+        InputError: as `read` does, a row has too few or too many cells, or a time is neither a number nor as ISO 8601
+            writes it.
     """
     source = asked.source
     assert source.user is not None
     names = list(dict.fromkeys([source.user, *([source.time] if source.time else []), *asked.names]))
     plain = source.model_copy(update={"user": None, "time": None})
     batches = list(read(Asked(tuple(names), plain, asked.others)))
+    _check_cells(batches, len(names))
     table = _joined(batches, names)
     order, ends = _order(table, batches[0].file, source.user, source.time)
     table = table.take(pa.array(order))
@@ -51,6 +53,18 @@ def gathered(read: Callable[[Asked], Iterator[RawBatch]], asked: Asked) -> Itera
     cells = np.full(len(ends), len(columns), np.int64)
     whole = RawBatch(batches[0].file, 0, columns, batches[0].is_text, cells, dropped, left_out=left_out)
     yield from whole.parts(MAX_ROWS)
+
+
+def _check_cells(batches: Sequence[RawBatch], expected: int) -> None:
+    """Raise InputError for rows with a wrong number of cells: of a damaged file it is not known whose they are."""
+    wrong = [(batch, place) for batch in batches for place in np.flatnonzero(batch.cells != expected).tolist()]
+    if wrong:
+        batch, place = wrong[0]
+        raise InputError(
+            f"{batch.file}: row {batch.first_row + place}",
+            f"too few or too many cells, as in {len(wrong):,} rows of all (counted from 0)",
+            expected="a cell for each column", fix="correct the file, or source.delimiter and source.quote",
+        )  # fmt: skip
 
 
 def _joined(batches: Sequence[RawBatch], names: list[str]) -> pa.Table:

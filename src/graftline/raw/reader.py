@@ -35,6 +35,12 @@ def _encoding(name: str) -> str:
     return name
 
 
+def _file_name(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise ValueError(f"'{name}' is no plain name; expected that of a file in the raw folder, such as items.csv")
+    return name
+
+
 Character = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[^\r\n\x00]$")]
 
 
@@ -75,8 +81,8 @@ class Source(Params):
     """Of interactions: the column by which a user's are put in order; without it they stay as they stand. Of a user it
     has the last time."""
 
-    catalogue: str | None = None
-    """The name of a table in the raw folder that holds no rows: it tells what the items of histories are."""
+    catalogue: Annotated[str, AfterValidator(_file_name)] | None = None
+    """The name of a table in the raw folder itself that holds no rows: it tells what the items of histories are."""
 
     @model_validator(mode="after")
     def _time_is_of_users(self) -> Self:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import IO
 
 from graftline.errors import InputError
@@ -54,7 +55,12 @@ def list_objects(url: str, where: str) -> list[Object]:
         if inside and not key.endswith("/"):
             name = key.removeprefix(f"{prefix}/") if key != prefix else key.rpartition("/")[2]
             found.append(Object(f"s3://{bucket}/{key}", name, size, etag))
-    return sorted(found, key=lambda one: one.name)
+    found.sort(key=lambda one: one.name)
+    for one, other in pairwise(found):
+        if one.name == other.name:  # an object that is the prefix itself, and one of that name below it
+            fix = "move one of them, or name a longer prefix"
+            raise InputError(where, f"{one.url} and {other.url} are both '{one.name}'", fix=fix)
+    return found
 
 
 def fetch(wanted: Object, file: IO[bytes]) -> str:

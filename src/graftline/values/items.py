@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -201,12 +201,19 @@ class ItemsColumn(StoredFeature):
         return {"dataType": "sc:Text", "isArray": True, "arrayShape": "-1"}
 
     def question(self, where: str, value: Any) -> list[str]:
-        return words_of(checked(where, value, self.name))
+        return history_of(where, value, self.name)
 
     def questions(self, paths: list[Path], texts: list[str]) -> Questions:
         """Histories as text stand with spaces between the items."""
-        found = read_texts(paths, texts, self.name)
-        return Questions([replace(question, value=words_of(question.value)) for question in found])
+        return Questions(read_texts(paths, texts, self.name, history_of))
+
+
+def history_of(where: str, value: Any, column: str) -> list[str]:
+    """Return what a file or a person gives as a history, as `Items.read` takes it: whole numbers are ids too, and an
+    item counts once. Raises InputError for anything else."""
+    if isinstance(value, list):
+        value = [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value]
+    return list(dict.fromkeys(words_of(checked(where, value, column))))
 
 
 def _share(text: str) -> float:

@@ -21,6 +21,8 @@ from graftline.values.scalar import is_string
 
 CONTROLS = "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}]"
 """Unicode's control characters (category Cc) but tab, line feed and carriage return, as RE2 writes them."""
+Check = Callable[[str, Any, str], str | list[str]]
+"""What makes a value in memory of one in a file: by the place's name, the value and the column. Raises InputError."""
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 _SHOWN_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -97,19 +99,22 @@ def count(mask: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return counts
 
 
-def read_texts(paths: list[Path], texts: list[str], column: str) -> list[Question]:
+def read_texts(paths: list[Path], texts: list[str], column: str, check: Check | None = None) -> list[Question]:
     """Return the texts (strings, or words as the file has them) of files, then `texts`.
 
     Args:
         paths: files with a text a line, JSON Lines or Parquet, or folders of them.
         texts: from the command line.
         column: the key or column that holds the text in JSON Lines and Parquet.
+        check: what makes a value in memory of one in a file; `checked` by default.
 
     Raises:
         InputError: a file is not there or not readable, or there is no text at all.
     """
-    found = [question for path in paths for question in _read(path, column)]
-    found += [Question(f"--text {number}", text) for number, text in enumerate(texts, start=1)]
+    check = check or checked
+    given = [one for path in paths for one in _read(path, column)]
+    given += [Question(f"--text {number}", text) for number, text in enumerate(texts, start=1)]
+    found = [Question(one.name, check(one.name, one.value, column)) for one in given]
     if not found:
         where = ", ".join(map(str, paths)) or "the command line"
         raise InputError(where, "no documents", expected=f"{', '.join(SUFFIXES)} files, or --text")
@@ -158,15 +163,15 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 yield f"{path}:{number}", text
 
 
-def _value(name: str, line: str, column: str) -> str | list[str]:
-    """Return what a line of JSON holds: the string or the words, as they are or under the key `column`."""
+def _value(name: str, line: str, column: str) -> Any:
+    """Return what a line of JSON holds, as it is or under the key `column`."""
     try:
         value: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(name, f"not JSON ({error})", expected=_expected(column)) from None
     if isinstance(value, dict):
         value = value.get(column)
-    return checked(name, value, column)
+    return value
 
 
 def _read_parquet(path: Path, column: str) -> Iterator[Question]:
@@ -175,7 +180,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[Question]:
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise InputError(path, brief(error), expected=f"Parquet with a column '{column}'") from None
     for row, value in enumerate(values):
-        yield Question(f"{path}#{row}", checked(f"{path}#{row}", value, column))
+        yield Question(f"{path}#{row}", value)
 
 
 def checked(name: str, value: Any, column: str) -> str | list[str]:

@@ -39,7 +39,7 @@ class Rankings(Answers):
     own_ranks: Integers
     """(m,) likewise among those of its kind: that train shows, or does not."""
     top: Integers
-    """(n, some) the best items, the best one first."""
+    """(n, some) the best items, the best one first; UNKNOWN where all that are not given are ranked."""
     shares: NDArray[np.float32]
     """(n, some) their probabilities."""
 
@@ -75,7 +75,7 @@ class Rankings(Answers):
         held: list[list[str | None]] = [[] for _ in range(len(self))]
         for place, item in zip(self.of.tolist(), self.items.tolist(), strict=True):
             held[place].append(names[item])
-        best = [[names[item] for item in row] for row in self.top.tolist()]
+        best = [[names[item] for item in row if item != UNKNOWN] for row in self.top.tolist()]
         kind = pa.list_(pa.string())
         return {"held_out": pa.array(held, kind), "recommended": pa.array(best, kind), "ndcg": self.primary_of_rows()}
 
@@ -104,7 +104,8 @@ def rank(
             found[row, given] = -torch.inf
         found_top = found.topk(count, dim=1)
         logs = found.log_softmax(dim=1)
-        best[chosen], shares[chosen] = found_top.indices, logs.gather(1, found_top.indices).exp()
+        best[chosen] = found_top.indices.where(found_top.values > -torch.inf, UNKNOWN)
+        shares[chosen] = logs.gather(1, found_top.indices).exp()
         rows, wanted = part.targets()
         own = token_positions(starts[chosen], counts[chosen])
         known = wanted != UNKNOWN

@@ -20,7 +20,10 @@ from graftline.values.items import ItemsColumn, open_catalogue
 
 EASE, POPULARITY, WORDS = "EASE", "popularity", "words alike"
 MOST_ITEMS = 8000
-"""Items up to which EASE is computed: its matrix is inverted, in some 30 s of one CPU."""
+"""Items up to which EASE is computed: its matrix is inverted, in some 30 s of one CPU. Likewise the likeness of words,
+a matrix as large."""
+_MOST_WORDS = 20_000
+"""Different words up to which their likeness is computed: with MOST_ITEMS a table of 640 MB."""
 _PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)
 """What EASE's ridge may be; the best on val is taken."""
 
@@ -35,26 +38,32 @@ class Baseline:
     rankings: Rankings
 
 
-def baselines(dataset: Path, test: Histories, vocabulary: Vocabulary) -> list[Baseline]:
-    """Return the baselines' rankings of the test examples; EASE only up to MOST_ITEMS items."""
+def baselines(dataset: Path, test: Histories, vocabulary: Vocabulary) -> tuple[list[Baseline], list[str]]:
+    """Return the baselines' rankings of the test examples, and which are left out, each in a sentence."""
     popular = torch.from_numpy(vocabulary.counts).float()
     found = [
         _baseline(POPULARITY, "the most frequent first", lambda part: popular.repeat(len(part), 1), test, vocabulary)
     ]
+    left_out = []
     if len(vocabulary) <= MOST_ITEMS:
         weights, penalty = fit_ease(read(dataset, UNLABELLED, vocabulary), read(dataset, "val", vocabulary), vocabulary)
         how = f"a linear model in closed form, ridge {penalty:g}"
         found.insert(0, _baseline(EASE, how, _linear(weights), test, vocabulary))
+    else:
+        left_out.append(f"EASE is left out: it is computed up to {MOST_ITEMS:,} items, here are {len(vocabulary):,}.")
     column = read_schema(dataset).only(ItemsColumn)
     words = open_catalogue(dataset, column.name).words
-    if any(words.values()):
-        likeness = _likeness([words.get(item, ()) for item in vocabulary.items])
-        found.append(
-            _baseline(
-                WORDS, "the cosine of their words with those of what is given", _linear(likeness), test, vocabulary
-            )
+    bags = [words.get(item, ()) for item in vocabulary.items]
+    different = len({word for bag in bags for word in bag})
+    if len(vocabulary) <= MOST_ITEMS and 0 < different <= _MOST_WORDS:
+        how = "the cosine of their words with those of what is given"
+        found.append(_baseline(WORDS, how, _linear(_likeness(bags)), test, vocabulary))
+    elif different:
+        left_out.append(
+            f"{WORDS.capitalize()} is left out: it is computed up to {MOST_ITEMS:,} items with {_MOST_WORDS:,} words, "
+            f"here are {len(vocabulary):,} with {different:,}."
         )
-    return found
+    return found, left_out
 
 
 def _baseline(name: str, how: str, scorer: Scorer, test: Histories, vocabulary: Vocabulary) -> Baseline:

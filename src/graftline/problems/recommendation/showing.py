@@ -13,7 +13,7 @@ import torch
 from graftline.jsonfile import write_json
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
 from graftline.problems.recommendation.answers import Rankings
-from graftline.problems.recommendation.baselines import EASE, MOST_ITEMS, POPULARITY, Baseline, baselines
+from graftline.problems.recommendation.baselines import EASE, POPULARITY, Baseline, baselines
 from graftline.problems.recommendation.examples import UNKNOWN, Histories
 from graftline.problems.recommendation.scores import COLD, NDCG, REACH, SCORES, TOP, WARM
 from graftline.problems.sections import Section, write_sections
@@ -29,11 +29,11 @@ _GIVEN = 8
 
 def show(answers: Rankings, examples: Histories, dataset: Path, out: Path, users: int) -> None:
     """Write baselines.json, bands.png and the report's sections."""
-    others = baselines(dataset, examples, answers.vocabulary)
+    others, left_out = baselines(dataset, examples, answers.vocabulary)
     write_json(_facts(answers, others), out / "baselines.json")
     rows = [(MODEL, answers), *((other.name, other.rankings) for other in others)]
     _plot(rows, out / "bands.png")
-    write_sections([_beside(answers, others), _bands(), _some(answers, examples, users)], out)
+    write_sections([_beside(answers, others, left_out), _bands(), _some(answers, examples, users)], out)
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,13 @@ def _facts(answers: Rankings, others: Sequence[Baseline]) -> dict[str, object]:
     return {"scores": measured, "ahead": ahead}
 
 
-def _beside(answers: Rankings, others: Sequence[Baseline]) -> Section:
+def _beside(answers: Rankings, others: Sequence[Baseline], left_out: Sequence[str]) -> Section:
     lines = []
     for name, how, rankings in [(MODEL, "", answers), *((one.name, one.how, one.rankings) for one in others)]:
         found = [estimate(rankings.statistics(score), resamples=_RESAMPLES, seed=0) for score in SCORES]
         lines.append((f"{name} ({how})" if how else name, *map(_told, found)))
     unknown = int((answers.items == UNKNOWN).sum())
-    note = " ".join(one.told() for one in _compared(answers, others))
-    if not any(other.name == EASE for other in others):
-        note += f" EASE is left out: it is computed up to {MOST_ITEMS:,} items, here are {len(answers.vocabulary):,}."
+    note = " ".join([*(one.told() for one in _compared(answers, others)), *left_out])
     if unknown:
         note += f" {unknown:,} of {len(answers.items):,} held-out items are unknown and count as missed by all."
     header = ("", *(score.title for score in SCORES))
@@ -149,7 +147,9 @@ def _some(answers: Rankings, examples: Histories, users: int) -> Section:
     lines = []
     for place, given in enumerate(examples.take(torch.arange(min(users, len(answers)))).given()):
         best = [
-            f"{name(item)} ✓" if item in wanted[place] else name(item) for item in answers.top[place, :TOP].tolist()
+            f"{name(item)} ✓" if item in wanted[place] else name(item)
+            for item in answers.top[place, :TOP].tolist()
+            if item != UNKNOWN
         ]
         shown = [name(item) for item in given[:_GIVEN].tolist()] + (["..."] if len(given) > _GIVEN else [])
         lines.append((", ".join(shown), ", ".join(map(name, wanted[place])), ", ".join(best)))

@@ -127,7 +127,8 @@ def build_vocabulary(
     shared = tuple(sorted(word for word, count in used.items() if count > 1))  # a word of one item tells of no other
     told = {item for item, bag in of_item.items() if any(used[word] > 1 for word in bag)}
     kept = sorted({item for item, count in users.items() if count >= min_users} | told, key=lambda i: (-users[i], i))
-    rare = sorted(users.keys() - set(kept))
+    known = set(kept)
+    rare = sorted(users.keys() - known)
     if rare:
         print(
             f"items: {len(rare):,} of {len(users):,} items stand in fewer than {min_users} histories and are left out: "
@@ -136,5 +137,5 @@ def build_vocabulary(
         )
     number = {word: place for place, word in enumerate(shared)}
     bags = tuple(tuple(number[w] for w in of_item.get(item, ()) if w in number) for item in kept) if shared else ()
-    names = {item: name for item, name in catalogue.names.items() if item in set(kept)}
+    names = {item: name for item, name in catalogue.names.items() if item in known}
     return Vocabulary(tuple(kept), tuple(users[item] for item in kept), min_users, ordered, shared, bags, names)
