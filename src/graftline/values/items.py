@@ -28,9 +28,9 @@ from graftline.values.facts import ColumnBatch, wrong_type
 from graftline.values.identity import TRAIN
 from graftline.values.rules import Rule, between
 from graftline.values.samples import UNSORTED, Samples, begin
-from graftline.values.strings import checked, count, lengths_of, lists, read_texts, valid, words_of
+from graftline.values.strings import checked, lengths_of, lists, read_texts, words_of
 from graftline.values.text import Written
-from graftline.values.words import shown_words
+from graftline.values.words import list_batch
 
 ITEM, NAME, WORDS = "item", "name", "words"
 """The columns of a catalogue; the first must be there."""
@@ -72,17 +72,7 @@ class Items(Written):
 
     def read(self, batch: RawBatch, name: str) -> ColumnBatch:
         array, repeated = _once(_ids(batch, name))
-        lengths, flat, given = lengths_of(array), array.flatten(), valid(array)
-        empty = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(flat)), 0), True)
-        bad = pc.fill_null(pc.match_substring_regex(flat, "[\\x00-\\x1f\\x7f-\\x{9f}]"), False)
-        facts = {
-            "given": given,
-            "length": np.where(given == 1, lengths, np.nan),
-            "empty": count(empty.to_numpy(zero_copy_only=False), lengths),
-            "controls": count(bad.to_numpy(zero_copy_only=False), lengths),
-        }
-        changes = {_REPEATED: repeated} if repeated else {}
-        return ColumnBatch(facts, shown_words(array), lambda mask: array.filter(pa.array(mask)), changes)
+        return list_batch(array, {_REPEATED: repeated} if repeated else {})
 
     def rules(self, name: str) -> list[Rule]:
         return [

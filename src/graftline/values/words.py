@@ -46,17 +46,7 @@ class Tokens(Written):
         return pa.list_(pa.string())
 
     def read(self, batch: RawBatch, name: str) -> ColumnBatch:
-        array = lists(batch, name)
-        lengths, flat, given = (lengths_of(array), array.flatten(), valid(array))  # flat: without missing rows' places
-        empty = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(flat)), 0), True)
-        bad = pc.fill_null(pc.match_substring_regex(flat, "[\\x00-\\x1f\\x7f-\\x{9f}]"), False)
-        facts = {
-            "given": given,
-            "length": np.where(given == 1, lengths, np.nan),
-            "empty": count(empty.to_numpy(zero_copy_only=False), lengths),
-            "controls": count(bad.to_numpy(zero_copy_only=False), lengths),
-        }
-        return ColumnBatch(facts, shown_words(array), lambda mask: array.filter(pa.array(mask)))
+        return list_batch(lists(batch, name))
 
     def rules(self, name: str) -> list[Rule]:
         return [
@@ -70,6 +60,20 @@ class Tokens(Written):
 
     def stored(self, name: str) -> TokensColumn:
         return TokensColumn(name)
+
+
+def list_batch(array: pa.Array, changes: dict[str, int] | None = None) -> ColumnBatch:
+    """Return a column of lists of strings, with how long each is and how many of its strings are amiss."""
+    lengths, flat, given = lengths_of(array), array.flatten(), valid(array)  # flat: without missing rows' places
+    empty = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(flat)), 0), True)
+    bad = pc.fill_null(pc.match_substring_regex(flat, "[\\x00-\\x1f\\x7f-\\x{9f}]"), False)
+    facts = {
+        "given": given,
+        "length": np.where(given == 1, lengths, np.nan),
+        "empty": count(empty.to_numpy(zero_copy_only=False), lengths),
+        "controls": count(bad.to_numpy(zero_copy_only=False), lengths),
+    }
+    return ColumnBatch(facts, shown_words(array), lambda mask: array.filter(pa.array(mask)), changes or {})
 
 
 def shown_words(array: pa.Array) -> Any:
