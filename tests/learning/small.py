@@ -57,6 +57,27 @@ def make(component: str, document: dict[str, Any], **paths: Path | str) -> None:
     assert code == 0, f"{component} ended with exit code {code}"
 
 
+def validated(folder: Path, contract: str, table: pa.Table) -> Path:
+    """Return the dataset that validate makes of a table, in `folder`/dataset."""
+    (folder / "raw").mkdir(parents=True)
+    pq.write_table(table, folder / "raw" / "rows.parquet")
+    (folder / "expectations.yaml").write_text(contract)
+    inputs = {"in_raw": folder / "raw", "in_expectations": folder / "expectations.yaml"}
+    make("validate", {}, **inputs, out_dataset=folder / "dataset", store=folder / "store")
+    return folder / "dataset"
+
+
+def release_of(trunk: Path, dataset: Path, document: dict[str, Any]) -> Path:
+    """Return the trunk's folder, with the outputs of all five components and the store with digits@1."""
+    folder = trunk.parent
+    inputs: dict[str, Path | str] = {"in_dataset": dataset, "in_trunk": trunk}
+    make("finetune", document, **inputs, out_model=folder / "model")
+    inputs |= {"in_model": folder / "model", "store": folder / "store"}
+    make("evaluate", document, **inputs, out_evaluation=folder / "evaluation")
+    make("publish", document, **inputs, in_evaluation=folder / "evaluation", out_release=folder / "release")
+    return folder
+
+
 def write_task(folder: Path) -> None:
     """Write raw digits and their contract, as `folder`/raw and `folder`/expectations.yaml."""
     if not RAW.is_file():
@@ -99,11 +120,4 @@ def contrastive_trunk(home: Path) -> Path:
 @once
 def released(home: Path) -> Path:
     """Return the folder that holds dataset, trunk, model, evaluation, release, and the store with digits@1."""
-    folder = trunk(home).parent
-    inputs: dict[str, Path | str] = {"in_dataset": folder / "dataset", "in_trunk": folder / "trunk"}
-    make("finetune", PARAMS, **inputs, out_model=folder / "model")
-    inputs |= {"in_model": folder / "model", "store": folder / "store"}
-    make("evaluate", PARAMS, **inputs, out_evaluation=folder / "evaluation")
-    inputs["in_evaluation"] = folder / "evaluation"
-    make("publish", PARAMS, **inputs, out_release=folder / "release")
-    return folder
+    return release_of(trunk(home), dataset(home), PARAMS)

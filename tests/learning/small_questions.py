@@ -48,13 +48,7 @@ def rows() -> list[dict[str, Any]]:
 @once
 def dataset(home: Path) -> Path:
     """Return the dataset that validate makes of the questions, in a folder below `home`."""
-    folder = home / "small_questions"
-    (folder / "raw").mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows()), folder / "raw" / "questions.parquet")
-    (folder / "expectations.yaml").write_text(CONTRACT)
-    inputs = {"in_raw": folder / "raw", "in_expectations": folder / "expectations.yaml"}
-    small.make("validate", {}, **inputs, out_dataset=folder / "dataset", store=folder / "store")
-    return folder / "dataset"
+    return small.validated(home / "small_questions", CONTRACT, pa.Table.from_pylist(rows()))
 
 
 @once

@@ -47,13 +47,7 @@ def pairs() -> dict[str, list[str]]:
 @once
 def dataset(home: Path) -> Path:
     """Return the dataset that validate makes of the pairs, in a folder below `home`."""
-    folder = home / "small_writing"
-    (folder / "raw").mkdir(parents=True)
-    pq.write_table(pa.table(pairs()), folder / "raw" / "pairs.parquet")
-    (folder / "expectations.yaml").write_text(CONTRACT)
-    inputs = {"in_raw": folder / "raw", "in_expectations": folder / "expectations.yaml"}
-    small.make("validate", {}, **inputs, out_dataset=folder / "dataset", store=folder / "store")
-    return folder / "dataset"
+    return small.validated(home / "small_writing", CONTRACT, pa.table(pairs()))
 
 
 @once

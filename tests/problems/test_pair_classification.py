@@ -42,15 +42,8 @@ HIGH = {"floors": {"average_precision": 0.9999}}
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the outputs of all five components, and the store with digits@1."""
     home = tmp_path_factory.getbasetemp()
-    trunk = small_pairs.trunk(home)
-    folder, document = trunk.parent, {"finetune": small_pairs.FINETUNE, "evaluate": {**LIFT, "gate": LOW}}
-    inputs: dict[str, Path | str] = {"in_dataset": small_pairs.dataset(home), "in_trunk": trunk}
-    small.make("finetune", document, **inputs, out_model=folder / "model")
-    inputs |= {"in_model": folder / "model", "store": folder / "store"}
-    small.make("evaluate", document, **inputs, out_evaluation=folder / "evaluation")
-    inputs["in_evaluation"] = folder / "evaluation"
-    small.make("publish", document, **inputs, out_release=folder / "release")
-    return folder
+    document = {"finetune": small_pairs.FINETUNE, "evaluate": {**LIFT, "gate": LOW}}
+    return small.release_of(small_pairs.trunk(home), small_pairs.dataset(home), document)
 
 
 def read(path: Path) -> Any:

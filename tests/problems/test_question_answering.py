@@ -47,15 +47,8 @@ EVALUATE: dict[str, Any] = {
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the outputs of all five components, and the store with digits@1."""
     home = tmp_path_factory.getbasetemp()
-    trunk = small_questions.trunk(home)
-    folder, document = trunk.parent, {"finetune": small_questions.FINETUNE, "evaluate": EVALUATE}
-    inputs: dict[str, Path | str] = {"in_dataset": small_questions.dataset(home), "in_trunk": trunk}
-    small.make("finetune", document, **inputs, out_model=folder / "model")
-    inputs |= {"in_model": folder / "model", "store": folder / "store"}
-    small.make("evaluate", document, **inputs, out_evaluation=folder / "evaluation")
-    inputs["in_evaluation"] = folder / "evaluation"
-    small.make("publish", document, **inputs, out_release=folder / "release")
-    return folder
+    document = {"finetune": small_questions.FINETUNE, "evaluate": EVALUATE}
+    return small.release_of(small_questions.trunk(home), small_questions.dataset(home), document)
 
 
 def read(path: Path) -> Any:
