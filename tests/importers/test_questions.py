@@ -31,9 +31,12 @@ VERBS = (
 )
 
 
+LINES = {"data.noun": (HEAD, *NOUNS), "data.verb": (HEAD, *VERBS), "data.adj": (), "data.adv": ()}
+FILES = {name: "\n".join(lines).encode() for name, lines in LINES.items()}
+
+
 def entries() -> dict[str, questions.Entry]:
-    files = {"data.noun": (HEAD, *NOUNS), "data.verb": (HEAD, *VERBS), "data.adj": (), "data.adv": ()}
-    found = questions.entries({name: "\n".join(lines).encode() for name, lines in files.items()})
+    found = questions.entries(FILES)
     return {entry.headword: entry for entry in found}
 
 
@@ -102,8 +105,19 @@ def test_the_notice_that_the_licence_asks_for_ships_with_the_data() -> None:
     assert "WordNet 3.0 Copyright 2006 by Princeton University." in (RAW.parents[1] / "LICENSE").read_text()
 
 
-def test_equal_bytes_come_of_equal_files(tmp_path: Path) -> None:
-    found = list(entries().values())
-    assert [one.split for one in found] == [one.split for one in entries().values()]
-    assert questions.draw("a", 1) == questions.draw("a", 1) != questions.draw("a", 2)
-    assert 0 <= questions.draw("a", 1) < 1
+def test_equal_bytes_come_of_equal_files_and_each_row_is_a_question_about_an_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "fetch", lambda source: FILES)
+    path = questions.write(tmp_path / "one")
+    rows = pq.read_table(path).to_pylist()
+    texts = {entry.text: entry for entry in entries().values()}
+    assert rows and {row["context"] for row in rows} <= set(texts)
+    for row in rows:
+        of = texts[row["context"]]
+        assert row["split"] == of.split
+        if row["answer"]["text"]:
+            word, place = of.answers[row["kind"]]  # in the definition, which stands behind the headword
+            assert row["answer"] == {"text": [word], "start": [len(f"{of.headword}: ") + place]}
+    monkeypatch.setattr(questions, "fetch", lambda source: dict(reversed(FILES.items())))
+    assert questions.write(tmp_path / "two").read_bytes() == path.read_bytes()
