@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from graftline.tasks.parameters import Params
 
@@ -54,3 +54,17 @@ class TrunkParams(Params):
     def with_layers(self, count: int) -> Self:
         """Return the same shape with so many layers, if their number can be chosen."""
         return self
+
+
+class AlikeLayersParams(TrunkParams):
+    """What the parameters of a trunk say whose layers are alike, and `layers` of them."""
+
+    if TYPE_CHECKING:  # each has a field of its own: one here would come first in schemas and configs
+        layers: int
+
+    @property
+    def layer_count(self) -> int:
+        return self.layers
+
+    def with_layers(self, count: int) -> Self:
+        return self.model_copy(update={"layers": count})

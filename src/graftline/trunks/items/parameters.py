@@ -6,10 +6,10 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graftline.trunks.parameters import ObjectiveParams, TrunkParams
+from graftline.trunks.parameters import AlikeLayersParams, ObjectiveParams
 
 
-class ItemsParams(TrunkParams):
+class ItemsParams(AlikeLayersParams):
     """The shape of a trunk of histories: a ModernBERT (Warner et al., 2024, arXiv:2412.13663) over items."""
 
     family: ClassVar[str] = "items"
@@ -41,13 +41,6 @@ class ItemsParams(TrunkParams):
     @property
     def layer_weights(self) -> float:
         return self.layers * (4 * self.width**2 + 3 * self.width * self.hidden)
-
-    @property
-    def layer_count(self) -> int:
-        return self.layers
-
-    def with_layers(self, count: int) -> Self:
-        return self.model_copy(update={"layers": count})
 
 
 class MaskedItemsParams(ObjectiveParams):

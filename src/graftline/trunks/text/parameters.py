@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from graftline.trunks.parameters import ObjectiveParams, TrunkParams
+from graftline.trunks.parameters import AlikeLayersParams, ObjectiveParams
 
 Form = Literal["encoder", "decoder", "encoder-decoder"]
 """Whether a token sees all others, only those before it, or a text is read and another written."""
@@ -17,7 +17,7 @@ ARCHITECTURES: dict[Form, tuple[str, ...]] = {
 }
 
 
-class TextParams(TrunkParams):
+class TextParams(AlikeLayersParams):
     """The shape of a text trunk that is trained from scratch."""
 
     family: ClassVar[str] = "text"
@@ -67,13 +67,6 @@ class TextParams(TrunkParams):
         if self.form == "encoder-decoder":
             return self.layers * (12 * self.width**2 + 4 * self.width * self.hidden)
         return self.layers * (4 * self.width**2 + 3 * self.width * self.hidden)
-
-    @property
-    def layer_count(self) -> int:
-        return self.layers
-
-    def with_layers(self, count: int) -> Self:
-        return self.model_copy(update={"layers": count})
 
 
 class _OnText(ObjectiveParams):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from graftline.learning.parameters import Augmentation
 from graftline.trunks.image_parameters import ContrastiveParams
-from graftline.trunks.parameters import ObjectiveParams, TrunkParams
+from graftline.trunks.parameters import AlikeLayersParams, ObjectiveParams, TrunkParams
 from graftline.trunks.rootstock import MODEL_FILES, CheckpointParams
 
 Blocks = Annotated[int, Field(ge=1, le=200)]
@@ -26,7 +26,7 @@ class VisionParams(TrunkParams):
         raise NotImplementedError
 
 
-class VitParams(VisionParams):
+class VitParams(VisionParams, AlikeLayersParams):
     """A vision transformer (Dosovitskiy et al., 2021, arXiv:2010.11929)."""
 
     name: Literal["vit"] = "vit"
@@ -56,13 +56,6 @@ class VitParams(VisionParams):
     @property
     def layer_weights(self) -> float:
         return self.layers * (4 * self.width**2 + 2 * self.width * self.hidden)
-
-    @property
-    def layer_count(self) -> int:
-        return self.layers
-
-    def with_layers(self, count: int) -> Self:
-        return self.model_copy(update={"layers": count})
 
 
 class _Staged(VisionParams):
