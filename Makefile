@@ -23,6 +23,7 @@ $(STAMP): requirements.lock pyproject.toml setup.py
 	@command -v git >/dev/null || { echo "git is missing: install it, then run make again" >&2; exit 2; }
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
+	@echo "installing 2 GB of packages, some minutes" >&2
 	$(BIN)/pip install --quiet --no-deps -r requirements.lock
 	@if [ "$$(uname)" = Linux ] && grep -q '^Requires-Dist: nvidia' .venv/lib/python3.11/site-packages/torch-*/METADATA; then \
 		echo "pip found the CUDA build of torch: installing CUDA's libraries (3 GB)" >&2; \
