@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
-import torch
+from commands import on_store
 
-from graftline.cli.app import main
 from graftline.problems.model import load_model
 from graftline.values.decoding import CHANGES
 from graftline.values.splits import read_images
@@ -48,21 +48,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def predict(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run `graftline predict`; return exit code, output and error."""
-    torch.set_num_threads(1)
-
-    def run(*arguments: object, store: Path = store) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["graftline", "predict", *map(str, arguments), "--store", str(store)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return (code, *capsys.readouterr())
-
-    return run
+    """Run `graftline predict`."""
+    return partial(on_store(store, monkeypatch, capsys), "predict")
 
 
 def answers(done: tuple[int, str, str], said: str = "") -> list[dict[str, Any]]:

@@ -19,8 +19,8 @@ import small
 import small_tags
 import small_text
 import torch
+from commands import Done, on_store
 
-from graftline.cli.app import main
 from graftline.problems.model import load_model, read_problem
 from graftline.records.folder import verify
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
@@ -28,7 +28,6 @@ from graftline.store.opening import open_store
 from graftline.values.splits import read_tagged, read_texts
 
 GENERATION = {**small_text.FINETUNE, "head": {"name": "text_generation", "sample_tokens": 5}}
-Done = tuple[int, str, str]
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +58,7 @@ def store(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def graftline(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run a `graftline` command; return exit code, output and error."""
-    torch.set_num_threads(1)
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["graftline", *map(str, arguments), "--store", str(store)])
-        monkeypatch.setenv("COLUMNS", "160")
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return (code, *capsys.readouterr())
-
-    return run
+    return on_store(store, monkeypatch, capsys)
 
 
 def answers(done: Done) -> list[dict[str, Any]]:

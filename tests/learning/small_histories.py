@@ -73,11 +73,4 @@ def trunk(home: Path) -> Path:
 @once
 def released(home: Path) -> Path:
     """Return the folder that holds dataset, trunk, model, evaluation, release, and the store with digits@1."""
-    folder = trunk(home).parent
-    inputs: dict[str, Path | str] = {"in_dataset": folder / "dataset", "in_trunk": folder / "trunk"}
-    small.make("finetune", PARAMS, **inputs, out_model=folder / "model")
-    inputs |= {"in_model": folder / "model", "store": folder / "store"}
-    small.make("evaluate", PARAMS, **inputs, out_evaluation=folder / "evaluation")
-    inputs["in_evaluation"] = folder / "evaluation"
-    small.make("publish", PARAMS, **inputs, out_release=folder / "release")
-    return folder
+    return small.release_of(trunk(home), dataset(home), PARAMS)

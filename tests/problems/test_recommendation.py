@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 import small
 import small_histories
 import torch
+from commands import Done, on_store
 
-from graftline.cli.app import main
 from graftline.problems.model import load_model
 from graftline.problems.recommendation.answers import rank
 from graftline.problems.recommendation.baselines import fit_ease
@@ -32,8 +32,6 @@ from graftline.trunks.items.objective import MaskedItems
 from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
 from graftline.trunks.items.trunk import ItemTrunk, load_trunk
 from graftline.trunks.items.vocabulary import Vocabulary, load_vocabulary
-
-Done = tuple[int, str, str]
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +43,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def graftline(
     released: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Done]:
-    """Run a `graftline` command on the release's store; return exit code, output and error."""
-
-    def run(*arguments: object) -> Done:
-        torch.set_num_threads(1)
-        monkeypatch.setattr(sys, "argv", ["graftline", *map(str, arguments), "--store", str(released / "store")])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return (code, *capsys.readouterr())
-
-    return run
+    return on_store(released / "store", monkeypatch, capsys)
 
 
 def load(path: Path) -> Any:

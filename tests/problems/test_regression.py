@@ -85,15 +85,8 @@ def folder(kind: str, folders: dict[str, Path], tmp_path_factory: pytest.TempPat
 def released(kind: str, folder: Path) -> Path:
     document = DOCUMENTS[kind]
     small_numbers.make_dataset(kind, folder)
-    given: dict[str, Path | str] = {"in_dataset": folder / "dataset"}
-    small.make("pretrain", document, **given, out_trunk=folder / "trunk")
-    given["in_trunk"] = folder / "trunk"
-    small.make("finetune", document, **given, out_model=folder / "model")
-    given |= {"in_model": folder / "model", "store": folder / "store"}
-    small.make("evaluate", document, **given, out_evaluation=folder / "evaluation")
-    given["in_evaluation"] = folder / "evaluation"
-    small.make("publish", document, **given, out_release=folder / "release")
-    return folder
+    small.make("pretrain", document, in_dataset=folder / "dataset", out_trunk=folder / "trunk")
+    return small.release_of(folder / "trunk", folder / "dataset", document)
 
 
 def metrics_of(folder: Path) -> Any:

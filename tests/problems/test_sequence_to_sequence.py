@@ -55,15 +55,8 @@ WANTED = ["Die Datei wird geschlossen.", "Leer", "b", "Klicken Sie auf Datei –
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the outputs of all five components, and the store with digits@1."""
     home = tmp_path_factory.getbasetemp()
-    trunk = small_writing.trunk(home)
-    folder, document = trunk.parent, {"finetune": small_writing.FINETUNE, "evaluate": {**LIFT, "gate": {}}}
-    inputs: dict[str, Path | str] = {"in_dataset": small_writing.dataset(home), "in_trunk": trunk}
-    small.make("finetune", document, **inputs, out_model=folder / "model")
-    inputs |= {"in_model": folder / "model", "store": folder / "store"}
-    small.make("evaluate", document, **inputs, out_evaluation=folder / "evaluation")
-    inputs["in_evaluation"] = folder / "evaluation"
-    small.make("publish", document, **inputs, out_release=folder / "release")
-    return folder
+    document = {"finetune": small_writing.FINETUNE, "evaluate": {**LIFT, "gate": {}}}
+    return small.release_of(small_writing.trunk(home), small_writing.dataset(home), document)
 
 
 @pytest.fixture(scope="module")
