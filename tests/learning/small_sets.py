@@ -96,11 +96,4 @@ def trunk(home: Path, name: str) -> Path:
 @once
 def released(home: Path, name: str) -> Path:
     """Return the folder that holds dataset, trunk, model, evaluation, release, and the store with digits@1."""
-    folder = trunk(home, name).parent
-    inputs: dict[str, Path | str] = {"in_dataset": folder / "dataset", "in_trunk": folder / "trunk"}
-    small.make("finetune", PARAMS[name], **inputs, out_model=folder / "model")
-    inputs |= {"in_model": folder / "model", "store": folder / "store"}
-    small.make("evaluate", PARAMS[name], **inputs, out_evaluation=folder / "evaluation")
-    inputs["in_evaluation"] = folder / "evaluation"
-    small.make("publish", PARAMS[name], **inputs, out_release=folder / "release")
-    return folder
+    return small.release_of(trunk(home, name), dataset(home, name), PARAMS[name])
