@@ -43,7 +43,7 @@ class TextProblem(Problem[D], Generic[D, P]):
         return self._params
 
     def environment(self, trunk: Path) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision)}
+        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=self.model.narrow_on_cpu)}
 
     @staticmethod
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -100,6 +100,9 @@ def _line(error: Exception) -> str:
 class TextModel(Model[E]):
     """One of transformers' models, and the tokenizer that goes with it."""
 
+    narrow_on_cpu: ClassVar[bool] = True
+    """Whether the arithmetic `auto` narrows on a CPU that can."""
+
     def __init__(
         self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, new: frozenset[str], params: TextHeadParams
     ) -> None:
@@ -107,7 +110,8 @@ class TextModel(Model[E]):
         super().__init__()
         self.network: PreTrainedModel = network.to(device())  # type: ignore[arg-type]
         self.tokenizer, self.scores, self._new, self._frozen = tokenizer, params.scores, new, False
-        self.dtype, self._drops = arithmetic(params.precision), params.dropout > 0
+        self.dtype = arithmetic(params.precision, narrow_on_cpu=self.narrow_on_cpu)
+        self._drops = params.dropout > 0
 
     def add_adapters(self, lora: Lora) -> None:
         """Give the trunk's linear layers low-rank adapters, and learn those instead of the layers."""

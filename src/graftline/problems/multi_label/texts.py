@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from graftline.dataset import read_schema
-from graftline.learning.precision import arithmetic
 from graftline.problems.classification import TextClassification
 from graftline.problems.documents import Documents
 from graftline.problems.multi_label.answers import SetAnswers
@@ -34,9 +33,11 @@ class DocumentSets(Documents):
 class TextSetModel(SetModel, DocumentModel[DocumentSets]):
     """Documents to (n, classes) logits."""
 
+    narrow_on_cpu: ClassVar[bool] = False
+
     def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: MultiLabelParams) -> None:
         super().__init__(network, tokenizer, new, params)
-        self.sets, self.dtype = params, arithmetic(params.precision, narrow_on_cpu=False)
+        self.sets = params
 
     def logits(self, examples: DocumentSets, *, fast: bool = False) -> torch.Tensor:
         return DocumentModel.logits(self, examples, fast=fast)
@@ -51,9 +52,6 @@ class OnText(
     examples, model = DocumentSets, TextSetModel
     problem_type = "multi_label_classification"
     elsewhere = OF_IMAGES
-
-    def environment(self, trunk: Path) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=False)}
 
     def load(self, folder: Path, facts: dict[str, Any]) -> TextModel[DocumentSets]:
         return with_thresholds(super().load(folder, facts), facts)

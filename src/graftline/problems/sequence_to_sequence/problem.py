@@ -68,6 +68,8 @@ class Written(Answers):
 class Writer(TextModel[Pairs]):
     """Pairs to the probability of each token of the text to write."""
 
+    narrow_on_cpu: ClassVar[bool] = False  # as in denoising: batches of many shapes
+
     def __init__(
         self, network: Any, tokenizer: PreTrainedTokenizerFast, new: frozenset[str], params: SequenceToSequenceParams
     ) -> None:

@@ -16,7 +16,7 @@ from graftline.records.model import Dependency
 from graftline.trunks.layout import quiet
 from graftline.trunks.rootstock import Rootstock, resolve
 from graftline.trunks.text.documents import SEES, Documents, open_documents
-from graftline.trunks.text.parameters import TextParams
+from graftline.trunks.text.parameters import TextObjectiveParams, TextParams
 from graftline.trunks.text.planning import plan
 from graftline.trunks.text.recipe import Recipe, training
 from graftline.trunks.text.rootstock import RootstockParams, check_learns
@@ -48,7 +48,8 @@ class Text:
             )
 
     def environment(self, params: PretrainParams) -> dict[str, str]:
-        return {"dtype": arithmetic(params.precision)}
+        assert isinstance(params.objective, TextObjectiveParams)
+        return {"dtype": arithmetic(params.precision, narrow_on_cpu=params.objective.narrow_on_cpu)}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         quiet()

@@ -53,7 +53,7 @@ def training(documents: Documents, params: PretrainParams, recipe: Recipe) -> Tr
     """Return the training of one trunk on the documents."""
     assert isinstance(params.objective, TextObjectiveParams)
     torch.manual_seed(params.seed)
-    dtype = arithmetic(params.precision)
+    dtype = arithmetic(params.precision, narrow_on_cpu=params.objective.narrow_on_cpu)
     objective = build_language_model(recipe.build(), documents.tokenizer, dtype, params.objective).to(device())
     batches = Batches(documents.lengths[documents.train], params.batch_tokens, params.seed)
     steps = math.ceil(recipe.epochs * batches.per_epoch)
