@@ -51,7 +51,7 @@ class Source(Params):
     """The word of a reader, such as `csv`; without it, the files' endings decide."""
 
     manifest: str | None = None
-    """In a folder of pictures, the name of the CSV or JSON Lines file that says what each is; without it, the only
+    """In a folder of pictures or clips, the name of the CSV or JSON Lines file that says what each is; without it, the only
     one there is."""
 
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"

@@ -23,8 +23,9 @@ from PIL import Image as Picture
 
 from graftline.raw import sniff
 from graftline.raw.picture_formats import FORMATS
+from graftline.values.encoded import encoded, files_of
 from graftline.values.identity import SPLITS
-from graftline.values.image_arrays import encoded, is_list, pictures_of
+from graftline.values.image_arrays import is_list
 from graftline.values.scalar import is_number, is_string
 from graftline.values.span import holds_answers, plain_answers
 
@@ -163,7 +164,7 @@ def _pictures(column: Sampled) -> Guess | None:
     """Return what pictures are to become: their own size if all have one and it is small, else a square or so."""
     some = column.given.take(np.unique(np.linspace(0, max(0, len(column.given) - 1), _OPENED).astype(np.int64)))
     sizes, formats, coloured = [], Counter[str](), False
-    for data, _ in pictures_of(some):
+    for data, _ in files_of(some):
         # A damaged file can raise anything in Pillow; validate says of each what is wrong with it.
         with suppress(Exception), Picture.open(io.BytesIO(data or b""), formats=tuple(FORMATS)) as picture:
             formats[str(picture.format)] += 1
