@@ -52,8 +52,8 @@ _OTHERS = (
     (0, b"\xff\xd8", "a picture"),
     (0, b"PK\3\4", "a ZIP archive"),
 )
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF)
-"""What programs that write into a pipe leave where a WAV says its size."""
+_NO_SIZE = 0x7FFF0000
+"""From here on, what a WAV says of its size was not known by the program that wrote it into a pipe; so is 0."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _cut_short(data: bytes) -> bool:
     """
     if data.startswith(b"RIFF"):
         size = int.from_bytes(data[4:8], "little")
-        return size not in _UNKNOWN_SIZES and size + 7 > len(data)  # the last byte may be padding that is not there
+        return 0 < size < _NO_SIZE and size + 7 > len(data)  # the last byte may be padding that is not there
     if data.startswith(b"OggS"):
         page = data.rfind(b"OggS")
         segments = data[page + 27 : page + 27 + data[page + 26]] if page + 26 < len(data) else b""
