@@ -217,7 +217,7 @@ def _choose_features(look: Look, left: dict[str, Sampled], wishes: Wishes, made:
 
 
 def _features(left: dict[str, Sampled], wishes: Wishes) -> list[str]:
-    """Return the columns that a model sees: images, clips, sentences, a question and a text, a pair of texts, or the text."""
+    """Return the columns that a model sees: images, clips, sentences, a question and a text, two texts, or the text."""
     kinds: dict[str, list[str]] = {}
     for name, column in left.items():
         if name in (wishes.label, wishes.subject, wishes.group):
