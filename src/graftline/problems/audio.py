@@ -59,8 +59,8 @@ class AudioModel(TransformerModel[E]):
     """One of transformers' models of speech: HubertForCTC and the like."""
 
     narrow_on_cpu: ClassVar[bool] = NARROW_ON_CPU
-    at_once: ClassVar[int] = 1 << 21
-    """Samples that are answered at once, with padding: of one clip where padding would count."""
+    at_once = 1 << 21
+    """Samples that are answered at once, with padding; one clip where padding would count."""
 
     def __init__(self, network: PreTrainedModel, rate: int, new: frozenset[str], params: TextHeadParams) -> None:
         super().__init__(network, new, params)
@@ -138,7 +138,8 @@ class JointUnits:
     def __init__(self, folder: Path, model: AudioModel[Any], clips: ClipExamples, batch: int, *, scratch: bool) -> None:
         """Go on with the objective's layers in `folder`, or with `scratch` with untrained ones, on these clips."""
         params = MaskedUnitsParams.model_validate(read_config(folder, KIND)["objective"])
-        trunk = AudioTrunk(model.network.base_model, model.rate)
+        base: Any = model.network.base_model
+        trunk = AudioTrunk(base, model.rate)
         self._objective = MaskedUnits(trunk, params, model.dtype)
         fresh = {name: weight.clone() for name, weight in self._objective.head.state_dict().items()}
         load_weights(self._objective.head, folder / OBJECTIVE_WEIGHTS, fix="run pretrain again")

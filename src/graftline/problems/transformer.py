@@ -258,7 +258,7 @@ class LabelledText(Labelled[D], TextModel[D]):
 class WholeModel(Labelled[D]):
     """Documents, or what is as long as it is, to (n, outputs) float32."""
 
-    at_once: ClassVar[int] = ANSWER_TOKENS
+    at_once: int = ANSWER_TOKENS
     """Tokens that are answered at once, with padding."""
 
     def forward(self, documents: D) -> torch.Tensor:

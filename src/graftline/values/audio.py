@@ -87,7 +87,7 @@ class Audio(Feature):
 
     @property
     def decoded_bytes(self) -> int:
-        return math.ceil(self.max_seconds * self.rate) * SAMPLES.value_type.bit_width // 8
+        return 2 * math.ceil(self.max_seconds * self.rate)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

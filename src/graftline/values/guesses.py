@@ -464,7 +464,7 @@ def spelling(text: str) -> str:
 
 
 def tokens(column: Sampled) -> tuple[float, float]:
-    """Return how many tokens a text has, about, or frames of 20 ms a clip: on average, and what 95 of 100 do not exceed.
+    """Return how many tokens a text has, about, or frames a clip: on average, and what 95 of 100 do not exceed.
 
     (0, 0) of anything else.
     """

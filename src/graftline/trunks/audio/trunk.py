@@ -23,7 +23,7 @@ from graftline.trunks.layout import quiet
 from graftline.trunks.rootstock import load
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import HubertConfig, PreTrainedConfig, PreTrainedModel
 
 KIND = "audio"
 NARROW_ON_CPU = False
@@ -37,7 +37,7 @@ WITHOUT_CHANCE: dict[str, Any] = {
 """Everything by which such models draw in training: what a step draws must be a pure function of (seed, step)."""
 
 
-def build_config(params: HubertParams) -> PreTrainedConfig:
+def build_config(params: HubertParams) -> HubertConfig:
     """Return transformers' configuration of the shape."""
     from transformers import HubertConfig
 
