@@ -36,15 +36,13 @@ from graftline.values.rules import Rule as Check
 from graftline.values.rules import between
 from graftline.values.samples import ByClass
 from graftline.values.simhash import CosineMeasure
-from graftline.values.spectrum import BANDS, STEPS, fingerprint, level, power
+from graftline.values.spectrum import BANDS, STEPS, fingerprint, level, spectrogram
 
 SAMPLES = pa.list_(pa.int16())
 """A clip in the dataset: its samples."""
 _LEAST_LEVEL = -100.0
 _SHOWN_SECONDS = 10.0
 """How much of a clip the report plays."""
-_SHOWN_DECIBELS = 80.0
-"""How far below the loudest place of a spectrogram black is."""
 
 
 class Audio(Feature):
@@ -291,16 +289,10 @@ class AudioSamples(ByClass):
             '<figure><img style="width: 240px; height: 64px" src="{}" alt="spectrogram of {:.2f} s"><br>'
             '<audio controls preload="none" src="{}"></audio></figure>'
         )
-        picture, seconds = _uri("image/png", self._spectrogram(samples)), len(values) / self.rate
-        return form.format(picture, seconds, _uri("audio/flac", sound.getvalue()))
-
-    def _spectrogram(self, samples: np.ndarray) -> bytes:
-        """Return a PNG: time from left to right, frequency from the bottom up, loud places white."""
-        levels = 10 * np.log10(power(samples, self.rate).T[::-1] + 1e-20)
-        shades = (levels - levels.max() + _SHOWN_DECIBELS).clip(0) * 255 / _SHOWN_DECIBELS
-        file = io.BytesIO()
-        Picture.fromarray(shades.astype(np.uint8)).resize((240, 64)).save(file, "PNG")
-        return file.getvalue()
+        picture = io.BytesIO()
+        Picture.fromarray(spectrogram(samples, self.rate, 64, 240)).save(picture, "PNG")
+        seconds = len(values) / self.rate
+        return form.format(_uri("image/png", picture.getvalue()), seconds, _uri("audio/flac", sound.getvalue()))
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image as Picture
 
 from graftline.values.clip_decoding import FULL
 
@@ -14,6 +15,8 @@ _LOWEST = 100.0
 _QUIET = 1e-3
 """What is 30 dB below the loudest window, at both ends, is no part of a fingerprint."""
 _FLOOR = 1e-9
+_SHOWN = 80.0
+"""Decibels between white and black."""
 
 
 def level(samples: np.ndarray) -> float:
@@ -31,6 +34,16 @@ def power(samples: np.ndarray, rate: int) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2]
     found: np.ndarray = np.square(np.abs(np.fft.rfft(windows * np.hanning(size), axis=1)))
     return found
+
+
+def spectrogram(samples: np.ndarray, rate: int, height: int, width: int) -> np.ndarray:
+    """Return (height, width) uint8 from (n,) int16 samples: time from left to right, frequency from the bottom up.
+
+    255 is the loudest place, 0 what is 80 dB or more below it.
+    """
+    levels = 10 * np.log10(power(samples, rate).T[::-1] + _FLOOR)
+    shades = (levels - levels.max() + _SHOWN).clip(0) * 255 / _SHOWN
+    return np.asarray(Picture.fromarray(shades.astype(np.uint8)).resize((width, height)))
 
 
 def fingerprint(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import nn
 
 from graftline.dataset import Schema, read_schema
+from graftline.problems import pictures
 from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.audio import AudioModel, AudioProblem, ClipExamples
 from graftline.problems.classes import ClassAnswers
@@ -18,6 +20,10 @@ from graftline.problems.sequence_classification.parameters import SequenceClassi
 from graftline.problems.transformer import WholeModel
 from graftline.values.audio import AudioColumn
 from graftline.values.category import ClassLabel
+from graftline.values.spectrum import spectrogram
+
+_SIDE = 64
+"""Height and width of a spectrogram, in pixels."""
 
 
 class ClipClassifier(Classifier[ClipExamples], WholeModel[ClipExamples], AudioModel[ClipExamples]):
@@ -54,10 +60,10 @@ class OnClips(AudioProblem[ClipExamples, SequenceClassificationParams]):
     def present(self, answers: ClassAnswers, examples: ClipExamples, dataset: Path, out: Path, mistakes: int) -> None:
         schema, worst = read_schema(dataset), answers.worst_mistakes(mistakes)
         answers.write_classes(schema, out)
-        feature = schema.only(AudioColumn)
-        seconds = examples.lengths.numpy()[worst] / feature.rate
-        texts = [f"a clip of {length:.2f} seconds" for length in seconds]
-        answers.write_mistakes(examples.units(), worst, texts, schema, out)
+        rate, names = schema.only(AudioColumn).rate, [str(name) for name in schema.classes]
+        seen = [spectrogram(clip, rate, _SIDE, _SIDE) for clip in examples.take(torch.from_numpy(worst)).waves()]
+        drawn = np.array(seen, np.float32).reshape(-1, 1, _SIDE, _SIDE) / 255
+        pictures.plot_mistakes(drawn, answers, worst, names, out / "mistakes.png")
 
     def ask(
         self, folder: Path, model: Model[ClipExamples], values: list[np.ndarray], schema: Schema
