@@ -25,7 +25,15 @@ from graftline.problems.transformer import TransformerModel, saved_model, start_
 from graftline.trunks import load_weights, read_config
 from graftline.trunks.audio.masked_units import MaskedUnits
 from graftline.trunks.audio.parameters import PROCESSOR, MaskedUnitsParams
-from graftline.trunks.audio.trunk import KIND, NARROW_ON_CPU, AudioTrunk, inputs, pads_count, save_network
+from graftline.trunks.audio.trunk import (
+    KIND,
+    NARROW_ON_CPU,
+    AudioTrunk,
+    inputs,
+    pads_count,
+    save_network,
+    start_filters,
+)
 from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
 from graftline.values.clips import Clips
 from graftline.values.splits import read_clips
@@ -117,7 +125,10 @@ class AudioProblem(Problem[E], Generic[E, P]):
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> AudioModel[E]:
         settings = {**dict.fromkeys(_DROPOUT, self._params.dropout), **self.settings(schema)}
         network, new = start_model(self.architecture(), trunk, scratch=scratch, kind=KIND, **settings)
-        model = self.model(network, read_config(trunk, KIND)["trunk"]["rate"], new, self._params)
+        shape = read_config(trunk, KIND)["trunk"]
+        if scratch and shape["filters"]:  # a trunk of its shape begins so, before it has learnt anything
+            start_filters(network.base_model, shape["rate"])
+        model = self.model(network, shape["rate"], new, self._params)
         if self._params.lora is not None:
             model.add_adapters(self._params.lora)
         return model

@@ -167,7 +167,7 @@ def _clips(data: Data, head: str) -> dict[str, Any]:
     frames = max(1.0, data.pool * data.tokens)
     epochs = _rounded(_FRAMES / frames, 1, _MOST_EPOCHS)
     fast = data.features[0].get("rate", 16_000) > 8000
-    strides = {"strides": Said([10, 8, 4], "a frame is 20 ms")} if fast else {}
+    strides = {"kernels": [512, 8], "strides": Said([80, 4], "a frame is 20 ms")} if fast else {}
     return {
         "pretrain": {
             "objective": {"name": "masked_units"},

@@ -87,7 +87,7 @@ def training(dataset: Path, params: PretrainParams, start: Rootstock | None) -> 
     torch.manual_seed(params.seed)
     if start is None:
         assert isinstance(params.trunk, HubertParams)
-        network = new_network(params.trunk)
+        network = new_network(params.trunk, column.rate)
     else:
         network = open_checkpoint(start.folder, column)
     trunk = AudioTrunk(network, column.rate)
@@ -118,7 +118,9 @@ def training(dataset: Path, params: PretrainParams, start: Rootstock | None) -> 
 
         folder.mkdir(parents=True, exist_ok=True)
         trunk.save(folder)
-        write_config(folder, KIND, {"rate": column.rate}, params.objective.model_dump(mode="json"))
+        write_config(
+            folder, KIND, {"rate": column.rate, "filters": start is None}, params.objective.model_dump(mode="json")
+        )
         write_new(folder / OBJECTIVE_WEIGHTS, save(objective.head.state_dict()))
         return {
             "clips": len(clips),

@@ -29,11 +29,12 @@ class HubertParams(AlikeLayersParams):
     """Width inside the feed-forward layer."""
     channels: int = Field(default=64, ge=1, le=4096)
     """Channels of the convolutions."""
-    kernels: tuple[_Size, ...] = Field(default=(20, 8, 8), min_length=1, max_length=12)
-    """How many samples, then steps of the layer before, each convolution sees."""
-    strides: tuple[_Size, ...] = Field(default=(10, 4, 4), min_length=1, max_length=12)
-    """By how many each moves on; their product is the samples of a frame: 160, at 8,000 a second 20 ms. The first
-    layers cost most: the coarser the cheaper."""
+    kernels: tuple[_Size, ...] = Field(default=(256, 8), min_length=1, max_length=12)
+    """How many samples, then steps of the layer before, each convolution sees; 256 samples are 32 ms at 8,000 a second.
+    They begin as the filters of a spectrogram."""
+    strides: tuple[_Size, ...] = Field(default=(40, 4), min_length=1, max_length=12)
+    """By how many each moves on; their product is the samples of a frame: 160, at 8,000 a second 20 ms. For 16,000 take
+    80 and 4, and kernels of 512 and 8."""
     neighbours: int = Field(default=32, ge=2, le=512)
     """Frames that the convolution sees which tells frames their places."""
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 KIND = "audio"
 NARROW_ON_CPU = False
 """Whether the arithmetic `auto` narrows on a CPU that can: convolutions in bfloat16 take longer there."""
+_LOWEST = 80.0
+"""Hertz of the lowest filter."""
 _FLOOR = 1e-7
 """What transformers' feature extractor adds to a clip's variance."""
 WITHOUT_CHANCE: dict[str, Any] = {
@@ -52,14 +54,41 @@ def build_config(params: HubertParams) -> HubertConfig:
     )  # fmt: skip
 
 
-def new_network(params: HubertParams) -> PreTrainedModel:
-    """Return an untrained model; its weights are drawn from torch's global generator."""
+def new_network(params: HubertParams, rate: int) -> PreTrainedModel:
+    """Return an untrained model for clips of a rate; its weights are drawn from torch's global generator."""
     from transformers import HubertModel
 
     quiet()
     network = HubertModel(build_config(params))
     network.set_attn_implementation("sdpa")
+    start_filters(network, rate)
     return network
+
+
+@torch.no_grad()
+def start_filters(network: Any, rate: int) -> None:
+    """Have a model's convolutions begin as those of a spectrogram, in place of noise.
+
+    The first is a cosine and a sine of each of some frequencies, even on the mel scale, under a Hann window, as in LEAF
+    (Zeghidour et al., 2021, arXiv:2101.08596); each later one mixes its channels at random, and is smooth in time.
+    """
+    first, *later = (layer.conv for layer in network.feature_extractor.conv_layers)
+    channels, _, size = first.weight.shape
+    low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (_LOWEST, 0.95 * rate / 2))
+    hertz = 700 * (10 ** (torch.linspace(low, high, -(-channels // 2)) / 2595) - 1)
+    angles = 2 * math.pi * hertz[:, None] * (torch.arange(size) - (size - 1) / 2) / rate
+    waves = torch.cat([angles.cos(), angles.sin()])[:channels] * _window(size)
+    first.weight.copy_((waves / waves.norm(dim=1, keepdim=True))[:, None])
+    for convolution in later:
+        outputs, given, size = convolution.weight.shape
+        mixed = torch.randn(outputs, given) / math.sqrt(given)
+        smooth = _window(size)
+        convolution.weight.copy_(mixed[:, :, None] * (smooth / smooth.norm()))
+
+
+def _window(size: int) -> torch.Tensor:
+    """Return (size,): Hann's, of which no end is 0."""
+    return torch.hann_window(size + 2, periodic=False)[1:-1]
 
 
 def load_network(folder: Path) -> PreTrainedModel:

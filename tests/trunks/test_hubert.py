@@ -23,7 +23,15 @@ from graftline.trunks import rootstock
 from graftline.trunks.audio.masked_units import MaskedUnits, hide
 from graftline.trunks.audio.parameters import AudioRootstockParams, HubertParams, MaskedUnitsParams
 from graftline.trunks.audio.rootstock import open_checkpoint
-from graftline.trunks.audio.trunk import AudioTrunk, frames_of, inputs, load_network, new_network, seen_samples
+from graftline.trunks.audio.trunk import (
+    AudioTrunk,
+    frames_of,
+    inputs,
+    load_network,
+    new_network,
+    seen_samples,
+    start_filters,
+)
 from graftline.trunks.audio.units import MELS, k_means, log_mel, nearest
 from graftline.values.audio import AudioColumn
 
@@ -40,13 +48,15 @@ def clips() -> list[np.ndarray]:
 
 def made(params: MaskedUnitsParams | None = None) -> MaskedUnits:
     torch.manual_seed(0)
-    objective = MaskedUnits(AudioTrunk(new_network(SHAPE), 8000), params or MaskedUnitsParams(clusters=7), "float32")
+    objective = MaskedUnits(
+        AudioTrunk(new_network(SHAPE, 8000), 8000), params or MaskedUnitsParams(clusters=7), "float32"
+    )
     objective.head.centres.copy_(torch.randn(objective.head.centres.shape))
     return objective
 
 
 def test_a_clip_in_a_batch_is_as_it_is_alone(clips: list[np.ndarray]) -> None:
-    network = new_network(SHAPE).eval()
+    network = new_network(SHAPE, 8000).eval()
     with torch.no_grad():
         together = network(**inputs(clips, network.config, CPU)).last_hidden_state
         counts = frames_of(network.config, np.array([len(clip) for clip in clips]))
@@ -57,7 +67,7 @@ def test_a_clip_in_a_batch_is_as_it_is_alone(clips: list[np.ndarray]) -> None:
 
 
 def test_the_trunk_hides_in_the_model_that_transformers_runs(clips: list[np.ndarray]) -> None:
-    network = new_network(SHAPE).eval()
+    network = new_network(SHAPE, 8000).eval()
     taken = inputs(clips, network.config, CPU)
     frames = torch.from_numpy(frames_of(network.config, np.array([len(clip) for clip in clips])))
     instead = torch.zeros(SHAPE.width)
@@ -72,10 +82,26 @@ def test_the_trunk_hides_in_the_model_that_transformers_runs(clips: list[np.ndar
 
 
 def test_a_clip_shorter_than_a_frame_gets_zeros() -> None:
-    network = new_network(SHAPE)
+    network = new_network(SHAPE, 8000)
     taken = inputs([np.ones(5, np.int16)], network.config, CPU)
     assert taken["input_values"].shape == (1, seen_samples(network.config)) and taken["attention_mask"].all()
     assert frames_of(network.config, np.array([5, seen_samples(network.config)])).tolist() == [0, 1]
+
+
+def test_filters_begin_as_those_of_a_spectrogram() -> None:
+    """A tone is loudest in the channels of its frequency, and both begin alike: a scratch arm is no worse off."""
+    network: Any = new_network(SHAPE, 8000)
+    first = network.feature_extractor.conv_layers[0].conv
+    tone = torch.sin(2 * torch.pi * 900 * torch.arange(800) / 8000)[None, None]
+    power = torch.nn.functional.conv1d(tone, first.weight, stride=40).square().mean(dim=2)[0]
+    pairs = power.view(2, -1).sum(dim=0)
+    mel = [2595 * np.log10(1 + hertz / 700) for hertz in (80, 3800, 900)]
+    expected = (mel[2] - mel[0]) / (mel[1] - mel[0]) * (len(pairs) - 1)
+    assert abs(int(pairs.argmax()) - expected) < 1
+    torch.manual_seed(5)
+    start_filters(network, 8000)
+    smooth = network.feature_extractor.conv_layers[1].conv.weight
+    assert torch.allclose(smooth, smooth.flip(2), atol=1e-6)
 
 
 def test_about_the_share_is_hidden_and_of_each_clip_something() -> None:
