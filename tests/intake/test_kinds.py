@@ -16,6 +16,7 @@ import owned
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 from PIL import Image
 
 from graftline import label_counts
@@ -87,6 +88,19 @@ def pictures_in_parquet(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "train-00000-of-00001.parquet")
 
 
+def clips(folder: Path) -> None:
+    """Of several rates, lengths, channels and formats, one of them damaged; no two alike."""
+    drawn = np.random.default_rng(0)
+    for number in range(150):
+        inner = folder / f"class {number % 3}"
+        inner.mkdir(exist_ok=True)
+        rate = (8000, 11_025)[number % 2]
+        samples = drawn.normal(0, 0.1, (int(rate * drawn.uniform(0.3, 0.6)), 1 + number % 2))
+        swelling = np.interp(np.arange(len(samples)), np.linspace(0, len(samples), 8), drawn.uniform(0, 1, 8))
+        soundfile.write(inner / f"{number}.{('wav', 'flac', 'ogg')[number % 3]}", samples * swelling[:, None], rate)
+    (folder / "class 0/0.wav").write_bytes(b"RIFF")
+
+
 def pixel_lists(folder: Path) -> None:
     drawn = np.random.default_rng(0).integers(0, 256, (200, 64))
     rows = [{"pixels": " ".join(map(str, image)), "angle": round(float(image.mean()) / 3, 2)} for image in drawn]
@@ -141,6 +155,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a saved data set": (saved, "sequence_classification"),
     "pictures in folders": (pictures, "image_classification"),
     "pictures in Parquet": (pictures_in_parquet, "image_classification"),
+    "clips in folders": (clips, "sequence_classification"),
     "lists of pixels": (pixel_lists, "image_regression"),
     "numbers to tell": (numbers, "text_regression"),
     "texts alone": (texts, "text_generation"),

@@ -1,7 +1,8 @@
 """One raw row in a file, and the digests that validate gives it: the same code, under the tasks' contracts.
 
 The file is a row with all its columns (a JSON object, or Parquet, CSV or JSON lines with one row), or only what a model
-sees: a picture or a text file. Of the latter the label is not known, so each label that the contract allows is tried.
+sees: a picture, a clip or a text file. Of the latter the label is not known, so each label that the contract allows is
+tried.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graftline.errors import InputError
+from graftline.raw import clip_formats, picture_formats
 from graftline.raw.batches import RawBatch
 from graftline.raw.files import raw_files, read_batches
-from graftline.raw.picture_formats import SUFFIXES
 from graftline.raw.reader import Asked, Source
 from graftline.values.columns import fact_frame, read_columns, row_digests
 from graftline.values.contract import Contract, load_contract
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 << 20
 _TABLES = (".parquet", ".csv", ".jsonl")
-_FEATURES = (*SUFFIXES, ".txt")
+_FEATURES = (*picture_formats.SUFFIXES, *clip_formats.SUFFIXES, ".txt")
 
 
 def digests_by_task(path: Path, contracts: Mapping[str, Contract]) -> dict[str, list[bytes]]:

@@ -10,7 +10,7 @@ import typer
 from graftline.digests import sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.importers import debian, emoji, glosses, help_pages, mnist, questions, turkish
+from graftline.importers import debian, emoji, glosses, help_pages, mnist, questions, turkish, voices
 
 
 def import_data(
@@ -29,6 +29,7 @@ def import_data(
         "packages": debian.write,
         "questions": questions.write,
         "turkish": turkish.write,
+        "voices": voices.write,
     }
     if task not in importers:
         raise InputError(

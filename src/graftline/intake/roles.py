@@ -202,7 +202,7 @@ def _choose_features(look: Look, left: dict[str, Sampled], wishes: Wishes, made:
         raise InputError(
             look.path,
             f"no column that a model can see among {found}",
-            expected="text, images or lists of words",
+            expected="text, images, clips or lists of words",
             fix="name it with --text",
         )
     for name in names:
@@ -210,22 +210,23 @@ def _choose_features(look: Look, left: dict[str, Sampled], wishes: Wishes, made:
         guess = guesses.feature(column) if look.source.user is None else guesses.history(column, look.source.time)
         if guess is None:
             raise InputError(
-                f"--text {name}", f"a column of {column.values.type}", expected="text, images or lists of words"
+                f"--text {name}", f"a column of {column.values.type}", expected="text, images, clips or lists of words"
             )
         why = guess.why if len(names) == 1 or wishes.features else f"{guess.why}; one of two by its name"
         made.columns[name] = Chosen("feature", guess.rules, why)
 
 
 def _features(left: dict[str, Sampled], wishes: Wishes) -> list[str]:
-    """Return the columns that a model sees: images, sentences, a question and a text, a pair of texts, or the text."""
+    """Return the columns that a model sees: images, clips, sentences, a question and a text, two texts, or the text."""
     kinds: dict[str, list[str]] = {}
     for name, column in left.items():
         if name in (wishes.label, wishes.subject, wishes.group):
             continue
         if (guess := guesses.feature(column)) is not None:
             kinds.setdefault(str(guess.rules["type"]), []).append(name)
-    if images := kinds.get("image"):
-        return images[:1]
+    for kind in guesses.ALONE:
+        if found := kinds.get(kind):
+            return found[:1]
     for words in kinds.get("tokens", []):
         if any(guesses.tags_of(left[words], column) for column in left.values()):
             return [words]

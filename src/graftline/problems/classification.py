@@ -1,4 +1,4 @@
-"""What the text classifiers share: a class for each unit (a document, a word), by transformers' own head."""
+"""What the classifiers share: a class for each unit (a document, a word, a clip), by transformers' own head."""
 
 from __future__ import annotations
 
@@ -16,21 +16,32 @@ from graftline.problems.documents import Documents
 from graftline.problems.outputs import name_outputs
 from graftline.problems.text_parameters import TextClassificationParams
 from graftline.problems.texts import LabelledTextProblem
-from graftline.problems.transformer import LabelledText
+from graftline.problems.transformer import Labelled, LabelledText
 from graftline.problems.weighing import cross_entropy
 
 D = TypeVar("D", bound=Documents)
 
 
-class TextClassifier(LabelledText[D]):
+def name_classes(schema: Schema) -> dict[str, Any]:
+    """Return what a model's config says of the classes. Raises InputError: there are fewer than two."""
+    if schema.label is None or len(schema.classes) < 2:
+        raise InputError(
+            "schema.json",
+            f"{len(schema.classes)} classes",
+            expected="a label column with at least 2 classes",
+            fix="declare it in the contract, or choose a head that needs none",
+        )
+    return name_outputs([str(name) for name in schema.classes])
+
+
+class Classifier(Labelled[D]):
     """Examples to (units, classes) logits."""
 
-    def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: TextClassificationParams) -> None:
-        super().__init__(network, tokenizer, new, params)
-        self._smoothing = params.label_smoothing
+    smoothing: float
+    """Share of each target spread over all classes."""
 
     def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-        return cross_entropy(outputs, labels, weights, self._smoothing)
+        return cross_entropy(outputs, labels, weights, self.smoothing)
 
     def answer(self, examples: D, *, fast: bool = False) -> ClassAnswers:
         rows, logits = examples.units()["row"], self.logits(examples, fast=fast)
@@ -41,6 +52,14 @@ class TextClassifier(LabelledText[D]):
         return self.logits(examples).softmax(dim=1).numpy()
 
 
+class TextClassifier(Classifier[D], LabelledText[D]):
+    """On text."""
+
+    def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: TextClassificationParams) -> None:
+        super().__init__(network, tokenizer, new, params)
+        self.smoothing = params.label_smoothing
+
+
 P = TypeVar("P", bound=TextClassificationParams)
 
 
@@ -48,14 +67,7 @@ class TextClassification(LabelledTextProblem[D, P], Generic[D, P]):
     """Learns one class a unit."""
 
     def settings(self, schema: Schema) -> dict[str, Any]:
-        if schema.label is None or len(schema.classes) < 2:
-            raise InputError(
-                "schema.json",
-                f"{len(schema.classes)} classes",
-                expected="a label column with at least 2 classes",
-                fix="declare it in the contract, or choose the head text_generation",
-            )
-        return name_outputs([str(name) for name in schema.classes])
+        return name_classes(schema)
 
     @abstractmethod
     def show(self, dataset: Path, split: str, examples: D, units: np.ndarray) -> list[str]:

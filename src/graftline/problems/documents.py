@@ -19,7 +19,8 @@ from graftline.problems.problem import Examples
 IGNORED = -100
 """The label of a token that is not learned: torch's cross entropy skips it."""
 _WINDOW = 16  # batches sorted by length together
-_ANSWER_TOKENS = 16_384  # tokens at once where nothing is learned, padding included
+ANSWER_TOKENS = 16_384
+"""Tokens at once where nothing is learned, padding included."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def padded(values: torch.Tensor, lengths: torch.Tensor, fill: int, width: int | 
     return table
 
 
-def by_length(lengths: torch.Tensor, limit: int = _ANSWER_TOKENS) -> Iterator[torch.Tensor]:
+def by_length(lengths: torch.Tensor, limit: int = ANSWER_TOKENS) -> Iterator[torch.Tensor]:
     """Yield all positions in batches of at most `limit` tokens with padding, the shortest documents first.
 
     An empty one counts as one token: it has a row in a batch, as histories have of which nothing is known.

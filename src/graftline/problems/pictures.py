@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from graftline.problems.classes import ClassAnswers
-    from graftline.values.pixels import Pixels
 
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
 COLUMNS = 8
@@ -99,12 +98,12 @@ def _write_counts(axes: Axes, matrix: Integers, shares: np.ndarray) -> None:
             axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
 
 
-def plot_mistakes(pixels: Pixels, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path) -> None:
+def plot_mistakes(pictures: np.ndarray, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path) -> None:
     """Draw the most confident wrong answers: the picture, actual and predicted class, confidence.
 
     Args:
-        pixels: of all test rows.
-        answers: on the same rows.
+        pictures: (k, channels, height, width) of the rows to draw.
+        answers: on all test rows.
         worst: (k,) positions of the rows to draw, most confident first.
         classes: the classes' names.
         path: of the PNG.
@@ -114,7 +113,7 @@ def plot_mistakes(pixels: Pixels, answers: ClassAnswers, worst: Integers, classe
         (f"{classes[answers.labels[row]]} → {classes[answers.predicted[row]]}", f"{answers.confidence[row]:.1%}")
         for row in worst
     ]
-    plot_images(pixels[worst], below, _mistakes_title(len(worst), wrong), path)
+    plot_images(pictures, below, _mistakes_title(len(worst), wrong), path)
 
 
 def plot_images(pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path) -> None:

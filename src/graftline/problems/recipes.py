@@ -18,6 +18,8 @@ _TOKENS = (2e6, 10e6)
 """Tokens to pretrain on, at least and at most: some minutes on two cores at 13,000 a second; five epochs between."""
 _PIXELS = 2.5e8
 """Numbers of pixels to pretrain on, as many as `emoji` has in 20 epochs and `mnist` in 80: 40 to 100 s of CPU time."""
+_FRAMES = 7e5
+"""Frames of clips to pretrain on: about two minutes on two cores at 6,000 a second."""
 _ITEMS = 1.3e6
 """Items to pretrain on: about a minute on two cores."""
 _MOST_EPOCHS = 20
@@ -45,7 +47,7 @@ class Data:
     most: int
     """Likewise of the most frequent class."""
     tokens: float
-    """Tokens of a document, about, on average."""
+    """Tokens of a document, about, on average; of a clip its frames of 20 ms."""
     long: float
     """Tokens that 95 of 100 documents do not exceed, about."""
 
@@ -62,6 +64,8 @@ def head_of(features: Sequence[str], label: str | None) -> str | None:
         if label is None:
             return "sequence_to_sequence"
         return "question_answering" if label == "span" else "pair_classification" if classes else None
+    if tuple(features) == ("audio",):
+        return "sequence_classification" if classes else None
     if tuple(features) == ("items",):
         return "recommendation" if label is None else None
     if tuple(features) == ("tokens",):
@@ -80,6 +84,8 @@ def recipe(data: Data) -> dict[str, Any]:
     assert head is not None
     if head == "recommendation":
         return {**_histories(data), "evaluate": _evaluate(data, head, images=False)}
+    if kinds[0] == "audio":
+        return {**_clips(data, head), "evaluate": _evaluate(data, head, images=True)}
     learn = _images(data, head) if kinds[0] == "image" else _texts(data, head)
     return {
         "pretrain": learn,
@@ -154,6 +160,27 @@ def _histories(data: Data) -> dict[str, Any]:
             "trunk_rate": 0.33,
             "warmup_steps": 10,
         },
+    }
+
+
+def _clips(data: Data, head: str) -> dict[str, Any]:
+    frames = max(1.0, data.pool * data.tokens)
+    epochs = _rounded(_FRAMES / frames, 1, _MOST_EPOCHS)
+    fast = data.features[0].get("rate", 16_000) > 8000
+    strides = {"kernels": [512, 8], "strides": Said([80, 4], "a frame is 20 ms")} if fast else {}
+    return {
+        "pretrain": {
+            "objective": {"name": "masked_units"},
+            "trunk": {"name": "hubert", "layers": 2, "hidden": 256, **strides},
+            "epochs": Said(epochs, f"about {frames:,.0f} frames in {data.pool:,} clips"),
+            "batch_tokens": 3000,
+            "optimizer": "muon",
+            "matrix_rate": 0.02,
+            "learning_rate": 0.002,
+            "weight_decay": 0.0,
+            "warmup_steps": 20,
+        },
+        "finetune": {**_finetune(data, head, images=False), "head": {"name": head}},
     }
 
 

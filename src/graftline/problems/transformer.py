@@ -1,4 +1,4 @@
-"""A text head's model: one of transformers' own, from a trunk in the Hugging Face layout, and saved in it."""
+"""A head's model: one of transformers' own, from a trunk in the Hugging Face layout, and saved in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graftline.learning.device import compile_if_worth, device, send
 from graftline.learning.distributed import World, share
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
-from graftline.problems.documents import Documents, by_length, documents_of, padded
+from graftline.problems.documents import ANSWER_TOKENS, Documents, by_length, documents_of, padded
 from graftline.problems.problem import E, Model
 from graftline.problems.text_parameters import Lora, TextHeadParams
 from graftline.text.tokenizer import load_tokenizer, save_tokenizer
@@ -33,7 +33,9 @@ _ROUND = 8
 keeps it."""
 
 
-def start_model(auto: type, trunk: Path, *, scratch: bool, **settings: Any) -> tuple[PreTrainedModel, frozenset[str]]:
+def start_model(
+    auto: type, trunk: Path, *, scratch: bool, kind: str = KIND, **settings: Any
+) -> tuple[PreTrainedModel, frozenset[str]]:
     """Return transformers' model of the class `auto` on the trunk in a folder, and its new parameters' names.
 
     Both arms draw the same initial weights from torch's global generator; then, but for `scratch`, what
@@ -43,6 +45,7 @@ def start_model(auto: type, trunk: Path, *, scratch: bool, **settings: Any) -> t
         auto: such as AutoModelForSequenceClassification.
         trunk: a folder in the Hugging Face layout.
         scratch: keep the initial weights.
+        kind: of the trunk.
         settings: what differs from the trunk's config.
 
     Raises:
@@ -50,7 +53,7 @@ def start_model(auto: type, trunk: Path, *, scratch: bool, **settings: Any) -> t
     """
     from transformers import AutoConfig
 
-    read_config(trunk, KIND)
+    read_config(trunk, kind)
     quiet()
     try:
         config = AutoConfig.from_pretrained(trunk, local_files_only=True)
@@ -97,19 +100,17 @@ def _line(error: Exception) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-class TextModel(Model[E]):
-    """One of transformers' models, and the tokenizer that goes with it."""
+class TransformerModel(Model[E]):
+    """One of transformers' models, some of whose parameters are the head's."""
 
     narrow_on_cpu: ClassVar[bool] = True
     """Whether the arithmetic `auto` narrows on a CPU that can."""
 
-    def __init__(
-        self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, new: frozenset[str], params: TextHeadParams
-    ) -> None:
+    def __init__(self, network: PreTrainedModel, new: frozenset[str], params: TextHeadParams) -> None:
         """Train `network`, of which the parameters named in `new` are the head's, as `params` say."""
         super().__init__()
         self.network: PreTrainedModel = network.to(device())  # type: ignore[arg-type]
-        self.tokenizer, self.scores, self._new, self._frozen = tokenizer, params.scores, new, False
+        self.scores, self._new, self._frozen = params.scores, new, False
         self.dtype = arithmetic(params.precision, narrow_on_cpu=self.narrow_on_cpu)
         self._drops = params.dropout > 0
 
@@ -155,9 +156,7 @@ class TextModel(Model[E]):
             self.network.base_model.eval()
         return self
 
-    def learning(
-        self, documents: Documents, seed: int, step: int, part: World | None = None
-    ) -> AbstractContextManager[object]:
+    def learning(self, documents: E, seed: int, step: int, part: World | None = None) -> AbstractContextManager[object]:
         """Return the context of a forward pass that is learned from; dropout is a pure function of (seed, step).
 
         Of several processes each drops by draws of its own: other ones than a single process would make.
@@ -165,13 +164,46 @@ class TextModel(Model[E]):
         if self._drops:
             purpose = f"dropout {part.rank}" if part and part.rank else "dropout"
             torch.manual_seed(generator(seed, step, purpose).initial_seed())
-        attend(self.network, int(documents.lengths.max()), learning=True)
         return autocast(self.dtype, self.network.device)
 
     def answering(self, *, fast: bool) -> AbstractContextManager[object]:
         """Return the context of one that is not: in float32, as the released model answers, if not `fast`."""
-        attend(self.network, 0, learning=False)
         return autocast(self.dtype if fast else "float32", self.network.device)
+
+    @abstractmethod
+    def inputs(self, examples: E) -> dict[str, torch.Tensor]:
+        """Return what the network takes of examples, by the names of its arguments."""
+
+    def merge_adapters(self) -> None:
+        """Add what adapters learnt to the layers, and leave them out."""
+        from peft.tuners.lora import LoraLayer
+
+        for name, module in list(self.network.named_modules()):
+            if isinstance(module, LoraLayer):
+                module.merge()
+                parent, _, last = name.rpartition(".")
+                setattr(self.network.get_submodule(parent), last, module.get_base_layer())
+
+
+D = TypeVar("D", bound=Documents)
+
+
+class TextModel(TransformerModel[D]):
+    """A model of text, and the tokenizer that goes with it."""
+
+    def __init__(
+        self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, new: frozenset[str], params: TextHeadParams
+    ) -> None:
+        super().__init__(network, new, params)
+        self.tokenizer = tokenizer
+
+    def learning(self, documents: D, seed: int, step: int, part: World | None = None) -> AbstractContextManager[object]:
+        attend(self.network, int(documents.lengths.max()), learning=True)
+        return super().learning(documents, seed, step, part)
+
+    def answering(self, *, fast: bool) -> AbstractContextManager[object]:
+        attend(self.network, 0, learning=False)
+        return super().answering(fast=fast)
 
     def inputs(self, documents: Documents) -> dict[str, torch.Tensor]:
         """Return `input_ids` and `attention_mask`, (n, width) each; width is the longest, rounded up."""
@@ -187,26 +219,14 @@ class TextModel(Model[E]):
     def save(self, folder: Path) -> dict[str, Any]:
         """Write model and tokenizer in the Hugging Face layout, adapters merged."""
         attend(self.network, 0, learning=False)
-        self._merge_adapters()
+        self.merge_adapters()
         save_model(self.network, folder)
         save_tokenizer(self.tokenizer, folder)
         return {}
 
-    def _merge_adapters(self) -> None:
-        from peft.tuners.lora import LoraLayer
 
-        for name, module in list(self.network.named_modules()):
-            if isinstance(module, LoraLayer):
-                module.merge()
-                parent, _, last = name.rpartition(".")
-                setattr(self.network.get_submodule(parent), last, module.get_base_layer())
-
-
-D = TypeVar("D", bound=Documents)
-
-
-class LabelledText(TextModel[D]):
-    """Learns to tell something of each unit, a document or a word."""
+class Labelled(TransformerModel[D]):
+    """Learns to tell something of each unit, such as a document or a word."""
 
     @staticmethod
     def targets(examples: D) -> torch.Tensor:
@@ -231,8 +251,15 @@ class LabelledText(TextModel[D]):
         return loss * (len(targets) / len(self.targets(examples)))
 
 
-class DocumentModel(LabelledText[D]):
-    """Documents to (n, outputs) float32."""
+class LabelledText(Labelled[D], TextModel[D]):
+    """On text."""
+
+
+class WholeModel(Labelled[D]):
+    """Documents, or what is as long as it is, to (n, outputs) float32."""
+
+    at_once: int = ANSWER_TOKENS
+    """Tokens that are answered at once, with padding."""
 
     def forward(self, documents: D) -> torch.Tensor:
         outputs: torch.Tensor = self.network(**self.inputs(documents)).logits
@@ -240,11 +267,15 @@ class DocumentModel(LabelledText[D]):
 
     def logits(self, examples: D, *, fast: bool = False) -> torch.Tensor:
         self.eval()
-        parts, places = [], list(by_length(examples.lengths))
+        parts, places = [], list(by_length(examples.lengths, self.at_once))
         with torch.inference_mode(), self.answering(fast=fast):
             for chosen in places:
                 parts.append(self(examples.take(chosen)).cpu())
         return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+class DocumentModel(WholeModel[D], LabelledText[D]):
+    """On text."""
 
 
 def encode(

@@ -22,8 +22,8 @@ from graftline.raw.batches import RawBatch
 from graftline.raw.delimited import Delimited
 from graftline.raw.histories import gathered
 from graftline.raw.jsonl import JsonLines
+from graftline.raw.media import Clips, Pictures
 from graftline.raw.parquet import Parquet
-from graftline.raw.pictures import Pictures
 from graftline.raw.reader import Asked, Reader, Source, check_columns
 from graftline.raw.saved import Saved
 from graftline.raw.squad import Squad
@@ -32,7 +32,7 @@ from graftline.raw.webdataset import WebDataset
 from graftline.raw.xlsx import Xlsx
 
 READERS: tuple[Reader, ...] = (
-    *(Saved(), Pictures(), Aligned()),
+    *(Saved(), Pictures(), Clips(), Aligned()),
     *(Parquet(), Arrow(), Delimited(), JsonLines(), Squad(), Tmx(), Xlsx(), WebDataset()),
 )
 """The first that takes a path reads it; formats of whole folders come before those of single files."""

@@ -51,8 +51,8 @@ class Source(Params):
     """The word of a reader, such as `csv`; without it, the files' endings decide."""
 
     manifest: str | None = None
-    """In a folder of pictures, the name of the CSV or JSON Lines file that says what each is; without it, the only
-    one there is."""
+    """In a folder of pictures or clips, the name of the CSV or JSON Lines file that says what each is; without it, the
+    only one there is."""
 
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"
     """What text is in, as Python names it: `cp1252`, `utf-16`, `shift_jis`."""

@@ -22,8 +22,8 @@ import pyarrow as pa
 from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
+from graftline.raw.media import ENCODED, IMAGE, LABEL
 from graftline.raw.picture_formats import MAX_BYTES, is_hidden, is_picture
-from graftline.raw.pictures import IMAGE, LABEL, PICTURE
 from graftline.raw.reader import Asked, Source, check_columns
 
 TAR = (".tar", ".tar.gz", ".tgz")
@@ -77,7 +77,7 @@ class WebDataset:
             names |= dict.fromkeys(sample.values)
             if number == _LOOKED_AT:
                 break
-        return pa.schema([(IMAGE, PICTURE), (KEY, pa.string()), *((name, pa.string()) for name in names)])
+        return pa.schema([(IMAGE, ENCODED), (KEY, pa.string()), *((name, pa.string()) for name in names)])
 
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
         waiting: list[Sample] = []
@@ -171,7 +171,7 @@ def _batch(path: Path, asked: Asked, samples: list[Sample], first_row: int) -> R
     for name, found in zip(asked.columns, asked.names, strict=True):
         if found == IMAGE:
             pictures = [None if one.name is None else {"bytes": one.picture, "path": one.name} for one in samples]
-            columns[name] = pa.array(pictures, PICTURE)
+            columns[name] = pa.array(pictures, ENCODED)
         else:
             values = [one.key if found == KEY else one.values.get(found) for one in samples]
             columns[name] = pa.array(values, pa.string())

@@ -45,14 +45,14 @@ class PretrainParams(Params):
     objective: AnyObjectiveParams = Field(default=DEFAULT_OBJECTIVE, discriminator="name")
     """What is learned from unlabelled data."""
     trunk: AnyTrunkParams = Field(default=DEFAULT_TRUNK, discriminator="name")
-    """The shape of the trunk (conv for images, text for text, items for histories), or the public checkpoint that it
-    starts from (rootstock)."""
+    """The shape of the trunk (conv for images, text for text, items for histories, hubert for clips), or the public
+    checkpoint that it starts from (rootstock)."""
     epochs: float = Field(default=90, ge=0, le=100_000)
     """Passes over the unlabelled data; 0 takes a rootstock as it is."""
     batch: int = Field(default=128, ge=2, le=65_536)
     """Images a step."""
     batch_tokens: int = Field(default=4096, ge=64, le=16_777_216)
-    """Tokens a step, about, of histories items: batches are whole documents."""
+    """Tokens a step, about, of histories items, of clips frames: batches are whole documents."""
     tokenizer: TokenizerParams | None = None
     """The tokenizer to train on the documents; null for wordpiece with masked_lm, bpe with causal_lm, bpe_mask with
     denoising, and for a rootstock its own."""

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, get_args
 
 from graftline.errors import InputError
+from graftline.trunks.audio.parameters import AudioRootstockParams, HubertParams, MaskedUnitsParams
 from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
 from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
@@ -37,6 +38,7 @@ AnyObjectiveParams = (
     | CausalLMParams
     | MaskedItemsParams
     | DenoisingParams
+    | MaskedUnitsParams
 )
 AnyTrunkParams = (
     ConvParams
@@ -47,6 +49,8 @@ AnyTrunkParams = (
     | TextParams
     | RootstockParams
     | ItemsParams
+    | HubertParams
+    | AudioRootstockParams
 )
 SizedTrunkParams = TextParams
 """Trunks that can be trained in several sizes, to compare them."""

@@ -30,7 +30,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 """What a page may load and run: this site's own files, no inline script or style, no markup made by a script."""
-FRAME_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+FRAME_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; sandbox"
 """For the report of a run in its frame: its own styles and pictures, nothing else, and nothing runs."""
 ASSETS = {
     "style.css": "text/css; charset=utf-8",

@@ -29,8 +29,9 @@ from graftline.errors import GraftlineError, InputError
 from graftline.raw.batches import RawBatch
 from graftline.values.contract import Contract
 from graftline.values.decoding import Decoded, decode_into, start_worker
+from graftline.values.encoded import encoded
 from graftline.values.image import Image
-from graftline.values.image_arrays import encoded, packed
+from graftline.values.image_arrays import packed
 from graftline.values.pixels import HEADER_BYTES, npy_header, pixel_file
 
 _Outcome = tuple[dict[int, str], dict[str, int]]

@@ -137,6 +137,11 @@ class Feature(Column):
     near_together: ClassVar[bool] = False
     """Whether near-duplicates are found among rows of several such columns."""
 
+    @property
+    def decoded_bytes(self) -> int:
+        """How much memory a value takes at most once it is decoded; 0 of what is as large as its raw form."""
+        return 0
+
     @abstractmethod
     def stored(self, name: str) -> StoredFeature:
         """Return the column as the dataset's schema says it."""

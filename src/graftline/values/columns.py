@@ -18,19 +18,18 @@ from graftline.raw.batches import RawBatch
 from graftline.values.column import Feature
 from graftline.values.contract import Contract
 from graftline.values.facts import ColumnBatch
-from graftline.values.image import Image
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 DECODED_BYTES = 128 << 20
-"""How much the pictures of a batch take at most once they are decoded."""
+"""How much the pictures or clips of a batch take at most once they are decoded."""
 
 
 def bounded(batches: Iterable[RawBatch], contract: Contract) -> Iterator[RawBatch]:
-    """Yield batches whose pictures take at most DECODED_BYTES: small files may become large pictures."""
-    size = sum(column.pixels for column in contract.columns.values() if isinstance(column, Image))
+    """Yield batches whose values take at most DECODED_BYTES: small files may become large pictures."""
+    size = sum(column.decoded_bytes for column in contract.columns.values() if isinstance(column, Feature))
     for batch in batches:
         yield from batch.parts(max(1, DECODED_BYTES // max(1, size)))
 

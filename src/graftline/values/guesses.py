@@ -23,8 +23,10 @@ from PIL import Image as Picture
 
 from graftline.raw import sniff
 from graftline.raw.picture_formats import FORMATS
+from graftline.values.audio import Audio
+from graftline.values.encoded import encoded, files_of
 from graftline.values.identity import SPLITS
-from graftline.values.image_arrays import encoded, is_list, pictures_of
+from graftline.values.image_arrays import is_list
 from graftline.values.scalar import is_number, is_string
 from graftline.values.span import holds_answers, plain_answers
 
@@ -42,7 +44,13 @@ _SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _OPENED = 300
-"""Pictures that are opened."""
+"""Pictures or clips that are opened."""
+_RATES = (8000, 16_000)
+"""Samples a second that clips are given: of telephones, and of most models of speech."""
+_LONGEST = 600
+"""Seconds of a clip, at most."""
+_FRAMES = 50
+"""Frames of a clip a second, which are its tokens."""
 _LARGEST_KEPT = 96
 """Height or width up to which pictures of one size are taken as they are: larger ones take long to learn from."""
 _SIDE = 64
@@ -107,6 +115,19 @@ class Sampled:
         return 1 + float(pc.mean(spaces).as_py() or 0)
 
     @cached_property
+    def heard(self) -> list[tuple[int, float]]:
+        """Samples a second and seconds of some of the values that are clips, as their headers say."""
+        if not encoded(self.values.type):
+            return []
+        import soundfile
+
+        found = []
+        for data, _ in files_of(_spread(self.given)):
+            with suppress(soundfile.LibsndfileError), soundfile.SoundFile(io.BytesIO(data or b"")) as clip:
+                found.append((clip.samplerate, clip.frames / clip.samplerate))
+        return found
+
+    @cached_property
     def whole(self) -> bool:
         """Whether the values are whole numbers, or text that spells them in the usual way: not 007."""
         kind = self.values.type
@@ -133,6 +154,11 @@ class Sampled:
         return min(numbers, default=0.0), max(numbers, default=0.0)
 
 
+def _spread(values: pa.Array) -> pa.Array:
+    """Return some values, evenly spaced."""
+    return values.take(np.unique(np.linspace(0, len(values) - 1, min(len(values), _OPENED)).astype(np.int64)))
+
+
 def names(schema: pa.Schema) -> Iterator[str]:
     """Yield the names of raw columns; of a struct that is neither a picture nor an answer those of its fields."""
     for column in schema:
@@ -145,9 +171,13 @@ def names(schema: pa.Schema) -> Iterator[str]:
 # What a model sees
 
 
+ALONE = ("image", "audio")
+"""Kinds of columns that a model sees with no other one beside."""
+
+
 def feature(column: Sampled) -> Guess | None:
     """Return what the column is if a model can see it."""
-    return _image(column) or _text(column) or _sentence(column)
+    return _image(column) or _audio(column) or _text(column) or _sentence(column)
 
 
 def reads_like_text(column: Sampled) -> bool:
@@ -161,9 +191,8 @@ def _image(column: Sampled) -> Guess | None:
 
 def _pictures(column: Sampled) -> Guess | None:
     """Return what pictures are to become: their own size if all have one and it is small, else a square or so."""
-    some = column.given.take(np.unique(np.linspace(0, max(0, len(column.given) - 1), _OPENED).astype(np.int64)))
     sizes, formats, coloured = [], Counter[str](), False
-    for data, _ in pictures_of(some):
+    for data, _ in files_of(_spread(column.given)):
         # A damaged file can raise anything in Pillow; validate says of each what is wrong with it.
         with suppress(Exception), Picture.open(io.BytesIO(data or b""), formats=tuple(FORMATS)) as picture:
             formats[str(picture.format)] += 1
@@ -184,6 +213,22 @@ def _pictures(column: Sampled) -> Guess | None:
     shape = [side, side] if square else [_scaled(side, ratio), _scaled(side, 1 / ratio)]
     how = {"shape": shape, **mode, "resize": "crop" if square else "pad"}
     return Guess({"type": "image", **how}, f"pictures ({kind}) from {low} to {high}, made {shape[0]} x {shape[1]}")
+
+
+def _audio(column: Sampled) -> Guess | None:
+    """Return what clips are to become: of 8,000 samples a second where most have fewer than 16,000, else of 16,000."""
+    if not column.heard:
+        return None
+    rates = Counter(rate for rate, _ in column.heard)
+    longest = max(seconds for _, seconds in column.heard)
+    rules: dict[str, Any] = {
+        "type": "audio",
+        "rate": _RATES[0] if rates.most_common(1)[0][0] < _RATES[1] else _RATES[1],
+    }
+    if longest > Audio().max_seconds:
+        rules["max_seconds"] = min(_LONGEST, math.ceil(longest))
+    named = ", ".join(f"{rate:,}" for rate in sorted(rates))
+    return Guess(rules, f"clips of up to {longest:.1f} seconds, at {named} samples a second")
 
 
 def _scaled(side: int, ratio: float) -> int:
@@ -419,13 +464,18 @@ def spelling(text: str) -> str:
 
 
 def tokens(column: Sampled) -> tuple[float, float]:
-    """Return how many tokens a text has, about: on average, and what 95 of 100 do not exceed; (0, 0) of no text."""
+    """Return how many tokens a text has, about, or frames a clip: on average, and what 95 of 100 do not exceed.
+
+    (0, 0) of anything else.
+    """
     if _is_words(column.values.type):
         lengths = 1.4 * pc.list_value_length(column.given).to_numpy(zero_copy_only=False)
     elif is_string(column.values.type):
         spaces = pc.count_substring_regex(column.given, r"\s+").to_numpy(zero_copy_only=False)
         characters = pc.utf8_length(column.given).to_numpy(zero_copy_only=False)
         lengths = np.maximum(1.4 * (spaces + 1), characters / 4)  # not every script has spaces between words
+    elif column.heard:
+        lengths = _FRAMES * np.array([seconds for _, seconds in column.heard])
     else:
         return 0.0, 0.0
     return (float(lengths.mean()), float(np.quantile(lengths, 0.95))) if len(lengths) else (0.0, 0.0)

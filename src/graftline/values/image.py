@@ -22,9 +22,10 @@ from graftline.raw.batches import RawBatch
 from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES
 from graftline.values.column import Feature, Questions, StoredFeature
 from graftline.values.decoding import CHANGES, BadPictureError, Mode, Resize, Rule, decode, decode_all
+from graftline.values.encoded import encoded, files_of, given
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
 from graftline.values.histograms import Histograms
-from graftline.values.image_arrays import encoded, flattened, given, is_list, pictures_of
+from graftline.values.image_arrays import flattened, is_list
 from graftline.values.image_questions import image_questions
 from graftline.values.pixels import Pixels, pixel_file
 from graftline.values.rules import Rule as Check
@@ -79,6 +80,10 @@ class Image(Feature):
         """How many numbers an image is."""
         return self.shape[0] * self.shape[1] * self.rule.channels
 
+    @property
+    def decoded_bytes(self) -> int:
+        return self.pixels
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not all(1 <= side <= 4096 for side in self.shape):
@@ -124,7 +129,7 @@ class Image(Feature):
 
     def _read_pictures(self, batch: RawBatch, name: str, array: pa.Array) -> ColumnBatch:
         self.check_pictures(f"{batch.file}: column '{name}'")
-        decoded = batch.decoded.get(name) or decode_all(pictures_of(array), self.rule)
+        decoded = batch.decoded.get(name) or decode_all(files_of(array), self.rule)
         there = given(array)
         good = there.copy()
         good[list(decoded.bad)] = False
@@ -141,7 +146,7 @@ class Image(Feature):
         }
 
         def as_found(position: int) -> str:
-            (_, path), why = pictures_of(array.slice(position, 1))[0], decoded.bad.get(position, "a picture")
+            (_, path), why = files_of(array.slice(position, 1))[0], decoded.bad.get(position, "a picture")
             return why if path is None else f"{why}: {path}"
 
         def take(mask: np.ndarray) -> pa.Array:

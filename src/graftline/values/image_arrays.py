@@ -1,4 +1,4 @@
-"""Arrow arrays of images: encoded pictures as bytes or `{bytes, path}`, and lists of pixels."""
+"""Arrow arrays of images: encoded pictures on their way to another process, and lists of pixels."""
 
 from __future__ import annotations
 
@@ -9,22 +9,8 @@ import pyarrow.compute as pc
 from graftline.values.decoding import Packed, Rule
 
 
-def encoded(kind: pa.DataType) -> bool:
-    """Return whether values of an Arrow type are encoded pictures: bytes, or Hugging Face's `{bytes, path}`."""
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and encoded(field.type) for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
-
-
-def pictures_of(array: pa.Array) -> list[tuple[bytes | None, str | None]]:
-    """Return the bytes of each picture, None for a missing one, and its path, None where there is none."""
-    if not pa.types.is_struct(array.type):
-        return [(data, None) for data in array.to_pylist()]
-    return [(None, None) if value is None else (value["bytes"], value.get("path")) for value in array.to_pylist()]
-
-
 def packed(array: pa.Array) -> Packed:
-    """Return what `pictures_of` does, to travel to another process."""
+    """Return what `encoded.files_of` does, to travel to another process."""
     path = None
     if pa.types.is_struct(array.type):
         fields = dict(zip((field.name for field in array.type), array.flatten(), strict=True))
@@ -36,15 +22,6 @@ def packed(array: pa.Array) -> Packed:
     taken = b"" if data is None else data.slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes()
     ends = tuple((offsets[1:] - offsets[0]).tolist())
     return Packed(taken, ends, (None,) * len(array) if path is None else tuple(path.to_pylist()), missing)
-
-
-def given(array: pa.Array) -> np.ndarray:
-    """Return (n,) bool: which rows have a picture, or at least a path."""
-    given: np.ndarray = array.is_valid().to_numpy(zero_copy_only=False)
-    if pa.types.is_struct(array.type):
-        parts = [field.is_valid().to_numpy(zero_copy_only=False) for field in array.flatten()]
-        given = given & np.logical_or.reduce(parts)
-    return given
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.values.audio import Audio, AudioColumn
 from graftline.values.category import ClassLabel, String
 from graftline.values.column import Column, StoredFeature, StoredLabel
 from graftline.values.image import Image, ImageColumn
@@ -16,10 +17,10 @@ from graftline.values.timestamp import Timestamp
 from graftline.values.words import Tokens, TokensColumn
 
 KINDS: tuple[type[Column], ...] = (
-    Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span, Items,
+    Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span, Items, Audio,
 )  # fmt: skip
 """In a contract."""
-FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn, ItemsColumn)
+FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn, ItemsColumn, AudioColumn)
 """In a dataset: what a model sees."""
 LABELS: tuple[type[StoredLabel], ...] = (ClassLabel, NumberLabel, NumbersLabel, TagLabel, LabelSets, SpanLabel)
 """In a dataset: what a model learns to tell."""

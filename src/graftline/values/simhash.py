@@ -1,4 +1,4 @@
-"""How near two images are: SimHash, and the cosine of their pixels.
+"""How near two images are, or other values with a vector each: SimHash, and the cosine of the vectors.
 
 Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002: 256 signs of random
 projections of the centred pixels, in 8 bands of 32.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,24 @@ VERIFY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class ImageMeasure:
-    """A `leakage.Measure`."""
+class CosineMeasure(ABC):
+    """A `leakage.Measure` of a column whose values have a vector each."""
 
     column: str
     minimum: float
     name: str = "cosine"
+
+    @abstractmethod
+    def vectors(self, values: pa.Array) -> np.ndarray:
+        """Return (n, size) numbers of n values."""
+
+    @abstractmethod
+    def read(self, files: Sequence[Path], rows: np.ndarray) -> np.ndarray:
+        """Return (n, size) float32 of the values of `rows` (sorted), from the Parquet files."""
+
+    @abstractmethod
+    def size(self, files: Sequence[Path]) -> int:
+        """Return the length of a vector."""
 
     @property
     def max_distance(self) -> int:
@@ -40,25 +53,38 @@ class ImageMeasure:
 
     def signatures(self, features: Sequence[pa.Array]) -> np.ndarray:
         (values,) = features
-        return signatures(values.flatten().to_numpy().reshape(len(values), -1))
+        return signatures(self.vectors(values))
 
     def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return leakage.hamming(first, second)
 
     def pairs_at_once(self, files: Sequence[Path]) -> int:
-        return max(1, VERIFY_BYTES // (2 * 4 * _pixel_count(files[0], self.column)))
+        return max(1, VERIFY_BYTES // (2 * 4 * self.size(files)))
 
     def likeness(self, pairs: np.ndarray, index: leakage.Columns, files: Sequence[Path]) -> np.ndarray:
-        """Return the cosine of the centred pixels of each pair, (m,) float64."""
+        """Return the cosine of the centred vectors of each pair, (m,) float64."""
         positions = np.unique(pairs)
-        rows = index.rows[positions]
-        centred = _read_pixels(files, self.column, rows)
+        centred = self.read(files, index.rows[positions])
         centred -= centred.mean(axis=1, keepdims=True)
         norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))
         place = np.searchsorted(positions, pairs)
         dots = np.array([np.dot(centred[a], centred[b]) for a, b in place], np.float64)
         cosines: np.ndarray = dots / np.maximum(norms[place[:, 0]] * norms[place[:, 1]], 1e-30)
         return cosines
+
+
+class ImageMeasure(CosineMeasure):
+    """Of images: their pixels."""
+
+    def vectors(self, values: pa.Array) -> np.ndarray:
+        pixels: np.ndarray = values.flatten().to_numpy().reshape(len(values), -1)
+        return pixels
+
+    def read(self, files: Sequence[Path], rows: np.ndarray) -> np.ndarray:
+        return _read_pixels(files, self.column, rows)
+
+    def size(self, files: Sequence[Path]) -> int:
+        return _pixel_count(files[0], self.column)
 
 
 def signatures(pixels: np.ndarray) -> np.ndarray:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from graftline.dataset import UNLABELLED, read_schema, read_split
 from graftline.errors import InputError
+from graftline.values.audio import AudioColumn
+from graftline.values.clips import Clips
 from graftline.values.image import ImageColumn
 from graftline.values.items import ItemsColumn
 from graftline.values.pixels import Pixels
@@ -54,6 +57,18 @@ class Tagged:
 
 
 @dataclass(frozen=True)
+class Recordings:
+    """Clips of one split."""
+
+    clips: Clips
+    """n clips."""
+    labels: Any
+    """n labels in their kind's form (`StoredLabel.values`): of classes (n,) int64 indices; None without."""
+    rows: np.ndarray
+    """(n,), int64 row numbers in the raw data."""
+
+
+@dataclass(frozen=True)
 class Histories:
     """Histories of one split."""
 
@@ -89,6 +104,13 @@ def read_tagged(dataset: Path, split: str) -> Tagged:
                 fix="run validate again",
             )
     return Tagged(words, tags, found.rows)
+
+
+def read_clips(dataset: Path, split: str) -> Recordings:
+    """Return the clips of a split. Raises InputError as `read_split` does."""
+    found = read_split(dataset, split, [AudioColumn])
+    (clips,) = found.features
+    return Recordings(clips, found.label, found.rows)
 
 
 def read_histories(dataset: Path, split: str) -> Histories:

@@ -15,8 +15,7 @@ from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes, sha256_file
 from graftline.errors import InputError
 from graftline.index.opening import open_index
-from graftline.raw.picture_formats import is_picture
-from graftline.raw.pictures import manifest_of
+from graftline.raw.media import is_media, manifest_of
 from graftline.rows.blocklist import check_all, check_key
 from graftline.rows.erasing import digests_at, shards_with
 from graftline.rows.finding import find
@@ -153,7 +152,7 @@ def _plan_raw(plan: ErasurePlan, root: Path, task: str, contract: Contract, want
             plan.not_covered.append(
                 f"raw version {version} of {task}: neither the DVC cache nor the remote holds its listing"
             )
-        if files and any(is_picture(Path(name)) for name in files):
+        if files and any(is_media(Path(name)) for name in files):
             _scan_folder(plan, task, version, files, contract, wanted, found)
             continue
         for name, oid in sorted((files or {}).items()):

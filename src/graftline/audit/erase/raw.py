@@ -24,7 +24,7 @@ from graftline.raw.batches import RawBatch
 from graftline.raw.delimited import heading
 from graftline.raw.files import raw_files, read_batches
 from graftline.raw.limits import MAX_LINE
-from graftline.raw.pictures import Pictures, file_inside, manifest_of
+from graftline.raw.media import MediaFolder, file_inside, manifest_of
 from graftline.raw.reader import Asked, Source
 from graftline.values.columns import bounded, read_columns, row_digests
 from graftline.values.erased import Erasures
@@ -78,7 +78,7 @@ def find_rows(path: Path, contract: Contract, target: Target) -> Found:
 def is_whole(folder: Path, source: Source) -> bool:
     """Return whether a raw folder is one source whose rows are files of their own."""
     try:
-        return folder.is_dir() and isinstance(raw_files(folder, source)[0].reader, Pictures)
+        return folder.is_dir() and isinstance(raw_files(folder, source)[0].reader, MediaFolder)
     except InputError:
         return False
 
@@ -86,7 +86,7 @@ def is_whole(folder: Path, source: Source) -> bool:
 def find_files(folder: Path, contract: Contract, target: Target) -> dict[str, Found]:
     """Return the rows of such a folder that are the target, by the file of each. Raises InputError as `find_rows`.
 
-    The file of a row whose picture is not there is the table beside the pictures.
+    The file of a row whose picture or clip is not there is the table beside them.
     """
     found: dict[str, Found] = {}
     manifest = manifest_of(folder, contract.source)

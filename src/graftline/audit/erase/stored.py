@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from graftline.audit.erase.plan import ErasurePlan, identity_of, plan_key
 from graftline.canonical import canonical_json
 from graftline.errors import GraftlineError, InputError
-from graftline.raw.picture_formats import is_picture
+from graftline.raw.media import is_media
 from graftline.signing.envelope import open_envelope, seal
 from graftline.signing.keyring import load_keyring
 from graftline.signing.trusted import check_signed
@@ -81,7 +81,7 @@ def check_orders(plan: ErasurePlan, *, where: str) -> None:
         _check("a version", [release["version"] for release in plan.releases], lambda n: type(n) is int and n > 0)
         _check("a raw file", [file["file"] for file in plan.raw], _inside)
         here = [file["file"] for file in plan.raw if file["version"] is None]
-        _check("a raw file of the work tree", here, _beside_or_picture)
+        _check("a raw file of the work tree", here, _beside_or_media)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(where, f"not the plan of an erasure ({error})", fix=_FIX) from None
 
@@ -92,8 +92,8 @@ def _check(what: str, values: Iterable[object], is_one: Callable[..., object]) -
             raise ValueError(f"{str(value)[:80]!r} is not {what}")
 
 
-def _beside_or_picture(name: str) -> bool:
-    return "/" not in name or is_picture(PurePosixPath(name))
+def _beside_or_media(name: str) -> bool:
+    return "/" not in name or is_media(PurePosixPath(name))
 
 
 def _inside(path: str, folder: str = "", depth: int = 0) -> bool:

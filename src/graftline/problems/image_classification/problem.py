@@ -53,7 +53,7 @@ class ImageClassification(ImageProblem[LabelledImages, ImageClassificationParams
         schema = read_schema(dataset)
         answers.write_classes(schema, out)
         worst, names = answers.worst_mistakes(mistakes), [str(name) for name in schema.classes]
-        pictures.plot_mistakes(examples.pixels, answers, worst, names, out / "mistakes.png")
+        pictures.plot_mistakes(examples.pixels[worst], answers, worst, names, out / "mistakes.png")
 
     def ask(
         self, folder: Path, model: Model[LabelledImages], values: list[np.ndarray], schema: Schema

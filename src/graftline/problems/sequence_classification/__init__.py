@@ -1,1 +1,1 @@
-"""One text in, one class out."""
+"""One text or clip in, one class out."""

@@ -1,4 +1,4 @@
-"""Sequence classification: one class a document, by transformers' own head on the trunk."""
+"""Sequence classification: one class a document or a clip, by transformers' own head on the trunk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from graftline.dataset import Schema
 from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.documents import Documents
-from graftline.problems.problem import LABEL, Model
+from graftline.problems.problem import LABEL, Model, Problem
 from graftline.problems.reading import with_cut
+from graftline.problems.sequence_classification.clips import OnClips
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.texts import DocumentProblem
 from graftline.problems.transformer import DocumentModel
+from graftline.values.audio import AudioColumn
 from graftline.values.category import ClassLabel
 from graftline.values.text import TextColumn
 
@@ -29,6 +31,11 @@ class SequenceClassification(
     """Learns one class a document."""
 
     roles: ClassVar = {"text": TextColumn, LABEL: ClassLabel}
+
+    @classmethod
+    def on(cls, schema: Schema) -> type[Problem[Any]]:
+        return OnClips if isinstance(schema.feature, AudioColumn) else cls
+
     examples, model = Documents, SequenceClassifier
     problem_type = "single_label_classification"
     header = LABEL_HEADER

@@ -1,11 +1,11 @@
-"""A folder of pictures: a folder a class, or a CSV or JSON Lines file that says what each picture is.
+"""A folder of pictures or of clips: a folder a class, or a CSV or JSON Lines file that says what each file is.
 
     cat/1.jpg  dog/2.png              columns image, label (the folder's name), path
     train/cat/1.jpg  test/dog/2.png   the same, and split, if the contract asks for it
     1.jpg  2.jpg  metadata.csv        columns image, path and those of the manifest, which names files in file_name
 
-Hidden files, links and what is no picture are passed over, and said to be. A picture that the manifest names and that
-is not there is a row without a picture.
+Of clips (WAV, FLAC, Ogg) the first column is audio. Hidden files, links and files of another kind are passed over, and
+said to be. A file that the manifest names and that is not there is a row without a picture or a clip.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import ClassVar
 
 import numpy as np
@@ -23,33 +23,45 @@ import pyarrow as pa
 from graftline.errors import InputError, nearest
 from graftline.raw import limits
 from graftline.raw.batches import LeftOut, RawBatch
+from graftline.raw.clip_formats import is_clip
 from graftline.raw.delimited import Delimited
 from graftline.raw.jsonl import JsonLines
 from graftline.raw.picture_formats import MAX_BYTES, is_hidden, is_picture
 from graftline.raw.reader import Asked, Reader, Source
 from graftline.raw.walk import walk
 
-IMAGE, LABEL, PATH, SPLIT = "image", "label", "path", "split"
-PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGE, AUDIO, LABEL, PATH, SPLIT = "image", "audio", "label", "path", "split"
+ENCODED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""A file's content and its path, as Hugging Face has pictures and clips."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 """Names of folders, and the split of what lies in them."""
 
 _MANIFESTS: tuple[Reader, ...] = (Delimited(), JsonLines())
-_FILE_COLUMNS = ("file_name", "filename", "file", "image", "path")
+_FILE_COLUMNS = ("file_name", "filename", "file")
+"""What a manifest calls the files; or by the name of their column, or `path`."""
 _LOOKED_AT = 10_000
-"""How many files tell whether a folder is one of pictures."""
+"""How many files tell of what kind a folder is."""
 
 
-class Pictures:
-    """A `Reader` of a whole folder."""
+class MediaFolder:
+    """A `Reader` of a whole folder, whose rows are files of one kind."""
 
-    format: ClassVar[str] = "pictures"
+    format: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]] = ()
+    one: ClassVar[str]
+    """What a file is, for people."""
+    column: ClassVar[str]
+    """The name of the files' column."""
+
+    @staticmethod
+    def holds(path: PurePath) -> bool:
+        """Return whether a file is of the kind by its ending."""
+        raise NotImplementedError
 
     def takes(self, path: Path) -> bool:
         if not path.is_dir() or any(file.suffix in (".parquet", ".arrow", ".xlsx", ".tar") for file in path.iterdir()):
             return False
-        return any(is_picture(PurePosixPath(name)) for name in islice(walk(path, []), _LOOKED_AT))
+        return any(self.holds(PurePosixPath(name)) for name in islice(walk(path, []), _LOOKED_AT))
 
     def guess(self, path: Path) -> Source:
         manifest = _manifest(path, Source())
@@ -60,28 +72,48 @@ class Pictures:
     def rows(self, path: Path, source: Source) -> tuple[int, bool]:
         if manifest := _manifest(path, source):
             return manifest.reader.rows(manifest.path, source)
-        return sum(is_picture(PurePosixPath(name)) for name in walk(path, [])), True
+        return sum(self.holds(PurePosixPath(name)) for name in walk(path, [])), True
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
         manifest = _manifest(path, source)
-        given = pa.schema([(IMAGE, PICTURE), (PATH, pa.string())])
+        given = pa.schema([(self.column, ENCODED), (PATH, pa.string())])
         if manifest is None:
             splits = [(SPLIT, pa.string())] if _split_folders(path) else []
             return pa.schema([*given, (LABEL, pa.string()), *splits])
         found = manifest.reader.schema(manifest.path, source)
-        named = _file_column(manifest, found.names)
-        return pa.schema([*given, *(field for field in found if field.name not in (named, IMAGE, PATH))])
+        named = _file_column(manifest, found.names, self)
+        return pa.schema([*given, *(field for field in found if field.name not in (named, self.column, PATH))])
 
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
         manifest = _manifest(path, asked.source)
-        read = _of_folders(path, asked) if manifest is None else _of_manifest(path, manifest, asked)
+        rows = _Rows(path, asked, self.column)
+        read = _of_folders(rows, self) if manifest is None else _of_manifest(rows, manifest, self)
         for batch in read:
             yield replace(batch, first_row=first_row)
             first_row += batch.rows
 
 
+class Pictures(MediaFolder):
+    """A folder of pictures."""
+
+    format = "pictures"
+    one, column, holds = "picture", IMAGE, staticmethod(is_picture)
+
+
+class Clips(MediaFolder):
+    """A folder of clips."""
+
+    format = "clips"
+    one, column, holds = "clip", AUDIO, staticmethod(is_clip)
+
+
+def is_media(path: PurePath) -> bool:
+    """Return whether a file is of a kind of which whole folders are read, by its ending."""
+    return is_picture(path) or is_clip(path)
+
+
 def manifest_of(folder: Path, source: Source) -> Path | None:
-    """Return the table that says what each picture of a folder is, if there is one. Raises InputError for several."""
+    """Return the table that says what each file of a folder is, if there is one. Raises InputError for several."""
     manifest = _manifest(folder, source)
     return None if manifest is None else manifest.path
 
@@ -92,15 +124,17 @@ class _Rows:
 
     folder: Path
     asked: Asked
+    column: str
+    """The name of the files' column."""
     names: list[str | None] = field(default_factory=list)
-    pictures: list[bytes | None] = field(default_factory=list)
+    contents: list[bytes | None] = field(default_factory=list)
     size: int = 0
 
     def add(self, name: str | None) -> None:
-        """Read a picture; None is a row that names none."""
+        """Read a file; None is a row that names none."""
         data = None if name is None else _read(self.folder, name)
         self.names.append(name)
-        self.pictures.append(data)
+        self.contents.append(data)
         self.size += len(data or b"") + len(name or "")
 
     @property
@@ -108,12 +142,12 @@ class _Rows:
         return self.size > limits.BATCH_BYTES or len(self.names) == limits.MAX_ROWS
 
     def batch(self, columns: dict[str, pa.Array], is_text: bool, cells: np.ndarray | None = None) -> RawBatch:
-        """Return the rows with these columns beside the picture and its path, and begin anew."""
+        """Return the rows with these columns beside the file and its path, and begin anew."""
         paths = pa.array(self.names, pa.string())
-        picture = pa.StructArray.from_arrays([pa.array(self.pictures, pa.binary()), paths], fields=list(PICTURE))
-        every = {PATH: paths, **columns, IMAGE: picture}
+        files = pa.StructArray.from_arrays([pa.array(self.contents, pa.binary()), paths], fields=list(ENCODED))
+        every = {PATH: paths, **columns, self.column: files}
         whole, names = np.full(len(self.names), len(self.asked.columns), np.int64), self.names
-        self.names, self.pictures, self.size = [], [], 0
+        self.names, self.contents, self.size = [], [], 0
         wanted = {name: every[found] for name, found in zip(self.asked.columns, self.asked.names, strict=True)}
         return RawBatch(self.folder, 0, wanted, is_text, whole if cells is None else cells, files=names)
 
@@ -128,7 +162,7 @@ def file_inside(folder: Path, name: str) -> Path | None:
 
 
 def _read(folder: Path, name: str) -> bytes | None:
-    """Return a file's content, cut off where it is longer than any picture may be; None if there is none inside."""
+    """Return a file's content, cut off where it is longer than any may be; None if there is none inside."""
     path = file_inside(folder, name)
     if path is None:
         return None
@@ -136,10 +170,10 @@ def _read(folder: Path, name: str) -> bytes | None:
         return file.read(MAX_BYTES + 1)
 
 
-def _of_folders(folder: Path, asked: Asked) -> Iterator[RawBatch]:
-    """Yield pictures whose folders say what they are."""
-    by_split = _by_split(folder, asked.names)
-    rows, labels, splits = _Rows(folder, asked), list[str | None](), list[str]()
+def _of_folders(rows: _Rows, kind: MediaFolder) -> Iterator[RawBatch]:
+    """Yield files whose folders say what they are."""
+    by_split = _by_split(rows.folder, rows.asked.names, kind)
+    labels, splits = list[str | None](), list[str]()
     left_out: list[LeftOut] = []
 
     def batch() -> RawBatch:
@@ -149,10 +183,10 @@ def _of_folders(folder: Path, asked: Asked) -> Iterator[RawBatch]:
             waiting.clear()
         return found
 
-    for name in walk(folder, left_out):
+    for name in walk(rows.folder, left_out):
         parts = PurePosixPath(name).parts
-        if not is_picture(PurePosixPath(name)):
-            left_out.append(LeftOut(name, "not a picture"))
+        if not kind.holds(PurePosixPath(name)):
+            left_out.append(LeftOut(name, f"not a {kind.one}"))
             continue
         if rows.full:
             yield batch()
@@ -165,13 +199,13 @@ def _of_folders(folder: Path, asked: Asked) -> Iterator[RawBatch]:
         yield batch()
 
 
-def _by_split(folder: Path, asked: Sequence[str]) -> bool:
+def _by_split(folder: Path, asked: Sequence[str], kind: MediaFolder) -> bool:
     """Return whether the first folder of a path is a split. Raises InputError for columns that folders do not tell."""
-    known = (IMAGE, LABEL, PATH, SPLIT)
+    known = (kind.column, LABEL, PATH, SPLIT)
     if other := next((name for name in asked if name not in known), None):
         raise InputError(
             folder,
-            f"folders of pictures tell no column '{other}'{nearest(other, list(known))}",
+            f"folders of {kind.format} tell no column '{other}'{nearest(other, list(known))}",
             expected="columns of " + ", ".join(known),
             fix="name them so in the contract, or bring a manifest: a .csv or .jsonl file with a column file_name",
         )
@@ -206,7 +240,7 @@ class _Manifest:
 
 
 def _manifest(folder: Path, source: Source) -> _Manifest | None:
-    """Return the table of a folder of pictures: the one the contract names, else the only one there is."""
+    """Return the table of a folder: the one the contract names, else the only one there is."""
     if source.manifest is not None:
         found = [folder / source.manifest]
         if not found[0].is_file():
@@ -218,9 +252,9 @@ def _manifest(folder: Path, source: Source) -> _Manifest | None:
     if len(found) > 1:
         raise InputError(
             folder,
-            "several tables beside the pictures: " + ", ".join(path.name for path in found[:5]),
-            expected="one that says what each picture is",
-            fix="name it in the contract: `source: {format: pictures, manifest: NAME}`",
+            "several tables beside the files: " + ", ".join(path.name for path in found[:5]),
+            expected="one that says what each file is",
+            fix="name it in the contract: `source: {manifest: NAME}`",
         )
     reader = next((reader for reader in _MANIFESTS if reader.takes(found[0])), None)
     if reader is None:
@@ -228,22 +262,23 @@ def _manifest(folder: Path, source: Source) -> _Manifest | None:
     return _Manifest(found[0], reader)
 
 
-def _file_column(manifest: _Manifest, names: Sequence[str]) -> str:
-    """Return the column that names each picture's file."""
-    found = next((name for name in _FILE_COLUMNS if name in names), None)
+def _file_column(manifest: _Manifest, names: Sequence[str], kind: MediaFolder) -> str:
+    """Return the column that names each row's file."""
+    known = (*_FILE_COLUMNS, kind.column, PATH)
+    found = next((name for name in known if name in names), None)
     if found is None:
         raise InputError(
-            manifest.path, "no column that names the pictures' files", expected=f"one of {', '.join(_FILE_COLUMNS)}"
+            manifest.path, f"no column that names the {kind.one}s' files", expected=f"one of {', '.join(known)}"
         )
     return found
 
 
-def _of_manifest(folder: Path, manifest: _Manifest, asked: Asked) -> Iterator[RawBatch]:
-    """Yield the pictures that a table names, with its columns."""
-    named = _file_column(manifest, manifest.reader.schema(manifest.path, asked.source).names)
-    others = [name for name in asked.names if name not in (IMAGE, PATH)]
-    columns = list(dict.fromkeys([named, *others]))
-    rows, seen = _Rows(folder, asked), set[str]()
+def _of_manifest(rows: _Rows, manifest: _Manifest, kind: MediaFolder) -> Iterator[RawBatch]:
+    """Yield the files that a table names, with its columns."""
+    folder, asked = rows.folder, rows.asked
+    named = _file_column(manifest, manifest.reader.schema(manifest.path, asked.source).names, kind)
+    others = [name for name in asked.names if name not in (kind.column, PATH)]
+    columns, seen = list(dict.fromkeys([named, *others])), set[str]()
     held: RawBatch | None = None  # until it is known what the table does not name
     for table in manifest.reader.batches(manifest.path, replace(asked, columns=columns, found_as={}), 0):
         cells = table.cells - len(columns) + len(asked.columns)

@@ -1,0 +1,75 @@
+"""The side of clips: one class a clip, by transformers' own head on the trunk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from graftline.dataset import Schema, read_schema
+from graftline.problems import pictures
+from graftline.problems.answers import LABEL_HEADER, label_line, labelled
+from graftline.problems.audio import AudioModel, AudioProblem, ClipExamples
+from graftline.problems.classes import ClassAnswers
+from graftline.problems.classification import Classifier, name_classes
+from graftline.problems.problem import LABEL, Model
+from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
+from graftline.problems.transformer import WholeModel
+from graftline.values.audio import AudioColumn
+from graftline.values.category import ClassLabel
+from graftline.values.spectrum import spectrogram
+
+_SIDE = 64
+"""Height and width of a spectrogram, in pixels."""
+
+
+class ClipClassifier(Classifier[ClipExamples], WholeModel[ClipExamples], AudioModel[ClipExamples]):
+    """Clips to (n, classes) logits."""
+
+    def __init__(self, network: Any, rate: int, new: frozenset[str], params: SequenceClassificationParams) -> None:
+        super().__init__(network, rate, new, params)
+        self.smoothing = params.label_smoothing
+
+
+class OnClips(AudioProblem[ClipExamples, SequenceClassificationParams]):
+    """Learns one class a clip."""
+
+    roles: ClassVar = {"audio": AudioColumn, LABEL: ClassLabel}
+    examples, model = ClipExamples, ClipClassifier
+    header = LABEL_HEADER
+
+    @staticmethod
+    def architecture() -> type:
+        from transformers import AutoModelForAudioClassification
+
+        return AutoModelForAudioClassification
+
+    def settings(self, schema: Schema) -> dict[str, Any]:
+        return {**name_classes(schema), "problem_type": "single_label_classification"}
+
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> AudioModel[ClipExamples]:
+        model = super().build(trunk, schema, scratch=scratch)
+        network: Any = model.network
+        for parameter in network.classifier.parameters():  # zero, as all heads of classes: all outputs start equal
+            nn.init.zeros_(parameter)
+        return model
+
+    def present(self, answers: ClassAnswers, examples: ClipExamples, dataset: Path, out: Path, mistakes: int) -> None:
+        schema, worst = read_schema(dataset), answers.worst_mistakes(mistakes)
+        answers.write_classes(schema, out)
+        rate, names = schema.only(AudioColumn).rate, [str(name) for name in schema.classes]
+        seen = [spectrogram(clip, rate, _SIDE, _SIDE) for clip in examples.take(torch.from_numpy(worst)).waves()]
+        drawn = np.array(seen, np.float32).reshape(-1, 1, _SIDE, _SIDE) / 255
+        pictures.plot_mistakes(drawn, answers, worst, names, out / "mistakes.png")
+
+    def ask(
+        self, folder: Path, model: Model[ClipExamples], values: list[np.ndarray], schema: Schema
+    ) -> list[dict[str, Any]]:
+        assert isinstance(model, ClipClassifier)
+        return [labelled(row, schema.classes) for row in model.probabilities(self.asked(folder, values))]
+
+    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
+        return label_line(answer)

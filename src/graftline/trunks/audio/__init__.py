@@ -1,0 +1,1 @@
+"""Trunks of sound: transformers' own models of speech, from the waveform on."""

@@ -1,0 +1,162 @@
+"""Learn trunks of sound: cluster the frames, hide stretches of clips, keep the trunk; from scratch or a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+
+from graftline.dataset import UNLABELLED, Schema, read_schema
+from graftline.durable import write_new
+from graftline.errors import InputError
+from graftline.learning.device import compile_if_worth, device
+from graftline.learning.distributed import world
+from graftline.learning.loop import Run
+from graftline.learning.optimizers import build_optimizers
+from graftline.learning.precision import arithmetic
+from graftline.learning.randomness import generator
+from graftline.records.model import Dependency
+from graftline.text.batches import Batches
+from graftline.trunks import write_config
+from graftline.trunks.audio.masked_units import MaskedUnits
+from graftline.trunks.audio.parameters import AudioRootstockParams, HubertParams, MaskedUnitsParams
+from graftline.trunks.audio.rootstock import open_checkpoint
+from graftline.trunks.audio.trunk import KIND, NARROW_ON_CPU, AudioTrunk, frames_of, inputs, new_network, seen_samples
+from graftline.trunks.audio.units import k_means
+from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
+from graftline.trunks.rootstock import Rootstock, resolve
+from graftline.trunks.training import Planned, Training
+from graftline.values.audio import AudioColumn
+from graftline.values.clips import Clips
+from graftline.values.splits import read_clips
+
+if TYPE_CHECKING:
+    from graftline.component import Context
+    from graftline.plan.sample import Sample
+    from graftline.tasks.pretrain import PretrainParams
+
+_CLUSTERED_CLIPS, _CLUSTERED_FRAMES = 500, 20_000
+"""What the units are found from, at most."""
+
+
+class Audio:
+    """A `training.Family`."""
+
+    plural: ClassVar[str] = "clips"
+
+    sees: ClassVar = (AudioColumn,)
+
+    def check(self, schema: Schema, params: PretrainParams) -> None:
+        schema.only(AudioColumn)
+
+    def environment(self, params: PretrainParams) -> dict[str, str]:
+        return {"dtype": _arithmetic(params)}
+
+    def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
+        start = _start(params)
+        if start is not None:
+            context.draft.dependencies.append(Dependency("rootstock", start.digest, annotations=start.annotations()))
+        yield training(context.paths["dataset"], params, start)
+
+    def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
+        made = training(sample.folder, params, _start(params))
+        made.write(trunk)
+        assert callable(made.batch) and made.run.rows
+        frames = float(np.mean([made.batch(step) for step in range(max(1, made.run.steps))]))
+        clips = float(np.mean([len(made.run.rows(step)) for step in range(max(1, made.run.steps))]))
+        steps = math.ceil(params.epochs * sample.rows[UNLABELLED] / clips)
+        yield Planned(made, clips, frames, steps, clips)
+
+
+def _start(params: PretrainParams) -> Rootstock | None:
+    """Return the checkpoint that the trunk starts from; None for a new trunk."""
+    if not isinstance(params.trunk, AudioRootstockParams):
+        return None
+    return resolve(params.trunk, where="pretrain.trunk")
+
+
+def training(dataset: Path, params: PretrainParams, start: Rootstock | None) -> Training:
+    """Return the training of a trunk on the pool of a dataset. Raises InputError."""
+    assert isinstance(params.objective, MaskedUnitsParams)
+    column, pool = read_schema(dataset).only(AudioColumn), read_clips(dataset, UNLABELLED)
+    clips, rows = pool.clips, pool.rows
+    torch.manual_seed(params.seed)
+    if start is None:
+        assert isinstance(params.trunk, HubertParams)
+        network = new_network(params.trunk, column.rate)
+    else:
+        network = open_checkpoint(start.folder, column)
+    trunk = AudioTrunk(network, column.rate)
+    objective = MaskedUnits(trunk, params.objective, _arithmetic(params))
+    objective.head.centres.copy_(_centres(objective, clips, params))
+    objective.to(device())
+    longest = round(params.objective.crop_seconds * column.rate)
+    frames = frames_of(trunk.config, np.minimum(clips.lengths, longest)).clip(1)
+    batches = Batches(frames, params.batch_tokens, params.seed)
+    steps = max(1, math.ceil(params.epochs * batches.per_epoch)) if params.epochs else 0
+    compile_if_worth(trunk.network.encoder, steps)
+    part = world()
+
+    def loss(step: int) -> torch.Tensor:
+        return objective.loss([clips[int(n)] for n in batches.documents(step)], params.seed, step, part)
+
+    optimizers = build_optimizers(
+        objective.named_parameters(), name=params.optimizer, learning_rate=params.learning_rate,
+        matrix_rate=params.matrix_rate, weight_decay=params.weight_decay, embeddings={id(objective.head.output.weight)},
+    )  # fmt: skip
+    run = Run(
+        objective, optimizers, loss, steps, params.warmup_steps,
+        rows=lambda step: rows[batches.documents(step)].tolist(), addends=True,
+    )  # fmt: skip
+
+    def write(folder: Path) -> dict[str, float]:
+        from safetensors.torch import save
+
+        folder.mkdir(parents=True, exist_ok=True)
+        trunk.save(folder)
+        write_config(
+            folder, KIND, {"rate": column.rate, "filters": start is None}, params.objective.model_dump(mode="json")
+        )
+        write_new(folder / OBJECTIVE_WEIGHTS, save(objective.head.state_dict()))
+        return {
+            "clips": len(clips),
+            "seconds": len(clips.samples) / column.rate,
+            "frames": int(frames.sum()),
+            "steps": steps,
+        }
+
+    return Training(run, batches.tokens, "frames", write)
+
+
+@torch.no_grad()
+def _centres(objective: MaskedUnits, clips: Clips, params: PretrainParams) -> torch.Tensor:
+    """Return the centres of some frames of the pool. Raises InputError: no clip has a frame."""
+    assert isinstance(params.objective, MaskedUnitsParams)
+    config, draw = objective.trunk.config, generator(params.seed, 0, "units")
+    counts = frames_of(config, clips.lengths)
+    if not counts.any():
+        raise InputError(
+            "pretrain.trunk", f"no clip has the {seen_samples(config)} samples that a frame sees",
+            expected="longer clips, or smaller kernels",
+        )  # fmt: skip
+    chosen = torch.randperm(len(clips), generator=draw)[:_CLUSTERED_CLIPS].tolist()
+    found = []
+    for piece, count in zip(objective.pieces([clips[n] for n in chosen], draw), counts[chosen], strict=True):
+        waves = inputs([piece], config, torch.device("cpu"))["input_values"]
+        found.append(
+            objective.spectra(waves, max(1, min(int(count), int(frames_of(config, np.array([len(piece)]))[0]))))[0]
+        )
+    frames = torch.cat(found)
+    some = torch.randperm(len(frames), generator=draw)[:_CLUSTERED_FRAMES]
+    return k_means(frames[some], params.objective.clusters, draw)
+
+
+def _arithmetic(params: PretrainParams) -> str:
+    return arithmetic(params.precision, narrow_on_cpu=NARROW_ON_CPU)
+
+
+FAMILY = Audio()
