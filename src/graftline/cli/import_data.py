@@ -10,7 +10,7 @@ import typer
 from graftline.digests import sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.importers import debian, emoji, glosses, help_pages, mnist, questions, scenes, turkish
+from graftline.importers import debian, emoji, glosses, help_pages, mnist, questions, scenes, trees, turkish
 
 
 def import_data(
@@ -29,6 +29,7 @@ def import_data(
         "packages": debian.write,
         "questions": questions.write,
         "scenes": scenes.write,
+        "trees": trees.write,
         "turkish": turkish.write,
     }
     if task not in importers:

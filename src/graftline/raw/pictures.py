@@ -87,7 +87,7 @@ def manifest_of(folder: Path, source: Source) -> Path | None:
 
 
 @dataclass
-class _Rows:
+class PictureRows:
     """Rows of a folder that wait to be a batch."""
 
     folder: Path
@@ -139,7 +139,7 @@ def _read(folder: Path, name: str) -> bytes | None:
 def _of_folders(folder: Path, asked: Asked) -> Iterator[RawBatch]:
     """Yield pictures whose folders say what they are."""
     by_split = _by_split(folder, asked.names)
-    rows, labels, splits = _Rows(folder, asked), list[str | None](), list[str]()
+    rows, labels, splits = PictureRows(folder, asked), list[str | None](), list[str]()
     left_out: list[LeftOut] = []
 
     def batch() -> RawBatch:
@@ -243,7 +243,7 @@ def _of_manifest(folder: Path, manifest: _Manifest, asked: Asked) -> Iterator[Ra
     named = _file_column(manifest, manifest.reader.schema(manifest.path, asked.source).names)
     others = [name for name in asked.names if name not in (IMAGE, PATH)]
     columns = list(dict.fromkeys([named, *others]))
-    rows, seen = _Rows(folder, asked), set[str]()
+    rows, seen = PictureRows(folder, asked), set[str]()
     held: RawBatch | None = None  # until it is known what the table does not name
     for table in manifest.reader.batches(manifest.path, replace(asked, columns=columns, found_as={}), 0):
         cells = table.cells - len(columns) + len(asked.columns)

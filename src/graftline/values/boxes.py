@@ -35,7 +35,7 @@ from graftline.values.spelling import word
 from graftline.values.strings import lengths_of
 
 BOXES = ("bbox", "bboxes", "boxes", "box")
-CLASSES = ("category", "categories", "class", "classes", "label", "labels")
+CLASSES = ("category", "categories", "class", "classes", "label", "labels", "name")
 CROWDS = ("iscrowd", "crowd", "difficult")
 MASKS = ("segmentation", "mask", "masks")
 """Names that the fields of raw objects may have."""
@@ -68,6 +68,14 @@ def holds_objects(kind: pa.DataType) -> bool:
     inner = kind.value_type if pa.types.is_list(kind) else kind
     names = {one.name for one in inner} if pa.types.is_struct(inner) else set()
     return bool(names & {*BOXES} and names & {*CLASSES})
+
+
+def as_lists(value: Any) -> dict[str, Any]:
+    """Return the raw objects of a picture as an object of lists; empty for a missing value."""
+    if not isinstance(value, list):
+        return value or {}
+    names = {name for one in value for name in one or ()}
+    return {name: [(one or {}).get(name) for one in value] for name in names}
 
 
 class Boxes(Label):
@@ -365,10 +373,7 @@ class _Raw:
     @classmethod
     def of(cls, value: Any) -> _Raw:
         """Raises _FaultError."""
-        lists = value
-        if isinstance(value, list):
-            names = {name for one in value for name in one or ()}
-            lists = {name: [(one or {}).get(name) for one in value] for name in names}
+        lists = as_lists(value)
         boxes, classes, crowd, masks = (
             next((lists[name] for name in names if lists.get(name) is not None), None)
             for names in (BOXES, CLASSES, CROWDS, MASKS)

@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +23,13 @@ from PIL import Image as Picture
 
 from graftline.raw import sniff
 from graftline.raw.picture_formats import FORMATS
+from graftline.values.boxes import BOXES, CLASSES, MASKS, as_lists, holds_objects
+from graftline.values.decoding import upright
 from graftline.values.identity import SPLITS
 from graftline.values.image_arrays import encoded, is_list, pictures_of
 from graftline.values.scalar import is_number, is_string
 from graftline.values.span import holds_answers, plain_answers
+from graftline.values.spelling import word
 
 MOST_CLASSES = 1000
 _NUMBER_CLASSES = 20
@@ -134,12 +137,17 @@ class Sampled:
 
 
 def names(schema: pa.Schema) -> Iterator[str]:
-    """Yield the names of raw columns; of a struct that is neither a picture nor an answer those of its fields."""
+    """Yield the names of raw columns; of a struct that is no picture, no answer and no objects those of its fields."""
     for column in schema:
-        if pa.types.is_struct(column.type) and not encoded(column.type) and not holds_answers(column.type):
+        if pa.types.is_struct(column.type) and not encoded(column.type) and not _as_a_whole(column.type):
             yield from (f"{column.name}.{inner.name}" for inner in column.type)
         else:
             yield column.name
+
+
+def _as_a_whole(kind: pa.DataType) -> bool:
+    """Return whether values of an Arrow type are read as a whole, and not field by field."""
+    return holds_answers(kind) or holds_objects(kind)
 
 
 # What a model sees
@@ -335,6 +343,56 @@ def own_split(column: Sampled) -> Guess | None:
     return Guess(
         rules, f"its values are {', '.join(names)}" + ("; val is drawn from train" if "val" not in found else "")
     )
+
+
+def beside(seen: Sequence[Sampled], column: Sampled) -> Guess | None:
+    """Return what the column is if it says something about places in what a model sees, such as a tag a word."""
+    if len(seen) == 1:
+        return tags_of(seen[0], column) or boxes_in(seen[0], column)
+    return span_of(seen[-1], column)
+
+
+def boxes_in(pictures: Sampled, column: Sampled) -> Guess | None:
+    """Return what the column is if its values are objects in pictures: their form is the one that fits into these."""
+    if not (holds_objects(column.values.type) and encoded(pictures.values.type) and len(column.given)):
+        return None
+    boxes, sizes, classes, masks, objects = list[list[float]](), list[tuple[int, int]](), set[str](), 0, 0
+    rows = zip(pictures_of(pictures.values), column.values.to_pylist(), strict=True)
+    for (data, _), value in rows:
+        lists = as_lists(value)
+        found, names = (next((lists[name] for name in of if lists.get(name)), []) for of in (BOXES, CLASSES))
+        classes |= {word(name) for name in names if name is not None}
+        objects += len(found)
+        masks += sum(one is not None for one in next((lists[name] for name in MASKS if lists.get(name)), []))
+        # A damaged file can raise anything in Pillow; validate says of each what is wrong with it.
+        with suppress(Exception):
+            size, _ = upright(data or b"")
+            given = [box for box in found if box is not None and len(box) == 4 and None not in box][:_OPENED]
+            boxes += given
+            sizes += [size] * len(given)
+    if not boxes or not 0 < len(classes) <= MOST_CLASSES:
+        return None
+    corners, whole = np.array(boxes), np.tile(np.array(sizes, float), 2)
+    normalised = bool((corners <= 1.01).all())
+    edge = (np.ones_like(whole) if normalised else whole) + (0.01 if normalised else 1.5)
+    forms = {
+        "xywh": np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1),
+        "xyxy": corners,
+        "cxcywh": np.concatenate([corners[:, :2] - corners[:, 2:] / 2, corners[:, :2] + corners[:, 2:] / 2], axis=1),
+    }
+    named = "xywh" if "bbox" in as_lists(column.given[0].as_py()) else "xyxy"  # where several fit, as it is called
+    fits = {
+        form: float(((edges >= -edge / 50) & (edges <= edge)).all(axis=1).mean() * (edges[:, 2:] > edges[:, :2]).mean())
+        for form, edges in forms.items()
+    }
+    form = max(fits, key=lambda name: (fits[name], name == named))
+    rules: dict[str, Any] = {"type": "boxes", "of": pictures.name, "classes": sorted(classes), "form": form}
+    rules |= {"normalised": True} if normalised else {}
+    rules |= {"masks": True} if masks == objects else {}
+    why = (
+        f"{objects:,} objects of {len(classes)} classes; as {form} {fits[form]:.0%} of the boxes lie in their pictures"
+    )
+    return Guess(rules, why)
 
 
 def tags_of(words: Sampled, column: Sampled) -> Guess | None:
