@@ -53,6 +53,8 @@ class Data:
 def head_of(features: Sequence[str], label: str | None) -> str | None:
     """Return the problem that columns of these kinds make; None if there is none yet."""
     image, number = tuple(features) == ("image",), label in ("float", "numbers")
+    if image and label == "boxes":
+        return "detection"
     classes = label in ("integer", "string")
     if label == "labels" and len(features) == 1:
         return "multi_label"
