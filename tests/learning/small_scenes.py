@@ -19,7 +19,7 @@ SIDE, COUNT = 48, 150
 DIGITS = ("0", "1", "7")
 CONTRACT = {
     "columns": {
-        "image": {"type": "image", "shape": [SIDE, SIDE]},
+        "image": {"type": "image", "shape": [SIDE, SIDE], "resize": "stretch"},
         "objects": {"type": "boxes", "of": "image", "classes": list(DIGITS), "form": "xywh", "masks": True},
     }
 }

@@ -258,6 +258,14 @@ def test_predict_tells_classes_boxes_and_masks_and_draws_them(
         mask = rle.decode(one["mask"]["counts"], *one["mask"]["size"])
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         assert not len(rows) or (rows[0] >= y0 - 1 and rows[-1] <= y1 and columns[0] >= x0 - 1 and columns[-1] <= x1)
+    large = Image.fromarray((pixels[0, 0] * 255).round().astype(np.uint8)).resize((3 * SIDE, 2 * SIDE))
+    large.save(tmp_path / "large.png")
+    code, out, _ = graftline("predict", "digits@1", tmp_path / "large.png", "--json")
+    (answer,) = json.loads(out)
+    assert code == 0 and answer["size"] == [2 * SIDE, 3 * SIDE]
+    surest, again = answers[0]["objects"][0], answer["objects"][0]
+    assert np.abs(np.array(again["box"]) - np.array(surest["box"]) * [3, 2, 3, 2]).max() < 6
+    assert again["mask"]["size"] == answer["size"]
     drawn = sorted((tmp_path / "drawn/here").iterdir())
     assert [path.name for path in drawn] == ["0000.png", "0001.png", "0002.png"]
     with Image.open(drawn[0]) as picture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +17,27 @@ from graftline.problems.detection.model import Detector, Seen
 from graftline.problems.detection.parameters import DetectionParams
 from graftline.problems.images import TrunkProblem
 from graftline.problems.problem import LABEL, Model
+from graftline.raw.picture_formats import SUFFIXES
 from graftline.trunks.images import load_alone, load_trunk
 from graftline.values import rle
 from graftline.values.boxes import BoxLabel
+from graftline.values.column import Question, Questions
+from graftline.values.decoding import Rule, upright
+from graftline.values.framing import Framing
 from graftline.values.image import ImageColumn
 from graftline.values.pixels import Pixels
 
 _TOLD = 8
 """Objects of an image that are told to people."""
+
+
+class Asked(NamedTuple):
+    """An image that a person asks about."""
+
+    pixels: np.ndarray
+    """(channels, height, width), as the model sees it."""
+    framing: Framing
+    """How it was made of the picture that the person has."""
 
 
 class Detection(TrunkProblem[Scenes, DetectionParams]):
@@ -68,33 +81,44 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
     def present(self, answers: SceneAnswers, examples: Scenes, dataset: Path, out: Path, mistakes: int) -> None:
         present.write(answers, examples.pixels, read_schema(dataset), out, mistakes)
 
-    def ask(self, folder: Path, model: Model[Scenes], values: list[np.ndarray], schema: Schema) -> list[dict[str, Any]]:
+    def questions(self, schema: Schema, paths: list[Path], texts: list[str]) -> Questions:
+        """Return images; boxes are told in pixels of picture files, of all else in those that the model sees."""
+        found, rule = super().questions(schema, paths, texts), schema.only(ImageColumn).rule
+        asked = [Question(one.name, Asked(one.value, _framing(one.name, rule))) for one in found.asked]
+        return Questions(asked, found.notes)
+
+    def ask(self, folder: Path, model: Model[Scenes], values: list[Asked], schema: Schema) -> list[dict[str, Any]]:
         """Return `objects` of each image, the most probable first: `class`, `probability`, `box` and perhaps `mask`.
 
-        Boxes are x0, y0, x1, y1 in pixels of the image that the model sees, whose height and width are its `size`.
+        Boxes are x0, y0, x1, y1 in pixels of the upright picture, whose height and width are its `size`.
         """
         assert isinstance(model, Detector)
-        answers = []
-        for seen in model.see(Pixels.of_numbers(np.stack(values))):
+        answers: list[dict[str, Any]] = []
+        for seen in model.see(Pixels.of_numbers(np.stack([value.pixels for value in values]))):
             for image in range(len(seen.found)):
-                objects = self._objects(seen, image, model.threshold, schema)
-                answers.append({"objects": objects, "size": list(values[0].shape[1:])})
+                framing = values[len(answers)].framing
+                objects = self._objects(seen, image, framing, model.threshold, schema)
+                answers.append({"objects": objects, "size": [framing.height, framing.width]})
         return answers
 
-    def _objects(self, seen: Seen, image: int, threshold: float, schema: Schema) -> list[dict[str, Any]]:
+    def _objects(
+        self, seen: Seen, image: int, framing: Framing, threshold: float, schema: Schema
+    ) -> list[dict[str, Any]]:
         found, of = seen.found, seen.found.of(image)
         chosen = np.arange(of.start, of.stop)[found.probabilities[of] >= threshold]
+        boxes = framing.boxes_back(found.boxes[chosen])
         objects: list[dict[str, Any]] = [
             {
                 "class": str(schema.classes[found.classes[place]]),
                 "probability": float(found.probabilities[place]),
-                "box": [round(float(side), 2) for side in found.boxes[place]],
+                "box": [round(float(side), 2) for side in box],
             }
-            for place in chosen.tolist()
+            for place, box in zip(chosen.tolist(), boxes, strict=True)
         ]
         if self._params.prototypes:
             for one, mask in zip(objects, seen.masks(chosen), strict=True):
-                one["mask"] = {"size": list(mask.shape), "counts": rle.encode(mask)}
+                whole = framing.mask_back(mask)
+                one["mask"] = {"size": list(whole.shape), "counts": rle.encode(whole)}
         return objects
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
@@ -106,8 +130,18 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
         more = [f"and {len(objects) - _TOLD} more"] if len(objects) > _TOLD else []
         return str(len(objects)), ", ".join(told + more)
 
-    def draw(self, value: np.ndarray, answer: dict[str, Any], path: Path) -> None:
-        boxes = np.array([one["box"] for one in answer["objects"]]).reshape(-1, 4)
+    def draw(self, value: Asked, answer: dict[str, Any], path: Path) -> None:
+        boxes = value.framing.boxes(np.array([one["box"] for one in answer["objects"]]).reshape(-1, 4))
         captions = [f"{one['class']} {one['probability']:.0%}" for one in answer["objects"]]
         path.parent.mkdir(parents=True, exist_ok=True)
-        present.draw(value, boxes, captions, path)
+        present.draw(value.pixels, boxes, captions, path)
+
+
+def _framing(name: str, rule: Rule) -> Framing:
+    """Return how the image of this name was made: of a picture file, or of what has its size already."""
+    path = Path(name)
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return Framing(rule.width, rule.height, rule)
+    (width, height), orientation = upright(path.read_bytes())
+    whole = Framing.of((width, height), orientation, rule)
+    return Framing(whole.width, whole.height, rule)
