@@ -77,6 +77,21 @@ class Framing:
         corners = self.points(np.asarray(boxes, np.float64).reshape(-1, 2)).reshape(-1, 2, 2)
         return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
+    def boxes_back(self, boxes: np.ndarray) -> np.ndarray:
+        """Return (n, 4) boxes in the upright picture of those in the image, cut at its border."""
+        scale, shift = self._scaled
+        back = (np.asarray(boxes, np.float64).reshape(-1, 2, 2) - shift) / scale
+        found: np.ndarray = back.clip(0, [self.width, self.height]).reshape(-1, 4)
+        return found
+
+    def mask_back(self, mask: np.ndarray) -> np.ndarray:
+        """Return the mask of the upright picture, (height, width) uint8, of one of the image: the nearest pixels."""
+        (across, down), (left, top) = (each.tolist() for each in self._scaled)
+        picture = Picture.fromarray(np.ascontiguousarray(mask, np.uint8))
+        size, affine = (self.width, self.height), (across, 0, left, 0, down, top)
+        found: np.ndarray = np.asarray(picture.transform(size, Picture.Transform.AFFINE, affine))
+        return found
+
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """Return a (height, width) uint8 mask of the picture, as it lies, as one of the image: the nearest pixels."""
         picture = Picture.fromarray(np.ascontiguousarray(mask))
