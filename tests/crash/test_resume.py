@@ -23,6 +23,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
+import small_scenes
 import small_text
 import small_vision
 import small_writing
@@ -48,7 +49,7 @@ ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
 KILLS = int(os.environ.get("GRAFTLINE_KILLS", "20"))
 COMPONENTS = ("pretrain", "finetune")
 TEXT = ("masked_lm", "causal_lm", "sequence_classification")
-SLOW = (*TEXT, "masked_image", "denoising", "sequence_to_sequence")
+SLOW = (*TEXT, "masked_image", "denoising", "sequence_to_sequence", "detection")
 """What loads transformers before its first step."""
 RENAME, FSYNC, UNLINK, WRITE = "rename,renameat,renameat2", "fsync", "unlink,unlinkat", "write"
 # With a checkpoint after each step, the numbers fall into the third and later ones: there is one to go on from.
@@ -113,6 +114,14 @@ def vision_cases(home: Path) -> dict[str, Case]:
     return {"masked_image": Case("pretrain", "trunk", "model.safetensors", inputs)}
 
 
+def scene_cases(home: Path) -> dict[str, Case]:
+    """Return fine-tuning of a head that finds digits in scenes, on a trunk with running statistics."""
+    section = small_scenes.params()["finetune"] | {"min_steps": 100}
+    text = json.dumps({"task": small.TASK, "finetune": section})
+    inputs = ["--in-dataset", str(small_scenes.dataset(home)), "--in-trunk", str(small_scenes.trunk(home, "conv"))]
+    return {"detection": Case("finetune", "model", "model.safetensors", ["--params", text, *inputs])}
+
+
 class Controls(dict[str, Control]):
     """The control of each kind of run, made when it is first asked for."""
 
@@ -131,7 +140,7 @@ def controls(tmp_path_factory: pytest.TempPathFactory) -> Controls:
     home = tmp_path_factory.getbasetemp()
     made = cases(small.dataset(home), small.trunk(home), small.PARAMS) | text_cases(home) | vision_cases(home)
     if ALL:
-        made |= writing_cases(home)
+        made |= writing_cases(home) | scene_cases(home)
     folder = tmp_path_factory.mktemp("unbroken")
     return Controls(made, folder)
 

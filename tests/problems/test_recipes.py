@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from graftline.problems.detection.parameters import DetectionParams
 from graftline.problems.recipes import Data, recipe
 from graftline.problems.sequence_to_sequence.parameters import SequenceToSequenceParams
 from graftline.tasks.evaluate import EvaluateParams
@@ -41,6 +42,16 @@ def test_classes_are_learned_by_the_views_that_were_tried(label: str) -> None:
 
 def test_numbers_are_learned_by_painting_since_a_view_may_hide_them() -> None:
     assert isinstance(pretrain("float").objective, MaskedAutoencoderParams)
+
+
+def test_objects_are_looked_for_on_a_trunk_that_learned_what_is_where() -> None:
+    assert isinstance(pretrain("boxes").objective, MaskedAutoencoderParams)
+    rules: dict[str, Any] = {"type": "image", "shape": [480, 640], "mode": "rgb"}
+    data = Data((rules,), {"type": "boxes"}, pool=900, train=400, test=100, rarest=400, most=400, tokens=0, long=0)
+    found = plain(recipe(data))
+    head = FinetuneParams.model_validate(found["finetune"]).head
+    assert isinstance(head, DetectionParams) and head.stride == 8
+    assert EvaluateParams.model_validate(found["evaluate"]).lift_labels == (50, 200)
 
 
 def test_of_two_texts_without_a_label_one_is_read_and_the_other_written() -> None:

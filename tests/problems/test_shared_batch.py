@@ -20,6 +20,7 @@ import small
 import small_numbers
 import small_pairs
 import small_questions
+import small_scenes
 import small_sets
 import small_tags
 import small_text
@@ -43,6 +44,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "images by a resnet": {"head": {"name": "image_classification", "precision": "float32"}, "joint_weight": 0.5},
     "numbers of images": {"head": {"name": "image_regression"}},
     "numbers of texts": {"head": {"name": "text_regression"}},
+    "objects in images": {"head": {**small_scenes.HEAD, "precision": "float32"}, "joint_weight": 0.5},
 }
 
 
@@ -64,6 +66,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
         "images by a resnet": (dataset, small_vision.trunk(home, "resnet")),
         "numbers of images": (small_numbers.dataset(home, "images"), trunk),
         "numbers of texts": (small_numbers.dataset(home, "texts"), small_text.trunk(home)),
+        "objects in images": (small_scenes.dataset(home), small_scenes.trunk(home, "convnextv2")),
     }  # fmt: skip
     precision = {name: {} if "image" in name else {"precision": "float32"} for name in HEADS}
     plans = [

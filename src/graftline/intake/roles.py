@@ -311,8 +311,7 @@ def _label_is(left: dict[str, Sampled], name: str, guess: Guess, reason: str, ma
 
 def _label(seen: list[Sampled], column: Sampled, *, asked: bool = False) -> Guess | None:
     """Return what the column is if what the model sees goes with it as the label."""
-    guess = guesses.tags_of(seen[0], column) if len(seen) == 1 else guesses.span_of(seen[-1], column)
-    guess = guess or guesses.label(column, asked=asked)
+    guess = guesses.beside(seen, column) or guesses.label(column, asked=asked)
     kinds = [str(found.rules["type"]) for each in seen if (found := guesses.feature(each))]
     return guess if guess is not None and head_of(kinds, str(guess.rules["type"])) else None
 

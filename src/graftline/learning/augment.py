@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -18,6 +20,35 @@ _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115,
 """From red, green and blue to brightness (first row) and the plane of colours."""
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What happens to each of some images."""
+
+    maps: torch.Tensor
+    """(n, 2, 3) affine maps from places in the new image to places in the old one, -1 to 1 from edge to edge."""
+    colours: tuple[torch.Tensor, torch.Tensor] | None
+    """(n, channels, channels) mixtures of channels and (n, 1, 1, 1) factors of contrast, if any."""
+
+    def apply(self, pixels: torch.Tensor, edge: str, part: World | None = None) -> torch.Tensor:
+        """Return the (n, channels, height, width) images, changed; with `part` they are this process's share."""
+        mine = part or World()
+        maps = send(share(self.maps, mine), pixels.device)
+        grid = F.affine_grid(maps, list(pixels.shape), align_corners=False)
+        warped = F.grid_sample(pixels, grid, padding_mode=_PADDING[edge], align_corners=False)
+        if self.colours is None:
+            return warped
+        mixed, contrast = (send(share(each, mine), pixels.device) for each in self.colours)
+        mean = warped.mean(dim=(2, 3), keepdim=True)
+        return (mixed @ ((warped - mean) * contrast + mean).flatten(2)).view_as(warped).clamp(0, 1)
+
+
+def draw(how: Augmentation, generator: torch.Generator, count: int, shape: Sequence[int]) -> Changes:
+    """Return what happens to each of `count` images, whose `shape` is (channels, height, width)."""
+    channels, height, width = shape
+    maps = _maps(how, generator, count, height, width)
+    return Changes(maps, _colours(how, generator, count, channels))
+
+
 def augment(
     pixels: torch.Tensor,
     how: Augmentation,
@@ -30,17 +61,8 @@ def augment(
     With `part` the images are this process's share of `count`. What happens to an image is
     drawn for all of them, on the CPU.
     """
-    count, mine = len(pixels) if count is None else count, part or World()
-    maps = _maps(how, generator, count, *pixels.shape[2:])
-    colours = _colours(how, generator, count, pixels.shape[1])
-    maps = send(share(maps, mine), pixels.device)
-    grid = F.affine_grid(maps, list(pixels.shape), align_corners=False)
-    warped = F.grid_sample(pixels, grid, padding_mode=_PADDING[how.edge], align_corners=False)
-    if colours is None:
-        return warped
-    mixed, contrast = (send(share(each, mine), pixels.device) for each in colours)
-    mean = warped.mean(dim=(2, 3), keepdim=True)
-    return (mixed @ ((warped - mean) * contrast + mean).flatten(2)).view_as(warped).clamp(0, 1)
+    drawn = draw(how, generator, len(pixels) if count is None else count, pixels.shape[1:])
+    return drawn.apply(pixels, how.edge, part)
 
 
 def _even(count: int, limit: float, generator: torch.Generator) -> torch.Tensor:

@@ -30,12 +30,18 @@ from graftline.values.splits import read_images
 _BATCH = 1000  # images at once where nothing is learned
 
 
-@dataclass(frozen=True)
-class LabelledImages(Examples):
-    """Images of one split, of one class each."""
+class ImageExamples(Examples):
+    """Examples of which each is an image."""
 
     pixels: Pixels
     """n images, read a batch at a time."""
+
+
+@dataclass(frozen=True)
+class LabelledImages(ImageExamples):
+    """Images of one split, of one class each."""
+
+    pixels: Pixels
     labels: torch.Tensor | None
     """(n, ...): of classes int64 indices; None of unlabelled images."""
     rows: torch.Tensor
@@ -68,29 +74,19 @@ class LabelledImages(Examples):
         return sha.hexdigest()
 
 
+X = TypeVar("X", bound=ImageExamples)
 I = TypeVar("I", bound=LabelledImages)  # noqa: E741  (images)
 P = TypeVar("P", bound=ImageHeadParams)
 Labels = dict[str, Any]
 
 
-class ImageModel(Model[I], Generic[I, P]):
-    """A trunk and a linear layer: (n, channels, height, width) pixels to (n, width) outputs."""
+class TrunkModel(Model[X], Generic[X, P]):
+    """A trunk, and whatever stands on it."""
 
-    trunk: ImageTrunk
-
-    def __init__(
-        self, trunk: ImageTrunk, width: int, params: P, *, output: nn.Linear | None = None, labels: Labels | None = None
-    ) -> None:
-        """Stand on a trunk with `width` outputs: the layer `output`, or a new one; `labels` say what they are."""
+    def __init__(self, trunk: ImageTrunk, params: P) -> None:
         super().__init__()
-        self.trunk, self._params, self._frozen, self._labels = trunk, params, False, labels or {}
-        self.output = zero_layer(trunk.width, width) if output is None else output
+        self.trunk, self._params, self._frozen = trunk, params, False
         self.dtype = arithmetic(params.precision, narrow_on_cpu=trunk.narrow_on_cpu)
-        self.to(device())
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        outputs: torch.Tensor = self.output(self.trunk(pixels))
-        return outputs.float()
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -98,15 +94,32 @@ class ImageModel(Model[I], Generic[I, P]):
             self.trunk.eval()
         return self
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        return list(self.output.parameters())
-
     def trunk_parameters(self) -> list[nn.Parameter]:
         return [] if self._frozen else list(self.trunk.parameters())
 
     def freeze_trunk(self) -> None:
         self._frozen = True
         self.trunk.requires_grad_(False)
+
+
+class ImageModel(TrunkModel[I, P], Generic[I, P]):
+    """A trunk and a linear layer: (n, channels, height, width) pixels to (n, width) outputs."""
+
+    def __init__(
+        self, trunk: ImageTrunk, width: int, params: P, *, output: nn.Linear | None = None, labels: Labels | None = None
+    ) -> None:
+        """Stand on a trunk with `width` outputs: the layer `output`, or a new one; `labels` say what they are."""
+        super().__init__(trunk, params)
+        self._labels = labels or {}
+        self.output = zero_layer(trunk.width, width) if output is None else output
+        self.to(device())
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.output(self.trunk(pixels))
+        return outputs.float()
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return list(self.output.parameters())
 
     @abstractmethod
     def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
@@ -139,10 +152,10 @@ class ImageModel(Model[I], Generic[I, P]):
         return {"trunk": self.trunk.config()}
 
 
-class ImageProblem(Problem[I], Generic[I, P]):
-    """What the image heads share: their parameters, reading images, and the model on a trunk and in a folder."""
+class TrunkProblem(Problem[X], Generic[X, P]):
+    """What all heads on trunks of images share: their parameters, their arithmetic, and the joint objective."""
 
-    model: ClassVar[type[ImageModel[Any, Any]]]
+    model: ClassVar[type[TrunkModel[Any, Any]]]
 
     def __init__(self, params: P) -> None:
         self._params = params
@@ -153,6 +166,16 @@ class ImageProblem(Problem[I], Generic[I, P]):
 
     def environment(self, trunk: Path) -> dict[str, str]:
         return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=narrows_on_cpu(trunk))}
+
+    def joint(self, trunk: Path, model: Model[X], unlabelled: X, batch: int, *, scratch: bool) -> Joint:
+        assert isinstance(model, self.model)
+        return JointObjective(trunk, model, unlabelled.pixels, batch, scratch=scratch)
+
+
+class ImageProblem(TrunkProblem[I, P], Generic[I, P]):
+    """What heads of one layer share: reading images, and the model on a trunk and in a folder."""
+
+    model: ClassVar[type[ImageModel[Any, Any]]]
 
     problem_type: ClassVar[str]
     """transformers' word for what the outputs are."""
@@ -178,10 +201,6 @@ class ImageProblem(Problem[I], Generic[I, P]):
         found = load_trunk(trunk, weights=not scratch)
         return self.model(found, self.width(len(schema.classes)), self._params, labels=labels)
 
-    def joint(self, trunk: Path, model: Model[I], unlabelled: I, batch: int, *, scratch: bool) -> Joint:
-        assert isinstance(model, self.model)
-        return JointObjective(trunk, model, unlabelled.pixels, batch, scratch=scratch)
-
     def load(self, folder: Path, facts: dict[str, Any]) -> ImageModel[I, P]:
         width = self.width(len(facts["classes"]))
         trunk, output = load_with_output(folder, facts["trunk"], width)
@@ -191,7 +210,7 @@ class ImageProblem(Problem[I], Generic[I, P]):
 class JointObjective:
     """The objective that made the trunk, with the layers of its own that pretraining ended with."""
 
-    def __init__(self, folder: Path, model: ImageModel[Any, Any], pixels: Pixels, batch: int, *, scratch: bool) -> None:
+    def __init__(self, folder: Path, model: TrunkModel[Any, Any], pixels: Pixels, batch: int, *, scratch: bool) -> None:
         """Go on with the objective's layers in `folder`, or with `scratch` with untrained ones, on these images."""
         self.objective = load_objective(folder, model.trunk, model.dtype, scratch=scratch)
         self.module = self.objective.head.to(device())

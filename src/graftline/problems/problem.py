@@ -247,6 +247,11 @@ class Problem(ABC, Generic[E]):
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         """Return one of these for people, in the columns of `header`."""
 
+    def draw(self, value: Any, answer: dict[str, Any], path: Path) -> None:
+        """Write a PNG of a question's value with what `ask` said of it. Raises InputError where there is nothing to
+        draw."""
+        raise InputError("--draw", "nothing that can be drawn", expected="a release that finds objects in images")
+
     @abstractmethod
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> Model[E]:
         """Return the head on the trunk in the folder `trunk`, or with `scratch` on an untrained one of its shape.

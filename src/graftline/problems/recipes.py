@@ -27,6 +27,11 @@ _LEAST_TRAIN_SHARE = 0.8
 """Share of the rarest class's rows in train that the lift asks for at most: other rows make another split."""
 _MANY_TEST_ROWS = 4000
 _UNEQUAL = 10
+_PAINTED = ("image_regression", "detection")
+"""Heads of images whose trunk learns by painting: a number may be what views cut out and mirrored hide, and boxes ask
+for what is where, which an embedding of the whole image need not keep."""
+_SMALL_IMAGE = 128
+"""Pixels of the longer side up to which boxes are looked for at every fourth pixel, else at every eighth."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Data:
 def head_of(features: Sequence[str], label: str | None) -> str | None:
     """Return the problem that columns of these kinds make; None if there is none yet."""
     image, number = tuple(features) == ("image",), label in ("float", "numbers")
+    if image and label == "boxes":
+        return "detection"
     classes = label in ("integer", "string")
     if label == "labels" and len(features) == 1:
         return "multi_label"
@@ -99,11 +106,11 @@ def _images(data: Data, head: str) -> dict[str, Any]:
     channels = 3 if data.features[0].get("mode") == "rgb" else 1
     epochs = _rounded(_PIXELS / max(1, data.pool * height * width * channels), 2, 90)
     size = f"{data.pool:,} images of {height} x {width}"
-    if head != "image_regression":  # docs/log.md: contrast is ahead of painting
+    if head not in _PAINTED:  # docs/log.md: contrast is ahead of painting
         views = ContrastiveParams().augmentation.model_dump(mode="json", exclude_defaults=True)
         views["flip"] = Said(views["flip"], "the share that is mirrored: 0 where left and right matter, as in writing")
         objective: dict[str, Any] = {"name": "contrastive", "augmentation": views}
-    else:  # a number may be what views cut out and mirrored hide
+    else:
         patch = next(size for size in (4, 2, 1) if height % size == 0 and width % size == 0)
         objective = {"name": "masked_autoencoder", "mask_ratio": 0.5, "patch": patch}
     return {
@@ -189,6 +196,21 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
     if data.most > _UNEQUAL * data.rarest:
         why = f"the most frequent class has {data.most // max(1, data.rarest)} times the rows of the rarest"
         balance["balance"] = Said("none", f"{why}: `loss` or `sampling` would have all weigh the same")
+    if head == "detection":
+        height, width = data.features[0]["shape"]
+        stride = 4 if max(height, width) <= _SMALL_IMAGE else 8
+        return {
+            "head": {
+                "name": head,
+                "stride": Said(stride, "pixels: at most half the shorter side of the small objects"),
+                "augmentation": {"shift": 2, "edge": "repeat", "flip": Said(0.0, "0.5 unless left and right matter")},
+            },
+            "epochs": 20,
+            "min_steps": 150,
+            "batch": 16,
+            "learning_rate": 0.003,
+            "trunk_rate": 0.33,
+        }
     if images:
         moved = {} if head == "image_regression" else {"augmentation": {"shift": 2, "edge": "repeat"}}
         return {

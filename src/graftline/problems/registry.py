@@ -30,6 +30,7 @@ PROBLEMS = (
     "question_answering",
     "recommendation",
     "sequence_to_sequence",
+    "detection",
 )
 """The first is what `finetune` learns if its parameters name none."""
 

@@ -19,6 +19,7 @@ from graftline.raw import sniff
 from graftline.raw.aligned import Aligned
 from graftline.raw.arrow import Arrow
 from graftline.raw.batches import RawBatch
+from graftline.raw.coco import Coco
 from graftline.raw.delimited import Delimited
 from graftline.raw.histories import gathered
 from graftline.raw.jsonl import JsonLines
@@ -28,11 +29,12 @@ from graftline.raw.reader import Asked, Reader, Source, check_columns
 from graftline.raw.saved import Saved
 from graftline.raw.squad import Squad
 from graftline.raw.tmx import Tmx
+from graftline.raw.voc import Voc
 from graftline.raw.webdataset import WebDataset
 from graftline.raw.xlsx import Xlsx
 
 READERS: tuple[Reader, ...] = (
-    *(Saved(), Pictures(), Clips(), Aligned()),
+    *(Saved(), Coco(), Voc(), Pictures(), Clips(), Aligned()),
     *(Parquet(), Arrow(), Delimited(), JsonLines(), Squad(), Tmx(), Xlsx(), WebDataset()),
 )
 """The first that takes a path reads it; formats of whole folders come before those of single files."""

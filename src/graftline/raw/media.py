@@ -86,7 +86,7 @@ class MediaFolder:
 
     def batches(self, path: Path, asked: Asked, first_row: int) -> Iterator[RawBatch]:
         manifest = _manifest(path, asked.source)
-        rows = _Rows(path, asked, self.column)
+        rows = MediaRows(path, asked, self.column)
         read = _of_folders(rows, self) if manifest is None else _of_manifest(rows, manifest, self)
         for batch in read:
             yield replace(batch, first_row=first_row)
@@ -119,7 +119,7 @@ def manifest_of(folder: Path, source: Source) -> Path | None:
 
 
 @dataclass
-class _Rows:
+class MediaRows:
     """Rows of a folder that wait to be a batch."""
 
     folder: Path
@@ -170,7 +170,7 @@ def _read(folder: Path, name: str) -> bytes | None:
         return file.read(MAX_BYTES + 1)
 
 
-def _of_folders(rows: _Rows, kind: MediaFolder) -> Iterator[RawBatch]:
+def _of_folders(rows: MediaRows, kind: MediaFolder) -> Iterator[RawBatch]:
     """Yield files whose folders say what they are."""
     by_split = _by_split(rows.folder, rows.asked.names, kind)
     labels, splits = list[str | None](), list[str]()
@@ -273,7 +273,7 @@ def _file_column(manifest: _Manifest, names: Sequence[str], kind: MediaFolder) -
     return found
 
 
-def _of_manifest(rows: _Rows, manifest: _Manifest, kind: MediaFolder) -> Iterator[RawBatch]:
+def _of_manifest(rows: MediaRows, manifest: _Manifest, kind: MediaFolder) -> Iterator[RawBatch]:
     """Yield the files that a table names, with its columns."""
     folder, asked = rows.folder, rows.asked
     named = _file_column(manifest, manifest.reader.schema(manifest.path, asked.source).names, kind)

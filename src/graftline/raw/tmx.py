@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
-from xml.parsers import expat
 
 import pyarrow as pa
 
-from graftline.errors import InputError, brief
+from graftline.errors import InputError
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.lines import ending, read_blocks, read_head, scaled
 from graftline.raw.reader import Asked, Source, check_columns
 from graftline.raw.rows import check_header, text_batches
+from graftline.raw.xml import SafeXml
 
 _SEEN = 1000
 """So many units tell of the languages, and more only until those that are asked for have come."""
@@ -104,70 +104,16 @@ class _Parse:
     """The units of a file, as its bytes come."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self.done: deque[tuple[int, _Unit]] = deque()
         self._unit: _Unit | None = None
         self._language = ""
         self._text: list[str] | None = None
-        self._size = self._codes = self._fed = 0
-        self._expat = expat.ParserCreate()
-        self._expat.buffer_text = True
-        self._expat.StartElementHandler = self._start
-        self._expat.EndElementHandler = self._end
-        self._expat.CharacterDataHandler = self._characters
-        self._expat.EntityDeclHandler = self._entity
-        self._expat.StartDoctypeDeclHandler = self._doctype
-        self._expat.SkippedEntityHandler = self._skipped
-
-    def feed(self, data: bytes, *, last: bool = False) -> None:
-        self._fed += len(data)
-        if self._fed - self._expat.CurrentByteIndex > limits.MAX_LINE:  # what a tag holds is in memory at once
-            raise InputError(
-                f"{self._path}: line {self._expat.CurrentLineNumber}",
-                f"a tag of more than {limits.MAX_LINE} bytes",
-                expected="a TMX file",
-                fix="export it again; a quote may be missing",
-            )
-        try:
-            self._expat.Parse(data, last)
-        except expat.ExpatError as error:
-            raise InputError(
-                f"{self._path}: line {error.lineno}",
-                f"not XML ({brief(error).split(':')[0]})",
-                expected="a TMX file",
-                fix="export it again, or correct the line",
-            ) from None
-        except (LookupError, ValueError) as error:  # of the encoding that the first line names
-            raise InputError(
-                f"{self._path}: line {self._expat.CurrentLineNumber}",
-                f"an encoding that is not read in XML ({brief(error)})",
-                expected="UTF-8, UTF-16 or an encoding of one byte a character",
-                fix="convert it with `iconv -t UTF-8`, and name UTF-8 in its first line",
-            ) from None
-
-    def _doctype(self, name: str, system: str | None, public: str | None, inside: bool) -> None:
-        if inside:
-            raise self._refused("a DOCTYPE with declarations of its own")
-
-    def _entity(self, name: str, *_: object) -> None:
-        raise self._refused(f"the entity '{name[:40]}' is declared")
-
-    def _skipped(self, name: str, parameter: bool) -> None:
-        if not parameter:
-            raise InputError(
-                f"{self._path}: line {self._expat.CurrentLineNumber}",
-                f"the entity '&{name[:40]};', of which nothing says what it is",
-                expected="characters",
-                fix="write the character itself",
-            )
-
-    def _refused(self, found: str) -> InputError:
-        return InputError(
-            f"{self._path}: line {self._expat.CurrentLineNumber}",
-            found,
-            expected="a TMX file without declarations: they can make a small file a huge one",
-            fix="take the declaration out",
-        )
+        self._size = self._codes = 0
+        self._xml = SafeXml(path, "a TMX file")
+        self._xml.expat.StartElementHandler = self._start
+        self._xml.expat.EndElementHandler = self._end
+        self._xml.expat.CharacterDataHandler = self._characters
+        self.feed = self._xml.feed
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if name == "tu":
@@ -175,12 +121,7 @@ class _Parse:
         elif name == "tuv":
             self._language = attributes.get("xml:lang") or attributes.get("lang") or ""
             if not self._language:
-                raise InputError(
-                    f"{self._path}: line {self._expat.CurrentLineNumber}",
-                    "a <tuv> without a language",
-                    expected='<tuv xml:lang="...">',
-                    fix="correct the line",
-                )
+                raise self._xml.amiss("a <tuv> without a language", '<tuv xml:lang="...">', "correct the line")
         elif name == "seg":
             self._text, self._size = [], 0
         elif name in _CODES:
@@ -192,12 +133,10 @@ class _Parse:
         self._text.append(text)
         self._size += len(text)
         if self._size > limits.MAX_LINE:
-            raise InputError(
-                f"{self._path}: line {self._expat.CurrentLineNumber}",
-                f"a segment of more than {limits.MAX_LINE} characters",
-                expected="a sentence or a paragraph",
-                fix="take it out; an end tag may be missing",
-            )
+            raise self._xml.amiss(
+                f"a segment of more than {limits.MAX_LINE} characters", "a sentence or a paragraph",
+                "take it out; an end tag may be missing",
+            )  # fmt: skip
 
     def _end(self, name: str) -> None:
         if name in _CODES:
@@ -206,5 +145,5 @@ class _Parse:
             self._unit.add(self._language, "".join(self._text).strip())
             self._text = None
         elif name == "tu" and self._unit is not None:
-            self.done.append((self._expat.CurrentLineNumber, self._unit))
+            self.done.append((self._xml.line, self._unit))
             self._unit = None

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 MODEL_WEIGHTS = "model.safetensors"
@@ -24,8 +25,24 @@ class ImageTrunk(nn.Module, ABC):
         """Return the length of an embedding."""
 
     @abstractmethod
+    def maps(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        """Return the (n, features, rows, columns) maps of what it sees where, the finest first, each of another size.
+
+        A trunk that keeps one size throughout, such as a vit, gives one.
+        """
+
+    @abstractmethod
     def config(self) -> dict[str, Any]:
         """Return what its family needs to make a trunk of its shape: for trunk.json and head.json."""
+
+    @abstractmethod
+    def save_alone(self, folder: Path) -> None:
+        """Write the trunk without a layer on top into a model's `folder`; what else the model has lies beside it."""
+
+    @property
+    @abstractmethod
+    def how_to_map(self) -> str:
+        """Say in Markdown how others get from `save_alone`'s files and an image to what `maps` returns."""
 
     @abstractmethod
     def save_with(self, output: nn.Linear, folder: Path, settings: dict[str, Any]) -> None:

@@ -37,6 +37,9 @@ class ImageFamily(Protocol):
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[ImageTrunk, nn.Linear]:
         """Return the trunk and the layer on it that `save_with` wrote. Raises InputError."""
 
+    def restore_alone(self, folder: Path, config: dict[str, Any]) -> ImageTrunk:
+        """Return the trunk that `save_alone` wrote. Raises InputError."""
+
 
 def image_family(kind: str) -> ImageFamily:
     """Return the family of a kind. Raises ValueError: there is none."""
@@ -84,3 +87,8 @@ def load_objective(folder: Path, trunk: ImageTrunk, dtype: str, *, scratch: bool
 def load_with_output(folder: Path, config: dict[str, Any], outputs: int) -> tuple[ImageTrunk, nn.Linear]:
     """Return the trunk and the layer on it that a model was saved as; `config` is the trunk's."""
     return image_family(config.get("kind", KINDS[0])).restore(folder, config, outputs)
+
+
+def load_alone(folder: Path, config: dict[str, Any]) -> ImageTrunk:
+    """Return the trunk of a model that has no layer of the trunk's family on it; `config` is the trunk's."""
+    return image_family(config.get("kind", KINDS[0])).restore_alone(folder, config)

@@ -91,6 +91,10 @@ class Column(Params):
     def read(self, batch: RawBatch, name: str) -> ColumnBatch:
         """Return a batch of the column. Raises InputError if its type cannot hold the contract's."""
 
+    def read_beside(self, batch: RawBatch, name: str, columns: Mapping[str, Column]) -> ColumnBatch:
+        """Return what `read` does; `columns` are the contract's, for values that depend on what another one says."""
+        return self.read(batch, name)
+
     @abstractmethod
     def rules(self, name: str) -> list[Rule]:
         """Return the rules on the facts of each row, but that a value is given and that it is unique."""

@@ -40,7 +40,7 @@ def read_columns(batch: RawBatch, contract: Contract) -> dict[str, ColumnBatch]:
     Raises:
         InputError: a column of a Parquet file has a type that cannot hold the contract's.
     """
-    return {name: column.read(batch, name) for name, column in contract.columns.items()}
+    return {name: column.read_beside(batch, name, contract.columns) for name, column in contract.columns.items()}
 
 
 def fact_frame(batch: RawBatch, columns: dict[str, ColumnBatch], contract: Contract) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import resource
 import warnings
 from collections.abc import Sequence
@@ -72,6 +73,7 @@ _HIGH = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}
 _PROFILE_OF_WEB = b"sRGB"
 _ORIENTED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow keeps what may hold an orientation."""
+_MAY_TURN = re.compile(b"eXIf|exif|XML:com.adobe.xmp")
 _MODES = {"grey": "L", "rgb": "RGB"}
 _FORMATS = tuple(FORMATS)
 
@@ -247,7 +249,9 @@ def _by_rule(picture: Picture.Image, rule: Rule) -> tuple[bytes, list[str]]:
         coloured = _to_mode(turned, rule.mode, deep, changes)
     if turned.info.get("icc_profile") and _PROFILE_OF_WEB not in turned.info["icc_profile"][:4096]:
         changes.append("colour_profile")
-    return _sized(coloured, rule, changes).tobytes(), changes
+    if coloured.size != (rule.width, rule.height):
+        changes.append(rule.resize)
+    return sized(coloured, rule).tobytes(), changes
 
 
 def _turned(picture: Picture.Image, changes: list[str]) -> Picture.Image:
@@ -295,16 +299,37 @@ def _to_mode(picture: Picture.Image, mode: Mode, deep: bool, changes: list[str])
     return picture.convert(_MODES[mode])
 
 
-def _sized(picture: Picture.Image, rule: Rule, changes: list[str]) -> Picture.Image:
+def sized(
+    picture: Picture.Image, rule: Rule, resampling: Picture.Resampling = Picture.Resampling.BICUBIC
+) -> Picture.Image:
+    """Return the picture in the rule's size."""
     size = (rule.width, rule.height)
     if picture.size == size:
         return picture
-    changes.append(rule.resize)
     if rule.resize == "crop":
-        return ImageOps.fit(picture, size, Picture.Resampling.BICUBIC)
+        return ImageOps.fit(picture, size, resampling)
     if rule.resize == "pad":
-        return ImageOps.pad(picture, size, Picture.Resampling.BICUBIC)
-    return picture.resize(size, Picture.Resampling.BICUBIC)
+        return ImageOps.pad(picture, size, resampling)
+    return picture.resize(size, resampling)
+
+
+def upright(data: bytes) -> tuple[tuple[int, int], int]:
+    """Return width and height of a picture as it lies, and EXIF's orientation, 1 for an upright one.
+
+    Raises:
+        BadPictureError: it is none.
+    """
+    with _open(data) as picture:
+        if not _ORIENTED & picture.info.keys() and picture.format == "PNG" and _MAY_TURN.search(data):
+            picture.load()  # what says it may stand behind the pixels
+        if not _ORIENTED & picture.info.keys() and picture.format != "TIFF":
+            return picture.size, 1
+        found = 1
+        with suppress(Exception):  # as `_turned`
+            found = int(picture.getexif().get(0x0112, 1))
+        found = found if found in range(1, 9) else 1
+        # Pillow gives the size of a TIFF as it stands.
+        return (picture.size[::-1] if picture.format == "TIFF" and found > 4 else picture.size), found
 
 
 @dataclass(frozen=True)

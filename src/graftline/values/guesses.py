@@ -10,11 +10,11 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -24,11 +24,14 @@ from PIL import Image as Picture
 from graftline.raw import sniff
 from graftline.raw.picture_formats import FORMATS
 from graftline.values.audio import Audio
+from graftline.values.boxes import BOXES, CLASSES, MASKS, Form, as_lists, edges, holds_objects
+from graftline.values.decoding import upright
 from graftline.values.encoded import encoded, files_of
 from graftline.values.identity import SPLITS
 from graftline.values.image_arrays import is_list
 from graftline.values.scalar import is_number, is_string
 from graftline.values.span import holds_answers, plain_answers
+from graftline.values.spelling import word
 
 MOST_CLASSES = 1000
 _NUMBER_CLASSES = 20
@@ -58,6 +61,10 @@ _SQUARE = 1.5
 """Longer side to shorter one up to which pictures are cut square."""
 _STAND = 0.9
 """Share of answers that stand in a text, from which on they are taken for answers about it."""
+_SHARE = 1.01
+"""Largest coordinate of boxes that are shares of their pictures' sizes."""
+_OVER = 0.02
+"""Share of a picture's size that a box may reach over its border."""
 _GREY_ENOUGH = 16
 """Difference of red, green and blue that JPEG makes of grey."""
 
@@ -160,12 +167,17 @@ def _spread(values: pa.Array) -> pa.Array:
 
 
 def names(schema: pa.Schema) -> Iterator[str]:
-    """Yield the names of raw columns; of a struct that is neither a picture nor an answer those of its fields."""
+    """Yield the names of raw columns; of a struct that is no picture, no answer and no objects those of its fields."""
     for column in schema:
-        if pa.types.is_struct(column.type) and not encoded(column.type) and not holds_answers(column.type):
+        if pa.types.is_struct(column.type) and not encoded(column.type) and not _as_a_whole(column.type):
             yield from (f"{column.name}.{inner.name}" for inner in column.type)
         else:
             yield column.name
+
+
+def _as_a_whole(kind: pa.DataType) -> bool:
+    """Return whether values of an Arrow type are read as a whole, and not field by field."""
+    return holds_answers(kind) or holds_objects(kind)
 
 
 # What a model sees
@@ -380,6 +392,61 @@ def own_split(column: Sampled) -> Guess | None:
     return Guess(
         rules, f"its values are {', '.join(names)}" + ("; val is drawn from train" if "val" not in found else "")
     )
+
+
+def beside(seen: Sequence[Sampled], column: Sampled) -> Guess | None:
+    """Return what the column is if it says something about places in what a model sees, such as a tag a word."""
+    if len(seen) == 1:
+        return tags_of(seen[0], column) or boxes_in(seen[0], column)
+    return span_of(seen[-1], column)
+
+
+def boxes_in(pictures: Sampled, column: Sampled) -> Guess | None:
+    """Return what the column is if its values are objects in pictures: their form is the one that fits into these."""
+    if not (holds_objects(column.values.type) and encoded(pictures.values.type) and len(column.given)):
+        return None
+    boxes, sizes, classes, masks, objects = list[list[float]](), list[tuple[int, int]](), set[str](), 0, 0
+    rows = zip(files_of(pictures.values), column.values.to_pylist(), strict=True)
+    for (data, _), value in rows:
+        lists = as_lists(value)
+        found, names = (next((lists[name] for name in of if lists.get(name)), []) for of in (BOXES, CLASSES))
+        classes |= {word(name) for name in names if name is not None}
+        objects += len(found)
+        masks += sum(one is not None for one in next((lists[name] for name in MASKS if lists.get(name)), []))
+        # A damaged file can raise anything in Pillow; validate says of each what is wrong with it.
+        with suppress(Exception):
+            size, _ = upright(data or b"")
+            given = [box for box in found if box is not None and len(box) == 4 and None not in box][:_OPENED]
+            boxes += given
+            sizes += [size] * len(given)
+    if not boxes or not 0 < len(classes) <= MOST_CLASSES:
+        return None
+    numbers, size = np.array(boxes), np.tile(np.array(sizes, float), 2)
+    normalised = bool((numbers <= _SHARE).all())
+    usual: Form = (
+        "xywh" if "bbox" in as_lists(column.given[0].as_py()) else "xyxy"
+    )  # where several fit, as it is called
+    form, fits = _form(numbers, np.ones_like(size) if normalised else size, usual)
+    rules: dict[str, Any] = {"type": "boxes", "of": pictures.name, "classes": sorted(classes), "form": form}
+    rules |= {"normalised": True} if normalised else {}
+    rules |= {"masks": True} if masks == objects else {}
+    return Guess(
+        rules, f"{objects:,} objects of {len(classes)} classes; as {form} {fits:.0%} of the boxes lie in their pictures"
+    )
+
+
+def _form(boxes: np.ndarray, size: np.ndarray, usual: Form) -> tuple[Form, float]:
+    """Return the form by which most boxes lie in their pictures, and the share that do; of equal ones the usual one.
+
+    `boxes` are four numbers each, `size` is width, height, width, height of the picture of each.
+    """
+    share: dict[Form, float] = {}
+    for form in get_args(Form):
+        found = edges(boxes, form)
+        inside = (found >= -_OVER * size) & (found <= (1 + _OVER) * size)
+        share[form] = float((inside.all(axis=1) & (found[:, 2:] > found[:, :2]).all(axis=1)).mean())
+    best = max(share, key=lambda form: (share[form], form == usual))
+    return best, share[best]
 
 
 def tags_of(words: Sampled, column: Sampled) -> Guess | None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 from PIL import Image as Picture
+from PIL import ImageDraw
 from pydantic import model_validator
 
 from graftline.digests import sha256_bytes
@@ -25,15 +26,17 @@ from graftline.values.decoding import CHANGES, BadPictureError, Mode, Resize, Ru
 from graftline.values.encoded import encoded, files_of, given
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
 from graftline.values.histograms import Histograms
+from graftline.values.identity import TRAIN
 from graftline.values.image_arrays import flattened, is_list
 from graftline.values.image_questions import image_questions
 from graftline.values.pixels import Pixels, pixel_file
 from graftline.values.rules import Rule as Check
 from graftline.values.rules import between
-from graftline.values.samples import ByClass
+from graftline.values.samples import UNSORTED, ByClass
 from graftline.values.simhash import ImageMeasure
 
 _PIXEL_BINS = 16
+_OUTLINED, _OUTLINE = 256, (224, 60, 49)  # pixels of a picture's side with outlines, and their colour
 _SAMPLED = 2048  # rows that are made up for timing, and
 _SAMPLED_PIXELS = 1 << 24  # pixels at most
 
@@ -185,7 +188,7 @@ class Image(Feature):
         return f"images with cosine {minimum:g} or more"
 
     def samples(self, name: str, label: str | None, classes: tuple[Any, ...]) -> ImageSamples:
-        return ImageSamples(name, classes, image=self)
+        return ImageSamples(name, classes, image=self, label=label)
 
     def stored(self, name: str) -> ImageColumn:
         return ImageColumn(name, self.shape, self.max, self.rule.channels, self.resize)
@@ -226,12 +229,22 @@ class ImageHistograms(Histograms):
 
 @dataclass(kw_only=True)
 class ImageSamples(ByClass):
-    """Small pictures."""
+    """Small pictures; where the label is boxes, with their outlines."""
 
     image: Image
+    label: str | None = None
 
     each: ClassVar[int] = 10
     most_classes: ClassVar[int] = 20
+
+    def add(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
+        objects = columns.get(self.label or "")
+        if objects is None or not (pa.types.is_struct(objects.type) and objects.type.get_field_index("box") >= 0):
+            super().add(columns, labels, splits)
+            return
+        kept = self.kept.setdefault(-1, [])
+        for place in np.flatnonzero(splits == TRAIN)[: UNSORTED - len(kept)].tolist():
+            kept.append((columns[self.name][place].as_py(), objects[place].as_py()))
 
     def html(self) -> Markup:
         line = Markup("<div>{}</div><div>{}</div>\n")
@@ -239,15 +252,29 @@ class ImageSamples(ByClass):
         return Markup('<div class="samples">\n{}</div>').format(Markup("").join(rows))
 
     def _pictures(self, name: str, kept: list[Any]) -> Markup:
-        one = Markup('<img src="{}" alt="class {}">')
-        return Markup("").join(one.format(self._png(np.array(pixels)), name) for pixels in kept)
+        one, outlined = (
+            Markup('<img src="{}" alt="class {}">'),
+            Markup('<img style="width:auto;height:auto" src="{}" title="{}">'),
+        )
+        if name or not kept or not isinstance(kept[0], tuple):
+            return Markup("").join(one.format(self._png(np.array(pixels)), name) for pixels in kept)
+        return Markup("").join(
+            outlined.format(self._png(np.array(pixels), objects["box"]), ", ".join(objects["class"]))
+            for pixels, objects in kept
+        )
 
-    def _png(self, pixels: np.ndarray) -> str:
-        """Return the image as a data URI."""
+    def _png(self, pixels: np.ndarray, boxes: Sequence[Sequence[float]] | None = None) -> str:
+        """Return the image as a data URI; with boxes it is larger and in colour, and they are drawn."""
         bright = (pixels.astype(np.float64) - self.image.min) / (self.image.max - self.image.min) * 255
         shape = self.image.rule.shape if self.image.mode == "rgb" else self.image.shape
-        file = io.BytesIO()
-        Picture.fromarray(np.rint(bright).astype(np.uint8).reshape(shape)).save(file, "PNG")
+        file, picture = io.BytesIO(), Picture.fromarray(np.rint(bright).astype(np.uint8).reshape(shape))
+        if boxes is not None:
+            times = max(1, _OUTLINED // max(picture.size))
+            picture = picture.convert("RGB").resize((picture.width * times, picture.height * times), 0)
+            pen = ImageDraw.Draw(picture)
+            for x0, y0, x1, y1 in boxes:
+                pen.rectangle([times * x0, times * y0, times * x1 - 1, times * y1 - 1], outline=_OUTLINE)
+        picture.save(file, "PNG")
         return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graftline.values.audio import Audio, AudioColumn
+from graftline.values.boxes import Boxes, BoxLabel
 from graftline.values.category import ClassLabel, String
 from graftline.values.column import Column, StoredFeature, StoredLabel
 from graftline.values.image import Image, ImageColumn
@@ -17,12 +18,20 @@ from graftline.values.timestamp import Timestamp
 from graftline.values.words import Tokens, TokensColumn
 
 KINDS: tuple[type[Column], ...] = (
-    Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span, Items, Audio,
+    Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span, Items, Audio, Boxes,
 )  # fmt: skip
 """In a contract."""
 FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn, ItemsColumn, AudioColumn)
 """In a dataset: what a model sees."""
-LABELS: tuple[type[StoredLabel], ...] = (ClassLabel, NumberLabel, NumbersLabel, TagLabel, LabelSets, SpanLabel)
+LABELS: tuple[type[StoredLabel], ...] = (
+    ClassLabel,
+    NumberLabel,
+    NumbersLabel,
+    TagLabel,
+    LabelSets,
+    SpanLabel,
+    BoxLabel,
+)
 """In a dataset: what a model learns to tell."""
 
 COLUMN_TYPES: dict[str, type[Column]] = {str(kind.model_fields["type"].default): kind for kind in KINDS}

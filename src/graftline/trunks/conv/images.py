@@ -37,5 +37,10 @@ class ConvImages:
         load_weights(with_output(trunk, output), folder / MODEL_WEIGHTS, fix="run finetune again")
         return trunk, output
 
+    def restore_alone(self, folder: Path, config: dict[str, Any]) -> ConvTrunk:
+        trunk = ConvTrunk.from_config(config)
+        load_weights(trunk, folder / MODEL_WEIGHTS, fix="run finetune again")
+        return trunk
+
 
 IMAGES = ConvImages()

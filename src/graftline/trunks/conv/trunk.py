@@ -46,6 +46,27 @@ class ConvTrunk(ImageTrunk):
         """Length of the embedding."""
         return self.params.width
 
+    def maps(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        found: list[torch.Tensor] = []
+        for layer in self.convolutions:
+            pixels = layer(pixels)
+            if isinstance(layer, nn.GELU):
+                found.append(pixels)
+        return found
+
+    def save_alone(self, folder: Path) -> None:
+        from safetensors.torch import save
+
+        write_new(folder / MODEL_WEIGHTS, save(self.state_dict()))
+
+    @property
+    def how_to_map(self) -> str:
+        return (
+            "`model.safetensors` has three convolutions (`convolutions.0`, `.3`, `.6`; 3 x 3, stride 2, padding 1).\n"
+            "Each is followed by its batch normalisation (`.1`, `.4`, `.7`; epsilon 1e-5) and GELU;\n"
+            "what comes out of each is a map. Pixels are given as they are, from 0 to 1."
+        )
+
     def save_with(self, output: nn.Linear, folder: Path, settings: dict[str, Any]) -> None:
         """Write trunk and `output` into one file; of other libraries' `settings` nothing is kept."""
         from safetensors.torch import save

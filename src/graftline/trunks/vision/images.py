@@ -29,5 +29,8 @@ class VisionImages:
     def restore(self, folder: Path, config: dict[str, Any], outputs: int) -> tuple[VisionTrunk, nn.Linear]:
         return load_with_output(folder, config, outputs)
 
+    def restore_alone(self, folder: Path, config: dict[str, Any]) -> VisionTrunk:
+        return load_trunk(folder, config, weights=True, fix="run finetune again")
+
 
 IMAGES = VisionImages()

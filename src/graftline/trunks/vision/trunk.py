@@ -118,20 +118,33 @@ class VisionTrunk(ImageTrunk):
             embedded = self(pixels)
         finally:
             hook.remove()
-        return embedded, self._as_map(seen[0])
+        return embedded, self._as_map(seen[0], "pretrain.objective.name", "contrastive")
 
-    def _as_map(self, features: torch.Tensor) -> torch.Tensor:
+    def maps(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        """Return the last map of each size.
+
+        Raises:
+            InputError: it has none.
+        """
+        found: Any = self.network.base_model(self.scaled(pixels), output_hidden_states=True)
+        sizes = {
+            tuple(features.shape[2:]): features
+            for features in [*(found.hidden_states or ()), found.last_hidden_state]
+            if features.ndim == 4
+        }
+        if sizes:
+            return list(sizes.values())
+        return [self._as_map(found.last_hidden_state, "pretrain.trunk", "vit, convnextv2, resnet or conv")]
+
+    def _as_map(self, features: torch.Tensor, field: str, instead: str) -> torch.Tensor:
         if features.ndim == 4:
             return features
         grid = _grid(self.network, self.shape)  # (n, tokens, features): what is no patch stands first
         if grid is None or features.shape[1] < math.prod(grid):
-            raise InputError(
-                "pretrain.objective.name",
-                f"the features of a {self.network.config.model_type} are no map of its patches",
-                expected="contrastive",
-            )
-        found: torch.Tensor = features[:, -math.prod(grid) :].transpose(1, 2).unflatten(2, grid)
-        return found
+            found = f"the features of a {self.network.config.model_type} are no map of its patches"
+            raise InputError(field, found, expected=instead)
+        patches: torch.Tensor = features[:, -math.prod(grid) :].transpose(1, 2).unflatten(2, grid)
+        return patches
 
     def config(self) -> dict[str, Any]:
         """Return what `from_folder` needs besides the folder's config.json."""
@@ -141,6 +154,19 @@ class VisionTrunk(ImageTrunk):
         """Write the model without a head: config.json, model.safetensors and preprocessor_config.json."""
         self.network.save_pretrained(folder, max_shard_size="1TB")
         (folder / PROCESSOR).write_text(json.dumps(self._processor(), indent=2) + "\n", encoding="utf-8")
+
+    def save_alone(self, folder: Path) -> None:
+        self.save(folder)
+
+    @property
+    def how_to_map(self) -> str:
+        return (
+            "`AutoImageProcessor.from_pretrained(folder)` makes the input of a picture. "
+            "`AutoModel.from_pretrained(folder)`\nwith `output_hidden_states=True` gives `hidden_states` and "
+            "`last_hidden_state`. The maps are those of four\ndimensions, of each height and width the last one. Of a "
+            "transformer, which has none, there is one map: the\ntokens of `last_hidden_state` that are patches, the "
+            "last ones, row by row."
+        )
 
     def save_with(self, output: nn.Linear, folder: Path, settings: dict[str, Any]) -> None:
         """Write the model with `output` as its last layer; `settings` are the config's, such as the classes' names."""
@@ -219,7 +245,7 @@ def new_trunk(params: VisionParams, image: ImageColumn) -> VisionTrunk:
     return VisionTrunk(build_network(config), Scale.of(image), image.shape)
 
 
-def load_trunk(folder: Path, values: dict[str, Any], *, weights: bool) -> VisionTrunk:
+def load_trunk(folder: Path, values: dict[str, Any], *, weights: bool, fix: str = "run pretrain again") -> VisionTrunk:
     """Return the trunk in a folder, or with `weights=False` an untrained one of its shape.
 
     `values` are what `VisionTrunk.config` returned.
@@ -229,7 +255,7 @@ def load_trunk(folder: Path, values: dict[str, Any], *, weights: bool) -> Vision
         KeyError, TypeError, ValueError: the values are none.
     """
     config = read_config(folder)
-    network = _load(folder, config, is_of_head, fix="run pretrain again") if weights else build_network(config)
+    network = _load(folder, config, is_of_head, fix=fix) if weights else build_network(config)
     return VisionTrunk(network, *_scale_and_shape(values))
 
 

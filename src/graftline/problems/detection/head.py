@@ -1,0 +1,156 @@
+"""The dense head: of each place on an image which objects have their middle there, and what box and mask.
+
+Maps of a trunk, from coarse to fine, are added up on one grid (feature pyramids: T.-Y. Lin et al., 2017,
+arXiv:1612.03144). opening.py says in words what is computed, for those who have the weights and not this code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from graftline.problems.detection.parameters import DetectionParams
+from graftline.problems.detection.targets import Grid, Targets
+
+GROUPS = 8
+"""Of channels that are normalised together (Wu and He, 2018, arXiv:1803.08494); a batch is small."""
+LAYERS = 2
+BOX = 4
+"""Numbers of a box: how far its middle is from the place, in strides, and the logarithm of its size over the usual."""
+_RARE = 0.01
+"""Probability at the start that an object is at a place: most have none (Lin et al., 2017, arXiv:1708.02002)."""
+LARGEST = 6.0
+"""Logarithm of how many times the usual size a box may be."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the head says of n images, in float32."""
+
+    heat: torch.Tensor
+    """(n, classes, rows, columns) logits that the middle of an object is there."""
+    boxes: torch.Tensor
+    """(n, 4, rows, columns) pixels."""
+    weights: torch.Tensor
+    """(n, prototypes, rows, columns): of which sum of prototypes an object's mask is the positive part."""
+    prototypes: torch.Tensor
+    """(n, prototypes, height, width); the weights' number is 0 where no masks are learned."""
+
+    def on(self, place: torch.device) -> Said:
+        """Return it on a device."""
+        return Said(*(getattr(self, one.name).to(place) for one in fields(self)))
+
+    def masks(self, places: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of the masks of objects, (m, height, width), and (m, height, width) whether a pixel is in
+        its box.
+
+        Args:
+            places: (m, 3) image, row and column of each.
+            boxes: (m, 4) its box.
+        """
+        image, row, column = places.T
+        logits = torch.einsum("mk,mkhw->mhw", self.weights[image, :, row, column], self.prototypes[image])
+        y, x = (torch.arange(side, device=boxes.device) + 0.5 for side in logits.shape[1:])
+        across = (x >= boxes[:, :1]) & (x <= boxes[:, 2:3])
+        along = (y >= boxes[:, 1:2]) & (y <= boxes[:, 3:])
+        return logits, along[:, :, None] & across[:, None]
+
+
+class DenseHead(nn.Module):
+    """Maps of a trunk to what is said of each place."""
+
+    size: torch.Tensor
+    """(2,) the usual width and height of a box, in pixels."""
+
+    def __init__(self, channels: list[int], shape: tuple[int, int], classes: int, params: DetectionParams) -> None:
+        """Build an untrained one, drawn from torch's global generator.
+
+        Args:
+            channels: of each map, the finest first.
+            shape: height and width of the images.
+            classes: of objects.
+            params: its width, stride and prototypes.
+        """
+        super().__init__()
+        self.grid, self.shape, self.classes = Grid.of(*shape, params.stride), shape, classes
+        self.count = params.prototypes
+        width, stride = params.width, params.stride
+        self.lateral = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels)
+        self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(LAYERS))
+        self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, width) for _ in range(LAYERS))
+        self.output = nn.Conv2d(width, classes + BOX + params.prototypes, 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        nn.init.constant_(self.output.bias[:classes], float(torch.logit(torch.tensor(_RARE))))
+        self.prototypes = nn.Conv2d(width, params.prototypes * stride**2, 1) if params.prototypes else None
+        self.register_buffer("size", torch.full((2,), 4.0 * stride))
+
+    def forward(self, maps: list[torch.Tensor]) -> Said:
+        hidden = self._together(maps)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            hidden = F.gelu(norm(layer(hidden)))
+        said = self.output(hidden).float()
+        heat, raw, weights = said.split([self.classes, BOX, self.count], dim=1)
+        height, width = self.shape
+        drawn = said.new_zeros(len(said), 0, height, width)
+        if self.prototypes is not None:
+            drawn = F.pixel_shuffle(self.prototypes(hidden), self.grid.stride)[..., :height, :width].float()
+        return Said(heat, self._boxes(raw), weights, drawn)
+
+    def _together(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Return (n, width, rows, columns) of all maps: from the coarsest on each is added to the ones before."""
+        *finer, hidden = [layer(features) for layer, features in zip(self.lateral, maps, strict=True)]
+        for features in reversed(finer):
+            hidden = features + F.interpolate(hidden, features.shape[2:])
+        size = self.grid.rows, self.grid.columns
+        return hidden if hidden.shape[2:] == size else F.interpolate(hidden, size)
+
+    def _boxes(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return (n, 4, rows, columns) boxes in pixels of what the last layer says of them."""
+        y, x = (torch.from_numpy(middles).to(raw.device) for middles in self.grid.middles())
+        middle_x, middle_y = x + raw[:, 0] * self.grid.stride, y[:, None] + raw[:, 1] * self.grid.stride
+        half = raw[:, 2:].clamp(-LARGEST, LARGEST).exp() * (self.size / 2)[:, None, None]
+        sides = (middle_x - half[:, 0], middle_y - half[:, 1], middle_x + half[:, 0], middle_y + half[:, 1])
+        return torch.stack(sides, dim=1)
+
+
+def losses(said: Said, wanted: Targets) -> torch.Tensor:
+    """Return (n,) losses, each image's sum over its objects.
+
+    The focal loss of H. Law and J. Deng, "CornerNet", 2018, arXiv:1808.01244, eq. 1, for the heat; 1 - GIoU
+    (H. Rezatofighi et al., 2019, arXiv:1902.09630) for boxes, and cross entropy in the box, its mean, for masks.
+    """
+    found = _focal(said.heat, wanted)
+    image, row, column = wanted.places.T
+    far = (1 - generalised_iou(said.boxes[image, :, row, column], wanted.boxes)) * wanted.shares
+    found = found.index_add(0, image, 2 * far)
+    if wanted.masks is not None and len(wanted.middles):
+        logits, inside = said.masks(wanted.middles, wanted.outlines)
+        each = F.binary_cross_entropy_with_logits(logits, wanted.masks, reduction="none") * inside
+        mean = each.sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
+        found = found.index_add(0, wanted.middles[:, 0], mean)
+    return found
+
+
+def _focal(logits: torch.Tensor, wanted: Targets) -> torch.Tensor:
+    """Return (n,) sums over the places."""
+    probability = logits.sigmoid()
+    there = wanted.heat == 1
+    right = (1 - probability).square() * F.logsigmoid(logits)
+    wrong = (1 - wanted.heat).pow(4) * probability.square() * F.logsigmoid(-logits)
+    return -(torch.where(there, right, wrong) * wanted.counted).sum(dim=(1, 2, 3))
+
+
+def generalised_iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return (m,) the IoU of pairs of (m, 4) boxes, less the share of the box around both that neither fills."""
+
+    def area(sides: torch.Tensor) -> torch.Tensor:
+        return sides.clamp(min=0).prod(dim=1)
+
+    common = area(torch.minimum(one[:, 2:], other[:, 2:]) - torch.maximum(one[:, :2], other[:, :2]))
+    around = area(torch.maximum(one[:, 2:], other[:, 2:]) - torch.minimum(one[:, :2], other[:, :2]))
+    both = area(one[:, 2:] - one[:, :2]) + area(other[:, 2:] - other[:, :2]) - common
+    return common / both.clamp(min=1e-6) - (around - both) / around.clamp(min=1e-6)
