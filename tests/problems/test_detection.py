@@ -88,7 +88,7 @@ def of(boxes: list[list[float]], classes: list[int] | None = None, crowd: list[b
 
 
 def test_a_hill_is_on_the_map_of_its_class_and_its_places_learn_its_box() -> None:
-    wanted = targets(of([[4, 4, 20, 28], [20, 20, 30, 30]], [1, 0]), None, 2, Grid.of(32, 32, 4))
+    wanted = targets(of([[4, 4, 22, 30], [21, 21, 31, 31]], [1, 0]), None, 2, Grid.of(32, 32, 4))
     assert wanted.heat.shape == (1, 2, 8, 8)
     assert (wanted.heat == 1).nonzero().tolist() == [[0, 0, 6, 6], [0, 1, 4, 3]]
     assert wanted.middles.tolist() == [[0, 4, 3], [0, 6, 6]]

@@ -149,7 +149,8 @@ class AveragePrecision(RowStatistics):
             recall = right / np.where(objects > 0, objects, 1)[:, None]
             reached = np.searchsorted(_RECALLS, recall, side="right")
             total += (np.diff(reached, axis=1, prepend=0) * best).sum(axis=1) / len(_RECALLS)
-        return total / matched.shape[1]
+        mean: Floats = total / matched.shape[1]
+        return mean
 
     def curve(self, column: int) -> tuple[Floats, Floats]:
         """Return recall and precision of all classes' boxes together as probability falls, at one of the thresholds."""
