@@ -12,10 +12,13 @@ from graftline.components.evaluate.predict import predict
 from graftline.dataset import read_schema
 from graftline.evaluation import budget
 from graftline.evaluation.lift import Experiment, load_split, measure_lift
+from graftline.explain.explaining import Faithfulness, measure_faithfulness
+from graftline.explain.showing import sections
 from graftline.gate import DECISION, Comparison, decide
 from graftline.jsonfile import write_json
 from graftline.learning.randomness import seed_everything
 from graftline.problems.reading import alike, lost_tokens
+from graftline.problems.sections import add_sections
 from graftline.records.model import COMPARED, Dependency
 from graftline.score import as_metrics, estimate
 from graftline.tasks.evaluate import EvaluateParams
@@ -32,7 +35,7 @@ def run(context: Context) -> None:
     params = context.section("evaluate", EvaluateParams)
     seed_everything(params.seed, threads=1)  # as in the lift's workers: nothing depends on the number of CPUs
     finetune = context.section("finetune", FinetuneParams)
-    params.gate.check_names(finetune.head.scores, context.where)
+    params.check_head(finetune.head, context.where)
     dataset, out = context.paths["dataset"], context.out
     predictions = predict(context.paths["model"], dataset)
     answers, problem = predictions.answers, predictions.problem
@@ -44,8 +47,14 @@ def run(context: Context) -> None:
     metrics = _measure(params, answers) | lift.metrics() | (champion.metrics() if champion else {})
     metrics |= _as_read(problem.plural, predictions.examples, load_split(experiment, "train"))
 
+    explained = _explain(context, params)
+    metrics |= explained.metrics() if explained else {}
+
     tables.write_predictions(predictions, read_schema(dataset), out / "predictions.parquet")
     problem.present(answers, predictions.examples, dataset, out, params.mistakes)
+    if params.explain and explained:
+        write_json(explained.as_dict(), out / "explain.json")
+        add_sections(sections(explained, params.explain.shown, out), out)
     if samples := problem.samples(predictions.model, params.seed):
         write_json(samples, out / "samples.json")
     tables.write_lift(lift, out)
@@ -73,6 +82,14 @@ def _as_read(plural: str, test: Examples, train: Examples) -> dict[str, float]:
     if seen and seen.examples:
         print(f"test: {seen.told(plural, 'one of train')}", file=sys.stderr)
     return (lost.metrics("test") if lost else {}) | (seen.metrics("test_seen") if seen else {})
+
+
+def _explain(context: Context, params: EvaluateParams) -> Faithfulness | None:
+    """Return what the model looks at in test rows, if that is asked for."""
+    if params.explain is None:
+        return None
+    model, dataset, resamples = context.paths["model"], context.paths["dataset"], params.bootstrap_resamples
+    return measure_faithfulness(model, dataset, params.explain.rows, resamples=resamples, seed=params.seed)
 
 
 def _compare(context: Context, params: EvaluateParams, answers: Answers) -> Comparison | None:

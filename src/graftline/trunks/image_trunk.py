@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 MODEL_WEIGHTS = "model.safetensors"
@@ -22,6 +23,13 @@ class ImageTrunk(nn.Module, ABC):
     @abstractmethod
     def width(self) -> int:
         """Return the length of an embedding."""
+
+    def attentions(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], int, int] | None:
+        """Return each layer's (n, heads, tokens, tokens) attention; rows and columns of patches, which stand last.
+
+        None of a trunk that has no attention over the whole picture, which is all that are no transformers.
+        """
+        return None
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

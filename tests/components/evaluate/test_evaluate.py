@@ -242,3 +242,26 @@ def test_arms_that_learnt_from_different_examples_are_not_compared() -> None:
     assert _point(score, 5, 5, paired).lift.value == 0
     with pytest.raises(AssertionError, match="different examples"):
         _point(score, 5, 5, [*paired[:3], done("scratch", 1, "another")])
+
+
+def test_what_the_model_looks_at_is_measured_if_it_is_asked_for(evaluate: Callable[..., Evaluation]) -> None:
+    margin = "explain_integrated_gradients_margin"
+    done = evaluate({"explain": {"rows": 40, "shown": 2}, "gate": {"floors": {margin: 0.0}}})
+    assert done.code == 0, done.error
+    metrics, told = done.json("metrics.json"), done.json("explain.json")
+    assert metrics["explain_rows"] == len(told["rows"]) == 40
+    assert [one["method"] for one in told["methods"]] == ["random_order", "integrated_gradients", "occlusion"]
+    for one in told["methods"]:
+        for measure in ("comprehensiveness", "sufficiency", "deletion"):
+            assert metrics[f"explain_{one['method']}_{measure}"] == one[measure]["value"]
+    assert metrics[margin] > 0, "of a model that tells digits, the pixels are found"
+    assert "no attention" in told["missing"]["attention_rollout"]
+    assert metrics["explain_nearest_same_class"] > 0.5 > metrics["explain_nearest_same_class_random_weights"] / 2
+    rule = next(rule for rule in done.json("decision.json")["rules"] if rule["name"] == f"floors.{margin}")
+    assert rule["value"] == metrics[margin] and rule["passed"]
+    seen, believed = done.json("sections.json")
+    assert seen["picture"] == "explanations.png" and (done.out / "explanations.png").is_file()
+    assert [line[0] for line in believed["lines"]] == ["random order", "integrated gradients", "occlusion"]
+    plain = evaluate(out="plain")
+    assert not {name for name in plain.json("metrics.json") if name.startswith("explain")}
+    assert not (plain.out / "explain.json").exists()
