@@ -67,7 +67,7 @@ def test_with_a_dataset_it_says_how_far_to_believe_it_and_shows_the_nearest_rows
     text = page.read_text()
     assert text.count("<img alt=") == 1 + 2 + 3, "the picture, two methods, three training rows"
     assert "&lt;i&gt;digit.png" in text and "<i>digit" not in text
-    assert "comprehensiveness" in text and "http" not in text
+    assert "comprehensiveness" in text and "http://" not in text and "https://" not in text
 
 
 def test_a_head_without_explanations_is_named(explain: Callable[..., Done], home: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "learning")]
 
 
 @pytest.fixture(scope="session")

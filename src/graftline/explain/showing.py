@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from graftline.explain.explaining import Explanations, Faithfulness
@@ -58,8 +59,9 @@ def facts(found: Faithfulness) -> str:
 
 def sections(found: Faithfulness, shown: int, out: Path) -> list[Section]:
     """Return the report's sections; pictures, where a problem draws them, lie in the folder `out`."""
-    made, places = found.explanations, range(min(shown, len(found.rows.numbers)))
-    rows, part, hidden = len(found.rows.numbers), made.explained.part, made.explained.hidden
+    made, rows = found.explanations, len(found.rows.numbers)
+    part, hidden = made.explained.part, made.explained.hidden
+    places = np.linspace(0, rows - 1, min(shown, rows)).round().astype(int).tolist()  # rows are often sorted by class
     believed = Section(
         "How far explanations can be believed",
         f"{NOTE} {rows} of {found.rows.of:,} test rows; a hidden {part} is {hidden}. {facts(found)}",
@@ -69,7 +71,7 @@ def sections(found: Faithfulness, shown: int, out: Path) -> list[Section]:
     if not places:
         return [believed]
     named = {title(name): numbers for name, numbers in made.found.items()}
-    note = f"The first {len(places)} of these rows: the {part}s that speak most for the answer, by each method."
+    note = f"{len(places)} of these rows: the {part}s that speak most for the answer, by each method."
     if made.explained.draw(places, named, out / PICTURE):
         seen = Section(
             "What the model looks at", f"{note} Green speaks for it, red against.", PICTURE,

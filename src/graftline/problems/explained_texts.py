@@ -194,31 +194,31 @@ class ExplainedTexts(Explained):
         return sums.numpy()
 
     def attention(self) -> Iterator[Attention] | str:
-        if not hasattr(self.model.network.base_model, "layers") and not hasattr(
-            self.model.network.base_model, "encoder"
-        ):
+        if not self._layers(self.model.inputs(self.documents.take(torch.zeros(1, dtype=torch.int64)))):
             return "the trunk shows no attention"
         return self._attention()
 
     def _attention(self) -> Iterator[Attention]:
-        network = self.model.network
-        self.model.eval()
         for places in by_length(self.documents.lengths):
-            documents = self.documents.take(places)
-            inputs = self.model.inputs(documents)
-            network.set_attn_implementation("eager")  # the fused kernel keeps no weights
-            try:
-                with torch.inference_mode():
-                    layers = network.base_model(**inputs, output_attentions=True).attentions
-            finally:
-                attend(network, 0, learning=False)
-            mask = inputs["attention_mask"].float()
+            inputs = self.model.inputs(self.documents.take(places))
 
             def by_part(found: torch.Tensor, places: torch.Tensor = places) -> Floats:
                 return self._by_part(places, found)
 
-            mixed = [layer.float().mean(dim=1).cpu() for layer in layers]
-            yield Attention(places.numpy(), mixed, self.readers(mask.cpu(), places), by_part)
+            mixed = [layer.float().mean(dim=1).cpu() for layer in self._layers(inputs)]
+            readers = self.readers(inputs["attention_mask"].float().cpu(), places)
+            yield Attention(places.numpy(), mixed, readers, by_part)
+
+    def _layers(self, inputs: dict[str, torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Return each layer's (k, heads, width, width) attention; none of an architecture that keeps none."""
+        network = self.model.network
+        self.model.eval()
+        network.set_attn_implementation("eager")  # the fused kernel keeps no weights
+        try:
+            with torch.inference_mode():
+                return network.base_model(**inputs, output_attentions=True).attentions or ()
+        finally:
+            attend(network, 0, learning=False)
 
     def readers(self, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Return the share of each token in what the head reads, of (k, width) with 1 where a document has a token."""

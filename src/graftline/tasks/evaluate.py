@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from graftline.explain.names import MARGINS
 from graftline.gate import Gate
 from graftline.problems.scores import ProblemParams, no_explanation
+from graftline.slices.conditions import parse_slice
 from graftline.tasks.parameters import Params
 
 LabelCount = Annotated[int, Field(ge=1)]
@@ -29,6 +30,27 @@ class ExplainParams(Params):
     """Test rows on which the explanations' faithfulness is measured, a fixed sample of them, 20 to 10,000."""
     shown: int = Field(6, ge=0, le=24)
     """How many of them the report shows, 0 to 24."""
+
+
+class SlicesParams(Params):
+    """Whose scores are looked at apart."""
+
+    columns: tuple[str, ...] = ()
+    """Columns of the contract whose values are groups, such as `[designer]`: each is a slice, and the largest
+    differences between two of them are measured."""
+    expressions: tuple[str, ...] = ()
+    """Slices by conditions, such as `["language=tr & length(text)>20"]`; length counts words of a text."""
+    find: int = Field(0, ge=0, le=50)
+    """How many slices of one or two conditions to find by themselves, 0 to 50: on val, to be measured on test."""
+    least_rows: int = Field(30, ge=5)
+    """Rows below which a slice is too small to judge, at least 5."""
+
+    @field_validator("expressions")
+    @classmethod
+    def _are_slices(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            parse_slice(text)
+        return texts
 
 
 class EvaluateParams(Params):
@@ -53,6 +75,8 @@ class EvaluateParams(Params):
     """How many of the most confident mistakes to show, 1 to 100."""
     explain: ExplainParams | None = None
     """What the model looks at, and how far that can be believed; null measures nothing."""
+    slices: SlicesParams | None = None
+    """Whom the model fails: scores of slices of the test rows; null looks at those only that the gate names."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the bootstrap, and the first of the lift's seeds (the others follow it), 0 to 2**31 - 1."""
     gate: Gate = Gate()

@@ -265,3 +265,22 @@ def test_what_the_model_looks_at_is_measured_if_it_is_asked_for(evaluate: Callab
     plain = evaluate(out="plain")
     assert not {name for name in plain.json("metrics.json") if name.startswith("explain")}
     assert not (plain.out / "explain.json").exists()
+
+
+def test_slices_have_scores_of_their_own_and_the_gate_asks_for_them(evaluate: Callable[..., Evaluation]) -> None:
+    gate = {"slices": {"label=3": {"accuracy": 0.01}, "label=3 & label=4": {"accuracy": 0.01}}}
+    done = evaluate({"slices": {"columns": ["label"], "find": 2}, "gate": gate})
+    assert done.code == 0, done.error
+    recalls = {f"label={line['class']}": line["recall"] for line in done.json("classes.json")}
+    slices = {one["name"]: one for one in done.json("slices.json")["slices"]}
+    assert {name: slices[name]["value"]["value"] for name in recalls} == pytest.approx(recalls)
+    assert slices["label=3 & label=4"]["verdict"] == "too small to judge: fewer than 30 rows"
+    rules = {rule["name"]: rule for rule in done.json("decision.json")["rules"]}
+    assert rules["slices.label=3.accuracy"]["value"] == pytest.approx(recalls["label=3"])
+    assert not rules["slices.label=3 & label=4.accuracy"]["passed"]
+    kinds = {gap["kind"]: gap for gap in done.json("slices.json")["gaps"]}
+    assert set(kinds) == {"demographic parity"}, "of one label only there is one class in a group"
+    assert done.json("metrics.json")["slices_judged"] == 10
+    assert done.json("sections.json")[0]["title"] == "Whom it fails"
+    wrong = evaluate({"slices": {"columns": ["labl"]}}, out="wrong")
+    assert wrong.code == 2 and "did you mean 'label'" in wrong.error
