@@ -80,8 +80,9 @@ class Gate(Params):
             InputError: a floor or a ceiling of a score that the problem does not have, or beyond the score's range.
         """
         known = {score.name: score for score in scores}
-        of_slices = [(f"slices.{name}", limits) for name, limits in self.slices.items()]
-        for kind, limits in (("floors", self.floors), ("ceilings", self.ceilings), *of_slices):
+        limited: list[tuple[str, Mapping[str, float | None]]] = [("floors", self.floors), ("ceilings", self.ceilings)]
+        limited += [(f"slices.{name}", limits) for name, limits in self.slices.items()]
+        for kind, limits in limited:
             for name, limit in limits.items():
                 if limit is None:
                     continue

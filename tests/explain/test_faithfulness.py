@@ -60,7 +60,7 @@ def test_integrated_gradients_share_out_the_whole_difference() -> None:
     explained = planted.pictures(COUNT)
     found = integrated_gradients(explained)
     assert completeness_gap(explained, found).max() < 1e-3
-    assert completeness_gap(explained, 0.9 * found).min() > 0.05, "an amount that is lost is seen"
+    assert completeness_gap(explained, 0.9 * found).min() > 0.03, "an amount that is lost is seen"
 
 
 def test_a_method_that_finds_it_is_better_than_chance_and_one_that_guesses_is_told() -> None:

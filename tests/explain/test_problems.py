@@ -15,6 +15,7 @@ import torch
 
 from graftline.dataset import Schema
 from graftline.errors import InputError
+from graftline.explain import methods
 from graftline.explain.explaining import Explanations
 from graftline.explain.faithfulness import measure
 from graftline.explain.methods import attention_rollout, completeness_gap, integrated_gradients, occlusion
@@ -39,25 +40,27 @@ from graftline.values.image import ImageColumn
 from graftline.values.text import TextColumn
 
 PLANTED = ("tree", "king")
-"""Words that decide the class; all others are noise."""
+"""Words that decide the class; all others are noise. Without one of them the class is `none`: else a model could learn
+one of the two by the absence of the other, and hiding the word would change nothing."""
 NOISE = [
     "a", "the", "of", "small", "large", "used", "by", "having", "with", "red", "green", "old", "that", "is", "from",
     "any", "very", "which", "not", "long",
 ]  # fmt: skip
 COUNT = 300
-ONE = Schema(TextColumn("text"), "label", PLANTED)
+ONE = Schema(TextColumn("text"), "label", (*PLANTED, "none"))
 TWO = Schema(TextColumn("first"), "label", ("no", "yes"), (TextColumn("second"),))
 ASKED = Schema(TextColumn("question"), None, (), (TextColumn("context"),))
 
 
-def sentences(count: int, seed: int) -> tuple[list[str], np.ndarray]:
-    """Return sentences of noise, each with a planted word somewhere, and which one."""
+def sentences(count: int, seed: int, classes: int) -> tuple[list[str], np.ndarray]:
+    """Return sentences of noise, of the first classes: each with a planted word somewhere, or with none."""
     draw = np.random.default_rng(seed)
-    labels = draw.integers(0, 2, count)
+    labels = draw.integers(0, classes, count)
     texts = []
     for label in labels:
         words = draw.choice(NOISE, draw.integers(6, 12)).tolist()
-        words.insert(int(draw.integers(len(words) + 1)), PLANTED[label])
+        if label < len(PLANTED):
+            words.insert(int(draw.integers(len(words) + 1)), PLANTED[label])
         texts.append(" ".join(words))
     return texts, labels.astype(np.int64)
 
@@ -75,11 +78,11 @@ def planted(trunk: Path) -> ExplainedTexts:
         head={"name": "sequence_classification"},
     )  # type: ignore[arg-type]  # fmt: skip
     problem: Any = make_problem(params.head, ONE)
-    texts, labels = sentences(COUNT, 0)
+    texts, labels = sentences(COUNT, 0, 3)
     train = problem.encode(trunk, texts, np.arange(COUNT), labels)
     torch.manual_seed(0)
     model = fit(trunk, Data(train, None), params, 0, ONE)
-    values, right = sentences(40, 1)
+    values, right = sentences(40, 1, 2)
     explained = problem.explained(trunk, model, values, ONE)
     assert isinstance(explained, ExplainedTexts)
     assert [PLANTED[label] for label in right] == explained.answers, "the model has learned what is planted"
@@ -104,9 +107,13 @@ def test_the_word_that_decides_is_found(planted: ExplainedTexts, method: Any) ->
     assert named == planted.answers
 
 
-def test_its_explanations_are_complete_and_better_than_chance(planted: ExplainedTexts) -> None:
+def test_its_explanations_are_complete_and_better_than_chance(
+    planted: ExplainedTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = Explanations.of(planted)
-    assert made.gap().max() < 0.05
+    coarse = made.gap().max()
+    monkeypatch.setattr(methods, "STEPS", 96)
+    assert completeness_gap(planted, integrated_gradients(planted)).max() < min(0.02, coarse), "it closes"
     blank = planted.by(shuffled(copy.deepcopy(planted.model), 0))
     rows = np.arange(len(planted))
     measured = measure(planted, made.found, Explanations.of(blank).found, rows, resamples=1000, seed=0)
@@ -129,9 +136,12 @@ def test_a_hidden_word_is_the_mask_in_place_of_each_of_its_tokens(planted: Expla
 
 
 def test_what_the_model_does_not_see_is_no_part(planted: ExplainedTexts, trunk: Path) -> None:
+    text = "a the of red green old tree king small"
     problem: Any = make_problem(FinetuneParams(head={"name": "sequence_classification", "max_tokens": 8}).head, ONE)  # type: ignore[arg-type]
-    (sides,) = problem.explained(trunk, planted.model, ["a the of red green old tree king small"], ONE).words
-    assert sides == [["a", "the", "of", "red", "green", "old"]]
+    (sides,) = problem.explained(trunk, planted.model, [text], ONE).words
+    (seen,), tokenize = sides, planted.model.tokenizer.tokenize
+    assert seen == text.split()[: len(seen)]
+    assert len(tokenize(" ".join(seen[:-1]))) < 6 <= len(tokenize(" ".join(seen))), "8 tokens are 2 marks and 6 of it"
 
 
 def test_words_are_coloured_and_escaped(planted: ExplainedTexts, trunk: Path) -> None:
@@ -192,7 +202,7 @@ def test_a_transformer_of_images_shows_its_attention_and_a_convolution_says_that
     assert (rollout > 0).all() and (rollout.sum(axis=1) < 1).all(), "some of it stays with the class token"
     patches = rollout.reshape(4, 4, 7, 4, 7)
     assert np.allclose(patches, patches[:, :, :1, :, :1]), "one number a patch"
-    made = Explanations.of(images(ConvTrunk(ConvParams(channels=(4, 8), width=16), (28, 28))))
+    made = Explanations.of(images(ConvTrunk(ConvParams(channels=(4, 8, 16), width=16), (28, 28))))
     assert list(made.found) == ["integrated_gradients", "occlusion"]
     assert "no attention" in made.missing["attention_rollout"]
     named = {name.replace("_", " "): found for name, found in made.found.items()}

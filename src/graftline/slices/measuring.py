@@ -173,9 +173,8 @@ def gaps(
         ]  # fmt: skip
         both = RowStatistics(_RATE, counts.rows, np.stack(columns, axis=1))
         start, stop = ends(both, _difference, resamples=resamples, seed=seed, confidence=1 - (1 - CONFIDENCE) / looks)
-        named = {
-            groups[number]: float(rates[number, label]) for number in np.flatnonzero(np.isfinite(rates[:, label])).tolist()
-        }  # fmt: skip
+        judged = np.flatnonzero(np.isfinite(rates[:, label])).tolist()
+        named = {groups[number]: float(rates[number, label]) for number in judged}
         estimate = Estimate(wide[label], float(start[0]), float(stop[0]))
         found.append(Gap(column, kind, classes[label], groups[high], groups[low], estimate, named))
     return found

@@ -24,6 +24,7 @@ from graftline.slices.measuring import Gap, Judged, gaps, judge
 if TYPE_CHECKING:
     from graftline.tasks.evaluate import SlicesParams
 
+FOUND = "found on val"
 MOST = 50
 """Values of a column whose groups are looked at."""
 
@@ -96,7 +97,7 @@ def measure_slices(
     if params.find:
         found, found_on = _found(on_val(), dataset, schema, params)
         known = {one.name for one, _ in named}
-        named += [(one, "found on val") for one in found if one.name not in known]
+        named += [(one, FOUND) for one in found if one.name not in known]
     members = in_some([one for one, _ in named], cells, "evaluate.slices")
     names = [(one.name, origin) for one, origin in named]
     judged = judge(primary, names, members, params.least_rows, resamples=resamples, seed=seed)
@@ -204,7 +205,8 @@ def sections(sliced: Sliced) -> list[Section]:
     judged = [one for one in sliced.judged if one.value is not None]
     scale = 100 if sliced.score.share else 1
     unit = "In percent and points" if sliced.score.share else "In the score's unit"
-    found = f" Found ones were looked for on {sliced.found_on:,} rows of val." if sliced.found_on else ""
+    count = sum(one.origin == FOUND for one in sliced.judged)
+    found = f" {count} were found on the {sliced.found_on:,} rows of val." if sliced.found_on else ""
     made = [
         Section(
             "Whom it fails",

@@ -246,10 +246,10 @@ def test_arms_that_learnt_from_different_examples_are_not_compared() -> None:
 
 def test_what_the_model_looks_at_is_measured_if_it_is_asked_for(evaluate: Callable[..., Evaluation]) -> None:
     margin = "explain_integrated_gradients_margin"
-    done = evaluate({"explain": {"rows": 40, "shown": 2}, "gate": {"floors": {margin: 0.0}}})
+    done = evaluate({"explain": {"rows": 20, "shown": 2}, "gate": {"floors": {margin: 0.0}}})
     assert done.code == 0, done.error
     metrics, told = done.json("metrics.json"), done.json("explain.json")
-    assert metrics["explain_rows"] == len(told["rows"]) == 40
+    assert metrics["explain_rows"] == len(told["rows"]) == 20
     assert [one["method"] for one in told["methods"]] == ["random_order", "integrated_gradients", "occlusion"]
     for one in told["methods"]:
         for measure in ("comprehensiveness", "sufficiency", "deletion"):
