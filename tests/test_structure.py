@@ -346,7 +346,8 @@ SHARED_WITH_ALL = {
         "guesses", "placing", "rules", "samples", "strings", "suite",
     },
     "graftline.problems": {
-        "answers", "embedding", "fit", "model", "problem", "reading", "recipes", "registry", "scores", "weighing",
+        "answers", "embedding", "explained", "fit", "model", "problem", "reading", "recipes", "registry", "scores",
+        "sections", "weighing",
     },
     "graftline.trunks": {
         "registry", "summary", "training", "parameters", "convert", "CONFIG", "SIZES", "WEIGHTS", "read_config",

@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Any
 from graftline import environment
 from graftline.components.evaluate import plots, tables
 from graftline.components.evaluate.champion import compare_with_champion
-from graftline.components.evaluate.predict import predict
+from graftline.components.evaluate.predict import Predictions, predict
 from graftline.dataset import read_schema
 from graftline.evaluation import budget
 from graftline.evaluation.lift import Experiment, load_split, measure_lift
+from graftline.explain.explaining import Faithfulness, measure_faithfulness
+from graftline.explain.showing import sections
 from graftline.gate import DECISION, Comparison, decide
 from graftline.jsonfile import write_json
 from graftline.learning.randomness import seed_everything
-from graftline.problems.reading import alike, lost_tokens
+from graftline.problems.reading import alike, lost_tokens, read_examples
+from graftline.problems.sections import add_sections
+from graftline.problems.weighing import answer
 from graftline.records.model import COMPARED, Dependency
 from graftline.score import as_metrics, estimate
-from graftline.tasks.evaluate import EvaluateParams
+from graftline.slices import slicing
+from graftline.slices.slicing import Sliced
+from graftline.tasks.evaluate import EvaluateParams, SlicesParams
 from graftline.tasks.finetune import FinetuneParams
 
 if TYPE_CHECKING:
@@ -32,10 +38,11 @@ def run(context: Context) -> None:
     params = context.section("evaluate", EvaluateParams)
     seed_everything(params.seed, threads=1)  # as in the lift's workers: nothing depends on the number of CPUs
     finetune = context.section("finetune", FinetuneParams)
-    params.gate.check_names(finetune.head.scores, context.where)
+    params.check_head(finetune.head, context.where)
     dataset, out = context.paths["dataset"], context.out
     predictions = predict(context.paths["model"], dataset)
     answers, problem = predictions.answers, predictions.problem
+    sliced, explained = _slice(context, params, predictions), _explain(context, params)
     champion = _compare(context, params, answers)
     experiment = _experiment(context, params, finetune)
     seeds = range(params.seed, params.seed + params.lift_seeds)
@@ -44,8 +51,16 @@ def run(context: Context) -> None:
     metrics = _measure(params, answers) | lift.metrics() | (champion.metrics() if champion else {})
     metrics |= _as_read(problem.plural, predictions.examples, load_split(experiment, "train"))
 
+    metrics |= (sliced.metrics() if sliced else {}) | (explained.metrics() if explained else {})
+
     tables.write_predictions(predictions, read_schema(dataset), out / "predictions.parquet")
     problem.present(answers, predictions.examples, dataset, out, params.mistakes)
+    if params.explain and explained:
+        write_json(explained.as_dict(), out / "explain.json")
+        add_sections(sections(explained, params.explain.shown, out), out)
+    if sliced:
+        write_json(sliced.as_dict(), out / "slices.json")
+        add_sections(slicing.sections(sliced), out)
     if samples := problem.samples(predictions.model, params.seed):
         write_json(samples, out / "samples.json")
     tables.write_lift(lift, out)
@@ -73,6 +88,30 @@ def _as_read(plural: str, test: Examples, train: Examples) -> dict[str, float]:
     if seen and seen.examples:
         print(f"test: {seen.told(plural, 'one of train')}", file=sys.stderr)
     return (lost.metrics("test") if lost else {}) | (seen.metrics("test_seen") if seen else {})
+
+
+def _explain(context: Context, params: EvaluateParams) -> Faithfulness | None:
+    """Return what the model looks at in test rows, if that is asked for."""
+    if params.explain is None:
+        return None
+    model, dataset, resamples = context.paths["model"], context.paths["dataset"], params.bootstrap_resamples
+    return measure_faithfulness(model, dataset, params.explain.rows, resamples=resamples, seed=params.seed)
+
+
+def _slice(context: Context, params: EvaluateParams, predictions: Predictions) -> Sliced | None:
+    """Return the scores of slices of the test rows, if any are asked for."""
+    if params.slices is None and not params.gate.slices:
+        return None
+    model, dataset = context.paths["model"], context.paths["dataset"]
+
+    def on_val() -> Answers:
+        found: Answers = answer(predictions.model, read_examples(predictions.problem, dataset, "val", model))
+        return found
+
+    return slicing.measure_slices(
+        predictions.answers, on_val, dataset, params.slices or SlicesParams(), params.gate.slices,
+        resamples=params.bootstrap_resamples, seed=params.seed,
+    )  # fmt: skip
 
 
 def _compare(context: Context, params: EvaluateParams, answers: Answers) -> Comparison | None:

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from graftline.canonical import read_json
 from graftline.errors import InputError, RefusalError, nearest
 from graftline.score import Estimate, Score
+from graftline.slices.conditions import parse_slice
 from graftline.tasks.parameters import Params
 
 DECISION = "decision.json"
@@ -38,9 +39,19 @@ class Gate(Params):
     """Largest value of a score on the test rows, by the score's name, such as `{"ece": 0.1}`."""
     min_lift: dict[str, float] = Field(default={})
     """Least mean lift of pretraining, in the primary score, by label count: one of `lift_labels` as text, or `all`."""
+    slices: dict[str, dict[str, float]] = Field(default={})
+    """Least value of scores on slices of the test rows, such as `{"designer=noto": {"accuracy": 0.3}}`; a slice that is
+    too small to judge fails. See `evaluate.slices`."""
     max_champion_loss: float | None = Field(default=0.0, ge=0)
     """How much of the primary score may be lost against the champion, at least 0: the gate refuses when even the better
     end of the difference's 95% interval is worse than that. 0 refuses a significant loss; null compares nothing."""
+
+    @field_validator("slices")
+    @classmethod
+    def _are_slices(cls, slices: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for text in slices:
+            parse_slice(text)
+        return slices
 
     @model_validator(mode="before")
     @classmethod
@@ -69,7 +80,9 @@ class Gate(Params):
             InputError: a floor or a ceiling of a score that the problem does not have, or beyond the score's range.
         """
         known = {score.name: score for score in scores}
-        for kind, limits in (("floors", self.floors), ("ceilings", self.ceilings)):
+        limited: list[tuple[str, Mapping[str, float | None]]] = [("floors", self.floors), ("ceilings", self.ceilings)]
+        limited += [(f"slices.{name}", limits) for name, limits in self.slices.items()]
+        for kind, limits in limited:
             for name, limit in limits.items():
                 if limit is None:
                     continue
@@ -84,6 +97,9 @@ class Gate(Params):
                 if not score.lowest <= limit <= score.highest:
                     within = f"{score.lowest:g} to {score.highest:g}" if score.share else f"at least {score.lowest:g}"
                     raise InputError(place, f"{limit:g}", expected=within)
+                if kind.startswith("slices.") and (score.value is None or not score.higher):
+                    found = f"{name}, of which less is better or which no sum of rows tells"
+                    raise InputError(place, found, expected="a score that has a floor on some rows")
         changes = {f"min_lift.{count}": floor for count, floor in self.min_lift.items()}
         for name, change in (changes | {"max_champion_loss": self.max_champion_loss or 0.0}).items():
             if abs(change) > scores[0].highest - scores[0].lowest:
@@ -240,6 +256,10 @@ def _limits(gate: Gate, metrics: Mapping[str, Any]) -> Iterator[Rule]:
     for name, limit in sorted(gate.ceilings.items()):
         if limit is not None:
             yield Rule.judge(f"ceilings.{name}", metrics.get(name), limit, "<=", unknown)
+    small = "not judged on this slice: fewer rows than slices.least_rows, or not defined on them"
+    for of, floors in sorted(gate.slices.items()):
+        for name, floor in sorted(floors.items()):
+            yield Rule.judge(f"slices.{of}.{name}", metrics.get(f"slices.{of}.{name}"), floor, ">=", small)
     for count, floor in sorted(gate.min_lift.items(), key=_labels):
         yield Rule.judge(f"min_lift.{count}", metrics.get(f"lift_{count}"), floor, ">=", unknown)
 

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-_TAILS = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
 _AT_ONCE = 2_000_000  # weights in memory: 16 MB
 
 Floats = NDArray[np.floating[Any]]
@@ -145,9 +144,14 @@ def estimate(measured: RowStatistics, *, resamples: int, seed: int) -> Estimate:
 
 
 def ends(
-    measured: RowStatistics, values: Callable[[Floats], Floats], *, resamples: int, seed: int
+    measured: RowStatistics,
+    values: Callable[[Floats], Floats],
+    *,
+    resamples: int,
+    seed: int,
+    confidence: float = CONFIDENCE,
 ) -> tuple[Floats, Floats]:
-    """Return the (m,) low and high ends of several values' 95% percentile intervals, by the bootstrap of rows.
+    """Return the (m,) low and high ends of several values' percentile intervals, by the bootstrap of rows.
 
     `values` are of (b, k) sums of the rows' statistics, (b, m); NaN where one is not defined on the rows drawn, and in
     what is returned where it is defined on none.
@@ -156,13 +160,17 @@ def ends(
     low, high = np.full((2, drawn.shape[1]), np.nan)
     known = np.isfinite(drawn).any(axis=0)
     if known.any():
-        low[known], high[known] = np.nanquantile(drawn[:, known], _TAILS, axis=0)
+        low[known], high[known] = np.nanquantile(drawn[:, known], _tails(confidence), axis=0)
     return low, high
 
 
-def exact_reach(rows: float | Floats) -> Floats:
-    """Return how far from 0 or 1 the 95% interval of a share reaches that all of so many rows agree on."""
-    return np.asarray(1 - _TAILS[0] ** (1 / np.maximum(rows, 1)))
+def exact_reach(rows: float | Floats, confidence: float = CONFIDENCE) -> Floats:
+    """Return how far from 0 or 1 the interval of a share reaches that all of so many rows agree on."""
+    return np.asarray(1 - _tails(confidence)[0] ** (1 / np.maximum(rows, 1)))
+
+
+def _tails(confidence: float) -> list[float]:
+    return [(1 - confidence) / 2, (1 + confidence) / 2]
 
 
 def _effective_rows(measured: RowStatistics) -> float:
@@ -231,7 +239,7 @@ def _draws(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 def _percentiles(drawn: Floats) -> tuple[float, float]:
     """Return the ends of the interval; a resample on which the score is not defined is left out."""
-    low, high = np.nanquantile(drawn, _TAILS) if np.isfinite(drawn).any() else (math.nan, math.nan)
+    low, high = np.nanquantile(drawn, _tails(CONFIDENCE)) if np.isfinite(drawn).any() else (math.nan, math.nan)
     return float(low), float(high)
 
 

@@ -33,6 +33,7 @@ def test_the_commands_are_these() -> None:
         "convert",
         "compile",
         "embed",
+        "explain",
         "schema",
         "submit",
         "reconcile",

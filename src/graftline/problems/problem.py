@@ -17,7 +17,8 @@ from graftline.errors import InputError
 from graftline.learning.distributed import World
 from graftline.learning.randomness import batch_indices
 from graftline.problems.answers import Answers
-from graftline.problems.scores import ProblemParams
+from graftline.problems.explained import Explained
+from graftline.problems.scores import ProblemParams, no_explanation
 from graftline.values.column import Questions, Stored, StoredFeature
 from graftline.values.questions import read_rows
 
@@ -251,6 +252,14 @@ class Problem(ABC, Generic[E]):
         """Write a PNG of a question's value with what `ask` said of it. Raises InputError where there is nothing to
         draw."""
         raise InputError("--draw", "nothing that can be drawn", expected="a release that finds objects in images")
+
+    def explained(self, folder: Path, model: Model[E], values: list[Any], schema: Schema) -> Explained:
+        """Return the answers of the model in `folder` to questions' values, and the parts of those, to be explained.
+
+        Raises:
+            InputError: answers of this kind have no explanation here: `ProblemParams.explains` says so, too.
+        """
+        raise no_explanation(self.params, folder)
 
     @abstractmethod
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> Model[E]:

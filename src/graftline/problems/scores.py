@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.errors import InputError
 from graftline.score import Floats, Integers, RowStatistics, Score, ends, exact_reach, ratio
 from graftline.tasks.parameters import Params
 
@@ -79,6 +81,18 @@ class ProblemParams(Params):
 
     scores: ClassVar[tuple[Score, ...]]
     """What is measured on the test rows; the first is the primary one, which all comparisons are by."""
+    explains: ClassVar[bool] = False
+    """Whether `Problem.explained` has something: an answer with a probability, and parts of what was asked."""
+
+
+def no_explanation(params: ProblemParams, where: str | Path) -> InputError:
+    """Return what to say where explanations are asked of a problem that has none."""
+    return InputError(
+        where,
+        f"the head {params.name}, which has no explanations",
+        expected="one whose answers have a probability and whose input has parts, such as a classification",
+        fix="leave it out",
+    )
 
 
 def accuracy_rows(score: Score, rows: Integers, right: NDArray[np.bool_]) -> RowStatistics:

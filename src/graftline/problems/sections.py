@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from graftline.canonical import read_json
 from graftline.jsonfile import write_json
 
 SECTIONS = "sections.json"
@@ -25,6 +26,12 @@ class Section:
     header: tuple[str, ...] = ()
     """Of the table's columns; empty without a table."""
     lines: tuple[tuple[str, ...], ...] = ()
+
+
+def add_sections(sections: Sequence[Section], out: Path) -> None:
+    """Write sections behind those that the evaluation has already."""
+    before = read_json(out / SECTIONS) if (out / SECTIONS).is_file() else []
+    write_json([*before, *(asdict(section) for section in sections)], out / SECTIONS)
 
 
 def write_sections(sections: Sequence[Section], out: Path) -> None:

@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from graftline.explain.names import MARGINS
 from graftline.gate import Gate
+from graftline.problems.scores import ProblemParams, no_explanation
+from graftline.slices.conditions import parse_slice
 from graftline.tasks.parameters import Params
 
 LabelCount = Annotated[int, Field(ge=1)]
@@ -18,6 +21,36 @@ ALL = "all"
 def label_name(count: int | None) -> str:
     """Return the name of a label count in metrics, rules and tables: `5` or, for None, `all`."""
     return ALL if count is None else str(count)
+
+
+class ExplainParams(Params):
+    """How test rows are explained, by every method of graftline/explain that applies."""
+
+    rows: int = Field(200, ge=20, le=10_000)
+    """Test rows on which the explanations' faithfulness is measured, a fixed sample of them, 20 to 10,000."""
+    shown: int = Field(6, ge=0, le=24)
+    """How many of them the report shows, 0 to 24."""
+
+
+class SlicesParams(Params):
+    """Whose scores are looked at apart."""
+
+    columns: tuple[str, ...] = ()
+    """Columns of the contract whose values are groups, such as `[designer]`: each is a slice, and the largest
+    differences between two of them are measured."""
+    expressions: tuple[str, ...] = ()
+    """Slices by conditions, such as `["language=tr & length(text)>20"]`; length counts words of a text."""
+    find: int = Field(0, ge=0, le=50)
+    """How many slices of one or two conditions to find by themselves, 0 to 50: on val, to be measured on test."""
+    least_rows: int = Field(30, ge=5)
+    """Rows below which a slice is too small to judge, at least 5."""
+
+    @field_validator("expressions")
+    @classmethod
+    def _are_slices(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            parse_slice(text)
+        return texts
 
 
 class EvaluateParams(Params):
@@ -40,14 +73,24 @@ class EvaluateParams(Params):
     """Resamples of the test rows for intervals and the comparison with the champion, 1,000 to 1,000,000."""
     mistakes: int = Field(24, ge=1, le=100)
     """How many of the most confident mistakes to show, 1 to 100."""
+    explain: ExplainParams | None = None
+    """What the model looks at, and how far that can be believed; null measures nothing."""
+    slices: SlicesParams | None = None
+    """Whom the model fails: scores of slices of the test rows; null looks at those only that the gate names."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the bootstrap, and the first of the lift's seeds (the others follow it), 0 to 2**31 - 1."""
     gate: Gate = Gate()
     """What decides whether the model is released."""
 
     def check_with(self, sections: Mapping[str, Any], where: str) -> None:
-        """Return if the problem that is learned has the scores that the gate names."""
-        self.gate.check_names(sections["finetune"].head.scores, where)
+        """Return if the problem that is learned has what is to be measured and what the gate names."""
+        self.check_head(sections["finetune"].head, where)
+
+    def check_head(self, head: ProblemParams, where: str) -> None:
+        """Return if a problem has what is to be measured and what the gate names. Raises InputError."""
+        if self.explain is not None and not head.explains:
+            raise no_explanation(head, f"{where}: evaluate.explain")
+        self.gate.check_names((*head.scores, *(MARGINS if self.explain else ())), where)
 
     @field_validator("lift_labels")
     @classmethod

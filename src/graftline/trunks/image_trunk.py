@@ -24,6 +24,13 @@ class ImageTrunk(nn.Module, ABC):
     def width(self) -> int:
         """Return the length of an embedding."""
 
+    def attentions(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], int, int] | None:
+        """Return each layer's (n, heads, tokens, tokens) attention; rows and columns of patches, which stand last.
+
+        None of a trunk that has no attention over the whole picture, which is all that are no transformers.
+        """
+        return None
+
     @abstractmethod
     def maps(self, pixels: torch.Tensor) -> list[torch.Tensor]:
         """Return the (n, features, rows, columns) maps of what it sees where, the finest first, each of another size.

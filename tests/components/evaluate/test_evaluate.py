@@ -242,3 +242,45 @@ def test_arms_that_learnt_from_different_examples_are_not_compared() -> None:
     assert _point(score, 5, 5, paired).lift.value == 0
     with pytest.raises(AssertionError, match="different examples"):
         _point(score, 5, 5, [*paired[:3], done("scratch", 1, "another")])
+
+
+def test_what_the_model_looks_at_is_measured_if_it_is_asked_for(evaluate: Callable[..., Evaluation]) -> None:
+    margin = "explain_integrated_gradients_margin"
+    done = evaluate({"explain": {"rows": 20, "shown": 2}, "gate": {"floors": {margin: 0.0}}})
+    assert done.code == 0, done.error
+    metrics, told = done.json("metrics.json"), done.json("explain.json")
+    assert metrics["explain_rows"] == len(told["rows"]) == 20
+    assert [one["method"] for one in told["methods"]] == ["random_order", "integrated_gradients", "occlusion"]
+    for one in told["methods"]:
+        for measure in ("comprehensiveness", "sufficiency", "deletion"):
+            assert metrics[f"explain_{one['method']}_{measure}"] == one[measure]["value"]
+    assert metrics[margin] > 0, "of a model that tells digits, the pixels are found"
+    assert "no attention" in told["missing"]["attention_rollout"]
+    assert metrics["explain_nearest_same_class"] > 0.5 > metrics["explain_nearest_same_class_random_weights"] / 2
+    rule = next(rule for rule in done.json("decision.json")["rules"] if rule["name"] == f"floors.{margin}")
+    assert rule["value"] == metrics[margin] and rule["passed"]
+    seen, believed = done.json("sections.json")
+    assert seen["picture"] == "explanations.png" and (done.out / "explanations.png").is_file()
+    assert [line[0] for line in believed["lines"]] == ["random order", "integrated gradients", "occlusion"]
+    plain = evaluate(out="plain")
+    assert not {name for name in plain.json("metrics.json") if name.startswith("explain")}
+    assert not (plain.out / "explain.json").exists()
+
+
+def test_slices_have_scores_of_their_own_and_the_gate_asks_for_them(evaluate: Callable[..., Evaluation]) -> None:
+    gate = {"slices": {"label=3": {"accuracy": 0.01}, "label=3 & label=4": {"accuracy": 0.01}}}
+    done = evaluate({"slices": {"columns": ["label"], "find": 2}, "gate": gate})
+    assert done.code == 0, done.error
+    recalls = {f"label={line['class']}": line["recall"] for line in done.json("classes.json")}
+    slices = {one["name"]: one for one in done.json("slices.json")["slices"]}
+    assert {name: slices[name]["value"]["value"] for name in recalls} == pytest.approx(recalls)
+    assert slices["label=3 & label=4"]["verdict"] == "too small to judge: fewer than 30 rows"
+    rules = {rule["name"]: rule for rule in done.json("decision.json")["rules"]}
+    assert rules["slices.label=3.accuracy"]["value"] == pytest.approx(recalls["label=3"])
+    assert not rules["slices.label=3 & label=4.accuracy"]["passed"]
+    kinds = {gap["kind"]: gap for gap in done.json("slices.json")["gaps"]}
+    assert set(kinds) == {"demographic parity"}, "of one label only there is one class in a group"
+    assert done.json("metrics.json")["slices_judged"] == 10
+    assert done.json("sections.json")[0]["title"] == "Whom it fails"
+    wrong = evaluate({"slices": {"columns": ["labl"]}}, out="wrong")
+    assert wrong.code == 2 and "did you mean 'label'" in wrong.error

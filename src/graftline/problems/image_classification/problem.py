@@ -12,6 +12,7 @@ from graftline.dataset import Schema, read_schema
 from graftline.problems import pictures
 from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classes import ClassAnswers
+from graftline.problems.explained_images import ExplainedImages
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.images import ImageModel, ImageProblem, LabelledImages
 from graftline.problems.problem import LABEL, Model
@@ -61,6 +62,14 @@ class ImageClassification(ImageProblem[LabelledImages, ImageClassificationParams
         assert isinstance(model, ImageClassifier)
         answers = model.probabilities(Pixels.of_numbers(np.stack(values)))
         return [labelled(row, schema.classes) for row in answers]
+
+    def explained(
+        self, folder: Path, model: Model[LabelledImages], values: list[np.ndarray], schema: Schema
+    ) -> ExplainedImages:
+        assert isinstance(model, ImageClassifier)
+        pixels = np.stack(values)
+        targets = model.outputs(Pixels.of_numbers(pixels)).argmax(dim=1)
+        return ExplainedImages.of(model, pixels, targets, [str(schema.classes[target]) for target in targets.tolist()])
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return label_line(answer)

@@ -13,6 +13,7 @@ class PairClassificationParams(TextClassificationParams, PooledParams):
     """Parameters of the head `pair_classification`; `max_tokens` is of both texts and the marks around them."""
 
     scores = (*ONE_CLASS_A_ROW, AVERAGE_PRECISION)
+    explains = True
 
     name: Literal["pair_classification"] = "pair_classification"
     pooling: Literal["mean", "cls"] = "cls"

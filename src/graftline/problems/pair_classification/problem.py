@@ -14,6 +14,7 @@ from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.classification import TextClassification
 from graftline.problems.documents import Documents, documents_of
+from graftline.problems.explained_texts import ExplainedTexts, Laid, explained_classes, sides
 from graftline.problems.pair_classification.parameters import PairClassificationParams
 from graftline.problems.pair_classification.scores import AVERAGE_PRECISION, ranked_pairs
 from graftline.problems.pairs import JoinedTextModel, JoinedTexts, pair_frame
@@ -109,6 +110,18 @@ class PairClassification(
         asked = [(string_of(first), string_of(second)) for first, second in values]
         pairs = self.encode(folder, asked, np.arange(len(asked)))
         return with_cut([labelled(row, schema.classes) for row in model.probabilities(pairs)], pairs)
+
+    def explained(self, folder: Path, model: Model[Pairs], values: list[Any], schema: Schema) -> ExplainedTexts:
+        assert isinstance(model, PairClassifier)
+        asked = [(string_of(first), string_of(second)) for first, second in values]
+        pairs, frame = self.encode(folder, asked, np.arange(len(asked))), pair_frame(model.tokenizer)
+        room = longest(folder, self._params.max_tokens) - frame.marks
+        found = sides(model.tokenizer, [text for pair in asked for text in pair])
+        laid = []
+        for first, second in zip(found[::2], found[1::2], strict=True):
+            one, two = kept(len(first.of_token), len(second.of_token), room)
+            laid.append(Laid((first.seen(one), second.seen(two)), len(frame.before), len(frame.between)))
+        return explained_classes(model, pairs, laid, schema)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return (*label_line(answer), str(answer["cut"]))

@@ -14,6 +14,7 @@ class QuestionAnsweringParams(TextHeadParams):
     """Parameters of the head `question_answering`."""
 
     scores = (F1, EXACT_MATCH, ANSWERED_F1, NO_ANSWER)
+    explains = True
 
     name: Literal["question_answering"] = "question_answering"
     max_tokens: int = Field(default=256, ge=16, le=1_048_576)

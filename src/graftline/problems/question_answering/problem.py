@@ -21,6 +21,7 @@ from graftline.problems.pairs import JoinedTextModel
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.question_answering import present
 from graftline.problems.question_answering.answers import Found, QuestionAnswers, best_threshold, text_of
+from graftline.problems.question_answering.explained import ExplainedAnswers, explained_answers
 from graftline.problems.question_answering.parameters import QuestionAnsweringParams
 from graftline.problems.question_answering.windows import Windows, windows
 from graftline.problems.texts import TextProblem, check_objective
@@ -183,6 +184,24 @@ class QuestionAnswering(TextProblem[Windows, QuestionAnsweringParams]):
             {"question": question, **_told(one, model.threshold), "windows": int(count), "cut": int(lost)}
             for (question, _), one, count, lost in zip(asked, found, counts, cut, strict=True)
         ]
+
+    def explained(self, folder: Path, model: Model[Windows], values: list[Any], schema: Schema) -> ExplainedAnswers:
+        """Return what explains each answer, in the window that it is of; or that there is none."""
+        assert isinstance(model, QuestionAnswerer)
+        asked = [(string_of(question), string_of(text)) for question, text in values]
+        examples = windows(folder, self._params, asked, np.arange(len(asked)))
+        found, _ = model.find(examples)
+        best, places, _, _ = _best_of_windows(model.logits(examples), examples, self._params.max_answer_tokens)
+        rows = examples.rows.numpy()
+        chosen = np.array(
+            [mine[best[mine].argmax()] for mine in (np.flatnonzero(rows == n) for n in range(len(asked)))]
+        )
+        given = [text_of(one, model.threshold) for one in found]
+        targets = [places[window] if answer else (0, 0) for window, answer in zip(chosen, given, strict=True)]
+        return explained_answers(
+            model, examples.take(torch.from_numpy(chosen)), asked, torch.tensor(targets),
+            [answer or "(no answer)" for answer in given],
+        )  # fmt: skip
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         given = answer["answer"]

@@ -12,5 +12,6 @@ class SequenceClassificationParams(TextClassificationParams, PooledParams):
     """Parameters of the head `sequence_classification`."""
 
     scores = ONE_CLASS_A_ROW
+    explains = True
 
     name: Literal["sequence_classification"] = "sequence_classification"

@@ -9,14 +9,17 @@ from graftline.dataset import Schema
 from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.documents import Documents
+from graftline.problems.explained_texts import ExplainedTexts, Laid, explained_classes, sides
 from graftline.problems.problem import LABEL, Model, Problem
 from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.clips import OnClips
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.texts import DocumentProblem
 from graftline.problems.transformer import DocumentModel
+from graftline.text.tokenizer import document_marks
 from graftline.values.audio import AudioColumn
 from graftline.values.category import ClassLabel
+from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
 
 
@@ -47,6 +50,18 @@ class SequenceClassification(
         documents = self.asked(folder, values)
         answers = [labelled(row, schema.classes) for row in model.probabilities(documents)]
         return with_cut(answers, documents)
+
+    def explained(
+        self, folder: Path, model: Model[Documents], values: list[str | list[str]], schema: Schema
+    ) -> ExplainedTexts:
+        assert isinstance(model, SequenceClassifier)
+        documents = self.asked(folder, values)
+        before, marks = len(document_marks(model.tokenizer)[0]), model.tokenizer.num_special_tokens_to_add()
+        found = zip(
+            sides(model.tokenizer, [string_of(text) for text in values]), documents.lengths.tolist(), strict=True
+        )
+        laid = [Laid((side.seen(length - marks),), before) for side, length in found]
+        return explained_classes(model, documents, laid, schema)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return label_line(answer)

@@ -136,6 +136,20 @@ class VisionTrunk(ImageTrunk):
             return list(sizes.values())
         return [self._as_map(found.last_hidden_state, "pretrain.trunk", "vit, convnextv2, resnet or conv")]
 
+    def attentions(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], int, int] | None:
+        grid, before = _grid(self.network, self.shape), self.network.config._attn_implementation
+        if grid is None or not self.network._supports_sdpa:
+            return None
+        self.network.set_attn_implementation("eager")  # the fused kernel keeps no weights
+        try:
+            found = self.network(self.scaled(pixels), output_attentions=True).attentions
+        finally:
+            self.network.set_attn_implementation(before)
+        tokens = math.prod(grid)
+        if not found or any(layer.ndim != 4 or not tokens <= layer.shape[-1] <= tokens + 2 for layer in found):
+            return None
+        return list(found), *grid
+
     def _as_map(self, features: torch.Tensor, field: str, instead: str) -> torch.Tensor:
         if features.ndim == 4:
             return features
