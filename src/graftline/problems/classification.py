@@ -12,6 +12,7 @@ import torch
 from graftline.dataset import Schema, read_schema
 from graftline.errors import InputError
 from graftline.problems.classes import ClassAnswers
+from graftline.problems.deciding import Decider
 from graftline.problems.documents import Documents
 from graftline.problems.outputs import name_outputs
 from graftline.problems.text_parameters import TextClassificationParams
@@ -22,7 +23,7 @@ from graftline.problems.weighing import cross_entropy
 D = TypeVar("D", bound=Documents)
 
 
-class TextClassifier(LabelledText[D]):
+class TextClassifier(Decider[D], LabelledText[D]):
     """Examples to (units, classes) logits."""
 
     def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: TextClassificationParams) -> None:
@@ -32,13 +33,9 @@ class TextClassifier(LabelledText[D]):
     def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         return cross_entropy(outputs, labels, weights, self._smoothing)
 
-    def answer(self, examples: D, *, fast: bool = False) -> ClassAnswers:
-        rows, logits = examples.units()["row"], self.logits(examples, fast=fast)
-        return ClassAnswers.of(self.scores, rows, self.targets(examples), logits)
-
     def probabilities(self, examples: D) -> np.ndarray:
         """Return (units, classes) float32 probabilities."""
-        return self.logits(examples).softmax(dim=1).numpy()
+        return self.decide(examples).probabilities
 
 
 P = TypeVar("P", bound=TextClassificationParams)

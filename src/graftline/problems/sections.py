@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from graftline.canonical import read_json
 from graftline.jsonfile import write_json
 
 SECTIONS = "sections.json"
@@ -30,3 +31,9 @@ class Section:
 def write_sections(sections: Sequence[Section], out: Path) -> None:
     """Write the sections of a problem's report into the evaluation."""
     write_json([asdict(section) for section in sections], out / SECTIONS)
+
+
+def add_sections(sections: Sequence[Section], out: Path) -> None:
+    """Write sections behind those that the evaluation has, if it has any."""
+    path = out / SECTIONS
+    write_json([*(read_json(path) if path.is_file() else []), *map(asdict, sections)], path)
