@@ -12,6 +12,7 @@ from graftline.components.evaluate.predict import predict
 from graftline.dataset import read_schema
 from graftline.evaluation import budget
 from graftline.evaluation.lift import Experiment, load_split, measure_lift
+from graftline.evaluation.shifts import measuring, showing
 from graftline.gate import DECISION, Comparison, decide
 from graftline.jsonfile import write_json
 from graftline.learning.randomness import seed_everything
@@ -32,20 +33,27 @@ def run(context: Context) -> None:
     params = context.section("evaluate", EvaluateParams)
     seed_everything(params.seed, threads=1)  # as in the lift's workers: nothing depends on the number of CPUs
     finetune = context.section("finetune", FinetuneParams)
-    params.gate.check_names(finetune.head.scores, context.where)
+    params.gate.check_names(params.measured(finetune.head.scores), context.where)
     dataset, out = context.paths["dataset"], context.out
+    experiment = _experiment(context, params, finetune)
+    shifts = measuring.begin(params.shifts, experiment, params.seed)  # what does not apply is refused at once
     predictions = predict(context.paths["model"], dataset)
     answers, problem = predictions.answers, predictions.problem
     champion = _compare(context, params, answers)
-    experiment = _experiment(context, params, finetune)
+    asked = measuring.spoil(shifts, experiment, context.paths["model"], predictions.model) if shifts else experiment
     seeds = range(params.seed, params.seed + params.lift_seeds)
-    lift = measure_lift(experiment, params.lift_labels, seeds, context.threads)
+    lift = measure_lift(asked, params.lift_labels, seeds, context.threads)
     _measure_budget(context, params, experiment)
     metrics = _measure(params, answers) | lift.metrics() | (champion.metrics() if champion else {})
+    if shifts:
+        measuring.take(shifts, lift, experiment, seeds, context.threads)
+        metrics |= shifts.metrics()
     metrics |= _as_read(problem.plural, predictions.examples, load_split(experiment, "train"))
 
     tables.write_predictions(predictions, read_schema(dataset), out / "predictions.parquet")
     problem.present(answers, predictions.examples, dataset, out, params.mistakes)
+    if shifts:
+        showing.write(shifts, problem.amount, out)
     if samples := problem.samples(predictions.model, params.seed):
         write_json(samples, out / "samples.json")
     tables.write_lift(lift, out)

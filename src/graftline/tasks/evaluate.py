@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from graftline.evaluation.shifts.parameters import ShiftParams
 from graftline.gate import Gate
-from graftline.tasks.parameters import Params
+from graftline.score import Score
+from graftline.tasks.parameters import Sparing
 
 LabelCount = Annotated[int, Field(ge=1)]
 
@@ -20,8 +22,10 @@ def label_name(count: int | None) -> str:
     return ALL if count is None else str(count)
 
 
-class EvaluateParams(Params):
+class EvaluateParams(Sparing):
     """What to measure, and what the measures must be."""
+
+    untold = ("shifts",)
 
     lift_labels: tuple[LabelCount | None, ...] = Field((5, 10, 50, None), min_length=1)
     """Labels a class at which the lift of pretraining is measured, each at least 1; null is all of them. Where an
@@ -42,12 +46,18 @@ class EvaluateParams(Params):
     """How many of the most confident mistakes to show, 1 to 100."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the bootstrap, and the first of the lift's seeds (the others follow it), 0 to 2**31 - 1."""
+    shifts: ShiftParams | None = None
+    """What to measure on data that are not as those learned from; null for nothing."""
     gate: Gate = Gate()
     """What decides whether the model is released."""
 
     def check_with(self, sections: Mapping[str, Any], where: str) -> None:
         """Return if the problem that is learned has the scores that the gate names."""
-        self.gate.check_names(sections["finetune"].head.scores, where)
+        self.gate.check_names(self.measured(sections["finetune"].head.scores), where)
+
+    def measured(self, of_head: Sequence[Score]) -> tuple[Score, ...]:
+        """Return what the gate may name, the primary score first: the head's scores, and what shifts add."""
+        return (*of_head, *(self.shifts.scores(of_head) if self.shifts else ()))
 
     @field_validator("lift_labels")
     @classmethod
@@ -55,6 +65,13 @@ class EvaluateParams(Params):
         if len(set(counts)) != len(counts):
             raise ValueError("a label count stands twice")
         return counts
+
+    @model_validator(mode="after")
+    def _shifts_have_fits(self) -> EvaluateParams:
+        if self.shifts is not None and self.shifts.labels not in self.lift_labels:
+            name, measured = label_name(self.shifts.labels), ", ".join(map(label_name, self.lift_labels))
+            raise ValueError(f"shifts.labels is {name}, which is not in lift_labels ({measured})")
+        return self
 
     @model_validator(mode="after")
     def _lift_floors_are_measured(self) -> EvaluateParams:
