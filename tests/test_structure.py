@@ -342,8 +342,8 @@ KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", 
 """The only folders that may decide by a kind of column, of problem or of trunk."""
 SHARED_WITH_ALL = {
     "graftline.values": {
-        "ahead", "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile",
-        "guesses", "placing", "rules", "samples", "strings", "suite",
+        "ahead", "column", "columns", "contract", "corruption", "erased", "facts", "histograms", "identity", "leakage",
+        "profile", "guesses", "placing", "rules", "samples", "strings", "suite",
     },
     "graftline.problems": {
         "answers", "embedding", "explained", "fit", "model", "problem", "reading", "recipes", "registry", "scores",

@@ -12,6 +12,7 @@ from graftline.components.evaluate.predict import Predictions, predict
 from graftline.dataset import read_schema
 from graftline.evaluation import budget
 from graftline.evaluation.lift import Experiment, load_split, measure_lift
+from graftline.evaluation.shifts import measuring, showing
 from graftline.explain.explaining import Faithfulness, measure_faithfulness
 from graftline.explain.showing import sections
 from graftline.gate import DECISION, Comparison, decide
@@ -40,17 +41,21 @@ def run(context: Context) -> None:
     finetune = context.section("finetune", FinetuneParams)
     params.check_head(finetune.head, context.where)
     dataset, out = context.paths["dataset"], context.out
+    experiment = _experiment(context, params, finetune)
+    shifts = measuring.begin(params.shifts, experiment, params.seed)  # what does not apply is refused at once
     predictions = predict(context.paths["model"], dataset)
     answers, problem = predictions.answers, predictions.problem
     sliced, explained = _slice(context, params, predictions), _explain(context, params)
     champion = _compare(context, params, answers)
-    experiment = _experiment(context, params, finetune)
+    asked = measuring.spoil(shifts, experiment, context.paths["model"], predictions.model) if shifts else experiment
     seeds = range(params.seed, params.seed + params.lift_seeds)
-    lift = measure_lift(experiment, params.lift_labels, seeds, context.threads)
+    lift = measure_lift(asked, params.lift_labels, seeds, context.threads)
     _measure_budget(context, params, experiment)
     metrics = _measure(params, answers) | lift.metrics() | (champion.metrics() if champion else {})
+    if shifts:
+        measuring.take(shifts, lift, experiment, seeds, context.threads)
+        metrics |= shifts.metrics()
     metrics |= _as_read(problem.plural, predictions.examples, load_split(experiment, "train"))
-
     metrics |= (sliced.metrics() if sliced else {}) | (explained.metrics() if explained else {})
 
     tables.write_predictions(predictions, read_schema(dataset), out / "predictions.parquet")
@@ -61,6 +66,8 @@ def run(context: Context) -> None:
     if sliced:
         write_json(sliced.as_dict(), out / "slices.json")
         add_sections(slicing.sections(sliced), out)
+    if shifts:
+        showing.write(shifts, problem.amount, out)
     if samples := problem.samples(predictions.model, params.seed):
         write_json(samples, out / "samples.json")
     tables.write_lift(lift, out)

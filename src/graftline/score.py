@@ -134,6 +134,8 @@ def estimate(measured: RowStatistics, *, resamples: int, seed: int) -> Estimate:
     Biometrika 26 (1934). Rows of different weights count as L. Kish's effective number of rows, "Survey sampling",
     1965, 11.7. A score that is no such mean keeps the bootstrap's interval.
     """
+    if math.isnan(measured.value):  # not defined on the rows: drawing them again would take its time in vain
+        return Estimate(math.nan, math.nan, math.nan)
     drawn = _values([measured], resamples, seed)[0]
     low, high = _percentiles(drawn)
     if measured.score.share and measured.score.value is ratio and low == high == measured.value:

@@ -34,6 +34,13 @@ def predict(
     draw: Annotated[
         Path | None, typer.Option("--draw", metavar="FOLDER", help="write each image with the objects found in it")
     ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="say 'do not know' where more than one label is probable, or none; so large a share of the sets "
+            "of labels hold the right one: 0.01 to 0.99"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a list of objects for programs")] = False,
     store: Annotated[str, STORE] = "",
 ) -> None:
@@ -50,10 +57,15 @@ def predict(
     for note in questions.notes:
         print(f"predict: {note}", file=sys.stderr)
     asked = questions.asked
-    answers = problem.ask(folder, load_model(folder), [question.value for question in asked], schema)
+    model = load_model(folder)
+    if coverage is not None:
+        problem.ask_for_sets(model, coverage)
+    answers = problem.ask(folder, model, [question.value for question in asked], schema)
     found = [{"input": question.name, **answer} for question, answer in zip(asked, answers, strict=True)]
     if cut := [answer for answer in found if answer.get("cut")]:
         print(f"predict: {len(cut)} of {len(found)} are longer than the model reads: it saw a part", file=sys.stderr)
+    if broken := [answer for answer in found if "missing" in answer or "banned" in answer]:
+        print(f"predict: {len(broken)} of {len(found)} lack a required word or hold a banned one", file=sys.stderr)
     if draw is not None:
         _draw(problem, asked, answers, draw)
     if as_json:

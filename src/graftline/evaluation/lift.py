@@ -8,7 +8,7 @@ depend on how many workers there are.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +26,13 @@ from graftline.problems.fit import Data, select
 from graftline.problems.fit import fit as fine_tune
 from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
+from graftline.problems.scores import ECE
 from graftline.problems.weighing import answer
 from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name
 
 if TYPE_CHECKING:
+    from graftline.problems.answers import Answers
     from graftline.problems.problem import Examples, Problem
     from graftline.tasks.finetune import FinetuneParams
 
@@ -50,6 +52,9 @@ class Experiment:
     """Test rows on which the fits are scored; None for all."""
     seed: int = 0
     """Draws those rows."""
+    beside: tuple[str, ...] = ()
+    """Further sets of test rows in `work`/beside that fits with `beside_labels` labels a class are asked about."""
+    beside_labels: int | None = None
 
     @property
     def problem(self) -> Problem[Any]:
@@ -81,6 +86,8 @@ class Run:
     """sha256 of those examples: equal for both arms of a pair."""
     value: float
     """The primary score on the test rows, or on the sample of them."""
+    beside: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Scores by name on each further set of rows."""
 
 
 @dataclass(frozen=True)
@@ -129,14 +136,26 @@ class Lift:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "runs": [asdict(run) | {"value": run.value if math.isfinite(run.value) else None} for run in self.runs],
+            "runs": [_told(run) for run in self.runs],
             "points": [asdict(point) for point in self.points],
             "amount": self.amount,
             "score": self.score.name,
         }
 
 
-def measure_lift(experiment: Experiment, counts: tuple[int | None, ...], seeds: range, workers: int) -> Lift:
+def _told(run: Run) -> dict[str, Any]:
+    told = asdict(run) | {"value": run.value if math.isfinite(run.value) else None}
+    return {name: value for name, value in told.items() if name != "beside"}
+
+
+def measure_lift(
+    experiment: Experiment,
+    counts: tuple[int | None, ...],
+    seeds: range,
+    workers: int,
+    *,
+    where: str = "evaluate.lift_labels",
+) -> Lift:
     """Fit both arms at every label count and seed, and compare them pair by pair.
 
     Args:
@@ -144,12 +163,13 @@ def measure_lift(experiment: Experiment, counts: tuple[int | None, ...], seeds: 
         counts: labels a class; None for all.
         seeds: one pair of fits each per label count.
         workers: processes to use; the result does not depend on it.
+        where: the parameter that asks for the counts, for errors.
 
     Raises:
         InputError: a label count is more than a class has, or a fit cannot be done.
     """
     unpack(experiment)
-    sizes = _sizes(experiment, counts)
+    sizes = _sizes(experiment, counts, where)
     fits = [Fit(experiment, count, seed, arm) for count in counts for seed in seeds for arm in ARMS]
     # The longest first, so that no worker ends long after the others.
     fits.sort(key=lambda fit: -sizes[fit.labels])
@@ -185,7 +205,14 @@ def run_fit(fit: Fit) -> Run:
     seed_everything(fit.seed, threads=1)
     model = fine_tune(experiment.trunk, data, experiment.params, fit.seed, schema, scratch=fit.arm == SCRATCH)
     value = answer(model, load_split(experiment, "test"), fast=True).value
-    return Run(label_name(fit.labels), fit.seed, fit.arm, data.train.wholes, data.train.digest(), value)
+    asked = experiment.beside if fit.labels == experiment.beside_labels else ()
+    beside = {name: _scores(answer(model, load_split(experiment, f"beside/{name}"), fast=True)) for name in asked}
+    return Run(label_name(fit.labels), fit.seed, fit.arm, data.train.wholes, data.train.digest(), value, beside)
+
+
+def _scores(answers: Answers) -> dict[str, float]:
+    """Return the primary score and, where there is one, the calibration error."""
+    return {s.name: answers.measured(s).value for s in answers.scores if s in (answers.scores[0], ECE)}
 
 
 def _data(fit: Fit, classes: int) -> Data:
@@ -216,9 +243,14 @@ def unpack(experiment: Experiment) -> None:
         examples = read_examples(experiment.problem, experiment.dataset, split, experiment.trunk)
         if split == "test":
             examples = _sample(examples, experiment)
-        (experiment.work / split).mkdir(parents=True, exist_ok=True)
-        for name, array in examples.arrays().items():
-            _place(experiment.work / split / f"{name}.npy", array)
+        place_split(experiment, examples, split)
+
+
+def place_split(experiment: Experiment, examples: Examples, split: str) -> None:
+    """Write examples as plain arrays into the experiment's folder, as `load_split` reads them."""
+    (experiment.work / split).mkdir(parents=True, exist_ok=True)
+    for name, array in examples.arrays().items():
+        _place(experiment.work / split / f"{name}.npy", array)
 
 
 def _place(path: Path, array: np.ndarray) -> None:
@@ -238,7 +270,7 @@ def _sample(examples: Examples, experiment: Experiment) -> Examples:
     return examples.take_wholes(order[: experiment.test_rows].sort().values)
 
 
-def _sizes(experiment: Experiment, counts: tuple[int | None, ...]) -> dict[int | None, float]:
+def _sizes(experiment: Experiment, counts: tuple[int | None, ...], where: str) -> dict[int | None, float]:
     """Return labels a class by label count; for None the mean. Raises InputError if a class has too few."""
     train, schema = load_split(experiment, "train"), read_schema(experiment.dataset)
     if train.classes is None:
@@ -249,7 +281,7 @@ def _sizes(experiment: Experiment, counts: tuple[int | None, ...]) -> dict[int |
     for count in counts:
         if count is not None and count > available.min():
             raise InputError(
-                "evaluate.lift_labels",
+                where,
                 f"{count} {experiment.problem.amount}",
                 expected=f"at most {available.min()}, which {who} in train",
                 fix="lower it, or label more data",

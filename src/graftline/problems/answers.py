@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,18 +57,17 @@ class Answers(ABC):
         return len(self.rows)
 
 
-def labelled(probabilities: NDArray[np.float32], classes: Sequence[int | str]) -> dict[str, Any]:
-    """Return `label` and `probabilities` by class name, of one unit's (classes,) probabilities."""
-    return {
-        "label": classes[int(probabilities.argmax())],
-        "probabilities": {str(name): float(p) for name, p in zip(classes, probabilities, strict=True)},
-    }
-
-
 LABEL_HEADER = ("label", "probability", "next")
 
 
 def label_line(answer: dict[str, Any]) -> tuple[str, ...]:
-    """Return what `labelled` says for people: the label, its probability, and what comes next."""
-    ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
-    return str(answer["label"]), f"{ranked[0][1]:.4f}", f"{ranked[1][0]} ({ranked[1][1]:.4f})"
+    """Return what `Decided.told` says for people: the label, its probability, and what comes next.
+
+    Where the label is not known it stands behind what else it may be.
+    """
+    label, told = str(answer["label"]), answer["probabilities"]
+    name, probability = max(((of, p) for of, p in told.items() if of != label), key=lambda item: item[1])
+    if not answer.get("known", True):
+        held = ", ".join(map(str, answer["set"])) or "no class is probable enough"
+        return f"do not know: {held}", f"{told[label]:.4f} ({label})", f"{name} ({probability:.4f})"
+    return label, f"{told[label]:.4f}", f"{name} ({probability:.4f})"

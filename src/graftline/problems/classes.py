@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +15,37 @@ from numpy.typing import NDArray
 from graftline.jsonfile import write_json
 from graftline.problems import pictures
 from graftline.problems.answers import Answers
+from graftline.problems.decisions import Decided, sets_of
 from graftline.problems.scores import (
+    ACCURACY_AT_80,
     AUROC,
+    COST,
     ECE,
     MACRO_F1,
     MIN_CLASS_RECALL,
     PERPLEXITY,
+    SET_COVERAGE,
+    SET_SIZE,
     accuracy_rows,
     auroc_rows,
     calibration_rows,
     class_rows,
     class_scores,
     confusion,
+    mean_rows,
     perplexity_rows,
+    surest_rows,
 )
-from graftline.score import RowStatistics, Score
+from graftline.problems.sections import Section, write_sections
+from graftline.score import RowStatistics, Score, estimate
 
 if TYPE_CHECKING:
     from graftline.dataset import Schema
+
+
+_ANSWERED = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
+"""Shares of the answers that the report shows the accuracy of."""
+_COVERAGES = (0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +55,9 @@ class Choices(Answers):
     labels: NDArray[np.int64]
     """(n,) true class indices."""
     predicted: NDArray[np.int64]
-    """(n,) class indices of the largest probability."""
+    """(n,) class indices of what was chosen: as a rule, of the largest probability."""
     confidence: NDArray[np.float32]
-    """(n,) the largest probability."""
+    """(n,) its probability."""
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -55,6 +68,8 @@ class Choices(Answers):
     def statistics(self, score: Score) -> RowStatistics:
         if score == ECE:
             return calibration_rows(self.rows, self.confidence, self.correct)
+        if score == ACCURACY_AT_80:
+            return surest_rows(self.rows, self.confidence, self.correct)
         return accuracy_rows(score, self.rows, self.correct)
 
     def write(self, out: Path) -> None:
@@ -66,26 +81,26 @@ class Choices(Answers):
 class ClassAnswers(Choices):
     """Choices among classes that have names."""
 
-    probabilities: NDArray[np.float32]
-    """(n, classes)."""
+    decided: Decided
+    """What was chosen, and out of which probabilities."""
 
     @classmethod
     def of(
-        cls, scores: tuple[Score, ...], rows: torch.Tensor | np.ndarray, labels: torch.Tensor, logits: torch.Tensor
+        cls, scores: tuple[Score, ...], rows: torch.Tensor | np.ndarray, labels: torch.Tensor, decided: Decided
     ) -> ClassAnswers:
-        """Return the answers that (n, classes) logits give."""
-        probabilities = logits.softmax(dim=1).numpy()
-        return cls(
-            scores,
-            np.asarray(rows),
-            torch.nn.functional.cross_entropy(logits, labels).item(),
-            labels.numpy(),
-            probabilities.argmax(axis=1),
-            probabilities.max(axis=1),
-            probabilities,
-        )
+        """Return the answers on labelled units."""
+        loss = torch.nn.functional.cross_entropy(decided.logits, labels).item()
+        found = labels.numpy()
+        return cls(scores, np.asarray(rows), loss, found, decided.chosen, decided.confidence, decided)
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(n, classes)."""
+        return self.decided.probabilities
 
     def statistics(self, score: Score) -> RowStatistics:
+        if score in (SET_COVERAGE, SET_SIZE, COST):
+            return mean_rows(score, self.rows, self._each(score))
         if score in (MACRO_F1, MIN_CLASS_RECALL):
             count = self.probabilities.shape[1]
             return class_rows(score, self.rows, self.labels, self.predicted, count)
@@ -93,16 +108,30 @@ class ClassAnswers(Choices):
             return auroc_rows(self.rows, self.labels, self.probabilities)
         return super().statistics(score)
 
+    def _each(self, score: Score) -> NDArray[Any] | None:
+        """Return (n,) what each unit adds to the mean; None where there are no sets, or no costs."""
+        costs, sets = self.decided.by.costs, self.decided.sets
+        if score == COST:
+            return None if costs is None else costs[self.labels, self.predicted]
+        if sets is None:
+            return None
+        return sets[np.arange(len(self)), self.labels] if score == SET_COVERAGE else sets.sum(axis=1)
+
     def columns(self, schema: Schema) -> dict[str, Any]:
         import pyarrow as pa
 
         names, flat = pa.array(schema.classes), pa.array(self.probabilities.ravel())
-        return {
+        found = {
             "label": names.take(pa.array(self.labels)),
             "predicted": names.take(pa.array(self.predicted)),
             "confidence": pa.array(self.confidence),
             "probabilities": pa.FixedSizeListArray.from_arrays(flat, self.probabilities.shape[1]),
         }
+        sets = self.decided.sets
+        if sets is not None:
+            ends = np.concatenate([[0], sets.sum(axis=1).cumsum()])
+            found["set"] = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), names.take(pa.array(sets.nonzero()[1])))
+        return found
 
     def worst_mistakes(self, count: int) -> NDArray[np.int64]:
         """Return the positions of the wrong answers, most confident first, at most `count`."""
@@ -110,8 +139,9 @@ class ClassAnswers(Choices):
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
 
     def write_classes(self, schema: Schema, out: Path) -> None:
-        """Write classes.json, confusion.csv (as DVC's confusion template counts it), and the pictures."""
+        """Write classes.json, confusion.csv (as DVC's confusion template counts it), the pictures and sections."""
         self.write(out)
+        self._write_doubt(out)
         scores = class_scores(self.statistics(MACRO_F1))
         write_json(
             [{"class": name, **asdict(score)} for name, score in zip(schema.classes, scores, strict=True)],
@@ -123,6 +153,53 @@ class ClassAnswers(Choices):
         )
         matrix = confusion(self.labels, self.predicted, len(schema.classes))
         pictures.plot_confusion(matrix, [str(name) for name in schema.classes], out / "confusion.png")
+
+    def _write_doubt(self, out: Path) -> None:
+        """Write how often the model is right where it is sure, and how far sets and probabilities can be believed."""
+        pictures.plot_risk(self.confidence, self.correct, out / "risk.png")
+        order = np.argsort(-self.confidence, kind="stable")
+        right = self.correct[order].cumsum() / np.arange(1, len(self) + 1)
+        lasts = [max(1, round(share * len(self))) - 1 for share in _ANSWERED]
+        sections = [
+            Section(
+                "Knowing when it does not know",
+                "If the model answers only where it is surest: how often it is right, and from which probability on.",
+                "risk.png", "Share of wrong answers by the share of test answers that are given",
+                ("answered", "right", "surest from"),
+                tuple(
+                    (f"{share:.0%}", f"{right[last]:.2%}", f"{self.confidence[order[last]]:.4f}")
+                    for share, last in zip(_ANSWERED, lasts, strict=True)
+                ),
+            )
+        ]  # fmt: skip
+        write_sections([*sections, *self._calibrated()], out)
+
+    def _calibrated(self) -> list[Section]:
+        """Return the section of what val gave; nothing where it gave nothing."""
+        by = self.decided.by
+        if by.limits is None:
+            return []
+        note = "Fitted on val, without a temperature; "
+        if by.temperature is not None:
+            plain = replace(by, temperature=None).decide(self.decided.logits * by.temperature)
+            without = calibration_rows(self.rows, plain.confidence, plain.chosen == self.labels).value
+            note = (
+                f"Fitted on val. The temperature, {by.temperature:.3g}, divides the logits: the calibration error is "
+                f"{self.statistics(ECE).value:.2%}, {without:.2%} without it; "
+            )
+        note += "a set holds each class that is not ruled out, and may be empty."
+        header = ("coverage asked for", "found, 95%", "classes in a set", "sets of one class", "empty sets")
+        return [Section("Sets of classes", note, header=header, lines=tuple(map(self._set_line, _COVERAGES)))]
+
+    def _set_line(self, coverage: float) -> tuple[str, ...]:
+        sets = sets_of(self.probabilities, self.decided.by.asked_for(coverage).limit or 0.0)
+        sizes = sets.sum(axis=1)
+        held = mean_rows(SET_COVERAGE, self.rows, sets[np.arange(len(self)), self.labels])
+        found = estimate(replace(held, weights=self.primary.weights), resamples=1000, seed=0)
+        return (
+            f"{coverage:.0%}", f"{found.value:.2%} ({found.low:.2%} to {found.high:.2%})", f"{sizes.mean():.2f}",
+            f"{(sizes == 1).mean():.1%}", f"{(sizes == 0).mean():.1%}",
+        )  # fmt: skip
 
     def write_mistakes(
         self, units: dict[str, np.ndarray], worst: NDArray[np.int64], texts: list[str], schema: Schema, out: Path

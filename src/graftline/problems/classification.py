@@ -12,6 +12,7 @@ import torch
 from graftline.dataset import Schema, read_schema
 from graftline.errors import InputError
 from graftline.problems.classes import ClassAnswers
+from graftline.problems.deciding import Decider
 from graftline.problems.documents import Documents
 from graftline.problems.outputs import name_outputs
 from graftline.problems.text_parameters import TextClassificationParams
@@ -34,7 +35,7 @@ def name_classes(schema: Schema) -> dict[str, Any]:
     return name_outputs([str(name) for name in schema.classes])
 
 
-class Classifier(Labelled[D]):
+class Classifier(Decider[D], Labelled[D]):
     """Examples to (units, classes) logits."""
 
     smoothing: float
@@ -43,13 +44,9 @@ class Classifier(Labelled[D]):
     def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         return cross_entropy(outputs, labels, weights, self.smoothing)
 
-    def answer(self, examples: D, *, fast: bool = False) -> ClassAnswers:
-        rows, logits = examples.units()["row"], self.logits(examples, fast=fast)
-        return ClassAnswers.of(self.scores, rows, self.targets(examples), logits)
-
     def probabilities(self, examples: D) -> np.ndarray:
         """Return (units, classes) float32 probabilities."""
-        return self.logits(examples).softmax(dim=1).numpy()
+        return self.decide(examples).probabilities
 
 
 class TextClassifier(Classifier[D], LabelledText[D]):

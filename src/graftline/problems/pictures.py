@@ -49,6 +49,25 @@ def plot_reliability(measured: RowStatistics, path: Path) -> None:
     save(plot, path)
 
 
+def plot_risk(confidence: np.ndarray, right: np.ndarray, path: Path) -> None:
+    """Draw the share of wrong answers among the surest, by how many are answered.
+
+    Args:
+        confidence: (n,) how sure each answer is.
+        right: (n,) bool.
+        path: of the PNG.
+    """
+    wrong = ~right[np.argsort(-confidence, kind="stable")]
+    count = np.arange(1, len(wrong) + 1)
+    plot = figure(5.2, 3.4)
+    axes = plot.subplots()
+    axes.plot(count / len(wrong), wrong.cumsum() / count, color=ACCENT, linewidth=1.8)
+    axes.axvline(0.8, color=MUTED, linestyle="--", linewidth=1)
+    axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="share answered, the surest first", ylabel="share wrong")
+    axes.set_title("Risk and coverage")
+    save(plot, path)
+
+
 def plot_confusion(matrix: Integers, classes: list[str], path: Path) -> None:
     """Draw the shares of each actual class, right ones in green and wrong ones in red, with the counts."""
     size = min(max(4.4, 1.4 + 0.4 * len(classes)), 12)

@@ -172,6 +172,8 @@ class Problem(ABC, Generic[E]):
     """What `labels_per_class` counts."""
     plural: ClassVar[str] = "images"
     """What an example is."""
+    spoiled: ClassVar[tuple[int, ...] | None] = None
+    """Which of the columns that a model sees may be spoiled while the label holds, by their places; None for all."""
     weighs: ClassVar[bool] = True
     """Whether the loss heeds the examples' weights; else a dataset with weights is refused."""
 
@@ -243,6 +245,17 @@ class Problem(ABC, Generic[E]):
     @abstractmethod
     def ask(self, folder: Path, model: Model[E], values: list[Any], schema: Schema) -> list[dict[str, Any]]:
         """Return what the model in `folder` says about each question's value, for programs."""
+
+    def ask_for_sets(self, model: Model[E], coverage: float) -> None:
+        """Have `ask` say of each question which classes are not ruled out, of a coverage from 0 to 1.
+
+        Raises:
+            InputError: the model has no sets of classes, or none of that coverage.
+        """
+        raise InputError(
+            "--coverage", f"a release of the head {self.params.name}", expected="one that chooses one of some classes",
+            fix="leave it out",
+        )  # fmt: skip
 
     @abstractmethod
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from graftline.jsonfile import write_json
 from graftline.plots import ACCENT, MUTED, figure, save
 from graftline.problems.answers import Answers
 from graftline.problems.problem import Examples, Model
-from graftline.problems.regression_parameters import COVERAGE, MAE, R2, WIDTH, RegressionParams, mean_rows, squares_rows
+from graftline.problems.regression_parameters import COVERAGE, MAE, R2, WIDTH, RegressionParams, squares_rows
+from graftline.problems.scores import mean_rows
 from graftline.problems.sections import Section
 from graftline.problems.weighing import weighed
 from graftline.score import RowStatistics, Score

@@ -61,11 +61,6 @@ def squares_rows(score: Score, rows: Integers, labels: Floats, predicted: Floats
     return RowStatistics.of_units(score, rows, columns)
 
 
-def mean_rows(score: Score, rows: Integers, values: Floats) -> RowStatistics:
-    """Return what a mean needs of (n, numbers) values: a row adds their sum and their number."""
-    return RowStatistics.of_units(score, rows, [values.sum(axis=1), np.full(len(rows), values.shape[1])])
-
-
 class RegressionParams(ProblemParams):
     """Parameters of the heads that tell numbers."""
 

@@ -71,7 +71,15 @@ AUROC = Score("auroc", "area under the ROC curve, mean of the classes")
 PERPLEXITY = Score("perplexity", "perplexity of the tokens", _perplexity, higher=False, share=False, lowest=1.0)
 
 
-ONE_CLASS_A_ROW = (accuracy(), MACRO_F1, MIN_CLASS_RECALL, AUROC, ECE)
+ACCURACY_AT_80 = Score("accuracy_at_80", "accuracy of the 80% of the answers that are surest")
+SET_COVERAGE = Score("set_coverage", "share of the sets of classes that hold the right one", ratio)
+SET_SIZE = Score("set_size", "classes in a set, mean", ratio, higher=False, share=False)
+COST = Score("cost", "cost of an answer, mean", ratio, higher=False, share=False)
+
+DECIDING = (ACCURACY_AT_80, SET_COVERAGE, SET_SIZE, COST)
+"""Of heads that choose a class: how good they are at not choosing. Those of sets are defined with
+`calibration` only, and the cost with `costs`."""
+ONE_CLASS_A_ROW = (accuracy(), MACRO_F1, MIN_CLASS_RECALL, AUROC, ECE, *DECIDING)
 
 
 class ProblemParams(Params):
@@ -94,9 +102,61 @@ def no_explanation(params: ProblemParams, where: str | Path) -> InputError:
         fix="leave it out",
     )
 
+    @property
+    def holds_out(self) -> str | None:
+        """The parameter that needs labels held out to be of any use, if one that does is given."""
+        return None
+
 
 def accuracy_rows(score: Score, rows: Integers, right: NDArray[np.bool_]) -> RowStatistics:
     return RowStatistics.of_units(score, rows, [right, np.ones(len(right))])
+
+
+def mean_rows(score: Score, rows: Integers, values: NDArray[Any] | None) -> RowStatistics:
+    """Return what a mean needs of (n,) or (n, numbers) values, (sum, numbers) of each row; of None what has no mean."""
+    table = np.zeros((len(rows), 0)) if values is None else values.reshape(len(rows), -1)
+    return RowStatistics.of_units(score, rows, [table.sum(axis=1), np.full(len(rows), table.shape[1])])
+
+
+@dataclass(frozen=True, eq=False)
+class Surest(RowStatistics):
+    """The share of right answers among the surest ones; `statistics` are each unit's (confidence, right).
+
+    No sum over rows tells which of those that are drawn are the surest, so each resample is ranked.
+    """
+
+    units: Integers
+    """The place of each unit's row in `rows`."""
+    answered: float
+    """How large a share of the weight of all units is answered."""
+
+    @property
+    def most_resamples(self) -> int | None:
+        return int(max(200, min(1000, _RANKED_WORK / self.statistics.size)))
+
+    def _values(self, weights: Floats) -> Floats:
+        """Where several units are as sure as the last one that is answered, each of them is answered in part."""
+        confidence, right = self.statistics.T
+        order = np.argsort(-confidence, kind="stable")
+        falling = confidence[order]
+        starts = np.flatnonzero(np.r_[True, falling[1:] != falling[:-1]])
+        drawn = weights[:, self.units[order]]
+        hits, all_ = (np.add.reduceat(part, starts, axis=1) for part in (drawn * right[order], drawn))
+        before = all_.cumsum(axis=1) - all_
+        wanted = self.answered * all_.sum(axis=1, keepdims=True)
+        part = np.clip(wanted - before, 0, all_) / np.where(all_ > 0, all_, 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share: Floats = (part * hits).sum(axis=1) / wanted[:, 0]
+        return share
+
+
+def surest_rows(rows: Integers, confidence: Floats, right: NDArray[np.bool_]) -> Surest:
+    """Return what the accuracy of the surest 80% of units needs.
+
+    Y. Geifman and R. El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017.
+    """
+    known, place = np.unique(rows, return_inverse=True)
+    return Surest(ACCURACY_AT_80, known, np.stack([confidence, right], axis=1).astype(np.float64), place, 0.8)
 
 
 def perplexity_rows(rows: Integers, surprise: Floats) -> RowStatistics:

@@ -29,11 +29,6 @@ class Section:
 
 
 def add_sections(sections: Sequence[Section], out: Path) -> None:
-    """Write sections behind those that the evaluation has already."""
-    before = read_json(out / SECTIONS) if (out / SECTIONS).is_file() else []
-    write_json([*before, *(asdict(section) for section in sections)], out / SECTIONS)
-
-
-def write_sections(sections: Sequence[Section], out: Path) -> None:
-    """Write the sections of a problem's report into the evaluation."""
-    write_json([asdict(section) for section in sections], out / SECTIONS)
+    """Write sections behind those that the evaluation has, if it has any."""
+    path = out / SECTIONS
+    write_json([*(read_json(path) if path.is_file() else []), *map(asdict, sections)], path)

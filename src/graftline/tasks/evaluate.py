@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from graftline.evaluation.shifts.parameters import ShiftParams
 from graftline.explain.names import MARGINS
 from graftline.gate import Gate
 from graftline.problems.scores import ProblemParams, no_explanation
+from graftline.score import Score
 from graftline.slices.conditions import parse_slice
-from graftline.tasks.parameters import Params
+from graftline.tasks.parameters import Params, Sparing
 
 LabelCount = Annotated[int, Field(ge=1)]
 
@@ -53,8 +55,10 @@ class SlicesParams(Params):
         return texts
 
 
-class EvaluateParams(Params):
+class EvaluateParams(Sparing):
     """What to measure, and what the measures must be."""
+
+    untold = ("shifts",)
 
     lift_labels: tuple[LabelCount | None, ...] = Field((5, 10, 50, None), min_length=1)
     """Labels a class at which the lift of pretraining is measured, each at least 1; null is all of them. Where an
@@ -79,6 +83,8 @@ class EvaluateParams(Params):
     """Whom the model fails: scores of slices of the test rows; null looks at those only that the gate names."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the bootstrap, and the first of the lift's seeds (the others follow it), 0 to 2**31 - 1."""
+    shifts: ShiftParams | None = None
+    """What to measure on data that are not as those learned from; null for nothing."""
     gate: Gate = Gate()
     """What decides whether the model is released."""
 
@@ -90,7 +96,11 @@ class EvaluateParams(Params):
         """Return if a problem has what is to be measured and what the gate names. Raises InputError."""
         if self.explain is not None and not head.explains:
             raise no_explanation(head, f"{where}: evaluate.explain")
-        self.gate.check_names((*head.scores, *(MARGINS if self.explain else ())), where)
+        self.gate.check_names(self.measured(head.scores), where)
+
+    def measured(self, of_head: Sequence[Score]) -> tuple[Score, ...]:
+        """Return what the gate may name, the primary score first: the head's scores, and what is asked for beside."""
+        return (*of_head, *(self.shifts.scores(of_head) if self.shifts else ()), *(MARGINS if self.explain else ()))
 
     @field_validator("lift_labels")
     @classmethod
@@ -98,6 +108,13 @@ class EvaluateParams(Params):
         if len(set(counts)) != len(counts):
             raise ValueError("a label count stands twice")
         return counts
+
+    @model_validator(mode="after")
+    def _shifts_have_fits(self) -> EvaluateParams:
+        if self.shifts is not None and self.shifts.labels not in self.lift_labels:
+            name, measured = label_name(self.shifts.labels), ", ".join(map(label_name, self.lift_labels))
+            raise ValueError(f"shifts.labels is {name}, which is not in lift_labels ({measured})")
+        return self
 
     @model_validator(mode="after")
     def _lift_floors_are_measured(self) -> EvaluateParams:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from graftline.problems.registry import DEFAULT, AnyProblemParams
 from graftline.tasks.parameters import Params
@@ -44,3 +44,9 @@ class FinetuneParams(Params):
     Only with all labels: with `labels_per_class` no labels are held out."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Decides initial weights, the labelled subset, batches and warps."""
+
+    @model_validator(mode="after")
+    def _labels_are_held_out_if_needed(self) -> Self:
+        if self.labels_per_class is not None and self.head.holds_out is not None:
+            raise ValueError(f"head.{self.head.holds_out} needs labels held out, and labels_per_class holds none out")
+        return self

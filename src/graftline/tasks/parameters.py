@@ -11,9 +11,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from graftline.canonical import canonical_json
 from graftline.errors import InputError, nearest
@@ -35,6 +35,22 @@ class Params(BaseModel):
 
     def check_with(self, sections: Mapping[str, Any], where: str) -> None:
         """Return if this section agrees with the task's others. Raises InputError; by default none is looked at."""
+
+
+class Sparing(Params):
+    """Base of models that do not tell some parameters while these are off.
+
+    What is made without such a parameter keeps its bytes (head.json, records, compiled pipelines) when one is added.
+    """
+
+    untold: ClassVar[tuple[str, ...]]
+    """The parameters that are told only where they differ from their default."""
+
+    @model_serializer(mode="wrap")
+    def _tell(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        off = [name for name in self.untold if getattr(self, name) == fields[name].default]
+        return {name: value for name, value in handler(self).items() if name not in off}
 
 
 Model = TypeVar("Model", bound=Params)

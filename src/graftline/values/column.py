@@ -20,6 +20,7 @@ from graftline.digests import sha256_bytes
 from graftline.errors import InputError
 from graftline.tasks.parameters import Params
 from graftline.values import identity
+from graftline.values.corruption import Corruption
 from graftline.values.facts import ColumnBatch
 from graftline.values.rules import Rule
 
@@ -270,6 +271,21 @@ class StoredFeature(Stored):
     """What its values are, for people."""
     label_type: ClassVar[str] = "category"
     """The usual form of a label beside it: a schema need not say it."""
+    corruptions: ClassVar[tuple[str, ...]] = ()
+    """How values may be spoiled so that the label still holds; empty of a kind that has no such ways."""
+
+    def corrupted(
+        self, column: pa.ChunkedArray, dataset: Path, rows: np.ndarray, by: Corruption
+    ) -> tuple[StoredFeature, pa.Array]:
+        """Return a column spoiled by one of `corruptions`, and how a dataset's schema says it then.
+
+        Args:
+            column: n values of this one.
+            dataset: the folder that holds what lies in a file of its own.
+            rows: (n,) the rows' numbers, which decide what is spoiled.
+            by: how.
+        """
+        raise NotImplementedError
 
     def as_dict(self) -> dict[str, Any]:
         return {"type": self.type, "name": self.name}

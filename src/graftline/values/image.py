@@ -22,6 +22,8 @@ from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
 from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES
 from graftline.values.column import Feature, Questions, StoredFeature
+from graftline.values.corruption import Corruption
+from graftline.values.corruptions import pictures
 from graftline.values.decoding import CHANGES, BadPictureError, Mode, Resize, Rule, decode, decode_all
 from graftline.values.encoded import encoded, files_of, given
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
@@ -295,6 +297,7 @@ class ImageColumn(StoredFeature):
 
     type: ClassVar[str] = "image"
     plural: ClassVar[str] = "images"
+    corruptions: ClassVar[tuple[str, ...]] = tuple(pictures.WAYS)
 
     @property
     def size(self) -> int:
@@ -328,6 +331,19 @@ class ImageColumn(StoredFeature):
         if not self.in_file:
             return self.values(column)
         return Pixels.in_file(dataset / pixel_file(self.name), column.to_numpy(), self.rule.shape)
+
+    def corrupted(
+        self, column: pa.ChunkedArray, dataset: Path, rows: np.ndarray, by: Corruption
+    ) -> tuple[ImageColumn, pa.Array]:
+        """Spoil images; their pixels then stand in the Parquet file."""
+        images = self.opened(column, dataset)
+        spoiled = np.empty((len(images), self.size), images.stored.dtype)
+        for place, draw in enumerate(by.draws(rows)):
+            picture = images[place : place + 1][0].transpose(1, 2, 0).astype(np.float64)
+            bright = pictures.spoil(by.name, picture, draw, by.level).reshape(-1) * images.maximum
+            spoiled[place] = np.rint(bright) if spoiled.dtype == np.uint8 else bright
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(spoiled.reshape(-1)), self.size)
+        return replace(self, in_file=False), flat
 
     def croissant(self) -> dict[str, Any]:
         height, width, channels = self.rule.shape

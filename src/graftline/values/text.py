@@ -16,6 +16,8 @@ from pydantic import Field
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
 from graftline.values.column import Feature, Questions, StoredFeature
+from graftline.values.corruption import Corruption
+from graftline.values.corruptions import texts
 from graftline.values.facts import ColumnBatch
 from graftline.values.histograms import TextHistograms
 from graftline.values.minhash import TextMeasure
@@ -165,6 +167,13 @@ class TextColumn(StoredFeature):
     """A column of strings, one document a row."""
 
     type: ClassVar[str] = "text"
+    corruptions: ClassVar[tuple[str, ...]] = (*texts.WORD_BY_WORD, *texts.ORDER)
+
+    def corrupted(
+        self, column: pa.ChunkedArray, dataset: Path, rows: np.ndarray, by: Corruption
+    ) -> tuple[TextColumn, pa.Array]:
+        pairs = zip(column.to_pylist(), by.draws(rows), strict=True)
+        return self, pa.array([texts.spoil_text(by.name, text, draw, by.level) for text, draw in pairs], pa.string())
 
     def values(self, column: pa.ChunkedArray) -> list[str]:
         """Return n documents."""

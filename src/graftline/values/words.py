@@ -14,6 +14,8 @@ from pydantic import Field
 
 from graftline.raw.batches import RawBatch
 from graftline.values.column import Questions, StoredFeature
+from graftline.values.corruption import Corruption
+from graftline.values.corruptions import texts
 from graftline.values.facts import ColumnBatch
 from graftline.values.identity import TRAIN
 from graftline.values.rules import Rule, between
@@ -109,6 +111,15 @@ class TokensColumn(StoredFeature):
 
     type: ClassVar[str] = "tokens"
     label_type: ClassVar[str] = "tags"
+    corruptions: ClassVar[tuple[str, ...]] = tuple(texts.WORD_BY_WORD)
+    """Each word keeps its tag, so none is lost or moved."""
+
+    def corrupted(
+        self, column: pa.ChunkedArray, dataset: Path, rows: np.ndarray, by: Corruption
+    ) -> tuple[TokensColumn, pa.Array]:
+        pairs = zip(column.to_pylist(), by.draws(rows), strict=True)
+        spoiled = [texts.spoil_words(by.name, words, draw, by.level) for words, draw in pairs]
+        return self, pa.array(spoiled, pa.list_(pa.string()))
 
     def values(self, column: pa.ChunkedArray) -> list[list[str]]:
         """Return n sentences."""

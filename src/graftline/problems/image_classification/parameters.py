@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from graftline.problems.deciding_parameters import DecidingParams
 from graftline.problems.image_parameters import ImageHeadParams
 from graftline.problems.scores import ONE_CLASS_A_ROW
 
 
-class ImageClassificationParams(ImageHeadParams):
+class ImageClassificationParams(DecidingParams, ImageHeadParams):
     """Parameters of the head `image_classification`."""
 
     scores = ONE_CLASS_A_ROW

@@ -10,8 +10,8 @@ import torch
 
 from graftline.dataset import Schema, read_schema
 from graftline.problems import pictures
-from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classes import ClassAnswers
+from graftline.problems.deciding import Decider, DecidingProblem
 from graftline.problems.explained_images import ExplainedImages
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.images import ImageModel, ImageProblem, LabelledImages
@@ -22,29 +22,31 @@ from graftline.values.image import ImageColumn
 from graftline.values.pixels import Pixels
 
 
-class ImageClassifier(ImageModel[LabelledImages, ImageClassificationParams]):
+class ImageClassifier(Decider[LabelledImages], ImageModel[LabelledImages, ImageClassificationParams]):
     """Images to (n, classes) logits."""
 
     def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         return cross_entropy(outputs, labels, weights, self._params.label_smoothing)
 
-    def answer(self, examples: LabelledImages, *, fast: bool = False) -> ClassAnswers:
-        assert examples.labels is not None
-        logits = self.outputs(examples.pixels, fast=fast)
-        return ClassAnswers.of(self._params.scores, examples.rows, examples.labels, logits)
+    def logits(self, examples: LabelledImages, *, fast: bool = False) -> torch.Tensor:
+        return self.outputs(examples.pixels, fast=fast)
 
     def probabilities(self, pixels: Pixels, *, fast: bool = False) -> np.ndarray:
         """Return (n, classes) float32 probabilities of n images."""
-        return self.outputs(pixels, fast=fast).softmax(dim=1).numpy()
+        return self.decision.decide(self.outputs(pixels, fast=fast)).probabilities
+
+    @staticmethod
+    def targets(examples: LabelledImages) -> torch.Tensor:
+        assert examples.labels is not None
+        return examples.labels
 
 
-class ImageClassification(ImageProblem[LabelledImages, ImageClassificationParams]):
+class ImageClassification(DecidingProblem[LabelledImages], ImageProblem[LabelledImages, ImageClassificationParams]):
     """Learns one class an image."""
 
     roles: ClassVar = {"image": ImageColumn, LABEL: ClassLabel}
     examples, model = LabelledImages, ImageClassifier
     problem_type = "single_label_classification"
-    header = LABEL_HEADER
 
     @staticmethod
     def width(classes: int) -> int:
@@ -60,8 +62,8 @@ class ImageClassification(ImageProblem[LabelledImages, ImageClassificationParams
         self, folder: Path, model: Model[LabelledImages], values: list[np.ndarray], schema: Schema
     ) -> list[dict[str, Any]]:
         assert isinstance(model, ImageClassifier)
-        answers = model.probabilities(Pixels.of_numbers(np.stack(values)))
-        return [labelled(row, schema.classes) for row in answers]
+        asked = LabelledImages(Pixels.of_numbers(np.stack(values)), None, torch.arange(len(values)))
+        return model.decide(asked).told(schema.classes, model.asked)
 
     def explained(
         self, folder: Path, model: Model[LabelledImages], values: list[np.ndarray], schema: Schema
@@ -70,6 +72,3 @@ class ImageClassification(ImageProblem[LabelledImages, ImageClassificationParams
         pixels = np.stack(values)
         targets = model.outputs(Pixels.of_numbers(pixels)).argmax(dim=1)
         return ExplainedImages.of(model, pixels, targets, [str(schema.classes[target]) for target in targets.tolist()])
-
-    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
-        return label_line(answer)

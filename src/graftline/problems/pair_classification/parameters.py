@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from graftline.problems.deciding_parameters import DecidingParams
 from graftline.problems.pair_classification.scores import AVERAGE_PRECISION
 from graftline.problems.scores import ONE_CLASS_A_ROW
 from graftline.problems.text_parameters import PooledParams, TextClassificationParams
 
 
-class PairClassificationParams(TextClassificationParams, PooledParams):
+class PairClassificationParams(DecidingParams, TextClassificationParams, PooledParams):
     """Parameters of the head `pair_classification`; `max_tokens` is of both texts and the marks around them."""
 
     scores = (*ONE_CLASS_A_ROW, AVERAGE_PRECISION)

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graftline.dataset import Schema, read_schema, read_split
-from graftline.problems.answers import LABEL_HEADER, label_line, labelled
+from graftline.problems.answers import LABEL_HEADER
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.classification import TextClassification
+from graftline.problems.deciding import DecidingProblem
 from graftline.problems.documents import Documents, documents_of
 from graftline.problems.explained_texts import ExplainedTexts, Laid, explained_classes, sides
 from graftline.problems.pair_classification.parameters import PairClassificationParams
@@ -54,13 +55,13 @@ class PairAnswers(ClassAnswers):
 class PairClassifier(JoinedTextModel[Documents], SequenceClassifier):
     """Pairs to (n, classes) logits."""
 
-    def answer(self, examples: Documents, *, fast: bool = False) -> ClassAnswers:
-        logits = self.logits(examples, fast=fast)
-        return PairAnswers.of(self.scores, examples.rows, self.targets(examples), logits)
+    answers = PairAnswers
 
 
 class PairClassification(
-    DocumentProblem[Pairs, PairClassificationParams], TextClassification[Pairs, PairClassificationParams]
+    DecidingProblem[Pairs],
+    DocumentProblem[Pairs, PairClassificationParams],
+    TextClassification[Pairs, PairClassificationParams],
 ):
     """Learns one class a pair."""
 
@@ -109,7 +110,7 @@ class PairClassification(
         assert isinstance(model, PairClassifier)
         asked = [(string_of(first), string_of(second)) for first, second in values]
         pairs = self.encode(folder, asked, np.arange(len(asked)))
-        return with_cut([labelled(row, schema.classes) for row in model.probabilities(pairs)], pairs)
+        return with_cut(model.decide(pairs).told(schema.classes, model.asked), pairs)
 
     def explained(self, folder: Path, model: Model[Pairs], values: list[Any], schema: Schema) -> ExplainedTexts:
         assert isinstance(model, PairClassifier)
@@ -124,7 +125,7 @@ class PairClassification(
         return explained_classes(model, pairs, laid, schema)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
-        return (*label_line(answer), str(answer["cut"]))
+        return (*super().line(answer), str(answer["cut"]))
 
 
 def kept(first: int, second: int, room: int) -> tuple[int, int]:

@@ -113,6 +113,7 @@ class QuestionAnswering(TextProblem[Windows, QuestionAnsweringParams]):
     roles: ClassVar = {"question": TextColumn, "context": TextColumn, LABEL: SpanLabel}
     examples, model = Windows, QuestionAnswerer
     plural, amount = "questions", "questions"
+    spoiled = (0,)  # the label says where the answer stands in the second text
     header = ("question", "answer", "at", "probability")
 
     @staticmethod

@@ -11,10 +11,10 @@ from torch import nn
 
 from graftline.dataset import Schema, read_schema
 from graftline.problems import pictures
-from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.audio import AudioModel, AudioProblem, ClipExamples
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.classification import Classifier, name_classes
+from graftline.problems.deciding import DecidingProblem
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.transformer import WholeModel
@@ -34,12 +34,11 @@ class ClipClassifier(Classifier[ClipExamples], WholeModel[ClipExamples], AudioMo
         self.smoothing = params.label_smoothing
 
 
-class OnClips(AudioProblem[ClipExamples, SequenceClassificationParams]):
+class OnClips(DecidingProblem[ClipExamples], AudioProblem[ClipExamples, SequenceClassificationParams]):
     """Learns one class a clip."""
 
     roles: ClassVar = {"audio": AudioColumn, LABEL: ClassLabel}
     examples, model = ClipExamples, ClipClassifier
-    header = LABEL_HEADER
 
     @staticmethod
     def architecture() -> type:
@@ -69,7 +68,4 @@ class OnClips(AudioProblem[ClipExamples, SequenceClassificationParams]):
         self, folder: Path, model: Model[ClipExamples], values: list[np.ndarray], schema: Schema
     ) -> list[dict[str, Any]]:
         assert isinstance(model, ClipClassifier)
-        return [labelled(row, schema.classes) for row in model.probabilities(self.asked(folder, values))]
-
-    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
-        return label_line(answer)
+        return model.decide(self.asked(folder, values)).told(schema.classes, model.asked)

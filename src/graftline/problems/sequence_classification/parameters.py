@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from graftline.problems.deciding_parameters import DecidingParams
 from graftline.problems.scores import ONE_CLASS_A_ROW
 from graftline.problems.text_parameters import PooledParams, TextClassificationParams
 
 
-class SequenceClassificationParams(TextClassificationParams, PooledParams):
+class SequenceClassificationParams(DecidingParams, TextClassificationParams, PooledParams):
     """Parameters of the head `sequence_classification`."""
 
     scores = ONE_CLASS_A_ROW

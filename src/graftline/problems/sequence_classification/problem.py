@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from graftline.dataset import Schema
-from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classification import TextClassification, TextClassifier
+from graftline.problems.deciding import DecidingProblem
 from graftline.problems.documents import Documents
 from graftline.problems.explained_texts import ExplainedTexts, Laid, explained_classes, sides
 from graftline.problems.problem import LABEL, Model, Problem
@@ -28,6 +28,7 @@ class SequenceClassifier(DocumentModel[Documents], TextClassifier[Documents]):
 
 
 class SequenceClassification(
+    DecidingProblem[Documents],
     DocumentProblem[Documents, SequenceClassificationParams],
     TextClassification[Documents, SequenceClassificationParams],
 ):
@@ -41,15 +42,13 @@ class SequenceClassification(
 
     examples, model = Documents, SequenceClassifier
     problem_type = "single_label_classification"
-    header = LABEL_HEADER
 
     def ask(
         self, folder: Path, model: Model[Documents], values: list[str | list[str]], schema: Schema
     ) -> list[dict[str, Any]]:
         assert isinstance(model, SequenceClassifier)
         documents = self.asked(folder, values)
-        answers = [labelled(row, schema.classes) for row in model.probabilities(documents)]
-        return with_cut(answers, documents)
+        return with_cut(model.decide(documents).told(schema.classes, model.asked), documents)
 
     def explained(
         self, folder: Path, model: Model[Documents], values: list[str | list[str]], schema: Schema
@@ -62,6 +61,3 @@ class SequenceClassification(
         )
         laid = [Laid((side.seen(length - marks),), before) for side, length in found]
         return explained_classes(model, documents, laid, schema)
-
-    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
-        return label_line(answer)

@@ -8,9 +8,10 @@ from pydantic import Field
 
 from graftline.problems.sequence_to_sequence.scores import BLEU, CHRF, KEPT
 from graftline.problems.text_parameters import TextHeadParams
+from graftline.problems.writing_parameters import WritingParams
 
 
-class SequenceToSequenceParams(TextHeadParams):
+class SequenceToSequenceParams(WritingParams, TextHeadParams):
     """Parameters of the head `sequence_to_sequence`; `max_tokens` is of the text read and of the text written alike."""
 
     scores = (CHRF, BLEU, KEPT)

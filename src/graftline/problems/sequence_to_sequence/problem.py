@@ -28,6 +28,7 @@ from graftline.problems.sequence_to_sequence.parameters import SequenceToSequenc
 from graftline.problems.sequence_to_sequence.scores import CHRF, KEPT, bleu_rows, chrf_rows, kept_rows, signatures
 from graftline.problems.texts import TextProblem, check_objective
 from graftline.problems.transformer import TextModel, encode, longest
+from graftline.problems.writing import Demands
 from graftline.score import RowStatistics, Score
 from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
 from graftline.trunks.text.encoder_decoder import read_table, written_loss
@@ -74,10 +75,11 @@ class Writer(TextModel[Pairs]):
         self, network: Any, tokenizer: PreTrainedTokenizerFast, new: frozenset[str], params: SequenceToSequenceParams
     ) -> None:
         super().__init__(network, tokenizer, new, params)
-        self.network.generation_config = self._search(params.beams, params)
+        self.demands = Demands.of(params)
+        self.network.generation_config = self._search(params.beams, params, **self.demands.settings(tokenizer))
         self._greedy = self._search(1, params)
 
-    def _search(self, beams: int, params: SequenceToSequenceParams) -> GenerationConfig:
+    def _search(self, beams: int, params: SequenceToSequenceParams, **settings: Any) -> GenerationConfig:
         """Return how a text is looked for: no draws, so the same text each time."""
         from transformers import GenerationConfig
 
@@ -92,6 +94,7 @@ class Writer(TextModel[Pairs]):
             decoder_start_token_id=config.decoder_start_token_id,
             eos_token_id=config.eos_token_id,
             pad_token_id=config.pad_token_id,
+            **settings,
         )
 
     def freeze_trunk(self) -> None:
@@ -122,19 +125,28 @@ class Writer(TextModel[Pairs]):
         return Written(self.scores, rows, total / len(examples.target), read, texts, wanted, ended)
 
     def write(self, documents: Documents, *, fast: bool = False) -> tuple[list[str], np.ndarray]:
-        """Return the text written of each document, and whether it ended by itself, (n,) bool."""
+        """Return the text written of each document, and whether it ended by itself, (n,) bool.
+
+        Where words are banned or required, of all texts that the beams end with, the one that breaks least.
+        """
         self.eval()
         search = self._greedy if fast else self.network.generation_config
         assert search is not None
+        found_each = search.num_beams if self.demands and not fast else 1
         sources = documents.ids.split(documents.lengths.tolist())
         texts, ended = [""] * len(sources), np.zeros(len(sources), dtype=bool)
         with torch.inference_mode(), self.answering(fast=fast):
             for chosen in by_length(documents.lengths, _AT_ONCE // search.num_beams):
                 batch = read_table(self.network, [sources[place] for place in chosen])
-                found = self.network.generate(**batch, generation_config=search).cpu()  # type: ignore[operator]
-                ended[chosen.numpy()] = (found[:, 1:] == search.eos_token_id).any(dim=1).numpy()
-                for place, ids in zip(chosen.tolist(), found.tolist(), strict=True):
-                    texts[place] = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+                found = self.network.generate(  # type: ignore[operator]
+                    **batch, generation_config=search, num_return_sequences=found_each
+                ).cpu()
+                ends = (found[:, 1:] == search.eos_token_id).any(dim=1).tolist()
+                each = [str(self.tokenizer.decode(ids, skip_special_tokens=True)) for ids in found.tolist()]
+                for number, place in enumerate(chosen.tolist()):
+                    first = number * found_each
+                    best = first + self.demands.best(each[first : first + found_each])
+                    texts[place], ended[place] = each[best], ends[best]
         return texts, ended
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -148,6 +160,7 @@ class SequenceToSequence(TextProblem[Pairs, SequenceToSequenceParams]):
     examples, model = Pairs, Writer
     header = ("text", "tokens cut", "ended")
     amount = plural = "pairs"
+    spoiled = (0,)  # the second text is what is to be written
     loss_unit = "nats a token"
     weighs = False
 
@@ -204,12 +217,18 @@ class SequenceToSequence(TextProblem[Pairs, SequenceToSequenceParams]):
         return schema.feature.questions(paths, texts)
 
     def ask(self, folder: Path, model: Model[Pairs], values: list[Any], schema: Schema) -> list[dict[str, Any]]:
-        """Return the `text` that is written of each, and whether it `ended` before the longest that there may be."""
+        """Return the `text` that is written of each, and whether it `ended` before the longest that there may be.
+
+        Of required words those that are `missing`, and of banned ones those that are there though `banned`.
+        """
         assert isinstance(model, Writer)
         asked = [string_of(text) for text in values]
         documents = Documents.from_arrays(encode(folder, asked, self._params.max_tokens, np.arange(len(asked))))
         texts, ended = model.write(documents)
-        found = [{"text": text, "ended": bool(end)} for text, end in zip(texts, ended, strict=True)]
+        found = [
+            {"text": text, "ended": bool(end), **model.demands.broken(text)}
+            for text, end in zip(texts, ended, strict=True)
+        ]
         return with_cut(found, documents)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:

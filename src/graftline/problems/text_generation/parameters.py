@@ -8,9 +8,10 @@ from pydantic import Field
 
 from graftline.problems.scores import ECE, PERPLEXITY, accuracy
 from graftline.problems.text_parameters import TextHeadParams
+from graftline.problems.writing_parameters import WritingParams
 
 
-class TextGenerationParams(TextHeadParams):
+class TextGenerationParams(WritingParams, TextHeadParams):
     """Parameters of the head `text_generation`."""
 
     scores = (PERPLEXITY, accuracy("accuracy of the next token"), ECE)

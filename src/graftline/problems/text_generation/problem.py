@@ -22,6 +22,7 @@ from graftline.problems.problem import Model
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.problems.texts import TextProblem
 from graftline.problems.transformer import TextModel, cut_tokens, longest
+from graftline.problems.writing import Demands
 from graftline.text.attention import packed
 from graftline.text.batches import Packed, pack
 from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
@@ -33,6 +34,7 @@ from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
 
 _ANSWER_TOKENS = 2048  # at once: each has a probability for every token of the vocabulary
+_DRAWS = 8  # texts that are drawn at most until one holds the required words
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class Writing(Documents):
 class TextGenerator(TextModel[Writing]):
     """Documents to the next token's logits."""
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: TextGenerationParams) -> None:
+        super().__init__(network, tokenizer, new, params)
+        self.demands = Demands.of(params)
         self._objective = [
             CausalLM(self.network, self.tokenizer, self.dtype)
         ]  # a list: no second module of the weights
@@ -111,25 +114,37 @@ class TextGenerator(TextModel[Writing]):
         return {**super().save(folder), "vocabulary": tokenizer_digest(self.tokenizer)}
 
     def go_on(self, prompts: list[str], tokens: int, temperature: float, seed: int) -> list[str]:
-        """Return what the model writes after each prompt: a pure function of the weights and the arguments."""
+        """Return what the model writes after each prompt: a pure function of the weights and the arguments.
+
+        Where words are banned or required, of several texts the one that breaks least.
+        """
         self.eval()
+        words = self.demands.settings(self.tokenizer)
         written = []
         for number, prompt in enumerate(prompts):
-            before = torch.tensor([self.tokenizer(prompt)["input_ids"]], device=self.network.device)
-            torch.manual_seed(generator(seed, number, "sample").initial_seed())
-            with torch.inference_mode(), self.answering(fast=False):
-                found = self.network.generate(  # type: ignore[operator]
-                    before,
-                    attention_mask=torch.ones_like(before),
-                    do_sample=True,
-                    temperature=temperature,
-                    max_new_tokens=tokens,
-                    pad_token_id=self.tokenizer.pad_token_id or 0,
-                    top_k=0,
-                )
-            text = self.tokenizer.decode(found[0, before.shape[1] :].tolist(), skip_special_tokens=True)
-            written.append(str(text))
+            found: list[str] = []
+            while not found or (len(found) < _DRAWS and self.demands.broken(found[-1])):
+                purpose = f"sample {len(found)}" if found else "sample"
+                torch.manual_seed(generator(seed, number, purpose).initial_seed())
+                found.append(self._draw(prompt, tokens, temperature, words))
+            written.append(found[self.demands.best(found)])
         return written
+
+    def _draw(self, prompt: str, tokens: int, temperature: float, words: dict[str, Any]) -> str:
+        """Return a text drawn from torch's global generator."""
+        before = torch.tensor([self.tokenizer(prompt)["input_ids"]], device=self.network.device)
+        with torch.inference_mode(), self.answering(fast=False):
+            found = self.network.generate(  # type: ignore[operator]
+                before,
+                attention_mask=torch.ones_like(before),
+                do_sample=True,
+                temperature=temperature,
+                max_new_tokens=tokens,
+                pad_token_id=self.tokenizer.pad_token_id or 0,
+                top_k=0,
+                **words,
+            )
+        return str(self.tokenizer.decode(found[0, before.shape[1] :].tolist(), skip_special_tokens=True))
 
 
 class TextGeneration(TextProblem[Writing, TextGenerationParams]):
@@ -139,6 +154,7 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
     examples, model = Writing, TextGenerator
     header = ("text",)
     amount = "documents"
+    spoiled = ()  # a document's words are what is to be told
     weighs = False
 
     def read(self, dataset: Path, split: str, folder: Path) -> Writing:
@@ -161,11 +177,17 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
     def ask(
         self, folder: Path, model: Model[Writing], values: list[str | list[str]], schema: Schema
     ) -> list[dict[str, Any]]:
-        """Return `prompt` and the `text` that the model goes on with; the same at each call."""
+        """Return `prompt` and the `text` that the model goes on with; the same at each call.
+
+        Of required words those that are `missing`, and of banned ones those that are there though `banned`.
+        """
         assert isinstance(model, TextGenerator)
         prompts = [string_of(text) for text in values]
         written = model.go_on(prompts, self._params.sample_tokens, self._params.temperature, seed=0)
-        return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, written, strict=True)]
+        return [
+            {"prompt": prompt, "text": text, **model.demands.broken(text)}
+            for prompt, text in zip(prompts, written, strict=True)
+        ]
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return (answer["prompt"] + answer["text"],)

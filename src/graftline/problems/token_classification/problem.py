@@ -15,6 +15,7 @@ import torch
 
 from graftline.dataset import Schema
 from graftline.problems.classification import TextClassification, TextClassifier
+from graftline.problems.deciding import DecidingProblem
 from graftline.problems.documents import IGNORED, Documents, by_length, documents_of, padded, token_positions
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.token_classification.parameters import TokenClassificationParams
@@ -98,7 +99,7 @@ class TokenClassifier(TextClassifier[Sentences]):
         return found
 
 
-class TokenClassification(TextClassification[Sentences, TokenClassificationParams]):
+class TokenClassification(DecidingProblem[Sentences], TextClassification[Sentences, TokenClassificationParams]):
     """Learns one class a word."""
 
     roles: ClassVar = {"words": TokensColumn, LABEL: TagLabel}
@@ -154,15 +155,18 @@ class TokenClassification(TextClassification[Sentences, TokenClassificationParam
     def ask(
         self, folder: Path, model: Model[Sentences], values: list[str | list[str]], schema: Schema
     ) -> list[dict[str, Any]]:
-        """Return `words` of each text: `word`, `label`, `probability`. White space divides a string into words."""
+        """Return `words` of each text: `word`, `label`, `probability`. White space divides a string into words.
+
+        With sets that were asked for each word has `set`, `known` and `coverage` besides.
+        """
         assert isinstance(model, TokenClassifier)
         sentences = [words_of(text) for text in values]
         examples = self.encode(folder, sentences, np.arange(len(values)))
-        answers = iter(model.probabilities(examples))
-        return [{"words": [_tagged(word, next(answers), schema.classes) for word in words]} for words in sentences]
+        answers = iter(model.decide(examples).told(schema.classes, model.asked))
+        return [{"words": [_tagged(word, next(answers)) for word in words]} for words in sentences]
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
-        return ("  ".join(f"{word['word']}/{word['label']}" for word in answer["words"]),)
+        return ("  ".join(_shown(word) for word in answer["words"]),)
 
 
 def _word_ids(tokenizer: PreTrainedTokenizerFast, sentences: list[list[str]], room: int) -> Iterator[list[list[int]]]:
@@ -193,6 +197,12 @@ def _parts(words: list[list[int]], room: int) -> Iterator[tuple[int, list[list[i
     yield first, words[first:]
 
 
-def _tagged(word: str, probabilities: np.ndarray, classes: tuple[Any, ...]) -> dict[str, Any]:
-    best = int(probabilities.argmax())
-    return {"word": word, "label": classes[best], "probability": float(probabilities[best])}
+def _tagged(word: str, told: dict[str, Any]) -> dict[str, Any]:
+    probability = told.pop("probabilities")[str(told["label"])]
+    return {"word": word, "label": told.pop("label"), "probability": probability, **told}
+
+
+def _shown(word: dict[str, Any]) -> str:
+    """Return a word with its tag; with all that it may be, and a question mark, where that is not known."""
+    known = word.get("known", True)
+    return f"{word['word']}/{word['label']}" if known else f"{word['word']}/{'|'.join(map(str, word['set']))}?"
