@@ -92,6 +92,11 @@ class ProblemParams(Params):
     explains: ClassVar[bool] = False
     """Whether `Problem.explained` has something: an answer with a probability, and parts of what was asked."""
 
+    @property
+    def holds_out(self) -> str | None:
+        """The parameter that needs labels held out to be of any use, if one that does is given."""
+        return None
+
 
 def no_explanation(params: ProblemParams, where: str | Path) -> InputError:
     """Return what to say where explanations are asked of a problem that has none."""
@@ -101,11 +106,6 @@ def no_explanation(params: ProblemParams, where: str | Path) -> InputError:
         expected="one whose answers have a probability and whose input has parts, such as a classification",
         fix="leave it out",
     )
-
-    @property
-    def holds_out(self) -> str | None:
-        """The parameter that needs labels held out to be of any use, if one that does is given."""
-        return None
 
 
 def accuracy_rows(score: Score, rows: Integers, right: NDArray[np.bool_]) -> RowStatistics:

@@ -28,6 +28,11 @@ class Section:
     lines: tuple[tuple[str, ...], ...] = ()
 
 
+def write_sections(sections: Sequence[Section], out: Path) -> None:
+    """Write the sections of a problem's report into the evaluation."""
+    write_json([asdict(section) for section in sections], out / SECTIONS)
+
+
 def add_sections(sections: Sequence[Section], out: Path) -> None:
     """Write sections behind those that the evaluation has, if it has any."""
     path = out / SECTIONS

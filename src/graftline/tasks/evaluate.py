@@ -58,7 +58,7 @@ class SlicesParams(Params):
 class EvaluateParams(Sparing):
     """What to measure, and what the measures must be."""
 
-    untold = ("shifts",)
+    untold = ("explain", "slices", "shifts")
 
     lift_labels: tuple[LabelCount | None, ...] = Field((5, 10, 50, None), min_length=1)
     """Labels a class at which the lift of pretraining is measured, each at least 1; null is all of them. Where an

@@ -15,6 +15,9 @@ _LOWEST = 100.0
 _QUIET = 1e-3
 """What is 30 dB below the loudest window, at both ends, is no part of a fingerprint."""
 _FLOOR = 1e-9
+"""Power that stands for silence in a picture."""
+_HEARD = 1e-4
+"""What is 40 dB below the loudest place of a clip is lost in coding: a fingerprint does not look further down."""
 _SHOWN = 80.0
 """Decibels between white and black."""
 
@@ -63,6 +66,6 @@ def fingerprint(samples: np.ndarray, rate: int) -> np.ndarray:
     places = np.linspace(0, len(bands), STEPS + 1)
     starts, ends = places[:-1].astype(int), np.maximum(np.ceil(places[1:]).astype(int), places[:-1].astype(int) + 1)
     steps = np.stack([bands[low:high].mean(axis=0) for low, high in zip(starts, ends, strict=True)])
-    levels = np.log(steps + _FLOOR * steps.max())
+    levels = np.log(steps + _HEARD * steps.max())
     found: np.ndarray = (levels - levels.mean(axis=0)).astype(np.float32).reshape(-1)
     return found

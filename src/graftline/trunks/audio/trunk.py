@@ -70,7 +70,8 @@ def start_filters(network: Any, rate: int) -> None:
     """Have a model's convolutions begin as those of a spectrogram, in place of noise.
 
     The first is a cosine and a sine of each of some frequencies, even on the mel scale, under a Hann window, as in LEAF
-    (Zeghidour et al., 2021, arXiv:2101.08596); each later one mixes its channels at random, and is smooth in time.
+    (Zeghidour et al., 2021, arXiv:2101.08596), louder in proportion to it, as speech is more silent; each later one
+    mixes its channels at random, and is smooth in time.
     """
     first, *later = (layer.conv for layer in network.feature_extractor.conv_layers)
     channels, _, size = first.weight.shape
@@ -78,7 +79,8 @@ def start_filters(network: Any, rate: int) -> None:
     hertz = 700 * (10 ** (torch.linspace(low, high, -(-channels // 2)) / 2595) - 1)
     angles = 2 * math.pi * hertz[:, None] * (torch.arange(size) - (size - 1) / 2) / rate
     waves = torch.cat([angles.cos(), angles.sin()])[:channels] * _window(size)
-    first.weight.copy_((waves / waves.norm(dim=1, keepdim=True))[:, None])
+    gain = torch.cat([hertz, hertz])[:channels, None] / 1000
+    first.weight.copy_((gain * waves / waves.norm(dim=1, keepdim=True))[:, None])
     for convolution in later:
         outputs, given, size = convolution.weight.shape
         mixed = torch.randn(outputs, given) / math.sqrt(given)
