@@ -101,10 +101,10 @@ def test_a_hill_is_on_the_map_of_its_class_and_its_places_learn_its_box() -> Non
 
 
 def test_a_place_on_two_hills_learns_the_box_of_the_higher_one() -> None:
-    wanted = targets(of([[0, 0, 32, 32], [8, 8, 16, 16]]), None, 1, Grid.of(32, 32, 4))
+    wanted = targets(of([[2, 2, 38, 38], [9, 9, 17, 17]]), None, 1, Grid.of(40, 40, 4))
     assert len(wanted.places.unique(dim=0)) == len(wanted.places)
     at = (wanted.places[:, 1:] == torch.tensor([3, 3])).all(dim=1)
-    assert wanted.boxes[at].tolist() == [[8, 8, 16, 16]]
+    assert wanted.boxes[at].tolist() == [[9, 9, 17, 17]]
 
 
 def test_a_crowd_is_no_object_and_what_is_said_of_its_places_does_not_count() -> None:

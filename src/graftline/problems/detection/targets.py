@@ -163,6 +163,8 @@ def warped(
     counts = np.bincount(images[stays], minlength=len(objects))
     if masks is not None:
         kept = torch.from_numpy(stays)
-        still = Changes(changes.maps[torch.from_numpy(images)][kept], None)
-        masks = (still.apply(masks[kept][:, None], "black")[:, 0] > 0.5).float()
+        masks = masks[kept]
+        if len(masks):
+            moves = Changes(changes.maps[torch.from_numpy(images)][kept], None)
+            masks = (moves.apply(masks[:, None], "black")[:, 0] > 0.5).float()
     return Objects(offsets_of(counts), pixels[stays], objects.classes[stays], objects.crowd[stays]), masks
