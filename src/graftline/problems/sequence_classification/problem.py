@@ -9,15 +9,13 @@ from graftline.dataset import Schema
 from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.documents import Documents
-from graftline.problems.explained_texts import ExplainedTexts, Laid, explained_classes, sides
+from graftline.problems.explained_texts import ExplainedTexts, explained_classes, laid_alone
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.texts import DocumentProblem
 from graftline.problems.transformer import DocumentModel
-from graftline.text.tokenizer import document_marks
 from graftline.values.category import ClassLabel
-from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
 
 
@@ -49,12 +47,7 @@ class SequenceClassification(
     ) -> ExplainedTexts:
         assert isinstance(model, SequenceClassifier)
         documents = self.asked(folder, values)
-        before, marks = len(document_marks(model.tokenizer)[0]), model.tokenizer.num_special_tokens_to_add()
-        found = zip(
-            sides(model.tokenizer, [string_of(text) for text in values]), documents.lengths.tolist(), strict=True
-        )
-        laid = [Laid((side.seen(length - marks),), before) for side, length in found]
-        return explained_classes(model, documents, laid, schema)
+        return explained_classes(model, documents, laid_alone(model.tokenizer, documents, values), schema)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return label_line(answer)
