@@ -25,6 +25,7 @@ from graftline.problems.explained_texts import ExplainedTexts
 from graftline.problems.fit import Data, fit
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.image_classification.problem import ImageClassifier
+from graftline.problems.multi_label.parameters import MultiLabelParams
 from graftline.problems.pair_classification.parameters import PairClassificationParams
 from graftline.problems.question_answering.parameters import QuestionAnsweringParams
 from graftline.problems.registry import make_problem
@@ -184,6 +185,20 @@ def test_questions_are_explained_over_question_and_text(trunk: Path) -> None:
     assert completeness_gap(explained, integrated_gradients(explained)).max() < 0.1
     rollout = attention_rollout(explained)
     assert isinstance(rollout, np.ndarray) and (rollout.sum(axis=1) > 0).all()
+
+
+def test_sets_are_explained_by_their_most_probable_class(trunk: Path) -> None:
+    schema = Schema(TextColumn("text"), "label", ("red", "green", "old"), label_type="labels")
+    problem, model = with_random_head(MultiLabelParams(), trunk, schema)
+    values = ["a small dog", "any of various herbs"]
+    model.thresholds = np.full(3, 0.5)
+    explained = problem.explained(trunk, model, values, schema)
+    asked = problem.ask(trunk, model, values, schema)
+    most = [max(answer["probabilities"].items(), key=lambda one: one[1]) for answer in asked]
+    assert explained.answers == [name for name, _ in most]
+    whole = np.exp(explained.log_probabilities(np.arange(2), explained.there))
+    assert np.allclose(whole, [probability for _, probability in most], atol=1e-6)
+    assert completeness_gap(explained, integrated_gradients(explained)).max() < 0.02
 
 
 def images(trunk: Any) -> ExplainedImages:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -39,10 +39,16 @@ class ExplainedImages(Explained):
     """(n,) int64: which output is the answer."""
 
     @classmethod
-    def of(cls, model: Any, pixels: NDArray[np.float32], targets: torch.Tensor, answers: list[str]) -> ExplainedImages:
+    def of(cls, model: Any, pixels: NDArray[np.float32], targets: torch.Tensor, answers: list[str]) -> Self:
         """Return what explains the model's answers, of which `targets` are the outputs."""
         parts = np.full(len(pixels), pixels.shape[2] * pixels.shape[3], dtype=np.int64)
         return cls(model, parts, answers, "the picture's median colour", pixels, targets)
+
+    @staticmethod
+    def told_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return (k,): the log-probability of each target, of what the model returns."""
+        found: torch.Tensor = outputs.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
+        return found
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -66,8 +72,8 @@ class ExplainedImages(Explained):
                 chosen, parts = places[start : start + _BATCH], kept[start : start + _BATCH]
                 shown = parts.reshape(len(chosen), 1, *self.shape)
                 pixels = torch.from_numpy(np.where(shown, self.pixels[chosen], self._ground[chosen]))
-                outputs = self.model(send(pixels, self._device)).log_softmax(dim=1).cpu()
-                found.append(outputs.gather(1, self.targets[chosen][:, None])[:, 0].numpy())
+                outputs = self.model(send(pixels, self._device)).cpu()
+                found.append(self.told_of(outputs, self.targets[chosen]).numpy())
         return np.concatenate(found).astype(np.float64)
 
     @cached_property
@@ -93,8 +99,8 @@ class ExplainedImages(Explained):
             targets = self.targets[places]
 
             def output(points: torch.Tensor, numbers: torch.Tensor, targets: torch.Tensor = targets) -> torch.Tensor:
-                outputs: torch.Tensor = self.model(points).log_softmax(dim=1)
-                return outputs.gather(1, targets[numbers.cpu(), None].to(outputs.device))[:, 0]
+                outputs = self.model(points)
+                return self.told_of(outputs, targets[numbers.cpu()].to(outputs.device))
 
             def by_part(found: torch.Tensor) -> Floats:
                 sums: Floats = found.double().sum(dim=1).flatten(1).cpu().numpy()

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from graftline.problems.documents import Documents, by_length, token_positions
 from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets, shades
 from graftline.problems.transformer import LabelledText, TextModel
+from graftline.text.tokenizer import document_marks
 from graftline.trunks.text.trunk import attend
+from graftline.values.strings import string_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -78,6 +80,15 @@ class Laid:
             found[place : place + len(side.of_token)] = side.of_token + words
             place, words = place + len(side.of_token) + self.between, words + len(side.words)
         return found
+
+
+def laid_alone(
+    tokenizer: PreTrainedTokenizerFast, documents: Documents, values: Sequence[str | list[str]]
+) -> list[Laid]:
+    """Return how documents are laid out that are one text each, as the tokenizer itself marks and cuts it."""
+    before, marks = len(document_marks(tokenizer)[0]), tokenizer.num_special_tokens_to_add()
+    found = zip(sides(tokenizer, [string_of(text) for text in values]), documents.lengths.tolist(), strict=True)
+    return [Laid((side.seen(length - marks),), before) for side, length in found]
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,9 +28,9 @@ def label_name(count: int | None) -> str:
 class ExplainParams(Params):
     """How test rows are explained, by every method of graftline/explain that applies."""
 
-    rows: int = Field(200, ge=20, le=10_000)
+    rows: int = Field(default=200, ge=20, le=10_000)
     """Test rows on which the explanations' faithfulness is measured, a fixed sample of them, 20 to 10,000."""
-    shown: int = Field(6, ge=0, le=24)
+    shown: int = Field(default=6, ge=0, le=24)
     """How many of them the report shows, 0 to 24."""
 
 
@@ -42,9 +42,9 @@ class SlicesParams(Params):
     differences between two of them are measured."""
     expressions: tuple[str, ...] = ()
     """Slices by conditions, such as `["language=tr & length(text)>20"]`; length counts words of a text."""
-    find: int = Field(0, ge=0, le=50)
+    find: int = Field(default=0, ge=0, le=50)
     """How many slices of one or two conditions to find by themselves, 0 to 50: on val, to be measured on test."""
-    least_rows: int = Field(30, ge=5)
+    least_rows: int = Field(default=30, ge=5)
     """Rows below which a slice is too small to judge, at least 5."""
 
     @field_validator("expressions")

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from graftline.dataset import read_schema
+from graftline.dataset import Schema, read_schema
 from graftline.problems.images import ImageModel, ImageProblem, LabelledImages
 from graftline.problems.multi_label.answers import SetAnswers
+from graftline.problems.multi_label.explained import ExplainedImageSets
 from graftline.problems.multi_label.model import SetModel, with_thresholds
 from graftline.problems.multi_label.parameters import OF_TEXT, MultiLabelParams
 from graftline.problems.multi_label.side import SetProblem
@@ -57,6 +58,11 @@ class OnImages(SetProblem, ImageProblem[ImageSets, MultiLabelParams]):
 
     def asked(self, folder: Path, values: list[Any]) -> ImageSets:
         return ImageSets(Pixels.of_numbers(np.stack(values)), None, torch.arange(len(values)))
+
+    def explained(self, folder: Path, model: Any, values: list[Any], schema: Schema) -> ExplainedImageSets:
+        targets = model.logits(self.asked(folder, values)).argmax(dim=1)
+        answers = [str(schema.classes[number]) for number in targets.tolist()]
+        return ExplainedImageSets.of(model, np.stack(values), targets, answers)
 
     def show_mistakes(self, answers: SetAnswers, examples: Any, worst: np.ndarray, dataset: Path, out: Path) -> None:
         answers.plot_mistakes(examples.pixels, worst, read_schema(dataset), out / "mistakes.png")

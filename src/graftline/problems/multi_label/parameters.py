@@ -16,6 +16,7 @@ class MultiLabelParams(TextClassificationParams, PooledParams, ImageHeadParams):
     """Parameters of the head `multi_label`, on images and on text."""
 
     scores = SCORES
+    explains = True
 
     name: Literal["multi_label"] = "multi_label"
     threshold: float | None = Field(default=0.5, gt=0, lt=1)

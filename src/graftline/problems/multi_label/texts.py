@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from graftline.dataset import read_schema
+from graftline.dataset import Schema, read_schema
 from graftline.problems.classification import TextClassification
 from graftline.problems.documents import Documents
+from graftline.problems.explained_texts import laid_alone
 from graftline.problems.multi_label.answers import SetAnswers
+from graftline.problems.multi_label.explained import ExplainedTextSets
 from graftline.problems.multi_label.model import SetModel, with_thresholds
 from graftline.problems.multi_label.parameters import OF_IMAGES, MultiLabelParams
 from graftline.problems.multi_label.side import SetProblem
@@ -55,6 +57,14 @@ class OnText(
 
     def load(self, folder: Path, facts: dict[str, Any]) -> TextModel[DocumentSets]:
         return with_thresholds(super().load(folder, facts), facts)
+
+    def explained(self, folder: Path, model: Any, values: list[Any], schema: Schema) -> ExplainedTextSets:
+        documents = self.asked(folder, values)
+        targets = model.logits(documents).argmax(dim=1)
+        answers = [str(schema.classes[number]) for number in targets.tolist()]
+        return ExplainedTextSets.of(
+            model, documents, laid_alone(model.tokenizer, documents, values), targets, answers
+        )  # fmt: skip
 
     def show_mistakes(self, answers: SetAnswers, examples: Any, worst: np.ndarray, dataset: Path, out: Path) -> None:
         texts = self.show(dataset, "test", examples, worst)

@@ -9,17 +9,15 @@ from graftline.dataset import Schema
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.deciding import DecidingProblem
 from graftline.problems.documents import Documents
-from graftline.problems.explained_texts import ExplainedTexts, Laid, explained_classes, sides
+from graftline.problems.explained_texts import ExplainedTexts, explained_classes, laid_alone
 from graftline.problems.problem import LABEL, Model, Problem
 from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.clips import OnClips
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.texts import DocumentProblem
 from graftline.problems.transformer import DocumentModel
-from graftline.text.tokenizer import document_marks
 from graftline.values.audio import AudioColumn
 from graftline.values.category import ClassLabel
-from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
 
 
@@ -55,9 +53,4 @@ class SequenceClassification(
     ) -> ExplainedTexts:
         assert isinstance(model, SequenceClassifier)
         documents = self.asked(folder, values)
-        before, marks = len(document_marks(model.tokenizer)[0]), model.tokenizer.num_special_tokens_to_add()
-        found = zip(
-            sides(model.tokenizer, [string_of(text) for text in values]), documents.lengths.tolist(), strict=True
-        )
-        laid = [Laid((side.seen(length - marks),), before) for side, length in found]
-        return explained_classes(model, documents, laid, schema)
+        return explained_classes(model, documents, laid_alone(model.tokenizer, documents, values), schema)
