@@ -409,23 +409,23 @@ def boxes_in(pictures: Sampled, column: Sampled) -> Guess | None:
     rows = zip(files_of(pictures.values), column.values.to_pylist(), strict=True)
     for (data, _), value in rows:
         lists = as_lists(value)
-        found, names = (next((lists[name] for name in of if lists.get(name)), []) for of in (BOXES, CLASSES))
+        found: list[Any] = next((lists[name] for name in BOXES if lists.get(name)), [])
+        names: list[Any] = next((lists[name] for name in CLASSES if lists.get(name)), [])
         classes |= {word(name) for name in names if name is not None}
         objects += len(found)
         masks += sum(one is not None for one in next((lists[name] for name in MASKS if lists.get(name)), []))
         # A damaged file can raise anything in Pillow; validate says of each what is wrong with it.
         with suppress(Exception):
-            size, _ = upright(data or b"")
+            pixels, _ = upright(data or b"")
             given = [box for box in found if box is not None and len(box) == 4 and None not in box][:_OPENED]
             boxes += given
-            sizes += [size] * len(given)
+            sizes += [pixels] * len(given)
     if not boxes or not 0 < len(classes) <= MOST_CLASSES:
         return None
     numbers, size = np.array(boxes), np.tile(np.array(sizes, float), 2)
     normalised = bool((numbers <= _SHARE).all())
-    usual: Form = (
-        "xywh" if "bbox" in as_lists(column.given[0].as_py()) else "xyxy"
-    )  # where several fit, as it is called
+    # Where several fit, the one that the column is called by.
+    usual: Form = "xywh" if "bbox" in as_lists(column.given[0].as_py()) else "xyxy"
     form, fits = _form(numbers, np.ones_like(size) if normalised else size, usual)
     rules: dict[str, Any] = {"type": "boxes", "of": pictures.name, "classes": sorted(classes), "form": form}
     rules |= {"normalised": True} if normalised else {}

@@ -63,7 +63,8 @@ class SceneAnswers(Answers):
     @cached_property
     def false(self) -> np.ndarray:
         """(found boxes,) bool: which are answers, and wrong."""
-        return self.given & (self.matched == MISSED)
+        false: np.ndarray = self.given & (self.matched == MISSED)
+        return false
 
     def statistics(self, score: Score) -> RowStatistics:
         if score in THRESHOLDS:

@@ -83,6 +83,7 @@ class DenseHead(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, width) for _ in range(LAYERS))
         self.output = nn.Conv2d(width, classes + BOX + params.prototypes, 1)
         nn.init.zeros_(self.output.weight)
+        assert self.output.bias is not None
         nn.init.zeros_(self.output.bias)
         nn.init.constant_(self.output.bias[:classes], float(torch.logit(torch.tensor(_RARE))))
         self.prototypes = nn.Conv2d(width, params.prototypes * stride**2, 1) if params.prototypes else None

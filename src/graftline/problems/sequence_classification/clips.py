@@ -50,7 +50,7 @@ class OnClips(DecidingProblem[ClipExamples], AudioProblem[ClipExamples, Sequence
         return {**name_classes(schema), "problem_type": "single_label_classification"}
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> AudioModel[ClipExamples]:
-        model = super().build(trunk, schema, scratch=scratch)
+        model: AudioModel[ClipExamples] = super().build(trunk, schema, scratch=scratch)
         network: Any = model.network
         for parameter in network.classifier.parameters():  # zero, as all heads of classes: all outputs start equal
             nn.init.zeros_(parameter)
