@@ -79,6 +79,8 @@ class ProblemParams(Params):
 
     scores: ClassVar[tuple[Score, ...]]
     """What is measured on the test rows; the first is the primary one, which all comparisons are by."""
+    probes: ClassVar[bool] = False
+    """Whether the head can be solved in closed form on a trunk that stays as it is."""
 
 
 def accuracy_rows(score: Score, rows: Integers, right: NDArray[np.bool_]) -> RowStatistics:

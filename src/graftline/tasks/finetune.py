@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from graftline.problems.registry import DEFAULT, AnyProblemParams
 from graftline.tasks.parameters import Params
@@ -30,6 +30,9 @@ class FinetuneParams(Params):
     """The trunk's learning rate as a share of the head's, above 0 and up to 1."""
     freeze_trunk: bool = False
     """Leave the trunk as pretraining made it and learn the head only."""
+    probe_below: int | None = Field(default=None, ge=1, le=1000)
+    """With fewer labels a class than this, on average, leave a pretrained trunk as it is and solve the head in closed
+    form (a linear probe). A trunk from scratch, as in the lift, is trained whole all the same. Null for never."""
     weight_decay: float = Field(default=0.05, ge=0, le=1)
     """Decoupled weight decay of AdamW."""
     warmup_steps: int = Field(default=10, ge=0)
@@ -44,3 +47,9 @@ class FinetuneParams(Params):
     Only with all labels: with `labels_per_class` no labels are held out."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Decides initial weights, the labelled subset, batches and warps."""
+
+    @model_validator(mode="after")
+    def _head_can_be_probed(self) -> Self:
+        if self.probe_below is not None and not self.head.probes:
+            raise ValueError(f"probe_below needs the head image_classification, not {self.head.name}: leave it out")
+        return self

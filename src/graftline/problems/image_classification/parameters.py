@@ -14,6 +14,7 @@ class ImageClassificationParams(ImageHeadParams):
     """Parameters of the head `image_classification`."""
 
     scores = ONE_CLASS_A_ROW
+    probes = True
 
     name: Literal["image_classification"] = "image_classification"
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)

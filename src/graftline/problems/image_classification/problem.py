@@ -14,6 +14,7 @@ from graftline.problems.answers import LABEL_HEADER, label_line, labelled
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.images import ImageModel, ImageProblem, LabelledImages
+from graftline.problems.linear_probe import solve
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.weighing import cross_entropy
 from graftline.values.category import ClassLabel
@@ -26,6 +27,13 @@ class ImageClassifier(ImageModel[LabelledImages, ImageClassificationParams]):
 
     def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         return cross_entropy(outputs, labels, weights, self._params.label_smoothing)
+
+    @torch.no_grad()
+    def probe(self, train: LabelledImages) -> None:
+        assert train.labels is not None
+        weight, bias = solve(self.features(train.pixels), train.labels, self.output.out_features, train.weights)
+        self.output.weight.copy_(weight)
+        self.output.bias.copy_(bias)
 
     def answer(self, examples: LabelledImages, *, fast: bool = False) -> ClassAnswers:
         assert examples.labels is not None
