@@ -176,7 +176,7 @@ def test_with_few_labels_the_head_is_solved_on_the_trunk_as_it_is(trunk: Path, e
     model, params = fit(trunk, Data(few, None), quick(probe_below=6), 0, SCHEMA), quick(probe_below=6)
     assert equal(tensors(model.trunk), tensors(load_trunk(trunk)))
     found = model.probabilities(few.pixels)
-    assert (found.argmax(1) == few.labels.numpy()).mean() > 0.9
+    assert (found.argmax(1) == few.labels.numpy()).mean() > 0.7
     layer, bias = solve(model.features(few.pixels), few.labels, 10)
     assert torch.equal(model.output.weight, layer.float()) and torch.equal(model.output.bias, bias.float())
     assert equal(tensors(fit(trunk, Data(few, None), params, 1, SCHEMA)), tensors(model)), "nothing is drawn"

@@ -18,6 +18,7 @@ _TOKENS = (2e6, 10e6)
 """Tokens to pretrain on, at least and at most: some minutes on two cores at 13,000 a second; five epochs between."""
 _PIXELS = 2.5e8
 """Numbers of pixels to pretrain on, as many as `emoji` has in 20 epochs and `mnist` in 80: 40 to 100 s of CPU time."""
+_PROBED = Said(20, "labels a class; with fewer the trunk stays as it is, for fine-tuning loses what it knows")
 _ITEMS = 1.3e6
 """Items to pretrain on: about a minute on two cores."""
 _MOST_EPOCHS = 20
@@ -164,6 +165,7 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
         balance["balance"] = Said("none", f"{why}: `loss` or `sampling` would have all weigh the same")
     if images:
         moved = {} if head == "image_regression" else {"augmentation": {"shift": 2, "edge": "repeat"}}
+        few = {"probe_below": _PROBED} if PARAMETERS[head].probes else {}
         return {
             "head": {"name": head, **moved},
             "epochs": 12 if data.train < 20_000 else 5,
@@ -172,6 +174,7 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
             **balance,
             "learning_rate": 0.003,
             "trunk_rate": 0.33,
+            **few,
         }
     return {
         "head": {"name": head, **_reading(data, head)},
