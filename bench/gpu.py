@@ -34,6 +34,7 @@ from graftline.tasks.pretrain import PretrainParams
 from graftline.text.batches import Batches, pack
 from graftline.text.tokenizer import TokenizerParams, train_tokenizer
 from graftline.trunks.conv.family import training as image_training
+from graftline.trunks.image_pool import Pool
 from graftline.trunks.layout import quiet
 from graftline.trunks.text.objectives import build_language_model
 from graftline.trunks.text.parameters import MaskedLMParams, TextParams
@@ -157,7 +158,7 @@ def _images() -> Iterator[Line]:
         params = PretrainParams.model_validate(
             {"batch": _IMAGES, "epochs": 1000, "precision": precision, "trunk": {"channels": [64, 128, 256]}}
         )
-        run = image_training(Pixels.of_numbers(pixels), params, schema).run
+        run = image_training(Pool(Pixels.of_numbers(pixels)), params, schema).run
         seconds, _ = time_steps(Step(run, _IMAGES), seconds=_RATE_SECONDS)
         yield Line(f"masked autoencoder, {precision}: images a second", f"{_IMAGES / seconds:,.0f}")
         yield _memory(f"masked autoencoder, {precision}: memory")

@@ -70,4 +70,5 @@ def _summarise(context: Context, loss_unit: str, metrics: dict[str, float]) -> N
     metrics["steps"] = len(lines)
     context.draft.metrics = metrics
     (context.out / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    loss_curve(lines, context.out / "curve.png", title="Fine-tuning loss", unit=loss_unit)
+    if lines:  # a head that was solved took no step
+        loss_curve(lines, context.out / "curve.png", title="Fine-tuning loss", unit=loss_unit)

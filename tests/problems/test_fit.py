@@ -21,6 +21,7 @@ from graftline.problems.fit import Data, EarlyStop, fit, select, steps_for
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.image_classification.problem import ImageClassification, ImageClassifier
 from graftline.problems.images import LabelledImages
+from graftline.problems.linear_probe import solve
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.score import Score
 from graftline.tasks.finetune import FinetuneParams
@@ -165,6 +166,34 @@ def test_a_lower_trunk_rate_moves_the_trunk_less(trunk: Path, examples: Labelled
         for rate in (0.01, 1.0)
     )
     assert slow.abs().max() < fast.abs().max() / 10
+
+
+# The linear probe
+
+
+def test_with_few_labels_the_head_is_solved_on_the_trunk_as_it_is(trunk: Path, examples: LabelledImages) -> None:
+    few = select(examples, 5, 10, seed=0)
+    model, params = fit(trunk, Data(few, None), quick(probe_below=6), 0, SCHEMA), quick(probe_below=6)
+    assert equal(tensors(model.trunk), tensors(load_trunk(trunk)))
+    found = model.probabilities(few.pixels)
+    assert (found.argmax(1) == few.labels.numpy()).mean() > 0.7
+    layer, bias = solve(model.features(few.pixels), few.labels, 10)
+    assert torch.equal(model.output.weight, layer.float()) and torch.equal(model.output.bias, bias.float())
+    assert equal(tensors(fit(trunk, Data(few, None), params, 1, SCHEMA)), tensors(model)), "nothing is drawn"
+
+
+def test_with_more_labels_and_from_scratch_the_trunk_is_trained_as_without_a_probe(
+    trunk: Path, examples: LabelledImages
+) -> None:
+    few = select(examples, 5, 10, seed=0)
+    for params, scratch in ((quick(probe_below=5), False), (quick(probe_below=6), True)):
+        found, plain = (fit(trunk, Data(few, None), of, 0, SCHEMA, scratch=scratch) for of in (params, quick()))
+        assert equal(tensors(found), tensors(plain))
+
+
+def test_a_head_that_cannot_be_solved_is_not_probed() -> None:
+    with pytest.raises(ValueError, match="probe_below needs the head image_classification, not text_generation"):
+        FinetuneParams(head=TextGenerationParams(), probe_below=20)
 
 
 # The joint objective

@@ -22,13 +22,14 @@ HOSTILE = "<script>alert(1)</script> \u05e9\u05dc\u05d5\u05dd \U0001f600"
 def page(released: Path, outputs: Path, metrics: dict[str, Any] | None = None) -> str:
     shutil.copytree(released, outputs)
     (outputs / "trunk/reconstructions.png").unlink()
+    (outputs / "model/curve.png").unlink()
     (outputs / "evaluation/mistakes.png").unlink()
     line = {"row": 1, "text": HOSTILE, "label": "noun.act", "predicted": "noun.event", "confidence": 0.875}
     (outputs / "evaluation/mistakes.json").write_text(json.dumps({"wrong": 7, "worst": [line]}))
     samples = [{"prompt": "a <b>", "text": "of " + HOSTILE}]
     (outputs / "evaluation/samples.json").write_text(json.dumps(samples))
     lift = json.loads((outputs / "evaluation/lift.json").read_text())
-    (outputs / "evaluation/lift.json").write_text(json.dumps({**lift, "amount": "sentences"}))
+    (outputs / "evaluation/lift.json").write_text(json.dumps({**lift, "amount": "sentences", "probed": ["2"]}))
     if metrics is not None:
         (outputs / "evaluation/metrics.json").write_text(json.dumps(metrics))
     store = open_store(str(released / "store"))
@@ -50,7 +51,8 @@ def test_what_is_counted_is_named_and_missing_pictures_have_no_section(released:
     assert "points of lift at 2 sentences" in shown
     assert "test accuracy a word" in shown
     assert "95%: 40.00 to 60.00" in shown
-    assert "Reconstructions" not in shown
+    assert "At 2 sentences the pretrained trunk is left as it is" in shown
+    assert "Reconstructions" not in shown and "Fine-tuning</h2>" not in shown
     assert "Quality and budget" not in shown
 
 

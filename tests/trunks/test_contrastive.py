@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from graftline.errors import InputError
 from graftline.learning.parameters import Augmentation
+from graftline.learning.randomness import generator
 from graftline.trunks.contrastive import Contrastive
 from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ConvParams
 from graftline.trunks.conv.trunk import ConvTrunk
 from graftline.trunks.image_parameters import ContrastiveParams
+from graftline.trunks.image_pool import Pool, read_pool
+from graftline.values.pixels import Pixels
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +64,53 @@ def test_the_loss_is_that_of_the_paper(images: torch.Tensor) -> None:
         pair = (one + 5) % 10
         losses.append(-math.log(alike[one, pair] / sum(alike[one, other] for other in range(10) if other != one)))
     assert made.loss(images[:5], 0, 0).item() == pytest.approx(sum(losses) / 10, abs=1e-5)
+
+
+def test_views_of_one_group_are_all_to_be_found(images: torch.Tensor) -> None:
+    """View by view, as equation 2 of Khosla et al. (2020) writes it: the mean over all that show the same."""
+    made = objective(temperature=0.5).eval()
+    pool = Pool(Pixels.of_numbers(images.numpy()), torch.arange(64) // 2)
+    chosen = torch.tensor([0, 1, 2, 5, 9])
+    others = pool.images(pool.companions(chosen, generator(0, 0, "companion")))
+    views = made.views(pool.images(chosen), 0, 0, None, others)
+    vectors = torch.nn.functional.normalize(made.projector(made.trunk(torch.cat(views))).detach(), dim=1)
+    alike, group = ((vectors @ vectors.T) / 0.5).exp(), [0, 0, 1, 2, 4] * 2
+    losses = []
+    for one in range(10):
+        rest = [other for other in range(10) if other != one]
+        wanted = [other for other in rest if group[other] == group[one]]
+        losses.append(
+            sum(-math.log(alike[one, w] / sum(alike[one, other] for other in rest)) for w in wanted) / len(wanted)
+        )
+    assert made.loss_in(pool, chosen, 0, 0).item() == pytest.approx(sum(losses) / 10, abs=1e-5)
+
+
+def test_a_companion_shows_the_same_and_is_drawn_evenly(images: torch.Tensor) -> None:
+    groups = torch.tensor([5, 0, 5, 1, 5, 0])
+    pool, chosen = Pool(Pixels.of_numbers(images[:6].numpy()), groups), torch.tensor([0, 1, 3] * 300)
+    found = pool.companions(chosen, generator(0, 0, "companion"))
+    assert torch.equal(groups[found], groups[chosen])
+    counts = torch.stack([found, chosen]).T.unique(dim=0, return_counts=True)
+    assert counts[0].tolist() == [[0, 0], [1, 1], [2, 0], [3, 3], [4, 0], [5, 1]]
+    assert counts[1].min() > 70, "each of three a third of 300 times, each of two half, one always"
+
+
+def test_groups_are_the_values_of_a_column_and_a_row_without_one_is_alone(dataset: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(dataset, tmp_path / "dataset")
+    table = pq.read_table(folder / "unlabelled.parquet")
+    names = ["a", None, "b", "a", None] + ["c"] * (len(table) - 5)
+    shuffled = table.append_column("patient", pa.array(names)).take(pa.array(range(len(table))[::-1]))
+    pq.write_table(shuffled, folder / "unlabelled.parquet")
+    groups = read_pool(folder, ContrastiveParams(group="patient")).groups
+    order = table["row"].to_numpy().argsort()
+    by_row = [names[place] for place in order]
+    assert groups is not None
+    for one in range(8):
+        same = [other for other in range(len(names)) if by_row[other] == by_row[one] is not None] or [one]
+        assert torch.where(groups == groups[one])[0].tolist() == same
+    assert read_pool(folder, ContrastiveParams()).groups is None
+    with pytest.raises(InputError, match=r"'digit', which is no column of the pool; expected one of image, patient"):
+        read_pool(folder, ContrastiveParams(group="digit"))
 
 
 def test_a_trunk_learns_to_find_the_other_view(images: torch.Tensor) -> None:

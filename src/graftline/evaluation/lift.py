@@ -1,8 +1,9 @@
 """The lift of pretraining: the same fine-tuning from the trunk and from scratch, at several label counts.
 
 Both arms of a pair have the same seed, hence the same labelled subset, batches and head; they differ in the
-trunk's first weights alone. The fits run in worker processes with one thread each, so that their bits do not
-depend on how many workers there are.
+trunk's first weights alone, and with so few labels that a pretrained trunk is left as it is (`probe_below`), in that
+one from scratch is trained all the same: as it is it knows nothing. The fits run in worker processes with one thread
+each, so that their bits do not depend on how many workers there are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from graftline.evaluation.workers import run_all
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.progress import Progress
 from graftline.learning.randomness import generator, seed_everything
-from graftline.problems.fit import Data, select
+from graftline.problems.fit import Data, probes, select
 from graftline.problems.fit import fit as fine_tune
 from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
@@ -120,6 +121,8 @@ class Lift:
     """What the label counts count."""
     score: Score
     """What was measured of each fit: the problem's primary score."""
+    probed: tuple[str, ...] = ()
+    """The label counts at which the pretrained trunk was left as it is."""
 
     def metrics(self) -> dict[str, float]:
         """Return the flat metrics: `trunk_5`, `scratch_5`, `lift_5`, `lift_5_low`, `lift_5_high`, ..."""
@@ -140,6 +143,7 @@ class Lift:
             "points": [asdict(point) for point in self.points],
             "amount": self.amount,
             "score": self.score.name,
+            **({"probed": list(self.probed)} if self.probed else {}),
         }
 
 
@@ -178,7 +182,9 @@ def measure_lift(
     points = [_point(score, count, sizes[count], runs) for count in counts]
     points = [point for point in points if point.trunk.finite and point.scratch.finite and point.lift.finite]
     runs.sort(key=lambda run: (run.examples, run.seed, run.arm))
-    return Lift(runs, points, len(seeds), experiment.problem.amount, score)
+    classes = len(read_schema(experiment.dataset).classes)
+    probed = [point for point in points if probes(experiment.params, round(point.size * classes), classes)]
+    return Lift(runs, points, len(seeds), experiment.problem.amount, score, tuple(point.name for point in probed))
 
 
 def _run_showing_progress(fits: list[Fit], workers: int) -> list[Run]:

@@ -69,6 +69,11 @@ def steps_for(params: FinetuneParams, examples: int) -> int:
     return max(params.min_steps, params.epochs * examples // params.batch)
 
 
+def probes(params: FinetuneParams, examples: int, classes: int) -> bool:
+    """Return whether so many examples are too few to train a pretrained trunk with."""
+    return params.probe_below is not None and examples < params.probe_below * classes
+
+
 def fit(
     trunk: Path,
     data: Data,
@@ -81,7 +86,8 @@ def fit(
 ) -> Model[Any]:
     """Return a model fine-tuned from the trunk in a folder, or with `scratch` from its shape only.
 
-    Both arms draw the same batches and warps at equal seed, and their heads start equal.
+    Both arms draw the same batches and warps at equal seed, and their heads start equal. With so few labels that the
+    trunk is left as it is (`probe_below`) nothing is drawn, and there is no step; from scratch all is trained as ever.
     """
     part = world() if desk else World()  # without a desk no other process takes part
     model, run = training(trunk, data, params, seed, schema, scratch=scratch, part=part)
@@ -123,6 +129,10 @@ def training(
     steps = steps_for(params, len(data.train))
     if params.freeze_trunk:
         model.freeze_trunk()
+    if not scratch and probes(params, len(data.train), len(schema.classes)):
+        model.freeze_trunk()
+        model.probe(examples)
+        steps = 0
 
     def drawn(step: int) -> Examples:
         return examples.take(examples.draw(seed, step, batch) if balanced is None else balanced(step, batch))

@@ -139,13 +139,20 @@ class ImageModel(TrunkModel[I, P], Generic[I, P]):
         weights = None if examples.weights is None else share(examples.weights, mine)
         return self.criterion(outputs, labels, weights) * (len(labels) / count)
 
-    @torch.no_grad()
     def outputs(self, pixels: Pixels, *, fast: bool = False) -> torch.Tensor:
         """Return (n, width) float32 outputs on the CPU of n images."""
+        return self._without_learning(self, pixels, self.dtype if fast else "float32")
+
+    def features(self, pixels: Pixels) -> torch.Tensor:
+        """Return (n, trunk.width) float32 embeddings on the CPU of n images, as they are."""
+        return self._without_learning(self.trunk, pixels, "float32")
+
+    @torch.no_grad()
+    def _without_learning(self, part: nn.Module, pixels: Pixels, dtype: str) -> torch.Tensor:
         self.eval()
         place = self.output.weight.device
-        with autocast(self.dtype if fast else "float32", place):
-            return torch.cat([self(send(part, place)).cpu() for part in map(torch.from_numpy, pixels.parts(_BATCH))])
+        with autocast(dtype, place):
+            return torch.cat([part(send(few, place)).cpu() for few in map(torch.from_numpy, pixels.parts(_BATCH))])
 
     def save(self, folder: Path) -> dict[str, Any]:
         self.trunk.save_with(self.output, folder, self._labels)

@@ -126,6 +126,10 @@ class Model(nn.Module, ABC, Generic[E]):
         """
         return None
 
+    def probe(self, train: E) -> None:
+        """Solve the head for these examples on the trunk as it is: only of heads whose parameters say `probes`."""
+        raise NotImplementedError
+
     def compile_if_worth(self, steps: int) -> None:
         """Compile what a training of so many steps is worth it for: nothing, unless a model says otherwise."""
         return None

@@ -20,6 +20,7 @@ _PIXELS = 2.5e8
 """Numbers of pixels to pretrain on, as many as `emoji` has in 20 epochs and `mnist` in 80: 40 to 100 s of CPU time."""
 _FRAMES = 7e5
 """Frames of clips to pretrain on: about two minutes on two cores at 6,000 a second."""
+_PROBED = Said(20, "labels a class; with fewer the trunk stays as it is, for fine-tuning loses what it knows")
 _ITEMS = 1.3e6
 """Items to pretrain on: about a minute on two cores."""
 _MOST_EPOCHS = 20
@@ -213,6 +214,7 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
         }
     if images:
         moved = {} if head == "image_regression" else {"augmentation": {"shift": 2, "edge": "repeat"}}
+        few = {"probe_below": _PROBED} if PARAMETERS[head].probes else {}
         return {
             "head": {"name": head, **moved},
             "epochs": 12 if data.train < 20_000 else 5,
@@ -221,6 +223,7 @@ def _finetune(data: Data, head: str, *, images: bool) -> dict[str, Any]:
             **balance,
             "learning_rate": 0.003,
             "trunk_rate": 0.33,
+            **few,
         }
     return {
         "head": {"name": head, **_reading(data, head)},

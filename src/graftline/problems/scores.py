@@ -92,6 +92,9 @@ class ProblemParams(Params):
     explains: ClassVar[bool] = False
     """Whether `Problem.explained` has something: an answer with a probability, and parts of what was asked."""
 
+    probes: ClassVar[bool] = False
+    """Whether the head can be solved in closed form on a trunk that stays as it is."""
+
     @property
     def holds_out(self) -> str | None:
         """The parameter that needs labels held out to be of any use, if one that does is given."""

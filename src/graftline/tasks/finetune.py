@@ -30,6 +30,9 @@ class FinetuneParams(Params):
     """The trunk's learning rate as a share of the head's, above 0 and up to 1."""
     freeze_trunk: bool = False
     """Leave the trunk as pretraining made it and learn the head only."""
+    probe_below: int | None = Field(default=None, ge=1, le=1000)
+    """With fewer labels a class than this, on average, leave a pretrained trunk as it is and solve the head in closed
+    form (a linear probe). A trunk from scratch, as in the lift, is trained whole all the same. Null for never."""
     weight_decay: float = Field(default=0.05, ge=0, le=1)
     """Decoupled weight decay of AdamW."""
     warmup_steps: int = Field(default=10, ge=0)
@@ -49,4 +52,10 @@ class FinetuneParams(Params):
     def _labels_are_held_out_if_needed(self) -> Self:
         if self.labels_per_class is not None and self.head.holds_out is not None:
             raise ValueError(f"head.{self.head.holds_out} needs labels held out, and labels_per_class holds none out")
+        return self
+
+    @model_validator(mode="after")
+    def _head_can_be_probed(self) -> Self:
+        if self.probe_below is not None and not self.head.probes:
+            raise ValueError(f"probe_below needs the head image_classification, not {self.head.name}: leave it out")
         return self

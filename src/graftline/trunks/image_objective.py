@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from graftline.learning.distributed import World
+from graftline.trunks.image_pool import Pool
 from graftline.trunks.image_trunk import ImageTrunk
 
 
@@ -28,6 +29,12 @@ class ImageObjective(nn.Module, ABC):
 
         What is drawn is that of (seed, step).
         """
+
+    def loss_in(
+        self, pool: Pool, chosen: torch.Tensor, seed: int, step: int, part: World | None = None
+    ) -> torch.Tensor:
+        """Return the loss of the images at the (n,) places `chosen` of a pool, as `loss` does."""
+        return self.loss(pool.images(chosen), seed, step, part)
 
     @abstractmethod
     def draw(self, pixels: torch.Tensor, seed: int, folder: Path) -> None:

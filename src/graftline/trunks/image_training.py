@@ -6,18 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from graftline.dataset import UNLABELLED
 from graftline.durable import write_new
 from graftline.learning.distributed import world
 from graftline.learning.loop import Run
 from graftline.learning.randomness import batch_indices
 from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.image_pool import Pool
 from graftline.trunks.training import Training
-from graftline.values.pixels import Pixels
-from graftline.values.splits import read_images
 
 if TYPE_CHECKING:
     from graftline.tasks.pretrain import PretrainParams
@@ -27,13 +24,8 @@ OBJECTIVE_WEIGHTS = "objective.safetensors"
 _SHOWN = 10
 
 
-def read_pixels(dataset: Path) -> Pixels:
-    """Return the unlabelled images of a dataset."""
-    return read_images(dataset, UNLABELLED).pixels
-
-
 def training(
-    pixels: Pixels,
+    pool: Pool,
     params: PretrainParams,
     objective: ImageObjective,
     optimizers: list[torch.optim.Optimizer],
@@ -43,16 +35,16 @@ def training(
     part = world()
 
     def loss(step: int) -> torch.Tensor:
-        chosen = batch_indices(params.seed, step, params.batch, len(pixels))
-        return objective.loss(torch.from_numpy(pixels[chosen]), params.seed, step, part)
+        chosen = batch_indices(params.seed, step, params.batch, len(pool))
+        return objective.loss_in(pool, chosen, params.seed, step, part)
 
-    run = Run(objective, optimizers, loss, steps_for(params, len(pixels)), params.warmup_steps, addends=True)
+    run = Run(objective, optimizers, loss, steps_for(params, len(pool)), params.warmup_steps, addends=True)
 
     def write(folder: Path) -> dict[str, float]:
         write_trunk(folder)
-        shown = np.arange(len(pixels))[:: max(1, len(pixels) // _SHOWN)][:_SHOWN]
-        _write_objective(folder, objective, torch.from_numpy(pixels[shown]), params.seed)
-        return {"images": len(pixels), "steps": run.steps}
+        shown = torch.arange(len(pool))[:: max(1, len(pool) // _SHOWN)][:_SHOWN]
+        _write_objective(folder, objective, pool.images(shown), params.seed)
+        return {"images": len(pool), "steps": run.steps}
 
     return Training(run, params.batch, "images", write)
 

@@ -78,8 +78,9 @@ def evaluate(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         trunk: Path = parts.trunk,
         threads: int = 1,
         out: str = "evaluation",
+        finetune: dict[str, Any] | None = None,
     ) -> Evaluation:
-        document = {"evaluate": {**EVALUATION, **(params or {})}, "finetune": {"min_steps": 20}}
+        document = {"evaluate": {**EVALUATION, **(params or {})}, "finetune": {"min_steps": 20, **(finetune or {})}}
         arguments = ["--in-dataset", str(parts.dataset), "--in-trunk", str(trunk), "--in-model", str(model)]
         arguments += ["--store", str(tmp_path / "store"), "--threads", str(threads)]
         code = run(EVALUATE, document, [*arguments, "--out-evaluation", str(tmp_path / out)], check=False)

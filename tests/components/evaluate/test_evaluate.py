@@ -57,6 +57,19 @@ def test_the_output_is_the_same_for_one_worker_and_for_two(evaluate: Callable[..
     check_numbers(one)
 
 
+def test_where_the_trunk_is_probed_the_arm_from_scratch_is_trained_all_the_same(
+    evaluate: Callable[..., Evaluation],
+) -> None:
+    plain, probed = (
+        evaluate({"lift_labels": [3, 12]}, out=out, finetune={"probe_below": below}).json("lift.json")
+        for out, below in (("plain", 3), ("probed", 4))
+    )
+    assert "probed" not in plain and probed["probed"] == ["3"]
+    fits = [{(run["labels"], run["arm"], run["seed"]): run for run in found["runs"]} for found in (plain, probed)]
+    assert fits[0].keys() == fits[1].keys()
+    assert {fit[:2] for fit in fits[0] if fits[0][fit] != fits[1][fit]} == {("3", "trunk")}
+
+
 def check_numbers(done: Evaluation) -> None:
     """Work the figures out again from the tables beside them."""
     metrics, table = done.json("metrics.json"), pq.read_table(done.out / "predictions.parquet").to_pydict()

@@ -16,6 +16,7 @@ class ImageClassificationParams(DecidingParams, ImageHeadParams):
 
     scores = ONE_CLASS_A_ROW
     explains = True
+    probes = True
 
     name: Literal["image_classification"] = "image_classification"
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)

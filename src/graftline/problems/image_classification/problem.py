@@ -15,6 +15,7 @@ from graftline.problems.deciding import Decider, DecidingProblem
 from graftline.problems.explained_images import ExplainedImages
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.images import ImageModel, ImageProblem, LabelledImages
+from graftline.problems.linear_probe import solve
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.weighing import cross_entropy
 from graftline.values.category import ClassLabel
@@ -27,6 +28,13 @@ class ImageClassifier(Decider[LabelledImages], ImageModel[LabelledImages, ImageC
 
     def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         return cross_entropy(outputs, labels, weights, self._params.label_smoothing)
+
+    @torch.no_grad()
+    def probe(self, train: LabelledImages) -> None:
+        assert train.labels is not None
+        weight, bias = solve(self.features(train.pixels), train.labels, self.output.out_features, train.weights)
+        self.output.weight.copy_(weight)
+        self.output.bias.copy_(bias)
 
     def logits(self, examples: LabelledImages, *, fast: bool = False) -> torch.Tensor:
         return self.outputs(examples.pixels, fast=fast)

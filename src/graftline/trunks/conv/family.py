@@ -17,10 +17,10 @@ from graftline.trunks import WEIGHTS, image_training, write_config
 from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ConvParams, ImageObjectiveParams
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
-from graftline.trunks.image_training import read_pixels, steps_for
+from graftline.trunks.image_pool import Pool, read_pool
+from graftline.trunks.image_training import steps_for
 from graftline.trunks.training import Planned, Training
 from graftline.values.image import ImageColumn
-from graftline.values.pixels import Pixels
 
 if TYPE_CHECKING:
     from graftline.component import Context
@@ -42,16 +42,16 @@ class Convolutional:
         return {"dtype": _arithmetic(params)}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
-        yield training(read_pixels(context.paths["dataset"]), params, schema)
+        yield training(read_pool(context.paths["dataset"], params.objective), params, schema)
 
     def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
-        made = training(read_pixels(sample.folder), params, sample.schema)
+        made = training(read_pool(sample.folder), params, sample.schema)
         made.write(trunk)
         steps = steps_for(params, sample.rows[UNLABELLED])
         yield Planned(made, params.batch, None, steps, params.batch)
 
 
-def training(pixels: Pixels, params: PretrainParams, schema: Schema) -> Training:
+def training(pool: Pool, params: PretrainParams, schema: Schema) -> Training:
     """Return the training of one trunk on images."""
     assert isinstance(params.trunk, ConvParams) and isinstance(params.objective, ImageObjectiveParams)
     image = schema.only(ImageColumn)
@@ -60,7 +60,7 @@ def training(pixels: Pixels, params: PretrainParams, schema: Schema) -> Training
     optimizer = torch.optim.AdamW(
         objective.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
     )
-    return image_training.training(pixels, params, objective, [optimizer], partial(_write, params=params, trunk=trunk))
+    return image_training.training(pool, params, objective, [optimizer], partial(_write, params=params, trunk=trunk))
 
 
 def _write(folder: Path, params: PretrainParams, trunk: ConvTrunk) -> None:
