@@ -121,7 +121,7 @@ CANNOT_DECIDE = {
     "src/graftline/errors.py": "the words of a failure, which leaves no output",
     "src/graftline/executor_output.py": "what Kubeflow is told beside the output",
     "src/graftline/ledger": "the log of releases: it lies in the store",
-    "src/graftline/processes.py": "how worker processes end",
+    "src/graftline/processes.py": "how processes load modules, and end",
     "src/graftline/records": "the record beside an output, not the output",
     "src/graftline/cache.py": "where this machine keeps copies",
     "src/graftline/runs.py": "the names of a run's own files in the store",

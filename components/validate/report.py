@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,18 @@ class Page:
 
 def render(page: Page) -> str:
     """Return the page. Every value is escaped: data may hold HTML."""
+    return _template().render(
+        page=page,
+        histograms=histograms(page.profile),
+        words=frequent_words(page.profile),
+        sum=sum,
+        pairs=page.pairs[:PAIRS_SHOWN],
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    """Return the template, compiled once a process."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -82,13 +95,7 @@ def render(page: Page) -> str:
     )
     environment.filters["n"] = lambda number: f"{number:,}"
     environment.filters["pct"] = lambda share: f"{share:.2%}"
-    return environment.get_template(TEMPLATE).render(
-        page=page,
-        histograms=histograms(page.profile),
-        words=frequent_words(page.profile),
-        sum=sum,
-        pairs=page.pairs[:PAIRS_SHOWN],
-    )
+    return environment.get_template(TEMPLATE)
 
 
 @dataclass(frozen=True)

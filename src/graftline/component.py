@@ -27,6 +27,7 @@ from graftline.durable import exclusive, output_directory
 from graftline.errors import GraftlineError, InputError, PreemptedError
 from graftline.learning.distributed import world
 from graftline.learning.preemption import ends_at_once, outlive_readers
+from graftline.processes import importing
 from graftline.records.model import CODE, Dependency, Record
 from graftline.signing.keyring import load_keyring
 from graftline.store.opening import open_store
@@ -207,7 +208,9 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
             checkpoint_seconds=arguments.checkpoint_seconds, store_url=given.get("store", ""), draft=draft,
             shard=given.get("shard", False),
         )  # fmt: skip
-        component.load()(context)
+        with importing():
+            run = component.load()
+        run(context)
         return context
 
     if world().size > 1:  # else torch explains on each process how it might look for unused parameters

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
+import forked
+
 from graftline.audit.erase import dvc_content
 from graftline.environment import ROOT
 from graftline.tasks.parameters import COMPONENTS
@@ -63,15 +65,7 @@ def environment(repo: Path) -> dict[str, str]:
 
 
 def python(repo: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=repo,
-        env=environment(repo),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = forked.run([sys.executable, *arguments], cwd=repo, env=environment(repo), text=True, timeout=120)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -96,9 +90,8 @@ except GraftlineError as error:
 def make_repository(repo: Path, toys: tuple[str, ...], expectations: str) -> None:
     """Make the repository with the task `toy`, not yet committed; the task's raw folder is empty."""
     repo.mkdir(parents=True)
-    no_byte_code = shutil.ignore_patterns("__pycache__")
     for folder in ("src", "components", "pipelines"):
-        shutil.copytree(ROOT / folder, repo / folder, ignore=no_byte_code)
+        shutil.copytree(ROOT / folder, repo / folder)
     (repo / ".dvc").mkdir()
     names = ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "requirements.lock")
     for name in names:

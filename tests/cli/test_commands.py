@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import forked
 import pytest
 
 from graftline.cli.app import COMMANDS, LINEAGE, load
@@ -18,7 +19,7 @@ ALL = [*COMMANDS, *LINEAGE]
 
 
 def graftline(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", GRAFTLINE, *arguments], capture_output=True, text=True, timeout=60)
+    return forked.run([sys.executable, "-c", GRAFTLINE, *arguments], text=True, timeout=60)
 
 
 def test_the_commands_are_these() -> None:

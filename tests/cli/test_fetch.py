@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
@@ -26,7 +27,7 @@ def store(tmp_path: Path) -> str:
 
 def fetch(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "graftline.cli", "fetch", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return forked.run(command, text=True)
 
 
 def test_a_release_is_copied_by_alias(store: str, tmp_path: Path) -> None:

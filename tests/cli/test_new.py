@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import forked
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "intake"))
@@ -27,7 +28,7 @@ def environment(fork: Path) -> dict[str, str]:
 
 def new(fork: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [*NEW, *map(str, arguments)]
-    return subprocess.run(command, cwd=fork, env=environment(fork), capture_output=True, text=True, timeout=300)
+    return forked.run(command, cwd=fork, env=environment(fork), text=True, timeout=300)
 
 
 def changed(fork: Path) -> list[str]:
@@ -62,9 +63,7 @@ def test_a_task_is_written_whole(checkout: Path, tmp_path: Path) -> None:
     assert (task / "dvc.yaml").read_bytes() == (checkout / "data/mnist/dvc.yaml").read_bytes()
     assert (checkout / "data/tasks.yaml").read_text().endswith("  - letters\n")
     for check in (["dvc", "status", "data/letters/raw.dvc"], ["graftline.cli", "compile", "letters", "--check"]):
-        checked = subprocess.run(
-            [sys.executable, "-m", *check], cwd=checkout, env=environment(checkout), capture_output=True, text=True
-        )
+        checked = forked.run([sys.executable, "-m", *check], cwd=checkout, env=environment(checkout), text=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
     refused = new(checkout, "letters", folder, "--yes")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
@@ -181,7 +180,7 @@ def test_killed_in_the_middle_it_leaves_no_task_and_the_next_call_cleans_up(
     path = owned.write_jsonl(tmp_path / "x.jsonl", owned.labelled(20_000))
     listed = (checkout / "data/tasks.yaml").read_bytes()
     command = [*NEW, "letters", str(path), "--yes"]
-    process = subprocess.Popen(command, cwd=checkout, env=environment(checkout), stdout=subprocess.DEVNULL)
+    process = forked.Popen(command, cwd=checkout, env=environment(checkout), stdout=subprocess.DEVNULL)
     wait_for(checkout / "data" / place, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -195,7 +194,7 @@ def test_killed_in_the_middle_it_leaves_no_task_and_the_next_call_cleans_up(
 def test_interrupted_it_leaves_nothing(checkout: Path, tmp_path: Path) -> None:
     path = owned.write_jsonl(tmp_path / "x.jsonl", owned.labelled(20_000))
     command = [*NEW, "letters", str(path), "--yes"]
-    process = subprocess.Popen(command, cwd=checkout, env=environment(checkout), stdout=subprocess.DEVNULL)
+    process = forked.Popen(command, cwd=checkout, env=environment(checkout), stdout=subprocess.DEVNULL)
     wait_for(checkout / "data/.letters.new/raw", process)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130

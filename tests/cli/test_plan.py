@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from graftline.cli import plan as command
@@ -45,7 +45,7 @@ def test_a_plan_is_printed_and_kept_and_says_what_each_profile_costs(
 )
 def test_an_unknown_name_is_one_line(arguments: tuple[str, ...], says: str) -> None:
     code = "from graftline.cli.app import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "plan", *arguments], capture_output=True, text=True)
+    done = forked.run([sys.executable, "-c", code, "plan", *arguments], text=True)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert says in line

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
+import forked
 import pytest
 
 from graftline.durable import exclusive
@@ -131,18 +132,12 @@ def environment(repo: Path) -> dict[str, str]:
 
 def graftline(repo: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from graftline.cli.app import main; main()", *arguments]
-    return subprocess.run(command, cwd=cwd or repo, env=environment(repo), capture_output=True, text=True, timeout=120)
+    return forked.run(command, cwd=cwd or repo, env=environment(repo), text=True, timeout=120)
 
 
 def dvc(repo: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=repo,
-        env=environment(repo),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = forked.run(command, cwd=repo, env=environment(repo), text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -150,11 +145,8 @@ def dvc(repo: Path, *arguments: str) -> str:
 @contextmanager
 def running(repo: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start `graftline run toy` in its own session and wait until a component works; leave nothing behind."""
-    # A shell starts what runs in the background with Ctrl-C ignored, and so would be what the tests start.
-    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    program = f"{heeding}; from graftline.cli.app import main; main()"
-    command = [sys.executable, "-c", program, "run", "toy", *arguments]
-    process = subprocess.Popen(
+    command = [sys.executable, "-c", "from graftline.cli.app import main; main()", "run", "toy", *arguments]
+    process = forked.Popen(
         command,
         cwd=repo,
         env=environment(repo),
@@ -209,9 +201,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with one task after its first run."""
     repo = tmp_path_factory.mktemp("template") / "repo"
     repo.mkdir()
-    no_byte_code = shutil.ignore_patterns("__pycache__")
     for folder in ("src", "components", "pipelines"):
-        shutil.copytree(ROOT / folder, repo / folder, ignore=no_byte_code)
+        shutil.copytree(ROOT / folder, repo / folder)
     (repo / ".dvc").mkdir()
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "requirements.lock"):
         shutil.copy(ROOT / name, repo / name)
@@ -246,7 +237,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def repo(template: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(template, tmp_path / "repo", symlinks=True))
+    subprocess.run(["cp", "-a", template, tmp_path / "repo"], check=True)
+    return tmp_path / "repo"
 
 
 def test_a_run_fetches_raw_data_and_makes_every_output_a_release_and_a_report(template: Path) -> None:
@@ -484,7 +476,7 @@ def test_the_local_engine_never_writes_a_pointer(repo: Path) -> None:
         "from graftline.engines import local\n"
         f"local.reproduce('toy', store_url={str(repo / 'store')!r}, on_event=lambda stage, event: None, force=True)"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=repo, env=environment(repo), capture_output=True)
+    done = forked.run([sys.executable, "-c", script], cwd=repo, env=environment(repo))
     assert done.returncode == 0, done.stderr
     assert pointer.read_bytes() == before
 
@@ -519,7 +511,7 @@ def test_a_schedule_without_a_cluster_runs_a_task_and_waits_for_a_run_by_hand(re
 
 def test_a_dvc_process_at_work_is_one_clear_line(repo: Path) -> None:
     (repo / "data/toy/params.yaml").write_text(dedent(TASK).replace("pretrain: {}", "pretrain: {seconds: 30}"))
-    process = subprocess.Popen(
+    process = forked.Popen(
         [sys.executable, "-m", "dvc", "repro", "pretrain@toy"],
         cwd=repo,
         env=environment(repo),

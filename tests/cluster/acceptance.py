@@ -34,6 +34,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import forked
+
 from graftline import runs
 from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
@@ -158,7 +162,7 @@ class Bench:
         command = [sys.executable, "-m", "graftline.cli"]
         if place:
             environment["PYTHONPATH"] = str(place / "build/package")
-        process = subprocess.Popen(
+        process = forked.Popen(
             [*command, *arguments],
             cwd=place or ROOT,
             env=environment,

@@ -34,7 +34,7 @@ SMALL = {
 
 def committed() -> dict[str, Any]:
     """Return the IR in pipelines/compiled."""
-    documents = list(yaml.safe_load_all((ROOT / f"pipelines/compiled/{TASK}.yaml").read_text()))
+    documents = list(yaml.load_all((ROOT / f"pipelines/compiled/{TASK}.yaml").read_text(), Loader=yaml.CSafeLoader))
     return {name: documents[1]["spec"][name] for name in ("pipelineSpec", "platformSpec")}
 
 

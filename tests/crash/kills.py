@@ -20,6 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import forked
+
 from graftline.digests import RECORD
 from graftline.learning.metrics import read_metrics
 from graftline.records.folder import verify
@@ -114,17 +118,23 @@ def newest_checkpoint(out: Path) -> int:
         return 0
 
 
-def start(case: Case, out: Path, checkpoint_seconds: float = 0.05, under: Iterable[str] = ()) -> subprocess.Popen[str]:
+def start(
+    case: Case, out: Path, checkpoint_seconds: float = 0.05, under: Iterable[str] = (), *, new: bool = False
+) -> subprocess.Popen[str]:
+    """Start the entry point: as a fork, or as a `new` process, which imports everything itself."""
     # With the commit given, an edit in the work tree meanwhile does not make the checkpoints those of other code.
     environment = os.environ | {"GRAFTLINE_COMMIT": "0" * 40, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [*under, *case.command(out, checkpoint_seconds)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    if new:
+        command = forked.listing(command)
+    popen = subprocess.Popen if new or under else forked.Popen
+    return popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def run_unbroken(case: Case, out: Path) -> Unbroken:
     """Run to the end and measure where the phases are."""
     started = time.monotonic()
-    process = start(case, out, checkpoint_seconds=15)
+    process = start(case, out, checkpoint_seconds=15, new=True)
     _wait(process, lambda: (desk_folder(out) / "metrics.jsonl").exists())
     imported = time.monotonic() - started
     _, error = process.communicate(timeout=_PATIENCE)
@@ -137,7 +147,7 @@ def run_killed(case: Case, out: Path, unbroken: Unbroken, kill_at: list[Moment])
     outcome = Outcome()
     for moment in kill_at:
         before = newest_checkpoint(out)
-        process = start(case, out)
+        process = start(case, out, new=moment.phase == "import")
         _wait(process, _reached(moment, case, out, unbroken))
         process.kill()
         _, error = process.communicate(timeout=_PATIENCE)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import psutil
 import pytest
@@ -52,7 +53,10 @@ def decode(
     shutil.rmtree(out, ignore_errors=True)  # as the component does with what a killed run left
     out.mkdir(parents=True)
     command = [*(under or []), sys.executable, str(DECODER), str(raw), str(folder / "work"), str(out), str(processes)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if under:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    else:
+        done = forked.run(command, text=True, timeout=120)
     file = out / "image.npy"
     return done, file.read_bytes() if file.exists() else None
 

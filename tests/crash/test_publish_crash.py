@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 from publisher import BEFORE, draft
 from servers import Proxy
@@ -92,7 +93,9 @@ def check_restart(store: Store, files: Path, work: Path) -> None:
 def publisher(*arguments: object, under: list[str] | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "GRAFTLINE_ACTOR": "tests"} | settings
     command = [*(under or []), sys.executable, str(PUBLISHER), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    if under:
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return forked.run(command, text=True, env=environment, timeout=120)
 
 
 def injected(strace: str, calls: str, what: str, number: int) -> list[str]:
@@ -175,6 +178,9 @@ def test_killed_at_every_upload_readers_see_old_or_new_and_a_restart_completes(
     s3_url: str, when: str, files: Path, tmp_path: Path
 ) -> None:
     endpoint = os.environ["AWS_ENDPOINT_URL"]
+    prepare(f"{s3_url}/0", files)
+    done = publisher(f"{s3_url}/0", files, tmp_path / "work-0")  # unbroken; the others need not load what it loaded
+    assert done.returncode == 0, done.stderr
     number, survived = 0, False
     while not survived:
         number += 1
@@ -184,7 +190,7 @@ def test_killed_at_every_upload_readers_see_old_or_new_and_a_restart_completes(
 
         with Proxy(endpoint, at(number, when), lambda started=started: started[0].kill()) as proxy:
             started.append(
-                subprocess.Popen(
+                forked.Popen(
                     [sys.executable, str(PUBLISHER), url, str(files), str(work)],
                     env=os.environ | {"AWS_ENDPOINT_URL": proxy.endpoint},
                 )

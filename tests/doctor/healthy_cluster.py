@@ -72,7 +72,7 @@ def _object(version: str, kind: str, name: str, space: str | None = None, **more
 def _own(folder: str, kinds: tuple[str, ...]) -> list[dict[str, Any]]:
     found = []
     for path in sorted(Path(ROOT, folder).glob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text()):
+        for document in yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader):
             if isinstance(document, dict) and document.get("kind") in kinds:
                 if document["kind"] not in ("ResourceFlavor", "ClusterQueue", "ClusterTrainingRuntime"):
                     document["metadata"]["namespace"] = SPACE

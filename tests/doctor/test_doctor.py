@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import forked
 import pytest
 from cluster_api import Api, Doctor, ended, waiting
 from healthy_cluster import WORKFLOW_DEFAULTS, secret
@@ -353,13 +355,10 @@ def test_no_value_of_a_secret_is_printed(cluster: Api, doctor: Doctor, capfd: py
 def test_a_cluster_that_does_not_answer_is_one_line(
     address: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import subprocess
-    import sys
-
     config = tmp_path / "kubeconfig"
     config.write_text(config.read_text().replace(address, "http://127.0.0.1:9"))
     command = [sys.executable, "-m", "graftline.cli", "doctor", "--endpoint", "http://127.0.0.1:9"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = forked.run(command, text=True, timeout=60)
     (line,) = done.stderr.splitlines()
     assert done.returncode == InputError.exit_code
     assert "http://127.0.0.1:9 does not answer" in line

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from cluster_api import Api, Doctor, ended
 from healthy_cluster import secret
@@ -46,9 +47,7 @@ def run_pod(api: Api, pod: dict[str, Any], folder: Path) -> dict[str, Any]:
     message = folder / "termination-log"
     command = [str(message) if part == "/dev/termination-log" else part for part in container["command"]]
     assert command[0] == "python"
-    done = subprocess.run(
-        [sys.executable, *command[1:]], env=environment, cwd=folder, capture_output=True, text=True, timeout=120
-    )
+    done = forked.run([sys.executable, *command[1:]], env=environment, cwd=folder, text=True, timeout=120)
     return ended(message.read_text() if message.exists() else done.stderr[-2000:], done.returncode)
 
 

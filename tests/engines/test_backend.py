@@ -26,7 +26,7 @@ GIVEN = {"revision": "0" * 40, "data_digest": "1" * 64}
 
 @pytest.fixture
 def spec() -> dict[str, Any]:
-    documents = list(yaml.safe_load_all((ROOT / "pipelines/compiled/mnist.yaml").read_text()))
+    documents = list(yaml.load_all((ROOT / "pipelines/compiled/mnist.yaml").read_text(), Loader=yaml.CSafeLoader))
     return {name: documents[1]["spec"][name] for name in ("pipelineSpec", "platformSpec")}
 
 

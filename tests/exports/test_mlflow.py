@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from made import COMMIT, IMAGE, LOCK_DIGEST, METRICS
-from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
 from graftline.errors import InputError
 from graftline.exports.facts import Facts
 from graftline.exports.mlflow import _safe, run_id, write_runs
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, facts: Facts) -> Path:
 
 @pytest.fixture
 def client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    from mlflow.tracking import MlflowClient  # a second of imports, in one worker
+
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     return MlflowClient(tracking_uri=folder.as_uri())
 

@@ -6,11 +6,11 @@ import gzip
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import owned
 import pyarrow as pa
@@ -227,7 +227,7 @@ def test_what_is_written_passes_validate_and_asks_for_no_more_than_there_is(tmp_
     command = [sys.executable, "-m", "graftline.components.validate"]
     command += [part for name, value in names.items() for part in (f"--{name}", value)]
     environment = os.environ | {"GRAFTLINE_STORE": str(tmp_path / "store"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = forked.run(command, cwd=tmp_path, env=environment, text=True)
     assert done.returncode == 0, done.stderr + made.expectations
     document, where = load_document(tmp_path / "params.yaml")
     models = parameter_models()

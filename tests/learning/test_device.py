@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
+import forked
 import pytest
 import torch
 
@@ -75,7 +75,7 @@ def test_on_a_cpu_a_batch_stays_where_it_is() -> None:
 
 @pytest.mark.skipif(count() > 0, reason="runs where there is no GPU")
 def test_gpu_check_says_in_one_line_that_there_is_no_gpu() -> None:
-    done = subprocess.run([sys.executable, "-m", "bench.gpu"], cwd=ROOT, capture_output=True, text=True)
+    done = forked.run([sys.executable, "-m", "bench.gpu"], cwd=ROOT, text=True)
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["gpu-check: no GPU here; run it on a machine with one"]
     assert done.stdout == ""

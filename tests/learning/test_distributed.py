@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -37,13 +37,11 @@ def train_together(folder: Path, plans: list[dict[str, Any]], *options: str) -> 
 
 
 def torchrun(arguments: list[str]) -> str:
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
-        capture_output=True,
         text=True,
         timeout=200,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -133,7 +131,7 @@ def test_a_component_under_torchrun_makes_one_whole_output(dataset: Path, tmp_pa
     arguments = ["--params", json.dumps(document), "--in-dataset", str(dataset), "--threads", "1"]
     module = "graftline.components.pretrain"
     torchrun(["-m", module, *arguments, "--out-trunk", str(tmp_path / "two")])
-    assert subprocess.run([sys.executable, "-m", module, *arguments, "--out-trunk", tmp_path / "one"]).returncode == 0
+    assert forked.run([sys.executable, "-m", module, *arguments, "--out-trunk", str(tmp_path / "one")]).returncode == 0
     one_out, two_out = tmp_path / "one", tmp_path / "two"
     one, two = verify(one_out), verify(two_out)
     losses = [[line["loss"] for line in read_metrics(out / "metrics.jsonl")] for out in (one_out, two_out)]

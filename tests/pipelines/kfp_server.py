@@ -279,7 +279,7 @@ class KfpBackend:
 def _read_spec(content: bytes) -> Any:
     """Return the pipeline spec of an uploaded YAML; a platform spec beside it."""
     try:
-        documents = [document for document in yaml.safe_load_all(content) if document]
+        documents = [document for document in yaml.load_all(content, Loader=yaml.CSafeLoader) if document]
     except yaml.YAMLError as error:
         raise Refused(400, f"not YAML: {error}") from None
     if not documents or not isinstance(documents[0], dict) or "pipelineInfo" not in documents[0]:

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import forked
 import jsonschema
 import yaml
 from referencing import Registry, Resource
@@ -450,7 +451,7 @@ def _jobs_status(job: dict[str, Any], **counts: int) -> None:
 
 def _patch_of_kueue(job: dict[str, Any], workload: dict[str, Any]) -> None:
     """Have Kueue's own entry say where the pods go (trainjobs-1-trainjob-running); ours stays."""
-    recorded = yaml.safe_load((RECORDINGS / "trainjobs-1-trainjob-running.yaml").read_text())
+    recorded = yaml.load((RECORDINGS / "trainjobs-1-trainjob-running.yaml").read_text(), Loader=yaml.CSafeLoader)
     entry = recorded["spec"]["runtimePatches"][1]
     (node,) = entry["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     node["template"]["spec"]["template"]["metadata"]["annotations"]["kueue.x-k8s.io/workload"] = workload["metadata"][
@@ -482,7 +483,8 @@ def _pod_name(job: str, index: int) -> str:
 def _pod(job: str, index: int, name: str | None = None) -> dict[str, Any]:
     """A pod that runs (trainjobs-1-pod-running)."""
     text = (RECORDINGS / "trainjobs-1-pod-running.yaml").read_text()
-    pod: dict[str, Any] = yaml.safe_load(text.replace("pretrain-7f0f973819f319f8-0", job))["items"][0]
+    pods = yaml.load(text.replace("pretrain-7f0f973819f319f8-0", job), Loader=yaml.CSafeLoader)
+    pod: dict[str, Any] = pods["items"][0]
     metadata = pod["metadata"]
     metadata |= {"name": name or _pod_name(job, index), "uid": str(uuid.uuid4())}
     for where in (metadata["labels"], metadata["annotations"]):
@@ -714,7 +716,7 @@ class Kubelet:
             disk = self._folder / f"{name}-{index}"
             disk.mkdir(parents=True)
             command = [sys.executable, *spec["command"][1:], *spec["args"]]
-            process = subprocess.Popen(
+            process = forked.Popen(
                 command,
                 env=os.environ | self._environment | settings | {"TMPDIR": str(disk)},
                 stdout=subprocess.PIPE,

@@ -45,7 +45,7 @@ def version(pipeline: CompiledPipeline) -> dict[str, Any]:
 
 
 def documents(pipeline: CompiledPipeline) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(pipeline.manifest))
+    return list(yaml.load_all(pipeline.manifest, Loader=yaml.CSafeLoader))
 
 
 def container(version: dict[str, Any], step: str) -> dict[str, Any]:
@@ -266,7 +266,8 @@ def test_a_stage_that_trains_in_a_pod_of_the_runs_counts_on_its_interval(
 @pytest.mark.parametrize("task", load_yaml(ROOT / "data/tasks.yaml")["tasks"])
 def test_every_step_is_told_by_what_the_launcher_replaces(task: str) -> None:
     """K1 to K3, on the committed files: the executor input alone, and nothing that would stay as it is."""
-    spec = list(yaml.safe_load_all((ROOT / f"pipelines/compiled/{task}.yaml").read_text()))[1]["spec"]
+    text = (ROOT / f"pipelines/compiled/{task}.yaml").read_text()
+    spec = list(yaml.load_all(text, Loader=yaml.CSafeLoader))[1]["spec"]
     assert unreplaced(spec) == []
     executors = spec["pipelineSpec"]["deploymentSpec"]["executors"]
     assert set(executors) == {f"exec-{step}" for step in STEPS}

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import forked
 import pytest
 
 from graftline.digests import digest_path
@@ -34,7 +35,8 @@ def git(repo: Path, *arguments: str) -> str:
 
 
 def dvc(repo: Path, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=repo, check=True, capture_output=True)
+    done = forked.run([sys.executable, "-m", "dvc", *arguments], cwd=repo)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def fetch(
     out: Path, repository: Path | str, revision: str, digest: str, *more: str, token: str = "", origin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run the step as its image does: no git command, no network needed, home empty."""
-    return subprocess.run(
+    return forked.run(
         [
             sys.executable, "-m", "graftline.pipelines.fetch", "--repository", str(repository),
             "--revision", revision, "--task", "toy", "--digest", digest, "--out-raw", str(out / "raw"),
@@ -77,7 +79,7 @@ def fetch(
             "PATH": "/nonexistent", "HOME": str(out), "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
             "GRAFTLINE_GIT_TOKEN": token, "GRAFTLINE_GIT_ORIGIN": origin,
         },
-        capture_output=True, text=True,
+        text=True,
     )  # fmt: skip
 
 

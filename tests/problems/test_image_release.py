@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import small
@@ -51,10 +51,9 @@ numpy.savez(out, **logits)
 def alone(folders: list[Path], pictures: list[Path], out: Path) -> tuple[dict[str, np.ndarray], list[Any]]:
     """Return each model's logits of the pictures, and what its config says of them, by transformers alone."""
     arguments = [*map(str, folders), json.dumps([str(path) for path in pictures]), str(out)]
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", ALONE, *arguments],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    command = [sys.executable, "-I", "-c", ALONE, *arguments]
+    done = forked.run(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True)
+    assert done.returncode == 0, done.stderr
     return dict(np.load(out)), [json.loads(line) for line in done.stdout.splitlines()]
 
 

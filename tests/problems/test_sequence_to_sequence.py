@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -120,12 +120,8 @@ def test_it_is_measured_with_intervals_and_lift(released: Path) -> None:
 
 def test_transformers_alone_writes_the_same(released: Path, model: Writer) -> None:
     texts = ["Click OK.", "Opens the file.", "Insert a table into the document"]
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", ALONE],
-        input=json.dumps([str(released / "model"), texts]),
-        capture_output=True,
-        text=True,
-    )
+    given = json.dumps([str(released / "model"), texts])
+    done = forked.run([sys.executable, "-I", "-c", ALONE], input=given, text=True)
     assert done.returncode == 0, done.stderr
     schema, problem = read_schema(released / "dataset"), read_problem(released / "model")
     answers = problem.ask(released / "model", model, texts, schema)

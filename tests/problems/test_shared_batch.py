@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -80,7 +80,8 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
     ]
     alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
     command = [sys.executable, finetune_team.__file__, str(alone), json.dumps(plans)]
-    subprocess.run(command, check=True, capture_output=True)
+    done = forked.run(command)
+    assert done.returncode == 0, done.stderr
     torchrun([finetune_team.__file__, str(together), json.dumps(plans)])
     return alone, together
 

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from graftline.store.s3 import _make_client
+
 REAL_URL = os.environ.get("GRAFTLINE_TEST_S3_URL", "")
 """`s3://bucket` on a real server, which the AWS_* variables describe (tools/real-s3 starts one)."""
 _AWS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
@@ -61,11 +63,10 @@ def moto_endpoint() -> Iterator[str]:
 
 
 def make_bucket(url: str) -> None:
-    import boto3
     from botocore.exceptions import ClientError
 
     try:
-        boto3.session.Session().client("s3").create_bucket(Bucket=url.removeprefix("s3://").partition("/")[0])
+        _make_client(url, read_timeout=60).create_bucket(Bucket=url.removeprefix("s3://").partition("/")[0])
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
             raise

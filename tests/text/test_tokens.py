@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import prose
 import pytest
@@ -155,7 +155,7 @@ def test_a_killed_run_goes_on_after_its_last_whole_shard(
     made(corpus, wordpiece, tmp_path / "unbroken")
     out = tmp_path / "tokens"
     script = Path(__file__).parent / "tokenising.py"
-    process = subprocess.Popen([sys.executable, str(script), str(corpus), str(tmp_path / "tokenizer"), str(out)])
+    process = forked.Popen([sys.executable, str(script), str(corpus), str(tmp_path / "tokenizer"), str(out)])
     half = out / ".00002.ids.aside"
     while process.poll() is None and not (half.exists() and half.stat().st_size):
         time.sleep(0.001)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from torch import nn
@@ -216,7 +216,7 @@ def test_the_command_prints_both_digests_and_refuses_an_unknown_layout(tmp_path:
     start = [sys.executable, "-c", "from graftline.cli.app import main; main()", "convert", "weights.pth", "model"]
     about = ["--licence", "mit", "--source", "a friend"]
     wrong, done = (
-        subprocess.run([*start, "--layout", layout, *about], cwd=tmp_path, capture_output=True, text=True)
+        forked.run([*start, "--layout", layout, *about], cwd=tmp_path, text=True)
         for layout in ("torchvision-resnte", "torchvision-resnet")
     )
     assert (wrong.returncode, "did you mean 'torchvision-resnet'?" in wrong.stderr) == (2, True)

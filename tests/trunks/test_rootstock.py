@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from graftline.digests import digest_path
@@ -92,9 +93,7 @@ def test_the_real_checkpoint_loads_offline_with_transformers_alone(minilm: Path)
         "print(tuple(model(**tokenizer('a graft', return_tensors='pt')).last_hidden_state.shape))"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(minilm)], env=environment, capture_output=True, text=True, check=True
-    )
+    done = forked.run([sys.executable, "-I", "-c", code, str(minilm)], env=environment, text=True)
     assert done.stdout.strip().endswith("384)")
 
 

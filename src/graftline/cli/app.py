@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from graftline.component import fail, from_os_error
 from graftline.errors import GraftlineError
+from graftline.processes import importing
 
 COMMANDS = {
     "new": "Make a task of data as you have it: look at it, guess, ask what cannot be known, write data/TASK.",
@@ -76,7 +77,8 @@ PLACES = {
 def load(name: str) -> Any:
     """Return the command `name` as its own module declares it."""
     module, _, attribute = PLACES.get(name, f"{name}:{name}").partition(":")
-    declared = getattr(import_module(f"graftline.cli.{module}"), attribute)
+    with importing():
+        declared = getattr(import_module(f"graftline.cli.{module}"), attribute)
     if isinstance(declared, typer.Typer):
         return get_command(declared)
     alone = typer.Typer(add_completion=False)

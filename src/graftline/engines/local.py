@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.environment import ROOT
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, BusyError, GraftlineError, InputError
+from graftline.processes import importing
 from graftline.records.folder import read_execution
 from graftline.task_data import data_digest
 from graftline.tasks.parameters import COMPONENTS
@@ -207,9 +208,10 @@ def _stage_outcome(name: str, folder: Path, state: str) -> StageRun:
 @contextmanager
 def _repository(config: dict[str, Any] | None = None) -> Iterator[Any]:
     """Open the DVC repository with its chatter off, `config` before its own; turn its errors into ours."""
-    from dvc.exceptions import DvcException
-    from dvc.lock import LockError
-    from dvc.repo import Repo
+    with importing():
+        from dvc.exceptions import DvcException
+        from dvc.lock import LockError
+        from dvc.repo import Repo
 
     with chdir(ROOT), _quiet():
         try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from functools import lru_cache
 
 import torch
+
+from graftline.processes import importing
 
 
 def generator(seed: int, step: int, purpose: str) -> torch.Generator:
@@ -39,3 +42,5 @@ def seed_everything(seed: int, threads: int) -> None:
     torch.set_deterministic_debug_mode("error")
     # Deterministic mode also fills all fresh memory, to show who reads it unset: a tenth of a step, for nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    with importing():  # else an optimizer's first step does
+        importlib.import_module("torch._dynamo")

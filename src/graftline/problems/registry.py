@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from graftline.problems.scores import ProblemParams
+from graftline.processes import importing
 
 if TYPE_CHECKING:
     from graftline.dataset import Schema
@@ -56,5 +57,6 @@ def parse_params(values: object) -> ProblemParams:
 
 def make_problem(params: ProblemParams, schema: Schema) -> Problem[Any]:
     """Return the problem that `params` are of, on the data that the schema describes."""
-    kind: type[Problem[Any]] = _find(params.name, "problem", "")
+    with importing():
+        kind: type[Problem[Any]] = _find(params.name, "problem", "")
     return kind.on(schema)(params)

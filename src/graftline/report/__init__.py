@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from graftline.canonical import read_json
@@ -52,6 +53,18 @@ def write_report(outputs: Path, store: Store, out: Path) -> Path:
     """
     names = [name for name in OUTPUTS if (outputs / name).is_dir()]
     records = {name: read_record(outputs / name) for name in names}
+    page = _template().render(
+        **_facts(outputs, records, store),
+        picture=lambda name: _picture(outputs / name),
+        has=lambda name: (outputs / name).is_file(),
+    )
+    write_atomic(out, page.encode())
+    return out
+
+
+@cache
+def _template() -> Template:
+    """Return the page's template, compiled once a process."""
     environment = Environment(
         loader=PackageLoader("graftline.report", "."),
         autoescape=True,
@@ -59,13 +72,7 @@ def write_report(outputs: Path, store: Store, out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html.j2").render(
-        **_facts(outputs, records, store),
-        picture=lambda name: _picture(outputs / name),
-        has=lambda name: (outputs / name).is_file(),
-    )
-    write_atomic(out, page.encode())
-    return out
+    return environment.get_template("page.html.j2")
 
 
 def _facts(outputs: Path, records: dict[str, Record], store: Store) -> dict[str, Any]:

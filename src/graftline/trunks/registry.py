@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, get_args
 
 from graftline.errors import InputError
+from graftline.processes import importing
 from graftline.trunks.audio.parameters import AudioRootstockParams, HubertParams, MaskedUnitsParams
 from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
 from graftline.trunks.image_parameters import ContrastiveParams
@@ -91,5 +92,6 @@ def family_of(trunk: TrunkParams) -> Family:
 
 
 def _load(name: str) -> Family:
-    family: Family = import_module(f"graftline.trunks.{name}.family").FAMILY
+    with importing():
+        family: Family = import_module(f"graftline.trunks.{name}.family").FAMILY
     return family

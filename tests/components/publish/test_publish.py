@@ -6,13 +6,13 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -510,12 +510,8 @@ def run_on_cluster(outputs: Path, name: str) -> runs.Attempt:
             "outputFile": str(outputs / "output.json"),
         },
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "graftline.pipelines.step", "publish", "--executor-input", json.dumps(given)],
-        env=os.environ | {"GRAFTLINE_RUN": name},
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "graftline.pipelines.step", "publish", "--executor-input", json.dumps(given)]
+    done = forked.run(command, env=os.environ | {"GRAFTLINE_RUN": name}, text=True)
     assert done.returncode == 0, done.stderr
     (word,) = runs.attempts(open_store(str(outputs / "store")), name, "publish")
     return word

@@ -1,0 +1,231 @@
+"""Processes that start at once: forks of one Python that has loaded what earlier ones of their kind loaded.
+
+What a test starts is a process as any other: its own memory, pid, pipes, environment, working folder, signals and exit
+code. But torch alone takes a new process 1.3 s of CPU, transformers 2 s, DVC 1 s: hundreds of starts were a third of
+the tests' time. Graftline's own modules are kept only from this checkout; where PYTHONPATH names another, each process
+loads them from there. What a process loads and when, and whatever strace, a terminal or a shell starts, is tested with
+new processes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import json
+import os
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_PR_SET_CHILD_SUBREAPER = 36
+_LARGEST = 1 << 20
+_one_at_a_time = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Forker:
+    """The process that forks for this one: where it is asked, and the folder of lists of what it should load."""
+
+    connection: socket.socket
+    lists: Path
+
+
+class Popen(subprocess.Popen[Any]):
+    """`[sys.executable, "-c" or "-m" or FILE, ...]` as a fork."""
+
+    def _execute_child(self, *given: Any) -> None:
+        """Do as `subprocess.Popen._execute_child` of Python 3.11: start the process, close the child's ends."""
+        args, _, preexec_fn, _, pass_fds, cwd, env, _, _, shell, *pipes, _, _, _, _, _, session, _ = given
+        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = pipes
+        assert os.fsdecode(args[0]) == sys.executable and not (shell or preexec_fn or pass_fds), "only Python is forked"
+        wanted = {
+            "arguments": [os.fsdecode(argument) for argument in args[1:]],
+            "cwd": os.fspath(cwd or Path.cwd()),
+            "environment": dict(os.environ if env is None else env),
+            "session": session,
+        }
+        self.pid = _fork(wanted, [end if end != -1 else n for n, end in enumerate((p2cread, c2pwrite, errwrite))])
+        self._child_created = True
+        for end, other in ((p2cread, p2cwrite), (c2pwrite, c2pread), (errwrite, errread)):
+            if end != -1 and other != -1:
+                os.close(end)
+        if (nowhere := getattr(self, "_devnull", None)) is not None:
+            os.close(nowhere)
+
+
+def listing(command: list[str]) -> list[str]:
+    """Return the command for a new process, with this checkout's code, after which forks need not load what it has."""
+    return [command[0], __file__, str(_forker(own=True).lists), *command[1:]]
+
+
+def run(
+    command: list[str], *, input: Any = None, timeout: float | None = None, **how: Any
+) -> subprocess.CompletedProcess[Any]:
+    """Do as `subprocess.run` with `capture_output=True`, with a fork."""
+    if input is not None:
+        how["stdin"] = subprocess.PIPE
+    with Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how) as process:
+        try:
+            out, error = process.communicate(input, timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, error)
+
+
+def _fork(wanted: dict[str, Any], ends: list[int]) -> int:
+    """Ask for a process with these ends as 0, 1 and 2; return its pid. It is this process's child."""
+    own = not wanted["environment"].get("PYTHONPATH") and wanted["arguments"][0] != "-I"
+    with _one_at_a_time:
+        connection = _forker(own=own).connection
+        _keep_orphans(True)
+        try:
+            socket.send_fds(connection, [json.dumps(wanted).encode()], ends)
+            answer = connection.recv(100)
+        finally:
+            _keep_orphans(False)
+    assert answer, "the process that forks has died; its error is above"
+    return int(answer)
+
+
+def _keep_orphans(keep: bool) -> None:
+    """Have the grandchildren whose parent ends become this process's children, which it can wait for (prctl(2))."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(keep), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+@cache
+def _forker(*, own: bool) -> Forker:
+    """Start a process that forks; it ends with this one.
+
+    `own`: for those with this checkout's code, which it keeps. Others, and what is isolated, must not meet it.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    lists = Path(tempfile.mkdtemp(prefix="forked-"))
+    command = [sys.executable, __file__, str(lists), str(theirs.fileno())]
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=clean)
+    theirs.close()
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return Forker(ours, lists)
+
+
+# The process that forks
+
+
+def _serve(connection: socket.socket, lists: Path) -> list[str]:
+    """Fork for whoever asks, until nobody can; return in the fork, with the arguments that it is called with.
+
+    What processes that have ended list in the folder `lists` is loaded here.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests and what they test
+    while True:
+        message, ends, *_ = socket.recv_fds(connection, _LARGEST, 3)
+        if not message:
+            return []
+        for listed in lists.glob("*.json"):
+            gc.disable()
+            for name in json.loads(listed.read_text()):
+                with suppress(Exception):  # not every module is one to import by its name
+                    import_module(name)
+            listed.unlink()
+            gc.freeze()
+            gc.enable()
+        wanted = json.loads(message)
+        read, write = os.pipe()
+        between = os.fork()
+        if not between:
+            if child := os.fork():
+                os.write(write, str(child).encode())
+                os._exit(0)
+            _become(wanted, ends, [read, write, connection.detach()])
+            return list(wanted["arguments"])
+        os.waitpid(between, 0)
+        connection.send(os.read(read, 100))
+        for end in (read, write, *ends):
+            os.close(end)
+
+
+def _become(wanted: dict[str, Any], ends: list[int], others: list[int]) -> None:
+    for number, end in enumerate(ends):
+        os.dup2(end, number)
+    for end in (*ends, *others):
+        os.close(end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if wanted["session"]:
+        os.setsid()
+    os.chdir(wanted["cwd"])
+    os.environ.clear()
+    os.environ.update(wanted["environment"])
+    tempfile.tempdir = None  # $TMPDIR may be another
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
+    at_once = "PYTHONUNBUFFERED" in os.environ
+    sys.stdin = sys.__stdin__ = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), "utf-8")
+    for number, name, errors in ((1, "stdout", "strict"), (2, "stderr", "backslashreplace")):
+        raw = FileIO(number, "wb", closefd=False)
+        end: Any = raw if at_once else BufferedWriter(raw)
+        text = TextIOWrapper(end, "utf-8", errors, line_buffering=number == 2, write_through=at_once)
+        setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)
+
+
+def _list_modules(place: Path, own: bool) -> None:
+    names = [name for name in sys.modules if name != "__main__" and (own or name.partition(".")[0] != "graftline")]
+    with suppress(OSError):  # the tests may be over
+        place.with_suffix(".part").write_text(json.dumps(names))
+        place.with_suffix(".part").rename(place.with_suffix(".json"))
+
+
+def _be(arguments: list[str]) -> None:
+    """Do what `python ARGUMENTS` does."""
+    isolated = arguments[0] == "-I"
+    kind, *rest = arguments[isolated:]
+    if isolated:
+        del sys.path[0]
+    else:
+        first = {"-c": "", "-m": str(Path.cwd())}.get(kind, str(Path(kind).absolute().parent))
+        named = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        sys.path[:] = [first, *named, *sys.path[1:]]
+    if kind == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        sys.modules["__main__"] = main = ModuleType("__main__")
+        exec(compile(rest[0], "<string>", "exec"), main.__dict__)
+    elif kind == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [kind, *rest]
+        runpy.run_path(kind, run_name="__main__")
+
+
+if __name__ == "__main__":
+    folder, *given = sys.argv[1:]
+    if given[0].isdigit():
+        given = _serve(socket.socket(fileno=int(given[0])), Path(folder))
+    if given:
+        own = not os.environ.get("PYTHONPATH") and given[0] != "-I"
+        atexit.register(_list_modules, Path(folder) / str(os.getpid()), own)
+        _be(given)
+    else:
+        shutil.rmtree(folder)

@@ -1,0 +1,45 @@
+"""A process that tests fork is one as any other."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import forked
+import pytest
+
+
+def test_it_has_what_it_was_given_and_ends_by_itself(tmp_path: Path) -> None:
+    code = "import json, os, sys; print(json.dumps([sys.argv, os.getcwd(), dict(os.environ)])); sys.exit(input())"
+    done = forked.run([sys.executable, "-c", code, "a"], input="why\n", cwd=tmp_path, env={"B": "c"}, text=True)
+    assert (done.returncode, done.stderr) == (1, "why\n")
+    assert json.loads(done.stdout) == [["-c", "a"], str(tmp_path), {"B": "c"}]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_signals_end_it(number: signal.Signals) -> None:
+    process = forked.Popen([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"], stdout=PIPE)
+    assert process.stdout and process.stdout.readline() == b"1\n"
+    process.send_signal(number)
+    assert process.wait(30) == -number
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("option", ["", "-I"])
+def test_another_checkouts_code_is_its_own(option: str, tmp_path: Path) -> None:
+    """Also after forks that loaded this checkout's, which later ones find there."""
+    for _ in range(2):
+        loads = "import graftline; print(graftline.__file__)"
+        here = forked.run([sys.executable, "-c", f"import sys; print('graftline' in sys.modules); {loads}"], text=True)
+    assert here.stdout.splitlines()[0] == "True"
+    (tmp_path / "graftline").mkdir()
+    (tmp_path / "graftline/__init__.py").touch()
+    path = {} if option else {"PYTHONPATH": str(tmp_path)}
+    command = [part for part in (sys.executable, option, "-c", "import sys; print('graftline' in sys.modules)") if part]
+    assert forked.run(command, env=path, text=True).stdout == "False\n"
+    if path:
+        found = forked.run([sys.executable, "-c", loads], env=path, text=True)
+        assert found.stdout.strip() == str(tmp_path / "graftline/__init__.py"), found.stderr
