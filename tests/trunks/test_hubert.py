@@ -227,5 +227,5 @@ def test_a_checkpoint_that_does_not_fit_is_refused(checkpoint: Path) -> None:
 def test_shapes_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="width 40 is no multiple of heads 4 and of 16"):
         HubertParams(width=40)
-    with pytest.raises(ValueError, match="2 kernels for 3 strides"):
-        HubertParams(kernels=(3, 3))
+    with pytest.raises(ValueError, match="3 kernels for 2 strides"):
+        HubertParams(kernels=(3, 3, 3))
