@@ -15,6 +15,7 @@ import pytest
 from graftline.environment import ROOT
 from graftline.values.column import StoredFeature
 from graftline.values.corruption import SEVERITIES, Corruption
+from graftline.values.corruptions.pictures import WAYS
 from graftline.values.corruptions.texts import spoil_text, typo
 from graftline.values.image import ImageColumn
 from graftline.values.items import ItemsColumn
@@ -67,7 +68,8 @@ def test_a_harder_corruption_is_further_from_the_clean_picture(name: str) -> Non
 
 
 def test_there_are_the_15_ways_of_the_paper() -> None:
-    assert len(ImageColumn.corruptions) == 15 and not ItemsColumn.corruptions
+    assert ImageColumn.corruptions == tuple(WAYS) and len(WAYS) == 15
+    assert not ItemsColumn.corruptions
 
 
 def everything() -> str:

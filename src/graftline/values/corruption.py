@@ -9,6 +9,11 @@ from zlib import crc32
 import numpy as np
 
 SEVERITIES = (1, 2, 3, 4, 5)
+OF_PICTURES = (
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+)  # fmt: skip
+"""Named here: whoever reads a schema need not load SciPy."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
 from graftline.raw.picture_formats import FORMATS, MAX_BYTES, SUFFIXES
 from graftline.values.column import Feature, Questions, StoredFeature
-from graftline.values.corruption import Corruption
-from graftline.values.corruptions import pictures
+from graftline.values.corruption import OF_PICTURES, Corruption
 from graftline.values.decoding import CHANGES, BadPictureError, Mode, Resize, Rule, decode, decode_all
 from graftline.values.encoded import encoded, files_of, given
 from graftline.values.facts import ColumnBatch, shorten, wrong_type
@@ -297,7 +296,7 @@ class ImageColumn(StoredFeature):
 
     type: ClassVar[str] = "image"
     plural: ClassVar[str] = "images"
-    corruptions: ClassVar[tuple[str, ...]] = tuple(pictures.WAYS)
+    corruptions: ClassVar[tuple[str, ...]] = OF_PICTURES
 
     @property
     def size(self) -> int:
@@ -336,6 +335,8 @@ class ImageColumn(StoredFeature):
         self, column: pa.ChunkedArray, dataset: Path, rows: np.ndarray, by: Corruption
     ) -> tuple[ImageColumn, pa.Array]:
         """Spoil images; their pixels then stand in the Parquet file."""
+        from graftline.values.corruptions import pictures
+
         images = self.opened(column, dataset)
         spoiled = np.empty((len(images), self.size), images.stored.dtype)
         for place, draw in enumerate(by.draws(rows)):
