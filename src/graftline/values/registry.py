@@ -14,15 +14,19 @@ from graftline.values.span import Span, SpanLabel
 from graftline.values.tags import TagLabel, Tags
 from graftline.values.text import Text, TextColumn
 from graftline.values.timestamp import Timestamp
+from graftline.values.transcript import Transcript, TranscriptLabel
 from graftline.values.words import Tokens, TokensColumn
 
 KINDS: tuple[type[Column], ...] = (
     Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span, Items, Audio,
+    Transcript,
 )  # fmt: skip
 """In a contract."""
 FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn, ItemsColumn, AudioColumn)
 """In a dataset: what a model sees."""
-LABELS: tuple[type[StoredLabel], ...] = (ClassLabel, NumberLabel, NumbersLabel, TagLabel, LabelSets, SpanLabel)
+LABELS: tuple[type[StoredLabel], ...] = (
+    ClassLabel, NumberLabel, NumbersLabel, TagLabel, LabelSets, SpanLabel, TranscriptLabel,
+)  # fmt: skip
 """In a dataset: what a model learns to tell."""
 
 COLUMN_TYPES: dict[str, type[Column]] = {str(kind.model_fields["type"].default): kind for kind in KINDS}
