@@ -10,7 +10,7 @@ import typer
 from graftline.digests import sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.importers import debian, emoji, glosses, help_pages, mnist, questions, turkish, voices
+from graftline.importers import debian, emoji, glosses, help_pages, mnist, prompts, questions, turkish, voices
 
 
 def import_data(
@@ -27,6 +27,7 @@ def import_data(
         "help": help_pages.write,
         "mnist": mnist.write,
         "packages": debian.write,
+        "prompts": prompts.write,
         "questions": questions.write,
         "turkish": turkish.write,
         "voices": voices.write,
