@@ -21,6 +21,7 @@ import small_numbers
 import small_pairs
 import small_questions
 import small_sets
+import small_speech
 import small_tags
 import small_text
 import small_vision
@@ -43,6 +44,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "images by a resnet": {"head": {"name": "image_classification", "precision": "float32"}, "joint_weight": 0.5},
     "numbers of images": {"head": {"name": "image_regression"}},
     "numbers of texts": {"head": {"name": "text_regression"}},
+    "speech": {"head": small_speech.FINETUNE["head"], "joint_weight": 0.5},
 }
 
 
@@ -63,6 +65,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
         "images in contrast": (dataset, small.contrastive_trunk(home)),
         "images by a resnet": (dataset, small_vision.trunk(home, "resnet")),
         "numbers of images": (small_numbers.dataset(home, "images"), trunk),
+        "speech": (small_speech.dataset(home), small_speech.trunk(home)),
         "numbers of texts": (small_numbers.dataset(home, "texts"), small_text.trunk(home)),
     }  # fmt: skip
     precision = {name: {} if "image" in name else {"precision": "float32"} for name in HEADS}

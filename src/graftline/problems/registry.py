@@ -28,6 +28,7 @@ PROBLEMS = (
     "multi_label",
     "pair_classification",
     "question_answering",
+    "recognition",
     "recommendation",
     "sequence_to_sequence",
 )
