@@ -265,7 +265,7 @@ def _choose_label(look: Look, left: dict[str, Sampled], wishes: Wishes, made: Pr
             raise InputError(
                 f"--label {wishes.label}",
                 f"{count} different values in the rows that were looked at, of type {left[wishes.label].values.type}",
-                expected="classes, numbers, or lists of words, that go with what the model sees",
+                expected="classes, numbers, transcripts, or lists of words, that go with what the model sees",
             )
         _label_is(left, wishes.label, guess, "named", made)
         return
@@ -311,7 +311,9 @@ def _label_is(left: dict[str, Sampled], name: str, guess: Guess, reason: str, ma
 
 def _label(seen: list[Sampled], column: Sampled, *, asked: bool = False) -> Guess | None:
     """Return what the column is if what the model sees goes with it as the label."""
-    guess = guesses.tags_of(seen[0], column) if len(seen) == 1 else guesses.span_of(seen[-1], column)
+    guess = guesses.span_of(seen[-1], column)
+    if len(seen) == 1:
+        guess = guesses.tags_of(seen[0], column) or guesses.transcript_of(seen[0], column)
     guess = guess or guesses.label(column, asked=asked)
     kinds = [str(found.rules["type"]) for each in seen if (found := guesses.feature(each))]
     return guess if guess is not None and head_of(kinds, str(guess.rules["type"])) else None
