@@ -49,7 +49,7 @@ def plot_lift(lift: Lift, path: Path) -> None:
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.12)
     axes.set(xlabel=lift.amount, ylabel=f"test {lift.score.title}", title=f"Lift of pretraining{unit}")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right" if lift.score.higher else "upper right")  # where the curves are not
     plot.supxlabel(
         f"mean and 95% t interval of {lift.seeds} paired seeds; a bold lift's own interval excludes 0",
         fontsize=8,

@@ -58,10 +58,12 @@ class Score:
     """Whether it is a fraction from 0 to 1, shown in percent and its changes in points."""
     lowest: float = 0.0
     """The least value that there can be, and for a share 1 is the largest."""
+    bounded: bool = True
+    """Whether a share ends at 1; not where there can be more of what is counted, such as edits, than of the whole."""
 
     @property
     def highest(self) -> float:
-        return 1.0 if self.share else math.inf
+        return 1.0 if self.share and self.bounded else math.inf
 
     @property
     def direction(self) -> str:

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
 import small_scenes
+import small_speech
 import small_text
 import small_vision
 import small_writing
@@ -49,7 +50,7 @@ ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
 KILLS = int(os.environ.get("GRAFTLINE_KILLS", "20"))
 COMPONENTS = ("pretrain", "finetune")
 TEXT = ("masked_lm", "causal_lm", "sequence_classification")
-SLOW = (*TEXT, "masked_image", "denoising", "sequence_to_sequence", "detection")
+SLOW = (*TEXT, "masked_image", "denoising", "sequence_to_sequence", "detection", "recognition")
 """What loads transformers before its first step."""
 RENAME, FSYNC, UNLINK, WRITE = "rename,renameat,renameat2", "fsync", "unlink,unlinkat", "write"
 # With a checkpoint after each step, the numbers fall into the third and later ones: there is one to go on from.
@@ -106,6 +107,14 @@ def writing_cases(home: Path) -> dict[str, Case]:
     }
 
 
+def speech_cases(home: Path) -> dict[str, Case]:
+    """Return fine-tuning of a model that hears what is said, some frames hidden, on short prompts."""
+    section = small_speech.FINETUNE | {"epochs": 6, "patience": 3}
+    text = json.dumps({"task": small.TASK, "finetune": section})
+    inputs = ["--in-dataset", str(small_speech.dataset(home)), "--in-trunk", str(small_speech.trunk(home))]
+    return {"recognition": Case("finetune", "model", "model.safetensors", ["--params", text, *inputs])}
+
+
 def vision_cases(home: Path) -> dict[str, Case]:
     """Return pretraining of a residual network, whose running statistics a checkpoint must hold."""
     section = small_vision.params("resnet")["pretrain"] | {"epochs": 20}
@@ -140,7 +149,7 @@ def controls(tmp_path_factory: pytest.TempPathFactory) -> Controls:
     home = tmp_path_factory.getbasetemp()
     made = cases(small.dataset(home), small.trunk(home), small.PARAMS) | text_cases(home) | vision_cases(home)
     if ALL:
-        made |= writing_cases(home) | scene_cases(home)
+        made |= writing_cases(home) | scene_cases(home) | speech_cases(home)
     folder = tmp_path_factory.mktemp("unbroken")
     return Controls(made, folder)
 

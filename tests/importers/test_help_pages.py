@@ -6,20 +6,18 @@ The download is not tested, nor that Debian's pages have the expected digests: t
 from __future__ import annotations
 
 import html
-import io
-import tarfile
 from collections import defaultdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from debs import deb
 
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.importers import help_pages
-from graftline.importers.packages import AR_MAGIC
 
 RAW = ROOT / "data" / "help" / "raw" / "pairs.parquet"
 BLOCK = '<p id="{}" class="paragraph" dir="auto"><span class="emph">{}</span></p>\n'
@@ -55,18 +53,6 @@ def pages(shipped: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> dic
     }
     monkeypatch.setattr(help_pages, "DIGESTS", digests)
     return found
-
-
-def deb(files: dict[str, bytes]) -> bytes:
-    """Return a Debian package, deb(5), packed quickly."""
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w:") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(f"./{name}")
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    data = tar.getvalue()
-    return AR_MAGIC + f"{'data.tar':<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data
 
 
 def test_packages_and_folders_give_the_bytes_of_the_shipped_raw_data(

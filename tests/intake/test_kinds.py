@@ -101,6 +101,17 @@ def clips(folder: Path) -> None:
     (folder / "class 0/0.wav").write_bytes(b"RIFF")
 
 
+def clips_with_transcripts(folder: Path) -> None:
+    """With a table of what is said, which lacks some."""
+    drawn = np.random.default_rng(0)
+    rows = []
+    for number in range(60):
+        samples = drawn.normal(0, 0.1, int(8000 * drawn.uniform(0.8, 1.2)))
+        soundfile.write(folder / f"{number}.wav", samples, 8000)
+        rows.append({"file_name": f"{number}.wav", "sentence": "" if number % 20 == 19 else f"Say {number}, please"})
+    owned.write_csv(folder / "about.csv", rows)
+
+
 def pixel_lists(folder: Path) -> None:
     drawn = np.random.default_rng(0).integers(0, 256, (200, 64))
     rows = [{"pixels": " ".join(map(str, image)), "angle": round(float(image.mean()) / 3, 2)} for image in drawn]
@@ -201,6 +212,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "pictures in folders": (pictures, "image_classification"),
     "pictures in Parquet": (pictures_in_parquet, "image_classification"),
     "clips in folders": (clips, "sequence_classification"),
+    "clips with transcripts": (clips_with_transcripts, "recognition"),
     "lists of pixels": (pixel_lists, "image_regression"),
     "numbers to tell": (numbers, "text_regression"),
     "texts alone": (texts, "text_generation"),

@@ -22,6 +22,7 @@ import small_pairs
 import small_questions
 import small_scenes
 import small_sets
+import small_speech
 import small_tags
 import small_text
 import small_vision
@@ -45,6 +46,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "numbers of images": {"head": {"name": "image_regression"}},
     "numbers of texts": {"head": {"name": "text_regression"}},
     "objects in images": {"head": {**small_scenes.HEAD, "precision": "float32"}, "joint_weight": 0.5},
+    "speech": {"head": small_speech.FINETUNE["head"], "joint_weight": 0.5},
 }
 
 
@@ -65,6 +67,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
         "images in contrast": (dataset, small.contrastive_trunk(home)),
         "images by a resnet": (dataset, small_vision.trunk(home, "resnet")),
         "numbers of images": (small_numbers.dataset(home, "images"), trunk),
+        "speech": (small_speech.dataset(home), small_speech.trunk(home)),
         "numbers of texts": (small_numbers.dataset(home, "texts"), small_text.trunk(home)),
         "objects in images": (small_scenes.dataset(home), small_scenes.trunk(home, "convnextv2")),
     }  # fmt: skip

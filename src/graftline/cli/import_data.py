@@ -10,7 +10,19 @@ import typer
 from graftline.digests import sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.importers import debian, emoji, glosses, help_pages, mnist, questions, scenes, trees, turkish, voices
+from graftline.importers import (
+    debian,
+    emoji,
+    glosses,
+    help_pages,
+    mnist,
+    prompts,
+    questions,
+    scenes,
+    trees,
+    turkish,
+    voices,
+)
 
 
 def import_data(
@@ -27,6 +39,7 @@ def import_data(
         "help": help_pages.write,
         "mnist": mnist.write,
         "packages": debian.write,
+        "prompts": prompts.write,
         "questions": questions.write,
         "scenes": scenes.write,
         "trees": trees.write,

@@ -265,7 +265,7 @@ def _choose_label(look: Look, left: dict[str, Sampled], wishes: Wishes, made: Pr
             raise InputError(
                 f"--label {wishes.label}",
                 f"{count} different values in the rows that were looked at, of type {left[wishes.label].values.type}",
-                expected="classes, numbers, or lists of words, that go with what the model sees",
+                expected="classes, numbers, transcripts, or lists of words, that go with what the model sees",
             )
         _label_is(left, wishes.label, guess, "named", made)
         return

@@ -20,7 +20,7 @@ from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import batch_indices
 from graftline.problems.documents import Documents
 from graftline.problems.problem import Joint, Model, Problem
-from graftline.problems.text_parameters import TextHeadParams
+from graftline.problems.text_parameters import TransformerParams
 from graftline.problems.transformer import TransformerModel, saved_model, start_model
 from graftline.trunks import load_weights, read_config
 from graftline.trunks.audio.masked_units import MaskedUnits
@@ -60,7 +60,7 @@ class ClipExamples(Documents):
 
 
 E = TypeVar("E", bound=ClipExamples)
-P = TypeVar("P", bound=TextHeadParams)
+P = TypeVar("P", bound=TransformerParams)
 
 
 class AudioModel(TransformerModel[E]):
@@ -70,7 +70,7 @@ class AudioModel(TransformerModel[E]):
     at_once = 1 << 21
     """Samples that are answered at once, with padding; one clip where padding would count."""
 
-    def __init__(self, network: PreTrainedModel, rate: int, new: frozenset[str], params: TextHeadParams) -> None:
+    def __init__(self, network: PreTrainedModel, rate: int, new: frozenset[str], params: TransformerParams) -> None:
         super().__init__(network, new, params)
         self.rate = rate
         if pads_count(network.config):

@@ -144,8 +144,9 @@ def training(
 
     optimizer = _optimizer(model, joint, params)
     run = Run(
-        module, optimizer, loss, steps, params.warmup_steps, rows=lambda step: drawn(step).rows.tolist(), addends=True
-    )
+        module, optimizer, loss, steps, params.warmup_steps, clip=model.clip,
+        rows=lambda step: drawn(step).rows.tolist(), addends=True,
+    )  # fmt: skip
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
     return model, run

@@ -23,6 +23,20 @@ from graftline.values.column import Questions, Stored, StoredFeature
 from graftline.values.questions import read_rows
 
 
+class Lost(Protocol):
+    """What a model does not see, or cannot learn, of examples."""
+
+    @property
+    def examples(self) -> int:
+        """How many examples it is about; nothing is said where it is about none."""
+
+    def told(self, plural: str) -> str:
+        """Return it as a sentence; `plural` is what the examples are."""
+
+    def metrics(self, split: str) -> dict[str, float]:
+        """Return it as flat metrics; `split` begins their names."""
+
+
 class Examples(ABC):
     """The examples of one split in memory. They are made of plain arrays, so that processes can share them."""
 
@@ -86,6 +100,10 @@ class Examples(ABC):
         """Return what a model sees of each whole, equal bytes where it sees no difference; None if that is known."""
         return None
 
+    def lost(self) -> Lost | None:
+        """Return what a model cannot learn or get right of the examples, whatever it is; None if there is no such."""
+        return None
+
     def units(self) -> dict[str, np.ndarray]:
         """Return columns that say what each answer is about: `row`, and what tells the units of a row apart."""
         return {"row": self.rows.numpy()}
@@ -99,6 +117,9 @@ E = TypeVar("E", bound=Examples)
 
 class Model(nn.Module, ABC, Generic[E]):
     """A trunk with a head on it."""
+
+    clip: ClassVar[float | None] = None
+    """Largest norm of the gradient of all parameters together; None for any."""
 
     @abstractmethod
     def head_parameters(self) -> list[nn.Parameter]:

@@ -12,7 +12,7 @@ import torch
 
 from graftline.dataset import SCHEMA, UNLABELLED, read_schema
 from graftline.errors import InputError
-from graftline.problems.problem import Examples, Problem
+from graftline.problems.problem import Examples, Lost, Problem
 
 
 def read_examples(problem: Problem[Any], dataset: Path, split: str, folder: Path) -> Any:
@@ -36,7 +36,7 @@ def read_examples(problem: Problem[Any], dataset: Path, split: str, folder: Path
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostTokens:
     """What a model does not see of examples, for they are longer than it reads."""
 
     examples: int
@@ -59,15 +59,15 @@ class Lost:
 
 
 def lost_tokens(examples: Examples) -> Lost | None:
-    """Return what is cut off; None where nothing can be, as of images."""
+    """Return what is cut off, or lost otherwise; None where nothing can be, as of images."""
     cut = _cut(examples)
     if cut is None:
-        return None
+        return examples.lost()
     documents: Any = examples
     if examples.wholes < len(examples):  # every window of a row lacks the same tokens
         cut = cut[np.unique(examples.rows.numpy(), return_index=True)[1]]
     tokens, gone = int(documents.seen.sum()), int(cut.sum())
-    return Lost(int((cut > 0).sum()), len(cut), gone / max(1, tokens + gone), documents.longest)
+    return LostTokens(int((cut > 0).sum()), len(cut), gone / max(1, tokens + gone), documents.longest)
 
 
 def with_cut(answers: list[dict[str, Any]], examples: Examples) -> list[dict[str, Any]]:

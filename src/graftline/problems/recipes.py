@@ -73,7 +73,7 @@ def head_of(features: Sequence[str], label: str | None) -> str | None:
             return "sequence_to_sequence"
         return "question_answering" if label == "span" else "pair_classification" if classes else None
     if tuple(features) == ("audio",):
-        return "sequence_classification" if classes else None
+        return "recognition" if label == "transcript" else "sequence_classification" if classes else None
     if tuple(features) == ("items",):
         return "recommendation" if label is None else None
     if tuple(features) == ("tokens",):

@@ -29,6 +29,7 @@ PROBLEMS = (
     "multi_label",
     "pair_classification",
     "question_answering",
+    "recognition",
     "recommendation",
     "sequence_to_sequence",
     "detection",

@@ -22,11 +22,9 @@ class Lora(Params):
     """Names of the linear layers that get an adapter, such as `Wqkv`; null for all of the trunk's."""
 
 
-class TextHeadParams(ProblemParams):
-    """Parameters of every text head."""
+class TransformerParams(ProblemParams):
+    """Parameters of every head on one of transformers' models."""
 
-    max_tokens: int = Field(default=256, ge=8, le=1_048_576)
-    """Longest input in tokens; the rest of a longer one is cut off."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of activations dropped in training, in every place where the architecture has dropout."""
     precision: Precision = "auto"
@@ -34,6 +32,13 @@ class TextHeadParams(ProblemParams):
     weights stay float32, and so does what a released model answers."""
     lora: Lora | None = None
     """Train low-rank adapters and leave the trunk's weights; they are merged into the weights in the end."""
+
+
+class TextHeadParams(TransformerParams):
+    """Parameters of every text head."""
+
+    max_tokens: int = Field(default=256, ge=8, le=1_048_576)
+    """Longest input in tokens; the rest of a longer one is cut off."""
 
 
 class PooledParams(TextHeadParams):

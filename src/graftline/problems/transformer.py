@@ -19,7 +19,7 @@ from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
 from graftline.problems.documents import ANSWER_TOKENS, Documents, by_length, documents_of, padded
 from graftline.problems.problem import E, Model
-from graftline.problems.text_parameters import Lora, TextHeadParams
+from graftline.problems.text_parameters import Lora, TextHeadParams, TransformerParams
 from graftline.text.tokenizer import load_tokenizer, save_tokenizer
 from graftline.trunks import read_config
 from graftline.trunks.layout import quiet
@@ -106,7 +106,7 @@ class TransformerModel(Model[E]):
     narrow_on_cpu: ClassVar[bool] = True
     """Whether the arithmetic `auto` narrows on a CPU that can."""
 
-    def __init__(self, network: PreTrainedModel, new: frozenset[str], params: TextHeadParams) -> None:
+    def __init__(self, network: PreTrainedModel, new: frozenset[str], params: TransformerParams) -> None:
         """Train `network`, of which the parameters named in `new` are the head's, as `params` say."""
         super().__init__()
         self.network: PreTrainedModel = network.to(device())  # type: ignore[arg-type]

@@ -48,6 +48,8 @@ _SPLIT_WORDS = {
 }
 _OPENED = 300
 """Pictures or clips that are opened."""
+_SAID_WORDS = 1.5
+"""Words of a transcript, at least on average: names of files have one."""
 _RATES = (8000, 16_000)
 """Samples a second that clips are given: of telephones, and of most models of speech."""
 _LONGEST = 600
@@ -395,9 +397,9 @@ def own_split(column: Sampled) -> Guess | None:
 
 
 def beside(seen: Sequence[Sampled], column: Sampled) -> Guess | None:
-    """Return what the column is if it says something about places in what a model sees, such as a tag a word."""
+    """Return what the column is if it says what is where in what a model sees, such as a tag a word."""
     if len(seen) == 1:
-        return tags_of(seen[0], column) or boxes_in(seen[0], column)
+        return tags_of(seen[0], column) or boxes_in(seen[0], column) or transcript_of(seen[0], column)
     return span_of(seen[-1], column)
 
 
@@ -481,6 +483,16 @@ def span_of(text: Sampled, column: Sampled) -> Guess | None:
             rules["locate"] = "first"
             why += f"; {several:,} several times, and the first place is taken"
     return Guess(rules, why)
+
+
+def transcript_of(clips: Sampled, column: Sampled) -> Guess | None:
+    """Return what the column is if it may be what is said in `clips`: texts of several words, mostly different."""
+    if not is_string(column.values.type) or _audio(clips) is None or column.words < _SAID_WORDS:
+        return None
+    if len(column.counts) < len(column.given) / 2:
+        return None
+    why = f"{len(column.counts):,} different texts of {column.words:.1f} words on average beside clips"
+    return Guess({"type": "transcript"}, why)
 
 
 def _set(column: Sampled) -> Guess | None:

@@ -15,10 +15,12 @@ from graftline.values.span import Span, SpanLabel
 from graftline.values.tags import TagLabel, Tags
 from graftline.values.text import Text, TextColumn
 from graftline.values.timestamp import Timestamp
+from graftline.values.transcript import Transcript, TranscriptLabel
 from graftline.values.words import Tokens, TokensColumn
 
 KINDS: tuple[type[Column], ...] = (
     Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span, Items, Audio, Boxes,
+    Transcript,
 )  # fmt: skip
 """In a contract."""
 FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn, ItemsColumn, AudioColumn)
@@ -31,6 +33,7 @@ LABELS: tuple[type[StoredLabel], ...] = (
     LabelSets,
     SpanLabel,
     BoxLabel,
+    TranscriptLabel,
 )
 """In a dataset: what a model learns to tell."""
 

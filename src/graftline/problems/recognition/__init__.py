@@ -1,0 +1,1 @@
+"""A clip of speech in, what is said out."""
