@@ -375,7 +375,9 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(
 
 def test_the_measure_is_of_the_weights_as_they_predict(trunk: Path, val: LabelledImages) -> None:
     torch.manual_seed(0)
-    model = ImageClassifier(load_trunk(trunk), 10, ImageClassificationParams())
+    params = ImageClassificationParams()
+    model = ImageClassifier(load_trunk(trunk), 10, params)
+    model.deciding = params
     torch.nn.init.normal_(model.output.weight)
     value, minus_loss = score(model.train(), val)
     with torch.no_grad():
