@@ -135,6 +135,51 @@ def answers_in_csv(folder: Path) -> None:
     owned.write_csv(folder / "x.csv", rows)
 
 
+def _drawn(path: Path, number: int) -> list[int]:
+    """Write a dark picture with a bright box in it; return the box's edges."""
+    drawn = np.random.default_rng(number)
+    pixels = drawn.integers(0, 90, (48, 64), np.uint8)
+    x, y = (int(at) for at in drawn.integers(0, (40, 24)))
+    width, height = (int(side) for side in drawn.integers(12, 24, 2))
+    pixels[y : y + height, x : x + width] = 200
+    Image.fromarray(pixels).save(path)
+    return [x, y, x + width, y + height]
+
+
+def coco(folder: Path) -> None:
+    """Boxes and polygons, the JSON above the folder of the pictures."""
+    (folder / "images").mkdir()
+    images, annotations = [], []
+    for number in range(120):
+        x0, y0, x1, y1 = _drawn(folder / f"images/{number}.png", number)
+        images.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 48})
+        annotations.append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": number % 2,
+                "iscrowd": 0,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
+            }
+        )
+    categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "dog"))]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations.json").write_text(json.dumps(content))
+
+
+def pascal_voc(folder: Path) -> None:
+    """An XML file beside each picture but some, which nobody looked at."""
+    for number in range(120):
+        edges = zip(("xmin", "ymin", "xmax", "ymax"), _drawn(folder / f"{number}.png", number), strict=True)
+        box = "".join(f"<{edge}>{at + (edge in ('xmin', 'ymin'))}</{edge}>" for edge, at in edges)
+        if number % 5:
+            (folder / f"{number}.xml").write_text(
+                f"<annotation><filename>{number}.png</filename><object><name>cat</name><bndbox>{box}</bndbox></object>"
+                "</annotation>"
+            )
+
+
 KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a spreadsheet": (spreadsheet, "sequence_classification"),
     "a folder of Spark": (spark, "sequence_classification"),
@@ -147,6 +192,8 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "tagged words": (tagged, "token_classification"),
     "questions of SQuAD": (squad, "question_answering"),
     "answers in CSV": (answers_in_csv, "question_answering"),
+    "objects of COCO": (coco, "detection"),
+    "objects of Pascal VOC": (pascal_voc, "detection"),
 }
 
 

@@ -78,6 +78,15 @@ def as_lists(value: Any) -> dict[str, Any]:
     return {name: [(one or {}).get(name) for one in value] for name in names}
 
 
+def edges(boxes: np.ndarray, form: Form) -> np.ndarray:
+    """Return (n, 4) boxes of a form as (x0, y0, x1, y1)."""
+    if form == "xyxy":
+        return boxes
+    first, size = boxes[:, :2], boxes[:, 2:]
+    start = first if form == "xywh" else first - size / 2
+    return np.concatenate([start, start + size], axis=1)
+
+
 class Boxes(Label):
     """The objects in a picture: a box and a class each.
 
@@ -321,11 +330,7 @@ class _Reader:
             raise _FaultError("finite", f"box {bad[0]}: {_shown(boxes[bad[0]])}")
         if self._column.normalised:
             boxes = boxes * np.tile(size, 2)
-        first, second = boxes[:, :2], boxes[:, 2:]
-        if self._column.form == "xyxy":
-            return boxes
-        start = first if self._column.form == "xywh" else first - second / 2
-        return np.concatenate([start, start + second], axis=1)
+        return edges(boxes, self._column.form)
 
     def _judge(self, whole: np.ndarray, inside: np.ndarray) -> None:
         sides, left = whole[:, 2:] - whole[:, :2], inside[:, 2:] - inside[:, :2]

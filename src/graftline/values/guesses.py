@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from PIL import Image as Picture
 
 from graftline.raw import sniff
 from graftline.raw.picture_formats import FORMATS
-from graftline.values.boxes import BOXES, CLASSES, MASKS, as_lists, holds_objects
+from graftline.values.boxes import BOXES, CLASSES, MASKS, Form, as_lists, edges, holds_objects
 from graftline.values.decoding import upright
 from graftline.values.identity import SPLITS
 from graftline.values.image_arrays import encoded, is_list, pictures_of
@@ -53,6 +53,10 @@ _SQUARE = 1.5
 """Longer side to shorter one up to which pictures are cut square."""
 _STAND = 0.9
 """Share of answers that stand in a text, from which on they are taken for answers about it."""
+_SHARE = 1.01
+"""Largest coordinate of boxes that are shares of their pictures' sizes."""
+_OVER = 0.02
+"""Share of a picture's size that a box may reach over its border."""
 _GREY_ENOUGH = 16
 """Difference of red, green and blue that JPEG makes of grey."""
 
@@ -372,27 +376,32 @@ def boxes_in(pictures: Sampled, column: Sampled) -> Guess | None:
             sizes += [size] * len(given)
     if not boxes or not 0 < len(classes) <= MOST_CLASSES:
         return None
-    corners, whole = np.array(boxes), np.tile(np.array(sizes, float), 2)
-    normalised = bool((corners <= 1.01).all())
-    edge = (np.ones_like(whole) if normalised else whole) + (0.01 if normalised else 1.5)
-    forms = {
-        "xywh": np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1),
-        "xyxy": corners,
-        "cxcywh": np.concatenate([corners[:, :2] - corners[:, 2:] / 2, corners[:, :2] + corners[:, 2:] / 2], axis=1),
-    }
-    named = "xywh" if "bbox" in as_lists(column.given[0].as_py()) else "xyxy"  # where several fit, as it is called
-    fits = {
-        form: float(((edges >= -edge / 50) & (edges <= edge)).all(axis=1).mean() * (edges[:, 2:] > edges[:, :2]).mean())
-        for form, edges in forms.items()
-    }
-    form = max(fits, key=lambda name: (fits[name], name == named))
+    numbers, size = np.array(boxes), np.tile(np.array(sizes, float), 2)
+    normalised = bool((numbers <= _SHARE).all())
+    usual: Form = (
+        "xywh" if "bbox" in as_lists(column.given[0].as_py()) else "xyxy"
+    )  # where several fit, as it is called
+    form, fits = _form(numbers, np.ones_like(size) if normalised else size, usual)
     rules: dict[str, Any] = {"type": "boxes", "of": pictures.name, "classes": sorted(classes), "form": form}
     rules |= {"normalised": True} if normalised else {}
     rules |= {"masks": True} if masks == objects else {}
-    why = (
-        f"{objects:,} objects of {len(classes)} classes; as {form} {fits[form]:.0%} of the boxes lie in their pictures"
+    return Guess(
+        rules, f"{objects:,} objects of {len(classes)} classes; as {form} {fits:.0%} of the boxes lie in their pictures"
     )
-    return Guess(rules, why)
+
+
+def _form(boxes: np.ndarray, size: np.ndarray, usual: Form) -> tuple[Form, float]:
+    """Return the form by which most boxes lie in their pictures, and the share that do; of equal ones the usual one.
+
+    `boxes` are four numbers each, `size` is width, height, width, height of the picture of each.
+    """
+    share: dict[Form, float] = {}
+    for form in get_args(Form):
+        found = edges(boxes, form)
+        inside = (found >= -_OVER * size) & (found <= (1 + _OVER) * size)
+        share[form] = float((inside.all(axis=1) & (found[:, 2:] > found[:, :2]).all(axis=1)).mean())
+    best = max(share, key=lambda form: (share[form], form == usual))
+    return best, share[best]
 
 
 def tags_of(words: Sampled, column: Sampled) -> Guess | None:
