@@ -36,7 +36,7 @@ def params(kind: str = "conv") -> dict[str, Any]:
     objective = "masked_autoencoder" if kind == "conv" else "masked_image"
     return {
         "pretrain": {"objective": {"name": objective, "patch": 8}, "trunk": TRUNKS[kind], "epochs": 1, "batch": 32},
-        "finetune": {"head": HEAD, "epochs": 8, "min_steps": 60, "batch": 16, "learning_rate": 0.006},
+        "finetune": {"head": HEAD, "epochs": 14, "min_steps": 5, "batch": 16, "learning_rate": 0.006},
         "evaluate": {"lift_labels": [20], "lift_seeds": 2, "lift_epochs": 1, "mistakes": 4},
     }
 
