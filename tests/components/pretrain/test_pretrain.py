@@ -89,7 +89,7 @@ def test_a_diverged_run_is_one_line_that_names_the_step_and_leaves_no_output(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pixels that are no numbers stand for any way to a loss that is none."""
-    from graftline.trunks import image_training as module
+    from graftline.trunks import image_pool as module
     from graftline.values.pixels import Pixels
     from graftline.values.splits import Images, read_images
 
