@@ -427,7 +427,7 @@ def boxes_in(pictures: Sampled, column: Sampled) -> Guess | None:
     normalised = bool((numbers <= _SHARE).all())
     # Where several fit, the one that the column is called by.
     usual: Form = "xywh" if "bbox" in as_lists(column.given[0].as_py()) else "xyxy"
-    form, fits = _form(numbers, np.ones_like(edge) if normalised else size, usual)
+    form, fits = _form(numbers, np.ones_like(edge) if normalised else edge, usual)
     rules: dict[str, Any] = {"type": "boxes", "of": pictures.name, "classes": sorted(classes), "form": form}
     rules |= {"normalised": True} if normalised else {}
     rules |= {"masks": True} if masks == objects else {}
