@@ -28,7 +28,8 @@ DIGITS, SCENES, TREES = (
 def shipped(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         pytest.fail(f"{path} is missing: run `dvc pull`")
-    return pq.read_table(path).to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
 
 
 @pytest.fixture(scope="module")

@@ -364,10 +364,10 @@ def boxes_in(pictures: Sampled, column: Sampled) -> Guess | None:
     rows = zip(pictures_of(pictures.values), column.values.to_pylist(), strict=True)
     for (data, _), value in rows:
         lists = as_lists(value)
-        found, names = (next((lists[name] for name in of if lists.get(name)), []) for of in (BOXES, CLASSES))
-        classes |= {word(name) for name in names if name is not None}
+        found, named, drawn = (_first(lists, names) for names in (BOXES, CLASSES, MASKS))
+        classes |= {word(name) for name in named if name is not None}
         objects += len(found)
-        masks += sum(one is not None for one in next((lists[name] for name in MASKS if lists.get(name)), []))
+        masks += sum(one is not None for one in drawn)
         # A damaged file can raise anything in Pillow; validate says of each what is wrong with it.
         with suppress(Exception):
             size, _ = upright(data or b"")
@@ -376,18 +376,23 @@ def boxes_in(pictures: Sampled, column: Sampled) -> Guess | None:
             sizes += [size] * len(given)
     if not boxes or not 0 < len(classes) <= MOST_CLASSES:
         return None
-    numbers, size = np.array(boxes), np.tile(np.array(sizes, float), 2)
+    numbers, edge = np.array(boxes), np.tile(np.array(sizes, float), 2)
     normalised = bool((numbers <= _SHARE).all())
     usual: Form = (
         "xywh" if "bbox" in as_lists(column.given[0].as_py()) else "xyxy"
     )  # where several fit, as it is called
-    form, fits = _form(numbers, np.ones_like(size) if normalised else size, usual)
+    form, fits = _form(numbers, np.ones_like(edge) if normalised else edge, usual)
     rules: dict[str, Any] = {"type": "boxes", "of": pictures.name, "classes": sorted(classes), "form": form}
     rules |= {"normalised": True} if normalised else {}
     rules |= {"masks": True} if masks == objects else {}
     return Guess(
         rules, f"{objects:,} objects of {len(classes)} classes; as {form} {fits:.0%} of the boxes lie in their pictures"
     )
+
+
+def _first(lists: dict[str, Any], names: Sequence[str]) -> list[Any]:
+    """Return the first of some lists that holds something."""
+    return next((lists[name] for name in names if lists.get(name)), [])
 
 
 def _form(boxes: np.ndarray, size: np.ndarray, usual: Form) -> tuple[Form, float]:

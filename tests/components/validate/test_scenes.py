@@ -29,7 +29,9 @@ def scenes() -> list[dict[str, Any]]:
     if not path.is_file():
         pytest.fail(f"{path} is missing: run `dvc pull`")
     table = pq.read_table(path)
-    return table.take([*range(30), *range(900, 930), *range(1150, 1180), *range(1750, 1760)]).to_pylist()
+    chosen = [*range(30), *range(900, 930), *range(1150, 1180), *range(1750, 1760)]
+    rows: list[dict[str, Any]] = table.take(chosen).to_pylist()
+    return rows
 
 
 def contract(**changes: Any) -> dict[str, Any]:
