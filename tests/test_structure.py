@@ -343,7 +343,7 @@ KINDS_ARE_KNOWN_IN = tuple(ROOT / "src/graftline" / name for name in ("values", 
 SHARED_WITH_ALL = {
     "graftline.values": {
         "ahead", "column", "columns", "contract", "erased", "facts", "histograms", "identity", "leakage", "profile",
-        "guesses", "placing", "rules", "samples", "strings", "suite",
+        "guesses", "placing", "rle", "rules", "samples", "strings", "suite",
     },
     "graftline.problems": {
         "answers", "embedding", "fit", "model", "problem", "reading", "recipes", "registry", "scores", "weighing",
