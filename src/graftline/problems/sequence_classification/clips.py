@@ -26,7 +26,7 @@ _SIDE = 64
 """Height and width of a spectrogram, in pixels."""
 
 
-class ClipClassifier(Classifier[ClipExamples], WholeModel[ClipExamples], AudioModel[ClipExamples]):
+class ClipClassifier(WholeModel[ClipExamples], Classifier[ClipExamples], AudioModel[ClipExamples]):
     """Clips to (n, classes) logits."""
 
     def __init__(self, network: Any, rate: int, new: frozenset[str], params: SequenceClassificationParams) -> None:
