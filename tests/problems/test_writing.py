@@ -17,6 +17,7 @@ from graftline.dataset import Schema
 from graftline.problems.model import load_model, read_facts, read_problem
 from graftline.problems.sequence_to_sequence.parameters import SequenceToSequenceParams
 from graftline.problems.text_generation.parameters import TextGenerationParams
+from graftline.problems.text_generation.problem import TextGenerator
 from graftline.problems.writing import Demands
 from graftline.text.tokenizer import load_tokenizer
 
@@ -87,21 +88,30 @@ def test_a_banned_word_is_not_written(generator: Path, tmp_path: Path) -> None:
     assert tokens in Demands((word,), ()).settings(load_tokenizer(generator))["bad_words_ids"]
 
 
-def test_of_several_draws_one_with_the_required_word_is_taken(generator: Path, tmp_path: Path) -> None:
-    plain = asked(generator, tmp_path, PROMPTS)
-    word = commonest([one["text"] for one in plain])
-    had = sum(not Demands((), (word,)).broken(one["text"]) for one in plain)
-    found = asked(generator, tmp_path, PROMPTS, required=[word, "xylophone"])
-    assert all("xylophone" in one["missing"] for one in found), "what it never writes is said to be missing"
-    assert sum(word not in one["missing"] for one in found) > had
-    assert found == asked(generator, tmp_path, PROMPTS, required=[word, "xylophone"])
+def test_of_several_draws_one_with_the_required_word_is_taken(
+    generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = iter(["a bush", "a tree", "never drawn"])
+    monkeypatch.setattr(TextGenerator, "_draw", lambda *given: next(written))
+    assert asked(generator, tmp_path, ["x"], required=["tree"]) == [{"prompt": "x", "text": "a tree"}]
+    written = iter(["a bush, a cat", *["a bush"] * 7, "never drawn"])
+    (found,) = asked(generator, tmp_path, ["x"], required=["tree", "cat"])
+    assert found == {"prompt": "x", "text": "a bush, a cat", "missing": ["tree"]}
+    assert next(written) == "never drawn", "eight draws, and no more"
+
+
+def test_what_is_drawn_again_is_the_same_each_time(generator: Path, tmp_path: Path) -> None:
+    found = [asked(generator, tmp_path, PROMPTS[:2], required=["xylophone"]) for _ in range(2)]
+    assert found[0] == found[1] and all(one["missing"] == ["xylophone"] for one in found[0])
 
 
 def test_a_translation_heeds_both(translator: Path, tmp_path: Path) -> None:
     texts = small_writing.pairs()["english"][:12]
-    plain = asked(translator, tmp_path, texts)
+    plain = asked(translator, tmp_path, texts, beams=4)
     word = commonest([one["text"] for one in plain])
     found = asked(translator, tmp_path, texts, banned=[word], beams=4)
     assert not any("banned" in Demands((word,), ()).broken(one["text"]) for one in found)
-    missing = [one.get("missing", []) for one in asked(translator, tmp_path, texts, required=[word], beams=4)]
-    assert 0 < sum(map(bool, missing)) <= sum(bool(Demands((), (word,)).broken(one["text"])) for one in plain)
+    demands = Demands((), (word,))
+    found = asked(translator, tmp_path, texts, required=[word], beams=4)
+    assert all(one.get("missing", []) == demands.broken(one["text"]).get("missing", []) for one in found)
+    assert sum("missing" in one for one in found) <= sum(bool(demands.broken(one["text"])) for one in plain)

@@ -139,7 +139,7 @@ class Shifts:
         return found if found is not None and found.finite else None
 
     def metrics(self) -> dict[str, float]:
-        """Return the flat metrics, such as `shifted_ece`, `shifted_ece_fog`, `shift_lift`, `mce`."""
+        """Return the flat metrics: `shifted_<primary score>`, `shift_lift`, `mce`, and of one way `shift_lift_fog`."""
         found: dict[str, float] = {}
 
         def add(name: str, value: Estimate | None) -> None:
