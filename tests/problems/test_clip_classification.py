@@ -71,7 +71,7 @@ def test_a_release_opens_without_graftline_and_says_the_same(
     released: Path, graftline: Callable[..., Done], tmp_path: Path
 ) -> None:
     clips = [released / "raw" / voice / f"{n:02}.ogg" for voice, n in (("m1", 0), ("f1", 1), ("f4", 2))]
-    command = [sys.executable, "-I", "-c", ALONE, str(released / "release"), *map(str, clips)]
+    command = [sys.executable, "-I", "-c", ALONE, str(released / "store/releases/digits/1"), *map(str, clips)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     theirs = json.loads(done.stdout)
     code, out, error = graftline("predict", "digits@1", *map(str, clips), "--json")

@@ -251,7 +251,7 @@ def test_a_question_is_decoded_by_the_rule_of_training(tmp_path: Path) -> None:
     ]
 
 
-ASKED: dict[str, tuple[Callable[[Path], None], str]] = {
+ASKED: dict[str, tuple[Callable[[Path], object], str]] = {
     "too long": (lambda path: path.write_bytes(encoded(np.tile(TONE, 6))), "a clip of 6 seconds; expected 0.1 to 5"),
     "one sample": (lambda path: path.write_bytes(encoded(TONE[:1])), "a clip of 0.000125 seconds; expected 0.1 to 5"),
     "damaged": (lambda path: path.write_bytes(WAV[:30]), "truncated or damaged"),
