@@ -210,7 +210,7 @@ def test_several_processes_share_the_loss_and_what_is_hidden(released: Path, few
     assert isinstance(model, Recognizer)
     model.begin(few)
     torch.nn.init.normal_(model.network.lm_head.weight)  # type: ignore[union-attr]
-    whole = float(model.loss(few, 0, 1))
+    whole = float(model.loss(few, 0, 1).detach())
     parts = [float(model.loss(few, 0, 1, World(rank=rank, size=2, local_size=2))) for rank in range(2)]
     assert sum(parts) == pytest.approx(whole, rel=1e-4) and whole != pytest.approx(
         float(model.loss(few, 0, 2)), rel=1e-4
