@@ -79,10 +79,10 @@ def test_a_model_in_training_mode_predicts_as_in_eval_mode(model: Path, dataset:
 def test_a_head_that_is_solved_needs_no_step(dataset: Path, trunk: Path, tmp_path: Path) -> None:
     assert finetune(dataset, trunk, tmp_path / "model", labels_per_class=3, probe_below=5) == 0
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
-    assert (metrics["examples"], metrics["steps"]) == (30, 0) and metrics["val_accuracy"] > 0.4
+    assert (metrics["examples"], metrics["steps"]) == (30, 0) and metrics["val_accuracy"] > 0.25
     test = read_images(dataset, "test")
     right = load_model(tmp_path / "model").probabilities(test.pixels).argmax(axis=1) == test.labels
-    assert right.mean() > 0.4, "chance is 0.1"
+    assert right.mean() > 0.25, "chance is 0.1"
 
 
 def test_labels_a_class_limits_the_examples_and_holds_none_out(dataset: Path, trunk: Path, tmp_path: Path) -> None:
