@@ -220,8 +220,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused(checkpoint: Path) -> None:
     (checkpoint / "preprocessor_config.json").unlink()
     with pytest.raises(InputError, match=r"preprocessor_config\.json: the file is missing"):
         open_checkpoint(checkpoint, AUDIO)
-    change(checkpoint / "config.json", model_type="bert")
-    with pytest.raises(InputError, match=r"model_type 'bert'; .*expected hubert or wav2vec2"):
+    change(checkpoint / "config.json", model_type="gpt2")
+    with pytest.raises(InputError, match="model_type 'gpt2'; expected hubert or wav2vec2"):
         open_checkpoint(checkpoint, AUDIO)
     assert AudioRootstockParams(path="model").trained
 
