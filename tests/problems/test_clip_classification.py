@@ -111,9 +111,9 @@ def test_both_arms_of_the_lift_begin_with_equal_heads(released: Path, params: Se
     for scratch in (False, True):
         torch.manual_seed(3)
         started.append(problem.build(released / "trunk", schema, scratch=scratch))
-    ours, scratch = (dict(model.network.named_parameters()) for model in started)
-    assert all((ours[name] == scratch[name]).all() for name in started[0]._new)
-    assert not all((ours[name] == scratch[name]).all() for name in ours)
+    ours, other = (dict(model.network.named_parameters()) for model in started)
+    assert all((ours[name] == other[name]).all() for name in started[0]._new)
+    assert not all((ours[name] == other[name]).all() for name in ours)
     assert not ours["classifier.weight"].any()
 
 
@@ -137,8 +137,9 @@ def test_adapters_are_merged_into_what_opens_anywhere(released: Path, tmp_path: 
     model.loss(examples, 0, 0).backward()
     learning = [name for name, weight in model.network.named_parameters() if weight.grad is not None]
     assert learning and all("lora_" in name or name in model._new for name in learning)
-    facts = model.save(tmp_path)
-    assert torch.allclose(problem.load(tmp_path, facts).logits(examples), model.logits(examples), atol=1e-5)
+    loaded = problem.load(tmp_path, model.save(tmp_path))
+    assert isinstance(loaded, ClipClassifier) and isinstance(model, ClipClassifier)
+    assert torch.allclose(loaded.logits(examples), model.logits(examples), atol=1e-5)
 
 
 def test_what_is_shown_of_the_answers(released: Path) -> None:

@@ -179,7 +179,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     config = Wav2Vec2Config(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8, 8, 8),
-        conv_kernel=(20, 8, 8), conv_stride=(10, 4, 4), num_feat_extract_layers=3, num_conv_pos_embeddings=8,
+        conv_kernel=(20, 8, 8), conv_stride=(10, 4, 4), num_conv_pos_embeddings=8,
         num_conv_pos_embedding_groups=2, vocab_size=9,
     )  # fmt: skip
     Wav2Vec2ForCTC(config).save_pretrained(tmp_path / "model")

@@ -30,7 +30,7 @@ from graftline.values.spectrum import fingerprint, level
 
 RATE = 8000
 RULE = Rule(RATE, "mean", "polyphase", 5.0)
-WHOLE = np.arange(-4000, 4000, 3, np.int16)
+WHOLE = np.arange(-4000, 4000, 3, dtype=np.int16)
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
 
 
@@ -212,7 +212,8 @@ def test_near_clips_are_found_in_the_datasets_files(spoken: list[np.ndarray], tm
     values = pa.array([samples.tolist() for samples in kept], pa.list_(pa.int16()))
     pq.write_table(pa.table({"row": [3, 4, 8, 9], "audio": values}), tmp_path / "train.parquet")
     measure = Audio(rate=RATE).measure(["audio"], 0.95)
-    index = leakage.Columns(np.array([3, 4, 8, 9]), *[np.zeros(4)] * 3, signatures=measure.signatures([values]))
+    rows, none = np.array([3, 4, 8, 9]), np.zeros(4)
+    index = leakage.Columns(rows, none, none, none, measure.signatures([values]))
     found = measure.likeness(np.array([[0, 2], [1, 3]]), index, [tmp_path / "train.parquet"])
     assert found[0] > 0.95 > found[1]
 
