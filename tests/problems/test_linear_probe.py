@@ -14,7 +14,10 @@ FEATURES[:, :3] += 0.02 * torch.eye(3)[LABELS]
 
 
 def ridge(rows: torch.Tensor, targets: torch.Tensor, penalty: float) -> torch.Tensor:
-    return torch.linalg.solve(rows.T @ rows + penalty * torch.eye(rows.shape[1]).double(), rows.T @ targets)
+    weights: torch.Tensor = torch.linalg.solve(
+        rows.T @ rows + penalty * torch.eye(rows.shape[1]).double(), rows.T @ targets
+    )
+    return weights
 
 
 @pytest.mark.parametrize("weights", [None, torch.rand(24, generator=GIVEN) + 0.2])

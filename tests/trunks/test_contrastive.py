@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,7 +37,7 @@ def images() -> torch.Tensor:
 def objective(augmentation: Augmentation | None = None, temperature: float = 0.2) -> Contrastive:
     torch.manual_seed(0)
     trunk = ConvTrunk(ConvParams(channels=(4, 8, 16), width=32), (16, 16), 3)
-    changes = {} if augmentation is None else {"augmentation": augmentation}
+    changes: dict[str, Any] = {} if augmentation is None else {"augmentation": augmentation}
     made = build_objective(trunk, ContrastiveParams(temperature=temperature, **changes))
     assert isinstance(made, Contrastive)
     return made

@@ -64,7 +64,5 @@ def _left_out(left: torch.Tensor, kept: torch.Tensor, targets: torch.Tensor, fit
     Of all rows' regression these take their own part back (Cook and Weisberg, 1982, the deletion formula).
     """
     own = (left * kept) @ left.T
-    left_out: torch.Tensor = targets - torch.linalg.solve(
-        torch.eye(len(left), dtype=left.dtype) - own, targets - fitted
-    )
-    return left_out
+    missed: torch.Tensor = torch.linalg.solve(torch.eye(len(left), dtype=left.dtype) - own, targets - fitted)
+    return targets - missed
