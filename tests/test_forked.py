@@ -29,8 +29,9 @@ def test_signals_end_it(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("option", ["", "-I"])
-def test_another_checkouts_code_is_its_own(option: str, tmp_path: Path) -> None:
+def test_another_checkouts_code_is_its_own(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also after forks that loaded this checkout's, which later ones find there."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     for _ in range(2):
         loads = "import graftline; print(graftline.__file__)"
         here = forked.run([sys.executable, "-c", f"import sys; print('graftline' in sys.modules); {loads}"], text=True)

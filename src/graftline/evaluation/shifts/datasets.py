@@ -129,7 +129,7 @@ class Source:
         out.mkdir(parents=True)
         for split, table in tables.items():
             pq.write_table(table, out / f"{split}.parquet")
-        (out / SCHEMA).write_text(json.dumps(schema))
+        (out / SCHEMA).write_text(json.dumps(schema), encoding="utf-8")
         for path in sorted(self.folder.iterdir()):
             if not (out / path.name).exists() and path.suffix != ".json" and path.is_file():
                 (out / path.name).symlink_to(path.resolve())
