@@ -186,7 +186,7 @@ def set_limits(right: Floats, weights: Floats) -> Floats:
 
 
 def _percent(coverage: float) -> int:
-    percent = round(coverage * 100)
+    percent = round(coverage * 100) if 0 < coverage < 1 else 0
     if not 1 <= percent <= PERCENTS or abs(percent - coverage * 100) > 1e-6:
         raise InputError("--coverage", f"{coverage:g}", expected="0.01 to 0.99, in steps of 0.01")
     return percent

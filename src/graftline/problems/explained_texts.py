@@ -12,9 +12,10 @@ import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from graftline.problems.classification import TextClassifier
 from graftline.problems.documents import Documents, by_length, token_positions
 from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets, shades
-from graftline.problems.transformer import LabelledText, TextModel
+from graftline.problems.transformer import TextModel
 from graftline.text.tokenizer import document_marks
 from graftline.trunks.text.trunk import attend
 from graftline.values.strings import string_of
@@ -274,10 +275,10 @@ class ExplainedTexts(Explained):
 
 
 def explained_classes(
-    model: LabelledText[Any], documents: Documents, laid: Sequence[Laid], schema: Schema
+    model: TextClassifier[Any], documents: Documents, laid: Sequence[Laid], schema: Schema
 ) -> ExplainedTexts:
     """Return what explains the class of each document, which is laid out so."""
-    targets = model.logits(documents).argmax(dim=1)
+    targets = torch.from_numpy(model.decide(documents).chosen)
     return ExplainedTexts.of(
         model, documents, laid, targets, [str(schema.classes[number]) for number in targets.tolist()]
     )

@@ -65,7 +65,8 @@ def judge(
     chosen = np.flatnonzero(sizes >= least)
     found = {number: Judged(*names[number], int(sizes[number]), least=least) for number in range(len(names))}
     if len(chosen):
-        values, differences = _estimates(measured, members[:, chosen], len(chosen), resamples, seed)
+        looks = 2 * len(chosen)  # at a slice's value, and at its difference to the others
+        values, differences = _estimates(measured, members[:, chosen], looks, resamples, seed)
         for number, value, difference in zip(chosen.tolist(), values, differences, strict=True):
             sure = difference.finite and (difference.low > 0 or difference.high < 0)
             found[number] = Judged(
@@ -102,8 +103,12 @@ def _estimates(
         effective = counted.sum(axis=0) ** 2 / np.maximum(np.square(counted).sum(axis=0), 1e-300)
         reach = exact_reach(effective, confidence)
         agree = (low == high)[:slices] & (low[:slices] == middle[:slices])
-        low[:slices] -= np.where(agree & (middle[:slices] == score.highest), reach, 0)
-        high[:slices] += np.where(agree & (middle[:slices] == score.lowest), reach, 0)
+        all_right = np.where(agree & (middle[:slices] == score.highest), reach, 0)
+        all_wrong = np.where(agree & (middle[:slices] == score.lowest), reach, 0)
+        low -= np.tile(
+            all_right, 2
+        )  # no resample of a slice that is all right has another value, its difference neither
+        high += np.tile(all_wrong, 2)
     found = [Estimate(*map(float, three)) for three in zip(middle, low, high, strict=True)]
     return found[:slices], found[slices:]
 
@@ -172,7 +177,17 @@ def gaps(
             part[:, label] * members[:, group] * weights for group in (high, low) for part in (hits, of)
         ]  # fmt: skip
         both = RowStatistics(_RATE, counts.rows, np.stack(columns, axis=1))
-        start, stop = ends(both, _difference, resamples=resamples, seed=seed, confidence=1 - (1 - CONFIDENCE) / looks)
+        confidence = 1 - (1 - CONFIDENCE) / looks
+        start, stop = ends(both, _difference, resamples=resamples, seed=seed, confidence=confidence)
+        for group in (high, low):  # a rate of 0 or 1 is the same in every resample
+            if rates[group, label] in (0.0, 1.0):
+                counted = of[:, label] * members[:, group] * weights
+                effective = np.array([counted.sum() ** 2 / max(np.square(counted).sum(), 1e-300)])
+                reach = float(exact_reach(effective, confidence)[0])
+                if (rates[group, label] == 1.0) == (group == high):
+                    start = start - reach
+                else:
+                    stop = stop + reach
         judged = np.flatnonzero(np.isfinite(rates[:, label])).tolist()
         named = {groups[number]: float(rates[number, label]) for number in judged}
         estimate = Estimate(wide[label], float(start[0]), float(stop[0]))

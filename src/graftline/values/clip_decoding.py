@@ -27,6 +27,8 @@ FULL = 1 << 15
 """The sample of full scale; samples are 16 bits, as in WAV."""
 MAX_VALUES = 1 << 27
 """Samples of all channels of the largest clip that is decoded: 1 GiB in memory. The header says it."""
+_FASTEST = 768_000
+"""Samples a second, at most: the filter to another rate grows with it."""
 CHANGES = {
     "resampled": "resampled to the contract's rate, by a polyphase filter",
     "mixed": "of several channels the mean was taken",
@@ -107,6 +109,8 @@ def decode(data: bytes, path: str | None, rule: Rule) -> Clip:
                 raise BadClipError(f"more than {MAX_BYTES} bytes")
             if _cut_short(data):
                 raise BadClipError("truncated")
+            if data.startswith(b"OggS"):
+                _check_pages(data, file)
             return _by_rule(file, rule)
     except soundfile.LibsndfileError as error:
         raise BadClipError(_reason(data, error.error_string)) from None
@@ -118,7 +122,7 @@ def _reason(data: bytes, found: str) -> str:
     kind = next((name for at, start, name in _OTHERS if data[at:].startswith(start)), None)
     if kind is not None:
         return f"not a clip: {kind}"
-    if data.startswith((b"RIFF", b"fLaC", b"OggS")):
+    if data.startswith((b"RIFF", b"RIFX", b"fLaC", b"OggS")):
         return f"truncated or damaged ({found.rstrip('.')})"
     return f"not a clip: it starts with {data[:8]!r}"
 
@@ -131,6 +135,8 @@ def _check_header(file: SoundFile, path: str | None, rule: Rule) -> None:
     suffix = PurePath(path or "").suffix.lower()
     if suffix in SUFFIXES and suffix not in FORMATS[found]:
         raise BadClipError(f"{found} with the ending {suffix}")
+    if file.samplerate > _FASTEST:
+        raise BadClipError(f"{file.samplerate} samples a second, more than {_FASTEST}")
     if file.samplerate != rule.rate and rule.resample == "refuse":
         raise BadClipError(f"{file.samplerate} samples a second, not {rule.rate}")
     if file.channels > 1 and rule.channels == "refuse":
@@ -146,14 +152,32 @@ def _cut_short(data: bytes) -> bool:
 
     libsndfile takes what there is of both. (https://www.rfc-editor.org/rfc/rfc3533: byte 5 of a page, 4 for the last.)
     """
-    if data.startswith(b"RIFF"):
-        size = int.from_bytes(data[4:8], "little")
+    if data.startswith((b"RIFF", b"RIFX")):
+        size = int.from_bytes(data[4:8], "little" if data.startswith(b"RIFF") else "big")
         return 0 < size < _NO_SIZE and size + 7 > len(data)  # the last byte may be padding that is not there
     if data.startswith(b"OggS"):
         page = data.rfind(b"OggS")
         segments = data[page + 27 : page + 27 + data[page + 26]] if page + 26 < len(data) else b""
         return len(data) < page + 27 + len(segments) + sum(segments) or not data[page + 5] & 4
     return False
+
+
+def _check_pages(data: bytes, file: SoundFile) -> None:
+    """Refuse an Ogg of several streams, and one with pages that libsndfile passes over: it would be heard shorter.
+
+    (https://www.rfc-editor.org/rfc/rfc3533: bytes 6 to 13 of a page hold how many samples end there, 14 to 17 its
+    stream.)
+    """
+    page, streams, last = 0, set[bytes](), 0
+    while (page := data.find(b"OggS", page)) >= 0 and page + 27 <= len(data):
+        streams.add(data[page + 14 : page + 18])
+        last = int.from_bytes(data[page + 6 : page + 14], "little", signed=True)
+        segments = data[page + 27 : page + 27 + data[page + 26]]
+        page += 27 + len(segments) + sum(segments)
+    if len(streams) > 1:
+        raise BadClipError(f"{len(streams)} streams in one file, or a damaged page")
+    if file.subtype == "VORBIS" and last != file.frames:  # Opus counts at 48,000 a second, with samples to skip
+        raise BadClipError(f"damaged: {file.frames} of {last} samples can be read")
 
 
 def _by_rule(file: SoundFile, rule: Rule) -> Clip:

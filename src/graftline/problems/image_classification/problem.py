@@ -78,5 +78,6 @@ class ImageClassification(DecidingProblem[LabelledImages], ImageProblem[Labelled
     ) -> ExplainedImages:
         assert isinstance(model, ImageClassifier)
         pixels = np.stack(values)
-        targets = model.outputs(Pixels.of_numbers(pixels)).argmax(dim=1)
+        asked = LabelledImages(Pixels.of_numbers(pixels), None, torch.arange(len(values)))
+        targets = torch.from_numpy(model.decide(asked).chosen)
         return ExplainedImages.of(model, pixels, targets, [str(schema.classes[target]) for target in targets.tolist()])

@@ -94,13 +94,18 @@ def _plot(answers: Transcribed, examples: Utterances, rate: int, path: Path) -> 
         axes.imshow(
             1 - shades, cmap="gray", vmin=0, vmax=1, origin="lower", aspect="auto", extent=(0, seconds, 0, rate / 2000)
         )
-        axes.set(xlabel="seconds", ylabel="kHz", title=_short(answers.said[place]))
+        axes.set(xlabel="seconds", ylabel="kHz", title=_plain(_short(answers.said[place])))
         axes.grid(visible=False)
         for word in answers.heard[place].words:
             if word.start < seconds:
                 axes.axvspan(word.start, min(word.end, seconds), color=ACCENT, alpha=0.2, linewidth=0)
-                axes.text(word.start, rate / 2000, word.word, color=INK, fontsize=8, va="top", clip_on=True)
+                axes.text(word.start, rate / 2000, _plain(word.word), color=INK, fontsize=8, va="top", clip_on=True)
     save(plot, path)
+
+
+def _plain(text: str) -> str:
+    """Return what matplotlib shows as this text: between two dollars it would read a formula."""
+    return text.replace("$", r"\$")
 
 
 def _short(text: str) -> str:

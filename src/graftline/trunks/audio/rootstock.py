@@ -32,6 +32,11 @@ def open_checkpoint(folder: Path, audio: AudioColumn) -> PreTrainedModel:
     if architecture not in ARCHITECTURES:
         found = f"model_type {architecture!r}{nearest(str(architecture), list(ARCHITECTURES))}"
         raise InputError(folder / CONFIG, found, expected=" or ".join(ARCHITECTURES))
+    if read_object(folder / CONFIG).get("add_adapter"):
+        raise InputError(
+            folder / CONFIG, "add_adapter true: layers that take frames away behind the trunk", expected="false",
+            fix="choose another checkpoint",
+        )  # fmt: skip
     path = folder / PROCESSOR
     if not path.is_file():
         raise InputError(

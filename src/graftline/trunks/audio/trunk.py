@@ -21,6 +21,7 @@ from graftline.trunks import read_config
 from graftline.trunks.audio.parameters import HubertParams
 from graftline.trunks.layout import quiet
 from graftline.trunks.rootstock import load
+from graftline.values.clip_decoding import FULL
 
 if TYPE_CHECKING:
     from transformers import HubertConfig, PreTrainedConfig, PreTrainedModel
@@ -152,7 +153,7 @@ def inputs(clips: Sequence[np.ndarray], config: PreTrainedConfig, to: torch.devi
     waves = torch.zeros(len(clips), max(least, *(len(clip) for clip in clips)))
     seen = torch.zeros(waves.shape, dtype=torch.int64)
     for place, clip in enumerate(clips):
-        values = clip.astype(np.float64)
+        values = clip.astype(np.float64) / FULL  # from -1 to 1, as the extractor gets them
         scaled = (values - values.mean()) / np.sqrt(values.var() + _FLOOR) if len(values) else values
         waves[place, : len(values)] = torch.from_numpy(scaled.astype(np.float32))
         seen[place, : max(least, len(values))] = 1
