@@ -105,6 +105,22 @@ def test_pictures_lie_beside_the_json_or_in_a_folder_and_manifest_says_which_jso
         rows(tmp_path, Source(format="coco", manifest="../other.json"))
 
 
+def test_of_splits_that_use_the_same_names_the_json_is_called_by_one(tmp_path: Path) -> None:
+    pictures = ("train/a", "train/b", "val/a", "val/b")
+    write_coco(tmp_path, document(), "annotations/val.json", pictures)
+    assert rows(tmp_path)[0].columns["path"].to_pylist() == ["val/a.png", "val/b.png"]
+    (tmp_path / "annotations/val.json").rename(tmp_path / "annotations/interval.json")
+    with pytest.raises(InputError, match=r"pictures that are in several folders: train/, val/"):
+        rows(tmp_path)
+
+
+def test_a_picture_that_is_missing_does_not_take_the_others_along(tmp_path: Path) -> None:
+    write_coco(tmp_path, document(), pictures=("images/b", "other/c"))
+    (batch,) = rows(tmp_path)
+    assert [one["bytes"] is None for one in batch.columns["image"].to_pylist()] == [True, False]
+    assert batch.columns["path"].to_pylist() == ["images/a.png", "images/b.png"]
+
+
 def test_without_annotations_nobody_looked_at_the_pictures(tmp_path: Path) -> None:
     write_coco(tmp_path, {"images": document()["images"], "categories": []})
     (batch,) = rows(tmp_path)
