@@ -13,6 +13,7 @@ Of several such files `manifest` says which. Key points and captions are passed 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections import defaultdict
@@ -49,6 +50,7 @@ _LOOKED_UP = 1000
 """Listed pictures that are looked for in each folder,"""
 _LOOK_UPS = 100_000
 """and how often in all, where there are very many folders."""
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
@@ -143,7 +145,14 @@ def _load(file: Path) -> _Listed:
     if (size := file.stat().st_size) > MOST_BYTES:
         raise InputError(file, f"{size:,} bytes", expected=f"at most {MOST_BYTES:,}", fix="divide it by its pictures")
     try:
-        content = json.loads(file.read_bytes().decode("utf-8-sig"))
+        text = file.read_bytes().decode("utf-8-sig")
+        content = json.loads(text)
+        if _HALF.search(text):
+            json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    except UnicodeEncodeError:
+        raise InputError(
+            file, "half of a surrogate pair", expected="characters", fix="correct the \\u escape"
+        ) from None
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(
             file, f"not JSON ({brief(error)})", expected="COCO's JSON", fix="fetch it again, or correct it"
@@ -168,7 +177,7 @@ def _load(file: Path) -> _Listed:
             raise _amiss(f"{file}: annotations[{place}].image_id", one, "the id of a picture")
         of = str(one["image_id"])
         if of in images:
-            objects[of].append(_object(one, names))
+            objects[of].append(_object(one, names, f"{file}: annotations[{place}]"))
         else:
             strangers.append(str(one.get("id", place)))
     return _Listed(list(images.values()), objects, strangers)
@@ -200,16 +209,26 @@ def _image(one: Any, where: str) -> _Image:
     return _Image(str(one["id"]), one["file_name"].replace("\\", "/"), *sides)
 
 
-def _object(one: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _object(one: dict[str, Any], names: dict[str, str], where: str) -> dict[str, Any]:
     """Return an annotation as a row has it; what is wrong with it is the contract's to judge."""
+    crowd = one.get("iscrowd")
+    if crowd not in (None, 0, 1, "0", "1"):
+        raise _amiss(f"{where}.iscrowd", crowd, "0 or 1")
     box, of = one.get("bbox"), one.get("category_id")
     numbers = isinstance(box, list) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in box)
     return {
-        "bbox": [float(n) for n in box] if numbers and box is not None else None,
+        "bbox": [_number(n) for n in box] if numbers and box is not None else None,
         "category": None if of is None else names.get(str(of), f"category_id {of}"),
-        "iscrowd": bool(one.get("iscrowd")),
+        "iscrowd": crowd in (1, "1"),
         "segmentation": json.dumps(one["segmentation"]) if one.get("segmentation") is not None else None,
     }
+
+
+def _number(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf if value > 0 else -math.inf
 
 
 def _row(image: _Image, found: list[dict[str, Any]]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def read(value: Any, height: int, width: int) -> np.ndarray | list[np.ndarray]:
         BadMaskError: it is none.
     """
     if isinstance(value, dict):
-        if (size := value.get("size")) is not None and list(size) != [height, width]:
+        if (size := value.get("size")) is not None and size not in ([height, width], (height, width)):
             raise BadMaskError(f"a mask of size {str(size)[:40]}, and a picture of {[height, width]}")
         counts = value.get("counts")
         counts = counts.decode("ascii", "replace") if isinstance(counts, bytes) else counts
@@ -60,7 +60,7 @@ def read(value: Any, height: int, width: int) -> np.ndarray | list[np.ndarray]:
 def _polygon(value: Any) -> np.ndarray:
     try:
         numbers = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.empty(0)
     if numbers.ndim != 1 or len(numbers) < 6 or len(numbers) % 2:
         raise BadMaskError("a polygon that is no list of three points or more, x and y by turns")
