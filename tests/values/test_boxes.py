@@ -237,6 +237,12 @@ def test_a_polygon_of_a_picture_that_becomes_far_too_wide_is_refused() -> None:
     assert faults(column)[0].startswith("mask: object 0: a polygon with a coordinate beyond")
 
 
+def test_polygons_whose_edges_take_much_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rle, "_LONGEST", 60_000)
+    zigzag = [n for _ in range(600) for n in (0, 0, 1000, 1)]
+    assert faults(masks_of([zigzag])) == ["mask: object 0: polygons of 72000 pixels of edges, more than 60000"]
+
+
 def test_objects_in_memory_are_taken_shared_and_equal() -> None:
     rng = np.random.default_rng(1)
     rows = [

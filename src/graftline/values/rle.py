@@ -17,6 +17,8 @@ _MOST_GROUPS = 13
 """Of 5 bits, that a length of 63 bits may take."""
 _FARTHEST = 1 << 15
 """Coordinate up to which polygons are drawn: each pixel of an edge takes memory."""
+_LONGEST = 1 << 20
+"""Pixels of all edges together: some hundred megabytes."""
 
 
 class BadMaskError(Exception):
@@ -75,6 +77,9 @@ def drawn(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
 
     if any(np.abs(points).max() > _FARTHEST for points in polygons):
         raise BadMaskError(f"a polygon with a coordinate beyond {_FARTHEST} pixels of the image")
+    edges = sum(np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() for points in polygons)
+    if edges > _LONGEST:
+        raise BadMaskError(f"polygons of {edges:.0f} pixels of edges, more than {_LONGEST}")
     encoded = coco.frPyObjects([points.reshape(-1).tolist() for points in polygons], height, width)
     found: np.ndarray = coco.decode(coco.merge(encoded))
     return found
