@@ -319,3 +319,23 @@ def test_a_file_whose_name_is_not_utf_8_is_left_out_and_said(tmp_path: Path) -> 
     (batch,) = rows(tmp_path)
     assert batch.columns["path"].to_pylist() == ["a.png"]
     assert [(one.name, one.why) for one in batch.left_out] == [("\ufffd.png", "a name that is not UTF-8")]
+
+
+def test_many_pictures_are_looked_up_and_not_compared_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    monkeypatch.setattr(voc, "walk", lambda path, left_out: [Name(f"{number}.png") for number in range(200)])
+    (batch,) = voc.Voc().batches(tmp_path, Asked(source=Source(), columns=COLUMNS, others="drop"), 0)
+    assert batch.rows == 200 and compared < 200
