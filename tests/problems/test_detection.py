@@ -131,6 +131,9 @@ def test_boxes_and_masks_go_where_their_pixels_go() -> None:
     for image in range(20):
         for _ in range(int(moved.offsets[image + 1] - moved.offsets[image])):
             x0, y0, x1, y1 = moved.boxes[place]
+            if moved.crowd[place]:  # hardly anything of it is left
+                place += 1
+                continue
             near = [torch.equal(kept[place] > 0, channel) for channel in seen[image]]
             assert any(near), "its mask is where its pixels are"
             rows, columns = (np.flatnonzero(kept[place].any(dim=axis)) for axis in (1, 0))
@@ -142,8 +145,11 @@ def test_boxes_and_masks_go_where_their_pixels_go() -> None:
 def test_an_object_that_has_mostly_left_the_image_is_not_asked_for() -> None:
     still = draw(Augmentation(shift=0), generator(0, 0, "x"), 1, (1, SIDE, SIDE))
     still.maps[:, 0, 2] = 0.5  # what is a quarter of the width to the right comes here
-    moved, _ = warped(of([[0, 0, 14, 20], [30, 0, 40, 20]]), None, still, SIDE, SIDE)
-    assert moved.boxes.tolist() == [pytest.approx([18, 0, 28, 20], abs=1e-4)]
+    boxes = [[0, 0, 10, 20], [0, 0, 14, 20], [0, 24, 15, 48], [30, 0, 40, 20]]
+    moved, _ = warped(of(boxes, crowd=[False, False, True, False]), None, still, SIDE, SIDE)
+    left = [[0, 0, 2, 20], [0, 24, 3, 48], [18, 0, 28, 20]]
+    assert [box.tolist() for box in moved.boxes] == [pytest.approx(box, abs=1e-4) for box in left]
+    assert moved.crowd.tolist() == [True, True, False], "neither an object nor background"
 
 
 def test_pairs_of_boxes_are_worth_their_common_area_less_what_lies_between() -> None:

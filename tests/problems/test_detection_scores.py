@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from graftline.problems.detection import present
 from graftline.problems.detection.answers import SceneAnswers
 from graftline.problems.detection.boxes import Found, offsets_of, overlaps, without_doubles
 from graftline.problems.detection.scores import (
@@ -167,3 +170,17 @@ def test_what_no_image_defines_is_not_a_number() -> None:
     assert np.isnan(answers.measured(PRECISION).value) and np.isnan(answers.measured(MASK_IOU).value)
     empty = SceneAnswers(SCORES, np.array([5]), 0.0, nothing, true_of([[0, 0, 9, 9]], [True]), 1, 0.3)
     assert np.isnan(empty.measured(AP50).value) and np.isnan(empty.measured(RECALL).value)
+
+
+def test_the_dot_on_the_curve_is_where_the_answers_that_count_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plots: list[Any] = []
+    monkeypatch.setattr(present, "save", lambda plot, path: plots.append(plot))
+    true = true_of([[0, 0, 10, 10], [40, 0, 50, 10]], [False, True])
+    found = few([0.9, 0.7, 0.1], [[40, 0, 50, 10], [0, 0, 10, 10], [60, 0, 70, 10]])
+    for threshold in (0.5, 0.8):  # of the latter the only answer lies in a crowd
+        answers = SceneAnswers(SCORES, np.array([5]), 0.0, found, true, 1, threshold)
+        present._plot_curves(answers, tmp_path / "precision.png")
+    dots = [[line.get_xydata().tolist() for line in plot.axes[0].lines[2:]] for plot in plots]
+    assert dots == [[[[1, 1]]], []]

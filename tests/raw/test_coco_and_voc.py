@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,22 @@ def test_pictures_lie_beside_the_json_or_in_a_folder_and_manifest_says_which_jso
         rows(tmp_path, Source(format="coco", manifest="../other.json"))
 
 
+def test_of_splits_that_use_the_same_names_the_json_is_called_by_one(tmp_path: Path) -> None:
+    pictures = ("train/a", "train/b", "val/a", "val/b")
+    write_coco(tmp_path, document(), "annotations/val.json", pictures)
+    assert rows(tmp_path)[0].columns["path"].to_pylist() == ["val/a.png", "val/b.png"]
+    (tmp_path / "annotations/val.json").rename(tmp_path / "annotations/interval.json")
+    with pytest.raises(InputError, match=r"pictures that are in several folders: train/, val/"):
+        rows(tmp_path)
+
+
+def test_a_picture_that_is_missing_does_not_take_the_others_along(tmp_path: Path) -> None:
+    write_coco(tmp_path, document(), pictures=("images/b", "other/c"))
+    (batch,) = rows(tmp_path)
+    assert [one["bytes"] is None for one in batch.columns["image"].to_pylist()] == [True, False]
+    assert batch.columns["path"].to_pylist() == ["images/a.png", "images/b.png"]
+
+
 def test_without_annotations_nobody_looked_at_the_pictures(tmp_path: Path) -> None:
     write_coco(tmp_path, {"images": document()["images"], "categories": []})
     (batch,) = rows(tmp_path)
@@ -127,6 +144,7 @@ def test_an_annotation_that_cannot_be_takes_its_picture_to_the_quarantine(tmp_pa
         ({"bbox": [1, 2, 3]}, "object 0: box [1.0, 2.0, 3.0], class dog"),
         ({"bbox": "2 3 10 20"}, "object 0: box None, class dog"),
         ({"bbox": [1, 2, float("nan"), 4]}, "box 0: 1 2 nan 4"),
+        ({"bbox": [1, 2, 10**400, 4]}, "box 0: 1 2 inf 4"),
         ({"bbox": [1, 2, 0, 4]}, "box 0: 0 4 pixels wide and high"),
         ({"bbox": [70, 2, 9, 4]}, "box 0: from 70 2 to 79 6"),
         ({"category_id": 99}, "object 0: 'category_id 99'"),
@@ -168,6 +186,9 @@ def test_a_picture_that_is_not_there_is_a_row_without_one(tmp_path: Path) -> Non
         (broken_coco(categories=[{"id": 1, "name": n} for n in "ab"]), r"categories\[1\].id: 1 a second time"),
         (broken_coco(categories=None), "categories: nothing; expected a list"),
         (broken_coco(annotations=[[1]]), r"annotations\[0\].image_id"),
+        (broken_coco(iscrowd="no"), r"annotations\[0\].iscrowd: \"no\"; expected 0 or 1"),
+        (broken_coco(categories=[{"id": 18, "name": "\ud800"}]), "half of a surrogate pair"),
+        (broken_coco(images=[{"id": 7, "file_name": "\udc80.png"}]), "half of a surrogate pair"),
         (broken_coco(image_id=None), r"annotations\[0\].image_id"),
     ],
 )
@@ -281,3 +302,40 @@ def test_shares_of_the_picture_are_told_from_pixels() -> None:
     assert guess.rules == {
         "type": "boxes", "of": "image", "classes": ["0", "1"], "form": "cxcywh", "normalised": True,
     }  # fmt: skip
+
+
+def test_objects_that_are_no_lists_of_boxes_are_no_reason_to_guess() -> None:
+    file = io.BytesIO()
+    Picture.fromarray(np.zeros((40, 60), np.uint8)).save(file, "PNG")
+    for raw in ({"bbox": [2, 3, 10, 20], "category": 1}, {"bbox": [["2", "3", "10", "20"]], "category": ["cat"]}):
+        columns = Sampled("image", pa.array([file.getvalue()]), False), Sampled("objects", pa.array([raw]), False)
+        assert boxes_in(*columns) is None
+
+
+def test_a_file_whose_name_is_not_utf_8_is_left_out_and_said(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    write_voc(tmp_path)
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes((tmp_path / "a.png").read_bytes())
+    (batch,) = rows(tmp_path)
+    assert batch.columns["path"].to_pylist() == ["a.png"]
+    assert [(one.name, one.why) for one in batch.left_out] == [("\ufffd.png", "a name that is not UTF-8")]
+
+
+def test_many_pictures_are_looked_up_and_not_compared_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    monkeypatch.setattr(voc, "walk", lambda path, left_out: [Name(f"{number}.png") for number in range(200)])
+    (batch,) = voc.Voc().batches(tmp_path, Asked(source=Source(), columns=COLUMNS, others="drop"), 0)
+    assert batch.rows == 200 and compared < 200

@@ -86,6 +86,12 @@ def test_lists_of_objects_say_what_objects_of_lists_do() -> None:
     assert stored(read([of_lists]))[0]["crowd"] == [False, True]
 
 
+@pytest.mark.parametrize("crowd", [["0", "1"], [0.0, 1.0], ["false", "True"], [None, True]])
+def test_a_crowd_is_said_by_0_and_1_as_text_too(crowd: list[Any]) -> None:
+    column = read([{"bbox": CAT * 2, "category": ["cat", "dog"], "difficult": crowd}])
+    assert faults(column) == [""] and stored(column)[0]["crowd"] == [False, True]
+
+
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG"])
 def test_boxes_and_masks_go_where_the_pixels_go(resize: str, form: str) -> None:
@@ -140,7 +146,13 @@ BAD = {
     "inside: box 0: from 61 3 to 70 20": {"bbox": [[61.0, 3.0, 70.0, 20.0]], "category": ["cat"]},
     "inside: box 0: from 55 3 to 70 20": {"bbox": [[55.0, 3.0, 70.0, 20.0]], "category": ["cat"]},
     "class: object 0: 'cow'": {"bbox": CAT, "category": ["cow"]},
-}
+    "form: category: 1, no list": {"bbox": [2, 3, 10, 20], "category": 1},
+    "form: iscrowd: 1, no list": {"bbox": CAT, "category": ["cat"], "iscrowd": 1},
+    "form: object 0: 'no' where 0 or 1 says whether it is a crowd": {
+        "bbox": CAT, "category": ["cat"], "difficult": ["no"],
+    },
+    "form: boxes that are no numbers": {"bbox": [[[1, 2], [3, 4], [5, 6], [7, 8]]], "category": ["cat"]},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", BAD)
@@ -204,6 +216,8 @@ def test_every_mask_comes_back() -> None:
         ([[1.0, 2.0, 3.0, 4.0]], "a polygon that is no list of three points or more, x and y by turns"),
         ([[1.0, 2.0, 3.0, 4.0, 5.0, float("nan")]], "a polygon with a coordinate that is no number"),
         ({"size": [40, 61], "counts": "x"}, "a mask of size [40, 61], and a picture of [40, 60]"),
+        ({"size": 64, "counts": "x"}, "a mask of size 64, and a picture of [40, 60]"),
+        ([[1, 2, 3, 4, 5, 10**400]], "a polygon that is no list of three points or more, x and y by turns"),
         ({"size": [40, 60], "counts": [3, 4]}, "runs of 7 pixels, and a picture of 40 x 60"),
         ({"size": [40, 60], "counts": [-3, 2403]}, "runs of no list of whole numbers pixels"),
         ({"size": [40, 60], "counts": "\u00ff"}, "a run-length encoding that is damaged"),
@@ -221,6 +235,12 @@ def test_a_polygon_of_a_picture_that_becomes_far_too_wide_is_refused() -> None:
     given = {"bbox": [[0.0, 0.0, 1.0, 9000.0]], "category": ["cat"], "segmentation": ["[[0, 0, 1, 9000, 1, 0]]"]}
     column = read([given], [picture(1, 9000)], masks=True, image={"shape": [64, 64], "resize": "crop"})
     assert faults(column)[0].startswith("mask: object 0: a polygon with a coordinate beyond")
+
+
+def test_polygons_whose_edges_take_much_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rle, "_LONGEST", 60_000)
+    zigzag = [n for _ in range(600) for n in (0, 0, 1000, 1)]
+    assert faults(masks_of([zigzag])) == ["mask: object 0: polygons of 72000 pixels of edges, more than 60000"]
 
 
 def test_objects_in_memory_are_taken_shared_and_equal() -> None:

@@ -9,7 +9,8 @@ import pytest
 from pictures import SHAPE, SUFFIX, broken, encode, noise, png, turned
 from PIL import Image
 
-from graftline.values.decoding import CHANGES, BadPictureError, Rule, decode, decode_all
+from graftline.values import decoding
+from graftline.values.decoding import CHANGES, BadPictureError, Rule, decode, decode_all, upright
 
 COLOUR = Rule(*SHAPE, "rgb")
 GREY = Rule(*SHAPE, "grey")
@@ -31,10 +32,10 @@ def test_a_lossy_picture_is_what_pillow_decodes(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_a_picture_on_its_side_is_turned_as_viewers_turn_it(kind: str) -> None:
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
-    upright, _ = decode(encode(noise(0), kind, **options), None, COLOUR)
+    lying, _ = decode(encode(noise(0), kind, **options), None, COLOUR)
     pixels, changes = decode(turned(noise(0), kind), None, COLOUR)
     assert changes == ["turned"]
-    assert np.abs(pixels.astype(int) - upright).mean() < 12
+    assert np.abs(pixels.astype(int) - lying).mean() < 12
 
 
 GREY16 = Image.fromarray(np.arange(24 * 32, dtype=np.uint16).reshape(SHAPE) * 85)
@@ -108,3 +109,11 @@ def test_bad_pictures_stand_between_good_ones_as_zeros() -> None:
     found = decode_all([(data, "a.png"), (b"", "b.png"), (None, None), (None, "gone.png"), (data, None)], GREY)
     assert found.bad == {1: "empty (0 bytes)", 3: "no such file here"} and found.changes == {"to_grey": 2}
     assert [picture.any() for picture in found.pixels] == [True, False, False, False, True]
+
+
+def test_a_picture_that_is_too_large_is_not_decoded_for_its_orientation(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(noise(0), "PNG") + b"eXIf"
+    assert upright(data) == (noise(0).size, 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 100)
+    with pytest.raises(BadPictureError, match="more than 100"):
+        upright(data)

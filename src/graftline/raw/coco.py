@@ -13,7 +13,9 @@ Of several such files `manifest` says which. Key points and captions are passed 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -44,6 +46,11 @@ SCHEMA = pa.schema([
 MOST_BYTES = 512 << 20
 """Largest file: it is in memory whole, some five times its size. COCO's largest has 448 MB."""
 _LOOKED_AT = 10_000
+_LOOKED_UP = 1000
+"""Listed pictures that are looked for in each folder,"""
+_LOOK_UPS = 100_000
+"""and how often in all, where there are very many folders."""
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
@@ -138,7 +145,14 @@ def _load(file: Path) -> _Listed:
     if (size := file.stat().st_size) > MOST_BYTES:
         raise InputError(file, f"{size:,} bytes", expected=f"at most {MOST_BYTES:,}", fix="divide it by its pictures")
     try:
-        content = json.loads(file.read_bytes().decode("utf-8-sig"))
+        text = file.read_bytes().decode("utf-8-sig")
+        content = json.loads(text)
+        if _HALF.search(text):
+            json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    except UnicodeEncodeError:
+        raise InputError(
+            file, "half of a surrogate pair", expected="characters", fix="correct the \\u escape"
+        ) from None
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(
             file, f"not JSON ({brief(error)})", expected="COCO's JSON", fix="fetch it again, or correct it"
@@ -163,7 +177,7 @@ def _load(file: Path) -> _Listed:
             raise _amiss(f"{file}: annotations[{place}].image_id", one, "the id of a picture")
         of = str(one["image_id"])
         if of in images:
-            objects[of].append(_object(one, names))
+            objects[of].append(_object(one, names, f"{file}: annotations[{place}]"))
         else:
             strangers.append(str(one.get("id", place)))
     return _Listed(list(images.values()), objects, strangers)
@@ -195,16 +209,26 @@ def _image(one: Any, where: str) -> _Image:
     return _Image(str(one["id"]), one["file_name"].replace("\\", "/"), *sides)
 
 
-def _object(one: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _object(one: dict[str, Any], names: dict[str, str], where: str) -> dict[str, Any]:
     """Return an annotation as a row has it; what is wrong with it is the contract's to judge."""
+    crowd = one.get("iscrowd")
+    if crowd not in (None, 0, 1, "0", "1"):
+        raise _amiss(f"{where}.iscrowd", crowd, "0 or 1")
     box, of = one.get("bbox"), one.get("category_id")
     numbers = isinstance(box, list) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in box)
     return {
-        "bbox": [float(n) for n in box] if numbers and box is not None else None,
+        "bbox": [_number(n) for n in box] if numbers and box is not None else None,
         "category": None if of is None else names.get(str(of), f"category_id {of}"),
-        "iscrowd": bool(one.get("iscrowd")),
+        "iscrowd": crowd in (1, "1"),
         "segmentation": json.dumps(one["segmentation"]) if one.get("segmentation") is not None else None,
     }
+
+
+def _number(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf if value > 0 else -math.inf
 
 
 def _row(image: _Image, found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -213,14 +237,41 @@ def _row(image: _Image, found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _folder_of(folder: Path, file: Path, listed: _Listed) -> str:
-    """Return the folder that the pictures' names begin in, by path within the folder, with a `/` behind or empty."""
+    """Return the folder that the pictures' names begin in, by path within the folder, with a `/` behind or empty.
+
+    It is the one that has most of them. Where splits use the same names, several do: then it is the one that the file
+    is called by, else the whole folder, else the file's own. Raises InputError where none of these tells.
+    """
     beside = file.parent.relative_to(folder).as_posix()
     inner = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    for place in ("", "" if beside == "." else f"{beside}/", *(f"{name}/" for name in inner)):
-        # Of several splits' folders it is the one that has the first picture.
-        if file_inside(folder, place + listed.images[0].file_name) is not None:
+    own = "" if beside == "." else f"{beside}/"
+    places = list(dict.fromkeys(["", own, *(f"{name}/" for name in inner)]))
+    most = max(1, min(_LOOKED_UP, _LOOK_UPS // len(places)))
+    some = listed.images[:: -(-len(listed.images) // most)]
+    held = {place: sum(file_inside(folder, place + one.file_name) is not None for one in some) for place in places}
+    best = [place for place in places if held[place] == max(held.values())]
+    if len(best) == 1 or not held[best[0]]:
+        return best[0]
+    called = {place: len(_words(place)) for place in best if place and _is_part(_words(place), _words(file.stem))}
+    longest = [place for place, words in called.items() if words == max(called.values())]
+    if len(longest) == 1:
+        return longest[0]
+    for place in ("", own):
+        if place in best and not longest:
             return place
-    return ""
+    raise InputError(
+        file, f"pictures that are in several folders: {', '.join(best[:5])}", expected="one that has most of them",
+        fix="write the folder before each file_name, or call the file by it, such as val.json",
+    )  # fmt: skip
+
+
+def _words(name: str) -> list[str]:
+    """Return the words and numbers in a name: `instances_val2017` has instances, val and 2017."""
+    return re.findall(r"[^\W\d_]+|\d+", name.lower())
+
+
+def _is_part(some: list[str], words: list[str]) -> bool:
+    return bool(some) and any(words[at : at + len(some)] == some for at in range(len(words)))
 
 
 def _list(content: dict[str, Any], key: str, file: Path) -> list[Any]:

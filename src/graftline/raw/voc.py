@@ -85,9 +85,10 @@ class Voc:
 
         names = list(walk(path, left_out))
         pictures = [name for name in names if is_picture(PurePosixPath(name)) and not _is_mask(PurePosixPath(name))]
+        known = set(pictures)
         for name in names:
             if not name.endswith(".xml"):
-                if name not in pictures:
+                if name not in known:
                     left_out.append(LeftOut(name, "a mask" if _is_mask(PurePosixPath(name)) else "not a picture"))
                 continue
             found = read_annotation(path / name)

@@ -15,7 +15,7 @@ def walk(folder: Path, left_out: list[LeftOut], *, links: bool = False, inside: 
 
     Args:
         folder: where to begin.
-        left_out: gets what is hidden, and links.
+        left_out: gets what is hidden, links, and what has a name that is not UTF-8, which no table can hold.
         links: whether links to files are files too; those to folders never are.
         inside: the folder within it that is walked, with a `/` behind.
     """
@@ -23,7 +23,9 @@ def walk(folder: Path, left_out: list[LeftOut], *, links: bool = False, inside: 
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         name = f"{inside}{entry.name}"
-        if is_hidden(PurePosixPath(entry.name)):
+        if not _is_text(entry.name):
+            left_out.append(LeftOut(os.fsencode(name).decode("utf-8", "replace"), "a name that is not UTF-8"))
+        elif is_hidden(PurePosixPath(entry.name)):
             left_out.append(LeftOut(name, "hidden"))
         elif entry.is_symlink() and not (links and entry.is_file()):
             left_out.append(LeftOut(name, "a link"))
@@ -31,3 +33,11 @@ def walk(folder: Path, left_out: list[LeftOut], *, links: bool = False, inside: 
             yield from walk(folder, left_out, links=links, inside=f"{name}/")
         else:
             yield name
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -379,12 +379,8 @@ class _Raw:
     def of(cls, value: Any) -> _Raw:
         """Raises _FaultError."""
         lists = as_lists(value)
-        boxes, classes, crowd, masks = (
-            next((lists[name] for name in names if lists.get(name) is not None), None)
-            for names in (BOXES, CLASSES, CROWDS, MASKS)
-        )
-        boxes, classes = boxes or [], classes or []
-        crowd = [bool(one) for one in crowd] if crowd else [False] * len(boxes)
+        boxes, classes, crowd, masks = (_list(lists, names) for names in (BOXES, CLASSES, CROWDS, MASKS))
+        crowd = [_crowd(place, one) for place, one in enumerate(crowd)] if crowd else [False] * len(boxes)
         masks = masks or [None] * len(boxes)
         if not len(boxes) == len(classes) == len(crowd) == len(masks):
             raise _FaultError("form", f"{len(boxes)} boxes, {len(classes)} classes")
@@ -392,13 +388,35 @@ class _Raw:
             if not isinstance(box, list) or len(box) != 4 or name is None:
                 raise _FaultError("form", f"object {place}: box {shorten(str(box))}, class {shorten(str(name))}")
         try:
-            numbers = np.array([[np.nan if x is None else x for x in box] for box in boxes], np.float64).reshape(-1, 4)
-        except (TypeError, ValueError):
+            numbers = np.array([[np.nan if x is None else x for x in box] for box in boxes], np.float64)
+            numbers = numbers.reshape(len(boxes), 4)
+        except (TypeError, ValueError, OverflowError):
             raise _FaultError("form", "boxes that are no numbers") from None
         size = None
         if isinstance(value, dict) and value.get("width") is not None and value.get("height") is not None:
             size = value["width"], value["height"]
         return cls(numbers, [word(name) for name in classes], crowd, masks, size)
+
+
+def _list(lists: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    """Return the first field of these names that is there, empty if none is. Raises _FaultError unless it is a list."""
+    name = next((name for name in names if lists.get(name) is not None), None)
+    if name is None:
+        return []
+    found = lists[name]
+    if not isinstance(found, list):
+        raise _FaultError("form", f"{name}: {shorten(str(found))}, no list")
+    return found
+
+
+def _crowd(place: int, value: Any) -> bool:
+    """Return whether an object is a crowd: yes or no, 1 or 0, as text too; one of which nothing is said is none."""
+    found = {None: False, "0": False, "false": False, "1": True, "true": True}.get(
+        None if value is None else word(value).strip().lower()
+    )
+    if found is None:
+        raise _FaultError("form", f"object {place}: {shorten(repr(value))} where 0 or 1 says whether it is a crowd")
+    return found
 
 
 class BoxHistograms(Histograms):

@@ -202,9 +202,8 @@ def _open(data: bytes) -> Picture.Image:
 
 def _check_header(picture: Picture.Image, path: str | None, rule: Rule) -> None:
     """Refuse what is not to be decoded."""
+    _check_pixels(picture)
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise BadPictureError(f"{width} x {height} pixels, more than {MAX_PIXELS}")
     if width < 1 or height < 1:
         raise BadPictureError(f"{width} x {height} pixels")
     found = "JPEG" if picture.format == "MPO" else str(picture.format)  # what telephones write, with a preview inside
@@ -213,6 +212,12 @@ def _check_header(picture: Picture.Image, path: str | None, rule: Rule) -> None:
         raise BadPictureError(f"{found} with the ending {suffix}")
     if rule.resize == "refuse" and {width, height} != {rule.width, rule.height}:
         raise _other_size(picture, rule)
+
+
+def _check_pixels(picture: Picture.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise BadPictureError(f"{width} x {height} pixels, more than {MAX_PIXELS}")
 
 
 def _other_size(picture: Picture.Image, rule: Rule) -> BadPictureError:
@@ -321,6 +326,7 @@ def upright(data: bytes) -> tuple[tuple[int, int], int]:
     """
     with _open(data) as picture:
         if not _ORIENTED & picture.info.keys() and picture.format == "PNG" and _MAY_TURN.search(data):
+            _check_pixels(picture)
             picture.load()  # what says it may stand behind the pixels
         if not _ORIENTED & picture.info.keys() and picture.format != "TIFF":
             return picture.size, 1

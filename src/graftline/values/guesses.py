@@ -418,7 +418,7 @@ def boxes_in(pictures: Sampled, column: Sampled) -> Guess | None:
         # A damaged file can raise anything in Pillow; validate says of each what is wrong with it.
         with suppress(Exception):
             pixels, _ = upright(data or b"")
-            given = [box for box in found if box is not None and len(box) == 4 and None not in box][:_OPENED]
+            given = [box for box in found if _is_box(box)][:_OPENED]
             boxes += given
             sizes += [pixels] * len(given)
     if not boxes or not 0 < len(classes) <= MOST_CLASSES:
@@ -438,7 +438,11 @@ def boxes_in(pictures: Sampled, column: Sampled) -> Guess | None:
 
 def _first(lists: dict[str, Any], names: Sequence[str]) -> list[Any]:
     """Return the first of some lists that holds something."""
-    return next((lists[name] for name in names if lists.get(name)), [])
+    return next((lists[name] for name in names if lists.get(name) and isinstance(lists[name], list)), [])
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(isinstance(number, int | float) for number in value)
 
 
 def _form(boxes: np.ndarray, size: np.ndarray, usual: Form) -> tuple[Form, float]:

@@ -17,6 +17,8 @@ _MOST_GROUPS = 13
 """Of 5 bits, that a length of 63 bits may take."""
 _FARTHEST = 1 << 15
 """Coordinate up to which polygons are drawn: each pixel of an edge takes memory."""
+_LONGEST = 1 << 20
+"""Pixels of all edges together: some hundred megabytes."""
 
 
 class BadMaskError(Exception):
@@ -47,7 +49,7 @@ def read(value: Any, height: int, width: int) -> np.ndarray | list[np.ndarray]:
         BadMaskError: it is none.
     """
     if isinstance(value, dict):
-        if (size := value.get("size")) is not None and list(size) != [height, width]:
+        if (size := value.get("size")) is not None and size not in ([height, width], (height, width)):
             raise BadMaskError(f"a mask of size {str(size)[:40]}, and a picture of {[height, width]}")
         counts = value.get("counts")
         counts = counts.decode("ascii", "replace") if isinstance(counts, bytes) else counts
@@ -60,7 +62,7 @@ def read(value: Any, height: int, width: int) -> np.ndarray | list[np.ndarray]:
 def _polygon(value: Any) -> np.ndarray:
     try:
         numbers = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.empty(0)
     if numbers.ndim != 1 or len(numbers) < 6 or len(numbers) % 2:
         raise BadMaskError("a polygon that is no list of three points or more, x and y by turns")
@@ -75,6 +77,9 @@ def drawn(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
 
     if any(np.abs(points).max() > _FARTHEST for points in polygons):
         raise BadMaskError(f"a polygon with a coordinate beyond {_FARTHEST} pixels of the image")
+    edges = sum(np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() for points in polygons)
+    if edges > _LONGEST:
+        raise BadMaskError(f"polygons of {edges:.0f} pixels of edges, more than {_LONGEST}")
     encoded = coco.frPyObjects([points.reshape(-1).tolist() for points in polygons], height, width)
     found: np.ndarray = coco.decode(coco.merge(encoded))
     return found

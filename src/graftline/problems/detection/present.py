@@ -12,7 +12,7 @@ from graftline.dataset import Schema
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save, show_image
 from graftline.problems.detection.answers import SceneAnswers
 from graftline.problems.detection.boxes import areas
-from graftline.problems.detection.scores import AP, FOUND_IOU, THRESHOLDS, AveragePrecision
+from graftline.problems.detection.scores import AP, FOUND_IOU, IGNORED, THRESHOLDS, AveragePrecision
 from graftline.problems.sections import Section, write_sections
 from graftline.values.pixels import Pixels
 
@@ -139,9 +139,9 @@ def _plot_curves(answers: SceneAnswers, path: Path) -> None:
     for column, colour in zip(_CURVES, (ACCENT, MUTED), strict=True):
         axes.plot(*measured.curve(column), color=colour, label=f"IoU {THRESHOLDS[AP][column]:g}")
     given = int(answers.given.sum())
-    if given:
+    at = int((measured.matched[:given, _CURVES[0]] != IGNORED).sum()) - 1  # a curve is of those that count
+    if at >= 0:
         recall, precision = measured.curve(_CURVES[0])
-        at = min(given, len(recall)) - 1
         axes.plot(recall[at], precision[at], "o", color=INK, label=f"probability {answers.threshold:.3g}")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     axes.legend(loc="lower left")

@@ -22,7 +22,7 @@ _WIDTHS = 7.0
 _ON_HILL = 0.3
 """Height from which on a place learns the box."""
 _LEAST_LEFT = 0.4
-"""Share of a box that must be left in a warped image; the rest of an object at the border is hard to tell."""
+"""Share of a box that must be left in a warped image for the object to count; less is hard to tell."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,8 @@ def warped(
 ) -> tuple[Objects, torch.Tensor | None]:
     """Return the objects of images after `changes`, and their masks; without what of them has left the image.
 
-    A turned box is the one around its four corners.
+    An object of which little is left is a crowd: it is not asked for, and its place is not learned as empty either. A
+    turned box is the one around its four corners.
     """
     images = images_of(objects.offsets)
     half = np.array([width, height], np.float32) / 2
@@ -158,7 +159,8 @@ def warped(
     whole = np.concatenate([new.min(axis=1), new.max(axis=1)], axis=1)
     boxes = whole.clip(-1, 1)
     area, left = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (whole, boxes))
-    stays = left >= _LEAST_LEFT * area
+    stays = left > 0
+    crowd = objects.crowd | (left < _LEAST_LEFT * area)
     pixels = ((boxes + 1) * np.tile(half, 2)).astype(np.float32)
     counts = np.bincount(images[stays], minlength=len(objects))
     if masks is not None:
@@ -167,4 +169,4 @@ def warped(
         if len(masks):
             moves = Changes(changes.maps[torch.from_numpy(images)][kept], None)
             masks = (moves.apply(masks[:, None], "black")[:, 0] > 0.5).float()
-    return Objects(offsets_of(counts), pixels[stays], objects.classes[stays], objects.crowd[stays]), masks
+    return Objects(offsets_of(counts), pixels[stays], objects.classes[stays], crowd[stays]), masks
