@@ -69,20 +69,23 @@ class Gate(Params):
             values[kind] = {**limits, score: given[old]}
         return values
 
-    def check_names(self, scores: Sequence[Score], where: str) -> None:
+    def check_names(self, scores: Sequence[Score], where: str, of_slices: Sequence[Score] | None = None) -> None:
         """Return if the problem has every score that is named, and each limit can be reached.
 
         Args:
             scores: of the problem, the primary one first.
             where: the parameters' name for errors.
+            of_slices: what slices have, where that is less than all.
 
         Raises:
             InputError: a floor or a ceiling of a score that the problem does not have, or beyond the score's range.
         """
-        known = {score.name: score for score in scores}
+        everywhere = {score.name: score for score in scores}
+        on_slices = everywhere if of_slices is None else {score.name: score for score in of_slices}
         limited: list[tuple[str, Mapping[str, float | None]]] = [("floors", self.floors), ("ceilings", self.ceilings)]
         limited += [(f"slices.{name}", limits) for name, limits in self.slices.items()]
         for kind, limits in limited:
+            known = on_slices if kind.startswith("slices.") else everywhere
             for name, limit in limits.items():
                 if limit is None:
                     continue

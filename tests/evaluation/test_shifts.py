@@ -34,11 +34,15 @@ from graftline.score import t_interval
 from graftline.store.opening import open_store
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
-from graftline.values.corruption import Corruption
+from graftline.values.corruption import OF_PICTURES, OF_TEXTS, Corruption
+from graftline.values.image import ImageColumn
 from graftline.values.splits import read_images, read_texts
+from graftline.values.text import TextColumn
+from graftline.values.words import TokensColumn
 
 WAYS, SEVERITIES = ("contrast", "gaussian_noise"), (1, 5)
 SHIFTS = {"corruptions": WAYS, "severities": SEVERITIES, "labels": 2, "test_rows": 60}
+OTHER = {"column": "place", "train": ("a",), "test": ("b",)}
 GATE = {"floors": {"shifted_accuracy": 0.1, "shift_lift_contrast": -1}, "ceilings": {"mce": 9, "shifted_ece": 1}}
 
 
@@ -123,6 +127,10 @@ def test_the_report_has_their_picture_and_table(shifted: Path) -> None:
     [
         ({"labels": 7}, {}, "shifts.labels is 7, which is not in lift_labels"),
         ({"labels": 2, "severities": (1, 1)}, {}, "one stands twice"),
+        ({"labels": 2, "data": {"low": OTHER}}, {}, "data.low: shift_lift_low would be the end of an interval"),
+        ({"labels": 2, "data": {"fog_high": OTHER}}, {}, "data.fog_high"),
+        ({"labels": 2, "data": {"fog": OTHER}}, {}, "shift_lift_fog is of the corruption 'fog'"),
+        ({"labels": 2, "data": {"typos": OTHER}}, {}, "is of the corruption 'typos'"),
         ({"labels": 2, "severities": (6,)}, {}, "less than or equal to 5"),
     ],
 )
@@ -140,6 +148,18 @@ def test_a_gate_on_a_shift_that_is_not_measured_is_refused() -> None:
         gate.check_names(section.measured(head.scores), "here")
     with pytest.raises(InputError, match="no such score"):
         gate.check_names(EvaluateParams().measured(head.scores), "here")
+
+
+def test_a_gate_on_slices_names_scores_that_slices_have() -> None:
+    gate = {"slices": {"designer=noto": {"shifted_accuracy": 0.3}}}
+    section = EvaluateParams(lift_labels=(2,), shifts={"labels": 2}, gate=gate)
+    with pytest.raises(InputError, match=r"slices.designer=noto.shifted_accuracy: this problem has no such score"):
+        section.check_head(FinetuneParams().head, "here")
+
+
+def test_corruptions_that_a_shift_may_not_be_named_after_are_all_there_are() -> None:
+    kinds = (ImageColumn, TextColumn, TokensColumn)
+    assert {name for kind in kinds for name in kind.corruptions} == {*OF_PICTURES, *OF_TEXTS}
 
 
 def source(dataset: Path, head: str, rows: int | None = None) -> Source:
@@ -239,6 +259,22 @@ def test_a_source_that_is_not_there_is_named(home: Path, tmp_path: Path) -> None
         digits.write_chosen(tmp_path / "one", "x", DataShift(column="plac", train=("a",), test=("b",)))
     with pytest.raises(InputError, match=r"data.x.test: no row of test has such a place: b; expected .*shop-0"):
         digits.write_chosen(tmp_path / "two", "x", DataShift(column="place", train=("shop*",), test=("b",)))
+
+
+def test_what_the_data_lack_is_refused_before_the_lift(home: Path, tmp_path: Path) -> None:
+    dataset = with_source(small.dataset(home), tmp_path / "dataset")
+    experiment = Experiment(dataset, small.trunk(home), FinetuneParams(), tmp_path / "work")
+    shops = {"train": ("shop-*",), "test": ("studio-*",)}
+    for shift, labels, message in (
+        ({"column": "plac", **shops}, 2, "data.x.column: no column 'plac'"),
+        ({"column": "place", "train": ("no",), "test": ("studio-*",)}, 2, "data.x.train: no row of train"),
+        ({"column": "place", **shops}, 5000, "data.x: labels 5000, but class number 0 has"),
+    ):
+        params = ShiftParams(corruptions=(), data={"x": shift}, labels=labels)
+        with pytest.raises(InputError, match=message):
+            begin(params, experiment, 0)
+    assert begin(ShiftParams(corruptions=(), data={"x": {"column": "place", **shops}}, labels=2), experiment, 0)
+    assert not list((tmp_path / "work" / "checked").iterdir())
 
 
 def test_the_mean_over_sets_draws_the_same_rows_in_each() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,8 @@ from graftline.problems.linear_probe import solve
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.score import Score
 from graftline.tasks.finetune import FinetuneParams
+from graftline.trunks import CONFIG
+from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
 from graftline.trunks.images import load_trunk
 from graftline.values.image import ImageColumn
@@ -196,7 +199,35 @@ def test_a_head_that_cannot_be_solved_is_not_probed() -> None:
         FinetuneParams(head=TextGenerationParams(), probe_below=20)
 
 
+def test_a_solved_head_weighs_the_classes_where_sampling_has_nothing_to_draw(
+    trunk: Path, examples: LabelledImages
+) -> None:
+    few = examples.take(torch.arange(60))
+    heads = [
+        fit(trunk, Data(few, None), quick(probe_below=50, balance=balance), 0, SCHEMA).output.bias
+        for balance in ("none", "sampling", "loss")
+    ]
+    assert torch.equal(heads[1], heads[2]) and not torch.equal(heads[1], heads[0])
+
+
+def test_a_joint_objective_beside_a_probe_is_refused() -> None:
+    with pytest.raises(ValueError, match="joint_weight does nothing where probe_below"):
+        FinetuneParams(probe_below=20, joint_weight=0.5)
+
+
 # The joint objective
+
+
+def test_a_joint_objective_of_groups_is_refused(
+    trunk: Path, examples: LabelledImages, unlabelled: LabelledImages, tmp_path: Path
+) -> None:
+    grouped = shutil.copytree(trunk, tmp_path / "trunk")
+    config = json.loads((trunk / CONFIG).read_text())
+    objective = ContrastiveParams(group="patient").model_dump(mode="json")
+    (grouped / CONFIG).write_text(json.dumps({**config, "objective": objective}))
+    arguments = quick(joint_weight=0.5), 0, SCHEMA
+    with pytest.raises(InputError, match=r"finetune.joint_weight: the trunk's objective has a `group`"):
+        fit(grouped, Data(examples, None, unlabelled), *arguments, scratch=True)
 
 
 def test_the_joint_objective_changes_the_trunk(

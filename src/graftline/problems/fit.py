@@ -131,7 +131,7 @@ def training(
         model.freeze_trunk()
     if not scratch and probes(params, len(data.train), len(schema.classes)):
         model.freeze_trunk()
-        model.probe(examples)
+        model.probe(for_training(data.train, "none" if params.balance == "none" else "loss"))  # nothing is drawn
         steps = 0
 
     def drawn(step: int) -> Examples:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from graftline.dataset import Schema
+from graftline.errors import InputError
 from graftline.learning.augment import augment
 from graftline.learning.device import device, send
 from graftline.learning.distributed import World, share
@@ -218,8 +219,20 @@ class JointObjective:
     """The objective that made the trunk, with the layers of its own that pretraining ended with."""
 
     def __init__(self, folder: Path, model: TrunkModel[Any, Any], pixels: Pixels, batch: int, *, scratch: bool) -> None:
-        """Go on with the objective's layers in `folder`, or with `scratch` with untrained ones, on these images."""
+        """Go on with the objective's layers in `folder`, or with `scratch` with untrained ones, on these images.
+
+        Raises:
+            InputError: the objective learned from groups: of these images none is known, and two of one would be driven
+                apart.
+        """
         self.objective = load_objective(folder, model.trunk, model.dtype, scratch=scratch)
+        if self.objective.grouped:
+            raise InputError(
+                "finetune.joint_weight",
+                "the trunk's objective has a `group`, which the joint objective does not know",
+                expected="0 on such a trunk",
+                fix="leave joint_weight out, or pretrain without pretrain.objective.group",
+            )
         self.module = self.objective.head.to(device())
         self._pixels, self._batch = pixels, batch
 

@@ -96,7 +96,7 @@ class EvaluateParams(Sparing):
         """Return if a problem has what is to be measured and what the gate names. Raises InputError."""
         if self.explain is not None and not head.explains:
             raise no_explanation(head, f"{where}: evaluate.explain")
-        self.gate.check_names(self.measured(head.scores), where)
+        self.gate.check_names(self.measured(head.scores), where, head.scores)
 
     def measured(self, of_head: Sequence[Score]) -> tuple[Score, ...]:
         """Return what the gate may name, the primary score first: the head's scores, and what is asked for beside."""

@@ -59,3 +59,11 @@ class FinetuneParams(Params):
         if self.probe_below is not None and not self.head.probes:
             raise ValueError(f"probe_below needs the head image_classification, not {self.head.name}: leave it out")
         return self
+
+    @model_validator(mode="after")
+    def _joint_objective_has_steps(self) -> Self:
+        if self.probe_below is not None and self.joint_weight:
+            raise ValueError(
+                "joint_weight does nothing where probe_below leaves the trunk as it is: leave one of them out"
+            )
+        return self

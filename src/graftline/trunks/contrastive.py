@@ -42,6 +42,10 @@ class Contrastive(ImageObjective):
     def head(self) -> nn.Module:
         return self.projector
 
+    @property
+    def grouped(self) -> bool:
+        return self._params.group is not None
+
     def views(
         self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None, others: torch.Tensor | None = None
     ) -> list[torch.Tensor]:

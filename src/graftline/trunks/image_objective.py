@@ -23,6 +23,11 @@ class ImageObjective(nn.Module, ABC):
     def head(self) -> nn.Module:
         """What it learns besides the trunk."""
 
+    @property
+    def grouped(self) -> bool:
+        """Whether it needs to know which images show one thing, which `loss` is not told."""
+        return False
+
     @abstractmethod
     def loss(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the loss of (n, channels, height, width) CPU pixels, a scalar; with `part`, this process's addend.

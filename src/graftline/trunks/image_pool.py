@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from pyarrow.types import is_nested
 
 from graftline.dataset import UNLABELLED
 from graftline.errors import InputError
@@ -64,12 +65,12 @@ def read_pool(dataset: Path, objective: ObjectiveParams | None = None) -> Pool:
 
 
 def _groups(path: Path, column: str) -> torch.Tensor:
-    columns = [name for name in pq.read_schema(path).names if name != "row"]
+    columns = [field.name for field in pq.read_schema(path) if field.name != "row" and not is_nested(field.type)]
     if column not in columns:
         raise InputError(
             "pretrain.objective.group",
-            f"{column!r}, which is no column of the pool",
-            expected=f"one of {', '.join(columns)}",
+            f"{column!r}, which is no column of the pool whose values are groups",
+            expected=f"one of {', '.join(columns)}" if columns else "null: no column of the pool says groups",
             fix="name the column of the contract that says what belongs together; labels are not in the pool",
         )
     values = pq.read_table(path, columns=["row", column]).sort_by("row")[column].combine_chunks()

@@ -14,6 +14,7 @@ OF_PICTURES = (
     "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
 )  # fmt: skip
 """Named here: whoever reads a schema need not load SciPy."""
+OF_TEXTS = ("typos", "case", "ocr", "dropped_words", "swapped_words")
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graftline.dataset import read_schema
+from graftline.errors import InputError
 from graftline.evaluation.lift import ARMS, SCRATCH, TRUNK, Experiment, Lift, measure_lift, place_split
 from graftline.evaluation.shifts.datasets import CLEAN, TEST, Source
-from graftline.evaluation.shifts.parameters import ShiftParams
+from graftline.evaluation.shifts.parameters import DataShift, ShiftParams
 from graftline.learning.progress import Progress
+from graftline.problems.fit import select
 from graftline.problems.reading import read_examples
 from graftline.problems.scores import ECE
 from graftline.problems.weighing import answer
@@ -165,7 +168,26 @@ def begin(params: ShiftParams | None, experiment: Experiment, seed: int) -> Shif
     if params is None:
         return None
     source = Source(experiment.dataset, experiment.problem, params.test_rows, seed)
-    return Shifts(params, source, experiment.params.head.scores[0], source.ways(params))
+    ways = source.ways(params)
+    for name, shift in sorted(params.data.items()):
+        _check(source, experiment, name, shift, params.labels)
+    return Shifts(params, source, experiment.params.head.scores[0], ways)
+
+
+def _check(source: Source, experiment: Experiment, name: str, shift: DataShift, labels: int | None) -> None:
+    """Return if a real shift's rows are there, with labels enough. Raises InputError, as `take` would hours later."""
+    folder = experiment.work / "checked" / name
+    try:
+        near, _ = source.write_chosen(folder, name, shift)
+        if labels is not None:
+            classes = len(read_schema(near).classes)
+            select(read_examples(source.problem, near, "train", experiment.trunk), labels, classes, 0)
+    except InputError as error:
+        if error.where != "labels_per_class":
+            raise
+        raise InputError(f"evaluate.shifts.data.{name}", f"labels {error.found}", fix=error.fix) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def spoil(found: Shifts, experiment: Experiment, folder: Path, model: Model[Any]) -> Experiment:

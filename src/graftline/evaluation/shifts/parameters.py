@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from graftline.problems.scores import ECE
 from graftline.score import Score
 from graftline.tasks.parameters import Params
-from graftline.values.corruption import SEVERITIES
+from graftline.values.corruption import OF_PICTURES, OF_TEXTS, SEVERITIES
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,40}$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -51,6 +51,16 @@ class ShiftParams(Params):
         if given is not None and len(set(given)) != len(given):
             raise ValueError("one stands twice")
         return tuple(sorted(given, key=str)) if given is not None and all(type(one) is int for one in given) else given
+
+    @field_validator("data")
+    @classmethod
+    def _names_are_of_no_other_metric(cls, data: dict[str, DataShift]) -> dict[str, DataShift]:
+        for name in data:
+            if name in ("low", "high") or name.endswith(("_low", "_high")):
+                raise ValueError(f"data.{name}: shift_lift_{name} would be the end of an interval; name it otherwise")
+            if name in (*OF_PICTURES, *OF_TEXTS):
+                raise ValueError(f"data.{name}: shift_lift_{name} is of the corruption '{name}'; name it otherwise")
+        return data
 
     def scores(self, of_head: Sequence[Score]) -> Iterator[Score]:
         """Yield what the gate may name, given the head's scores: figures of metrics.json."""
