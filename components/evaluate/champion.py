@@ -9,7 +9,7 @@ import numpy as np
 from graftline.components.evaluate.predict import predict
 from graftline.errors import InputError
 from graftline.gate import Comparison
-from graftline.problems.model import read_facts
+from graftline.problems.model import read_facts, what_is_asked
 from graftline.releases.catalogue import Release, champion
 from graftline.releases.fetching import fetch
 from graftline.score import difference
@@ -80,18 +80,5 @@ def _obstacle(folder: Path, release: Release, model: Path) -> str:
 
 
 def _questions(facts: dict[str, Any]) -> dict[str, object]:
-    """Return what of a model's head.json decides what it is asked; columns may have other names."""
-    features = (facts["feature"], *facts.get("more", ()))
-    columns = {
-        f"{column['type']} {fact} is" if len(features) == 1 else f"{fact} of column {number} is": value
-        for number, column in enumerate(features, 1)
-        for fact, value in column.items()
-        if fact not in ("type", "name")
-    }
-    return {
-        "head is": facts["head"]["name"],
-        "features are": [column["type"] for column in features],
-        "classes are": facts["classes"],
-        **columns,
-        "vocabulary is": facts.get("vocabulary"),
-    }
+    """Return what of a model's head.json decides what it is asked."""
+    return {"head is": facts["head"]["name"], **what_is_asked(facts), "vocabulary is": facts.get("vocabulary")}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,9 @@ import small
 import small_tags
 from commands import Done, on_store
 
+from graftline.errors import InputError
+from graftline.explain.names import title
+from graftline.problems.model import check_dataset
 from graftline.records.folder import verify
 from graftline.releases.publishing import Publication, ReleaseDraft, publish
 from graftline.store.opening import open_store
@@ -64,12 +69,28 @@ def test_with_a_dataset_it_says_how_far_to_believe_it_and_shows_the_nearest_rows
     code, out, _ = explain("digits@1", digit, "--html", page, "--dataset", dataset, "--rows", 20)
     assert code == 0
     assert "nearest in train" in out and "random order" in out and "20 of" in out
-    for method in json.loads(told)["faithfulness"]["methods"]:
-        assert method["verdict"] in " ".join(out.split())
     text = page.read_text()
+    methods = json.loads(told)["faithfulness"]["methods"]
+    named = {title(method["method"]): method["verdict"] for method in methods}
+    assert len(named) == 3 and named == dict(re.findall(r"<tr><td>([^<]*)</td>.*<td>([^<]*)</td></tr>", text))
     assert text.count("<img alt=") == 1 + 2 + 3, "the picture, two methods, three training rows"
     assert "&lt;i&gt;digit.png" in text and "<i>digit" not in text
     assert "comprehensiveness" in text and "http://" not in text and "https://" not in text
+
+
+def test_a_dataset_of_another_task_is_refused(
+    explain: Callable[..., Done], home: Path, digit: Path, tmp_path: Path
+) -> None:
+    dataset = small.released(home) / "dataset"
+    schema = json.loads((dataset / "schema.json").read_text())
+    letters = {**schema, "classes": list("abcdefghij")}
+    folder = shutil.copytree(dataset, tmp_path / "letters")
+    (folder / "schema.json").write_text(json.dumps(letters))
+    check_dataset(schema, dataset, "digits@1")
+    with pytest.raises(InputError, match=r"not a dataset of digits@1: its classes are \['a', 'b'"):
+        check_dataset(schema, folder, "digits@1")
+    code, out, error = explain("digits@1", digit, "--dataset", small_tags.dataset(home))
+    assert code == 2 and out == "" and "not a dataset of digits@1: its features are" in error
 
 
 def test_a_head_without_explanations_is_named(explain: Callable[..., Done], home: Path, tmp_path: Path) -> None:

@@ -46,14 +46,17 @@ def explain(
     from graftline.explain.explaining import explain as explain_values
     from graftline.explain.explaining import measure_faithfulness
     from graftline.explain.showing import page
-    from graftline.problems.model import read_facts, read_problem
+    from graftline.problems.model import check_dataset, read_facts, read_problem
 
     opened = open_given(store)
     found = resolve(opened, release)
     folder = fetch(opened, found)
     if dataset is not None:
         verify(dataset)
-    schema = Schema.from_dict(read_facts(folder))
+    facts = read_facts(folder)
+    if dataset is not None:
+        check_dataset(facts, dataset, found.name)
+    schema = Schema.from_dict(facts)
     questions = read_problem(folder).questions(schema, paths or [], texts or [])
     for note in questions.notes:
         print(f"explain: {note}", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from graftline.canonical import read_json
-from graftline.dataset import Schema
+from graftline.dataset import Schema, read_schema
 from graftline.errors import InputError
 from graftline.problems.problem import Model, Problem
 from graftline.problems.registry import make_problem, parse_params
@@ -37,6 +37,30 @@ def read_facts(folder: Path) -> dict[str, Any]:
         found = f"not a model's {FACTS} ({_short(error)})"
         raise InputError(folder / FACTS, found, fix="run finetune again") from None
     return dict(values)
+
+
+def what_is_asked(facts: dict[str, Any]) -> dict[str, object]:
+    """Return what of a head.json, or of a dataset's schema, says what is asked; columns may have other names."""
+    features = (facts["feature"], *facts.get("more", ()))
+    columns = {
+        f"{column['type']} {fact} is" if len(features) == 1 else f"{fact} of column {number} is": value
+        for number, column in enumerate(features, 1)
+        for fact, value in column.items()
+        if fact not in ("type", "name")
+    }
+    return {"features are": [column["type"] for column in features], "classes are": facts["classes"], **columns}
+
+
+def check_dataset(facts: dict[str, Any], dataset: Path, who: str) -> None:
+    """Return if the rows of a dataset are questions to the model of a head.json, called `who`. Raises InputError."""
+    its, ours = what_is_asked(facts), what_is_asked(read_schema(dataset).as_dict())
+    for what in its | ours:
+        if its.get(what) != ours.get(what):
+            raise InputError(
+                dataset,
+                f"not a dataset of {who}: its {what} {ours.get(what)}, the model's {its.get(what)}",
+                fix="give the output of validate of the same task",
+            )
 
 
 def _short(error: Exception) -> str:
