@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,12 +15,11 @@ from torch import nn
 from graftline.canonical import read_json
 from graftline.dataset import Schema
 from graftline.learning.distributed import World
-from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import batch_indices
 from graftline.problems.documents import Documents
-from graftline.problems.problem import Joint, Model, Problem
+from graftline.problems.problem import Joint, Model
 from graftline.problems.text_parameters import TransformerParams
-from graftline.problems.transformer import TransformerModel, saved_model, start_model
+from graftline.problems.transformer import TransformerModel, TransformerProblem, saved_model, start_model
 from graftline.trunks import load_weights, read_config
 from graftline.trunks.audio.masked_units import MaskedUnits
 from graftline.trunks.audio.parameters import PROCESSOR, MaskedUnitsParams
@@ -87,30 +85,11 @@ class AudioModel(TransformerModel[E]):
         return {}
 
 
-class AudioProblem(Problem[E], Generic[E, P]):
+class AudioProblem(TransformerProblem[E, P], Generic[E, P]):
     """A head on a trunk of sound."""
 
     plural: ClassVar[str] = "clips"
     model: ClassVar[type[AudioModel[Any]]]
-
-    def __init__(self, params: P) -> None:
-        self._params = params
-
-    @property
-    def params(self) -> P:
-        return self._params
-
-    def environment(self, trunk: Path) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=NARROW_ON_CPU)}
-
-    @staticmethod
-    @abstractmethod
-    def architecture() -> type:
-        """Return transformers' Auto class of the model; the import is heavy."""
-
-    @abstractmethod
-    def settings(self, schema: Schema) -> dict[str, Any]:
-        """Return what the model's config says of what is learned. Raises InputError if nothing can be."""
 
     def read(self, dataset: Path, split: str, folder: Path) -> E:
         found = read_clips(dataset, split)

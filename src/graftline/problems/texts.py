@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -12,12 +11,11 @@ from torch import nn
 
 from graftline.dataset import Schema
 from graftline.errors import InputError
-from graftline.learning.precision import arithmetic
 from graftline.problems.documents import Documents
 from graftline.problems.joint import JointLanguageModel
-from graftline.problems.problem import Joint, Model, Problem
+from graftline.problems.problem import Joint, Model
 from graftline.problems.text_parameters import PooledParams, TextHeadParams
-from graftline.problems.transformer import TextModel, encode, saved_model, start_model, with_dropout
+from graftline.problems.transformer import TextModel, TransformerProblem, encode, saved_model, start_model, with_dropout
 from graftline.text.tokenizer import load_tokenizer
 from graftline.trunks import CONFIG, read_config
 from graftline.trunks.text.trunk import KIND
@@ -29,30 +27,11 @@ P = TypeVar("P", bound=TextHeadParams)
 Q = TypeVar("Q", bound=PooledParams)
 
 
-class TextProblem(Problem[D], Generic[D, P]):
+class TextProblem(TransformerProblem[D, P], Generic[D, P]):
     """A head on a trunk of text."""
 
     plural: ClassVar[str] = "documents"
     model: ClassVar[type[TextModel[Any]]]
-
-    def __init__(self, params: P) -> None:
-        self._params = params
-
-    @property
-    def params(self) -> P:
-        return self._params
-
-    def environment(self, trunk: Path) -> dict[str, str]:
-        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=self.model.narrow_on_cpu)}
-
-    @staticmethod
-    @abstractmethod
-    def architecture() -> type:
-        """Return transformers' Auto class of the model; the import is heavy."""
-
-    def settings(self, schema: Schema) -> dict[str, Any]:
-        """Return what the model's config says of what is learned. Raises InputError if nothing can be."""
-        return {}
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextModel[D]:
         settings = {**with_dropout(self._params.dropout), **self.settings(schema)}

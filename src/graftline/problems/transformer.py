@@ -5,20 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from graftline.canonical import read_json
+from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.device import compile_if_worth, device, send
 from graftline.learning.distributed import World, share
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
 from graftline.problems.documents import ANSWER_TOKENS, Documents, by_length, documents_of, padded
-from graftline.problems.problem import E, Model
+from graftline.problems.problem import E, Model, Problem
 from graftline.problems.text_parameters import Lora, TextHeadParams, TransformerParams
 from graftline.text.tokenizer import load_tokenizer, save_tokenizer
 from graftline.trunks import read_config
@@ -183,6 +184,34 @@ class TransformerModel(Model[E]):
                 module.merge()
                 parent, _, last = name.rpartition(".")
                 setattr(self.network.get_submodule(parent), last, module.get_base_layer())
+
+
+P = TypeVar("P", bound=TransformerParams)
+
+
+class TransformerProblem(Problem[E], Generic[E, P]):
+    """A head on one of transformers' models."""
+
+    model: ClassVar[type[TransformerModel[Any]]]
+
+    def __init__(self, params: P) -> None:
+        self._params = params
+
+    @property
+    def params(self) -> P:
+        return self._params
+
+    def environment(self, trunk: Path) -> dict[str, str]:
+        return {"dtype": arithmetic(self._params.precision, narrow_on_cpu=self.model.narrow_on_cpu)}
+
+    @staticmethod
+    @abstractmethod
+    def architecture() -> type:
+        """Return transformers' Auto class of the model; the import is heavy."""
+
+    def settings(self, schema: Schema) -> dict[str, Any]:
+        """Return what the model's config says of what is learned. Raises InputError if nothing can be."""
+        return {}
 
 
 D = TypeVar("D", bound=Documents)

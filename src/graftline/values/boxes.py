@@ -26,7 +26,7 @@ from graftline.values.category import Word
 from graftline.values.column import Balance, Column, Label, Role, StoredLabel
 from graftline.values.decoding import upright
 from graftline.values.encoded import encoded, files_of
-from graftline.values.facts import ColumnBatch, shorten, wrong_type
+from graftline.values.facts import ColumnBatch, of_faults, shorten, wrong_type
 from graftline.values.framing import Framing
 from graftline.values.histograms import LENGTHS, Histograms
 from graftline.values.image import Image
@@ -188,11 +188,7 @@ class Boxes(Label):
             for value, size in zip(array.to_pylist(), lying, strict=True)
         ]
         given = array.is_valid().to_numpy(zero_copy_only=False)
-        facts: dict[str, Any] = {"given": np.where(given, 1.0, np.nan)}
-        for rule in _FAULTS:
-            facts[rule] = np.array(
-                [one.fault[1] if one.fault and one.fault[0] == rule else None for one in found], object
-            )
+        facts = of_faults([one.fault for one in found], given, _FAULTS)
 
         def take(mask: np.ndarray) -> pa.Array:
             chosen = [found[place].stored(masks=self.masks) if given[place] else None for place in np.flatnonzero(mask)]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
 SHOWN = 80
@@ -42,3 +43,11 @@ def wrong_type(batch: RawBatch, name: str, kind: pa.DataType, expected: str) -> 
         expected=expected,
         fix="convert the column, or correct the contract",
     )
+
+
+def of_faults(faults: Sequence[tuple[str, str] | None], given: np.ndarray, rules: Iterable[str]) -> dict[str, Any]:
+    """Return the facts of values that break one rule each, if any: its name and what is wrong; `given` are not null."""
+    facts: dict[str, Any] = {"given": np.where(given, 1.0, np.nan)}
+    for rule in rules:
+        facts[rule] = np.array([fault[1] if fault and fault[0] == rule else None for fault in faults], object)
+    return facts

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from graftline.raw.batches import RawBatch
 from graftline.values.column import Label, Role, StoredLabel
-from graftline.values.facts import ColumnBatch, shorten, wrong_type
+from graftline.values.facts import ColumnBatch, of_faults, shorten, wrong_type
 from graftline.values.histograms import LENGTHS, Histograms
 from graftline.values.rules import Rule
 from graftline.values.scalar import is_string
@@ -119,11 +119,7 @@ class Span(Label):
             for value, text in zip(array.to_pylist(), texts, strict=True)
         ]
         given = array.is_valid().to_numpy(zero_copy_only=False)
-        facts: dict[str, Any] = {"given": np.where(given, 1.0, np.nan)}
-        for rule in _FAULTS:
-            facts[rule] = np.array(
-                [one.fault[1] if one.fault and one.fault[0] == rule else None for one in found], object
-            )
+        facts = of_faults([one.fault for one in found], given, _FAULTS)
 
         def take(mask: np.ndarray) -> pa.Array:
             chosen = [(found[place].answers, given[place]) for place in np.flatnonzero(mask)]
