@@ -20,6 +20,7 @@ from graftline.explain.explaining import Explanations
 from graftline.explain.faithfulness import measure
 from graftline.explain.methods import attention_rollout, completeness_gap, integrated_gradients, occlusion
 from graftline.explain.weights import shuffled
+from graftline.problems.decisions import Decision
 from graftline.problems.explained_images import ExplainedImages
 from graftline.problems.explained_texts import ExplainedTexts
 from graftline.problems.fit import Data, fit
@@ -143,6 +144,15 @@ def test_what_the_model_does_not_see_is_no_part(planted: ExplainedTexts, trunk: 
     (seen,), tokenize = sides, planted.model.tokenizer.tokenize
     assert seen == text.split()[: len(seen)]
     assert len(tokenize(" ".join(seen[:-1]))) < 6 <= len(tokenize(" ".join(seen))), "8 tokens are 2 marks and 6 of it"
+
+
+def test_what_is_explained_is_the_answer_that_costs_choose(planted: ExplainedTexts, trunk: Path) -> None:
+    problem: Any = make_problem(FinetuneParams(head={"name": "sequence_classification"}).head, ONE)  # type: ignore[arg-type]
+    model, costs = copy.copy(planted.model), np.ones((len(ONE.classes), len(ONE.classes))) * 1e6
+    costs[:, -1] = 0.0  # whatever it is, the last class costs nothing
+    model.decision = Decision(costs)
+    texts = [" ".join(side) for (side,) in planted.words[:3]]
+    assert problem.explained(trunk, model, texts, ONE).answers == [ONE.classes[-1]] * 3 != planted.answers[:3]
 
 
 def test_words_are_coloured_and_escaped(planted: ExplainedTexts, trunk: Path) -> None:

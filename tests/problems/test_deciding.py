@@ -236,7 +236,8 @@ def test_predict_says_when_it_does_not_know(
     told = predict(rows, "--coverage", "0.95")[1]
     assert told.count("do not know: ") == sum(not one["known"] for one in found)
     assert "set" not in json.loads(predict(rows, "--json")[1])[0]
-    assert "0.01 to 0.99, in steps of 0.01" in predict(rows, "--coverage", "0.955")[2]
+    for none in ("0.955", "nan", "inf", "0", "1"):
+        assert "0.01 to 0.99, in steps of 0.01" in predict(rows, "--coverage", none)[2]
     code, out, error = predict(rows, "--coverage", "0.9", store=small.released(home) / "store")
     assert (code, out) == (2, "") and "set finetune.head.calibration to {}" in error
 

@@ -87,6 +87,26 @@ def test_intervals_are_those_of_the_shares_corrected_for_all_slices_that_are_jud
     assert (half.verdict, whole.verdict) == ("worse than the other rows", "better than the other rows")
 
 
+def test_a_small_slice_that_is_all_right_is_no_better_for_that() -> None:
+    """Of 30 rows all are right in 4 of 10 draws where 97 of 100 are: no resample of them says so."""
+    all_ = measured(right(30, 30), right(2910, 3000))
+    names = [("small", "asked"), ("rest", "asked")]
+    small, _ = judge(all_, names, members(30, 3000), 30, resamples=2000, seed=0)
+    assert small.verdict == "no difference is sure"
+    assert small.difference is not None and small.difference.low < 0 < small.difference.high
+
+
+def test_a_group_whose_rate_is_one_is_no_sure_gap() -> None:
+    from graftline.problems.scores import MACRO_F1
+
+    labels = np.ones(230, int)
+    predicted = np.concatenate([right(30, 30), right(190, 200)]).astype(int)
+    inside = np.repeat(np.eye(2, dtype=bool), [30, 200], axis=0)
+    counts = class_rows(MACRO_F1, np.arange(230), labels, predicted, 2)
+    found = gaps("g", ["a", "b"], inside, counts, ["no", "yes"], 30, resamples=2000, seed=0)
+    assert found and not any(one.sure for one in found)
+
+
 def test_looking_at_many_slices_of_noise_finds_no_difference() -> None:
     draw = np.random.default_rng(6)
     noise, groups = draw.random(1200) < 0.7, np.eye(20, dtype=bool)[draw.integers(0, 20, 1200)]

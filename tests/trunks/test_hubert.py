@@ -211,7 +211,22 @@ def test_a_checkpoint_is_taken_as_it_is_and_goes_on(checkpoint: Path, home: Path
     assert "rootstock" in named
 
 
+def test_quiet_clips_are_scaled_as_transformers_does(clips: list[np.ndarray]) -> None:
+    """Its extractor adds 1e-7 to the variance of samples from -1 to 1: of a clip at -65 dB that is a third."""
+    from transformers import Wav2Vec2FeatureExtractor
+
+    quiet = (clips[0] / 100).astype(np.int16)
+    extractor = Wav2Vec2FeatureExtractor(sampling_rate=8000, do_normalize=True)
+    theirs = extractor(quiet / np.float32(32768), sampling_rate=8000, return_tensors="np").input_values
+    ours = inputs([quiet], new_network(SHAPE, 8000).config, CPU)["input_values"].numpy()
+    assert np.abs(ours - theirs).max() < 1e-3 and ours.std() < 0.95
+
+
 def test_a_checkpoint_that_does_not_fit_is_refused(checkpoint: Path) -> None:
+    change(checkpoint / "config.json", add_adapter=True)
+    with pytest.raises(InputError, match="add_adapter true"):
+        open_checkpoint(checkpoint, AUDIO)
+    change(checkpoint / "config.json", add_adapter=False)
     with pytest.raises(InputError, match=r"sampling_rate 8000, the dataset's clips have 16000; .*set `rate`"):
         open_checkpoint(checkpoint, AudioColumn("audio", 16_000))
     change(checkpoint / "preprocessor_config.json", do_normalize=False)

@@ -87,6 +87,9 @@ def test_a_wav_out_of_a_pipe_does_not_know_its_size() -> None:
 
 
 WAV, OGG, FLAC = encoded(TONE), encoded(TONE, "OGG"), encoded(TONE, "FLAC")
+SPOKEN = np.random.default_rng(0).normal(0, 0.1, 4 * RATE) * np.repeat(np.tile([0.2, 1.0], 8), 2000)
+"""Four seconds that fill several pages of an Ogg."""
+LONG = encoded(SPOKEN, "OGG")
 BAD: dict[str, tuple[bytes, str | None, str]] = {
     "empty": (b"", None, r"empty \(0 bytes\)"),
     "a WAV cut short": (WAV[:-400], None, "truncated"),
@@ -99,6 +102,14 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
     "an MP3": (b"ID3\4" + bytes(100), None, "not a clip: MP3"),
     "text": (b"hello, is anybody there", None, "not a clip: it starts with b'hello, i'"),
     "a picture": (b"\x89PNG\r\n\x1a\n", None, "not a clip: a picture"),
+    "a big-endian WAV cut short": (encoded(TONE, endian="BIG")[:-400], None, "truncated"),
+    "an Ogg with a hole": (LONG[: len(LONG) // 3] + LONG[len(LONG) // 2 :], None, r"damaged: \d+ of 32000 samples"),
+    "two Oggs in one": (OGG + OGG, None, "2 streams in one file"),
+    "an absurd rate": (
+        WAV[:24] + (2_000_000_011).to_bytes(4, "little") + WAV[28:],
+        None,
+        "2000000011 samples a second",
+    ),
     "not a number": (encoded(np.array([0.5, np.nan] * 500), subtype="FLOAT"), None, "a sample is NaN or infinite"),
 }
 
@@ -121,6 +132,21 @@ def test_damage_anywhere_ends_in_samples_or_in_a_word() -> None:
                 assert decode(bytes(broken), None, RULE).seconds >= 0
             except BadClipError as error:
                 assert "object at 0x" not in str(error)  # the same words on every run
+
+
+@pytest.mark.parametrize("form", ["OGG", "FLAC"])
+def test_what_checks_itself_is_never_heard_otherwise(form: str) -> None:
+    """Both formats hold sums of their content: damage behind the header is seen, and no part is taken for the whole."""
+    whole, draw = encoded(SPOKEN, form), np.random.default_rng(1)
+    right, refused = decode(whole, None, RULE).samples, 0
+    for place in draw.integers(5000, len(whole), 40):
+        broken = bytearray(whole)
+        broken[place] ^= 0x10
+        try:
+            assert np.array_equal(decode(bytes(broken), None, RULE).samples, right)
+        except BadClipError:
+            refused += 1
+    assert refused > 30
 
 
 def test_a_clip_of_ten_hours_is_known_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:

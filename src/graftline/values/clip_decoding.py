@@ -165,17 +165,17 @@ def _cut_short(data: bytes) -> bool:
 def _check_pages(data: bytes, file: SoundFile) -> None:
     """Refuse an Ogg of several streams, and one with pages that libsndfile passes over: it would be heard shorter.
 
-    (https://www.rfc-editor.org/rfc/rfc3533: bytes 6 to 13 of a page hold how many samples end there, 14 to 17 its
-    stream.)
+    (https://www.rfc-editor.org/rfc/rfc3533: byte 5 of a page, 2 for the first of a stream; 6 to 13, how many samples
+    end there.)
     """
-    page, streams, last = 0, set[bytes](), 0
+    page, streams, last = 0, 0, 0
     while (page := data.find(b"OggS", page)) >= 0 and page + 27 <= len(data):
-        streams.add(data[page + 14 : page + 18])
+        streams += data[page + 5] >> 1 & 1
         last = int.from_bytes(data[page + 6 : page + 14], "little", signed=True)
         segments = data[page + 27 : page + 27 + data[page + 26]]
         page += 27 + len(segments) + sum(segments)
-    if len(streams) > 1:
-        raise BadClipError(f"{len(streams)} streams in one file, or a damaged page")
+    if streams > 1:
+        raise BadClipError(f"{streams} streams in one file")
     if file.subtype == "VORBIS" and last != file.frames:  # Opus counts at 48,000 a second, with samples to skip
         raise BadClipError(f"damaged: {file.frames} of {last} samples can be read")
 
