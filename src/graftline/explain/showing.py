@@ -48,10 +48,10 @@ def _told(value: Estimate, sign: str = "") -> str:
 def facts(found: Faithfulness) -> str:
     """Return what else was measured, in a sentence or two."""
     said = f"The sums of integrated gradients are off by {found.gap:.4f} nats at most."
-    if found.same_class is not None and found.same_class_at_random is not None:
+    near = found.explanations.neighbours
+    if near is not None and found.same_class is not None and found.same_class_at_random is not None:
         said += (
-            f" The nearest of {len(found.explanations.neighbours.rows.numbers):,} training rows"  # type: ignore[union-attr]
-            f" has the class that is answered in {_told(found.same_class)}% of the rows; by an embedding of shuffled"
+            f" The nearest of {len(near.rows.numbers):,} training rows has the class that is answered in {_told(found.same_class)}% of the rows; by an embedding of shuffled"
             f" weights in {100 * found.same_class_at_random:.1f}%."
         )
     return " ".join([said, *(f"{line}." for line in found.explanations.missing_told())])

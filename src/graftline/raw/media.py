@@ -11,6 +11,7 @@ said to be. A file that the manifest names and that is not there is a row withou
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -43,7 +44,7 @@ _LOOKED_AT = 10_000
 """How many files tell of what kind a folder is."""
 
 
-class MediaFolder:
+class MediaFolder(ABC):
     """A `Reader` of a whole folder, whose rows are files of one kind."""
 
     format: ClassVar[str]
@@ -54,9 +55,9 @@ class MediaFolder:
     """The name of the files' column."""
 
     @staticmethod
+    @abstractmethod
     def holds(path: PurePath) -> bool:
         """Return whether a file is of the kind by its ending."""
-        raise NotImplementedError
 
     def takes(self, path: Path) -> bool:
         if not path.is_dir() or any(file.suffix in (".parquet", ".arrow", ".xlsx", ".tar") for file in path.iterdir()):

@@ -105,9 +105,8 @@ def _estimates(
         agree = (low == high)[:slices] & (low[:slices] == middle[:slices])
         all_right = np.where(agree & (middle[:slices] == score.highest), reach, 0)
         all_wrong = np.where(agree & (middle[:slices] == score.lowest), reach, 0)
-        low -= np.tile(
-            all_right, 2
-        )  # no resample of a slice that is all right has another value, its difference neither
+        # All right in every resample: neither its value nor its difference would vary enough.
+        low -= np.tile(all_right, 2)
         high += np.tile(all_wrong, 2)
     found = [Estimate(*map(float, three)) for three in zip(middle, low, high, strict=True)]
     return found[:slices], found[slices:]
