@@ -51,7 +51,8 @@ def facts(found: Faithfulness) -> str:
     near = found.explanations.neighbours
     if near is not None and found.same_class is not None and found.same_class_at_random is not None:
         said += (
-            f" The nearest of {len(near.rows.numbers):,} training rows has the class that is answered in {_told(found.same_class)}% of the rows; by an embedding of shuffled"
+            f" The nearest of {len(near.rows.numbers):,} training rows"
+            f" has the class that is answered in {_told(found.same_class)}% of the rows; by an embedding of shuffled"
             f" weights in {100 * found.same_class_at_random:.1f}%."
         )
     return " ".join([said, *(f"{line}." for line in found.explanations.missing_told())])
