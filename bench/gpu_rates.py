@@ -7,6 +7,7 @@ bfloat16 (Chowdhery et al., 2022, arXiv:2204.02311).
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -98,6 +99,7 @@ def _rate(what: str, make: Callable[[], tuple[Step, float | None]]) -> Iterator[
     """
 
     def measured() -> Iterator[Line]:
+        gc.collect()  # the model before, which compiling keeps in a circle
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         seed_everything(0, threads=1)
