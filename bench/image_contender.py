@@ -16,9 +16,11 @@ from bench.rounds import Contender
 from bench.text_loop import control_run, train_at_desk
 from bench.text_trainer import AfterStep, run_trainer
 from graftline.dataset import Schema
+from graftline.learning.loop import train
+from graftline.learning.memory import keep_freed_memory
 from graftline.learning.parameters import Augmentation
 from graftline.learning.randomness import seed_everything
-from graftline.problems.fit import Data, fit
+from graftline.problems.fit import Data, training
 from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.images import LabelledImages
 from graftline.tasks.finetune import FinetuneParams
@@ -33,6 +35,8 @@ def run(contender: Contender, folder: Path, threads: int, after_step: AfterStep,
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(threads)
+    if contender.keeps_memory:
+        keep_freed_memory()
     if contender.loop == "graftline":
         seed_everything(0, threads)
         _finetune(contender, folder, after_step)
@@ -46,7 +50,10 @@ def run(contender: Contender, folder: Path, threads: int, after_step: AfterStep,
 
 
 def _finetune(contender: Contender, folder: Path, after_step: AfterStep) -> None:
-    """Fine-tune for very long, as the component does, from an untrained trunk of the shape."""
+    """Fine-tune for very long, as the component does, from an untrained trunk of the shape.
+
+    The learning rate, the weight decay (none) and the largest norm of a gradient are the Trainer's.
+    """
     pixels = Pixels.of(np.load(folder / "pixels.npy"))
     labels = torch.from_numpy(np.load(folder / "labels.npy"))
     images = _Noted(pixels, labels, torch.arange(len(labels)))
@@ -54,13 +61,17 @@ def _finetune(contender: Contender, folder: Path, after_step: AfterStep) -> None
     head = ImageClassificationParams(
         precision=contender.dtype, label_smoothing=0, augmentation=Augmentation(shift=0, crop=CROP[0], flip=0.5)
     )
-    params = FinetuneParams(head=head, batch=contender.batch, epochs=100_000)
+    params = FinetuneParams(
+        head=head, batch=contender.batch, epochs=100_000, learning_rate=5e-5, weight_decay=0, warmup_steps=0
+    )
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as made:
         trunk = new_trunk(SHAPES[contender.shape], IMAGE)
         trunk.save(Path(made))
         write_config(Path(made), KIND, trunk.config(), MaskedImageParams().model_dump(mode="json"))
         schema = Schema(IMAGE, "label", tuple(range(CLASSES)))
-        fit(Path(made), Data(images, None), params, 0, schema)
+        _, steps = training(Path(made), Data(images, None), params, 0, schema)
+    steps.clip = 1.0
+    train(steps)
 
 
 class _Noted(LabelledImages):

@@ -14,6 +14,7 @@ from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.distributed import World
 from graftline.learning.parameters import Augmentation
+from graftline.learning.shards import blocks
 from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks import CONFIG
 from graftline.trunks.images import load_objective, load_trunk
@@ -56,7 +57,7 @@ def test_images_become_embeddings_and_the_map_that_they_were_pooled_from(kind: s
     trunk = made(kind, image).eval()
     images = torch.rand(3, image.channels, *image.shape)
     embedded, features = trunk.look(images)
-    assert torch.equal(embedded, trunk(images))
+    assert torch.allclose(embedded, trunk(images), atol=1e-6)
     assert embedded.shape == (3, trunk.width) == (3, 32)
     assert features.shape[:2] == (3, 32)
     high, wide = features.shape[2:]
@@ -65,6 +66,52 @@ def test_images_become_embeddings_and_the_map_that_they_were_pooled_from(kind: s
     changed[..., : image.shape[0] // 8, : image.shape[1] // 8] = 1 - changed[..., :3, : image.shape[1] // 8]
     moved = (trunk.look(changed)[1] - features).abs().sum(dim=(0, 1))
     assert moved.flatten().argmax() == 0, "the map's first place is not that of the image's first corner"
+
+
+def shaken(kind: str, image: ImageColumn = COLOUR) -> VisionTrunk:
+    """Return a trunk in which each weight has a part: biases, which start as zeros, too."""
+    params = small_vision.TRUNKS[kind] | ({"channels": [128, 128]} if kind == "resnet" else {})
+    torch.manual_seed(0)
+    trunk = new_trunk(PretrainParams(trunk=params, objective=MaskedImageParams()).trunk, image)
+    with torch.no_grad():
+        for weights in trunk.parameters():
+            weights.add_(torch.randn_like(weights) * 0.1)
+    return trunk
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_embedding_and_gradients_are_those_of_transformers_own_model(kind: str, tmp_path: Path) -> None:
+    """The trunk computes some of it in other ways: a vit's last layer, maps of 2 by 2, a stem."""
+    from transformers import AutoModelForImageClassification
+
+    trunk, images = shaken(kind, ImageColumn("image", (14, 14), 255, 3)), torch.rand(3, 3, 14, 14)
+    trunk.save(tmp_path)
+    plain = AutoModelForImageClassification.from_pretrained(tmp_path, local_files_only=True).train()
+    last = [name for name, module in plain.named_modules() if isinstance(module, torch.nn.Linear)][-1]
+    plain.set_submodule(last, torch.nn.Identity())
+    asked, found = torch.randn(3, trunk.width), []
+    for network, embedded in ((trunk, trunk(images)), (plain, plain(trunk.scaled(images)).logits)):
+        gradients = torch.autograd.grad((embedded * asked).sum(), list(network.parameters()))
+        found.append([embedded, *gradients])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * other.detach().abs().max().item() + 1e-5)
+
+
+def test_the_last_layer_computes_no_keys_unless_somebody_watches_them() -> None:
+    trunk, images, seen = shaken("vit"), torch.rand(3, 3, 28, 56), []
+    last = trunk.network.vit.layers[-1]
+    with torch.no_grad():
+        last.register_forward_hook(lambda _module, _inputs, out: seen.append(out.shape[1]))
+        plain = trunk(images)
+        last.attention.k_proj.register_forward_hook(lambda _module, _inputs, out: seen.append(out.shape[1]))
+        watched = trunk(images)
+    assert seen == [1, 33, 33], "the class token alone; then the keys, and the layer, of it and of 32 patches"
+    assert torch.allclose(plain, watched, atol=1e-5)
+
+
+def test_shards_find_every_layer_of_a_vit() -> None:
+    trunk = made("vit")
+    assert {id(layer) for layer in trunk.network.vit.layers} <= {id(part) for part in blocks(trunk)}
 
 
 def test_a_decoder_is_built_where_the_trunk_is() -> None:

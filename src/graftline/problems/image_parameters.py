@@ -12,5 +12,5 @@ class ImageHeadParams(ProblemParams):
     augmentation: Augmentation = Augmentation()
     """How training images are warped."""
     precision: Precision = "auto"
-    """Arithmetic of training and of the lift's answers; auto is bfloat16 where the processor computes in it, on the
-    trunk conv on a GPU only. The weights stay float32, and so does what a released model answers."""
+    """Arithmetic of training and of the lift's answers; auto is bfloat16 on a GPU that computes in it, and for trunks
+    other than conv on a CPU with AMX. The weights stay float32, and so does what a released model answers."""

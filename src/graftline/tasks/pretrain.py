@@ -75,7 +75,7 @@ class PretrainParams(Params):
     Text only."""
     precision: Precision = "auto"
     """Number format of matrix products; auto is bfloat16 where the processor computes in it, for the trunk conv on a
-    GPU only."""
+    GPU only, for other trunks of images on a GPU or a CPU with AMX."""
     sizes: dict[SizeName, SizeParams] = Field(default={}, max_length=8)
     """More text trunks to train for comparison, by name: the report shows quality against budget."""
     seed: int = Field(default=0, ge=0, lt=2**31)

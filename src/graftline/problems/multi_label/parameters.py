@@ -26,8 +26,8 @@ class MultiLabelParams(TextClassificationParams, PooledParams, ImageHeadParams):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """By how much each target is moved from 0 or 1 towards a half, as a share of the way."""
     precision: Precision = "auto"
-    """Arithmetic of training and of the lift's answers; auto is bfloat16 where the processor computes in it, on text
-    and on the trunk conv on a GPU only. The weights stay float32, and so does what a released model answers."""
+    """Arithmetic of training and of the lift's answers; auto is bfloat16 on a GPU that computes in it, and on images on
+    trunks other than conv on a CPU with AMX. The weights stay float32, and so does what a released model answers."""
     augmentation: Augmentation = Augmentation()
     """Of images: how training images are warped."""
     max_tokens: int = Field(default=256, ge=8, le=1_048_576)

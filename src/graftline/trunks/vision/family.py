@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from graftline.dataset import UNLABELLED, Schema
 from graftline.errors import InputError
 from graftline.learning.device import device
+from graftline.learning.memory import keep_freed_memory
 from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
 from graftline.records.model import Dependency
@@ -51,6 +52,7 @@ class Vision:
         return {"dtype": _arithmetic(params)}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
+        keep_freed_memory()
         start = _start(params)
         if start is not None:
             context.draft.dependencies.append(Dependency("rootstock", start.digest, annotations=start.annotations()))
