@@ -12,7 +12,7 @@ from bench.figures import Figure, print_figures, write_figures
 from bench.parts import PARTS, Options
 from graftline.environment import ROOT
 
-TEXT = ("mlm", "clm", "finetune", "vision", "loss", "time", "checkpoint")
+TEXT = ("mlm", "clm", "finetune", "vision", "questions", "help", "prompts", "loss", "time", "checkpoint")
 """Parts of bench.text_parts, which imports torch."""
 
 

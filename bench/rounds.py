@@ -33,10 +33,10 @@ class Contender:
 
     name: str
     shape: str
-    """One of text_data.SHAPES, or of image_data.SHAPES."""
+    """One of text_data.SHAPES or image_data.SHAPES, or a task of head_data.TASKS."""
     loop: Literal["graftline", "trainer", "control"]
     """Graftline's training; the Trainer's; Graftline's loop with the Trainer's recipe."""
-    rows: Literal["packed", "grouped", "lines", "padded", "labelled", "pictures", "pixels"]
+    rows: Literal["packed", "grouped", "lines", "padded", "labelled", "by_length", "full_length", "pictures", "pixels"]
     batch: int = 0
     """Rows a step; for `packed` it is given in tokens."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -44,8 +44,8 @@ class Contender:
     """Whether the allocator is set as Graftline's components set it."""
     threads: tuple[int, ...] = (1,)
     """With how many threads it is measured."""
-    data: Literal["text", "image"] = "text"
-    """What it learns from: the module that runs it is bench.text_contender or bench.image_contender."""
+    data: Literal["text", "image", "head"] = "text"
+    """What it learns from: the module that runs it is bench.text_contender and so on."""
 
     @property
     def module(self) -> str:
@@ -112,7 +112,7 @@ def measure(
 
     Args:
         contenders: who takes part.
-        folder: what text_data.prepare or image_data.prepare wrote.
+        folder: what the `prepare` of text_data, image_data or head_data wrote.
         threads: of each process.
         rounds: windows of each.
         seconds: length of a window, at least; it ends with a step.

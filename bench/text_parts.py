@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Literal
 
-from bench import image_data
+from bench import head_data, image_data
 from bench.figures import Figure
 from bench.rounds import Contender, Measured, measure
 from bench.text_data import BATCH_TOKENS, LENGTH, Data, prepare
@@ -43,6 +43,7 @@ LEAST = {
     "clm": {"Trainer": 1.3, "Trainer, bfloat16": 1.2},
     "finetune": {"Trainer": 1.8},
     "vision": {"Trainer": 1.3},
+    **{task: {"Trainer": 1.3} for task in head_data.TASKS},
 }
 """By part and contender: how many times its rate Graftline is held to."""
 
@@ -149,6 +150,27 @@ def _pictured() -> list[Contender]:
     return found
 
 
+def _headed(task: str) -> list[Contender]:
+    """Return the contenders on a shipped task. By length: the Trainer's own sampler that puts like lengths together."""
+    dtype = _dtype() if head_data.TASKS[task].narrow else "float32"
+    batch = head_data.TASKS[task].batch
+    ours = Contender("Graftline", task, "graftline", "labelled", batch, dtype, True, data="head")
+    trainer = Contender("Trainer", task, "trainer", "labelled", batch, data="head")
+    found = [
+        ours,
+        trainer,
+        replace(trainer, name="Trainer, by length", rows="by_length"),
+        replace(trainer, name="Graftline's loop, Trainer's recipe", loop="control"),
+        replace(trainer, name="Trainer, memory kept", keeps_memory=True),
+    ]
+    if dtype != "float32":
+        found.append(replace(ours, name="Graftline, float32", dtype="float32"))
+        found.append(replace(trainer, name="Trainer, bfloat16", dtype="bfloat16"))
+    if head_data.TASKS[task].filled:
+        found.append(replace(trainer, name="Trainer, padded to the longest there is", rows="full_length"))
+    return found
+
+
 def _dtype(*, narrow_on_cpu: bool = True) -> Literal["float32", "bfloat16"]:
     from graftline.learning.precision import arithmetic
 
@@ -201,7 +223,7 @@ def print_rates(part: str, found: Sequence[Measured]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    unit = "samples/s" if part in ("finetune", "vision") else "tokens/s"
+    unit = "tokens/s" if part in ("mlm", "clm") else "samples/s"
     table = Table("shape", "threads", "contender", unit, "lowest", "highest", "x Trainer", title=part)
     for one in found:
         plain = next(o for o in found if o.contender.name == "Trainer" and _alike(o, one))
@@ -299,6 +321,12 @@ TEXT_PARTS: dict[str, Callable[[TextOptions], list[Figure]]] = {
     "clm": partial(measure_speed, "clm", _causal),
     "finetune": partial(measure_speed, "finetune", _labelled),
     "vision": partial(measure_speed, "vision", _pictured, folder=lambda: prepared(image_data.prepare)),
+    **{
+        task: partial(
+            measure_speed, task, partial(_headed, task), folder=partial(prepared, partial(head_data.prepare, task))
+        )
+        for task in head_data.TASKS
+    },
     "loss": measure_loss,
     "time": measure_time,
     "checkpoint": measure_checkpoint,

@@ -139,7 +139,15 @@ def classification(data: Data, labelled: Labelled | None = None, *, trunk: Path 
 
 
 def run_trainer(
-    recipe: Recipe, *, batch: int, dtype: str, steps: int, after_step: AfterStep, rate: float = 5e-5, seed: int = 0
+    recipe: Recipe,
+    *,
+    batch: int,
+    dtype: str,
+    steps: int,
+    after_step: AfterStep,
+    rate: float = 5e-5,
+    seed: int = 0,
+    **more: Any,
 ) -> None:
     """Train with the Trainer's defaults but for the arguments.
 
@@ -151,6 +159,7 @@ def run_trainer(
         after_step: called after each step.
         rate: peak learning rate.
         seed: of batches, masks and dropout.
+        more: further arguments of the Trainer.
     """
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -162,7 +171,7 @@ def run_trainer(
         arguments = TrainingArguments(
             folder, per_device_train_batch_size=batch, bf16=dtype == "bfloat16", max_steps=steps, use_cpu=True,
             report_to="none", save_strategy="no", disable_tqdm=True, remove_unused_columns=False, seed=seed,
-            learning_rate=rate,
+            learning_rate=rate, **more,
         )  # fmt: skip
         trainer = Trainer(
             model=recipe.model,

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,10 @@ from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LARGEST = 1 << 20
+_AT_START = ("PYTHON", "HF_", "TRANSFORMERS_")
+"""How the names of variables begin that are read when Python or a library is loaded."""
+_LATER = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+"""Those of them that a fork heeds."""
 _one_at_a_time = threading.RLock()
 
 
@@ -50,6 +55,9 @@ class Popen(subprocess.Popen[Any]):
     def _execute_child(self, *given: Any) -> None:
         """Do as `subprocess.Popen._execute_child` of Python 3.11: start the process, close the child's ends."""
         args, _, preexec_fn, _, pass_fds, cwd, env, _, _, shell, *pipes, _, _, _, _, _, session, _ = given
+        if _read_at_start(os.environ if env is None else env) != _READ:
+            super()._execute_child(*given)  # type: ignore[misc]  # a new process, for a fork would not heed them
+            return
         p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = pipes
         assert os.fsdecode(args[0]) == sys.executable and not (shell or preexec_fn or pass_fds), "only Python is forked"
         wanted = {
@@ -65,6 +73,13 @@ class Popen(subprocess.Popen[Any]):
                 os.close(end)
         if (nowhere := getattr(self, "_devnull", None)) is not None:
             os.close(nowhere)
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: of for name, of in environment.items() if name.startswith(_AT_START) and name not in _LATER}
+
+
+_READ = _read_at_start(os.environ)
 
 
 def listing(command: list[str]) -> list[str]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import forked
 import pytest
@@ -44,3 +48,17 @@ def test_another_checkouts_code_is_its_own(option: str, tmp_path: Path, monkeypa
     if path:
         found = forked.run([sys.executable, "-c", loads], env=path, text=True)
         assert found.stdout.strip() == str(tmp_path / "graftline/__init__.py"), found.stderr
+
+
+def test_variables_that_are_read_at_the_start_count() -> None:
+    """Also after forks that loaded a library without them: such a process is a new one."""
+    code = "from huggingface_hub.constants import HF_HUB_OFFLINE; print(hash('graft'), HF_HUB_OFFLINE)"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))}
+    set_ = plain | {"HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "7"}
+
+    def said(environment: dict[str, str], by: Any = forked.run) -> list[str]:
+        return str(by([sys.executable, "-c", code], env=environment, text=True).stdout).split()
+
+    new = said(set_, by=partial(subprocess.run, capture_output=True))
+    assert said(plain)[1] == "False"
+    assert said(set_) == new and new[1] == "True"

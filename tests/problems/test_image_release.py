@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -52,7 +51,7 @@ def alone(folders: list[Path], pictures: list[Path], out: Path) -> tuple[dict[st
     """Return each model's logits of the pictures, and what its config says of them, by transformers alone."""
     arguments = [*map(str, folders), json.dumps([str(path) for path in pictures]), str(out)]
     command = [sys.executable, "-I", "-c", ALONE, *arguments]
-    done = forked.run(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True)
+    done = forked.run(command, text=True)
     assert done.returncode == 0, done.stderr
     return dict(np.load(out)), [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -143,6 +143,21 @@ def test_spectra_stand_where_the_frames_do() -> None:
     assert edges[band] < 1000 < edges[band + 2]
 
 
+@pytest.mark.parametrize("step", [80, 128, 160, 200, 240, 320, 441, 640])
+def test_windows_of_spectra_overlap_at_each_length_of_a_frame(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two frames nothing is lost: a window is about two frames long, from 1.4 to 2.9."""
+    sizes: list[int] = []
+    real = torch.stft
+
+    def stft(waves: torch.Tensor, size: int, *more: Any, **how: Any) -> torch.Tensor:
+        sizes.append(size)
+        return real(waves, size, *more, **how)
+
+    monkeypatch.setattr(torch, "stft", stft)
+    log_mel(torch.randn(1, 10 * step), 16_000, step, step, 10)
+    assert 1.4 * step < sizes[0] < 2.9 * step
+
+
 def test_k_means_finds_heaps() -> None:
     draw = generator(0, 0, "x")
     heaps = torch.tensor([0.0, 5.0, 10.0])[:, None, None] + 0.1 * torch.randn(3, 50, 4, generator=draw)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ import small_clips
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
 from graftline.raw.picture_formats import MAX_BYTES
-from graftline.values import clip_decoding
-from graftline.values.audio import Audio, AudioColumn
+from graftline.values import audio, clip_decoding, spectrum
+from graftline.values.audio import Audio, AudioColumn, AudioMeasure
 from graftline.values.clip_decoding import FULL, BadClipError, Rule, decode
 from graftline.values.clips import Clips
 from graftline.values.contract import Contract
@@ -244,6 +246,30 @@ def test_near_clips_are_found_in_the_datasets_files(spoken: list[np.ndarray], tm
     assert found[0] > 0.95 > found[1]
 
 
+def test_long_clips_are_compared_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fingerprint takes a few times the memory of the samples, not twenty; so many clips are read at once as fit."""
+    draw = np.random.default_rng(0)
+    long = (draw.normal(0, 3000, 20 * 60 * RATE) * np.linspace(0, 1, 20 * 60 * RATE)).astype(np.int16)
+    whole = spectrum.power(long[: 60 * RATE], RATE)
+    mark, loudness = fingerprint(long[: 60 * RATE], RATE), level(long)
+    monkeypatch.setattr(spectrum, "_AT_ONCE", 1 << 14)
+    assert np.array_equal(spectrum.power(long[: 60 * RATE], RATE), whole)
+    assert np.array_equal(fingerprint(long[: 60 * RATE], RATE), mark) and level(long) == loudness
+    tracemalloc.start()
+    fingerprint(long, RATE)
+    level(long)
+    assert tracemalloc.get_traced_memory()[1] < 4 * long.nbytes
+    tracemalloc.stop()
+    values = pa.array([long[: 10 * RATE]] * 9, pa.list_(pa.int16()))
+    pq.write_table(pa.table({"row": np.arange(9), "audio": values}), tmp_path / "train.parquet")
+    measure, at_once = Audio(rate=RATE, max_seconds=10).measure(["audio"], 0.95), []
+    monkeypatch.setattr(audio, "READ_BYTES", 4 * 20 * RATE)
+    read = AudioMeasure.vectors
+    monkeypatch.setattr(AudioMeasure, "vectors", lambda self, of: at_once.append(len(of)) or read(self, of))
+    assert len(measure.read([tmp_path / "train.parquet"], np.arange(9))) == sum(at_once) == 9
+    assert max(at_once) == 4
+
+
 # For people, and from them
 
 
@@ -276,6 +302,32 @@ def test_a_question_is_decoded_by_the_rule_of_training(tmp_path: Path) -> None:
         "sub/bad.wav (truncated)",
         "sub/notes.txt (not a clip, Parquet)",
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int16()), pa.large_list(pa.int64())])
+def test_lists_of_samples_in_parquet_are_asked_too(kind: pa.DataType, tmp_path: Path) -> None:
+    column, path = AudioColumn("audio", RATE, max_seconds=5), tmp_path / "lists.parquet"
+    clips = [(10_000 * np.sin(np.arange(n))).astype(np.int16) for n in (RATE, 2 * RATE)]
+    pq.write_table(pa.table({"audio": pa.array([clip.tolist() for clip in clips], kind)}), path)
+    found = column.questions([path], []).asked
+    assert [one.name for one in found] == [f"{path}#0", f"{path}#1"]
+    assert all(np.array_equal(one.value, clip) for one, clip in zip(found, clips, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ([1, None], "row 1: 'audio' is no such clip; expected a list of samples of 16 bits, 8000 a second"),
+        ([1 << 15] * RATE, "row 1: 'audio' is no such clip"),
+        (None, "row 1: 'audio' is no such clip"),
+        ([1] * 9 * RATE, "row 1: a clip of 9 seconds; expected 0.1 to 5"),
+    ],
+)
+def test_a_list_in_parquet_that_is_no_clip_is_named_by_its_row(cell: Any, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "lists.parquet"
+    pq.write_table(pa.table({"audio": pa.array([[1] * RATE, cell], pa.list_(pa.int32()))}), path)
+    with pytest.raises(InputError, match=re.escape(said)):
+        AudioColumn("audio", RATE, max_seconds=5).questions([path], [])
 
 
 ASKED: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ from graftline.raw.clip_formats import FORMATS, SUFFIXES
 from graftline.raw.picture_formats import MAX_BYTES
 from graftline.values.clip_decoding import CHANGES, FULL, BadClipError, Channels, Clip, Resample, Rule, decode
 from graftline.values.clips import Clips
-from graftline.values.column import Feature, Questions, StoredFeature
+from graftline.values.column import Feature, Question, Questions, StoredFeature
 from graftline.values.encoded import encoded, files_of, given
 from graftline.values.facts import ColumnBatch, wrong_type
 from graftline.values.file_questions import FileQuestions
@@ -40,6 +40,8 @@ from graftline.values.spectrum import BANDS, STEPS, fingerprint, level, spectrog
 
 SAMPLES = pa.list_(pa.int16())
 """A clip in the dataset: its samples."""
+READ_BYTES = 32 << 20
+"""How many samples are in memory while clips are compared with each other."""
 _LEAST_LEVEL = -100.0
 _SHOWN_SECONDS = 10.0
 """How much of a clip the report plays."""
@@ -107,9 +109,9 @@ class Audio(Feature):
         if encoded(array.type):
             there, files = given(array), files_of(array)
             heard = [self._heard(*file) if ok else "missing" for file, ok in zip(files, there, strict=True)]
-        elif is_list(array.type) and pa.types.is_integer(array.type.value_type):
+        elif is_samples(array.type):
             there, files = array.is_valid().to_numpy(zero_copy_only=False), [(None, None)] * len(array)
-            heard = [self._listed(value) for value in array.to_pylist()]
+            heard = [self._listed(value) for value in array]
         else:
             expected = "clips (bytes of WAV, FLAC or Ogg, or {bytes, path}), or lists of samples"
             raise wrong_type(batch, name, array.type, expected)
@@ -148,11 +150,11 @@ class Audio(Feature):
         except BadClipError as error:
             return str(error)
 
-    def _listed(self, value: list[int | None] | None) -> Clip | str:
+    def _listed(self, value: pa.ListScalar) -> Clip | str:
         """Return the clip of a list of samples, or why there is none."""
-        samples = samples_of(value)
+        samples = listed_samples(value)
         if samples is None:
-            return "missing" if value is None else "no list of samples of 16 bits"
+            return "no list of samples of 16 bits" if value.is_valid else "missing"
         return Clip(samples, len(samples) / self.rate)
 
     def rules(self, name: str) -> list[Check]:
@@ -184,7 +186,7 @@ class Audio(Feature):
 
     def measure(self, names: Sequence[str], minimum: float) -> AudioMeasure:
         (name,) = names
-        return AudioMeasure(name, minimum, rate=self.rate)
+        return AudioMeasure(name, minimum, rate=self.rate, longest=self.decoded_bytes)
 
     def near_text(self, minimum: float) -> str:
         return f"clips whose fingerprints have cosine {minimum:g} or more"
@@ -205,6 +207,11 @@ class Audio(Feature):
         return clip.samples.tolist()
 
 
+def is_samples(kind: pa.DataType) -> bool:
+    """Return whether values of an Arrow type are lists of samples."""
+    return is_list(kind) and bool(pa.types.is_integer(kind.value_type))
+
+
 def samples_of(value: Any) -> np.ndarray | None:
     """Return (n,) int16 of a list of whole numbers of 16 bits; None of anything else."""
     try:
@@ -215,6 +222,14 @@ def samples_of(value: Any) -> np.ndarray | None:
         return None
     inside = len(samples) == 0 or -FULL <= samples.min() <= samples.max() < FULL
     return samples.astype(np.int16) if inside else None
+
+
+def listed_samples(value: pa.ListScalar) -> np.ndarray | None:
+    """Return (n,) int16 of a cell that lists whole numbers of 16 bits; None of any other.
+
+    As Python's own numbers, a clip would take twenty times its memory.
+    """
+    return samples_of(value.values.to_numpy(zero_copy_only=False)) if value.is_valid else None
 
 
 def _clips(values: pa.Array) -> list[np.ndarray]:
@@ -244,6 +259,8 @@ class AudioMeasure(CosineMeasure):
     """Of clips: their fingerprints."""
 
     rate: int = 0
+    longest: int = 1
+    """Bytes of the longest clip."""
 
     def vectors(self, values: pa.Array) -> np.ndarray:
         found = [fingerprint(clip, self.rate) for clip in _clips(values)]
@@ -251,9 +268,10 @@ class AudioMeasure(CosineMeasure):
 
     def read(self, files: Sequence[Path], rows: np.ndarray) -> np.ndarray:
         found = np.zeros((len(rows), BANDS * STEPS), np.float32)
+        at_once = min(1024, max(1, READ_BYTES // self.longest))
         for path in files:
             with pq.ParquetFile(path, pre_buffer=False) as file:
-                for batch in file.iter_batches(batch_size=1024, columns=["row", self.column], use_threads=False):
+                for batch in file.iter_batches(batch_size=at_once, columns=["row", self.column], use_threads=False):
                     numbers = batch.column("row").to_numpy()
                     place = np.minimum(np.searchsorted(rows, numbers), len(rows) - 1)
                     wanted = rows[place] == numbers
@@ -351,7 +369,10 @@ class AudioColumn(StoredFeature):
 
     def question(self, where: str, value: Any) -> np.ndarray:
         """Return (n,) int16 samples from a list of them."""
-        samples = samples_of(value)
+        return self.listed(where, samples_of(value))
+
+    def listed(self, where: str, samples: np.ndarray | None) -> np.ndarray:
+        """Return (n,) int16 samples that were given as a list; None where that was none. Raises InputError."""
         if samples is None:
             found = f"'{self.name}' is no such clip"
             raise InputError(where, found, expected=f"a list of samples of 16 bits, {self.rate} a second")
@@ -364,7 +385,7 @@ class AudioColumn(StoredFeature):
 
 
 class _ClipQuestions(FileQuestions):
-    one, plural, held = "clip", "clips", "clips"
+    one, plural, held = "clip", "clips", "clips or lists of samples"
     formats, suffixes, most_bytes, changes = FORMATS, SUFFIXES, MAX_BYTES, CHANGES
 
     def __init__(self, column: AudioColumn) -> None:
@@ -379,3 +400,10 @@ class _ClipQuestions(FileQuestions):
         except BadClipError as error:
             raise InputError(name, str(error), expected=f"a clip ({', '.join(FORMATS)})") from None
         return self._column.check(name, clip), clip.changes
+
+    def rows(self, path: Path, first: int, array: pa.Array) -> Iterator[Question]:
+        if not is_samples(array.type):
+            yield from super().rows(path, first, array)
+            return
+        for row, value in enumerate(array, first):
+            yield Question(f"{path}#{row}", self._column.listed(f"{path}: row {row}", listed_samples(value)))

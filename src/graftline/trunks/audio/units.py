@@ -5,6 +5,7 @@ HuBERT's first iteration clusters MFCCs; a log-mel spectrum holds the same, and 
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -37,7 +38,7 @@ def log_mel(waves: torch.Tensor, rate: int, step: int, seen: int, frames: int) -
         seen: samples that a frame sees.
         frames: how many.
     """
-    size = 1 << max(5, round(2 * step).bit_length() - 1)  # about two frames, which overlap by half
+    size = 1 << max(5, round(math.log2(2 * step)))  # the power of two that is next to two frames: windows overlap
     before = max(0, (size - seen) // 2)
     after = max(0, (frames - 1) * step + size - before - waves.shape[1])
     shifted = torch.nn.functional.pad(waves, (before, after))[:, max(0, (seen - size) // 2) :]

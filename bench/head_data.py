@@ -1,0 +1,65 @@
+"""What the measurements of heads work on: shipped tasks, as their own contracts and parameters make them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graftline.environment import ROOT
+from graftline.tasks.documents import task_document
+from graftline.tasks.finetune import FinetuneParams
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shipped task, and how transformers' example of its kind learns."""
+
+    batch: int
+    """Rows a step, as in its parameters."""
+    narrow: bool = False
+    """Whether Graftline trains it in bfloat16 on a CPU that can."""
+    filled: bool = False
+    """Whether the example pads each row to the longest that there may be."""
+
+
+TASKS = {"questions": Task(32, narrow=True, filled=True), "help": Task(32), "prompts": Task(16)}
+"""Questions, translation, and speech recognition."""
+
+
+def prepare(task: str, folder: Path) -> None:
+    """Write the dataset, a trunk after one step, and the training examples as arrays."""
+    from graftline.dataset import read_schema
+    from graftline.problems.registry import make_problem
+
+    document, _ = task_document(task, {"pretrain.epochs": 1e-6})
+    data, text = ROOT / "data" / task, json.dumps(document)
+    raw: list[str | Path] = [
+        "--in-raw",
+        data / "raw",
+        "--in-expectations",
+        data / "expectations.yaml",
+        "--store",
+        folder / "store",
+    ]
+    _run("validate", text, *raw, "--out-dataset", folder / "dataset")
+    _run("pretrain", text, "--in-dataset", folder / "dataset", "--out-trunk", folder / "trunk")
+    problem = make_problem(params_of(task).head, read_schema(folder / "dataset"))
+    np.savez(folder / "train.npz", **problem.read(folder / "dataset", "train", folder / "trunk").arrays())
+
+
+def params_of(task: str, **changes: Any) -> FinetuneParams:
+    """Return the task's own parameters of fine-tuning but for the changes, by dotted key."""
+    return FinetuneParams.model_validate(
+        task_document(task, {f"finetune.{name}": value for name, value in changes.items()})[0]["finetune"]
+    )
+
+
+def _run(component: str, params: str, *arguments: str | Path) -> None:
+    command = [sys.executable, "-m", f"graftline.components.{component}", "--params", params, *map(str, arguments)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
