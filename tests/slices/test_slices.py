@@ -34,6 +34,7 @@ CELLS: dict[str, list[Any]] = {
     [
         ("language=tr", [0, 2]),
         ("language!=tr", [1]),
+        ("language~[!e]?", [0, 2]),
         ("age=41", [1, 2]),
         ("age < 41", [0, 3]),
         ("length(text)>2", [0, 3]),
@@ -165,6 +166,14 @@ def test_a_slice_of_two_conditions_that_errs_is_found_before_its_parts() -> None
     assert find({"maker": maker.tolist()}, {}, of_row, 3, 2500) == [], "none is as large as that"
     (long,) = find({}, {"text": texts}, np.array([len(text) > 40 for text in texts], dtype=float), 1, 30)
     assert long.name.startswith("length(text)>")
+
+
+def test_what_is_found_is_what_sliceline_finds() -> None:
+    """The slices of sliceline 0.3.0, by record_sliceline.py, in its order."""
+    recorded = json.loads(Path(__file__).with_name("sliceline-0.3.0.json").read_text())
+    wrong = np.array(recorded["wrong"], dtype=float)
+    found = find(recorded["cells"], {}, wrong, recorded["count"], recorded["least"])
+    assert [one.name for one in found] == recorded["slices"] and len(found) > 4
 
 
 def test_the_gate_holds_on_each_slice_and_fails_where_nothing_was_judged() -> None:

@@ -41,7 +41,7 @@ class SlicesParams(Params):
     """Columns of the contract whose values are groups, such as `[designer]`: each is a slice, and the largest
     differences between two of them are measured."""
     expressions: tuple[str, ...] = ()
-    """Slices by conditions, such as `["language=tr & length(text)>20"]`; length counts words of a text."""
+    """Slices by conditions, such as `["language=tr & length(text)>20", "page~tr-*"]`; length counts words of a text."""
     find: int = Field(default=0, ge=0, le=50)
     """How many slices of one or two conditions to find by themselves, 0 to 50: on val, to be measured on test."""
     least_rows: int = Field(default=30, ge=5)
