@@ -1,4 +1,4 @@
-"""`graftline explain RELEASE PATH...`: what a release looks at in images, texts or clips, and how far that can be believed."""
+"""`graftline explain RELEASE PATH...`: what a release looks at in its input, and how far that can be believed."""
 
 from __future__ import annotations
 
