@@ -14,6 +14,7 @@ from scipy.stats import binom
 
 from graftline.errors import InputError
 from graftline.gate import Gate, decide
+from graftline.problems.image_classification.parameters import ImageClassificationParams
 from graftline.problems.scores import MACRO_F1, accuracy, accuracy_rows, class_rows
 from graftline.score import RowStatistics
 from graftline.slices.conditions import parse_slice
@@ -186,6 +187,22 @@ def test_the_gate_holds_on_each_slice_and_fails_where_nothing_was_judged() -> No
     assert decide(Gate(slices={"language=tr": {"accuracy": 0.7}}), {"slices.language=tr.accuracy": 0.79}, None).passed
     with pytest.raises(InputError, match=r"gate\.slices\.language=tr\.acuracy"):
         Gate(slices={"language=tr": {"acuracy": 0.7}}).check_names((accuracy(),), "params.yaml")
+
+
+def test_the_gate_may_limit_differences_between_groups_and_how_many_slices_are_worse() -> None:
+    ceilings = {"slices_worse": 0, "slices.group.equal_opportunity": 0.2, "slices.group.demographic_parity_low": 0.1}
+    params = EvaluateParams(slices={"columns": ["group"]}, gate={"ceilings": ceilings})  # type: ignore[arg-type]
+    head = ImageClassificationParams()
+    params.check_head(head, "params.yaml")
+    measured = {"slices_worse": 0, "slices.group.equal_opportunity": 0.3, "slices.group.demographic_parity_low": 0.1}
+    passed = {rule.name: rule.passed for rule in decide(params.gate, measured, None).rules}
+    assert [passed[f"ceilings.{name}"] for name in ceilings] == [True, False, True]
+    assert not decide(params.gate, {}, None).passed, "what was not judged cannot be vouched for"
+    with pytest.raises(InputError, match=r"slices\.grup\.equal_opportunity: .* did you mean 'slices.group"):
+        EvaluateParams(
+            slices={"columns": ["group"]},
+            gate={"ceilings": {"slices.grup.equal_opportunity": 0.2}},  # type: ignore[arg-type]
+        ).check_head(head, "params.yaml")
 
 
 @pytest.mark.parametrize("kind", ["plain", "weighted"])
