@@ -41,7 +41,11 @@ def main(package: Path | None) -> None:
     members = {f"{FOLDER}/{name}": digest for name, digest in FILES.items()}
     found = {Path(path).name: data.decode() for path, data in deb_members(deb, package or PACKAGE, members).items()}
     lines = [" ".join(words) for words in of_one_meaning(found)]
-    said = ["Words of one meaning, by tools/synonyms.py out of WordNet 3.0.", "", *NOTICE.read_text().splitlines()]
+    said = [
+        "Words of one meaning, by tools/synonyms.py out of WordNet 3.0.",
+        "",
+        *NOTICE.read_text(encoding="utf-8").splitlines(),
+    ]
     write_atomic(OUT, "\n".join([*(f"# {line}".rstrip() for line in said), *lines, ""]).encode())
     print(f"{OUT}: {len(lines)} lines")
 
