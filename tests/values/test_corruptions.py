@@ -204,7 +204,7 @@ def heard(name: str, level: int, sound: np.ndarray, rate: int = 8000) -> np.ndar
 
 
 def decibels(one: np.ndarray, other: np.ndarray) -> float:
-    return 10 * float(np.log10((one**2).mean() / (other**2).mean()))
+    return 10 * float(np.log10((one**2).mean() / ((other**2).mean() + 1e-12)))
 
 
 def tone(hertz: float, rate: int = 8000) -> np.ndarray:
