@@ -18,6 +18,8 @@ from pydantic import ValidationError
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
+import small_clips
+import small_speech
 import small_text
 
 from graftline.dataset import read_schema
@@ -34,7 +36,8 @@ from graftline.score import t_interval
 from graftline.store.opening import open_store
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
-from graftline.values.corruption import OF_PICTURES, OF_TEXTS, Corruption
+from graftline.values.audio import AudioColumn
+from graftline.values.corruption import OF_CLIPS, OF_ENGLISH, OF_PICTURES, OF_TEXTS, Corruption
 from graftline.values.image import ImageColumn
 from graftline.values.splits import read_images, read_texts
 from graftline.values.text import TextColumn
@@ -131,6 +134,7 @@ def test_the_report_has_their_picture_and_table(shifted: Path) -> None:
         ({"labels": 2, "data": {"fog_high": OTHER}}, {}, "data.fog_high"),
         ({"labels": 2, "data": {"fog": OTHER}}, {}, "shift_lift_fog is of the corruption 'fog'"),
         ({"labels": 2, "data": {"typos": OTHER}}, {}, "is of the corruption 'typos'"),
+        ({"labels": 2, "data": {"telephone": OTHER}}, {}, "is of the corruption 'telephone'"),
         ({"labels": 2, "severities": (6,)}, {}, "less than or equal to 5"),
     ],
 )
@@ -158,8 +162,9 @@ def test_a_gate_on_slices_names_scores_that_slices_have() -> None:
 
 
 def test_corruptions_that_a_shift_may_not_be_named_after_are_all_there_are() -> None:
-    kinds = (ImageColumn, TextColumn, TokensColumn)
-    assert {name for kind in kinds for name in kind.corruptions} == {*OF_PICTURES, *OF_TEXTS}
+    kinds = (AudioColumn, ImageColumn, TextColumn, TokensColumn)
+    assert {name for kind in kinds for name in kind.corruptions} == {*OF_PICTURES, *OF_TEXTS, *OF_CLIPS}
+    assert {name for kind in kinds for name in kind.asked_corruptions} == {*OF_ENGLISH}
 
 
 def source(dataset: Path, head: str, rows: int | None = None) -> Source:
@@ -173,6 +178,7 @@ def test_what_does_not_apply_is_refused_with_what_does(home: Path) -> None:
         digits.ways(ShiftParams(corruptions=("typos",)))
     glosses = source(small_text.dataset(home), "sequence_classification")
     assert glosses.ways(ShiftParams()) == ("typos", "case", "ocr", "dropped_words", "swapped_words")
+    assert glosses.ways(ShiftParams(corruptions=("synonyms",))) == ("synonyms",), "of English, who asks for it"
     writing = source(small_text.dataset(home), "text_generation")
     with pytest.raises(InputError, match=r"expected none, \[\]"):
         writing.ways(ShiftParams(corruptions=("typos",)))
@@ -205,6 +211,19 @@ def test_texts_are_spoiled_word_by_word(home: Path, tmp_path: Path) -> None:
     ]
     hit = np.mean([one != other for one, other in pairs])
     assert 0.4 < hit < 0.6 and all(len(one) == len(other) for one, other in pairs)
+
+
+def test_clips_are_spoiled_and_what_is_said_stays(home: Path, tmp_path: Path) -> None:
+    for dataset, head in ((small_clips.dataset(home), "sequence_classification"),
+                          (small_speech.dataset(home), "recognition")):  # fmt: skip
+        clips = source(dataset, head, rows=8)
+        assert clips.ways(ShiftParams()) == OF_CLIPS
+        folders = (clips.write_clean(tmp_path / head / "clean"),
+                   clips.write_spoiled(tmp_path / head / "line", Corruption("telephone", 2, 0)))  # fmt: skip
+        clean, line = (pq.read_table(folder / "test.parquet") for folder in folders)
+        assert line.drop(["audio"]) == clean.drop(["audio"]) and line.schema == clean.schema
+        for one, other in zip(clean["audio"].to_pylist(), line["audio"].to_pylist(), strict=True):
+            assert len(one) == len(other) and one != other
 
 
 def with_source(dataset: Path, out: Path) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +13,11 @@ import torch
 from markupsafe import Markup
 from torch import nn
 
+from graftline.problems.audio import ClipExamples
 from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets
+from graftline.problems.explained_clips import ExplainedClips
 from graftline.problems.explained_images import ExplainedImages
+from graftline.values.clips import Clips
 
 PATCH = (slice(8, 12), slice(4, 8))
 """Rows and columns of the pixels that decide."""
@@ -80,3 +85,34 @@ def pictures(count: int) -> ExplainedImages:
     pixels = np.random.default_rng(0).random((count, 1, 28, 28)).astype(np.float32)
     pixels[:, 0][(slice(None), *PATCH)] = 1.0
     return ExplainedImages.of(OfPatch(), pixels, torch.ones(count, dtype=torch.int64), ["bright"] * count)
+
+
+RATE, PIECE = 8000, 3
+"""Samples a second, and the piece of 50 ms that decides."""
+
+
+class OfPiece(nn.Module):
+    """Clips to (n, 2) logits: how loud one piece is, against a little; as much of `AudioModel` as is asked for."""
+
+    rate, at_once = RATE, 1 << 20
+
+    def inputs(self, clips: ClipExamples) -> dict[str, torch.Tensor]:
+        waves = nn.utils.rnn.pad_sequence([torch.from_numpy(wave / 2**15) for wave in clips.waves()], True).float()
+        return {"input_values": waves, "attention_mask": torch.ones(waves.shape)}
+
+    def answering(self, *, fast: bool) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def network(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        loud = input_values[:, PIECE * 400 : (PIECE + 1) * 400].square().sum(dim=1)
+        return SimpleNamespace(logits=torch.stack([torch.full_like(loud, 0.5), loud], dim=1))
+
+
+def clips(count: int) -> ExplainedClips:
+    """Return clips of noise of different lengths, one piece of which is loud, and the model's answer that it is."""
+    draw = np.random.default_rng(0)
+    waves = [draw.normal(0, 300, size=2000 + 130 * number).astype(np.int16) for number in range(count)]
+    for wave in waves:
+        wave[PIECE * 400 : (PIECE + 1) * 400] *= 15
+    examples = ClipExamples.of(Clips.of(waves, RATE), np.arange(count))
+    return ExplainedClips.of(OfPiece(), examples, torch.ones(count, dtype=torch.int64), ["loud"] * count)  # type: ignore[arg-type]

@@ -56,6 +56,20 @@ def test_the_pixels_that_decide_are_found(method: object) -> None:
     assert ((rows >= 8) & (rows < 12) & (columns >= 4) & (columns < 8)).all()
 
 
+@pytest.mark.parametrize("method", [integrated_gradients, occlusion])
+def test_the_piece_that_decides_is_found(method: object) -> None:
+    explained = planted.clips(12)
+    found = np.where(explained.there, method(explained), -np.inf)  # type: ignore[operator]
+    best = found.max(axis=1)
+    assert np.allclose(found[:, planted.PIECE], best) and best.min() > 0.1  # some share all windows with it
+    if method is integrated_gradients:
+        assert (found.argmax(axis=1) == planted.PIECE).all()
+        assert completeness_gap(explained, found).max() < 1e-3
+        assert explained.told(0, found[0], 1).startswith("0.15-0.20 s (+")
+    assert explained.parts.tolist() == [-(-(2000 + 130 * n) // 400) for n in range(12)]
+    assert explained.values(1, found[1])[-1]["end"] == 2130 / planted.RATE
+
+
 def test_integrated_gradients_share_out_the_whole_difference() -> None:
     explained = planted.pictures(COUNT)
     found = integrated_gradients(explained)

@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_clips
 import small_questions
 import small_text
 import torch
 
-from graftline.dataset import Schema
+from graftline.dataset import Schema, read_schema
 from graftline.errors import InputError
 from graftline.explain import methods
 from graftline.explain.explaining import Explanations
 from graftline.explain.faithfulness import measure
 from graftline.explain.methods import attention_rollout, completeness_gap, integrated_gradients, occlusion
+from graftline.explain.rows import read_rows
 from graftline.explain.weights import shuffled
 from graftline.problems.decisions import Decision
 from graftline.problems.explained_images import ExplainedImages
@@ -31,6 +33,7 @@ from graftline.problems.pair_classification.parameters import PairClassification
 from graftline.problems.question_answering.parameters import QuestionAnsweringParams
 from graftline.problems.registry import make_problem
 from graftline.problems.scores import ProblemParams
+from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.text_generation.parameters import TextGenerationParams
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
@@ -209,6 +212,37 @@ def test_sets_are_explained_by_their_most_probable_class(trunk: Path) -> None:
     whole = np.exp(explained.log_probabilities(np.arange(2), explained.there))
     assert np.allclose(whole, [probability for _, probability in most], atol=1e-6)
     assert completeness_gap(explained, integrated_gradients(explained)).max() < 0.02
+
+
+def test_clips_are_explained_by_pieces_of_time(home: Path, tmp_path: Path) -> None:
+    dataset, trunk = small_clips.dataset(home), small_clips.trunk(home)
+    schema = read_schema(dataset)
+    problem, model = with_random_head(SequenceClassificationParams(), trunk, schema)
+    values = read_rows(dataset, "test", 3, 0).values
+    explained = problem.explained(trunk, model, values, schema)
+    asked = problem.ask(trunk, model, values, schema)
+    assert explained.answers == [answer["label"] for answer in asked]
+    assert explained.parts.tolist() == [-(-len(value) // 400) for value in values]
+    whole = np.exp(explained.log_probabilities(np.arange(3), explained.there))
+    assert np.allclose(whole, [answer["probabilities"][answer["label"]] for answer in asked], atol=1e-5)
+    silent = [np.where(np.arange(len(value)) // 400 == 2, 0, 1) for value in values]
+    kept = explained.there & (np.arange(explained.most) != 2)
+    inputs = model.inputs(problem.asked(trunk, values))
+    for place, heard in enumerate(silent):
+        inputs["input_values"][place, : len(heard)] *= torch.from_numpy(heard)
+    with torch.inference_mode():
+        shares = model.network(**inputs).logits.softmax(dim=1).max(dim=1).values
+    assert np.allclose(np.exp(explained.log_probabilities(np.arange(3), kept)), shares, atol=1e-2)
+    made = Explanations.of(explained)
+    assert list(made.found) == ["integrated_gradients", "occlusion", "attention_rollout"]
+    assert made.gap().max() < 0.1
+    rollout = made.found["attention_rollout"]
+    assert np.allclose(rollout.sum(axis=1), 1, atol=1e-4) and not rollout[~explained.there].any()
+    alone = problem.explained(trunk, model, values[:1], schema)
+    assert np.allclose(alone.vectors(), explained.vectors()[:1], atol=1e-5), "what is beside a clip changes nothing"
+    named = {name.replace("_", " "): found for name, found in made.found.items()}
+    assert explained.draw([0, 2], named, tmp_path / "seen.png") and (tmp_path / "seen.png").is_file()
+    assert explained.marked(0, rollout[0]).startswith('<img alt="" src="data:image/png;base64,')
 
 
 def images(trunk: Any) -> ExplainedImages:

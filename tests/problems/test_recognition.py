@@ -64,7 +64,9 @@ HEARD = ["please hold the line", "thank", "won", "a", "press one now"]
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the outputs of all five components, and the store with digits@1."""
     home = tmp_path_factory.getbasetemp()
-    document = {"finetune": small_speech.FINETUNE, "evaluate": {**LIFT, "gate": {"ceilings": {"wer": 3.0}}}}
+    shifts = {"corruptions": ["telephone", "white_noise"], "severities": [5], "labels": 20, "test_rows": 10}
+    evaluate = {**LIFT, "shifts": shifts, "gate": {"ceilings": {"wer": 3.0, "shifted_cer": 9.0}}}
+    document = {"finetune": small_speech.FINETUNE, "evaluate": evaluate}
     return small.release_of(small_speech.trunk(home), small_speech.dataset(home), document)
 
 
@@ -124,6 +126,21 @@ def test_the_words_of_a_clip_are_where_they_are_said(learnt: Recognizer, few: Ut
     seconds = len(wave) / 8000
     assert len(words) >= 2 or len(words[0].word) > len(few.texts()[place])
     assert words[0].start < seconds < words[-1].end <= 2 * seconds
+
+
+def test_spoiled_speech_is_asked_of_the_released_model_and_of_the_lifts_fits(released: Path) -> None:
+    """Of errors less is better: what helps makes them fewer."""
+    metrics, told = (read(released / "evaluation" / name) for name in ("metrics.json", "shifts.json"))
+    assert (told["score"], told["rows"]) == ("cer", 10)
+    by_way = {one["corruption"]: one for one in told["sets"]}
+    assert metrics["shifted_cer_telephone"] == pytest.approx(by_way["telephone"]["released"]["value"])
+    fits = told["fits"]["spoiled"]
+    ways, seeds = ("telephone.5", "white_noise.5"), ("0", "1")
+    gains = [np.mean([fits["scratch"][way][seed] - fits["trunk"][way][seed] for way in ways]) for seed in seeds]
+    ratios = [np.mean([fits["trunk"][way][seed] / fits["scratch"][way][seed] for way in ways]) for seed in seeds]
+    assert metrics["shift_lift"] == pytest.approx(np.mean(gains)) and metrics["mce"] == pytest.approx(np.mean(ratios))
+    rules = {rule["name"]: rule["passed"] for rule in read(released / "evaluation/decision.json")["rules"]}
+    assert rules["ceilings.shifted_cer"]
 
 
 def utterances_of(clips: Clips, texts: list[str], model: Recognizer, **params: Any) -> Utterances:

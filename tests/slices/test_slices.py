@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,8 @@ from scipy.stats import binom
 
 from graftline.errors import InputError
 from graftline.gate import Gate, decide
-from graftline.problems.scores import accuracy, accuracy_rows, class_rows
+from graftline.problems.image_classification.parameters import ImageClassificationParams
+from graftline.problems.scores import MACRO_F1, accuracy, accuracy_rows, class_rows
 from graftline.score import RowStatistics
 from graftline.slices.conditions import parse_slice
 from graftline.slices.finding import errors, find
@@ -31,6 +35,7 @@ CELLS: dict[str, list[Any]] = {
     [
         ("language=tr", [0, 2]),
         ("language!=tr", [1]),
+        ("language~[!e]?", [0, 2]),
         ("age=41", [1, 2]),
         ("age < 41", [0, 3]),
         ("length(text)>2", [0, 3]),
@@ -97,8 +102,6 @@ def test_a_small_slice_that_is_all_right_is_no_better_for_that() -> None:
 
 
 def test_a_group_whose_rate_is_one_is_no_sure_gap() -> None:
-    from graftline.problems.scores import MACRO_F1
-
     labels = np.ones(230, int)
     predicted = np.concatenate([right(30, 30), right(190, 200)]).astype(int)
     inside = np.repeat(np.eye(2, dtype=bool), [30, 200], axis=0)
@@ -133,8 +136,6 @@ def test_differences_between_groups_are_those_of_hardt_and_of_parity() -> None:
         labels += [1] * 100 + [0] * 100
         predicted += right(of_yes, 100).astype(int).tolist() + right(of_no, 100).astype(int).tolist()
         group += [name] * 200
-    from graftline.problems.scores import MACRO_F1
-
     counts = class_rows(MACRO_F1, np.arange(400), np.array(labels), np.array(predicted), 2)
     inside = np.array(group)[:, None] == np.array(["a", "b"])
     found = {one.kind: one for one in gaps("g", ["a", "b"], inside, counts, ["no", "yes"], 30, resamples=4000, seed=0)}
@@ -168,6 +169,14 @@ def test_a_slice_of_two_conditions_that_errs_is_found_before_its_parts() -> None
     assert long.name.startswith("length(text)>")
 
 
+def test_what_is_found_is_what_sliceline_finds() -> None:
+    """The slices of sliceline 0.3.0, by record_sliceline.py, in its order."""
+    recorded = json.loads(Path(__file__).with_name("sliceline-0.3.0.json").read_text())
+    wrong = np.array(recorded["wrong"], dtype=float)
+    found = find(recorded["cells"], {}, wrong, recorded["count"], recorded["least"])
+    assert [one.name for one in found] == recorded["slices"] and len(found) > 4
+
+
 def test_the_gate_holds_on_each_slice_and_fails_where_nothing_was_judged() -> None:
     gate = Gate(slices={"language=tr": {"accuracy": 0.8}, "language=fi": {"accuracy": 0.1}}, max_champion_loss=None)
     gate.check_names((accuracy(),), "params.yaml")
@@ -178,3 +187,44 @@ def test_the_gate_holds_on_each_slice_and_fails_where_nothing_was_judged() -> No
     assert decide(Gate(slices={"language=tr": {"accuracy": 0.7}}), {"slices.language=tr.accuracy": 0.79}, None).passed
     with pytest.raises(InputError, match=r"gate\.slices\.language=tr\.acuracy"):
         Gate(slices={"language=tr": {"acuracy": 0.7}}).check_names((accuracy(),), "params.yaml")
+
+
+def test_the_gate_may_limit_differences_between_groups_and_how_many_slices_are_worse() -> None:
+    ceilings = {"slices_worse": 0, "slices.group.equal_opportunity": 0.2, "slices.group.demographic_parity_low": 0.1}
+    params = EvaluateParams(slices={"columns": ["group"]}, gate={"ceilings": ceilings})  # type: ignore[arg-type]
+    head = ImageClassificationParams()
+    params.check_head(head, "params.yaml")
+    measured = {"slices_worse": 0, "slices.group.equal_opportunity": 0.3, "slices.group.demographic_parity_low": 0.1}
+    passed = {rule.name: rule.passed for rule in decide(params.gate, measured, None).rules}
+    assert [passed[f"ceilings.{name}"] for name in ceilings] == [True, False, True]
+    assert not decide(params.gate, {}, None).passed, "what was not judged cannot be vouched for"
+    with pytest.raises(InputError, match=r"slices\.grup\.equal_opportunity: .* did you mean 'slices.group"):
+        EvaluateParams(
+            slices={"columns": ["group"]},
+            gate={"ceilings": {"slices.grup.equal_opportunity": 0.2}},  # type: ignore[arg-type]
+        ).check_head(head, "params.yaml")
+
+
+@pytest.mark.parametrize("kind", ["plain", "weighted"])
+def test_scores_and_differences_are_those_of_fairlearn(kind: str) -> None:
+    """Figures of fairlearn 0.15.0, by record_fairlearn.py: its MetricFrame, and its two differences of each class."""
+    recorded = json.loads(Path(__file__).with_name("fairlearn-0.15.0.json").read_text())
+    rows, theirs = recorded["rows"], recorded[kind]
+    group, label, predicted = (np.array(rows[name]) for name in ("group", "label", "predicted"))
+    weights = np.array(rows["weight"]) if kind == "weighted" else None
+    names, classes = ["x", "y", "z"], ["ant", "bee", "cow"]
+    inside = group[:, None] == np.arange(3)
+
+    right = replace(accuracy_rows(accuracy(), np.arange(900), label == predicted), weights=weights)
+    judged = judge(right, [(name, "column") for name in names], inside, 5, resamples=1000, seed=0)
+    values = {one.name: one.value.value for one in judged if one.value is not None}
+    assert values == pytest.approx(theirs["accuracy"], rel=0, abs=1e-12)
+
+    counts = replace(class_rows(MACRO_F1, np.arange(900), label, predicted, 3), weights=weights)
+    found = {one.kind: one for one in gaps("g", names, inside, counts, classes, 5, resamples=1000, seed=0)}
+    for what, rate in ((OPPORTUNITY, "true_positive_rate"), (PARITY, "selection_rate")):
+        largest = max(theirs["classes"], key=lambda name: theirs["classes"][name][what])
+        expected = theirs["classes"][largest]
+        assert found[what].label == largest
+        assert found[what].difference.value == pytest.approx(expected[what], rel=0, abs=1e-12)
+        assert found[what].groups == pytest.approx(expected[rate], rel=0, abs=1e-12)

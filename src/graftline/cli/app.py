@@ -20,7 +20,7 @@ COMMANDS = {
     "run": "Bring a task's release up to date with its data, code and parameters, skipping what has not changed.",
     "plan": "Say what a run of a task takes: parameters, tokens, operations, memory, time and cost.",
     "predict": "Ask a release about images or texts: the label of each, and how probable each label is.",
-    "explain": "Say what a release looks at in images or texts, by several methods, and how far each can be believed.",
+    "explain": "Say what a release looks at in its input, by several methods, and how far each can be believed.",
     "embed": "Turn texts into vectors, the mean of their tokens' last hidden states; or histories into users' vectors.",
     "releases": "List releases, oldest first.",
     "fetch": "Copy a release's files, every byte verified, to a folder that `from_pretrained` and servers read.",

@@ -1,4 +1,4 @@
-"""`graftline explain RELEASE PATH...`: what a release looks at in images or texts, and how far that can be believed."""
+"""`graftline explain RELEASE PATH...`: what a release looks at in its input, and how far that can be believed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def explain(
     rows: Annotated[int, typer.Option("--rows", min=20, max=10_000, help="test rows of the faithfulness table")] = 200,
     store: Annotated[str, STORE] = "",
 ) -> None:
-    """Say what a release looks at in images or texts, by several methods, and how far each can be believed.
+    """Say what a release looks at in its input, by several methods, and how far each can be believed.
 
-    Parts are words or pixels. With --dataset each method is compared, on test rows, with a random order and with
-    itself on the model with random weights.
+    Parts are words, pixels or, of clips, pieces of 50 ms. With --dataset each method is compared, on test rows, with a
+    random order and with itself on the model with random weights.
     """
     from graftline.explain.explaining import explain as explain_values
     from graftline.explain.explaining import measure_faithfulness

@@ -76,7 +76,7 @@ def sections(found: Faithfulness, shown: int, out: Path) -> list[Section]:
     if made.explained.draw(places, named, out / PICTURE):
         seen = Section(
             "What the model looks at", f"{note} Green speaks for it, red against.", PICTURE,
-            "Test pictures, and which pixels each method finds important",
+            f"Test rows, and which {part}s each method finds important",
         )  # fmt: skip
     else:
         lines = [

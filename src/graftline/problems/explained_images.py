@@ -167,28 +167,43 @@ class ExplainedImages(Explained):
         return rows
 
     def marked(self, place: int, found: Floats) -> Markup:
-        shade = shades(found).reshape(self.shape)
-        return _picture(_blend(self.pixels[place], shade))
+        return picture(blend(self.pixels[place], found.reshape(self.shape)))
 
     def shown(self, place: int) -> Markup:
-        return _picture(_blend(self.pixels[place], np.zeros(self.shape)))
+        return picture(blend(self.pixels[place], np.zeros(self.shape)))
 
     def draw(self, places: Sequence[int], found: dict[str, Floats], path: Path) -> bool:
-        plot = figure(1.3 * len(places) + 1.2, 1.35 * (1 + len(found)))
-        grid = plot.subplots(1 + len(found), len(places), squeeze=False)
-        for axes in grid.flat:
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.grid(visible=False)
-        for column, place in enumerate(places):
-            show_image(grid[0, column], self.pixels[place], ink=True)
-            grid[0, column].set_title(self.answers[place], loc="center", fontsize=9)
-            for row, numbers in enumerate(found.values(), start=1):
-                grid[row, column].imshow(_blend(self.pixels[place], shades(numbers[place]).reshape(self.shape)))
-        for row, name in enumerate(["picture", *found]):
-            grid[row, 0].set_ylabel(name.replace(" ", "\n"), fontsize=8)
-        save(plot, path)
+        named = {name: [of[place].reshape(self.shape) for place in places] for name, of in found.items()}
+        draw_seen([self.pixels[n] for n in places], [self.answers[n] for n in places], named, path, "picture")
         return True
+
+
+def draw_seen(
+    seen: Sequence[NDArray[np.float32]], answers: Sequence[str], found: dict[str, list[Floats]], path: Path, what: str
+) -> None:
+    """Draw k pictures under their answers, and below by each method's title what it finds.
+
+    Args:
+        seen: (channels, height, width) of each.
+        answers: of each.
+        found: k arrays of (height, width) numbers of each method.
+        path: of the PNG.
+        what: the name of the first row.
+    """
+    plot = figure(1.3 * len(seen) + 1.2, 1.35 * (1 + len(found)))
+    grid = plot.subplots(1 + len(found), len(seen), squeeze=False)
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(visible=False)
+    for column, (pixels, answer) in enumerate(zip(seen, answers, strict=True)):
+        show_image(grid[0, column], pixels, ink=True)
+        grid[0, column].set_title(answer, loc="center", fontsize=9)
+        for row, numbers in enumerate(found.values(), start=1):
+            grid[row, column].imshow(blend(pixels, numbers[column]))
+    for row, name in enumerate([what, *found]):
+        grid[row, 0].set_ylabel(name.replace(" ", "\n"), fontsize=8)
+    save(plot, path)
 
 
 def _starts(length: int, side: int) -> list[int]:
@@ -197,8 +212,9 @@ def _starts(length: int, side: int) -> list[int]:
     return [*range(0, length - side, step), length - side]
 
 
-def _blend(pixels: NDArray[np.float32], shade: Floats) -> NDArray[np.float64]:
+def blend(pixels: NDArray[np.float32], found: Floats) -> NDArray[np.float64]:
     """Return (height, width, 3): the picture in light grey, green where it speaks for the answer, red where against."""
+    shade = shades(found)
     grey = pixels.mean(axis=0).clip(0, 1)[..., None]
     paper = 1 - 0.35 * (1 - grey if len(pixels) > 1 else grey)
     colour = np.where(shade[..., None] > 0, np.array([47, 111, 79]) / 255, np.array([180, 83, 42]) / 255)
@@ -207,7 +223,7 @@ def _blend(pixels: NDArray[np.float32], shade: Floats) -> NDArray[np.float64]:
     return found
 
 
-def _picture(colours: NDArray[np.float64]) -> Markup:
+def picture(colours: NDArray[np.float64]) -> Markup:
     """Return a picture in a page, each pixel as a square."""
     from PIL import Image
 

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ Cells = Mapping[str, list[Any]]
 """The values of n rows, by column."""
 
 _CONDITION = re.compile(
-    r"\s*(?:length\(\s*(?P<long>[^()]+?)\s*\)|(?P<column>[^=<>!&]+?))\s*(?P<how><=|>=|!=|=|<|>)\s*(?P<value>[^&]+?)\s*"
+    r"\s*(?:length\(\s*(?P<long>[^()]+?)\s*\)|(?P<column>[^=<>!~&]+?))\s*(?P<how><=|>=|!=|=|<|>|~)\s*(?P<value>[^&]+?)\s*"
 )
 _ORDERS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-EXPECTED = "conditions such as language=tr, age>=40 or length(text)>20, with & between two"
+EXPECTED = "conditions such as language=tr, page~tr-*, age>=40 or length(text)>20, with & between two"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Condition:
     length: bool
     """Whether not the value but its length counts: words of a text, items of a list."""
     how: str
-    """`=`, `!=`, `<`, `<=`, `>` or `>=`."""
+    """`=`, `!=`, `<`, `<=`, `>`, `>=`; or `~`, whose value has `*`, `?` and `[...]` as in file names."""
     value: str
 
     @property
@@ -67,6 +68,8 @@ class Condition:
             if isinstance(value, str | bool):
                 raise TypeError(value)
             return _ORDERS[self.how](float(value), float(self.value))
+        if self.how == "~":
+            return fnmatchcase(str(value), self.value)
         return _equal(value, self.value) == (self.how == "=")
 
 

@@ -16,7 +16,12 @@ import numpy as np
 from graftline.score import CONFIDENCE, Estimate, Floats, RowStatistics, Score, ends, exact_reach, ratio
 from graftline.slices.conditions import Sets
 
-OPPORTUNITY, PARITY = "equal opportunity", "demographic parity"
+OPPORTUNITY, PARITY = GAPS = ("equal opportunity", "demographic parity")
+
+
+def gap_metric(column: str, kind: str) -> str:
+    """Return the name of a gap's figure in metrics.json."""
+    return f"slices.{column}.{kind.replace(' ', '_')}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ class Gap:
 
     @property
     def metric(self) -> str:
-        return f"slices.{self.column}.{self.kind.replace(' ', '_')}"
+        return gap_metric(self.column, self.kind)
 
 
 def gaps(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -10,9 +10,10 @@ from pydantic import Field, field_validator, model_validator
 from graftline.evaluation.shifts.parameters import ShiftParams
 from graftline.explain.names import MARGINS
 from graftline.gate import Gate
-from graftline.problems.scores import ProblemParams, no_explanation
+from graftline.problems.scores import MACRO_F1, ProblemParams, no_explanation
 from graftline.score import Score
 from graftline.slices.conditions import parse_slice
+from graftline.slices.measuring import GAPS, gap_metric
 from graftline.tasks.parameters import Params, Sparing
 
 LabelCount = Annotated[int, Field(ge=1)]
@@ -41,11 +42,20 @@ class SlicesParams(Params):
     """Columns of the contract whose values are groups, such as `[designer]`: each is a slice, and the largest
     differences between two of them are measured."""
     expressions: tuple[str, ...] = ()
-    """Slices by conditions, such as `["language=tr & length(text)>20"]`; length counts words of a text."""
+    """Slices by conditions, such as `["language=tr & length(text)>20", "page~tr-*"]`; length counts words of a text."""
     find: int = Field(default=0, ge=0, le=50)
     """How many slices of one or two conditions to find by themselves, 0 to 50: on val, to be measured on test."""
     least_rows: int = Field(default=30, ge=5)
     """Rows below which a slice is too small to judge, at least 5."""
+
+    def scores(self, of_head: Sequence[Score]) -> Iterator[Score]:
+        """Yield what the gate may name, given the head's scores: figures of metrics.json."""
+        yield Score("slices_worse", "slices that are surely worse than the other rows", higher=False, share=False)
+        for column in self.columns if MACRO_F1 in of_head else ():
+            for kind in GAPS:
+                name = gap_metric(column, kind)
+                yield Score(name, f"{kind}: the largest difference between two of {column}", higher=False)
+                yield Score(f"{name}_low", f"{kind}: what it surely is", higher=False, lowest=-1.0)
 
     @field_validator("expressions")
     @classmethod
@@ -100,7 +110,8 @@ class EvaluateParams(Sparing):
 
     def measured(self, of_head: Sequence[Score]) -> tuple[Score, ...]:
         """Return what the gate may name, the primary score first: the head's scores, and what is asked for beside."""
-        return (*of_head, *(self.shifts.scores(of_head) if self.shifts else ()), *(MARGINS if self.explain else ()))
+        asked = [part.scores(of_head) for part in (self.shifts, self.slices) if part]
+        return (*of_head, *(score for scores in asked for score in scores), *(MARGINS if self.explain else ()))
 
     @field_validator("lift_labels")
     @classmethod

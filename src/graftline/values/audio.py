@@ -27,6 +27,7 @@ from graftline.raw.picture_formats import MAX_BYTES
 from graftline.values.clip_decoding import CHANGES, FULL, BadClipError, Channels, Clip, Resample, Rule, decode
 from graftline.values.clips import Clips
 from graftline.values.column import Feature, Question, Questions, StoredFeature
+from graftline.values.corruption import OF_CLIPS, Corruption
 from graftline.values.encoded import encoded, files_of, given
 from graftline.values.facts import ColumnBatch, wrong_type
 from graftline.values.file_questions import FileQuestions
@@ -136,8 +137,7 @@ class Audio(Feature):
 
         def take(mask: np.ndarray) -> pa.Array:
             kept = [clip.samples for clip, wanted in zip(clips, mask, strict=True) if wanted and clip is not None]
-            of = Clips.of(kept, self.rate)
-            return pa.ListArray.from_arrays(pa.array(of.offsets, pa.int32()), pa.array(of.samples), type=SAMPLES)
+            return listed(Clips.of(kept, self.rate))
 
         return ColumnBatch(facts, as_found, take, changes)
 
@@ -210,6 +210,11 @@ class Audio(Feature):
 def is_samples(kind: pa.DataType) -> bool:
     """Return whether values of an Arrow type are lists of samples."""
     return is_list(kind) and bool(pa.types.is_integer(kind.value_type))
+
+
+def listed(clips: Clips) -> pa.Array:
+    """Return clips as a dataset holds them."""
+    return pa.ListArray.from_arrays(pa.array(clips.offsets, pa.int32()), pa.array(clips.samples), type=SAMPLES)
 
 
 def samples_of(value: Any) -> np.ndarray | None:
@@ -330,6 +335,7 @@ class AudioColumn(StoredFeature):
 
     type: ClassVar[str] = "audio"
     plural: ClassVar[str] = "clips"
+    corruptions: ClassVar[tuple[str, ...]] = OF_CLIPS
 
     @property
     def rule(self) -> Rule:
@@ -351,6 +357,17 @@ class AudioColumn(StoredFeature):
         lengths = pc.list_value_length(column).to_numpy()
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         return Clips(pc.list_flatten(column).to_numpy(), offsets, self.rate)
+
+    def corrupted(
+        self, column: pa.ChunkedArray, dataset: Path, rows: np.ndarray, by: Corruption
+    ) -> tuple[AudioColumn, pa.Array]:
+        from graftline.values.corruptions import clips
+
+        heard, spoiled = self.values(column), []
+        for place, draw in enumerate(by.draws(rows)):
+            sound = clips.spoil(by.name, heard[place] / FULL, draw, by.level, self.rate)
+            spoiled.append(np.rint(sound * FULL).clip(-FULL, FULL - 1).astype(np.int16))
+        return self, listed(Clips.of(spoiled, self.rate))
 
     def croissant(self) -> dict[str, Any]:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -29,8 +30,16 @@ class Clips:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, place: int) -> np.ndarray:
-        """Return (samples,) int16 of one clip."""
+    @overload
+    def __getitem__(self, place: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Clips: ...
+
+    def __getitem__(self, place: int | slice) -> np.ndarray | Clips:
+        """Return (samples,) int16 of one clip, or some clips."""
+        if isinstance(place, slice):
+            return self.take(np.arange(len(self))[place])
         found: np.ndarray = self.samples[self.offsets[place] : self.offsets[place + 1]]
         return found
 

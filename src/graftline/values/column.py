@@ -273,6 +273,8 @@ class StoredFeature(Stored):
     """The usual form of a label beside it: a schema need not say it."""
     corruptions: ClassVar[tuple[str, ...]] = ()
     """How values may be spoiled so that the label still holds; empty of a kind that has no such ways."""
+    asked_corruptions: ClassVar[tuple[str, ...]] = ()
+    """Ways that only a person knows to apply, as of texts in one language: they have to be asked for by name."""
 
     def corrupted(
         self, column: pa.ChunkedArray, dataset: Path, rows: np.ndarray, by: Corruption

@@ -15,6 +15,11 @@ OF_PICTURES = (
 )  # fmt: skip
 """Named here: whoever reads a schema need not load SciPy."""
 OF_TEXTS = ("typos", "case", "ocr", "dropped_words", "swapped_words")
+OF_ENGLISH = ("synonyms",)
+"""Of texts, but only of those in English: to be asked for by name."""
+OF_CLIPS = (
+    "white_noise", "pink_noise", "hum", "reverberation", "telephone", "lost_packets", "clipping", "quiet",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pydantic import Field
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
 from graftline.values.column import Feature, Questions, StoredFeature
-from graftline.values.corruption import Corruption
+from graftline.values.corruption import OF_ENGLISH, OF_TEXTS, Corruption
 from graftline.values.corruptions import texts
 from graftline.values.facts import ColumnBatch
 from graftline.values.histograms import TextHistograms
@@ -167,7 +167,8 @@ class TextColumn(StoredFeature):
     """A column of strings, one document a row."""
 
     type: ClassVar[str] = "text"
-    corruptions: ClassVar[tuple[str, ...]] = (*texts.WORD_BY_WORD, *texts.ORDER)
+    corruptions: ClassVar[tuple[str, ...]] = OF_TEXTS
+    asked_corruptions: ClassVar[tuple[str, ...]] = OF_ENGLISH
 
     def corrupted(
         self, column: pa.ChunkedArray, dataset: Path, rows: np.ndarray, by: Corruption

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from graftline.raw.batches import RawBatch
 from graftline.values.column import Questions, StoredFeature
-from graftline.values.corruption import Corruption
+from graftline.values.corruption import OF_ENGLISH, OF_TEXTS, Corruption
 from graftline.values.corruptions import texts
 from graftline.values.facts import ColumnBatch
 from graftline.values.identity import TRAIN
@@ -111,8 +111,9 @@ class TokensColumn(StoredFeature):
 
     type: ClassVar[str] = "tokens"
     label_type: ClassVar[str] = "tags"
-    corruptions: ClassVar[tuple[str, ...]] = tuple(texts.WORD_BY_WORD)
+    corruptions: ClassVar[tuple[str, ...]] = tuple(name for name in OF_TEXTS if name in texts.WORD_BY_WORD)
     """Each word keeps its tag, so none is lost or moved."""
+    asked_corruptions: ClassVar[tuple[str, ...]] = OF_ENGLISH
 
     def corrupted(
         self, column: pa.ChunkedArray, dataset: Path, rows: np.ndarray, by: Corruption

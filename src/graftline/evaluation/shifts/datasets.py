@@ -34,8 +34,7 @@ class Source:
 
     def ways(self, params: ShiftParams) -> tuple[str, ...]:
         """Return the corruptions to measure. Raises InputError for one that the columns do not have."""
-        features = [read_schema(self.folder).features[place] for place in self._places()]
-        known = [name for name in (features[0].corruptions if features else ()) if self._all_have(name)]
+        usual, known = self._common(False), self._common(True)
         for name in params.corruptions or ():
             if name not in known:
                 raise InputError(
@@ -43,7 +42,7 @@ class Source:
                     f"what this head sees cannot be spoiled by '{name}'{nearest(name, known)}",
                     expected="one of " + ", ".join(known) if known else "none, []: its columns have no such ways",
                 )
-        chosen = tuple(known) if params.corruptions is None else params.corruptions
+        chosen = tuple(usual) if params.corruptions is None else params.corruptions
         if not chosen and not params.data:
             raise InputError(
                 "evaluate.shifts", "nothing to measure: what this head sees cannot be spoiled, `data` names no rows",
@@ -56,9 +55,11 @@ class Source:
         spoiled = self.problem.spoiled
         return tuple(range(len(read_schema(self.folder).features))) if spoiled is None else spoiled
 
-    def _all_have(self, name: str) -> bool:
-        features = read_schema(self.folder).features
-        return all(name in features[place].corruptions for place in self._places())
+    def _common(self, asked: bool) -> list[str]:
+        """Return the ways that all spoiled columns have; with those that have to be asked for, or without them."""
+        features = [read_schema(self.folder).features[place] for place in self._places()]
+        each = [(*one.corruptions, *(one.asked_corruptions if asked else ())) for one in features]
+        return [name for name in (each[0] if each else ()) if all(name in ways for ways in each)]
 
     def table(self, split: str) -> pa.Table:
         """Return a split ordered by row; of the test rows the sample."""

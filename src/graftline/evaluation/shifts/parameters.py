@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from graftline.problems.scores import ECE
 from graftline.score import Score
 from graftline.tasks.parameters import Params
-from graftline.values.corruption import OF_PICTURES, OF_TEXTS, SEVERITIES
+from graftline.values.corruption import OF_CLIPS, OF_ENGLISH, OF_PICTURES, OF_TEXTS, SEVERITIES
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,40}$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -34,7 +34,8 @@ class ShiftParams(Params):
     """The section `evaluate.shifts` of a task's parameters."""
 
     corruptions: tuple[Name, ...] | None = None
-    """Ways to spoil what the model sees, by name; null for all that its kind of column has, empty for none."""
+    """Ways to spoil what the model sees, by name; null for all that its kind of column has in any language, empty for
+    none."""
     severities: tuple[Severity, ...] = Field(default=SEVERITIES, min_length=1)
     """How much, 1 to 5."""
     data: dict[Name, DataShift] = Field(default={}, max_length=20)
@@ -58,7 +59,7 @@ class ShiftParams(Params):
         for name in data:
             if name in ("low", "high") or name.endswith(("_low", "_high")):
                 raise ValueError(f"data.{name}: shift_lift_{name} would be the end of an interval; name it otherwise")
-            if name in (*OF_PICTURES, *OF_TEXTS):
+            if name in (*OF_PICTURES, *OF_TEXTS, *OF_ENGLISH, *OF_CLIPS):
                 raise ValueError(f"data.{name}: shift_lift_{name} is of the corruption '{name}'; name it otherwise")
         return data
 

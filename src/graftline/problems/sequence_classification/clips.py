@@ -15,6 +15,7 @@ from graftline.problems.audio import AudioModel, AudioProblem, ClipExamples
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.classification import Classifier, name_classes
 from graftline.problems.deciding import DecidingProblem
+from graftline.problems.explained_clips import ExplainedClips
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.transformer import WholeModel
@@ -69,3 +70,11 @@ class OnClips(DecidingProblem[ClipExamples], AudioProblem[ClipExamples, Sequence
     ) -> list[dict[str, Any]]:
         assert isinstance(model, ClipClassifier)
         return model.decide(self.asked(folder, values)).told(schema.classes, model.asked)
+
+    def explained(
+        self, folder: Path, model: Model[ClipExamples], values: list[np.ndarray], schema: Schema
+    ) -> ExplainedClips:
+        assert isinstance(model, ClipClassifier)
+        clips = self.asked(folder, values)
+        targets = torch.from_numpy(model.decide(clips).chosen)
+        return ExplainedClips.of(model, clips, targets, [str(schema.classes[target]) for target in targets.tolist()])

@@ -1,1 +1,1 @@
-"""The ways to spoil pictures and texts; the kinds of columns say which of them apply to their values."""
+"""The ways to spoil pictures, texts and clips; the kinds of columns say which of them apply to their values."""
