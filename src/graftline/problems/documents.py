@@ -19,6 +19,8 @@ from graftline.problems.problem import Examples
 IGNORED = -100
 """The label of a token that is not learned: torch's cross entropy skips it."""
 _WINDOW = 16  # batches sorted by length together
+_PARTS, _LEAST = 4, 8
+"""Groups of documents of similar length that a batch is split into at most, and documents in one at least."""
 ANSWER_TOKENS = 16_384
 """Tokens at once where nothing is learned, padding included."""
 
@@ -86,6 +88,10 @@ class Documents(Examples):
         documents each time.
         """
         return _bucketed(seed, step, size, self.seen)
+
+    def alike_in_size(self) -> list[torch.Tensor]:
+        order = self.lengths.argsort(stable=True)
+        return list(order.tensor_split(max(1, min(_PARTS, len(order) // _LEAST))))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: tensor.numpy() for name, tensor in vars(self).items() if isinstance(tensor, torch.Tensor)}
