@@ -37,6 +37,8 @@ def run(context: Context) -> None:
     problem = make_problem(params.head, schema)
     problem.check(schema, dataset / SCHEMA)
     context.draft.environment = determinism(context.threads) | problem.environment(trunk)
+    if params.privacy is not None:
+        context.draft.environment["noise"] = params.privacy.noise
     labelled = read_examples(problem, dataset, "train", trunk)
     train = select(labelled, params.labels_per_class, len(schema.classes), params.seed)
     val = read_examples(problem, dataset, "val", trunk)
