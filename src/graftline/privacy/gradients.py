@@ -62,9 +62,43 @@ def _rule(layer: nn.Module) -> Rule | None:
 
     def made(layer: nn.Module, inputs: torch.Tensor, gradients: torch.Tensor) -> dict[str, torch.Tensor]:
         named = {parameter: name for name, parameter in layer.named_parameters(recurse=False)}
-        return {named[parameter]: of for parameter, of in known(layer, [inputs], gradients).items()}
+        for parameter in named:  # the rules pass over what is not trained
+            parameter.requires_grad_(True)
+        found = {named[parameter]: of for parameter, of in known(layer, [inputs], gradients).items()}
+        for parameter in named:
+            parameter.requires_grad_(False)
+        return found
 
     return made
+
+
+class _Rows:
+    """Which rows of a pass are of one unit, and what each row's gradient is multiplied by."""
+
+    def __init__(self, numbers: torch.Tensor, scale: torch.Tensor) -> None:
+        self.numbers, self.scale = numbers, scale
+        """(n,) the number of each row's unit, and its factor."""
+        self.units, self._place, sizes = numbers.unique(return_inverse=True, return_counts=True)
+        """(p,) the units that have rows here."""
+        self._most, self._order = int(sizes.max()), self._place.argsort(stable=True)
+        first = (sizes.cumsum(0) - sizes)[self._place[self._order]]
+        self._slot = torch.arange(len(numbers), device=numbers.device) - first
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def together(self, values: torch.Tensor) -> torch.Tensor:
+        """Return (p, parts, width) of (n, ..., width): a unit's rows as one, with zeros behind shorter ones."""
+        flat = values.reshape(len(values), -1, values.shape[-1])[self._order]
+        if self._most == 1:
+            return flat
+        table = flat.new_zeros(len(self.units), self._most, *flat.shape[1:])
+        table[self._place[self._order], self._slot] = flat
+        return table.flatten(1, 2)
+
+    def summed(self, values: torch.Tensor) -> torch.Tensor:
+        """Return (p, ...): the sums over each unit's rows of (n, ...)."""
+        return values.new_zeros(len(self.units), *values.shape[1:]).index_add_(0, self._place, values)
 
 
 @dataclass
@@ -73,18 +107,15 @@ class _Kept:
 
     layer: nn.Module
     inputs: torch.Tensor
-    units: torch.Tensor
-    """(n,) the unit of each row."""
-    scale: torch.Tensor
-    """(n,) what each row's gradient is multiplied by."""
+    rows: _Rows
     gradients: torch.Tensor | None = None
 
-    def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def of_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (n, ...) inputs and (n, ...) gradients of the outputs, of each row's own loss."""
         assert self.gradients is not None
         shape = (-1, *(1 for _ in self.gradients.shape[1:]))
         inputs = self.inputs.float() if self.inputs.is_floating_point() else self.inputs
-        return inputs, self.gradients.float() * self.scale.view(shape)
+        return inputs, self.gradients.float() * self.rows.scale.view(shape)
 
 
 class UnitGradients:
@@ -97,7 +128,7 @@ class UnitGradients:
             InputError: a trained layer is of a kind whose gradients nobody knows row by row, or two layers share one.
         """
         self._kept: list[_Kept] = []
-        self._units, self._scale = torch.empty(0, dtype=torch.int64), torch.empty(0)
+        self._now: _Rows | None = None
         self._rules: dict[nn.Module, Rule] = {}
         self._where, self._seen = where, set[nn.Module]()
         self.frozen = [layer for layer in model.modules() if isinstance(layer, _FROZEN)]
@@ -130,33 +161,32 @@ class UnitGradients:
 
     @contextmanager
     def rows(self, units: torch.Tensor, scale: torch.Tensor) -> Iterator[None]:
-        """Within, what the model computes with gradients is of rows of the (n,) units.
+        """Within, what the model computes is of rows of the (n,) units.
 
         `scale` (n,) is what the gradient of each row's share of the pass's loss is multiplied by.
         """
-        self._units, self._scale, self._seen = units, scale, set()
+        device = self.parameters[0].device
+        self._now, self._seen = _Rows(units.to(device), scale.to(device)), set()
         try:
             yield
         finally:
-            self._units = torch.empty(0, dtype=torch.int64)
+            self._now = None
 
     def _spread(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Give each row a table's index of its own where one stands for all, as BERT's positions."""
-        count = len(self._units)
-        if isinstance(layer, nn.Embedding) and count > 1 and torch.is_grad_enabled() and len(inputs[0]) == 1:
-            return (inputs[0].expand(count, *inputs[0].shape[1:]),)
+        if self._now is not None and isinstance(layer, nn.Embedding) and len(inputs[0]) == 1:
+            return (inputs[0].expand(len(self._now), *inputs[0].shape[1:]),)
         return None
 
     def _keep(self, layer: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        if not len(self._units) or not torch.is_grad_enabled():
+        if self._now is None:
             return
-        if len(inputs[0]) != len(self._units):
-            raise self._unsuited(f"{self._names[layer]} sees {len(inputs[0])} parts of {len(self._units)} rows")
+        if len(inputs[0]) != len(self._now):
+            raise self._unsuited(f"{self._names[layer]} sees {len(inputs[0])} parts of {len(self._now)} rows")
         if layer in self._seen:
             raise self._unsuited(f"{self._names[layer]} is used twice on the way")
         self._seen.add(layer)
-        place = output.device
-        kept = _Kept(layer, inputs[0].detach(), self._units.to(place), self._scale.to(place))
+        kept = _Kept(layer, inputs[0].detach(), self._now)
         if not output.requires_grad:
             output.requires_grad_(True)
         output.register_hook(lambda gradients: setattr(kept, "gradients", gradients))
@@ -191,48 +221,25 @@ class UnitGradients:
     def _parts(self, kept: _Kept) -> Iterator[_Part]:
         if kept.gradients is None:
             return
-        inputs, gradients = kept.rows()
-        trained, group = self._trained[kept.layer], _Group(kept.units)
-        if isinstance(kept.layer, nn.Embedding):
-            yield _Table(trained["weight"], kept.units, inputs, gradients, kept.layer.padding_idx)
+        inputs, gradients = kept.of_rows()
+        trained, rows = self._trained[kept.layer], kept.rows
+        if type(kept.layer) is nn.Embedding:
+            yield _Table(trained["weight"], rows.numbers, inputs, gradients, kept.layer.padding_idx)
             return
-        if isinstance(kept.layer, nn.Linear):
-            inputs, gradients = (group.together(values) for values in (inputs, gradients))
+        if type(kept.layer) is nn.Linear:
+            inputs, gradients = (rows.together(values) for values in (inputs, gradients))
             if "weight" in trained:
-                yield _matrix(trained["weight"], group.units, inputs, gradients)
+                yield _matrix(trained["weight"], rows.units, inputs, gradients)
             if "bias" in trained:
-                yield _Whole(trained["bias"], group.units, gradients.sum(1))
+                yield _Whole(trained["bias"], rows.units, gradients.sum(1))
             return
         of = self._rules[kept.layer](kept.layer, inputs, gradients)
         for name, parameter in trained.items():
-            yield _Whole(parameter, group.units, group.summed(of[name]))
+            yield _Whole(parameter, rows.units, rows.summed(of[name]))
 
 
 def _trained(layer: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in layer.named_parameters(recurse=False) if parameter.requires_grad}
-
-
-class _Group:
-    """Which rows of a pass are of one unit."""
-
-    def __init__(self, units: torch.Tensor) -> None:
-        self.units, self._place, self._sizes = units.unique(return_inverse=True, return_counts=True)
-        """(p,) the units that have rows here."""
-
-    def together(self, values: torch.Tensor) -> torch.Tensor:
-        """Return (p, parts, width) of (n, ..., width): a unit's rows as one, with zeros behind shorter ones."""
-        flat = values.reshape(len(values), -1, values.shape[-1])
-        most, order = int(self._sizes.max()), self._place.argsort(stable=True)
-        first = self._sizes.cumsum(0) - self._sizes
-        slot = torch.empty_like(self._place)
-        slot[order] = torch.arange(len(order), device=order.device) - first[self._place[order]]
-        table = flat.new_zeros(len(self.units), most, *flat.shape[1:])
-        table[self._place, slot] = flat
-        return table.flatten(1, 2)
-
-    def summed(self, values: torch.Tensor) -> torch.Tensor:
-        """Return (p, ...): the sums over each unit's rows of (n, ...)."""
-        return values.new_zeros(len(self.units), *values.shape[1:]).index_add_(0, self._place, values)
 
 
 class _Part(Protocol):
