@@ -30,6 +30,7 @@ def test_epsilon_is_that_of_as_many_steps_of_opacus_accountant(accountant: str) 
     assert epsilon(1.1, 0.05, 40, 1e-5, accountant) > epsilon(1.1, 0.05, 20, 1e-5, accountant)  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore:Optimal order")
 def test_the_noise_is_the_least_that_keeps_the_bound() -> None:
     found = budget_for(PARAMS, units=2000, sampling_rate=0.03, steps=100)
     assert 1.97 < found.epsilon <= 2
