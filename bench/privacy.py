@@ -26,7 +26,8 @@ from graftline.problems.text_parameters import Lora
 from graftline.tasks.finetune import FinetuneParams
 from graftline.values.text import TextColumn
 
-BATCH = 64
+BATCH = 256
+"""Samples a step: a private training needs large batches, and is compared with a plain one of the same."""
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
     "head only": ({"freeze_trunk": True}, {}, 0.8),
     "LoRA": ({}, {"lora": Lora()}, 0.5),

@@ -1,14 +1,17 @@
 """What a bound costs, with a pretrained trunk and without: `python -m bench.privacy_table DATASET TRUNK`.
 
-Fine-tunes from the trunk and from scratch, plainly and with each epsilon, at some labels a class and at all, with
-paired seeds; measures test accuracy, and the area of the membership attack by a threshold on the loss. Prints a table
-in Markdown. Noise is drawn by the seed: no model is kept.
+Fine-tunes from the trunk and from scratch, plainly and with each epsilon, with paired seeds; measures test accuracy,
+and the area of the membership attack by a threshold on the loss. Prints a table in Markdown. Every fit is kept in a file
+as it ends, so a run that was killed goes on. Noise is drawn by the seed: no model is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from graftline.dataset import read_schema
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.randomness import generator, seed_everything
 from graftline.privacy.membership import area
-from graftline.problems.fit import Data, budget, fit, select
+from graftline.problems.fit import Data, budget, fit, select, steps_for
 from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
 from graftline.problems.weighing import answer
@@ -26,6 +29,21 @@ from graftline.score import Estimate, t_interval
 from graftline.tasks.finetune import FinetuneParams
 
 _ATTACKED = 2000
+_ARMS = ("trunk", "scratch")
+_HEADER = ("labels a class", "bound", "from the trunk", "from scratch", "lift, points", "attack", "steps x batch")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One fine-tuning."""
+
+    accuracy: float
+    attack: float
+    """Area of the membership attack."""
+    steps: int
+    batch: int
+    noise: float
+    """Its multiplier; 0 without a bound."""
 
 
 def main() -> None:
@@ -33,82 +51,79 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("trunk", type=Path)
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 0], help="labels a class; 0 for all")
-    parser.add_argument("--epsilon", type=float, nargs="+", default=[2.0, 8.0])
+    parser.add_argument("--epsilon", type=float, nargs="+", default=[0.0, 2.0, 8.0], help="0 for no bound")
     parser.add_argument("--delta", type=float, default=1e-5)
-    parser.add_argument("--clip", type=float, default=1.0)
-    parser.add_argument("--accountant", default="prv")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--test-rows", type=int, default=4000)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER", help="of finetune, for private fits")
-    parser.add_argument("--head", default="sequence_classification")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON", help="of finetune, such as batch=128")
+    parser.add_argument("--out", type=Path, default=Path("build/privacy-table.jsonl"))
     arguments = parser.parse_args()
-    print(
-        "| labels a class | bound | from the trunk | from scratch | lift, points | membership, trunk | steps x batch |"
+    more = {name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}
+    lines = [_line(arguments, more, labels, epsilon) for labels in arguments.labels for epsilon in arguments.epsilon]
+    print(f"| {' | '.join(_HEADER)} |", "| --- " * len(_HEADER) + "|", *lines, sep="\n")
+
+
+def _line(arguments: argparse.Namespace, more: dict[str, Any], labels: int, epsilon: float) -> str:
+    privacy = {"epsilon": epsilon, "delta": arguments.delta, "noise": "seeded"} if epsilon else None
+    shipped = {"epochs": 3, "min_steps": 150, "learning_rate": 0.003, "trunk_rate": 0.33, "patience": None}
+    params = FinetuneParams(head={"name": "sequence_classification"}, **{**shipped, **more}, privacy=privacy)
+    found = {arm: [_kept(arguments, params, labels, seed, arm) for seed in range(arguments.seeds)] for arm in _ARMS}
+    trunk, scratch = found["trunk"], found["scratch"]
+    lift = t_interval([100 * (a.accuracy - b.accuracy) for a, b in zip(trunk, scratch, strict=True)])
+    first = trunk[0]
+    cells = (
+        str(labels or "all"),
+        f"epsilon {epsilon:g}, noise {first.noise:.2f}" if epsilon else "none",
+        *(_told(t_interval([100 * one.accuracy for one in fits]), ".1f") for fits in (trunk, scratch)),
+        _told(lift, "+.1f"),
+        _told(t_interval([one.attack for one in trunk]), ".3f"),
+        f"{first.steps} x {first.batch}",
     )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for labels in arguments.labels:
-        for epsilon in (None, *arguments.epsilon):
-            print(_line(arguments, labels or None, epsilon), flush=True)
+    return f"| {' | '.join(cells)} |"
 
 
-def _line(arguments: argparse.Namespace, labels: int | None, epsilon: float | None) -> str:
-    params = _params(arguments, epsilon)
-    found = {arm: [_fit(arguments, params, labels, seed, arm == "scratch") for seed in range(arguments.seeds)]
-             for arm in ("trunk", "scratch")}  # fmt: skip
-    accuracy = {arm: [one[0] for one in fits] for arm, fits in found.items()}
-    lift = t_interval([100 * (a - b) for a, b in zip(accuracy["trunk"], accuracy["scratch"], strict=True)])
-    told, attacked = {arm: t_interval(values) for arm, values in accuracy.items()}, [one[1] for one in found["trunk"]]
-    bound = "none" if epsilon is None else f"epsilon {epsilon:g}, noise {found['trunk'][0][3]:.3g}"
-    return (
-        f"| {labels or 'all'} | {bound} | {_share(told['trunk'])} | {_share(told['scratch'])} | "
-        f"{lift.value:+.1f} ({lift.low:+.1f} to {lift.high:+.1f}) | {_number(t_interval(attacked))} | "
-        f"{found['trunk'][0][2]} |"
-    )
+def _told(one: Estimate, form: str) -> str:
+    return f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})"
 
 
-def _share(one: Estimate) -> str:
-    return f"{100 * one.value:.1f} ({100 * one.low:.1f} to {100 * one.high:.1f})"
-
-
-def _number(one: Estimate) -> str:
-    return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
-
-
-def _params(arguments: argparse.Namespace, epsilon: float | None) -> FinetuneParams:
-    shipped: dict[str, Any] = {
-        "head": {"name": arguments.head}, "epochs": 3, "min_steps": 150, "learning_rate": 0.003, "trunk_rate": 0.33,
-        "patience": None,
-    }  # fmt: skip
-    if epsilon is None:
-        return FinetuneParams(**shipped)
-    more = {name: float(value) for name, _, value in (one.partition("=") for one in arguments.set)}
-    privacy = {
-        "epsilon": epsilon, "delta": arguments.delta, "clip": arguments.clip, "noise": "seeded",
-        "accountant": arguments.accountant,
-    }  # fmt: skip
-    return FinetuneParams(**{**shipped, **more, "privacy": privacy})
+def _kept(arguments: argparse.Namespace, params: FinetuneParams, labels: int, seed: int, arm: str) -> Fitted:
+    """Return a fit's outcome, from the file if it is there."""
+    key = json.dumps([str(arguments.trunk), params.model_dump(mode="json"), labels, seed, arm, arguments.test_rows])
+    lines = arguments.out.read_text(encoding="utf-8").splitlines() if arguments.out.is_file() else []
+    known = {one["key"]: one["fitted"] for one in map(json.loads, lines)}
+    if key in known:
+        return Fitted(**known[key])
+    fitted = _fit(arguments, params, labels or None, seed, scratch=arm == "scratch")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with arguments.out.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"key": key, "fitted": asdict(fitted)}) + "\n")
+    print(f"{labels or 'all'} labels, seed {seed}, {arm}: {fitted}", file=sys.stderr, flush=True)
+    return fitted
 
 
 def _fit(
-    arguments: argparse.Namespace, params: FinetuneParams, labels: int | None, seed: int, scratch: bool
-) -> tuple[float, float, str, float]:
-    """Return test accuracy, the attack's area, steps and batch, and the noise."""
+    arguments: argparse.Namespace, params: FinetuneParams, labels: int | None, seed: int, *, scratch: bool
+) -> Fitted:
     keep_freed_memory()
     schema = read_schema(arguments.dataset)
-    problem = make_problem(params.head, schema)
-    train, test = (read_examples(problem, arguments.dataset, split, arguments.trunk) for split in ("train", "test"))
+    train, test = (_read(arguments.dataset, arguments.trunk, split) for split in ("train", "test"))
     members, others = select(train, labels, len(schema.classes), seed), _sample(test, arguments.test_rows)
     data = Data(members, None)
     seed_everything(seed, threads=1)
     model = fit(arguments.trunk, data, params, seed, schema, scratch=scratch)
     answers = answer(model, others, fast=True)
     attacked = area(answer(model, _sample(members, _ATTACKED), fast=True).odds(), answers.odds())
-    promised, batch = budget(params, data), min(params.batch, len(members))
-    steps = max(params.min_steps, params.epochs * len(members) // params.batch)
-    print(
-        f"{labels} {params.privacy and params.privacy.epsilon} {seed} {scratch}: {answers.value:.4f}", file=sys.stderr
-    )
-    return answers.value, attacked.value, f"{steps} x {batch}", promised.noise_multiplier if promised else 0.0
+    promised = budget(params, data)
+    return Fitted(
+        answers.value, attacked.value, steps_for(params, len(members)), min(params.batch, len(members)),
+        promised.noise_multiplier if promised else 0.0,
+    )  # fmt: skip
+
+
+@cache
+def _read(dataset: Path, trunk: Path, split: str) -> Any:
+    problem = make_problem(FinetuneParams(head={"name": "sequence_classification"}).head, read_schema(dataset))
+    return read_examples(problem, dataset, split, trunk)
 
 
 def _sample(examples: Any, count: int) -> Any:

@@ -292,7 +292,7 @@ def measure_private(options: TextOptions) -> list[Figure]:
 
     found = [
         measure_privacy(prepared(prepare), shape, rounds=options.rounds, seconds=options.seconds)
-        for shape in _MASKED_SHAPES
+        for shape in reversed(_MASKED_SHAPES)
     ]
     return [figure for figures in found for figure in figures]
 

@@ -19,9 +19,9 @@ from graftline.problems.problem import Examples
 IGNORED = -100
 """The label of a token that is not learned: torch's cross entropy skips it."""
 _WINDOW = 16  # batches sorted by length together
-_LONGER, _LEAST = 1.4, 4
-"""A group of documents of similar length ends before one that is so many times its shortest, and has so many at least:
-of the glosses, groups of 10 in a batch of 64, and 1.1 times the padding of batches drawn by length."""
+_WIDTH, _LEAST = 8, 4
+"""Of the groups that little of a batch is padding in: their widths differ by so many tokens, and each has so many
+documents at least."""
 ANSWER_TOKENS = 16_384
 """Tokens at once where nothing is learned, padding included."""
 
@@ -92,9 +92,10 @@ class Documents(Examples):
 
     def alike_in_size(self) -> list[torch.Tensor]:
         order = self.lengths.argsort(stable=True)
-        starts, lengths = [0], self.lengths[order].tolist()
-        for place, length in enumerate(lengths):
-            if length > _LONGER * lengths[starts[-1]] and min(place - starts[-1], len(order) - place) >= _LEAST:
+        widths = (self.lengths[order] + _WIDTH - 1).div(_WIDTH, rounding_mode="floor").tolist()
+        starts = [0]
+        for place in range(1, len(order)):
+            if widths[place] > widths[place - 1] and min(place - starts[-1], len(order) - place) >= _LEAST:
                 starts.append(place)
         return list(order.tensor_split(starts[1:]))
 
