@@ -1,8 +1,8 @@
 """What a bound costs, with a pretrained trunk and without: `python -m bench.privacy_table DATASET TRUNK`.
 
 Fine-tunes from the trunk and from scratch, plainly and with each epsilon, with paired seeds; measures test accuracy,
-and the area of the membership attack by a threshold on the loss. Prints a table in Markdown. Every fit is kept in a file
-as it ends, so a run that was killed goes on. Noise is drawn by the seed: no model is kept.
+and the area of the membership attack by a threshold on the loss. Prints a table in Markdown. Every fit is kept
+in a file as it ends, so a run that was killed goes on. Noise is drawn by the seed: no model is kept.
 """
 
 from __future__ import annotations
