@@ -12,7 +12,7 @@ from bench.figures import Figure, print_figures, write_figures
 from bench.parts import PARTS, Options
 from graftline.environment import ROOT
 
-TEXT = ("mlm", "clm", "finetune", "vision", "questions", "help", "prompts", "loss", "time", "checkpoint")
+TEXT = ("mlm", "clm", "finetune", "privacy", "vision", "questions", "help", "prompts", "loss", "time", "checkpoint")
 """Parts of bench.text_parts, which imports torch."""
 
 
@@ -25,10 +25,10 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=1000, help="for tokenise (default: %(default)s)")
     parser.add_argument("--records", type=int, default=1_000_000, help="for lineage (default: %(default)s)")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="for mlm, clm, finetune, checkpoint (default: %(default)s)"
+        "--rounds", type=int, default=5, help="for mlm, clm, finetune, privacy, checkpoint (default: %(default)s)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="for mlm, clm, finetune, vision: of a window (default: %(default)s)"
+        "--seconds", type=float, default=2.0, help="for the same and vision: of a window (default: %(default)s)"
     )
     parser.add_argument(
         "--tokens", type=int, help="for loss, time: to learn from (default: 400000 for loss, 2600000 for time)"

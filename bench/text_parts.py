@@ -316,10 +316,22 @@ def measure_checkpoint(options: TextOptions) -> list[Figure]:
     ]
 
 
+def measure_private(options: TextOptions) -> list[Figure]:
+    """What differential privacy costs, by what is trained."""
+    from bench.privacy import measure_privacy
+
+    found = [
+        measure_privacy(prepared(prepare), shape, rounds=options.rounds, seconds=options.seconds)
+        for shape in reversed(_MASKED_SHAPES)
+    ]
+    return [figure for figures in found for figure in figures]
+
+
 TEXT_PARTS: dict[str, Callable[[TextOptions], list[Figure]]] = {
     "mlm": partial(measure_speed, "mlm", _masked),
     "clm": partial(measure_speed, "clm", _causal),
     "finetune": partial(measure_speed, "finetune", _labelled),
+    "privacy": measure_private,
     "vision": partial(measure_speed, "vision", _pictured, folder=lambda: prepared(image_data.prepare)),
     **{
         task: partial(

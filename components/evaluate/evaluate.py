@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from graftline import environment
@@ -10,7 +11,7 @@ from graftline.components.evaluate import plots, tables
 from graftline.components.evaluate.champion import compare_with_champion
 from graftline.components.evaluate.predict import Predictions, predict
 from graftline.dataset import read_schema
-from graftline.evaluation import budget
+from graftline.evaluation import budget, membership
 from graftline.evaluation.lift import Experiment, load_split, measure_lift
 from graftline.evaluation.shifts import measuring, showing
 from graftline.explain.explaining import Faithfulness, measure_faithfulness
@@ -18,8 +19,10 @@ from graftline.explain.showing import sections
 from graftline.gate import DECISION, Comparison, decide
 from graftline.jsonfile import write_json
 from graftline.learning.randomness import seed_everything
+from graftline.privacy.promise import metrics as bound_metrics
+from graftline.privacy.promise import outside, read_promise, told
 from graftline.problems.reading import alike, lost_tokens, read_examples
-from graftline.problems.sections import add_sections
+from graftline.problems.sections import Section, add_sections
 from graftline.problems.weighing import answer
 from graftline.records.model import COMPARED, Dependency
 from graftline.score import as_metrics, estimate
@@ -39,7 +42,7 @@ def run(context: Context) -> None:
     params = context.section("evaluate", EvaluateParams)
     seed_everything(params.seed, threads=1)  # as in the lift's workers: nothing depends on the number of CPUs
     finetune = context.section("finetune", FinetuneParams)
-    params.check_head(finetune.head, context.where)
+    params.check_head(finetune.head, context.where, finetune.privacy)
     dataset, out = context.paths["dataset"], context.out
     experiment = _experiment(context, params, finetune)
     shifts = measuring.begin(params.shifts, experiment, params.seed)  # what does not apply is refused at once
@@ -47,7 +50,12 @@ def run(context: Context) -> None:
     answers, problem = predictions.answers, predictions.problem
     sliced, explained = _slice(context, params, predictions), _explain(context, params)
     champion = _compare(context, params, answers)
-    asked = measuring.spoil(shifts, experiment, context.paths["model"], predictions.model) if shifts else experiment
+    folder, model = context.paths["model"], predictions.model
+    promised = read_promise(folder)
+    asked = measuring.spoil(shifts, experiment, folder, model) if shifts else experiment
+    attacked = membership.begin(params.membership, experiment, params.lift_labels, params.seed, folder, model)
+    if attacked:
+        asked = replace(asked, shadow_labels=attacked.shadow_labels)
     seeds = range(params.seed, params.seed + params.lift_seeds)
     lift = measure_lift(asked, params.lift_labels, seeds, context.threads)
     _measure_budget(context, params, experiment)
@@ -55,6 +63,10 @@ def run(context: Context) -> None:
     if shifts:
         measuring.take(shifts, lift, experiment, seeds, context.threads)
         metrics |= shifts.metrics()
+    metrics |= bound_metrics(promised) if promised else {}
+    if attacked:
+        membership.take(attacked, lift)
+        metrics |= attacked.metrics()
     metrics |= _as_read(problem.plural, predictions.examples, load_split(experiment, "train"))
     metrics |= (sliced.metrics() if sliced else {}) | (explained.metrics() if explained else {})
 
@@ -68,6 +80,13 @@ def run(context: Context) -> None:
         add_sections(slicing.sections(sliced), out)
     if shifts:
         showing.write(shifts, problem.amount, out)
+    if promised:
+        add_sections(
+            [Section("What it promises", " ".join([*told(promised), "It says nothing about:", *outside(promised)]))],
+            out,
+        )
+    if attacked:
+        membership.write(attacked, problem.amount, out)
     if samples := problem.samples(predictions.model, params.seed):
         write_json(samples, out / "samples.json")
     tables.write_lift(lift, out)

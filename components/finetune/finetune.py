@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from graftline.component import Context
 from graftline.dataset import SCHEMA, read_schema
@@ -14,7 +15,10 @@ from graftline.learning.memory import keep_freed_memory
 from graftline.learning.metrics import read_metrics
 from graftline.learning.randomness import seed_everything
 from graftline.plots import loss_curve
-from graftline.problems.fit import Data, fit, select
+from graftline.privacy.accounting import Budget
+from graftline.privacy.promise import write_promise
+from graftline.privacy.units import read_units
+from graftline.problems.fit import Data, budget, fit, select
 from graftline.problems.model import save_model
 from graftline.problems.problem import Examples
 from graftline.problems.reading import alike, lost_tokens, read_examples
@@ -33,6 +37,8 @@ def run(context: Context) -> None:
     problem = make_problem(params.head, schema)
     problem.check(schema, dataset / SCHEMA)
     context.draft.environment = determinism(context.threads) | problem.environment(trunk)
+    if params.privacy is not None:
+        context.draft.environment["noise"] = params.privacy.noise
     labelled = read_examples(problem, dataset, "train", trunk)
     train = select(labelled, params.labels_per_class, len(schema.classes), params.seed)
     val = read_examples(problem, dataset, "val", trunk)
@@ -40,12 +46,29 @@ def run(context: Context) -> None:
     held_out = val if params.labels_per_class is None else None
     unlabelled = read_examples(problem, dataset, "unlabelled", trunk) if params.joint_weight else None
     desk = open_desk(context, min(params.batch, len(train)), problem.plural)
-    model = fit(trunk, Data(train, held_out, unlabelled), params, params.seed, schema, desk=desk)
+    data = Data(train, held_out, unlabelled, read_units(params.privacy, dataset, train.rows))
+    promised = budget(params, data)
+    model = fit(trunk, data, params, params.seed, schema, desk=desk)
     answers = answer(model, val)
     save_model(problem, model, schema, context.out)
-    (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
     measured = {f"val_{answers.scores[0].name}": answers.value, **_as_read(problem.plural, labelled, val)}
+    if promised is None:
+        (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
+    else:
+        measured |= _promise(context, params, promised, desk.metrics)
     _summarise(context, problem.loss_unit, {"examples": train.wholes, "val_examples": val.wholes, **measured})
+
+
+def _promise(context: Context, params: FinetuneParams, promised: Budget, metrics: Path) -> dict[str, float]:
+    """Write what the model promises, and the training's lines without the losses, which are of the rows as they are."""
+    calibrates = params.head.holds_out is not None
+    looked = [] if params.labels_per_class is not None else [
+        what for what, is_so in (("early stopping", params.patience is not None), ("calibration", calibrates)) if is_so
+    ]  # fmt: skip
+    write_promise(promised, looked, context.out)
+    lines = [{"step": line["step"], "learning_rate": line["learning_rate"]} for line in read_metrics(metrics)]
+    (context.out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return promised.metrics()
 
 
 def _as_read(plural: str, train: Examples, val: Examples) -> dict[str, float]:
@@ -70,5 +93,5 @@ def _summarise(context: Context, loss_unit: str, metrics: dict[str, float]) -> N
     metrics["steps"] = len(lines)
     context.draft.metrics = metrics
     (context.out / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if lines:  # a head that was solved took no step
+    if lines and "loss" in lines[0]:  # a head that was solved took no step; of a private one no loss is told
         loss_curve(lines, context.out / "curve.png", title="Fine-tuning loss", unit=loss_unit)

@@ -11,20 +11,27 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from graftline.privacy.promise import outside, told
 from graftline.records.model import Record
 from graftline.tasks.publish import PublishParams
 
 
 def model_card(
-    task: str, params: PublishParams, records: Mapping[str, Record], metrics: Mapping[str, Any], plots: list[str]
+    task: str,
+    params: PublishParams,
+    records: Mapping[str, Record],
+    metrics: Mapping[str, Any],
+    plots: list[str],
+    promise: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the card as Markdown."""
+    """Return the card as Markdown; `promise` is what a private model says of itself."""
     contents = sorted((name, f"`{record.content}`") for name, record in records.items())
     return "\n".join(
         [
             "---", f"license: {json.dumps(params.licence)}", "tags: [graftline]", "---", "",
             f"# {task}", "", params.intended_use.strip(), "",
             f"Licence: {params.licence}. What the data is and where it is from: `data/{task}/README.md`.", "",
+            *(_promised(promise) if promise else ()),
             "## Measured", "",
             *_table(("metric", "value"), sorted(_scalars(metrics))), "",
             *(line for name in plots for line in (f"![{name.removesuffix('.png')}]({name})", "")),
@@ -37,6 +44,12 @@ def model_card(
             "Each part's record, in `records/`, names the inputs, code and environment that made it.", "",
         ]
     )  # fmt: skip
+
+
+def _promised(promise: Mapping[str, Any]) -> list[str]:
+    lines = [*told(promise), "It says nothing about:"]
+    paragraphs = [text for line in lines for text in (line, "")]
+    return ["## What it promises", "", *paragraphs, *(f"- {line}" for line in outside(promise)), ""]
 
 
 def _table(head: tuple[str, str], rows: list[tuple[str, Any]]) -> list[str]:

@@ -18,6 +18,7 @@ from graftline.durable import write_atomic
 from graftline.environment import lock_bytes
 from graftline.errors import GraftlineError, InputError, RefusalError
 from graftline.gate import Decision, read_decision
+from graftline.privacy.promise import read_promise
 from graftline.records.model import COMPARED
 from graftline.releases.catalogue import Release
 from graftline.releases.layout import CHAMPION
@@ -129,8 +130,8 @@ def _draft(context: Context, params: PublishParams, decision: Decision, provenan
         if not path.is_file():
             raise InputError(path, "the file is missing", fix="run the stage that makes it")
     metrics = _metrics(files["metrics.json"])
-    card = context.work / CARD
-    write_atomic(card, model_card(context.task, params, context.records, metrics, list(plots)).encode())
+    card, promise = context.work / CARD, read_promise(context.paths["model"])
+    write_atomic(card, model_card(context.task, params, context.records, metrics, list(plots), promise).encode())
     draft = ReleaseDraft(
         task=context.task,
         files=files | plots | {CARD: card},
@@ -157,7 +158,7 @@ def _identity(
     measured = {name: value for name, value in draft.metrics.items() if not name.startswith(f"{COMPARED}_")}
     made = {name: record for name, record in context.records.items() if name != "evaluation"}
     files = [file.as_dict() for file in draft.listing if sources.get(file.path) in made]
-    card = model_card(context.task, params, made, measured, plots)
+    card = model_card(context.task, params, made, measured, plots, read_promise(context.paths["model"]))
     return sha256_bytes(canonical_json({"card": card, "files": files}))
 
 

@@ -23,6 +23,7 @@ from graftline.evaluation.workers import run_all
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.progress import Progress
 from graftline.learning.randomness import generator, seed_everything
+from graftline.privacy.units import read_units
 from graftline.problems.fit import Data, probes, select
 from graftline.problems.fit import fit as fine_tune
 from graftline.problems.reading import read_examples
@@ -34,10 +35,12 @@ from graftline.tasks.evaluate import label_name
 
 if TYPE_CHECKING:
     from graftline.problems.answers import Answers
-    from graftline.problems.problem import Examples, Problem
+    from graftline.problems.problem import Examples, Model, Problem
     from graftline.tasks.finetune import FinetuneParams
 
 TRUNK, SCRATCH = ARMS = ("trunk", "scratch")
+ATTACKED, MEMBERS, OTHERS = "attacked", "members", "others"
+"""Where in `work` the rows lie that a membership attack tells apart."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Experiment:
     beside: tuple[str, ...] = ()
     """Further sets of test rows in `work`/beside that fits with `beside_labels` labels a class are asked about."""
     beside_labels: int | None = None
+    shadow_labels: int | None = None
+    """Labels a class of the trunk's fits that are asked about `work`/attacked, as shadow models; None for none."""
 
     @property
     def problem(self) -> Problem[Any]:
@@ -89,6 +94,8 @@ class Run:
     """The primary score on the test rows, or on the sample of them."""
     beside: dict[str, dict[str, float]] = field(default_factory=dict)
     """Scores by name on each further set of rows."""
+    odds: dict[str, list[float]] = field(default_factory=dict)
+    """Log odds of what is right of members and others; NaN of a row that it learned from."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ class Lift:
 
 def _told(run: Run) -> dict[str, Any]:
     told = asdict(run) | {"value": run.value if math.isfinite(run.value) else None}
-    return {name: value for name, value in told.items() if name != "beside"}
+    return {name: value for name, value in told.items() if name not in ("beside", "odds")}
 
 
 def measure_lift(
@@ -213,7 +220,18 @@ def run_fit(fit: Fit) -> Run:
     value = answer(model, load_split(experiment, "test"), fast=True).value
     asked = experiment.beside if fit.labels == experiment.beside_labels else ()
     beside = {name: _scores(answer(model, load_split(experiment, f"beside/{name}"), fast=True)) for name in asked}
-    return Run(label_name(fit.labels), fit.seed, fit.arm, data.train.wholes, data.train.digest(), value, beside)
+    odds = _shadow(fit, model, data) if fit.arm == TRUNK and fit.labels == experiment.shadow_labels else {}
+    return Run(label_name(fit.labels), fit.seed, fit.arm, data.train.wholes, data.train.digest(), value, beside, odds)
+
+
+def _shadow(fit: Fit, model: Model[Any], data: Data) -> dict[str, list[float]]:
+    """Return the log odds of what is right of the rows that are told apart, without those that were learned from."""
+    found = {}
+    for name in (MEMBERS, OTHERS) if fit.labels is not None else ():
+        rows = load_split(fit.experiment, f"{ATTACKED}/{name}")
+        learned = np.isin(rows.rows.numpy(), data.train.rows.numpy())
+        found[name] = np.where(learned, np.nan, answer(model, rows, fast=True).odds()).tolist()
+    return found
 
 
 def _scores(answers: Answers) -> dict[str, float]:
@@ -227,10 +245,12 @@ def _data(fit: Fit, classes: int) -> Data:
     With few labels nothing is held out to stop early, as in `finetune`: that would be labels by another name.
     """
     experiment = fit.experiment
+    train = select(load_split(experiment, "train"), fit.labels, classes, fit.seed)
     return Data(
-        select(load_split(experiment, "train"), fit.labels, classes, fit.seed),
+        train,
         load_split(experiment, "val") if fit.labels is None else None,
         load_split(experiment, "unlabelled") if experiment.params.joint_weight else None,
+        read_units(experiment.params.privacy, experiment.dataset, train.rows),
     )
 
 

@@ -68,6 +68,8 @@ class Run:
     """The factor of the learning rates at a step (from 0), instead of the half cosine; a pure function of the step."""
     clip: float | None = None
     """Largest norm of the gradient of all parameters together; a larger one is scaled down to it."""
+    after_backward: Callable[[int], None] | None = None
+    """Called at each step (from 0) between the backward pass and the optimizers: it may set other gradients."""
     rows: Callable[[int], Sequence[int | str]] | None = None
     """The ids of the rows in the batch of a step (from 0), to name those where the run goes wrong."""
     spike_factor: float | None = None
@@ -186,6 +188,8 @@ def _step(run: Run, step: int, forward: Spread) -> tuple[torch.Tensor, float]:
     for optimizer in run.optimizers:
         optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    if run.after_backward is not None:
+        run.after_backward(step)
     if run.clip is not None:
         nn.utils.clip_grad_norm_(run.module.parameters(), run.clip)
     for optimizer in run.optimizers:

@@ -44,6 +44,10 @@ class Answers(ABC):
     def columns(self, schema: Schema) -> dict[str, Any]:
         """Return the Arrow columns of predictions.parquet, a value an answer."""
 
+    def odds(self) -> NDArray[np.float64]:
+        """Return (n,) the log odds of what is right, of problems whose parameters say `odds`."""
+        raise NotImplementedError
+
     @property
     def primary(self) -> RowStatistics:
         return self.measured(self.scores[0])

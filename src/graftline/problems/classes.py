@@ -98,6 +98,13 @@ class ClassAnswers(Choices):
         """(n, classes)."""
         return self.decided.probabilities
 
+    def odds(self) -> NDArray[np.float64]:
+        logits = self.decided.logits.double()
+        right = torch.from_numpy(self.labels)[:, None]
+        others = logits.scatter(1, right, -torch.inf).logsumexp(1)
+        found: NDArray[np.float64] = (logits.gather(1, right)[:, 0] - others).numpy()
+        return found
+
     def statistics(self, score: Score) -> RowStatistics:
         if score in (SET_COVERAGE, SET_SIZE, COST):
             return mean_rows(score, self.rows, self._each(score))

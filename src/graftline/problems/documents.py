@@ -19,6 +19,9 @@ from graftline.problems.problem import Examples
 IGNORED = -100
 """The label of a token that is not learned: torch's cross entropy skips it."""
 _WINDOW = 16  # batches sorted by length together
+_WIDTH, _LEAST = 8, 4
+"""Of the groups that little of a batch is padding in: their widths differ by so many tokens, and each has so many
+documents at least."""
 ANSWER_TOKENS = 16_384
 """Tokens at once where nothing is learned, padding included."""
 
@@ -86,6 +89,15 @@ class Documents(Examples):
         documents each time.
         """
         return _bucketed(seed, step, size, self.seen)
+
+    def alike_in_size(self) -> list[torch.Tensor]:
+        order = self.lengths.argsort(stable=True)
+        widths = (self.lengths[order] + _WIDTH - 1).div(_WIDTH, rounding_mode="floor").tolist()
+        starts = [0]
+        for place in range(1, len(order)):
+            if widths[place] > widths[place - 1] and min(place - starts[-1], len(order) - place) >= _LEAST:
+                starts.append(place)
+        return list(order.tensor_split(starts[1:]))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: tensor.numpy() for name, tensor in vars(self).items() if isinstance(tensor, torch.Tensor)}

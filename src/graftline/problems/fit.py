@@ -15,6 +15,9 @@ from graftline.errors import GraftlineError, InputError
 from graftline.learning.distributed import World, world
 from graftline.learning.loop import Desk, Run, train
 from graftline.learning.randomness import generator
+from graftline.privacy.accounting import Budget, budget_for
+from graftline.privacy.draws import draws_for
+from graftline.privacy.training import PrivateSteps
 from graftline.problems.problem import E, Examples, Joint, Model
 from graftline.problems.registry import make_problem
 from graftline.problems.weighing import BalancedDraw, answer, for_training
@@ -30,6 +33,8 @@ class Data:
     """Held out, to stop early and to calibrate by; None to use all steps."""
     unlabelled: Examples | None = None
     """For the joint objective only."""
+    units: torch.Tensor | None = None
+    """(n,) the number of the unit of privacy that each training example is of, from 0; None where each is its own."""
 
 
 def select(examples: E, labels_per_class: int | None, classes: int, seed: int) -> E:
@@ -91,7 +96,7 @@ def fit(
     """
     part = world() if desk else World()  # without a desk no other process takes part
     model, run = training(trunk, data, params, seed, schema, scratch=scratch, part=part)
-    if desk:  # the lift's fits end before compiling has paid
+    if desk and params.privacy is None:  # the lift's fits end before compiling has paid
         model.compile_if_worth(run.steps)
     train(run, desk)
     if isinstance(run.watcher, EarlyStop):
@@ -147,9 +152,55 @@ def training(
         module, optimizer, loss, steps, params.warmup_steps, clip=model.clip,
         rows=lambda step: drawn(step).rows.tolist(), addends=True,
     )  # fmt: skip
+    if params.privacy is not None:
+        _make_private(run, model, data, params, seed, part or World())
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
     return model, run
+
+
+def budget(params: FinetuneParams, data: Data) -> Budget | None:
+    """Return what a fine-tuning from these data promises, if it is a private one. Raises InputError."""
+    if params.privacy is None:
+        return None
+    examples = len(data.train)
+    units = examples if data.units is None else int(data.units.max()) + 1
+    rate, steps = min(params.batch, examples) / examples, steps_for(params, examples)
+    return budget_for(params.privacy, units=units, sampling_rate=rate, steps=steps)
+
+
+def _make_private(run: Run, model: Model[Any], data: Data, params: FinetuneParams, seed: int, team: World) -> None:
+    """Draw a run's batches by chance, clip what each unit of privacy adds, and add noise.
+
+    Raises:
+        InputError: the bound cannot be kept: there are several processes, examples have weights, or the gradients of a
+            layer are not known row by row.
+    """
+    promised = budget(params, data)
+    assert params.privacy is not None and promised is not None
+    if team.size > 1:
+        raise InputError(
+            "finetune.privacy", f"torchrun with {team.size} processes", expected="one: batches are drawn by chance",
+            fix="start one process",
+        )  # fmt: skip
+    if data.train.weights is not None:
+        raise InputError(
+            "finetune.privacy", "a column of the role weight", fix="give it the role metadata",
+            expected="none: weights are divided by their mean, in which every row has a part",
+        )  # fmt: skip
+    examples: Any = data.train
+    units = torch.arange(len(examples)) if data.units is None else data.units
+    steps = PrivateSteps(
+        model, promised, draws_for(params.privacy.noise, seed), units, params.privacy.subject_rows,
+        lambda rows: examples.take(rows).alike_in_size(),
+    )  # fmt: skip
+
+    def loss(step: int) -> torch.Tensor:
+        run.module.train()
+        return steps.loss(step, lambda rows, seed: model.loss(examples.take(rows), seed, step))
+
+    run.loss, run.after_backward, run.clip = loss, steps.finish, None
+    run.rows = lambda _: examples.rows[steps.rows].tolist()
 
 
 def _optimizer(model: Model[Any], joint: Joint | None, params: FinetuneParams) -> torch.optim.Optimizer:

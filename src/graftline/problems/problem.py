@@ -83,6 +83,10 @@ class Examples(ABC):
         """Return the (size,) positions of a step's batch, a pure function of (seed, step)."""
         return batch_indices(seed, step, size, len(self))
 
+    def alike_in_size(self) -> list[torch.Tensor]:
+        """Return the positions in groups to compute apart, so that little of a batch is padding; all in one here."""
+        return [torch.arange(len(self))]
+
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all there is: `from_arrays(examples.arrays())` is equal to `examples`."""

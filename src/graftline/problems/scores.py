@@ -95,6 +95,13 @@ class ProblemParams(Params):
     probes: ClassVar[bool] = False
     """Whether the head can be solved in closed form on a trunk that stays as it is."""
 
+    odds: ClassVar[bool] = False
+    """Whether `Answers.odds` says how sure a model is of what is right of each row, which membership attacks go by."""
+
+    private: ClassVar[bool] = False
+    """Whether it can be fine-tuned with differential privacy: its loss is a mean over rows of what each says alone, and
+    nothing else is taken from the training examples."""
+
     @property
     def holds_out(self) -> str | None:
         """The parameter that needs labels held out to be of any use, if one that does is given."""

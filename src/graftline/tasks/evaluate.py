@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from graftline.errors import InputError
 from graftline.evaluation.shifts.parameters import ShiftParams
 from graftline.explain.names import MARGINS
 from graftline.gate import Gate
+from graftline.privacy.parameters import ATTACKS, BOUND, MembershipParams, PrivacyParams
 from graftline.problems.scores import MACRO_F1, ProblemParams, no_explanation
 from graftline.score import Score
 from graftline.slices.conditions import parse_slice
@@ -68,7 +70,7 @@ class SlicesParams(Params):
 class EvaluateParams(Sparing):
     """What to measure, and what the measures must be."""
 
-    untold = ("explain", "slices", "shifts")
+    untold = ("explain", "slices", "shifts", "membership")
 
     lift_labels: tuple[LabelCount | None, ...] = Field((5, 10, 50, None), min_length=1)
     """Labels a class at which the lift of pretraining is measured, each at least 1; null is all of them. Where an
@@ -95,23 +97,41 @@ class EvaluateParams(Sparing):
     """Seed of the bootstrap, and the first of the lift's seeds (the others follow it), 0 to 2**31 - 1."""
     shifts: ShiftParams | None = None
     """What to measure on data that are not as those learned from; null for nothing."""
+    membership: MembershipParams | None = None
+    """Attack the model: can the rows that it learned from be told? Null measures nothing."""
     gate: Gate = Gate()
     """What decides whether the model is released."""
 
     def check_with(self, sections: Mapping[str, Any], where: str) -> None:
         """Return if the problem that is learned has what is to be measured and what the gate names."""
-        self.check_head(sections["finetune"].head, where)
+        self.check_head(sections["finetune"].head, where, sections["finetune"].privacy)
 
-    def check_head(self, head: ProblemParams, where: str) -> None:
+    def check_head(self, head: ProblemParams, where: str, privacy: PrivacyParams | None = None) -> None:
         """Return if a problem has what is to be measured and what the gate names. Raises InputError."""
+        if self.membership is not None and not head.odds:
+            raise InputError(
+                f"{where}: evaluate.membership", f"the head {head.name}, whose answers do not say how sure they are",
+                expected="one that tells a class of each row", fix="leave it out",
+            )  # fmt: skip
+        if self.shifts is not None and self.shifts.data and privacy is not None and privacy.unit == "subject":
+            raise InputError(
+                f"{where}: evaluate.shifts.data", "finetune.privacy.unit is subject", fix="leave one of them out",
+                expected="none: the rows of one source that fits learn from have no subjects",
+            )  # fmt: skip
         if self.explain is not None and not head.explains:
             raise no_explanation(head, f"{where}: evaluate.explain")
-        self.gate.check_names(self.measured(head.scores), where, head.scores)
+        self.gate.check_names(self.measured(head.scores, private=privacy is not None), where, head.scores)
 
-    def measured(self, of_head: Sequence[Score]) -> tuple[Score, ...]:
-        """Return what the gate may name, the primary score first: the head's scores, and what is asked for beside."""
+    def measured(self, of_head: Sequence[Score], *, private: bool = False) -> tuple[Score, ...]:
+        """Return what the gate may name, the primary score first: the head's scores, and what is asked for beside.
+
+        A model that is fine-tuned privately has the bound's epsilon and delta, too.
+        """
         asked = [part.scores(of_head) for part in (self.shifts, self.slices) if part]
-        return (*of_head, *(score for scores in asked for score in scores), *(MARGINS if self.explain else ()))
+        return (
+            *of_head, *(score for scores in asked for score in scores), *(MARGINS if self.explain else ()),
+            *(BOUND if private else ()), *(ATTACKS if self.membership else ()),
+        )  # fmt: skip
 
     @field_validator("lift_labels")
     @classmethod

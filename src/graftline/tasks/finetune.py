@@ -6,12 +6,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from graftline.privacy.parameters import PrivacyParams
 from graftline.problems.registry import DEFAULT, AnyProblemParams
-from graftline.tasks.parameters import Params
+from graftline.tasks.parameters import Sparing
 
 
-class FinetuneParams(Params):
+class FinetuneParams(Sparing):
     """The section `finetune` of a task's parameters."""
+
+    untold = ("privacy",)
 
     head: AnyProblemParams = Field(default=DEFAULT, discriminator="name")
     """What is learned from labels."""
@@ -45,6 +48,8 @@ class FinetuneParams(Params):
     patience: int | None = Field(default=4, ge=1)
     """Stop after so many epochs without a better primary score on val, and keep the best weights; null for never.
     Only with all labels: with `labels_per_class` no labels are held out."""
+    privacy: PrivacyParams | None = None
+    """Bound what the model gives away of each row that it learns from, or of each person; null for no bound."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Decides initial weights, the labelled subset, batches and warps."""
 
@@ -66,4 +71,21 @@ class FinetuneParams(Params):
             raise ValueError(
                 "joint_weight does nothing where probe_below leaves the trunk as it is: leave one of them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bound_can_be_kept(self) -> Self:
+        if self.privacy is None:
+            return self
+        if not self.head.private:
+            raise ValueError(
+                f"privacy needs the head image_classification or sequence_classification, not {self.head.name}"
+            )
+        for name, off, why in (
+            ("joint_weight", 0.0, "the pretraining objective goes on without a bound"),
+            ("balance", "none", "how much a class weighs depends on every row"),
+            ("probe_below", None, "a head that is solved has no bound"),
+        ):
+            if getattr(self, name) != off:
+                raise ValueError(f"privacy does not go with {name}: {why}; leave one of them out")
         return self

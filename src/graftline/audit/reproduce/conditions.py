@@ -21,6 +21,9 @@ def conditions(work: Work) -> list[str]:
             )
         if code.image is not None:
             found.append(f"{made} in the image sha256:{code.image[:12]}, here it runs without one")
+        privacy = record.parameters.get("finetune", {}).get("privacy")
+        if privacy is not None and privacy["noise"] == "secure":
+            found.append(f"{made} with batches and noise of a secure generator: by design no run has its bits again")
         found += [f"{made} otherwise: {line}" for line in _packages(work, output, code)]
         found += [f"{made} on {line}" for line in _machine(record)]
     return list(dict.fromkeys(found))

@@ -16,6 +16,8 @@ class ImageClassificationParams(DecidingParams, ImageHeadParams):
 
     scores = ONE_CLASS_A_ROW
     explains = True
+    odds = True
+    private = True
     probes = True
 
     name: Literal["image_classification"] = "image_classification"

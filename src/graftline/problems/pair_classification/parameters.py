@@ -15,6 +15,7 @@ class PairClassificationParams(DecidingParams, TextClassificationParams, PooledP
 
     scores = (*ONE_CLASS_A_ROW, AVERAGE_PRECISION)
     explains = True
+    odds = True
 
     name: Literal["pair_classification"] = "pair_classification"
     pooling: Literal["mean", "cls"] = "cls"

@@ -14,5 +14,7 @@ class SequenceClassificationParams(DecidingParams, TextClassificationParams, Poo
 
     scores = ONE_CLASS_A_ROW
     explains = True
+    odds = True
+    private = True
 
     name: Literal["sequence_classification"] = "sequence_classification"

@@ -1,0 +1,322 @@
+"""The gradient of each unit of privacy, clipped, and their sum, out of one backward pass.
+
+A layer's gradient is made of what went in and of the gradient of what came out. Hooks keep both, and torch computes no
+gradient of weights of its own. Of matrices and tables the norm of a unit's gradient follows without the gradient, and
+the clipped sum is one product more ("ghost clipping" and "book-keeping": Li et al., 2022, arXiv:2110.05679; Bu et al.,
+2023, arXiv:2210.00038). All other layers' gradients are made row by row by opacus' rules, and two of our own. Norms
+and sums are float32 whatever arithmetic the pass narrows to: rounded sums of all rows would move by more than one
+row may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from graftline.errors import InputError
+from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
+from graftline.processes import importing
+
+Rule = Callable[[Any, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
+"""Of a layer, (n, ...) inputs and (n, ...) gradients of the outputs: (n, ...) gradients by the parameters' names."""
+_SUMMED = (nn.Linear, nn.Embedding)
+_FROZEN = (nn.BatchNorm1d, nn.BatchNorm2d, BatchNorm1d, BatchNorm2d)
+"""Their statistics would mix a batch's rows: they stay as they are."""
+_TINY = 1e-12
+
+
+def _layer_norm(layer: nn.LayerNorm, inputs: torch.Tensor, gradients: torch.Tensor) -> dict[str, torch.Tensor]:
+    """As opacus' rule, but of layers without a bias too, such as ModernBERT's."""
+    normal = nn.functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+    axes = list(range(1, inputs.ndim - len(layer.normalized_shape)))
+    return {"weight": _sum(normal * gradients, axes), "bias": _sum(gradients, axes)}
+
+
+def _batch_norm(layer: Any, inputs: torch.Tensor, gradients: torch.Tensor) -> dict[str, torch.Tensor]:
+    """With statistics that stay: each channel is shifted and scaled."""
+    shape, axes = [1, -1, *(1 for _ in inputs.shape[2:])], list(range(2, inputs.ndim))
+    normal = (inputs - layer.running_mean.view(shape)) * (layer.running_var.view(shape) + layer.eps).rsqrt()
+    return {"weight": _sum(normal * gradients, axes), "bias": _sum(gradients, axes)}
+
+
+def _sum(values: torch.Tensor, axes: list[int]) -> torch.Tensor:
+    return values.sum(axes) if axes else values
+
+
+def _rule(layer: nn.Module) -> Rule | None:
+    """Return how a layer's gradients are made row by row; None if nobody knows."""
+    if isinstance(layer, _FROZEN):
+        return _batch_norm
+    if type(layer) is nn.LayerNorm:
+        return _layer_norm
+    with importing():
+        from opacus.grad_sample import GradSampleModule
+    known = GradSampleModule.GRAD_SAMPLERS.get(type(layer))
+    if known is None:
+        return None
+
+    def made(layer: nn.Module, inputs: torch.Tensor, gradients: torch.Tensor) -> dict[str, torch.Tensor]:
+        named = {parameter: name for name, parameter in layer.named_parameters(recurse=False)}
+        for parameter in named:  # the rules pass over what is not trained
+            parameter.requires_grad_(True)
+        found = {named[parameter]: of for parameter, of in known(layer, [inputs], gradients).items()}
+        for parameter in named:
+            parameter.requires_grad_(False)
+        return found
+
+    return made
+
+
+class _Rows:
+    """Which rows of a pass are of one unit, and what each row's gradient is multiplied by."""
+
+    def __init__(self, numbers: torch.Tensor, scale: torch.Tensor) -> None:
+        self.numbers, self.scale = numbers, scale
+        """(n,) the number of each row's unit, and its factor."""
+        self.units, self._place, sizes = numbers.unique(return_inverse=True, return_counts=True)
+        """(p,) the units that have rows here."""
+        self._most, self._order = int(sizes.max()), self._place.argsort(stable=True)
+        first = (sizes.cumsum(0) - sizes)[self._place[self._order]]
+        self._slot = torch.arange(len(numbers), device=numbers.device) - first
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def together(self, values: torch.Tensor) -> torch.Tensor:
+        """Return (p, parts, width) of (n, ..., width): a unit's rows as one, with zeros behind shorter ones."""
+        flat = values.reshape(len(values), -1, values.shape[-1])[self._order]
+        if self._most == 1:
+            return flat
+        table = flat.new_zeros(len(self.units), self._most, *flat.shape[1:])
+        table[self._place[self._order], self._slot] = flat
+        return table.flatten(1, 2)
+
+    def summed(self, values: torch.Tensor) -> torch.Tensor:
+        """Return (p, ...): the sums over each unit's rows of (n, ...)."""
+        return values.new_zeros(len(self.units), *values.shape[1:]).index_add_(0, self._place, values)
+
+
+@dataclass
+class _Kept:
+    """What one layer saw in one pass."""
+
+    layer: nn.Module
+    inputs: torch.Tensor
+    rows: _Rows
+    gradients: torch.Tensor | None = None
+
+    def of_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (n, ...) inputs and (n, ...) gradients of the outputs, of each row's own loss."""
+        assert self.gradients is not None
+        shape = (-1, *(1 for _ in self.gradients.shape[1:]))
+        inputs = self.inputs.float() if self.inputs.is_floating_point() else self.inputs
+        return inputs, self.gradients.float() * self.rows.scale.view(shape)
+
+
+class UnitGradients:
+    """Between passes and an optimizer's step: leaves the clipped sum over units in the parameters' `grad`."""
+
+    def __init__(self, model: nn.Module, where: str = "finetune.privacy") -> None:
+        """Hook onto the layers of a model that are trained; torch computes their gradients no more.
+
+        Raises:
+            InputError: a trained layer is of a kind whose gradients nobody knows row by row, or two layers share one.
+        """
+        self._kept: list[_Kept] = []
+        self._now: _Rows | None = None
+        self._rules: dict[nn.Module, Rule] = {}
+        self._where, self._seen = where, set[nn.Module]()
+        self.frozen = [layer for layer in model.modules() if isinstance(layer, _FROZEN)]
+        """Layers that must stay in evaluation mode."""
+        self._names: dict[nn.Module, str] = {}
+        self._trained = {layer: trained for layer in model.modules() if (trained := _trained(layer))}
+        self.parameters = [parameter for trained in self._trained.values() for parameter in trained.values()]
+        if len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
+            raise self._unsuited("two layers share a parameter")
+        for name, layer in model.named_modules():
+            if layer not in self._trained:
+                continue
+            if type(layer) not in _SUMMED:
+                rule = _rule(layer)
+                if rule is None:
+                    raise self._unsuited(f"{name} is of the kind {type(layer).__name__}")
+                self._rules[layer] = rule
+            self._names[layer] = name
+            layer.register_forward_pre_hook(self._spread)
+            layer.register_forward_hook(self._keep)
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+
+    def _unsuited(self, found: str) -> InputError:
+        return InputError(
+            self._where, f"{found}: its gradient is not known row by row",
+            expected="a trunk of linear layers, convolutions, tables and norms",
+            fix="set finetune.freeze_trunk, or on text head.lora, so that the trunk's other layers stay as they are",
+        )  # fmt: skip
+
+    @contextmanager
+    def rows(self, units: torch.Tensor, scale: torch.Tensor) -> Iterator[None]:
+        """Within, what the model computes is of rows of the (n,) units.
+
+        `scale` (n,) is what the gradient of each row's share of the pass's loss is multiplied by.
+        """
+        device = self.parameters[0].device
+        self._now, self._seen = _Rows(units.to(device), scale.to(device)), set()
+        try:
+            yield
+        finally:
+            self._now = None
+
+    def _spread(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Give each row a table's index of its own where one stands for all, as BERT's positions."""
+        if self._now is not None and isinstance(layer, nn.Embedding) and len(inputs[0]) == 1:
+            return (inputs[0].expand(len(self._now), *inputs[0].shape[1:]),)
+        return None
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        if self._now is None:
+            return
+        if len(inputs[0]) != len(self._now):
+            raise self._unsuited(f"{self._names[layer]} sees {len(inputs[0])} parts of {len(self._now)} rows")
+        if layer in self._seen:
+            raise self._unsuited(f"{self._names[layer]} is used twice on the way")
+        self._seen.add(layer)
+        kept = _Kept(layer, inputs[0].detach(), self._now)
+        if not output.requires_grad:
+            output.requires_grad_(True)
+        output.register_hook(lambda gradients: setattr(kept, "gradients", gradients))
+        self._kept.append(kept)
+
+    @torch.no_grad()
+    def clip(self, count: int, most: float) -> torch.Tensor:
+        """Set each parameter's `grad` to the sum over units of gradients of norm `most` at most.
+
+        Args:
+            count: of units in the batch; theirs are numbered from 0.
+            most: the largest norm of a unit's gradient, over all parameters.
+
+        Returns:
+            (count,) the norms before.
+        """
+        device = self.parameters[0].device
+        squares = torch.zeros(count, device=device)
+        parts = [part for kept in self._kept for part in self._parts(kept)]
+        self._kept = []
+        for part in parts:
+            squares.index_add_(0, part.units, part.squares())
+        norms = squares.sqrt()
+        weights = (most / (norms + _TINY)).clamp(max=1.0)
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        for part in parts:
+            assert part.parameter.grad is not None
+            part.parameter.grad += part.total(weights[part.units]).view_as(part.parameter)
+        return norms
+
+    def _parts(self, kept: _Kept) -> Iterator[_Part]:
+        if kept.gradients is None:
+            return
+        inputs, gradients = kept.of_rows()
+        trained, rows = self._trained[kept.layer], kept.rows
+        if type(kept.layer) is nn.Embedding:
+            yield _Table(trained["weight"], rows.numbers, inputs, gradients, kept.layer.padding_idx)
+            return
+        if type(kept.layer) is nn.Linear:
+            inputs, gradients = (rows.together(values) for values in (inputs, gradients))
+            if "weight" in trained:
+                yield _matrix(trained["weight"], rows.units, inputs, gradients)
+            if "bias" in trained:
+                yield _Whole(trained["bias"], rows.units, gradients.sum(1))
+            return
+        of = self._rules[kept.layer](kept.layer, inputs, gradients)
+        for name, parameter in trained.items():
+            yield _Whole(parameter, rows.units, rows.summed(of[name]))
+
+
+def _trained(layer: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in layer.named_parameters(recurse=False) if parameter.requires_grad}
+
+
+class _Part(Protocol):
+    """What one parameter's gradient is of the units that have rows in a pass."""
+
+    parameter: nn.Parameter
+    units: torch.Tensor
+    """(p,) their numbers, some more than once."""
+
+    def squares(self) -> torch.Tensor:
+        """Return (p,): the squared norms, or addends of them."""
+
+    def total(self, weights: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the gradients, each times its (p,) weight."""
+
+
+@dataclass
+class _Whole:
+    """Gradients as they are, (p, ...)."""
+
+    parameter: nn.Parameter
+    units: torch.Tensor
+    values: torch.Tensor
+
+    def squares(self) -> torch.Tensor:
+        return self.values.flatten(1).square().sum(1)
+
+    def total(self, weights: torch.Tensor) -> torch.Tensor:
+        return weights @ self.values.flatten(1)
+
+
+@dataclass
+class _Matrix:
+    """Of a matrix, as what they are products of: (p, parts, in) inputs, (p, parts, out) gradients of the outputs."""
+
+    parameter: nn.Parameter
+    units: torch.Tensor
+    inputs: torch.Tensor
+    gradients: torch.Tensor
+
+    def squares(self) -> torch.Tensor:
+        products = [values @ values.transpose(1, 2) for values in (self.inputs, self.gradients)]
+        return (products[0] * products[1]).sum((1, 2)).clamp(min=0)
+
+    def total(self, weights: torch.Tensor) -> torch.Tensor:
+        return (self.gradients * weights[:, None, None]).flatten(0, 1).T @ self.inputs.flatten(0, 1)
+
+
+def _matrix(parameter: nn.Parameter, units: torch.Tensor, inputs: torch.Tensor, gradients: torch.Tensor) -> _Part:
+    """Return the form in which norms take the least work: with many parts to a unit, the gradients as they are."""
+    if 2 * inputs.shape[1] ** 2 > parameter.numel():
+        return _Whole(parameter, units, gradients.transpose(1, 2) @ inputs)
+    return _Matrix(parameter, units, inputs, gradients)
+
+
+class _Table:
+    """Of a table of vectors: a line each for the indices that a unit has."""
+
+    def __init__(
+        self,
+        parameter: nn.Parameter,
+        units: torch.Tensor,
+        indices: torch.Tensor,
+        gradients: torch.Tensor,
+        padding: int | None,
+    ) -> None:
+        flat = gradients.flatten(0, -2)
+        if padding is not None:  # which no step moves
+            flat = flat.masked_fill((indices == padding).flatten()[:, None], 0.0)
+        keys = (units.view(-1, *(1 for _ in indices.shape[1:])) * len(parameter) + indices).flatten()
+        found, place = keys.unique(return_inverse=True)
+        self.parameter, self.units, self._indices = parameter, found // len(parameter), found % len(parameter)
+        self._lines = flat.new_zeros(len(found), flat.shape[1]).index_add_(0, place, flat)
+
+    def squares(self) -> torch.Tensor:
+        return self._lines.square().sum(1)
+
+    def total(self, weights: torch.Tensor) -> torch.Tensor:
+        lines = self._lines * weights[:, None]
+        return torch.zeros_like(self.parameter).index_add_(0, self._indices, lines)
