@@ -109,4 +109,4 @@ def _measure(context: Context, finetune: FinetuneParams, schema: Schema) -> dict
     aside.mkdir(parents=True, exist_ok=True)
     save_model(problem, model, schema, aside)
     shutil.copyfile(aside / FACTS, context.out / FACTS)
-    return {"val_examples": val.wholes, f"val_{answers.scores[0].name}": answers.value}
+    return {f"val_{answers.scores[0].name}": answers.value}

@@ -60,7 +60,7 @@ def write(folder: Path, start: Path, signer: Signer, tensors: dict[str, np.ndarr
     said = {"component": "join", "task": "digits", "name": "update", "parameters": PARAMETERS} | other
     draft = Draft(said["component"], said["task"], said["name"], parameters=said["parameters"])
     draft.metrics = {"round": other.get("round", 3), "rows": other.get("rows", 100)}
-    draft.dependencies = [Dependency("start", other.get("start", verify(start).content))]
+    draft.dependencies = [Dependency("start", other.get("began", verify(start).content))]
     write_record(folder, draft, signer)
     return folder
 
@@ -103,7 +103,7 @@ NAN["weight"][1, 1], INFINITE["weight"][0, 0] = np.nan, -np.inf
         ("tensors", b"no safetensors", {}),
         ("round", moved(1.0), {"round": 2}),
         ("round", moved(1.0), {"round": "3"}),
-        ("start", moved(1.0), {"start": "0" * 64}),
+        ("start", moved(1.0), {"began": "0" * 64}),
         ("rows", moved(1.0), {"rows": 0}),
         ("rows", moved(1.0), {"rows": 1e300}),
         ("task", moved(1.0), {"task": "letters"}),

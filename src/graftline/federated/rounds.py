@@ -193,11 +193,17 @@ def _round(run: Federation, store: Store, number: int) -> None:
             raise _failed(f"round {number}: aggregate", done)
     if not number:
         keep_record(store, model)
-    elif updates.exists():
+    elif (updates / GATHERED).is_file():
         start = verify(run.model(number - 1))
         examined = examine(updates, _asked(run, number), run.params)
         enter(store, updates, examined, start, model, run.params.quorum)
         run.say(_told(run, number, examined.account()))
+    _remove(updates)
+
+
+def _remove(updates: Path) -> None:
+    """Remove what a round gathered, so that what is left when this is interrupted counts for nothing."""
+    (updates / GATHERED).unlink(missing_ok=True)
     shutil.rmtree(updates, ignore_errors=True)
 
 
@@ -232,7 +238,7 @@ def _without_quorum(run: Federation, store: Store, number: int, updates: Path) -
     """Enter a round that made no model; the next try asks the sites again."""
     examined = examine(updates, _asked(run, number), run.params)
     enter(store, updates, examined, verify(run.model(number - 1)), None, run.params.quorum)
-    shutil.rmtree(updates)
+    _remove(updates)
     try:
         examined.check_quorum(run.params.quorum)
     except RefusalError as error:
@@ -263,11 +269,10 @@ def _release(run: Federation) -> None:
 def _told(run: Federation, number: int, account: Mapping[str, Any]) -> str:
     left = "".join(f"; left out {line['site']}: {line['rule']}: {line['reason']}" for line in account["left_out"])
     metrics = verify(run.model(number)).metrics
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("val_") and
-                       name != "val_examples")  # fmt: skip
+    scores = [f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("val_")]
     return (
         f"round {number} of {run.params.rounds}: {account['updates']} of {len(run.sites)} updates, "
-        f"{account['rows']:,} rows; {scores}{left}"
+        f"{account['rows']:,} rows; {', '.join(scores)}{left}"
     )
 
 

@@ -97,7 +97,10 @@ def _dataset(here: Here, order: Order, home: Path) -> Path:
         if not (here.folder / RAW).is_dir():
             raise InputError(here.folder / RAW, "missing", expected="the site's data")
         inputs = {"raw": here.folder / RAW, "expectations": own if own.is_file() else home / CONTRACT}
-        run_component("validate", order.document, here, inputs, {"dataset": dataset}, store=here.store)
+        validate = {**order.parameters["validate"], "partial": True}
+        run_component(
+            "validate", {**order.document, "validate": validate}, here, inputs, {"dataset": dataset}, here.store
+        )
     return dataset
 
 

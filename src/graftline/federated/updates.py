@@ -89,7 +89,7 @@ def write_update(model: Path, start: Path, out: Path) -> None:
     kept = [Dependency(i.name, i.sha256, i.record) for i in made.inputs if i.name != "dataset"]
     # The data by their digest alone: the record behind it, with the rows' profile, stays at the site.
     draft.dependencies = [Dependency(i.name, i.sha256) for i in made.inputs if i.name == "dataset"] + kept
-    privacy = {name: value for name, value in made.metrics.items() if name.startswith(("privacy", "epsilon"))}
+    privacy = {name: value for name, value in made.metrics.items() if name.startswith(("privacy_", "epsilon", "delta"))}
     draft.metrics = {ROUND: made.metrics[ROUND], ROWS: made.metrics["examples"], **privacy}
     write_record(out, draft)
 

@@ -54,6 +54,13 @@ class FederatedParams(Params):
                 expected="null beside a section federated",
                 fix="leave it out, or freeze_trunk instead",
             )
+        if self.mu is not None and getattr(sections["finetune"], "privacy", None) is not None:
+            raise InputError(
+                f"{where}: federated.mu",
+                "a private fine-tuning has no proximal term",
+                expected="algorithm fedavg beside finetune.privacy",
+                fix="leave mu out",
+            )
 
     def at_a_site(self, finetune: FinetuneParams, number: int) -> FinetuneParams:
         """Return how a site fine-tunes in round `number` (from 1): all its steps, and other batches each round."""
