@@ -195,9 +195,12 @@ def test_a_site_elsewhere_joins_with_a_command_of_its_own(
     task = coordinator(tmp_path / "c", dataset, trunk, rounds=2)
     command = [sys.executable, "-m", "graftline.cli", "join", "digits", "--coordinator", task.store, "--store"]
     command += [sites[0].store, "--folder", str(tmp_path / "far"), "--every", "0.05", "--threads", "1"]
-    with forked.Popen(command, env=os.environ | {"GRAFTLINE_KEYS": str(keys)}) as site:
+    site = forked.Popen(command, env=os.environ | {"GRAFTLINE_KEYS": str(keys)})
+    try:
         run = federate(task, sites, say=quiet)
         assert site.wait(60) == 0, "it ends with the run"
+    finally:
+        site.kill()
     assert [line["site"] for entry in rounds(run) for line in entry.detail["sites"]] == ["far", "far"]
 
 

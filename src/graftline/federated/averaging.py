@@ -121,7 +121,8 @@ def average(start: Weights, updates: Sequence[tuple[Weights, float]], out: Path)
             total = np.zeros(before.shape, np.float64)
             for update, weight in updates:
                 total += weight * (update.read(name) if name in update.files else before).astype(np.float64)
-            made[name] = (total if before.dtype.kind == "f" else np.rint(total)).astype(before.dtype)
+            # rint makes a number of an array without dimensions
+            made[name] = np.asarray(total if before.dtype.kind == "f" else np.rint(total), dtype=before.dtype)
         save_file(made, out / path.name, metadata=_metadata(path))
         _flush(out / path.name)
 
