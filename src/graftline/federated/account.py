@@ -163,11 +163,10 @@ def enter(store: Store, folder: Path, examined: Examined, start: Record, model: 
     keep(store, Provenance(records, envelopes), keyring)
     if model is None:
         digest = sha256_bytes(canonical_json(detail))
-        identity = f"{examined.gathered.run}:round:{examined.gathered.number}:{digest}"
     else:
         keep_record(store, model)
         digest = sha256_bytes((model / RECORD).read_bytes())
-        identity = f"{examined.gathered.run}:round:{examined.gathered.number}"
+    identity = f"{examined.gathered.run}:round:{examined.gathered.number}:{digest}"
     fact = Fact("round", start.task, 0, digest, identity, detail=detail)
     ledger.append(lambda _: fact, signer=signer)
 
