@@ -19,5 +19,6 @@ COMPONENT = Component(
     output="model",
     load=_load,
     inputs=("dataset", "trunk"),
+    optional={"start": "model"},
     distributed=True,
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from graftline.component import Context
 from graftline.dataset import SCHEMA, read_schema
 from graftline.environment import determinism
+from graftline.errors import InputError
 from graftline.learning.desk import open_desk
 from graftline.learning.distributed import world
 from graftline.learning.memory import keep_freed_memory
@@ -18,12 +19,13 @@ from graftline.plots import loss_curve
 from graftline.privacy.accounting import Budget
 from graftline.privacy.promise import write_promise
 from graftline.privacy.units import read_units
-from graftline.problems.fit import Data, budget, fit, select
-from graftline.problems.model import save_model
+from graftline.problems.fit import Data, Near, budget, fit, select
+from graftline.problems.model import check_dataset, read_facts, save_model
 from graftline.problems.problem import Examples
 from graftline.problems.reading import alike, lost_tokens, read_examples
 from graftline.problems.registry import make_problem
 from graftline.problems.weighing import answer
+from graftline.tasks.federated import ROUND, FederatedParams, round_of
 from graftline.tasks.finetune import FinetuneParams
 
 
@@ -33,6 +35,10 @@ def run(context: Context) -> None:
     seed_everything(params.seed, context.threads)
     keep_freed_memory()
     dataset, trunk = context.paths["dataset"], context.paths["trunk"]
+    near, told = None, {}
+    if "start" in context.paths:
+        params, near, number = _in_a_round(context, params)
+        told = {ROUND: number}
     schema = read_schema(dataset)
     problem = make_problem(params.head, schema)
     problem.check(schema, dataset / SCHEMA)
@@ -48,7 +54,7 @@ def run(context: Context) -> None:
     desk = open_desk(context, min(params.batch, len(train)), problem.plural)
     data = Data(train, held_out, unlabelled, read_units(params.privacy, dataset, train.rows))
     promised = budget(params, data)
-    model = fit(trunk, data, params, params.seed, schema, desk=desk)
+    model = fit(trunk, data, params, params.seed, schema, desk=desk, near=near)
     answers = answer(model, val)
     save_model(problem, model, schema, context.out)
     measured = {f"val_{answers.scores[0].name}": answers.value, **_as_read(problem.plural, labelled, val)}
@@ -56,7 +62,17 @@ def run(context: Context) -> None:
         (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
     else:
         measured |= _promise(context, params, promised, desk.metrics)
-    _summarise(context, problem.loss_unit, {"examples": train.wholes, "val_examples": val.wholes, **measured})
+    _summarise(context, problem.loss_unit, {"examples": train.wholes, "val_examples": val.wholes, **measured, **told})
+
+
+def _in_a_round(context: Context, params: FinetuneParams) -> tuple[FinetuneParams, Near, int]:
+    """Return how a site fine-tunes in the round that begins with the model `start`, and the round's number."""
+    start, federated = context.paths["start"], context.section("federated", FederatedParams)
+    if context.shard:
+        raise InputError("--shard", "a site's part in a federated round", fix="leave it out")
+    check_dataset(read_facts(start), context.paths["dataset"], "the round's model")
+    number = 1 + round_of(context.records["start"].metrics, start)
+    return federated.at_a_site(params, number), Near(start, federated.mu or 0.0), number
 
 
 def _promise(context: Context, params: FinetuneParams, promised: Budget, metrics: Path) -> dict[str, float]:

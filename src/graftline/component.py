@@ -15,7 +15,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,8 @@ class Component:
     """Inputs from outside (raw data, the contract): a path without a record."""
     inputs: tuple[str, ...] = ()
     """Inputs that components made: a folder with a record, verified before anything is parsed."""
+    optional: Mapping[str, str] = field(default_factory=dict)
+    """Such inputs that may be left out: the name of each, and the name of the output that it is."""
     uses_store: bool = False
     distributed: bool = False
     """Whether torchrun may start it as several processes."""
@@ -152,6 +154,10 @@ def _parser(component: Component) -> argparse.ArgumentParser:
         parser.add_argument(f"--in-{name}", required=True, metavar="PATH", help=f"{name}, from outside the pipeline")
     for name in component.inputs:
         parser.add_argument(f"--in-{name}", required=True, metavar="DIR", help=f"{name}, verified against its record")
+    for name, output in component.optional.items():
+        parser.add_argument(
+            f"--in-{name}", metavar="DIR", help=f"{name}, a {output}, verified likewise; may be left out"
+        )
     parser.add_argument(
         f"--out-{component.output}", required=True, metavar="DIR", dest="out", help="appears whole or not at all"
     )
@@ -193,12 +199,13 @@ def _run(component: Component, arguments: argparse.Namespace) -> None:
     document, where = load_document(arguments.params)
     task = task_name(document, where)
     out = Path(arguments.out).absolute()
-    paths = {name: Path(given[f"in_{name}"]) for name in (*component.sources, *component.inputs)}
+    names = (*component.sources, *component.inputs, *(name for name in component.optional if given[f"in_{name}"]))
+    paths = {name: Path(given[f"in_{name}"]) for name in names}
     _check_out(component, out, paths)
 
     def work(folder: Path) -> Context:
-        verified = {name: records.verify(paths[name]) for name in component.inputs}
-        _check_inputs(task, where, verified)
+        verified = {name: records.verify(paths[name]) for name in paths if name not in component.sources}
+        _check_inputs(component, task, where, verified)
         draft = records.Draft(component.name, task, component.output)
         _warn_without_commit(component, draft)
         draft.dependencies = _dependencies(component, paths, verified)
@@ -275,10 +282,11 @@ def _check_out(component: Component, out: Path, paths: dict[str, Path]) -> None:
             raise InputError(where, f"{out} overlaps --in-{name}", expected="a folder apart from the inputs")
 
 
-def _check_inputs(task: str, where: str, verified: dict[str, Record]) -> None:
+def _check_inputs(component: Component, task: str, where: str, verified: dict[str, Record]) -> None:
     for name, record in verified.items():
-        if record.name != name:
-            raise InputError(f"--in-{name}", f"a {record.name}", expected=f"a {name}", fix="give the right folder")
+        wanted = component.optional.get(name, name)
+        if record.name != wanted:
+            raise InputError(f"--in-{name}", f"a {record.name}", expected=f"a {wanted}", fix="give the right folder")
         if record.task != task:
             raise InputError(
                 f"--in-{name}",

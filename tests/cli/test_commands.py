@@ -28,6 +28,8 @@ def test_the_commands_are_these() -> None:
         "run",
         "plan",
         "predict",
+        "federate",
+        "join",
         "releases",
         "rollback",
         "import",

@@ -39,6 +39,10 @@ COMMANDS = {
     "doctor": (
         "Ask the cluster of kubectl's current context what a run needs; say what was found, what is needed, what to do."
     ),
+    "federate": (
+        "Fine-tune where the data lie: each site for itself, in rounds; average their signed updates, and release."
+    ),
+    "join": "Take part in a task's federated rounds with data that stay here: answer each order until the run ends.",
     "schema": "Write docs/schema/params.json, which each params.yaml names on its first line, for editors.",
 }
 """Each command and the first line of its help: `graftline --help` prints them without loading any."""

@@ -127,6 +127,8 @@ def _print_table(found: list[Entry]) -> None:
 def _subject(entry: Entry) -> str:
     if entry.event == "key":
         return f"{entry.detail['action']} {entry.digest[:12]}"
+    if entry.event == "round":
+        return f"{entry.task} round {entry.detail.get('round')}"
     return f"{entry.task}@{entry.version}" if entry.version else entry.task
 
 

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from graftline.durable import write_atomic
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.tasks.documents import parameter_models
+from graftline.tasks.documents import optional_models, parameter_models
 from graftline.tasks.parameters import TASK_NAME, Params
 
 
@@ -33,7 +33,8 @@ def schema(
 
 def schema_text() -> str:
     """Return the JSON Schema (draft 2020-12) of a whole params.yaml, the same bytes on every call."""
-    models = parameter_models()
+    required = parameter_models()
+    models = required | optional_models()
     references, generated = models_json_schema([(model, "validation") for model in models.values()])
     sections = {
         name: references[(model, "validation")] | {"description": _summary(model)} for name, model in models.items()
@@ -48,7 +49,7 @@ def schema_text() -> str:
         "title": "Parameters of a Graftline task",
         "type": "object",
         "properties": {"task": name} | sections,
-        "required": ["task", *sections],
+        "required": ["task", *required],
         "additionalProperties": False,
         "$defs": generated["$defs"],
     }

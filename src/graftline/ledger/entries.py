@@ -15,7 +15,7 @@ from graftline.canonical import canonical_json
 from graftline.errors import InputError
 from graftline.signing.envelope import pae
 
-Event = Literal["release", "promote", "rollback", "erase", "key"]
+Event = Literal["release", "promote", "rollback", "erase", "key", "round"]
 START = "0" * 64
 """What the first entry carries as the hash of the one before."""
 PAYLOAD_TYPE = "application/vnd.graftline.ledger-entry+json"
@@ -35,14 +35,16 @@ class Fact:
     task: str
     """Empty for a key."""
     version: int
-    """0 for a key."""
+    """0 for a key and for a federated round."""
     digest: str
-    """The sha256 of what it is about: the release's manifest, the receipt of an erasure, or the key (its id)."""
+    """The sha256 of what it is about: the release's manifest, the receipt of an erasure, the key (its id), the record
+    of the model that a federated round made, or the detail of a round that made none."""
     id: str
     """The same for each try of the same act, so that a retry adds nothing."""
     alias: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
-    """JSON: of a key what happens to it and the key itself, of an erasure what it touched."""
+    """JSON: of a key what happens to it and the key itself, of an erasure what it touched, of a federated round whose
+    updates went in and whose were left out (graftline.federated.account)."""
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from graftline.dataset import Schema
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import GraftlineError, InputError, brief
 from graftline.learning.distributed import World, world
 from graftline.learning.loop import Desk, Run, train
 from graftline.learning.randomness import generator
 from graftline.privacy.accounting import Budget, budget_for
 from graftline.privacy.draws import draws_for
 from graftline.privacy.training import PrivateSteps
+from graftline.problems.model import load_model
 from graftline.problems.problem import E, Examples, Joint, Model
 from graftline.problems.registry import make_problem
 from graftline.problems.weighing import BalancedDraw, answer, for_training
@@ -35,6 +36,28 @@ class Data:
     """For the joint objective only."""
     units: torch.Tensor | None = None
     """(n,) the number of the unit of privacy that each training example is of, from 0; None where each is its own."""
+
+
+@dataclass(frozen=True)
+class Near:
+    """A model to go on from, and how strongly to stay near it."""
+
+    model: Path
+    """The folder of a fine-tuned model of the same trunk and head."""
+    weight: float = 0.0
+    """mu of the proximal term mu/2 * |w - w0|**2 (FedProx: T. Li et al., arXiv:1812.06127); 0 for none."""
+
+
+class Pull:
+    """The proximal term of what a module learns, around its weights as they are now."""
+
+    def __init__(self, module: nn.Module, weight: float) -> None:
+        self._weight = weight
+        self._held = [(p, p.detach().clone()) for p in module.parameters() if p.requires_grad]
+
+    def __call__(self) -> torch.Tensor:
+        """Return it, a scalar."""
+        return self._weight / 2 * torch.stack([(p - at).square().sum() for p, at in self._held]).sum()
 
 
 def select(examples: E, labels_per_class: int | None, classes: int, seed: int) -> E:
@@ -88,14 +111,17 @@ def fit(
     *,
     scratch: bool = False,
     desk: Desk | None = None,
+    near: Near | None = None,
 ) -> Model[Any]:
     """Return a model fine-tuned from the trunk in a folder, or with `scratch` from its shape only.
+
+    With `near` it goes on from a model that was fine-tuned from that trunk before.
 
     Both arms draw the same batches and warps at equal seed, and their heads start equal. With so few labels that the
     trunk is left as it is (`probe_below`) nothing is drawn, and there is no step; from scratch all is trained as ever.
     """
     part = world() if desk else World()  # without a desk no other process takes part
-    model, run = training(trunk, data, params, seed, schema, scratch=scratch, part=part)
+    model, run = training(trunk, data, params, seed, schema, scratch=scratch, part=part, near=near)
     if desk and params.privacy is None:  # the lift's fits end before compiling has paid
         model.compile_if_worth(run.steps)
     train(run, desk)
@@ -115,6 +141,7 @@ def training(
     *,
     scratch: bool = False,
     part: World | None = None,
+    near: Near | None = None,
 ) -> tuple[Model[Any], Run]:
     """Return the model that `fit` trains, and its training; `part` of each batch is this process's."""
     torch.manual_seed(seed)
@@ -125,7 +152,15 @@ def training(
     if params.balance == "sampling":
         assert examples.classes is not None
         balanced = BalancedDraw(examples.classes, seed)
-    model.begin(data.train)
+    if near is None:
+        model.begin(data.train)
+    else:
+        try:
+            model.go_on_from(load_model(near.model))
+        except (KeyError, RuntimeError) as error:
+            raise InputError(
+                near.model, f"a model of another trunk or head ({brief(error)})", fix="give one of the same"
+            ) from None
     joint = None
     if params.joint_weight and data.unlabelled is not None:
         joint = problem.joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
@@ -139,13 +174,19 @@ def training(
         model.probe(for_training(data.train, "none" if params.balance == "none" else "loss"))  # nothing is drawn
         steps = 0
 
+    pull = None
+    if near is not None and near.weight and (part is None or part.leads):  # an addend of one process
+        pull = Pull(module, near.weight)
+
     def drawn(step: int) -> Examples:
         return examples.take(examples.draw(seed, step, batch) if balanced is None else balanced(step, batch))
 
     def loss(step: int) -> torch.Tensor:
         module.train()
         total = model.loss(drawn(step), seed, step, part)
-        return total if joint is None else total + params.joint_weight * joint.loss(seed, step, part)
+        if joint is not None:
+            total = total + params.joint_weight * joint.loss(seed, step, part)
+        return total if pull is None else total + pull()
 
     optimizer = _optimizer(model, joint, params)
     run = Run(

@@ -144,6 +144,10 @@ class Model(nn.Module, ABC, Generic[E]):
         """
         return None
 
+    def go_on_from(self, other: Model[E]) -> None:
+        """Take the weights of a model that was loaded, and what it took in `begin`, which is not called then."""
+        self.load_state_dict(other.state_dict())
+
     def calibrate(self, val: E) -> None:
         """Take from examples that were held out what these alone can tell, such as how far off answers are.
 

@@ -219,6 +219,11 @@ class Regressor(Model[E], Generic[E]):
     def begin(self, train: E) -> None:
         self.scale = Scale.of(table(_labels(train)))
 
+    def go_on_from(self, other: Model[E]) -> None:
+        super().go_on_from(other)
+        assert isinstance(other, Regressor)
+        self.scale = other.scale
+
     def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         """Return the mean squared error of (n, numbers) outputs, a row's times its weight if there are weights.
 

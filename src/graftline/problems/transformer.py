@@ -148,6 +148,12 @@ class TransformerModel(Model[E]):
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in self._new)
 
+    def go_on_from(self, other: Model[E]) -> None:
+        own, given = self.state_dict(), other.state_dict()
+        # A saved model has its adapters merged into the layers that new ones stand on, which say nothing yet.
+        layers = {name: name.replace(".base_layer.", ".") for name in own if ".lora_" not in name}
+        self.load_state_dict(own | {name: given[saved] for name, saved in layers.items()})
+
     def compile_if_worth(self, steps: int) -> None:
         compile_if_worth(self.network.base_model, steps)
 

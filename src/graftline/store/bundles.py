@@ -81,13 +81,18 @@ def list_bundles(store: Store, prefix: str) -> list[str]:
     return [key.removesuffix(".json") for key in keys if key.endswith(".json") and "/" not in key]
 
 
-def get_bundle(store: Store, prefix: str, name: str, folder: Path) -> None:
+def get_bundle(store: Store, prefix: str, name: str, folder: Path, *, most: int | None = None) -> None:
     """Write the bundle's files into `folder`, each verified.
+
+    Args:
+        most: bytes that it may have; None for any. For the bundle of somebody who is not trusted with the disk.
 
     Raises:
         MissingError: there is no such bundle, or a part is gone.
-        DamagedError: the manifest, a part or a file is not what it was, or a file would lie outside the folder.
+        DamagedError: the manifest, a part or a file is not what it was, a file would lie outside the folder, or there
+            are more bytes than `most`.
     """
+    written = 0
     where = f"{store.url}/{prefix}/{name}"
     for file, facts in _opened(store.get(f"{prefix}/{name}.json").data, where, name).items():
         path = folder / _checked_path(file, where)
@@ -95,6 +100,9 @@ def get_bundle(store: Store, prefix: str, name: str, folder: Path) -> None:
         whole = sha256()
         with path.open("xb") as out:
             for digest in facts["parts"]:
+                written += store.stat(f"{prefix}/{name}-{digest}").size if most is not None else 0
+                if most is not None and written > most:
+                    raise DamagedError(where, f"more than {most} bytes", expected="as many as it may have at most")
                 part = store.get(f"{prefix}/{name}-{digest}").data
                 if sha256_bytes(part) != digest:
                     raise DamagedError(f"{where}-{digest}", "content differs from its name")

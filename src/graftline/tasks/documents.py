@@ -12,7 +12,7 @@ from typing import Any
 
 from graftline.environment import ROOT
 from graftline.errors import InputError, nearest
-from graftline.tasks.parameters import COMPONENTS, TASK_NAME, Params, load_document, section, task_name
+from graftline.tasks.parameters import COMPONENTS, OPTIONAL, TASK_NAME, Params, load_document, section, task_name
 from graftline.yamlfile import load_yaml
 
 
@@ -83,6 +83,8 @@ def check_parameters(document: dict[str, Any], where: str, task: str) -> None:
         if name not in document:  # DVC tracks the section by its name
             raise InputError(where, f"the section '{name}' is missing", fix=f"add `{name}: {{}}` for its defaults")
         checked[name] = section(document, where, name, model)
+    given = {name: model for name, model in optional_models().items() if name in document}
+    checked |= {name: section(document, where, name, model) for name, model in given.items()}
     for values in checked.values():
         values.check_with(checked, where)
 
@@ -90,6 +92,11 @@ def check_parameters(document: dict[str, Any], where: str, task: str) -> None:
 def parameter_models() -> dict[str, type[Params]]:
     """Return each component's parameters, `<Name>Params` of `tasks/<name>.py`, by section."""
     return {name: _model(name) for name in COMPONENTS}
+
+
+def optional_models() -> dict[str, type[Params]]:
+    """Return the parameters of the sections that a task may leave out, by section."""
+    return {name: _model(name) for name in OPTIONAL}
 
 
 def _model(name: str) -> type[Params]:

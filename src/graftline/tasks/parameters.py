@@ -20,6 +20,8 @@ from graftline.errors import InputError, nearest
 from graftline.yamlfile import load_yaml, parse_json
 
 COMPONENTS = ("validate", "pretrain", "finetune", "evaluate", "publish")
+OPTIONAL = ("federated",)
+"""Sections that a task may leave out: of what is no stage of its graph."""
 TASK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -67,12 +69,8 @@ def load_document(source: str | Path) -> tuple[dict[str, Any], str]:
     if not isinstance(document, dict):
         raise InputError(where, f"a {type(document).__name__}", expected="a mapping with one section a component")
     for key in document:
-        if key not in ("task", *COMPONENTS):
-            raise InputError(
-                where,
-                f"unknown key '{key}'{nearest(str(key), ['task', *COMPONENTS])}",
-                expected="task, " + ", ".join(COMPONENTS),
-            )
+        if key not in (known := ("task", *COMPONENTS, *OPTIONAL)):
+            raise InputError(where, f"unknown key '{key}'{nearest(str(key), [*known])}", expected=", ".join(known))
     return document, where
 
 

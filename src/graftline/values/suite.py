@@ -52,9 +52,13 @@ def unique_rules(contract: Contract) -> list[Rule]:
     ]
 
 
+ROWS = "table.rows"
+"""The rule of how many rows there must be."""
+
+
 def total_rules(contract: Contract) -> list[Rule]:
     """Return the rules on the one-row frame of totals."""
-    rules = [between("table.rows", "rows", contract.min_rows, None, f"at least {contract.min_rows} rows")]
+    rules = [between(ROWS, "rows", contract.min_rows, None, f"at least {contract.min_rows} rows")]
     for name, column in contract.columns.items():
         if column.nullable:
             bound = column.max_null_share

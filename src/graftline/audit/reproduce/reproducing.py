@@ -97,10 +97,15 @@ def _not_sound(name: str, reasons: list[str]) -> Reproduction:
 
 
 def _parts(chain: ReleaseChain) -> dict[str, Record]:
-    """Return the release's records by output. Raises InputError if one is missing."""
+    """Return the release's records by output. Raises InputError if one is missing, or is of no step of the graph."""
     for name in STEPS:
         if name not in chain.parts:
             raise InputError(chain.release.name, f"it has no record of its {name}", fix="nothing says how to make it")
+        if (component := chain.parts[name].component) != STEPS[name]:
+            raise InputError(
+                chain.release.name, f"its {name} was made by {component}, of what others sent",
+                expected=f"one that {STEPS[name]} made", fix="what went in is in its record: `graftline trace`",
+            )  # fmt: skip
     return {name: chain.parts[name] for name in STEPS}
 
 

@@ -28,7 +28,7 @@ KINDS = {
     "plan": re.compile(r"erased/plans/([0-9a-f]{16}-[0-9]{1,9})\.json"),
     "run": re.compile(rf"runs/(?:{_NAME}/)*{_NAME}"),
     "sign": re.compile(rf"(?:checkpoints|handover)/(?:{_NAME}/)+(?:note\.{_NAME}|heartbeat(?:\.{_NAME})?)"),
-    "bundle": re.compile(rf"(?:checkpoints|handover)/(?:{_NAME}/)+(?!note\.|heartbeat(?:\.|$)){_NAME}"),
+    "bundle": re.compile(rf"(?:checkpoints|handover|federated)/(?:{_NAME}/)+(?!note\.|heartbeat(?:\.|$)){_NAME}"),
 }
 """Patterns of the keys of each kind. A key is of at most one."""
 _REPLACED = re.compile(r"aliases/.+|erased/[^/]+\.json|(?:rows|subjects)/tasks/[^/]+\.json")

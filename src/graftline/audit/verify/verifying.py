@@ -24,6 +24,7 @@ from graftline.audit.verify.naming import UNTOLD, find_named
 from graftline.audit.verify.others import bundle_parts, verify_bundles, verify_keys, verify_notes
 from graftline.audit.verify.records import Records, verify_records
 from graftline.audit.verify.releases import CheckedReleases, verify_files, verify_manifests, verify_model_signatures
+from graftline.audit.verify.rounds import verify_rounds
 from graftline.audit.verify.rows import RowIndexes, verify_rows
 from graftline.digests import sha256_bytes
 from graftline.findings import Finding
@@ -125,6 +126,7 @@ class _Verification:
         tasks = frozenset({self._only[0]}) if self._only else None
         self._findings += verify_aliases(inventory, ledger, tasks)
         records = self._verify_records(ledger, releases)
+        self._findings += verify_rounds(inventory, ledger, self._only[0] if self._only else None)
         signers = self._verify_signers(ledger, releases, records)
         self._findings += verify_keys(inventory, ledger, signers)
         rows = self._verify_rows(ledger, records)

@@ -46,6 +46,10 @@ class SetModel(ABC):
         given = self.sets.threshold
         self.thresholds = np.full(train.labels.shape[1], _UNCHOSEN if given is None else given)
 
+    def go_on_from(self, other: Any) -> None:
+        super().go_on_from(other)  # type: ignore[misc]  # of the base behind
+        self.thresholds = other.thresholds
+
     def calibrate(self, val: Any) -> None:
         """Choose the thresholds, if the parameters leave them open."""
         if self.sets.threshold is None:

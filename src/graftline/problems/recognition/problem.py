@@ -62,7 +62,16 @@ class Recognizer(AudioModel[Utterances]):
 
     def begin(self, train: Utterances) -> None:
         """Take the characters of the training transcripts as the vocabulary."""
-        self.tokens = vocabulary_of(train.texts())
+        self._spell(vocabulary_of(train.texts()))
+
+    def go_on_from(self, other: Model[Utterances]) -> None:
+        assert isinstance(other, Recognizer)
+        self._spell(other.tokens)
+        super().go_on_from(other)
+
+    def _spell(self, tokens: tuple[str, ...]) -> None:
+        """Begin a head that tells these."""
+        self.tokens = tokens
         network: Any = self.network
         head = nn.Linear(network.lm_head.in_features, len(self.tokens))
         # Not zeros, as other heads begin: CTC would long say nothing, and nothing else (docs/log.md).

@@ -1,0 +1,4 @@
+from graftline.component import main
+from graftline.components.aggregate import COMPONENT
+
+main(COMPONENT)

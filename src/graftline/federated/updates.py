@@ -1,0 +1,176 @@
+"""An update: what a site's fine-tuning changed, and a signed record of it. And the rules by which one is left out.
+
+    update.safetensors   the tensors that differ from the round's model, as they are now
+    record.json          of which round's model, of how many rows, by which parameters; signed in record.dsse.json
+
+An update carries no row, no metric of the site's data and no name of a file: the data are in the record by one digest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from graftline.digests import RECORD
+from graftline.errors import GraftlineError, InputError
+from graftline.federated.averaging import Tensor, Weights, difference, kind_of
+from graftline.records.folder import Draft, check_signature, read_record, verify, write_record
+from graftline.records.model import Dependency, Record
+from graftline.signing.keyring import Keyring, Known
+from graftline.signing.keys import PublicKey
+from graftline.tasks.federated import ROUND, round_of
+
+UPDATE, START, JOIN = "update", "start", "join"
+"""What a site sends, what it began with, and who makes updates: the names in records."""
+FILE, ROWS = "update.safetensors", "rows"
+MOST_ROWS = 1 << 53
+
+Rule = Literal[
+    "missing", "late", "died", "failed", "damaged", "signature", "record", "task", "round", "start", "parameters",
+    "rows", "tensors", "not finite", "norm",
+]  # fmt: skip
+"""Why an update did not go in. The first four are about a site that sent none."""
+
+
+class LeftOutError(GraftlineError):
+    """An update that does not go in."""
+
+    def __init__(self, rule: Rule, reason: str) -> None:
+        self.rule, self.reason = rule, reason
+        super().__init__(f"{rule}: {reason}")
+
+
+@dataclass(frozen=True)
+class Update:
+    """An update that goes in."""
+
+    site: str
+    key: PublicKey
+    rows: int
+    """That the site learned from, as it signed."""
+    norm: float
+    """How far it is from the round's model: Euclidean, over all weights."""
+    weights: Weights
+    record: Record
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a round asks of an update."""
+
+    task: str
+    number: int
+    """The round's, from 1."""
+    start: Record
+    """Of the round's model."""
+    weights: Weights
+    """Of the round's model."""
+    parameters: Mapping[str, Any]
+    """Those of fine-tuning and of the rounds, as records hold them."""
+    norm_bound: float | None
+
+
+def write_update(model: Path, start: Path, out: Path) -> None:
+    """Write into the empty folder `out` what the fine-tuned model changed of the round's, and its signed record.
+
+    Raises InputError: one of the two is not what its record says, or they do not belong together.
+    """
+    made, began = verify(model), verify(start)
+    given = made.input(START)
+    if given is None or given.sha256 != began.content:
+        raise InputError(model, "a model that was not fine-tuned from the round's", fix="fine-tune again")
+    difference(Weights.of(start), Weights.of(model), out / FILE)
+    draft = Draft(JOIN, made.task, UPDATE, parameters=made.parameters, environment=made.environment)
+    kept = [Dependency(i.name, i.sha256, i.record) for i in made.inputs if i.name != "dataset"]
+    # The data by their digest alone: the record behind it, with the rows' profile, stays at the site.
+    draft.dependencies = [Dependency(i.name, i.sha256) for i in made.inputs if i.name == "dataset"] + kept
+    privacy = {name: value for name, value in made.metrics.items() if name.startswith(("privacy_", "epsilon", "delta"))}
+    draft.metrics = {ROUND: made.metrics[ROUND], ROWS: made.metrics["examples"], **privacy}
+    write_record(out, draft)
+
+
+def check_update(folder: Path, site: str, key: PublicKey, asked: Asked) -> Update:
+    """Return the update of a site in a folder.
+
+    Raises LeftOutError: by the first of the rules, in the order in which `Rule` names them, that it breaks.
+    """
+    record = _signed(folder, key)
+    _check_what_it_is(record, asked)
+    rows = record.metrics.get(ROWS)
+    if type(rows) is not int or not 1 <= rows <= MOST_ROWS:
+        raise LeftOutError("rows", f"it says that it learned from {rows!r} rows")
+    weights, norm = _compared(folder, asked.weights)
+    if asked.norm_bound is not None and norm > asked.norm_bound:
+        raise LeftOutError("norm", f"it is {norm:.6g} from the round's model, {asked.norm_bound:g} at most are allowed")
+    return Update(site, key, rows, norm, weights, record)
+
+
+def _signed(folder: Path, key: PublicKey) -> Record:
+    """Return the record of an update that is whole, signed by the site's key and by no other."""
+    if not (folder / RECORD).is_file():
+        raise LeftOutError("missing", "there is no update")
+    only = Keyring(folder, {key.keyid: Known(key, own=False, created="")})
+    try:
+        read_record(folder)
+    except InputError as error:
+        raise LeftOutError("record", error.found) from None
+    try:
+        check_signature(folder, only)
+    except InputError as error:
+        raise LeftOutError("signature", error.found) from None
+    try:
+        record = verify(folder, only)
+    except InputError as error:
+        raise LeftOutError("damaged", error.found) from None
+    if (record.component, record.name) != (JOIN, UPDATE) or [file.path for file in record.files] != [FILE]:
+        raise LeftOutError("record", f"it is of a {record.name} that {record.component} made, not of an update")
+    return record
+
+
+def _check_what_it_is(record: Record, asked: Asked) -> None:
+    if record.task != asked.task:
+        raise LeftOutError("task", f"it is of the task '{record.task}'")
+    try:
+        number = round_of(record.metrics, "")
+    except InputError:
+        number = -1
+    if number != asked.number:
+        raise LeftOutError("round", f"it is of round {record.metrics.get(ROUND)!r}, this is round {asked.number}")
+    start = record.input(START)
+    if start is None or start.sha256 != asked.start.content:
+        found = "none" if start is None else start.sha256
+        raise LeftOutError("start", f"it began with model {found}, the round's is {asked.start.content}")
+    for name, values in asked.parameters.items():
+        if record.parameters.get(name) != values:
+            raise LeftOutError("parameters", f"its section {name} is not the round's")
+
+
+def _compared(folder: Path, start: Weights) -> tuple[Weights, float]:
+    """Return an update's tensors, each of the kind that the round's model has, and how far they are from it."""
+    total = 0.0
+    try:
+        weights = Weights.of(folder)
+        for name, tensor in weights.each():
+            if name not in start.files:
+                raise LeftOutError("tensors", f"the round's model has no tensor {name}")
+            before = start.read(name)
+            if (kind := kind_of(tensor)) != (wanted := kind_of(before)):
+                raise LeftOutError("tensors", f"{name} is {_told(kind)}, in the round's model {_told(wanted)}")
+            if not np.isfinite(tensor).all():
+                raise LeftOutError("not finite", f"{name} holds NaN or infinity")
+            if tensor.dtype.kind == "f":
+                total += float(np.square(tensor.astype(np.float64) - before.astype(np.float64)).sum())
+    except InputError as error:
+        raise LeftOutError("tensors", error.found) from None
+    if not math.isfinite(total):
+        raise LeftOutError("norm", "it is further from the round's model than a number can say")
+    return weights, math.sqrt(total)
+
+
+def _told(kind: Tensor) -> str:
+    return f"{kind.dtype} of shape {list(kind.shape)}"
