@@ -4,7 +4,7 @@ What a test starts is a process as any other: its own memory, pid, pipes, enviro
 code. But torch alone takes a new process 1.3 s of CPU, transformers 2 s, DVC 1 s: hundreds of starts were a third of
 the tests' time. Graftline's own modules are kept only from this checkout; where PYTHONPATH names another, each process
 loads them from there. What a process loads and when, and whatever strace, a terminal or a shell starts, is tested with
-new processes.
+new processes. The workers that torchrun starts in a fork are forks as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import runpy
+import shlex
 import shutil
 import signal
 import socket
@@ -38,6 +39,10 @@ _AT_START = ("PYTHON", "HF_", "TRANSFORMERS_")
 """How the names of variables begin that are read when Python or a library is loaded."""
 _LATER = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 """Those of them that a fork heeds."""
+_STARTERS = ("torch.distributed.run", "graftline.pipelines.trainjob.pod", "acceptance.py")
+"""What starts many processes itself, by the end of its name: they are forks too."""
+STARTS = "FORKED_STARTS"
+"""The variable that says so of any other process: what it starts by `python -m graftline.components...` is a fork."""
 _one_at_a_time = threading.RLock()
 
 
@@ -47,6 +52,10 @@ class Forker:
 
     connection: socket.socket
     lists: Path
+
+
+_own_forker: list[Forker] = []
+"""In a fork that starts processes: what forks for it, as it was when it began, with one thread."""
 
 
 class Popen(subprocess.Popen[Any]):
@@ -106,7 +115,7 @@ def _fork(wanted: dict[str, Any], ends: list[int]) -> int:
     """Ask for a process with these ends as 0, 1 and 2; return its pid. It is this process's child."""
     own = not wanted["environment"].get("PYTHONPATH") and wanted["arguments"][0] != "-I"
     with _one_at_a_time:
-        connection = _forker(own=own).connection
+        connection = (_own_forker[0] if _own_forker else _forker(own=own)).connection
         _keep_orphans(True)
         try:
             socket.send_fds(connection, [json.dumps(wanted).encode()], ends)
@@ -129,9 +138,7 @@ def _forker(*, own: bool) -> Forker:
 
     `own`: for those with this checkout's code, which it keeps. Others, and what is isolated, must not meet it.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
+    ours, theirs = _connected()
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     lists = Path(tempfile.mkdtemp(prefix="forked-"))
     command = [sys.executable, __file__, str(lists), str(theirs.fileno())]
@@ -146,10 +153,17 @@ def _forker(*, own: bool) -> Forker:
     return Forker(ours, lists)
 
 
+def _connected() -> tuple[socket.socket, socket.socket]:
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
+    return ends
+
+
 # The process that forks
 
 
-def _serve(connection: socket.socket, lists: Path) -> list[str]:
+def _serve(connection: socket.socket, lists: Path | None) -> list[str]:
     """Fork for whoever asks, until nobody can; return in the fork, with the arguments that it is called with.
 
     What processes that have ended list in the folder `lists` is loaded here.
@@ -159,7 +173,7 @@ def _serve(connection: socket.socket, lists: Path) -> list[str]:
         message, ends, *_ = socket.recv_fds(connection, _LARGEST, 3)
         if not message:
             return []
-        for listed in lists.glob("*.json"):
+        for listed in lists.glob("*.json") if lists else ():
             gc.disable()
             for name in json.loads(listed.read_text()):
                 with suppress(Exception):  # not every module is one to import by its name
@@ -175,7 +189,7 @@ def _serve(connection: socket.socket, lists: Path) -> list[str]:
                 os.write(write, str(child).encode())
                 os._exit(0)
             _become(wanted, ends, [read, write, connection.detach()])
-            return list(wanted["arguments"])
+            return list(wanted["arguments"])[wanted["arguments"][0] == "-u" :]
         os.waitpid(between, 0)
         connection.send(os.read(read, 100))
         for end in (read, write, *ends):
@@ -195,7 +209,7 @@ def _become(wanted: dict[str, Any], ends: list[int], others: list[int]) -> None:
     os.environ.update(wanted["environment"])
     tempfile.tempdir = None  # $TMPDIR may be another
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
-    at_once = "PYTHONUNBUFFERED" in os.environ
+    at_once = "PYTHONUNBUFFERED" in os.environ or wanted["arguments"][0] == "-u"
     sys.stdin = sys.__stdin__ = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), "utf-8")
     for number, name, errors in ((1, "stdout", "strict"), (2, "stderr", "backslashreplace")):
         raw = FileIO(number, "wb", closefd=False)
@@ -203,6 +217,42 @@ def _become(wanted: dict[str, Any], ends: list[int], others: list[int]) -> None:
         text = TextIOWrapper(end, "utf-8", errors, line_buffering=number == 2, write_through=at_once)
         setattr(sys, name, text)
         setattr(sys, f"__{name}__", text)
+
+
+def _fork_for_me(arguments: list[str]) -> list[str]:
+    """Return the arguments, in this process, for which a copy of it forks from now on; in its forks, return theirs.
+
+    The copy has one thread: torchrun, which will have several, could not fork by itself.
+    """
+    ours, theirs = _connected()
+    if not os.fork():
+        ours.close()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):  # whoever reads what this process says must not wait for the copy
+            os.dup2(nowhere, number)
+        os.close(nowhere)
+        return _serve(theirs, None) or os._exit(0)
+    theirs.close()
+    _own_forker.append(Forker(ours, Path()))
+    sys.modules["forked"] = sys.modules["__main__"]
+    if STARTS in os.environ:
+        subprocess.Popen = _ComponentsForked  # type: ignore[misc]
+    elif arguments[0] == "-m":
+        from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+        subprocess_handler.Popen = Popen  # type: ignore[misc]
+    return arguments
+
+
+class _ComponentsForked(subprocess.Popen[Any]):
+    """A component that a shell is told to start is a fork; all else is started as ever."""
+
+    def _execute_child(self, *given: Any) -> None:
+        args = given[0]
+        if args[1:2] == ["-c"] and args[2].startswith("python -m graftline.components."):
+            Popen._execute_child(self, [sys.executable, *shlex.split(args[2])[1:]], *given[1:])  # type: ignore[arg-type]
+        else:
+            super()._execute_child(*given)  # type: ignore[misc]
 
 
 def _list_modules(place: Path, own: bool) -> None:
@@ -238,9 +288,11 @@ if __name__ == "__main__":
     folder, *given = sys.argv[1:]
     if given[0].isdigit():
         given = _serve(socket.socket(fileno=int(given[0])), Path(folder))
+        if not given:
+            shutil.rmtree(folder)
+        elif STARTS in os.environ or any(part.endswith(_STARTERS) for part in given[:2]):
+            given = _fork_for_me(given)
     if given:
         own = not os.environ.get("PYTHONPATH") and given[0] != "-I"
         atexit.register(_list_modules, Path(folder) / str(os.getpid()), own)
         _be(given)
-    else:
-        shutil.rmtree(folder)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+import forked
 import pytest
 
 from graftline.environment import ROOT
@@ -29,6 +32,7 @@ CODE = sorted(
 SHIPPED = [path for path in CODE if ROOT / "tests" not in path.parents]
 
 
+@cache
 def module_file(module: str) -> Path | None:
     """Return the file of a module of graftline, or None if there is no such module."""
     for package, folder in SOURCES.items():
@@ -77,6 +81,7 @@ def imported(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
+@cache
 def graftline_imports(path: Path) -> set[Path]:
     """Return the files of graftline that importing `path` may load, each with its packages' `__init__.py`."""
     found = set()
@@ -95,7 +100,8 @@ def by_name(path: Path) -> set[Path]:
     return {file for folder in path.parent.iterdir() if folder.is_dir() for file in folder.glob(loaded)}
 
 
-def closure(component: str) -> set[Path]:
+@cache
+def closure(component: str) -> frozenset[Path]:
     """Return every file of graftline that a run of `component` may load."""
     folder = ROOT / "components" / component
     seen: set[Path] = set()
@@ -106,7 +112,7 @@ def closure(component: str) -> set[Path]:
             continue
         seen.add(path)
         queue += graftline_imports(path)
-    return seen
+    return frozenset(seen)
 
 
 # What stages load and do not list in dvc.yaml: it cannot decide what their outputs hold, so an edit reruns nothing.
@@ -152,8 +158,9 @@ def within(path: str, places: Iterable[str]) -> bool:
     return any(f"{path}/".startswith(f"{place}/") for place in places)
 
 
-def loaded(component: str) -> set[str]:
-    return {path.relative_to(ROOT).as_posix() for path in closure(component)}
+@cache
+def loaded(component: str) -> frozenset[str]:
+    return frozenset(path.relative_to(ROOT).as_posix() for path in closure(component))
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
@@ -180,17 +187,20 @@ def test_no_reason_stands_for_code_that_no_stage_loads() -> None:
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_the_closure_holds_what_a_process_really_loads(component: str) -> None:
-    """The static closure is checked against a running interpreter, so that it cannot be blind."""
-    import subprocess
-    import sys
+    """The static closure is checked against a running interpreter, so that it cannot be blind.
 
+    A fork with a PYTHONPATH knows libraries, and nothing of graftline.
+    """
     code = (
         "import sys\n"
+        "assert 'graftline' not in sys.modules\n"
         f"from graftline.components.{component} import COMPONENT\n"
         "COMPONENT.load()\n"
         "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'graftline'), sep='\\n')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    done = forked.run([sys.executable, "-c", code], env=environment, text=True)
+    assert done.returncode == 0, done.stderr
     assert {Path(line) for line in done.stdout.split("\n") if line} <= closure(component)
 
 
@@ -365,7 +375,8 @@ OTHER_MEANINGS = {
 """What looks like such a decision and is none."""
 
 
-def decision_words() -> set[str]:
+@cache
+def decision_words() -> frozenset[str]:
     """Return the words that stand for a kind: of column, of a label's form, of problem, of trunk and of objective."""
     from graftline.problems.registry import PROBLEMS
     from graftline.trunks.registry import AnyObjectiveParams, AnyTrunkParams
@@ -373,7 +384,7 @@ def decision_words() -> set[str]:
 
     named = (*get_args(AnyObjectiveParams), *get_args(AnyTrunkParams))
     trunks = {model.model_fields["name"].default for model in named} | {model.family for model in named}
-    return {*COLUMN_TYPES, *FEATURE_TYPES, *LABEL_TYPES, *PROBLEMS, *trunks}
+    return frozenset({*COLUMN_TYPES, *FEATURE_TYPES, *LABEL_TYPES, *PROBLEMS, *trunks})
 
 
 def decisions(path: Path) -> list[str]:

@@ -29,6 +29,8 @@ def test_a_plan_is_printed_and_kept_and_says_what_each_profile_costs(
     assert printed["data_rows"] == {"train": 3500, "val": 500, "test": 1000, "unlabelled": 4000}
     assert [cost["profile"] for cost in printed["costs"]] == list(load_profiles())
     assert all(cost["cost"] > 0 and cost["fits"] for cost in printed["costs"])
+    assert printed["start_seconds"] > 0
+    monkeypatch.setattr(command, "start_seconds", lambda pretrain: 1.0)  # a process that loads torch
     plan("mnist", profile="gpu-l4-spot")
     table = capsys.readouterr().out
     for words in (r"pretrain +1 +328k +2\.5k +320k", "evaluate +32", "this machine", r"gpu-l4-spot .* GiB"):

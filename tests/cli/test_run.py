@@ -127,7 +127,7 @@ def git(repo: Path, *arguments: str) -> None:
 def environment(repo: Path) -> dict[str, str]:
     kept = {n: v for n, v in os.environ.items() if not n.startswith("GRAFTLINE_") or n == "GRAFTLINE_KEYS"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return kept | {"PYTHONPATH": str(repo / "src"), "PATH": path, "COLUMNS": "100"}
+    return kept | {"PYTHONPATH": str(repo / "src"), "PATH": path, "COLUMNS": "100", forked.STARTS: "1"}
 
 
 def graftline(repo: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -227,7 +227,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(repo, "commit", "-qm", "a task")
     shutil.rmtree(task / "raw")  # a clone does not have it: the run fetches it from the remote in git
     shutil.rmtree(repo / ".dvc/cache")
-    done = graftline(repo, "run", "toy")
+    # As a person starts it: each component by a shell, a new process. What the tests start are forks.
+    command = [sys.executable, "-c", "from graftline.cli.app import main; main()", "run", "toy"]
+    done = subprocess.run(command, cwd=repo, env=environment(repo), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert states(done) == dict.fromkeys(COMPONENTS, "ran")
     assert "toy@1" in done.stdout
@@ -410,23 +412,25 @@ def change_raw(repo: Path, text: str) -> str:
     return (repo / "data/toy/raw.dvc").read_text()
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_a_newer_pointer_brings_its_raw_data(repo: Path, cached: bool) -> None:
+def test_a_newer_pointer_brings_its_raw_data(repo: Path) -> None:
+    """From DVC's cache, and then another one from the remote."""
     pointer, rows = repo / "data/toy/raw.dvc", repo / "data/toy/raw/rows.csv"
     old, before = pointer.read_text(), rows.read_text()
+    newest = change_raw(repo, "a,b\n5,6\n")
     newer = change_raw(repo, "a,b\n3,4\n")
     pointer.write_text(old)
     dvc(repo, "checkout", "-q", "data/toy/raw.dvc")
     assert rows.read_text() == before
-    pointer.write_text(newer)  # what `git pull` does
-    if not cached:
-        shutil.rmtree(repo / ".dvc/cache/files/md5")
-    done = graftline(repo, "run", "toy")
-    assert done.returncode == 0, done.stderr
-    assert "data/toy/raw was another version than raw.dvc names; that one was checked out" in done.stdout
-    assert rows.read_text() == "a,b\n3,4\n"
-    assert pointer.read_text() == newer
-    assert states(done)["validate"] == "ran"
+    for pulled, text in ((newer, "a,b\n3,4\n"), (newest, "a,b\n5,6\n")):
+        pointer.write_text(pulled)  # what `git pull` does
+        if pulled == newest:
+            shutil.rmtree(repo / ".dvc/cache/files/md5")
+        done = graftline(repo, "run", "toy")
+        assert done.returncode == 0, done.stderr
+        assert "data/toy/raw was another version than raw.dvc names; that one was checked out" in done.stdout
+        assert rows.read_text() == text
+        assert pointer.read_text() == pulled
+        assert states(done)["validate"] == "ran"
     assert states(graftline(repo, "run", "toy")) == ALL_SKIPPED
 
 
@@ -442,28 +446,30 @@ def test_a_newer_pointer_to_data_that_is_nowhere_leaves_raw_as_it_is(repo: Path)
     assert (rows.read_text(), pointer.read_text()) == (before, newer)
 
 
-@pytest.mark.parametrize("edit", ["changed", "added", "removed"])
-def test_raw_data_that_was_edited_is_neither_used_nor_lost(repo: Path, edit: str) -> None:
+def test_raw_data_that_was_edited_is_neither_used_nor_lost(repo: Path) -> None:
+    """Changed, added to, removed from; each dropped again, as the line says, and at the end the run goes through."""
     pointer, raw = repo / "data/toy/raw.dvc", repo / "data/toy/raw"
-    change_raw(repo, "a,b\n3,4\n")
     (raw / "more.csv").write_text("more\n")
-    dvc(repo, "add", "-q", "data/toy/raw")
-    before = pointer.read_text()
-    {
-        "changed": lambda: (raw / "rows.csv").write_text("a,b\n9,9\n"),
-        "added": lambda: (raw / "third.csv").write_text("third\n"),
-        "removed": (raw / "rows.csv").unlink,
-    }[edit]()
-    edited = {path.name: path.read_text() for path in raw.iterdir()}
-    done = graftline(repo, "run", "toy")
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "graftline: data/toy/raw: differs from raw.dvc; `dvc add data/toy/raw` to make it the task's data, or "
-        "`dvc checkout --force data/toy/raw.dvc` to drop the change"
-    ]
-    assert {path.name: path.read_text() for path in raw.iterdir()} == edited
-    assert pointer.read_text() == before
-    dvc(repo, "checkout", "-q", "--force", "data/toy/raw.dvc")
+    change_raw(repo, "a,b\n3,4\n")
+    before, files = pointer.read_text(), {path.name: path.read_text() for path in raw.iterdir()}
+    for edit in (
+        lambda: (raw / "rows.csv").write_text("a,b\n9,9\n"),
+        lambda: (raw / "third.csv").write_text("third\n"),
+        (raw / "rows.csv").unlink,
+    ):
+        edit()
+        edited = {path.name: path.read_text() for path in raw.iterdir()}
+        assert edited != files
+        done = graftline(repo, "run", "toy")
+        assert done.returncode == 2
+        assert done.stderr.splitlines() == [
+            "graftline: data/toy/raw: differs from raw.dvc; `dvc add data/toy/raw` to make it the task's data, or "
+            "`dvc checkout --force data/toy/raw.dvc` to drop the change"
+        ]
+        assert {path.name: path.read_text() for path in raw.iterdir()} == edited
+        assert pointer.read_text() == before
+        dvc(repo, "checkout", "-q", "--force", "data/toy/raw.dvc")
+        assert {path.name: path.read_text() for path in raw.iterdir()} == files
     assert graftline(repo, "run", "toy").returncode == 0
 
 
@@ -533,29 +539,30 @@ def test_a_dvc_process_at_work_is_one_clear_line(repo: Path) -> None:
 
 
 def component_processes(repo: Path) -> list[str]:
-    """Return the command lines of the repository's components that are alive."""
+    """Return the processes that are alive in the repository."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if (process / "cwd").resolve() == repo and b"graftline.components" in (process / "cmdline").read_bytes():
+            if (process / "cwd").resolve() == repo:
                 found.append(process.name)
         except OSError:
             continue
     return found
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGKILL, -9)])
-def test_a_run_that_is_stopped_can_be_run_again(repo: Path, number: signal.Signals, code: int) -> None:
-    with running(repo, "--set", "pretrain.seconds=30") as process:
-        # Ctrl-C and a dying machine reach the whole group; `kill` reaches the command, which ends the rest.
-        (os.kill if number == signal.SIGTERM else os.killpg)(process.pid, number)
-        out, _ = process.communicate(timeout=30)
-        assert process.returncode == code
-        assert "Traceback" not in out
-    deadline = time.monotonic() + 10
-    while component_processes(repo) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not component_processes(repo)
+def test_a_run_that_is_stopped_can_be_run_again(repo: Path) -> None:
+    """And stopped again, in another way, and run again, to its end."""
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGKILL, -9)):
+        with running(repo, "--set", "pretrain.seconds=30") as process:
+            # Ctrl-C and a dying machine reach the whole group; `kill` reaches the command, which ends the rest.
+            (os.kill if number == signal.SIGTERM else os.killpg)(process.pid, number)
+            out, _ = process.communicate(timeout=30)
+            assert process.returncode == code
+            assert "Traceback" not in out
+        deadline = time.monotonic() + 10
+        while component_processes(repo) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not component_processes(repo)
     done = graftline(repo, "run", "toy", "--set", "pretrain.seconds=0.01")
     assert done.returncode == 0, done.stderr
     assert "toy@2" in done.stdout

@@ -28,7 +28,7 @@ from graftline.digests import RECORD
 from graftline.learning.metrics import read_metrics
 from graftline.records.folder import verify
 
-_POLL = 0.002
+_POLL = 0.005
 _PATIENCE = 120.0
 PHASES = {"import": 2, "training": 6, "writing": 2}
 """Where to kill, and how often in relation to one another."""
@@ -81,8 +81,8 @@ class Outcome:
 
 def cases(dataset: Path, trunk: Path, document: dict[str, Any]) -> dict[str, Case]:
     """Return pretrain and finetune, with enough steps to kill them at."""
-    pretrain = document["pretrain"] | {"epochs": 27}
-    finetune = document["finetune"] | {"epochs": 15, "patience": 5, "joint_weight": 0.1}
+    pretrain = document["pretrain"] | {"epochs": 16}
+    finetune = document["finetune"] | {"epochs": 8, "patience": 5, "joint_weight": 0.1}
     text = json.dumps({"task": "digits", "pretrain": pretrain, "finetune": finetune})
     inputs = ["--params", text, "--in-dataset", str(dataset)]
     return {
@@ -119,7 +119,7 @@ def newest_checkpoint(out: Path) -> int:
 
 
 def start(
-    case: Case, out: Path, checkpoint_seconds: float = 0.05, under: Iterable[str] = (), *, new: bool = False
+    case: Case, out: Path, checkpoint_seconds: float = 0.02, under: Iterable[str] = (), *, new: bool = False
 ) -> subprocess.Popen[str]:
     """Start the entry point: as a fork, or as a `new` process, which imports everything itself."""
     # With the commit given, an edit in the work tree meanwhile does not make the checkpoints those of other code.
@@ -191,7 +191,7 @@ def _reached(moment: Moment, case: Case, out: Path, unbroken: Unbroken) -> Calla
     if moment.phase == "import":
         return lambda: time.monotonic() - began >= moment.share * unbroken.import_seconds
     if moment.phase == "training":
-        step = 1 + int(moment.share * 0.9 * unbroken.steps)
+        step = 1 + int(moment.share * 0.8 * unbroken.steps)  # a checkpoint follows before the last one
         return lambda: newest_checkpoint(out) >= step
     return lambda: any(out.parent.glob(f".{out.name}.aside-*/{case.weights}"))
 

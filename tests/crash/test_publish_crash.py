@@ -2,10 +2,13 @@
 
 strace kills the real process at the n-th call of a kind, for each n until the run survives (`-e inject`, see
 strace(1)). Each time the store is read, then publishing is done again: exactly one release comes of it.
+
+With GRAFTLINE_ALL_CRASHES=1, as CI does it; without it at every third call, and on moto at some of the uploads.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -17,7 +20,7 @@ from pathlib import Path
 import forked
 import pytest
 from publisher import BEFORE, draft
-from servers import Proxy
+from servers import REAL_URL, Proxy
 
 from graftline.errors import GraftlineError
 from graftline.ledger.log import read_chain
@@ -40,6 +43,8 @@ FAILED = [
     ("mkdir,mkdirat", "ENOSPC"),
     *([("write", "EIO"), ("fsync", "ENOSPC"), ("link,linkat", "EIO")] if ALL else []),
 ]
+STRIDE = 1 if ALL else 3
+"""From one call of a kind to the next."""
 
 
 @pytest.fixture(scope="module")
@@ -107,18 +112,20 @@ def test_killed_at_every_call_readers_see_old_or_new_and_a_restart_completes(
     strace: str, calls: str, files: Path, tmp_path: Path
 ) -> None:
     prepare(str(tmp_path / "prepared"), files)
-    number, killed, seen = 0, 0, set()
-    while killed == number:
-        number += 1
+    killed, seen, survived = 0, set(), False
+    for number in itertools.count(1, STRIDE):
         url, work = tmp_path / f"store-{number}", tmp_path / f"work-{number}"
         shutil.copytree(tmp_path / "prepared", url)
         done = publisher(url, files, work, under=injected(strace, calls, "signal=SIGKILL", number))
-        killed += done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
-        assert killed == number or done.returncode == 0, done.stderr
+        survived = done.returncode == 0
+        assert survived or done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+        killed += not survived
         store = open_store(str(url))
         seen.add(check_old_or_new(store))
         check_restart(store, files, work)
         shutil.rmtree(url)
+        if survived:
+            break
     assert killed >= 1, "the calls were not met"
     assert 2 in seen
 
@@ -128,9 +135,8 @@ def test_an_error_at_every_call_is_one_line_and_leaves_old_or_new(
     strace: str, calls: str, error: str, files: Path, tmp_path: Path
 ) -> None:
     prepare(str(tmp_path / "prepared"), files)
-    number, failed = 0, 0
-    while failed == number:
-        number += 1
+    failed = 0
+    for number in itertools.count(1, STRIDE):
         url, work = tmp_path / f"store-{number}", tmp_path / f"work-{number}"
         shutil.copytree(tmp_path / "prepared", url)
         done = publisher(url, files, work, under=injected(strace, calls, f"error={error}", number))
@@ -144,6 +150,8 @@ def test_an_error_at_every_call_is_one_line_and_leaves_old_or_new(
         assert list(url.glob(".aside/*")) == [], "a writer that lived to report the error removed its file"
         check_restart(store, files, work)
         shutil.rmtree(url)
+        if done.returncode == 0:
+            break
     assert failed >= 1, "the calls were not met"
 
 
@@ -181,9 +189,8 @@ def test_killed_at_every_upload_readers_see_old_or_new_and_a_restart_completes(
     prepare(f"{s3_url}/0", files)
     done = publisher(f"{s3_url}/0", files, tmp_path / "work-0")  # unbroken; the others need not load what it loaded
     assert done.returncode == 0, done.stderr
-    number, survived = 0, False
-    while not survived:
-        number += 1
+    every = ALL or bool(REAL_URL and s3_url.startswith(REAL_URL))
+    for number in (*range(1, UPLOADS + 1, 1 if every else 3), UPLOADS + 1):
         url, work = f"{s3_url}/{number}", tmp_path / f"work-{number}"
         prepare(url, files)
         started: list[subprocess.Popen[bytes]] = []
@@ -196,12 +203,10 @@ def test_killed_at_every_upload_readers_see_old_or_new_and_a_restart_completes(
                 )
             )
             code = started[0].wait(120)
-        survived = code == 0
-        assert survived or code == -signal.SIGKILL
+        assert code == (0 if number > UPLOADS else -signal.SIGKILL), "one kill at each upload, and there are no more"
         store = open_store(url)
         check_old_or_new(store)
         check_restart(store, files, work)
-    assert number == UPLOADS + 1, "one kill at each upload"
 
 
 @pytest.mark.parametrize("fault", ["drop-before", "drop-after", "500-before", "500-after"])
