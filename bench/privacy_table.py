@@ -33,7 +33,16 @@ from graftline.tasks.finetune import FinetuneParams
 _HEAD = SequenceClassificationParams()
 _ATTACKED = 2000
 _ARMS = ("trunk", "scratch")
-_HEADER = ("labels a class", "bound", "from the trunk", "from scratch", "lift, points", "attack", "steps x batch")
+_HEADER = (
+    "labels a class",
+    "bound",
+    "from the trunk",
+    "from scratch",
+    "lift, points",
+    "attack, trunk",
+    "attack, scratch",
+    "steps x batch",
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def _line(arguments: argparse.Namespace, more: dict[str, Any], labels: int, epsi
         f"epsilon {epsilon:g}, noise {first.noise:.2f}" if epsilon else "none",
         *(_told(t_interval([100 * one.accuracy for one in fits]), ".1f") for fits in (trunk, scratch)),
         _told(lift, "+.1f"),
-        _told(t_interval([one.attack for one in trunk]), ".3f"),
+        *(_told(t_interval([one.attack for one in fits]), ".3f") for fits in (trunk, scratch)),
         f"{first.steps} x {first.batch}",
     )
     return f"| {' | '.join(cells)} |"
