@@ -21,16 +21,28 @@ from graftline.dataset import read_schema
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.randomness import generator, seed_everything
 from graftline.privacy.membership import area
+from graftline.privacy.parameters import PrivacyParams
 from graftline.problems.fit import Data, budget, fit, select, steps_for
 from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
+from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.weighing import answer
 from graftline.score import Estimate, t_interval
 from graftline.tasks.finetune import FinetuneParams
 
+_HEAD = SequenceClassificationParams()
 _ATTACKED = 2000
 _ARMS = ("trunk", "scratch")
-_HEADER = ("labels a class", "bound", "from the trunk", "from scratch", "lift, points", "attack", "steps x batch")
+_HEADER = (
+    "labels a class",
+    "bound",
+    "from the trunk",
+    "from scratch",
+    "lift, points",
+    "attack, trunk",
+    "attack, scratch",
+    "steps x batch",
+)
 
 
 @dataclass(frozen=True)
@@ -64,9 +76,15 @@ def main() -> None:
 
 
 def _line(arguments: argparse.Namespace, more: dict[str, Any], labels: int, epsilon: float) -> str:
-    privacy = {"epsilon": epsilon, "delta": arguments.delta, "noise": "seeded"} if epsilon else None
-    shipped = {"epochs": 3, "min_steps": 150, "learning_rate": 0.003, "trunk_rate": 0.33, "patience": None}
-    params = FinetuneParams(head={"name": "sequence_classification"}, **{**shipped, **more}, privacy=privacy)
+    privacy = PrivacyParams(epsilon=epsilon, delta=arguments.delta, noise="seeded") if epsilon else None
+    shipped: dict[str, Any] = {
+        "epochs": 3,
+        "min_steps": 150,
+        "learning_rate": 0.003,
+        "trunk_rate": 0.33,
+        "patience": None,
+    }
+    params = FinetuneParams(head=_HEAD, privacy=privacy, **{**shipped, **more})
     found = {arm: [_kept(arguments, params, labels, seed, arm) for seed in range(arguments.seeds)] for arm in _ARMS}
     trunk, scratch = found["trunk"], found["scratch"]
     lift = t_interval([100 * (a.accuracy - b.accuracy) for a, b in zip(trunk, scratch, strict=True)])
@@ -76,7 +94,7 @@ def _line(arguments: argparse.Namespace, more: dict[str, Any], labels: int, epsi
         f"epsilon {epsilon:g}, noise {first.noise:.2f}" if epsilon else "none",
         *(_told(t_interval([100 * one.accuracy for one in fits]), ".1f") for fits in (trunk, scratch)),
         _told(lift, "+.1f"),
-        _told(t_interval([one.attack for one in trunk]), ".3f"),
+        *(_told(t_interval([one.attack for one in fits]), ".3f") for fits in (trunk, scratch)),
         f"{first.steps} x {first.batch}",
     )
     return f"| {' | '.join(cells)} |"
@@ -122,8 +140,7 @@ def _fit(
 
 @cache
 def _read(dataset: Path, trunk: Path, split: str) -> Any:
-    problem = make_problem(FinetuneParams(head={"name": "sequence_classification"}).head, read_schema(dataset))
-    return read_examples(problem, dataset, split, trunk)
+    return read_examples(make_problem(_HEAD, read_schema(dataset)), dataset, split, trunk)
 
 
 def _sample(examples: Any, count: int) -> Any:

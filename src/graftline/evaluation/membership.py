@@ -10,11 +10,19 @@ import numpy as np
 import torch
 
 from graftline.dataset import read_schema
+from graftline.errors import InputError
 from graftline.evaluation.lift import ATTACKED, MEMBERS, OTHERS, Experiment, Lift, place_split
 from graftline.jsonfile import write_json
 from graftline.learning.randomness import generator
 from graftline.privacy.membership import FALSE_ALARMS, Attacked, against_shadows, attack
-from graftline.privacy.parameters import MEMBERSHIP_AUC, MEMBERSHIP_TPR, SHADOW_AUC, SHADOW_TPR, MembershipParams
+from graftline.privacy.parameters import (
+    LEAST_ROWS,
+    MEMBERSHIP_AUC,
+    MEMBERSHIP_TPR,
+    SHADOW_AUC,
+    SHADOW_TPR,
+    MembershipParams,
+)
 from graftline.problems.fit import select
 from graftline.problems.reading import read_examples
 from graftline.problems.sections import Section, add_sections
@@ -71,6 +79,9 @@ def begin(
         seed: draws the rows.
         folder: of the model.
         model: the released one.
+
+    Raises:
+        InputError: there are too few rows to tell anything.
     """
     if params is None:
         return None
@@ -83,6 +94,11 @@ def begin(
             if name == MEMBERS:
                 examples = select(examples, finetune.labels_per_class, classes, finetune.seed)
             chosen = _sample(examples, params.rows, seed, name)
+            if len(chosen) < LEAST_ROWS:
+                raise InputError(
+                    experiment.dataset, f"{len(chosen)} rows of {split} to attack (evaluate.membership)",
+                    expected=f"at least {LEAST_ROWS}", fix="leave membership out, or give more rows",
+                )  # fmt: skip
             if place == folder:
                 odds[name] = _odds(model, chosen)
             else:

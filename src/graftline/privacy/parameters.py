@@ -25,6 +25,10 @@ SHADOW_TPR = Score("membership_shadow_tpr", "members that it finds at 1% of fals
 ATTACKS = (MEMBERSHIP_AUC, MEMBERSHIP_TPR, SHADOW_AUC, SHADOW_TPR)
 
 
+LEAST_ROWS = 20
+"""Of either kind, to say anything of an attack."""
+
+
 class PrivacyParams(Params):
     """Fine-tuning with differential privacy: DP-SGD (Abadi et al., 2016, arXiv:1607.00133)."""
 
@@ -49,5 +53,5 @@ class PrivacyParams(Params):
 class MembershipParams(Params):
     """How an attacker tells rows that were learned from and rows that were not."""
 
-    rows: int = Field(default=2000, ge=20, le=100_000)
+    rows: int = Field(default=2000, ge=LEAST_ROWS, le=100_000)
     """Training rows and test rows that are told apart, a fixed sample of each, 20 to 100,000."""

@@ -30,7 +30,7 @@ def _outside(looked: Sequence[str]) -> list[str]:
         f"{val}, and the rows of test: figures of them are as they are.",
         "Parameters that a person chose after looking at earlier runs, and the other fine-tunings of the report (the "
         "lift's): each spends its own epsilon, and none of theirs is counted.",
-        "Counts and pictures of the data report, and which classes there are.",
+        "How many rows there are, the data report, and which classes there are.",
     ]
 
 
