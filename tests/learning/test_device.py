@@ -14,7 +14,7 @@ from graftline.errors import InputError
 from graftline.learning import device as module
 from graftline.learning import distributed
 from graftline.learning.device import at_once, count, device, own_number, place, send
-from graftline.learning.precision import arithmetic
+from graftline.learning.precision import arithmetic, multiplies_tiles
 
 
 def torchrun(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:
@@ -66,6 +66,16 @@ def test_auto_narrows_convolutions_on_gpus_only(monkeypatch: pytest.MonkeyPatch)
         assert arithmetic("auto") == "bfloat16"
         assert arithmetic("auto", narrow_on_cpu=False) == "float32"
     assert arithmetic("bfloat16", narrow_on_cpu=False) == "bfloat16"
+
+
+@pytest.mark.parametrize(("tiles", "found"), [(True, "bfloat16"), (False, "float32")])
+def test_vision_trunks_are_narrowed_on_cpus_with_tiles_only(
+    tiles: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    if not count():
+        assert arithmetic("auto", narrow_on_cpu=multiplies_tiles()) == found
 
 
 def test_on_a_cpu_a_batch_stays_where_it_is() -> None:
