@@ -99,6 +99,11 @@ class RowStatistics:
         sums = [np.bincount(place, weights=column, minlength=len(known)) for column in columns]
         return cls(score, known, np.stack(sums, axis=1))
 
+    @property
+    def weighed(self) -> Floats:
+        """(n, k) what each row adds, as often as it counts."""
+        return self.statistics if self.weights is None else self.statistics * self.weights[:, None]
+
     def values(self, draws: Floats) -> Floats:
         """Return (b,) values, where row i was drawn `draws[:, i]` times; draws are (b, n)."""
         return self._values(draws if self.weights is None else draws * self.weights)

@@ -107,7 +107,7 @@ def make_repository(repo: Path, toys: tuple[str, ...], expectations: str) -> Non
     (task / "expectations.yaml").write_text(expectations)
     sections = "".join(f"{name}: {{}}\n" for name in COMPONENTS)
     (task / "params.yaml").write_text(f"task: toy\n{sections}")
-    shutil.copy(next((ROOT / "data").glob("*/dvc.yaml")), task / "dvc.yaml")
+    shutil.copy(ROOT / "data/mnist/dvc.yaml", task / "dvc.yaml")
     (repo / "data/tasks.yaml").write_text("tasks:\n  - toy\n")
     git(repo, "init", "-q")
 

@@ -218,7 +218,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (task / "raw/rows.csv").write_text("a,b\n1,2\n")
     (task / "expectations.yaml").write_text("columns: {}\n")
     (task / "params.yaml").write_text(dedent(TASK))
-    shutil.copy(next((ROOT / "data").glob("*/dvc.yaml")), task / "dvc.yaml")
+    shutil.copy(ROOT / "data/mnist/dvc.yaml", task / "dvc.yaml")
     (repo / "data/tasks.yaml").write_text("tasks:\n  - toy\n")
     git(repo, "init", "-q")
     dvc(repo, "add", "-q", "data/toy/raw")

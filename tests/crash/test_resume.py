@@ -22,6 +22,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
+import small_histories
+import small_questions
 import small_scenes
 import small_speech
 import small_text
@@ -47,9 +49,6 @@ from graftline.learning.checkpoint import Checkpoints
 ALL = os.environ.get("GRAFTLINE_ALL_CRASHES") == "1"
 KILLS = int(os.environ.get("GRAFTLINE_KILLS", "20"))
 COMPONENTS = ("pretrain", "finetune")
-TEXT = ("masked_lm", "causal_lm", "sequence_classification")
-SLOW = (*TEXT, "masked_image", "denoising", "sequence_to_sequence", "detection", "recognition")
-"""What loads transformers before its first step."""
 RENAME, FSYNC, UNLINK, WRITE = "rename,renameat,renameat2", "fsync", "unlink,unlinkat", "write"
 # With a checkpoint after each step, the numbers fall into the third and later ones: there is one to go on from.
 CALLS = [("pretrain", FSYNC, 19), ("finetune", RENAME, 5), ("pretrain", WRITE, 12)]
@@ -98,11 +97,37 @@ def writing_cases(home: Path) -> dict[str, Case]:
 
 
 def speech_cases(home: Path) -> dict[str, Case]:
-    """Return fine-tuning of a model that hears what is said, some frames hidden, on short prompts."""
-    section = small_speech.FINETUNE | {"epochs": 6, "patience": 3}
+    """Return pretraining on clips, and fine-tuning of a model that hears what is said, some frames hidden."""
+    pretrain = small_speech.PRETRAIN | {"epochs": 12}
+    finetune = small_speech.FINETUNE | {"epochs": 6, "patience": 3}
+    inputs = ["--in-dataset", str(small_speech.dataset(home))]
+    text = [json.dumps({"task": small.TASK, **section}) for section in ({"pretrain": pretrain}, {"finetune": finetune})]
+    trunk = ["--in-trunk", str(small_speech.trunk(home))]
+    return {
+        "masked_units": Case("pretrain", "trunk", "model.safetensors", ["--params", text[0], *inputs]),
+        "recognition": Case("finetune", "model", "model.safetensors", ["--params", text[1], *inputs, *trunk]),
+    }
+
+
+def history_cases(home: Path) -> dict[str, Case]:
+    """Return pretraining and fine-tuning on histories of packages."""
+    pretrain = small_histories.PARAMS["pretrain"] | {"epochs": 30}
+    finetune = small_histories.PARAMS["finetune"] | {"epochs": 12, "patience": 5}
+    inputs = ["--in-dataset", str(small_histories.dataset(home))]
+    text = [json.dumps({"task": small.TASK, **section}) for section in ({"pretrain": pretrain}, {"finetune": finetune})]
+    trunk = ["--in-trunk", str(small_histories.trunk(home))]
+    return {
+        "masked_items": Case("pretrain", "trunk", "trunk.safetensors", ["--params", text[0], *inputs]),
+        "recommendation": Case("finetune", "model", "model.safetensors", ["--params", text[1], *inputs, *trunk]),
+    }
+
+
+def question_cases(home: Path) -> dict[str, Case]:
+    """Return fine-tuning on questions, whose threshold is chosen on val after training."""
+    section = small_questions.FINETUNE | {"epochs": 3, "patience": 2}
     text = json.dumps({"task": small.TASK, "finetune": section})
-    inputs = ["--in-dataset", str(small_speech.dataset(home)), "--in-trunk", str(small_speech.trunk(home))]
-    return {"recognition": Case("finetune", "model", "model.safetensors", ["--params", text, *inputs])}
+    inputs = ["--in-dataset", str(small_questions.dataset(home)), "--in-trunk", str(small_questions.trunk(home))]
+    return {"question_answering": Case("finetune", "model", "model.safetensors", ["--params", text, *inputs])}
 
 
 def vision_cases(home: Path) -> dict[str, Case]:
@@ -121,29 +146,42 @@ def scene_cases(home: Path) -> dict[str, Case]:
     return {"detection": Case("finetune", "model", "model.safetensors", ["--params", text, *inputs])}
 
 
+KINDS: dict[tuple[str, ...], Callable[[Path], dict[str, Case]]] = {
+    ("masked_lm", "causal_lm", "sequence_classification"): text_cases,
+    ("masked_image",): vision_cases,
+    ("denoising", "sequence_to_sequence"): writing_cases,
+    ("detection",): scene_cases,
+    ("recognition", "masked_units"): speech_cases,
+    ("masked_items", "recommendation"): history_cases,
+    ("question_answering",): question_cases,
+}
+SLOW = tuple(name for names in KINDS for name in names)
+"""What loads transformers before its first step."""
+ALL_KINDS = (*COMPONENTS, *SLOW)
+
+
 class Controls(dict[str, Control]):
     """The control of each kind of run, made when it is first asked for."""
 
-    def __init__(self, made: dict[str, Case], home: Path, folder: Path) -> None:
+    def __init__(self, home: Path, folder: Path) -> None:
         super().__init__()
-        self._made, self._home, self._folder = made, home, folder
+        self._home, self._folder = home, folder
+        self._made: dict[str, Case] = {}
 
     def __missing__(self, name: str) -> Control:
         if name in COMPONENTS:
             self[name] = control(self._home, name)
-        else:
-            case = self._made[name]
-            self[name] = Control(case, run_unbroken(case, self._folder / name / case.output))
+            return self[name]
+        if name not in self._made:
+            self._made |= next(make for names, make in KINDS.items() if name in names)(self._home)
+        case = self._made[name]
+        self[name] = Control(case, run_unbroken(case, self._folder / name / case.output))
         return self[name]
 
 
 @pytest.fixture(scope="module")
 def controls(tmp_path_factory: pytest.TempPathFactory) -> Controls:
-    home = tmp_path_factory.getbasetemp()
-    made = text_cases(home) | vision_cases(home)
-    if ALL:
-        made |= writing_cases(home) | scene_cases(home) | speech_cases(home)
-    return Controls(made, home, tmp_path_factory.mktemp("unbroken"))
+    return Controls(tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("unbroken"))
 
 
 def check(outcome: Outcome, control: Control) -> None:
@@ -160,7 +198,7 @@ def test_a_run_killed_again_and_again_ends_with_the_digest_of_an_unbroken_one(
     Others than pretrain only in the first and the third.
     """
     control = controls[component]
-    drawn = [moment.share for moment in moments((*COMPONENTS, *SLOW).index(component), 4)]
+    drawn = [moment.share for moment in moments(ALL_KINDS.index(component), 4)]
     plan = [
         Moment("training", drawn[0] * 0.5),
         Moment("import", drawn[1]),
@@ -178,7 +216,7 @@ def test_a_run_killed_again_and_again_ends_with_the_digest_of_an_unbroken_one(
 
 @pytest.mark.skipif(not ALL, reason="takes minutes; GRAFTLINE_ALL_CRASHES=1 runs it")
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("component", COMPONENTS + SLOW)
+@pytest.mark.parametrize("component", ALL_KINDS)
 def test_runs_killed_at_random_moments_end_with_the_digest_of_an_unbroken_one(
     component: str, controls: Controls, tmp_path: Path
 ) -> None:

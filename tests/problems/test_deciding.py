@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,27 @@ def test_accuracy_of_the_surest_by_hand() -> None:
     assert words.rows.tolist() == [3, 7] and words.value == found.value
     assert words.values(np.array([[0.0, 1.0]]))[0] == pytest.approx(1 / 1.6), "row 7: one of 1.6 words is right"
     assert surest_rows(np.arange(3), np.ones(3), np.zeros(3, bool)).value == 0
+
+
+def test_weights_count_in_the_curve_of_risk_and_in_the_sets(tmp_path: Path) -> None:
+    """As if each row stood there as often as its weight says."""
+    decision, (logits, labels) = fitted(params(), *noisy(400, 0)), noisy(60, 1)
+    weights = 1 + np.arange(60) % 3
+    weighed = replace(answers(decision, logits, labels), weights=(np.arange(60), weights.astype(float)))
+    again = np.repeat(np.arange(60), weights)
+    repeated = answers(decision, logits[again], labels[again])
+    (order, hits, counted), (_, every, one) = weighed.surest(), repeated.surest()
+    ends = weights[order].cumsum() - 1
+    assert np.array_equal(hits, every[ends]) and np.array_equal(counted, one[ends]) and counted[-1] == len(again)
+    told = []
+    for number, found in enumerate((weighed, repeated)):
+        (tmp_path / str(number)).mkdir()
+        found._write_doubt(tmp_path / str(number))
+        told.append(json.loads((tmp_path / str(number) / "sections.json").read_text()))
+    assert told[0][0]["lines"][0] == told[1][0]["lines"][0], "all answered"
+    for one, other in zip(told[0][1]["lines"], told[1][1]["lines"], strict=True):
+        assert one[1].split()[0] == other[1].split()[0] and one[2:] == other[2:]
+    assert told[0][1]["note"] == told[1][1]["note"]
 
 
 def test_scores_that_need_a_parameter_are_not_defined_without_it() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from graftline.learning.distributed import World
 from graftline.problems.fit import Data, fit
 from graftline.problems.model import load_model, read_problem
 from graftline.problems.reading import lost_tokens
-from graftline.problems.recognition.decoding import Word, decoded
+from graftline.problems.recognition.answers import Transcribed
+from graftline.problems.recognition.decoding import Heard, Word, decoded
 from graftline.problems.recognition.parameters import RecognitionParams
+from graftline.problems.recognition.present import _by_length
 from graftline.problems.recognition.problem import Recognition, Recognizer
 from graftline.problems.recognition.scores import CER, WER, error_rows, marked
 from graftline.problems.recognition.spelling import SPECIAL, frames_needed, read_vocabulary, spelled, vocabulary_of
@@ -211,13 +214,38 @@ def test_what_ctc_cannot_say_is_not_learned_and_counted_with_characters_that_are
     told = lost_tokens(found)
     assert told is not None and told.examples == 2
     assert "1 longer than the frames" in told.told("clips") and "1 of characters that no" in told.told("clips")
-    assert told.metrics("val") == {"val_too_long": 1, "val_unknown_characters": 1, "val_respelled": 2}
+    assert told.metrics("val") == {
+        "val_too_long": 1, "val_unknown_characters": 1, "val_punctuation_only": 0, "val_respelled": 2
+    }  # fmt: skip
     log_probabilities, frames = learnt.log_probabilities(found)
     assert frames.tolist() == [7, 7, 7]
     losses = learnt.losses(found, log_probabilities, frames)
     assert losses[0] == 0 and losses[1] > losses[2] > 0
     answers = learnt.answer(found)
     assert np.isfinite(answers.loss) and answers.measured(CER).statistics[:, 1].tolist() == [9, 5, 0]
+
+
+def test_transcripts_of_punctuation_alone_are_told_from_silence(learnt: Recognizer) -> None:
+    clips = Clips.of([np.arange(1600, dtype=np.int16)] * 4, 8000)
+    found = utterances_of(clips, ["...", "", "?!", "a."], learnt)
+    told = lost_tokens(found)
+    assert told is not None and told.metrics("test")["test_punctuation_only"] == told.examples == 2
+    assert "2 without a letter or digit, which count as silence" in told.told("clips")
+    assert utterances_of(clips, ["...", "", "?!", "a."], learnt, punctuation="keep").lost().punctuation_only == 0
+
+
+def test_the_table_by_length_has_each_utterance_and_counts_what_was_heard_in_silence(learnt: Recognizer) -> None:
+    clips = Clips.of([np.arange(1600, dtype=np.int16)] * 4, 8000)
+    found = utterances_of(clips, ["...", "", "one", "a b"], learnt)
+    heard = [Heard(text, []) for text in ("a c", "", "one", "b b")]
+    answers = Transcribed(RecognitionParams.scores, np.arange(4), 0.0, found.texts(), heard)
+    section = _by_length(answers, found, RecognitionParams())
+    assert section.lines == (
+        ("0", "2", "2 heard", "3 heard"), ("1", "1", "0.0%", "0.0%"), ("2", "1", "50.0%", "33.3%"),
+    )  # fmt: skip
+    assert "1 have no letter or digit, and count as silence" in section.note
+    weighed = replace(answers, weights=(np.arange(4), np.array([1.0, 1.0, 3.0, 1.0])))
+    assert _by_length(weighed, found, RecognitionParams()).lines == section.lines
 
 
 def test_several_processes_share_the_loss_and_what_is_hidden(released: Path, few: Utterances) -> None:

@@ -23,13 +23,14 @@ from graftline.intake.look import Look, look
 from graftline.intake.place import Way, check_name, place, raw_paths
 from graftline.intake.remote import bring, forget
 from graftline.intake.roles import Question, Wishes, propose
+from graftline.problems.deciding_parameters import DecidingParams
+from graftline.problems.registry import PARAMETERS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 S3 = "s3://"
-_METRICS = ROOT / "src/graftline/intake/metrics.yaml"
-"""What `dvc metrics show` and `dvc plots show` read of a task: the same file for each."""
+_INTAKE = ROOT / "src/graftline/intake"
 
 
 def new(
@@ -186,8 +187,14 @@ def _texts(made: Draft, source: str) -> dict[str, str]:
         "expectations.yaml": made.expectations,
         "params.yaml": made.params,
         "README.md": datasheet(made, source),
-        "dvc.yaml": _METRICS.read_text(encoding="utf-8"),
+        "dvc.yaml": plots(made.head),
     }
+
+
+def plots(head: str) -> str:
+    """Return what `dvc metrics show` and `dvc plots show` read of a task whose head has that name."""
+    names = ["metrics.yaml", *(["confusion.yaml"] if issubclass(PARAMETERS[head], DecidingParams) else [])]
+    return "".join((_INTAKE / name).read_text(encoding="utf-8") for name in names)
 
 
 def _show(console: Console, made: Draft) -> None:

@@ -40,6 +40,14 @@ class Answers(ABC):
         rows, weights = self.weights
         return replace(found, weights=weights[np.searchsorted(rows, found.rows)])
 
+    @property
+    def answer_weights(self) -> NDArray[np.float64] | None:
+        """(n,) how much the row of each answer counts; None where all count alike."""
+        if self.weights is None:
+            return None
+        rows, weights = self.weights
+        return weights[np.searchsorted(rows, self.rows)]
+
     @abstractmethod
     def columns(self, schema: Schema) -> dict[str, Any]:
         """Return the Arrow columns of predictions.parquet, a value an answer."""

@@ -37,7 +37,7 @@ from graftline.problems.scores import (
     surest_rows,
 )
 from graftline.problems.sections import Section, write_sections
-from graftline.score import RowStatistics, Score, estimate
+from graftline.score import Floats, RowStatistics, Score, estimate
 
 if TYPE_CHECKING:
     from graftline.dataset import Schema
@@ -74,7 +74,7 @@ class Choices(Answers):
 
     def write(self, out: Path) -> None:
         """Draw how far confidence can be believed."""
-        pictures.plot_reliability(self.statistics(ECE), out / "reliability.png")
+        pictures.plot_reliability(self.measured(ECE), out / "reliability.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,10 +163,12 @@ class ClassAnswers(Choices):
 
     def _write_doubt(self, out: Path) -> None:
         """Write how often the model is right where it is sure, and how far sets and probabilities can be believed."""
-        pictures.plot_risk(self.confidence, self.correct, out / "risk.png")
-        order = np.argsort(-self.confidence, kind="stable")
-        right = self.correct[order].cumsum() / np.arange(1, len(self) + 1)
-        lasts = [max(1, round(share * len(self))) - 1 for share in _ANSWERED]
+        order, hits, counted = self.surest()
+        answered, right = counted / counted[-1], hits / counted
+        pictures.plot_risk(answered, (counted - hits) / counted, out / "risk.png")
+        # As many of the surest as do not count more than the share; rounding may not leave out the last one.
+        wanted = [round(share * len(self)) / len(self) * (1 + 1e-9) for share in _ANSWERED]
+        lasts = [max(0, int(np.searchsorted(answered, share, side="right")) - 1) for share in wanted]
         sections = [
             Section(
                 "Knowing when it does not know",
@@ -181,6 +183,13 @@ class ClassAnswers(Choices):
         ]  # fmt: skip
         write_sections([*sections, *self._calibrated()], out)
 
+    def surest(self) -> tuple[NDArray[np.int64], Floats, Floats]:
+        """Return the (n,) places of the answers, the surest first; and up to each how many are right and how many there
+        are, by the weights of their rows."""
+        order, weights = np.argsort(-self.confidence, kind="stable"), self.answer_weights
+        count = np.ones(len(self)) if weights is None else weights[order]
+        return order, (count * self.correct[order]).cumsum(), count.cumsum()
+
     def _calibrated(self) -> list[Section]:
         """Return the section of what val gave; nothing where it gave nothing."""
         by = self.decided.by
@@ -189,10 +198,11 @@ class ClassAnswers(Choices):
         note = "Fitted on val, without a temperature; "
         if by.temperature is not None:
             plain = replace(by, temperature=None).decide(self.decided.logits * by.temperature)
-            without = calibration_rows(self.rows, plain.confidence, plain.chosen == self.labels).value
+            found = calibration_rows(self.rows, plain.confidence, plain.chosen == self.labels)
+            without = replace(found, weights=self.primary.weights).value
             note = (
                 f"Fitted on val. The temperature, {by.temperature:.3g}, divides the logits: the calibration error is "
-                f"{self.statistics(ECE).value:.2%}, {without:.2%} without it; "
+                f"{self.measured(ECE).value:.2%}, {without:.2%} without it; "
             )
         note += "a set holds each class that is not ruled out, and may be empty."
         header = ("coverage asked for", "found, 95%", "classes in a set", "sets of one class", "empty sets")
@@ -200,12 +210,13 @@ class ClassAnswers(Choices):
 
     def _set_line(self, coverage: float) -> tuple[str, ...]:
         sets = sets_of(self.probabilities, self.decided.by.asked_for(coverage).limit or 0.0)
-        sizes = sets.sum(axis=1)
+        sizes, weights = sets.sum(axis=1), self.answer_weights
+        size, one, none = (float(np.average(of, weights=weights)) for of in (sizes, sizes == 1, sizes == 0))
         held = mean_rows(SET_COVERAGE, self.rows, sets[np.arange(len(self)), self.labels])
         found = estimate(replace(held, weights=self.primary.weights), resamples=1000, seed=0)
         return (
-            f"{coverage:.0%}", f"{found.value:.2%} ({found.low:.2%} to {found.high:.2%})", f"{sizes.mean():.2f}",
-            f"{(sizes == 1).mean():.1%}", f"{(sizes == 0).mean():.1%}",
+            f"{coverage:.0%}", f"{found.value:.2%} ({found.low:.2%} to {found.high:.2%})", f"{size:.2f}", f"{one:.1%}",
+            f"{none:.1%}",
         )  # fmt: skip
 
     def write_mistakes(

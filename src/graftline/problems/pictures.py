@@ -31,7 +31,7 @@ def plot_reliability(measured: RowStatistics, path: Path) -> None:
     """
     plot = figure(5.2, 4.8)
     top, below = plot.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    counts, confidence, right = np.split(measured.statistics.sum(axis=0), 3)
+    counts, confidence, right = np.split(measured.weighed.sum(axis=0), 3)
     bins, filled = len(counts), counts > 0
     centres = (np.arange(bins) + 0.5) / bins
     accuracy, confidence = (part / np.maximum(counts, 1) for part in (right, confidence))
@@ -49,19 +49,11 @@ def plot_reliability(measured: RowStatistics, path: Path) -> None:
     save(plot, path)
 
 
-def plot_risk(confidence: np.ndarray, right: np.ndarray, path: Path) -> None:
-    """Draw the share of wrong answers among the surest, by how many are answered.
-
-    Args:
-        confidence: (n,) how sure each answer is.
-        right: (n,) bool.
-        path: of the PNG.
-    """
-    wrong = ~right[np.argsort(-confidence, kind="stable")]
-    count = np.arange(1, len(wrong) + 1)
+def plot_risk(answered: np.ndarray, wrong: np.ndarray, path: Path) -> None:
+    """Draw the (n,) shares of wrong answers among the surest, by the (n,) shares that are answered."""
     plot = figure(5.2, 3.4)
     axes = plot.subplots()
-    axes.plot(count / len(wrong), wrong.cumsum() / count, color=ACCENT, linewidth=1.8)
+    axes.plot(answered, wrong, color=ACCENT, linewidth=1.8)
     axes.axvline(0.8, color=MUTED, linestyle="--", linewidth=1)
     axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="share answered, the surest first", ylabel="share wrong")
     axes.set_title("Risk and coverage")

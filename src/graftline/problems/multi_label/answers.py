@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,8 @@ class SetAnswers(Answers):
         sure = np.maximum(self.probabilities, 1 - self.probabilities).ravel()
         right = ((self.probabilities >= 0.5) == self.labels).ravel()
         rows = np.repeat(self.rows, len(schema.classes))
-        plot_reliability(calibration_rows(rows, sure, right), out / "reliability.png")
+        measured = replace(calibration_rows(rows, sure, right), weights=self.primary.weights)
+        plot_reliability(measured, out / "reliability.png")
 
     def write_mistakes(self, worst: NDArray[np.int64], texts: list[str], schema: Schema, out: Path) -> None:
         """Write mistakes.json: text, actual and predicted set of the rows at `worst`, and how sure the model was."""

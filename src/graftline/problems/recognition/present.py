@@ -19,8 +19,8 @@ from graftline.score import ratio
 from graftline.values.audio import AudioColumn
 from graftline.values.spectrum import power
 
-_LENGTHS = (1, 2, 3, 6, 11, 1 << 30)
-"""Where the groups of utterances by their words begin."""
+_LENGTHS = (0, 1, 2, 3, 6, 11, 1 << 30)
+"""Where the groups of utterances by their words begin; those of the first say nothing."""
 _SHOWN = 4
 """Clips that are drawn with their words."""
 _SECONDS = 6.0
@@ -44,22 +44,29 @@ def write(
 
 
 def _by_length(answers: Transcribed, examples: Utterances, params: RecognitionParams) -> Section:
-    words, characters = (answers.measured(score).statistics for score in (WER, CER))
+    measured = [answers.measured(score) for score in (WER, CER)]
+    words = measured[0].statistics[:, 1]
     lines = []
     for first, last in pairwise(_LENGTHS):
-        inside = (words[:, 1] >= first) & (words[:, 1] < last)
+        inside = (words >= first) & (words < last)
         if inside.any():
             upto = f" to {last - 1}" if last > first + 1 else ""
             name = f"{first} or more" if last == _LENGTHS[-1] else f"{first}{upto}"
-            rates = (ratio(of[inside].sum(axis=0)) for of in (words, characters))
-            lines.append((name, f"{int(inside.sum()):,}", *(f"{float(rate):.1%}" for rate in rates)))
+            if first:
+                errors = [f"{float(ratio(of.weighed[inside].sum(axis=0))):.1%}" for of in measured]
+            else:
+                errors = [f"{int(of.statistics[inside, 0].sum()):,} heard" for of in measured]
+            lines.append((name, f"{int(inside.sum()):,}", *errors))
     unsayable = examples.lost()
     case = {"lower": "in small letters", "upper": "in capital letters"}.get(params.case, "in its own letters")
     marks = ", without punctuation" if params.punctuation == "drop" else ""
+    bare = unsayable.punctuation_only
+    silent = f"; {bare:,} have no letter or digit, and count as silence" if bare else ""
     note = (
         f"What is said is compared {case}{marks}: that changed {unsayable.respelled:,} of the {len(answers):,} test "
-        f"transcripts. {unsayable.long:,} are longer than the frames of their clips can say; {unsayable.unknown:,} "
-        "have characters that no training transcript has. All count."
+        f"transcripts{silent}. {unsayable.long:,} are longer than the frames of their clips can say; "
+        f"{unsayable.unknown:,} have characters that no training transcript has. All count. Where nothing is said, the "
+        "words and characters are told that were heard all the same."
     )
     return Section(
         "Errors by length", note, header=("words that are said", "utterances", WER.title, CER.title), lines=tuple(lines)

@@ -37,6 +37,8 @@ class Utterances(ClipExamples):
     """(n,) int32: frames that the clip lacks for CTC to say its transcript; 0 where it has enough."""
     unknown: torch.Tensor
     """(n,) int32: characters of the transcript that no training transcript has."""
+    punctuation_only: torch.Tensor
+    """(n,) bool: whether the rule for punctuation left nothing of the transcript."""
 
     @property
     def classes(self) -> None:
@@ -55,10 +57,11 @@ class Utterances(ClipExamples):
         return [data[start:end].decode() for start, end in pairwise(ends)]
 
     def lost(self) -> Unsayable:
-        long, unknown = self.missing > 0, self.unknown > 0
+        long, unknown, silent = self.missing > 0, self.unknown > 0, self.punctuation_only
         return Unsayable(
-            int((long | unknown).sum()), int(long.sum()), int(unknown.sum()), int(self.respelled.sum()), len(self)
-        )
+            int((long | unknown | silent).sum()), int(long.sum()), int(unknown.sum()), int(silent.sum()),
+            int(self.respelled.sum()), len(self),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,13 @@ class Unsayable:
     """Transcripts that a model cannot get right, and those that a rule changed."""
 
     examples: int
-    """Those that it cannot, for one reason or both."""
+    """Those that it cannot, for whatever reason."""
     long: int
     """Those for which CTC needs more frames than the clip has."""
     unknown: int
     """Those with characters that no training transcript has."""
+    punctuation_only: int
+    """Those of which the rule for punctuation leaves nothing: they count as silence."""
     respelled: int
     """Those that were changed by the rule for case and punctuation."""
     of: int
@@ -79,6 +84,7 @@ class Unsayable:
         parts = (
             (self.long, "longer than the frames of their clips can say, and not learned"),
             (self.unknown, "of characters that no transcript of train has"),
+            (self.punctuation_only, "without a letter or digit, which count as silence"),
         )
         found = ", ".join(f"{count:,} {what}" for count, what in parts if count)
         return f"transcripts of {self.of:,} {plural}: {found}"
@@ -86,7 +92,7 @@ class Unsayable:
     def metrics(self, split: str) -> dict[str, float]:
         return {
             f"{split}_too_long": self.long, f"{split}_unknown_characters": self.unknown,
-            f"{split}_respelled": self.respelled,
+            f"{split}_punctuation_only": self.punctuation_only, f"{split}_respelled": self.respelled,
         }  # fmt: skip
 
 
@@ -112,6 +118,7 @@ def utterances(
         rows,
         text=np.frombuffer(bytearray(b"".join(packed)), np.uint8),
         text_offsets=np.cumsum([0, *map(len, packed)], dtype=np.int64),
+        punctuation_only=np.array([bool(one) and not other for one, other in zip(raw, texts, strict=True)], bool),
         respelled=np.array([one != other for one, other in zip(raw, texts, strict=True)], bool),
         missing=np.maximum(needed - _frames(folder, clips), 0).astype(np.int32),
         unknown=np.array(strange, np.int32),
