@@ -44,9 +44,10 @@ test: setup ## run the tests
 cluster-test: setup ## try the product on the cluster of kubectl's context: make cluster-test [ONLY="release"]
 	$(BIN)/python tests/cluster/acceptance.py $(if $(ONLY),--only "$(ONLY)")
 
-# At most 8 minutes. GPU_PYTHON names a Python that has the packages, where there is no network for `setup`.
+# At most 8 minutes. GPU_PYTHON names a Python that has the packages, where there is no network for `setup`; OUT a folder
+# for the table as JSON and what each part said, build/gpu if left out.
 gpu-check: $(if $(GPU_PYTHON),,setup) ## on a machine with a GPU: the tests that need one, its figures, one table
-	@$(or $(GPU_PYTHON),$(BIN)/python) -m bench.gpu
+	@$(or $(GPU_PYTHON),$(BIN)/python) -m bench.gpu $(if $(OUT),--out "$(OUT)")
 
 lint: setup ## check style
 	$(BIN)/ruff check $(CODE)

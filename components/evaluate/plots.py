@@ -48,6 +48,8 @@ def plot_lift(lift: Lift, path: Path) -> None:
     axes.set_xticks(sizes, [_tick(point.name, point.size) for point in points])
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.12)
+    if len(points) == 1:  # or the shift between the arms would be as wide as the picture
+        axes.set_xlim(sizes[0] / 2, sizes[0] * 2)
     axes.set(xlabel=lift.amount, ylabel=f"test {lift.score.title}", title=f"Lift of pretraining{unit}")
     axes.legend(loc="lower right" if lift.score.higher else "upper right")  # where the curves are not
     plot.supxlabel(

@@ -142,12 +142,12 @@ def run_unbroken(case: Case, out: Path) -> Unbroken:
     return Unbroken(verify(out).content, len(read_metrics(out / "metrics.jsonl")), imported)
 
 
-def run_killed(case: Case, out: Path, unbroken: Unbroken, kill_at: list[Moment]) -> Outcome:
-    """Run, kill at each of the moments in their order, run again to the end."""
+def run_killed(case: Case, out: Path, unbroken: Unbroken, kill_at: list[Moment], *, new: bool = False) -> Outcome:
+    """Run, kill at each of the moments in their order, run again to the end; each try as `start` says."""
     outcome = Outcome()
     for moment in kill_at:
         before = newest_checkpoint(out)
-        process = start(case, out, new=moment.phase == "import")
+        process = start(case, out, new=new or moment.phase == "import")
         _wait(process, _reached(moment, case, out, unbroken))
         process.kill()
         _, error = process.communicate(timeout=_PATIENCE)
@@ -156,14 +156,14 @@ def run_killed(case: Case, out: Path, unbroken: Unbroken, kill_at: list[Moment])
         if outcome.killed and moment.phase != "import":  # one that was still importing has said nothing
             _note_resume(outcome, before, error)
         outcome.killed += 1
-    finish(case, out, outcome)
+    finish(case, out, outcome, new=new)
     return outcome
 
 
-def finish(case: Case, out: Path, outcome: Outcome) -> None:
+def finish(case: Case, out: Path, outcome: Outcome, *, new: bool = False) -> None:
     """Run to the end; put its digest and where it went on into `outcome`."""
     before = newest_checkpoint(out)
-    process = start(case, out, checkpoint_seconds=15)
+    process = start(case, out, checkpoint_seconds=15, new=new)
     _, error = process.communicate(timeout=_PATIENCE)
     assert process.returncode == 0, error
     _note_resume(outcome, before, error)

@@ -91,6 +91,16 @@ def test_an_unreleased_run_has_a_page_that_says_so(outputs: Path) -> None:
     assert "too low by 0.1" in found.text
 
 
+def test_a_gate_without_rules_says_so_in_place_of_an_empty_table(outputs: Path) -> None:
+    path = outputs / "evaluation/decision.json"
+    rule = {"name": "floors.worst", "value": 0.5, "limit": 0.4, "comparison": ">=", "margin": 0.1, "passed": True}
+    for rules in ([], [rule]):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"rules": rules}))
+        page = Addresses(page_of(outputs)).text
+        assert ("Every release passes" in page) == (not rules)
+        assert ("floors.worst" in page) == bool(rules)
+
+
 def plant(outputs: Path) -> None:
     """Put markup wherever a value on the page can come from."""
     path = outputs / "evaluation/decision.json"

@@ -13,9 +13,9 @@ from graftline.learning.device import device
 from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
 from graftline.records.model import Dependency
-from graftline.trunks import write_config
+from graftline.trunks import image_training, write_config
 from graftline.trunks.image_pool import Pool, read_pool
-from graftline.trunks.image_training import steps_for, training
+from graftline.trunks.image_training import steps_for
 from graftline.trunks.rootstock import Rootstock, resolve
 from graftline.trunks.training import Planned, Training
 from graftline.trunks.vision.objectives import build_objective
@@ -54,10 +54,10 @@ class Vision:
         start = _start(params)
         if start is not None:
             context.draft.dependencies.append(Dependency("rootstock", start.digest, annotations=start.annotations()))
-        yield _training(read_pool(context.paths["dataset"], params.objective), params, _trunk(params, schema, start))
+        yield training(read_pool(context.paths["dataset"], params.objective), params, _trunk(params, schema, start))
 
     def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
-        made = _training(read_pool(sample.folder), params, _trunk(params, sample.schema, _start(params)))
+        made = training(read_pool(sample.folder), params, _trunk(params, sample.schema, _start(params)))
         made.write(trunk)
         yield Planned(made, params.batch, None, steps_for(params, sample.rows[UNLABELLED]), params.batch)
 
@@ -77,7 +77,8 @@ def _trunk(params: PretrainParams, schema: Schema, start: Rootstock | None) -> V
     return new_trunk(params.trunk, image)
 
 
-def _training(pool: Pool, params: PretrainParams, trunk: VisionTrunk) -> Training:
+def training(pool: Pool, params: PretrainParams, trunk: VisionTrunk) -> Training:
+    """Return the training of a trunk on images."""
     assert isinstance(params.objective, VisionObjectiveParams)
     objective = build_objective(trunk, params.objective, _arithmetic(params)).to(device())
     optimizers = build_optimizers(
@@ -88,7 +89,7 @@ def _training(pool: Pool, params: PretrainParams, trunk: VisionTrunk) -> Trainin
         weight_decay=params.weight_decay,
         embeddings=set(),
     )
-    return training(pool, params, objective, optimizers, partial(_write, params=params, trunk=trunk))
+    return image_training.training(pool, params, objective, optimizers, partial(_write, params=params, trunk=trunk))
 
 
 def _write(folder: Path, params: PretrainParams, trunk: VisionTrunk) -> None:

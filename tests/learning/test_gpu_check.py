@@ -1,0 +1,73 @@
+"""`make gpu-check` prints what its parts found, whatever becomes of one of them. No GPU is needed to see it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bench import gpu
+from bench.gpu_lines import Line, equal, tried
+
+WRITES = """
+import sys
+from bench.gpu_lines import Line, write_part
+sys.argv = ["part", "part", {path!r}]
+def part():
+    yield Line("rate", "12")
+    {then}
+write_part({{"part": part}})
+"""
+THEN = {
+    "good": "print('said')",
+    "bad": "raise ValueError('no such thing')",
+    "dead": "import os; os._exit(3)",
+    "slow": "import time; time.sleep(600)",
+}
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(name: str, lines: Path, log: Path) -> subprocess.Popen[bytes]:
+        code = WRITES.format(path=str(lines), then=THEN[name])
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                [sys.executable, "-c", code], cwd=gpu.ROOT, stdout=file, stderr=file, start_new_session=True
+            )
+
+    monkeypatch.setattr(gpu, "_start", start)
+    monkeypatch.setattr(gpu, "PARTS", dict.fromkeys(THEN, ("", 600)))
+
+
+def test_a_part_that_fails_is_a_line_and_the_others_have_theirs(parts: None, tmp_path: Path) -> None:
+    found = gpu._run(["good", "bad", "dead"], tmp_path, time.monotonic() + 60)
+    rate = Line("rate", "12")
+    assert found == [
+        rate,
+        rate,
+        Line("part", "failed: ValueError: no such thing", ok=False),
+        rate,
+        Line("dead", "failed: exit code 3", ok=False),
+    ]
+    assert "said" in (tmp_path / "good.log").read_text()
+    assert "Traceback" in (tmp_path / "bad.log").read_text()
+
+
+def test_a_part_that_is_not_done_in_its_time_is_ended(
+    parts: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = gpu._run(["slow"], tmp_path, time.monotonic() + 1)
+    assert found[-1] == Line("slow", "not done in 1 s", ok=False)
+    assert "gpu-check: slow" in capsys.readouterr().err
+
+
+def test_digests_that_differ_are_told_and_what_fails_ends_only_its_own_lines() -> None:
+    assert equal("bits", "a", "a") == Line("bits", "equal")
+    assert equal("bits", "a" * 64, "b" * 64) == Line("bits", "differ: aaaaaaaaaaaa, bbbbbbbbbbbb", ok=False)
+
+    def measure() -> list[Line]:
+        raise RuntimeError("out of\nmemory")
+
+    assert list(tried("rate", measure)) == [Line("rate", "failed: RuntimeError: out of memory", ok=False)]
