@@ -258,9 +258,10 @@ def test_fits_of_one_source_are_asked_about_another(home: Path, tmp_path: Path) 
     experiment = Experiment(dataset, small.trunk(home), finetune, tmp_path / "work")
     shifts = begin(params, experiment, 0)
     assert shifts is not None
-    take(shifts, measure_lift(experiment, (2,), range(2), 1), experiment, range(2), 1)
+    lift = measure_lift(experiment, (2,), range(2), 1)
+    take(shifts, lift, experiment, range(2), 1)
     once = shifts.named["studio"]
-    take(shifts, measure_lift(experiment, (2,), range(2), 1), experiment, range(2), 1)
+    take(shifts, lift, experiment, range(2), 1)
     values = shifts.named["studio"]
     assert values == once, "a run that was killed is run again"
     assert values.keys() == set(ARMS) and values["trunk"].keys() == {"clean", FAR}
