@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -127,6 +128,7 @@ class Source:
 
     def _write(self, out: Path, tables: dict[str, pa.Table], schema: dict[str, Any]) -> Path:
         """Write these splits; what else is in the dataset's folder is linked."""
+        shutil.rmtree(out, ignore_errors=True)  # a run that was killed here left it
         out.mkdir(parents=True)
         for split, table in tables.items():
             pq.write_table(table, out / f"{split}.parquet")
