@@ -27,6 +27,7 @@ from graftline.privacy.draws import Secure, Seeded
 from graftline.privacy.membership import against_shadows, area, attack
 from graftline.privacy.training import PrivateSteps
 from graftline.privacy.units import read_units
+from graftline.problems.documents import Documents
 from graftline.problems.fit import Data, fit, training
 from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
@@ -124,6 +125,18 @@ def test_a_step_that_drew_nobody_moves_by_noise_alone() -> None:
     loss.backward()
     steps.finish(0)
     assert loss.item() == 0 and bool((model.weight.grad != 0).all())
+
+
+def test_documents_of_a_batch_are_computed_in_groups_of_similar_length() -> None:
+    lengths = torch.randint(3, 90, (64,), generator=torch.Generator().manual_seed(0))
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    documents = Documents(torch.zeros(int(lengths.sum()), dtype=torch.int32), offsets, torch.arange(64))
+    groups = documents.alike_in_size()
+    assert sorted(torch.cat(groups).tolist()) == list(range(64))
+    assert len(groups) > 4 and all(len(group) >= 4 for group in groups)
+    padded = sum(len(group) * int(lengths[group].max()) for group in groups)
+    assert padded < 1.15 * int(lengths.sum()) < 64 * int(lengths.max()), "in one group half would be padding"
+    assert [len(group) for group in documents.take(torch.arange(1)).alike_in_size()] == [1]
 
 
 # Training
