@@ -24,6 +24,7 @@ _LOADED = [
     "graftline.components.aggregate.aggregate",
     "graftline.components.finetune.finetune",
     "graftline.components.validate.validate",
+    "graftline.federated.loaded",
     "graftline.federated.taking_part",
 ]
 _context = get_context("forkserver")

@@ -1,0 +1,10 @@
+"""What the server that workers are forked from loads: libraries, with what takes a while to set up. Nothing is computed.
+
+Components are loaded by name beside it (workers.py).
+"""
+
+from __future__ import annotations
+
+from graftline.values.suite import any_batch
+
+any_batch()  # Great Expectations and its context: a second for each site, if each made its own
