@@ -1,4 +1,4 @@
-"""What the server that workers are forked from loads: libraries, with what takes a while to set up. Nothing is computed.
+"""What the server loads that workers are forked from: libraries, and what takes a while to set up.
 
 Components are loaded by name beside it (workers.py).
 """
