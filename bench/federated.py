@@ -102,7 +102,7 @@ def measure(home: Path, rounds: int, local_epochs: int) -> None:
 def write(folder: Path, table: pa.Table) -> None:
     (folder / "raw").mkdir(parents=True)
     pq.write_table(table, folder / "raw" / "rows.parquet")
-    (folder / "expectations.yaml").write_text(CONTRACT)
+    (folder / "expectations.yaml").write_text(CONTRACT, encoding="utf-8")
 
 
 def validate(folder: Path, out: Path, params: dict[str, float]) -> None:
@@ -146,7 +146,7 @@ def lay_out(home: Path, table: pa.Table) -> list[Site]:
         lines.append(f'- {{name: "{number:02d}", folder: sites/{number:02d}, store: sites/{number:02d}/store}}')
         counts = np.bincount(part["label"].to_numpy(), minlength=10)
         print(f"site {number:02d}: {len(part):4} rows, of each class {counts.tolist()}")
-    (home / "sites.yaml").write_text("\n".join([*lines, ""]))
+    (home / "sites.yaml").write_text("\n".join([*lines, ""]), encoding="utf-8")
     return read_sites(home / "sites.yaml")
 
 
