@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from graftline.federated.sites import read_sites  # noqa: E402
 
 if __name__ == "__main__":
     folder, dataset, trunk = map(Path, sys.argv[1:])
-    # This process has the libraries and has computed nothing: a server to fork from would only load them once more.
+    # This process is a fork that has the libraries and has computed nothing: a server would load them once more.
+    for name in workers.LOADED:
+        import_module(name)
     workers._context = get_context("fork")
     with exits("federate"):
         run = federate(coordinator(folder / "c", dataset, trunk), read_sites(folder / "sites.yaml"), say=quiet, jobs=3)

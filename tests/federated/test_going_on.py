@@ -41,7 +41,7 @@ def begun(dataset: Path, trunk: Path, head: dict[str, Any], rows: slice, near: N
     return problem, schema, model, run, read_examples(problem, dataset, "test", trunk)
 
 
-def saved_after_two_steps(dataset: Path, trunk: Path, head: dict[str, Any], folder: Path) -> tuple[Path, torch.Tensor]:
+def saved_after_two_steps(dataset: Path, trunk: Path, head: dict[str, Any], folder: Path) -> tuple[Path, float]:
     """Return the folder of a model that learned a little, and what it answers."""
     problem, schema, model, run, test = begun(dataset, trunk, head, slice(0, 64))
     step = alone(run)
@@ -49,11 +49,11 @@ def saved_after_two_steps(dataset: Path, trunk: Path, head: dict[str, Any], fold
         step(number)
     folder.mkdir()
     save_model(problem, model.eval(), schema, folder)
-    return folder, losses(load_model(folder), test)
+    return folder, loss_of(load_model(folder), test)
 
 
-def losses(model: Any, test: Any) -> torch.Tensor:
-    return torch.tensor(answer(model.eval(), test).loss, dtype=torch.float64)
+def loss_of(model: Any, test: Any) -> float:
+    return float(answer(model.eval(), test).loss)
 
 
 @pytest.mark.parametrize("kind", ["image_classification", "image_regression", "lora"])
@@ -68,9 +68,9 @@ def test_it_begins_with_the_weights_and_all_that_its_head_took_from_its_rows(
     }[kind]()
     saved, said = saved_after_two_steps(dataset, trunk, head, tmp_path / "model")
     _, _, model, _, test = begun(dataset, trunk, head, slice(64, 96), Near(saved))
-    assert losses(model, test) == pytest.approx(said, rel=1e-5)
+    assert loss_of(model, test) == pytest.approx(said, rel=1e-5)
     _, _, fresh, _, _ = begun(dataset, trunk, head, slice(64, 96))
-    assert losses(fresh, test) != pytest.approx(said, rel=1e-3)
+    assert loss_of(fresh, test) != pytest.approx(said, rel=1e-3)
 
 
 def test_the_proximal_term_is_half_mu_times_the_squared_distance(home: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
     averaging    weights of sites, and the average of models, tensor by tensor
     account      a round's account, in the model's record and in the coordinator's ledger
     workers      sites that run on this machine, a process each
+    loaded       what these have loaded before they begin
     rounds       the coordinator's story, from the first model to the last
 
 docs/decisions/federated.md has the threat model.

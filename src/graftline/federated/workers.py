@@ -20,14 +20,16 @@ from typing import Any
 from graftline.errors import GraftlineError
 from graftline.processes import die_with_parent
 
-_LOADED = [
+LOADED = [
     "graftline.components.aggregate.aggregate",
     "graftline.components.finetune.finetune",
     "graftline.components.validate.validate",
+    "graftline.federated.loaded",
     "graftline.federated.taking_part",
 ]
+"""What the server loads, by name."""
 _context = get_context("forkserver")
-_context.set_forkserver_preload(_LOADED)
+_context.set_forkserver_preload(LOADED)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Judge:
     """Judges frames by rules, through one Great Expectations suite."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        self._batch = _any_batch()  # before the import below: it sets what the library reads when it is imported
+        self._batch = any_batch()  # before the import below: it sets what the library reads when it is imported
         import great_expectations as gx
 
         self.rules = {rule.name: rule for rule in rules}
@@ -122,7 +122,7 @@ class Judge:
 
 
 @cache
-def _any_batch() -> Any:
+def any_batch() -> Any:
     """Return the definition of a batch that any frame can be, in a context of the process: making one takes a while."""
     os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read when the library is imported
     import great_expectations as gx
