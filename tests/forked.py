@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -34,8 +35,8 @@ from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LARGEST = 1 << 20
-_STARTERS = ("torch.distributed.run", "graftline.pipelines.trainjob.pod", "acceptance.py")
-"""What starts many processes itself, by the end of its name: they are forks too."""
+_STARTERS = ("torch.distributed.run", "graftline.pipelines.trainjob.pod")
+"""Modules that start torchrun's workers: these are forks too."""
 STARTS = "FORKED_STARTS"
 """The variable that says so of any other process: what it starts by `python -m graftline.components...` is a fork."""
 _one_at_a_time = threading.RLock()
@@ -170,9 +171,12 @@ def _serve(connection: socket.socket, lists: Path | None) -> list[str]:
         read, write = os.pipe()
         between = os.fork()
         if not between:
+            between = os.getpid()
             if child := os.fork():
                 os.write(write, str(child).encode())
                 os._exit(0)
+            while os.getppid() == between:  # until it is the child of who asked
+                time.sleep(0.0005)
             _become(wanted, ends, [read, write, connection.detach()])
             return list(wanted["arguments"])[wanted["arguments"][0] == "-u" :]
         os.waitpid(between, 0)
@@ -219,10 +223,9 @@ def _fork_for_me(arguments: list[str]) -> list[str]:
         return _serve(theirs, None) or os._exit(0)
     theirs.close()
     _own_forker.append(Forker(ours, Path()))
-    sys.modules["forked"] = sys.modules["__main__"]
     if STARTS in os.environ:
         subprocess.Popen = _ComponentsForked  # type: ignore[misc]
-    elif arguments[0] == "-m":
+    else:
         from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
         subprocess_handler.Popen = Popen  # type: ignore[misc]
@@ -275,7 +278,7 @@ if __name__ == "__main__":
         given = _serve(socket.socket(fileno=int(given[0])), Path(folder))
         if not given:
             shutil.rmtree(folder)
-        elif STARTS in os.environ or any(part.endswith(_STARTERS) for part in given[:2]):
+        elif STARTS in os.environ or (given[0] == "-m" and given[1] in _STARTERS):
             given = _fork_for_me(given)
     if given:
         own = not os.environ.get("PYTHONPATH") and given[0] != "-I"

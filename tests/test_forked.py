@@ -44,3 +44,19 @@ def test_another_checkouts_code_is_its_own(option: str, tmp_path: Path, monkeypa
     if path:
         found = forked.run([sys.executable, "-c", loads], env=path, text=True)
         assert found.stdout.strip() == str(tmp_path / "graftline/__init__.py"), found.stderr
+
+
+def test_workers_that_torchrun_starts_in_a_fork_are_forks_too(tmp_path: Path) -> None:
+    """Children of torchrun, in sessions of their own, that ended as it is told; and with what was loaded before."""
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import os, sys\n"
+        "print(os.getppid(), os.getsid(0) == os.getpid(), 'torch' in sys.modules, os.environ['RANK'], sys.argv[1:])\n"
+        "sys.exit(3 * int(os.environ['RANK']))\n"
+    )
+    assert forked.run([sys.executable, "-c", "import torch.distributed.run"]).returncode == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), "a b"]
+    with forked.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+        out, error = process.communicate(timeout=60)
+    assert sorted(out.splitlines()) == [f"{process.pid} True True {rank} ['a b']" for rank in range(2)], error
+    assert process.returncode == 1 and "exitcode  : 3" in error
