@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ _AT_START = ("PYTHON", "HF_", "TRANSFORMERS_")
 """How the names of variables begin that are read when Python or a library is loaded."""
 _LATER = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 """Those of them that a fork heeds."""
-_STARTERS = ("torch.distributed.run", "graftline.pipelines.trainjob.pod", "acceptance.py")
-"""What starts many processes itself, by the end of its name: they are forks too."""
+_STARTERS = ("torch.distributed.run", "graftline.pipelines.trainjob.pod")
+"""Modules that start torchrun's workers: these are forks too."""
 STARTS = "FORKED_STARTS"
 """The variable that says so of any other process: what it starts by `python -m graftline.components...` is a fork."""
 _one_at_a_time = threading.RLock()
@@ -185,9 +186,12 @@ def _serve(connection: socket.socket, lists: Path | None) -> list[str]:
         read, write = os.pipe()
         between = os.fork()
         if not between:
+            between = os.getpid()
             if child := os.fork():
                 os.write(write, str(child).encode())
                 os._exit(0)
+            while os.getppid() == between:  # until it is the child of who asked
+                time.sleep(0.0005)
             _become(wanted, ends, [read, write, connection.detach()])
             return list(wanted["arguments"])[wanted["arguments"][0] == "-u" :]
         os.waitpid(between, 0)
@@ -234,10 +238,9 @@ def _fork_for_me(arguments: list[str]) -> list[str]:
         return _serve(theirs, None) or os._exit(0)
     theirs.close()
     _own_forker.append(Forker(ours, Path()))
-    sys.modules["forked"] = sys.modules["__main__"]
     if STARTS in os.environ:
         subprocess.Popen = _ComponentsForked  # type: ignore[misc]
-    elif arguments[0] == "-m":
+    else:
         from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
         subprocess_handler.Popen = Popen  # type: ignore[misc]
@@ -290,7 +293,7 @@ if __name__ == "__main__":
         given = _serve(socket.socket(fileno=int(given[0])), Path(folder))
         if not given:
             shutil.rmtree(folder)
-        elif STARTS in os.environ or any(part.endswith(_STARTERS) for part in given[:2]):
+        elif STARTS in os.environ or (given[0] == "-m" and given[1] in _STARTERS):
             given = _fork_for_me(given)
     if given:
         own = not os.environ.get("PYTHONPATH") and given[0] != "-I"

@@ -62,3 +62,19 @@ def test_variables_that_are_read_at_the_start_count() -> None:
     new = said(set_, by=partial(subprocess.run, capture_output=True))
     assert said(plain)[1] == "False"
     assert said(set_) == new and new[1] == "True"
+
+
+def test_workers_that_torchrun_starts_in_a_fork_are_forks_too(tmp_path: Path) -> None:
+    """Children of torchrun, in sessions of their own, that ended as it is told; and with what was loaded before."""
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import os, sys\n"
+        "print(os.getppid(), os.getsid(0) == os.getpid(), 'torch' in sys.modules, os.environ['RANK'], sys.argv[1:])\n"
+        "sys.exit(3 * int(os.environ['RANK']))\n"
+    )
+    assert forked.run([sys.executable, "-c", "import torch.distributed.run"]).returncode == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), "a b"]
+    with forked.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+        out, error = process.communicate(timeout=60)
+    assert sorted(out.splitlines()) == [f"{process.pid} True True {rank} ['a b']" for rank in range(2)], error
+    assert process.returncode == 1 and "exitcode  : 3" in error

@@ -186,7 +186,7 @@ def test_killed_in_the_middle_it_leaves_no_task_and_the_next_call_cleans_up(
     process.wait()
     if not (checkout / "data/letters").exists():  # the last place may be passed too fast
         assert (checkout / "data/tasks.yaml").read_bytes() == listed
-    done = new(checkout, "others", path, "--yes")
+    done = new(checkout, "others", owned.write_jsonl(tmp_path / "y.jsonl", owned.labelled(60)), "--yes")
     assert done.returncode == 0, done.stderr
     assert not list((checkout / "data").glob(".*.new"))
 

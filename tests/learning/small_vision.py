@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import small
+from session import once
 
 TRUNKS: dict[str, dict[str, Any]] = {
     "vit": {"name": "vit", "patch": 7, "layers": 2, "width": 32, "heads": 2, "hidden": 64},
@@ -19,10 +19,10 @@ def params(kind: str) -> dict[str, Any]:
     """Return the parameters of all stages."""
     objective = {"name": "masked_image", "patch": 7}
     pretrain = {"epochs": 1, "batch": 64, "objective": objective, "trunk": TRUNKS[kind]}
-    return {**small.PARAMS, "pretrain": pretrain}
+    return {**small.PARAMS, "pretrain": pretrain, "finetune": {**small.PARAMS["finetune"], "epochs": 1}}
 
 
-@cache
+@once
 def trunk(home: Path, kind: str) -> Path:
     """Return the trunk that pretrain makes of the dataset of digits; a folder beside it."""
     out = small.dataset(home).with_name(f"trunk-{kind}")
@@ -30,7 +30,7 @@ def trunk(home: Path, kind: str) -> Path:
     return out
 
 
-@cache
+@once
 def model(home: Path, kind: str) -> Path:
     """Return the model that finetune makes on it."""
     out = small.dataset(home).with_name(f"model-{kind}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -292,8 +292,9 @@ def test_what_the_accelerators_of_a_pool_do_not_share_is_not_divided_among_them(
 
 
 def test_the_time_to_load_is_that_of_the_modules_that_there_are() -> None:
+    """Of text's here; of images' where tests/cli/test_plan.py plans mnist."""
     text = {"trunk": {"name": "text"}, "objective": {"name": "masked_lm"}}
-    assert all(start_seconds(PretrainParams.model_validate(section)) > 0 for section in ({}, text))
+    assert start_seconds(PretrainParams.model_validate(text)) > 0
 
 
 def test_the_shipped_profiles_are_complete_and_an_unknown_one_names_the_nearest() -> None:
@@ -377,7 +378,7 @@ finally:
 
 
 def test_steps_that_share_their_cpu_with_others_are_told_from_slow_ones() -> None:
-    done = subprocess.run([sys.executable, "-c", HOGS], capture_output=True, encoding="utf-8", check=False)
+    done = forked.run([sys.executable, "-c", HOGS], encoding="utf-8")
     assert done.stdout == "True\n", done.stderr
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 
@@ -45,7 +46,7 @@ Logits = tuple[np.ndarray, list[np.ndarray], dict[str, str]]
 def process() -> Iterator[subprocess.Popen[str]]:
     """A process that cannot import graftline; one for all tests, for it starts slowly."""
     command = [sys.executable, "-I", "-c", ALONE]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+    with forked.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
         yield started
         assert started.stdin is not None
         started.stdin.close()

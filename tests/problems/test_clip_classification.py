@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -72,7 +72,8 @@ def test_a_release_opens_without_graftline_and_says_the_same(
 ) -> None:
     clips = [released / "raw" / voice / f"{n:02}.ogg" for voice, n in (("m1", 0), ("f1", 1), ("f4", 2))]
     command = [sys.executable, "-I", "-c", ALONE, str(released / "store/releases/digits/1"), *map(str, clips)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = forked.run(command, text=True)
+    assert done.returncode == 0, done.stderr
     theirs = json.loads(done.stdout)
     code, out, error = graftline("predict", "digits@1", *map(str, clips), "--json")
     assert (code, error) == (0, "")

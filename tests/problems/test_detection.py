@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -349,9 +349,9 @@ def test_a_model_opens_without_graftline_as_its_page_says(kind: str, home: Path,
     np.save(tmp_path / "pixels.npy", pixels)
     grid = model.head.grid
     arguments = [folder, kind, tmp_path / "pixels.npy", tmp_path / "out.npz", grid.stride, [grid.rows, grid.columns]]
-    subprocess.run(
-        [sys.executable, "-I", "-c", ALONE, *map(str, arguments)], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-    )
+    command = [sys.executable, "-I", "-c", ALONE, *map(str, arguments)]
+    done = forked.run(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True)
+    assert done.returncode == 0, done.stderr
     with torch.no_grad():
         said = model(torch.from_numpy(pixels))
     for name, found in np.load(tmp_path / "out.npz").items():

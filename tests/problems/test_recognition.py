@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import jiwer
 import numpy as np
 import pyarrow.parquet as pq
@@ -104,12 +104,8 @@ def test_transformers_alone_hears_the_same_words_at_the_same_times(
     learnt: Recognizer, few: Utterances, released: Path, tmp_path: Path
 ) -> None:
     learnt.save(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", ALONE],
-        input=json.dumps([str(tmp_path), [(wave / 32768).tolist() for wave in few.waves()]]),
-        capture_output=True,
-        text=True,
-    )
+    given = json.dumps([str(tmp_path), [(wave / 32768).tolist() for wave in few.waves()]])
+    done = forked.run([sys.executable, "-I", "-c", ALONE], input=given, text=True)
     assert done.returncode == 0, done.stderr
     again = Recognition(RecognitionParams()).load(tmp_path, {})
     assert again.tokens == learnt.tokens

@@ -45,14 +45,20 @@ EVALUATE = {"lift_labels": [30], "lift_seeds": 2, "lift_epochs": 1, "lift_test_r
 GATE = {"floors": {"r2": MARGIN, "coverage": 0.5}, "ceilings": {"rmse": 5}, "min_lift": {"30": -1}}
 IMAGES: dict[str, Any] = {
     "pretrain": {"epochs": 3, "batch": 64, "trunk": small.TRUNK},
-    "finetune": {"head": {"name": "image_regression"}, "epochs": 10, "batch": 32, "learning_rate": 0.01},
+    "finetune": {
+        "head": {"name": "image_regression"},
+        "epochs": 6,
+        "batch": 32,
+        "min_steps": 10,
+        "learning_rate": 0.01,
+    },
     "evaluate": {**EVALUATE, "gate": GATE},
 }
 TEXTS: dict[str, Any] = {
     "pretrain": small_text.PRETRAIN,
     "finetune": {
         "head": {"name": "text_regression", "precision": "float32", "intervals": "gaussian", "coverage": 0.8},
-        "epochs": 10, "batch": 32, "learning_rate": 0.01,
+        "epochs": 5, "batch": 32, "min_steps": 10, "learning_rate": 0.01,
     },
     "evaluate": {**EVALUATE, "gate": GATE},
 }  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -373,7 +373,7 @@ def test_the_entry_point_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
         tmp_path / "raw",
     ]
     command += ["--in-expectations", contract_file, "--out-dataset", tmp_path / "out", "--store", tmp_path / "store"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run(command, text=True)
     assert done.returncode == 2
     assert (
         done.stderr.startswith("validate: ") and "an empty folder" in done.stderr and len(done.stderr.splitlines()) == 1
