@@ -33,7 +33,7 @@ def tests() -> Iterator[Line]:
             said.append(line.strip())
     last = next((line for line in reversed(said) if line), "pytest said nothing")
     yield Line("tests marked gpu", last.strip("= "), process.returncode == 0)
-    outcomes = [found.groups() for line in said if (found := _OUTCOME.match(line)) is not None]
+    outcomes = [match.groups() for line in said if (match := _OUTCOME.match(line)) is not None]
     for what in ("trainings", "pretrainings"):
         found = [test for outcome, test in outcomes if outcome == "PASSED" and f"_of_two_{what}_are_equal[" in test]
         cases = sorted(test.partition("[")[2].rstrip("]") for test in found)

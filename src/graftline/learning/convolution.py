@@ -90,7 +90,7 @@ class _Products(torch.autograd.Function):
         return made.permute(0, 3, 1, 2)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         pixels, table = ctx.saved_tensors
         of_pixels = torch.zeros_like(pixels, memory_format=torch.contiguous_format)

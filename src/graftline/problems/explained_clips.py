@@ -166,7 +166,7 @@ class ExplainedClips(Explained):
     def _seen(self, place: int) -> NDArray[np.float32]:
         """Return (1, height, width): the spectrogram."""
         (wave,) = self.clips.take(torch.tensor([place])).waves()
-        return spectrogram(wave, self.model.rate, *_SHAPE)[None].astype(np.float32) / 255
+        return spectrogram(wave, self.model.rate, *_SHAPE)[None].astype(np.float32) / np.float32(255)
 
     def _over(self, place: int, found: Floats) -> Floats:
         """Return (height, width): a clip's numbers over its spectrogram."""

@@ -219,8 +219,8 @@ def blend(pixels: NDArray[np.float32], found: Floats) -> NDArray[np.float64]:
     paper = 1 - 0.35 * (1 - grey if len(pixels) > 1 else grey)
     colour = np.where(shade[..., None] > 0, np.array([47, 111, 79]) / 255, np.array([180, 83, 42]) / 255)
     strength = np.abs(shade)[..., None]
-    found: NDArray[np.float64] = paper * (1 - strength) + colour * strength
-    return found
+    blended: NDArray[np.float64] = paper * (1 - strength) + colour * strength
+    return blended
 
 
 def picture(colours: NDArray[np.float64]) -> Markup:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers.models.vit.modeling_vit import ViTForImageClassification, ViTLayer
+from transformers import PreTrainedModel
+from transformers.models.vit.modeling_vit import ViTLayer
 
 
 class ClassTokenLayer(ViTLayer):
@@ -56,7 +57,8 @@ def _watched(layer: ViTLayer) -> bool:
     return any(part._forward_hooks or part._forward_pre_hooks for part in (attention.k_proj, attention.v_proj))
 
 
-def shorten(network: ViTForImageClassification) -> None:
+def shorten(network: PreTrainedModel) -> None:
     """Let the network know `class_token`: it passes it on to its layers, of which the last one heeds it."""
-    network.vit.layers[-1].__class__ = ClassTokenLayer
-    network._no_split_modules.add(ClassTokenLayer.__name__)  # learning/shards.py goes by the classes' names
+    network.get_submodule("vit.layers")[-1].__class__ = ClassTokenLayer  # type: ignore[index]  # a list of layers
+    names: Any = network._no_split_modules  # a set once the network is built; learning/shards.py goes by it
+    names.add(ClassTokenLayer.__name__)

@@ -92,7 +92,7 @@ class VisionTrunk(ImageTrunk):
                 module.momentum = 0.1  # mobilenet_v2 has TensorFlow's 0.997, which here would forget all but a batch
         multiply_small_maps(network)
         if network.config.model_type == "resnet":
-            _pool_first(network.resnet.embedder)
+            _pool_first(network.get_submodule("resnet.embedder"))
         grid, narrow = _grid(network, shape), device().type == "cpu" and self.narrow_on_cpu
         if network._supports_sdpa and grid and math.prod(grid) < SHORT and narrow:
             network.set_attn_implementation("eager")  # with its backward pass in bfloat16, half the fused kernel's time
