@@ -23,7 +23,6 @@ from graftline.intake.look import Look, look
 from graftline.intake.place import Way, check_name, place, raw_paths
 from graftline.intake.remote import bring, forget
 from graftline.intake.roles import Question, Wishes, propose
-from graftline.problems.deciding_parameters import DecidingParams
 from graftline.problems.registry import PARAMETERS
 
 if TYPE_CHECKING:
@@ -193,7 +192,7 @@ def _texts(made: Draft, source: str) -> dict[str, str]:
 
 def plots(head: str) -> str:
     """Return what `dvc metrics show` and `dvc plots show` read of a task whose head has that name."""
-    names = ["metrics.yaml", *(["confusion.yaml"] if issubclass(PARAMETERS[head], DecidingParams) else [])]
+    names = ["metrics.yaml", *(["confusion.yaml"] if PARAMETERS[head].confuses else [])]
     return "".join((_INTAKE / name).read_text(encoding="utf-8") for name in names)
 
 
