@@ -192,7 +192,7 @@ def _texts(made: Draft, source: str) -> dict[str, str]:
 
 def plots(head: str) -> str:
     """Return what `dvc metrics show` and `dvc plots show` read of a task whose head has that name."""
-    names = ["metrics.yaml", *(["confusion.yaml"] if PARAMETERS[head].chooses else [])]
+    names = ["metrics.yaml", *(["confusion.yaml"] if PARAMETERS[head].confuses else [])]
     return "".join((_INTAKE / name).read_text(encoding="utf-8") for name in names)
 
 

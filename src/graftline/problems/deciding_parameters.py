@@ -39,7 +39,7 @@ class DecidingParams(Sparing, ProblemParams):
     """Parameters of the heads that choose one of some classes."""
 
     untold = ("calibration", "costs")
-    chooses = True
+    confuses = True
 
     calibration: Calibration | None = None
     """Calibrate probabilities and sets of classes on val; null leaves probabilities as training made them. It needs

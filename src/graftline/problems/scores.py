@@ -92,11 +92,10 @@ class ProblemParams(Params):
     explains: ClassVar[bool] = False
     """Whether `Problem.explained` has something: an answer with a probability, and parts of what was asked."""
 
+    confuses: ClassVar[bool] = False
+    """Whether an answer is one of some classes, so that an evaluation has confusion.csv."""
     probes: ClassVar[bool] = False
     """Whether the head can be solved in closed form on a trunk that stays as it is."""
-
-    chooses: ClassVar[bool] = False
-    """Whether an answer is one of some classes, so that there is a confusion to plot."""
 
     odds: ClassVar[bool] = False
     """Whether `Answers.odds` says how sure a model is of what is right of each row, which membership attacks go by."""
