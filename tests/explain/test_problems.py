@@ -235,7 +235,6 @@ def test_clips_are_explained_by_pieces_of_time(home: Path, tmp_path: Path) -> No
     assert np.allclose(np.exp(explained.log_probabilities(np.arange(3), kept)), shares, atol=1e-2)
     made = Explanations.of(explained)
     assert list(made.found) == ["integrated_gradients", "occlusion", "attention_rollout"]
-    assert made.gap().max() < 0.1
     rollout = made.found["attention_rollout"]
     assert np.allclose(rollout.sum(axis=1), 1, atol=1e-4) and not rollout[~explained.there].any()
     alone = problem.explained(trunk, model, values[:1], schema)

@@ -289,6 +289,7 @@ def test_it_is_measured_with_intervals_and_lift(released: Path) -> None:
 def test_the_report_shows_edits_errors_by_length_and_words_in_time(released: Path) -> None:
     page = write_report(released, open_store(str(released / "store")), released / "report.html").read_text()
     assert "Errors by length" in page and "less is better" in page and "data:image/png" in page
+    assert "data:audio/flac" in page and "media-src data:" in page, "a browser may play its clips"
     sections = read(released / "evaluation/sections.json")
     lines = {line[0]: int(line[1]) for line in sections[0]["lines"]}
     assert sum(lines.values()) == read(released / "evaluation/metrics.json")["n_test"]
