@@ -85,8 +85,8 @@ def _line(arguments: argparse.Namespace, more: dict[str, Any], labels: int, epsi
         "patience": None,
     }
     params = FinetuneParams(head=_HEAD, privacy=privacy, **{**shipped, **more})
-    found = {arm: [_kept(arguments, params, labels, seed, arm) for seed in range(arguments.seeds)] for arm in _ARMS}
-    trunk, scratch = found["trunk"], found["scratch"]
+    pairs = [[_kept(arguments, params, labels, seed, arm) for arm in _ARMS] for seed in range(arguments.seeds)]
+    trunk, scratch = ([pair[number] for pair in pairs] for number in range(len(_ARMS)))
     lift = t_interval([100 * (a.accuracy - b.accuracy) for a, b in zip(trunk, scratch, strict=True)])
     first = trunk[0]
     cells = (
