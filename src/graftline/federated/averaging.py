@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -148,7 +148,7 @@ def _metadata(path: Path) -> dict[str, str] | None:
     from safetensors import safe_open
 
     with safe_open(path, "np") as file:
-        found: Any = file.metadata()
+        found: dict[str, str] | None = file.metadata()
     return found
 
 

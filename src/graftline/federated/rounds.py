@@ -36,7 +36,7 @@ from graftline.store.bundles import DamagedError, get_bundle, list_bundles
 from graftline.store.opening import open_store
 from graftline.tasks.federated import FederatedParams
 from graftline.tasks.finetune import FinetuneParams
-from graftline.tasks.parameters import section, task_name
+from graftline.tasks.parameters import Params, section, task_name
 from graftline.tasks.validate import ValidateParams
 
 TRIES = 3
@@ -142,7 +142,11 @@ def federate(
 
 def _federation(task: Task, sites: list[Site], say: Callable[[str], None], jobs: int) -> Federation:
     document = dict(task.document)
-    models = {"validate": ValidateParams, "finetune": FinetuneParams, "federated": FederatedParams}
+    models: dict[str, type[Params]] = {
+        "validate": ValidateParams,
+        "finetune": FinetuneParams,
+        "federated": FederatedParams,
+    }
     checked: dict[str, Any] = {name: section(document, task.where, name, model) for name, model in models.items()}
     params: FederatedParams = checked["federated"]
     params.check_with(checked, task.where)
