@@ -40,7 +40,7 @@ from graftline.tasks.parameters import Params, section, task_name
 from graftline.tasks.validate import ValidateParams
 
 TRIES = 3
-"""How often a site that runs here is started in a round, if it dies."""
+"""How often a site that runs here, or aggregate, is started in a round if it dies."""
 _POLL = 1.0
 """Seconds between two looks into the stores of sites that run elsewhere."""
 _BUSY = 0.2
@@ -233,9 +233,15 @@ def _aggregate(run: Federation, number: int, updates: Path) -> Done:
     if number:
         inputs["start"] = run.model(number - 1)
     given = ("aggregate", run.order.document, Here(run.home, ""), inputs, {"model": run.model(number)})
-    while (done := run.worker(None).run(run_component, *given)).code == EXIT_PREEMPTED:
-        time.sleep(_BUSY)  # the one of a run that was killed is just ending
-    return done
+    tries = 1
+    while True:
+        done = run.worker(None).run(run_component, *given)
+        if done.code == EXIT_PREEMPTED:
+            time.sleep(_BUSY)  # the one of a run that was killed is just ending
+        elif done.code < 0 and tries < TRIES:
+            tries += 1
+        else:
+            return done
 
 
 def _without_quorum(run: Federation, store: Store, number: int, updates: Path) -> RefusalError:

@@ -98,7 +98,8 @@ class Worker:
         assert self._connection is not None
         self._connection.close()
         self._process = self._connection = None
-        return Done(-signal.SIGKILL if code is None else code or 1, self.last_line())
+        code = -signal.SIGKILL if code is None else code or 1
+        return Done(code, self.last_line() if code > 0 else f"killed by signal {-code}")
 
     def last_line(self) -> str:
         """Return what the process said last; with a component that failed, why."""
