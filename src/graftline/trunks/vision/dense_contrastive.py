@@ -1,9 +1,10 @@
-"""Dense contrastive: of all places of a batch's images, find the same one in the other view of its image.
+"""Dense contrastive: of all spots of a batch's images, find the same one in the other view of its image.
 
 Two views of each image, warped and recoloured each in its own way, are two maps of vectors. What one says of a spot
 must be nearer to what the other says of the same spot than to what both say of all others, in this and in the other
 images (DenseCL; Wang et al., 2021, arXiv:2011.09157). There spots are matched by what the maps say of them; here they
-are known, since the warps are.
+are known, since the warps are. They lie where there is something to see: to tell a plain ground's spots apart, a trunk
+has to make much of noise. Spots near each other are of one thing, and are not told apart.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from graftline.learning.augment import Changes, draw
@@ -27,11 +29,13 @@ from graftline.trunks.vision.parameters import DenseContrastiveParams
 from graftline.trunks.vision.trunk import VisionTrunk
 
 _CANDIDATES = 4
-"""Spots that are drawn for each one that is compared: some are seen in one view only."""
+"""Spots that are drawn for each one that is compared: some are in one view only, and some where nothing is."""
+_AROUND = 9
+"""Height and width of what is looked at around a spot, in pixels."""
 
 
 class Spots(NamedTuple):
-    """Where the same spots of some images are in their two views, -1 to 1 from edge to edge as (x, y)."""
+    """The same spots of some images, -1 to 1 from edge to edge as (x, y): in both views, and in the image itself."""
 
     first: torch.Tensor
     """(n, spots, 2)."""
@@ -39,18 +43,33 @@ class Spots(NamedTuple):
     """(n, spots, 2)."""
     seen: torch.Tensor
     """(n, spots) bool: whether it is in both views; the others do not count."""
+    places: torch.Tensor
+    """(n, spots, 2)."""
 
 
-def common(first: Changes, second: Changes, count: int, draws: torch.Generator) -> Spots:
-    """Return `count` spots of each image that both views show, drawn evenly over the first."""
-    n = len(first.maps)
-    here = torch.rand(n, _CANDIDATES * count, 2, generator=draws) * 2 - 1
+def common(images: torch.Tensor, first: Changes, second: Changes, count: int, draws: torch.Generator) -> Spots:
+    """Return `count` spots of each of (n, channels, height, width) images that both views show.
+
+    They are drawn evenly over the first view; of several the ones around which shades vary most are taken.
+    """
+    here = torch.rand(len(images), _CANDIDATES * count, 2, generator=draws) * 2 - 1
     spot = here @ first.maps[:, :, :2].mT + first.maps[:, None, :, 2]
     there = (spot - second.maps[:, None, :, 2]) @ torch.linalg.inv(second.maps[:, :, :2]).mT
     seen = ((spot.abs() < 1) & (there.abs() < 1)).all(dim=2)
-    chosen = (~seen).int().argsort(dim=1, stable=True)[:, :count]
+    varies = looked_up(_deviation(images), spot)[..., 0]
+    chosen = torch.where(seen, varies, -1).argsort(dim=1, descending=True, stable=True)[:, :count]
     at = chosen[..., None].expand(-1, -1, 2)
-    return Spots(here.gather(1, at), there.gather(1, at), seen.gather(1, chosen))
+    return Spots(here.gather(1, at), there.gather(1, at), seen.gather(1, chosen), spot.gather(1, at))
+
+
+def _deviation(images: torch.Tensor) -> torch.Tensor:
+    """Return (n, 1, height, width): the standard deviation of the shades around each pixel."""
+
+    def mean(shades: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(shades, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
+
+    grey = images.mean(dim=1, keepdim=True)
+    return (mean(grey.square()) - mean(grey).square()).clamp(min=0).sqrt()
 
 
 def looked_up(features: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -101,30 +120,35 @@ class DenseContrastive(ImageObjective):
         part = part or World()
         views, changes = self._views(pixels, seed, step, part)
         place, count = views[0].device, len(pixels)
-        spots = common(*changes, self._params.spots, generator(seed, step, "spots"))
+        spots = common(pixels, *changes, self._params.spots, generator(seed, step, "spots"))
         at = send(torch.cat([share(spots.first, part), share(spots.second, part)]), place)
         with autocast(self._dtype, place):
             maps = self.trunk.maps(torch.cat(views))
             said = torch.cat([looked_up(features, at) for features in maps], dim=2)
             vectors = self.projector(said.flatten(0, 1)).unflatten(0, said.shape[:2])
         own = nn.functional.normalize(vectors.float(), dim=2)
-        first, second = (gathered(half, count, part) for half in own.chunk(2))
-        seen = send(spots.seen, place)
-        mine = send(share(torch.arange(count), part), place)
-        return self._compared(own, torch.cat([first, second]), seen, mine) / max(1, 2 * int(spots.seen.sum()))
-
-    def _compared(self, own: torch.Tensor, every: torch.Tensor, seen: torch.Tensor, mine: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the cross entropies of this process's spots."""
-        count, spots = seen.shape
-        places = (mine[:, None] * spots + torch.arange(spots, device=mine.device)).flatten()
-        places = torch.cat([places, places + count * spots])
+        every = torch.cat([gathered(half, count, part) for half in own.chunk(2)])
+        right, out = (send(each, place) for each in self._pairs(spots, pixels.shape, part))
         likeness = own.flatten(0, 1) @ every.flatten(0, 1).T / self._params.temperature
-        both = seen.flatten().repeat(2)
-        out = ~both[None] | (torch.arange(len(both), device=mine.device) == places[:, None])
-        other = (places + count * spots) % len(both)
-        right = likeness.gather(1, other[:, None])[:, 0]
-        all_others = likeness.masked_fill(out, torch.finfo(likeness.dtype).min).logsumexp(dim=1)
-        return ((all_others - right) * both[places]).sum()
+        others = likeness.masked_fill(out, torch.finfo(likeness.dtype).min).logsumexp(dim=1)
+        losses = others - likeness.gather(1, right[:, None])[:, 0]
+        counted = send(share(spots.seen, part).flatten().repeat(2), place)
+        return (losses * counted).sum() / max(1, 2 * int(spots.seen.sum()))
+
+    def _pairs(self, spots: Spots, shape: torch.Size, part: World) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return of this process's views of spots, k of all m: (k,) the place of the other view, and (k, m) bool which
+        views are not compared with it: itself, those near it in its image, and those that are not seen."""
+        count, each = spots.seen.shape
+        half = torch.tensor([shape[3], shape[2]]) / 2
+        near = torch.cdist(spots.places * half, spots.places * half) < self._params.apart
+        rows = share(torch.arange(count), part)
+        out = torch.zeros(len(rows), each, count, each, dtype=torch.bool)
+        out[torch.arange(len(rows)), :, rows] = near[rows] | torch.eye(each, dtype=torch.bool)
+        out = (out | ~spots.seen).view(len(rows) * each, count * each).repeat(2, 2)
+        places = (rows[:, None] * each + torch.arange(each)).flatten()
+        right = torch.cat([places + count * each, places])
+        out[torch.arange(len(out)), right] = False
+        return right, out
 
     @torch.no_grad()
     def draw(self, pixels: torch.Tensor, seed: int, folder: Path) -> None:

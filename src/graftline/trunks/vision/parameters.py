@@ -142,6 +142,8 @@ class DenseContrastiveParams(ObjectiveParams):
     """Length of the vectors that are compared."""
     spots: int = Field(default=16, ge=1, le=1024)
     """Spots of each image that are compared in a step."""
+    apart: float = Field(default=10.0, ge=0, le=1024)
+    """Pixels: nearer spots of an image are not told apart; about half an object."""
     augmentation: Augmentation = Augmentation(
         shift=8, rotation=20, scale=0.25, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=20, grey=0.1,
         edge="repeat",
