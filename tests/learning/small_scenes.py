@@ -28,14 +28,18 @@ TRUNKS: dict[str, dict[str, Any]] = {
     "vit": {"name": "vit", "patch": 8, "layers": 1, "width": 32, "heads": 2, "hidden": 64},
     "convnextv2": {"name": "convnextv2", "patch": 2, "depths": [1, 1], "channels": [8, 16]},
 }
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "conv": {"name": "masked_autoencoder", "patch": 8},
+    "vit": {"name": "masked_image", "patch": 8},
+    "convnextv2": {"name": "dense_contrastive", "spots": 4},
+}
 HEAD = {"name": "detection", "width": 16, "prototypes": 4}
 
 
 def params(kind: str = "conv") -> dict[str, Any]:
     """Return the parameters of all stages, on a trunk of a kind."""
-    objective = "masked_autoencoder" if kind == "conv" else "masked_image"
     return {
-        "pretrain": {"objective": {"name": objective, "patch": 8}, "trunk": TRUNKS[kind], "epochs": 1, "batch": 32},
+        "pretrain": {"objective": OBJECTIVES[kind], "trunk": TRUNKS[kind], "epochs": 1, "batch": 32},
         "finetune": {"head": HEAD, "epochs": 14, "min_steps": 5, "batch": 16, "learning_rate": 0.006},
         "evaluate": {"lift_labels": [20], "lift_seeds": 2, "lift_epochs": 1, "mistakes": 4},
     }

@@ -113,6 +113,16 @@ def test_a_crowd_is_no_object_and_what_is_said_of_its_places_does_not_count() ->
     assert wanted.counted[0, 0].tolist() == [[0] * 4 + [1] * 4] * 8
 
 
+def test_an_object_that_a_crowd_reaches_over_is_learned_all_the_same() -> None:
+    boxes = [[0.0, 0, 32, 32], [4, 4, 22, 14]]
+    wanted = targets(of(boxes, crowd=[True, False]), None, 1, Grid.of(32, 48, 4))
+    counted, hill = wanted.counted[0, 0], wanted.heat[0, 0]
+    assert (hill == 1).nonzero().tolist() == [[2, 3]] and counted[2, 3] == 1, "its middle"
+    assert len(wanted.places) > 1 and all(counted[row, column] for _, row, column in wanted.places)
+    assert counted[5:, :8].sum() == 0 and counted[0, :8].sum() == 0, "the rest of the crowd"
+    assert counted[:, 8:].all()
+
+
 def test_boxes_and_masks_go_where_their_pixels_go() -> None:
     how = Augmentation(shift=6, scale=0.3, flip=0.5, crop=0.6)
     boxes = [[6.0, 10.0, 22.0, 34.0], [28.0, 4.0, 44.0, 40.0]]

@@ -27,16 +27,18 @@ from graftline.trunks.image_trunk import ImageTrunk
 from graftline.trunks.plots import image_rows
 
 
+def projector(width: int, length: int) -> nn.Sequential:
+    """Return untrained layers from (n, width) features to (n, length) vectors that are compared."""
+    return nn.Sequential(nn.GELU(), nn.Linear(width, width), BatchNorm1d(width), nn.GELU(), nn.Linear(width, length))
+
+
 class Contrastive(ImageObjective):
     """A trunk, and two layers that turn its embedding into the vectors that are compared."""
 
     def __init__(self, trunk: ImageTrunk, params: ContrastiveParams, dtype: str) -> None:
         super().__init__()
         self.trunk, self._params, self._dtype = trunk, params, dtype
-        width = trunk.width
-        self.projector = nn.Sequential(
-            nn.GELU(), nn.Linear(width, width), BatchNorm1d(width), nn.GELU(), nn.Linear(width, params.projection)
-        )
+        self.projector = projector(trunk.width, params.projection)
 
     @property
     def head(self) -> nn.Module:

@@ -19,6 +19,7 @@ from graftline.trunks.text.parameters import CausalLMParams, DenoisingParams, Ma
 from graftline.trunks.text.rootstock import RootstockParams
 from graftline.trunks.vision.parameters import (
     ConvNextV2Params,
+    DenseContrastiveParams,
     ImageRootstockParams,
     MaskedImageParams,
     ResNetParams,
@@ -34,6 +35,7 @@ AnyObjectiveParams = (
     AutoencoderParams
     | MaskedAutoencoderParams
     | ContrastiveParams
+    | DenseContrastiveParams
     | MaskedImageParams
     | MaskedLMParams
     | CausalLMParams

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COLUMNS = 4
 _SHOWN = 12
 """Images of each kind, at most."""
+_CAPTION = 0.05
+"""Height of a caption, as a share of a picture's."""
 _CURVES = (0, 5)
 """Of the thresholds of AP: IoU 0.5 and 0.75."""
 _SIZES = 3
@@ -125,8 +127,14 @@ def _box(axes: Axes, box: np.ndarray, colour: str, caption: str, *, dashed: bool
     style = "--" if dashed else "-"
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.4, linestyle=style))
     if caption:
+        bottom, top = axes.get_ylim()
+        least = _CAPTION * (bottom - top)
+        if dashed:
+            y, align = y1, "top" if y1 + least <= bottom else "bottom"
+        else:
+            y, align = y0, "bottom" if y0 - least >= top else "top"  # inside, where outside is the next picture
         axes.text(
-            x0, y1 if dashed else y0, caption, fontsize=6, color="white", va="top" if dashed else "bottom",
+            x0, y, caption, fontsize=6, color="white", va=align,
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
 

@@ -56,7 +56,7 @@ class Targets:
     heat: torch.Tensor
     """(n, classes, rows, columns) float32: 1 in the middle of an object of the class, falling to 0."""
     counted: torch.Tensor
-    """(n, 1, rows, columns) float32: 0 where a crowd makes it unclear what is right, else 1."""
+    """(n, 1, rows, columns) float32: 0 where a crowd makes it unclear what is right, and no object is told, else 1."""
     places: torch.Tensor
     """(p, 3) int64: image, row and column of each place that learns a box."""
     boxes: torch.Tensor
@@ -86,7 +86,7 @@ def targets(objects: Objects, masks: torch.Tensor | None, classes: int, grid: Gr
     middles = np.stack([of, rows, columns], axis=1)
     return Targets(
         torch.from_numpy(heat.reshape(len(objects), classes, grid.rows, grid.columns)),
-        torch.from_numpy(_counted(objects, images, grid)),
+        torch.from_numpy(_counted(objects, images, hills, grid)),
         torch.from_numpy(places),
         torch.from_numpy(boxes[owner]),
         torch.from_numpy(shares),
@@ -125,13 +125,16 @@ def _on_hills(hills: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nda
     return places[first], owner, (height / total[owner]).astype(np.float32)
 
 
-def _counted(objects: Objects, images: np.ndarray, grid: Grid) -> np.ndarray:
-    found = np.ones((len(objects), 1, grid.rows, grid.columns), np.float32)
+def _counted(objects: Objects, images: np.ndarray, hills: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return (n, 1, rows, columns) float32: 0 in crowds, but for what is on the hill of an object that is told."""
+    unclear, told = np.zeros((2, len(objects), grid.rows, grid.columns), np.bool_)
     y, x = grid.middles()
     for place in np.flatnonzero(objects.crowd):
         x0, y0, x1, y1 = objects.boxes[place]
-        found[images[place], 0] *= ~(((y >= y0) & (y <= y1))[:, None] & ((x >= x0) & (x <= x1)))
-    return found
+        unclear[images[place]] |= ((y >= y0) & (y <= y1))[:, None] & ((x >= x0) & (x <= x1))
+    np.logical_or.at(told, images[~objects.crowd], hills >= _ON_HILL)
+    counted: np.ndarray = (told | ~unclear)[:, None].astype(np.float32)
+    return counted
 
 
 def masks_of(objects: Objects, height: int, width: int) -> torch.Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from graftline.trunks.contrastive import Contrastive
 from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.image_parameters import ContrastiveParams
+from graftline.trunks.vision.dense_contrastive import DenseContrastive
 from graftline.trunks.vision.masked_image import MaskedImage
-from graftline.trunks.vision.parameters import VisionObjectiveParams
+from graftline.trunks.vision.parameters import DenseContrastiveParams, VisionObjectiveParams
 from graftline.trunks.vision.trunk import VisionTrunk
 
 
@@ -14,4 +15,6 @@ def build_objective(trunk: VisionTrunk, params: VisionObjectiveParams, dtype: st
     """Return the objective that `params` names, around `trunk`; `dtype` is `float32` or `bfloat16`."""
     if isinstance(params, ContrastiveParams):
         return Contrastive(trunk, params, dtype)
+    if isinstance(params, DenseContrastiveParams):
+        return DenseContrastive(trunk, params, dtype)
     return MaskedImage(trunk, params, dtype)

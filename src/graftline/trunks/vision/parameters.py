@@ -128,4 +128,27 @@ class MaskedImageParams(ObjectiveParams):
     """How images are warped before a part of them is hidden."""
 
 
-VisionObjectiveParams = MaskedImageParams | ContrastiveParams
+class DenseContrastiveParams(ObjectiveParams):
+    """Parameters of the objective `dense_contrastive`."""
+
+    family: ClassVar[str] = "vision"
+    loss_unit: ClassVar[str] = "nats a spot"
+    needs: ClassVar[str] = "a vit, convnextv2 or resnet trunk, or an image_rootstock"
+
+    name: Literal["dense_contrastive"] = "dense_contrastive"
+    temperature: float = Field(default=0.2, gt=0, le=10)
+    """Divides the similarities: the lower, the more the nearest wrong spots count."""
+    projection: int = Field(default=128, ge=8, le=4096)
+    """Length of the vectors that are compared."""
+    spots: int = Field(default=16, ge=1, le=1024)
+    """Spots of each image that are compared in a step."""
+    apart: float = Field(default=10.0, ge=0, le=1024)
+    """Pixels: nearer spots of an image are not told apart; about half an object."""
+    augmentation: Augmentation = Augmentation(
+        shift=8, rotation=20, scale=0.25, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=20, grey=0.1,
+        edge="repeat",
+    )  # fmt: skip
+    """How the two views of an image are made of it: what they have in common is learned, what they differ in is not."""
+
+
+VisionObjectiveParams = MaskedImageParams | ContrastiveParams | DenseContrastiveParams
