@@ -12,7 +12,7 @@ import pytest
 from graftline.cli.schema import schema_text
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.tasks.documents import check_parameters, parameter_models
+from graftline.tasks.documents import check_parameters, optional_models, parameter_models
 from graftline.tasks.parameters import load_document
 from graftline.yamlfile import load_yaml
 
@@ -58,7 +58,9 @@ def test_every_field_says_what_it_means() -> None:
 
 
 def test_every_component_has_its_section() -> None:
-    assert set(json.loads(schema_text())["properties"]) == {"task", *parameter_models()}
+    schema = json.loads(schema_text())
+    assert set(schema["properties"]) == {"task", *parameter_models(), *optional_models()}
+    assert set(schema["required"]) == {"task", *parameter_models()}
 
 
 def test_parameters_of_another_folder_are_refused() -> None:
