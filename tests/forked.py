@@ -38,8 +38,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LARGEST = 1 << 20
 _AT_START = ("PYTHON", "HF_", "TRANSFORMERS_")
 """How the names of variables begin that are read when Python or a library is loaded."""
-_LATER = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
-"""Those of them that a fork heeds."""
+_LATER = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONUTF8"}
+"""Those of them that a fork heeds, or does anyway: its text is UTF-8."""
 _STARTERS = ("torch.distributed.run", "graftline.pipelines.trainjob.pod")
 """Modules that start torchrun's workers: these are forks too."""
 STARTS = "FORKED_STARTS"
@@ -59,6 +59,9 @@ _own_forker: list[Forker] = []
 """In a fork that starts processes: what forks for it, as it was when it began, with one thread."""
 
 
+_execute: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+
+
 class Popen(subprocess.Popen[Any]):
     """`[sys.executable, "-c" or "-m" or FILE, ...]` as a fork."""
 
@@ -66,7 +69,7 @@ class Popen(subprocess.Popen[Any]):
         """Do as `subprocess.Popen._execute_child` of Python 3.11: start the process, close the child's ends."""
         args, _, preexec_fn, _, pass_fds, cwd, env, _, _, shell, *pipes, _, _, _, _, _, session, _ = given
         if _read_at_start(os.environ if env is None else env) != _READ:
-            super()._execute_child(*given)  # type: ignore[misc]  # a new process, for a fork would not heed them
+            _execute(self, *given)  # a new process, for a fork would not heed them
             return
         p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = pipes
         assert os.fsdecode(args[0]) == sys.executable and not (shell or preexec_fn or pass_fds), "only Python is forked"

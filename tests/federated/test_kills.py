@@ -18,7 +18,7 @@ import forked
 import psutil
 import pyarrow as pa
 import pytest
-from parts import thirds, write_sites
+from parts import thirds, write_site, write_sites
 
 from graftline.audit.verify.verifying import verify as verify_store
 from graftline.errors import EXIT_PREEMPTED
@@ -28,7 +28,7 @@ from graftline.store.opening import open_store
 RUNNER = str(Path(__file__).with_name("runner.py"))
 KILLS = int(os.environ.get("GRAFTLINE_KILLS", "2"))
 _PATIENCE = 120.0
-Unbroken = tuple[str, float]
+Unbroken = tuple[str, float, Path]
 
 
 def start(folder: Path, dataset: Path, trunk: Path) -> subprocess.Popen[str]:
@@ -71,20 +71,23 @@ def two(table: pa.Table) -> dict[str, pa.Table]:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path, table: pa.Table) -> Unbroken:
-    """The digest of a run that nobody killed, and its seconds."""
+    """The digest of a run that nobody killed, its seconds, and its folder."""
     folder = tmp_path_factory.mktemp("unbroken")
     write_sites(folder, two(table))
     began = time.monotonic()
     digest = run_to_the_end(folder, dataset, trunk)
-    return digest, time.monotonic() - began
+    return digest, time.monotonic() - began, folder
 
 
 @pytest.mark.parametrize("number", range(KILLS))
 def test_killed_at_any_moment_and_run_again_the_same_model_comes_of_it(
     number: int, unbroken: Unbroken, dataset: Path, trunk: Path, table: pa.Table, tmp_path: Path
 ) -> None:
-    digest, seconds = unbroken
+    digest, seconds, folder = unbroken
     draw = random.Random(number)
+    for name, rows in two(table).items():  # with the same keys: the account in the model's metrics names them
+        write_site(tmp_path / name, rows)
+        shutil.copytree(folder / name / "keys", tmp_path / name / "keys")
     write_sites(tmp_path, two(table))
     whom = ("coordinator", "a process of its")[number % 2]
     process = start(tmp_path, dataset, trunk)

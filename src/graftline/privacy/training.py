@@ -11,6 +11,8 @@ from graftline.privacy.accounting import Budget
 from graftline.privacy.draws import Draws
 from graftline.privacy.gradients import UnitGradients
 
+_ROUND = 8
+"""Passes have a multiple of so many rows: oneDNN compiles a bfloat16 kernel for each shape, and keeps it."""
 Pass = Callable[[torch.Tensor, int], torch.Tensor]
 """Of (k,) rows and a seed: the mean loss of these rows, a scalar; what it draws may follow from the seed."""
 
@@ -54,7 +56,7 @@ class PrivateSteps:
         """(k,) the rows of the last step."""
 
     def loss(self, step: int, mean_loss: Pass) -> torch.Tensor:
-        """Return the mean loss of a step's rows, to go backward from; 0 where no unit was drawn.
+        """Return about the mean loss of a step's rows, to go backward from; 0 where no unit was drawn.
 
         What one row's loss says is no more protected than the row: the figure is for those who watch the run.
         """
@@ -70,9 +72,14 @@ class PrivateSteps:
             return total
         shares = 1 / units.bincount(minlength=self._count)  # a unit's gradient is the mean of its rows'
         for number, part in enumerate(self._passes(units)):
-            with self._gradients.rows(units[part], len(self.rows) * shares[units[part]]):
-                mean = mean_loss(self.rows[part], self._draws.seed + number)
-            total = total + mean * (len(part) / len(self.rows))
+            idle = -len(part) % _ROUND  # rows of no unit, whose gradients are multiplied by 0
+            places = torch.cat([part, part[:1].expand(idle)])
+            of = torch.cat([units[part], self._count + torch.arange(idle)])
+            scale = torch.cat([len(self.rows) * shares[units[part]], torch.zeros(idle)])
+            self._count += idle
+            with self._gradients.rows(of, scale):
+                mean = mean_loss(self.rows[places], self._draws.seed + number)
+            total = total + mean * (len(places) / len(self.rows))
         return total
 
     def _rows_of(self, drawn: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -31,18 +31,18 @@ _COLOURS = f"Found objects are green, missed ones dashed, wrong boxes orange; ri
 
 
 def write(answers: SceneAnswers, pixels: Pixels, schema: Schema, out: Path, mistakes: int) -> None:
-    """Write scenes.png, mistakes.png, precision.png, and the report's sections about the test images."""
+    """Write scenes.png, worst.png, precision.png, and the report's sections about the test images."""
     names = [str(name) for name in schema.classes]
     wrong = _wrong(answers)
     worst = np.argsort(-wrong, kind="stable")[: min(mistakes, _SHOWN)]
     some = np.arange(len(answers))[:: max(1, len(answers) // _SHOWN)][:_SHOWN]
-    _plot(answers, pixels, worst, names, out / "mistakes.png")
+    _plot(answers, pixels, worst, names, out / "worst.png")
     _plot(answers, pixels, some, names, out / "scenes.png")
     _plot_curves(answers, out / "precision.png")
     note = f"{int((wrong > 0).sum()):,} of {len(answers):,} images have an object that is missed or a wrong box."
     write_sections(
         [
-            Section("Worst images", f"{note} {_COLOURS}", "mistakes.png", "Images with most objects missed or wrong"),
+            Section("Worst images", f"{note} {_COLOURS}", "worst.png", "Images with most objects missed or wrong"),
             Section("Images", f"Some of the test images. {_COLOURS}", "scenes.png", "Images with true and found boxes"),
             Section(
                 "Precision and recall", "Of all classes' boxes together, as the probability from which on they count "

@@ -47,7 +47,7 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
     examples, model = Scenes, Detector
     header = ("objects", "where")
     amount = "images"
-    loss_unit = "focal loss, twice 1 - GIoU and masks' cross entropy, an object"
+    loss_unit = "focal, box and mask loss an object"
 
     def read(self, dataset: Path, split: str, folder: Path) -> Scenes:
         found = read_split(dataset, split, [ImageColumn])
