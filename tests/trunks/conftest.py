@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import small
 

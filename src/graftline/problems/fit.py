@@ -152,15 +152,7 @@ def training(
     if params.balance == "sampling":
         assert examples.classes is not None
         balanced = BalancedDraw(examples.classes, seed)
-    if near is None:
-        model.begin(data.train)
-    else:
-        try:
-            model.go_on_from(load_model(near.model))
-        except (KeyError, RuntimeError) as error:
-            raise InputError(
-                near.model, f"a model of another trunk or head ({brief(error)})", fix="give one of the same"
-            ) from None
+    _begin(model, data.train, near)
     joint = None
     if params.joint_weight and data.unlabelled is not None:
         joint = problem.joint(trunk, model, data.unlabelled, params.batch, scratch=scratch)
@@ -198,6 +190,19 @@ def training(
     if data.val is not None and params.patience is not None:
         run.watcher = EarlyStop(model, data.val, max(1, steps // params.epochs), params.patience)
     return model, run
+
+
+def _begin(model: Model[Any], train: Examples, near: Near | None) -> None:
+    """Let a model take what it has before the first step. Raises InputError if it cannot go on from `near`."""
+    if near is None:
+        model.begin(train)
+        return
+    try:
+        model.go_on_from(load_model(near.model))
+    except (KeyError, RuntimeError) as error:
+        raise InputError(
+            near.model, f"a model of another trunk or head ({brief(error)})", fix="give one of the same"
+        ) from None
 
 
 def budget(params: FinetuneParams, data: Data) -> Budget | None:
