@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -114,10 +115,10 @@ def _wait(process: subprocess.Popen[bytes], until: float) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a part and the processes that it has started."""
-    if process.poll() is None:
+    """End a part, and what it has started and left: that would compute beside the parts that follow."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 def _tell(name: str, log: Path) -> None:

@@ -15,7 +15,7 @@ from graftline.environment import ROOT, cpu_count
 
 _WORKERS = 4
 """Processes of the tests: most of a test is imports and small data, on the CPU."""
-_OUTCOME = re.compile(r"(PASSED|FAILED|ERROR) \S+?(?:::(.+)|$)")
+_OUTCOME = re.compile(r"(PASSED|FAILED|ERROR) (?:\S+?::)?(.+)")
 """A line of pytest's summary."""
 
 

@@ -34,6 +34,22 @@ def test_sites_come_in_the_order_of_their_names_with_absolute_places(tmp_path: P
     assert read_sites(tmp_path / "sites.yaml")[1].key == second.key, "its key is made once"
 
 
+@pytest.mark.parametrize(("twice", "message"), [("store", "/s stands twice"), ("folder", "/a stands twice")])
+def test_two_sites_share_neither_a_store_nor_a_folder(twice: str, message: str, tmp_path: Path) -> None:
+    """In one store each would take the other's answer for its own."""
+    for name in "ab":
+        (tmp_path / name / "raw").mkdir(parents=True)
+        (tmp_path / f"{name}.pem").write_text(make_private()[1].pem)
+    stores, folders = ("s", "s/") if twice == "store" else ("s", "t"), "ab" if twice == "store" else "aa"
+    lines = [
+        f"- {{name: {n}, key: {n}.pem, store: {s}, folder: {f}}}\n"
+        for n, s, f in zip("ab", stores, folders, strict=False)
+    ]
+    (tmp_path / "sites.yaml").write_text("sites:\n" + "".join(lines))
+    with pytest.raises(InputError, match=message):
+        read_sites(tmp_path / "sites.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -17,10 +17,11 @@ from graftline.digests import ENVELOPE, RECORD
 from graftline.errors import RefusalError
 from graftline.federated.account import GATHERED, Examined, Gathered, asked_of, enter, examine
 from graftline.federated.updates import FILE, LeftOutError, check_update
+from graftline.ledger.entries import Fact
 from graftline.ledger.log import read_chain
 from graftline.records.folder import Draft, verify, write_record
 from graftline.records.model import Dependency
-from graftline.signing.envelope import Envelope
+from graftline.signing.envelope import STATEMENT_TYPE, Envelope, seal
 from graftline.signing.keyring import load_keyring
 from graftline.signing.keys import PublicKey, Signer, make_private, read_signer
 from graftline.store.opening import open_store
@@ -119,6 +120,43 @@ def test_an_update_that_breaks_a_rule_is_left_out_by_it(
     assert judged(write(tmp_path / "u", start, signer, tensors, **other), start, signer.public) == rule
 
 
+def signed(folder: Path, signer: Signer, data: bytes) -> Path:
+    """Put these bytes in the place of an update's record, signed."""
+    (folder / RECORD).write_bytes(data)
+    (folder / ENVELOPE).write_bytes(seal(data, STATEMENT_TYPE, signer))
+    return folder
+
+
+def test_a_record_that_the_coordinator_could_not_keep_is_left_out(start: Path, tmp_path: Path) -> None:
+    """It would be read, and stop, in every later `verify` and trace."""
+    signer = new_key(tmp_path)
+    folder = write(tmp_path / "u", start, signer, moved(1.0))
+    data = (folder / RECORD).read_bytes()
+    assert judged(signed(folder, signer, data), start, signer.public) == ""
+    assert judged(signed(folder, signer, data.replace(b'":"', b'": "', 1)), start, signer.public) == "record"
+    assert judged(signed(folder, signer, data + b" " * (1 << 20)), start, signer.public) == "record"
+    half = data.replace(b'"digits"', b'"\\ud800"')
+    assert half != data and judged(signed(folder, signer, half), start, signer.public) == "record"
+    long = write(tmp_path / "v", start, signer, moved(1.0), parameters=PARAMETERS | {"diary": "x" * 100})
+    assert judged(long, start, signer.public) == "parameters"
+
+
+@pytest.mark.parametrize("name", ["start", "dataset", "another"])
+def test_an_update_leads_back_to_no_record_that_the_coordinator_lacks(name: str, start: Path, tmp_path: Path) -> None:
+    signer, began = new_key(tmp_path), verify(start)
+    folder = write(tmp_path / "u", start, signer, moved(1.0))
+    draft = Draft("join", "digits", "update", parameters=PARAMETERS, metrics={"round": 3, "rows": 100})
+    draft.dependencies = [Dependency("start", began.content, "f" * 64 if name == "start" else began.sha256)]
+    draft.dependencies += [] if name == "start" else [Dependency(name, "0" * 64, "f" * 64)]
+    write_record(folder, draft, signer)
+    assert judged(folder, start, signer.public) == "record"
+
+
+def test_a_reason_is_short_plain_text_whatever_it_quotes() -> None:
+    error = LeftOutError("round", "it is of round '\ud800" + "x" * 10_000)
+    assert "\\ud800" in error.reason and len(error.reason) <= 300 and error.reason.isascii()
+
+
 def test_without_a_norm_bound_any_finite_update_goes_in(start: Path, tmp_path: Path) -> None:
     signer = new_key(tmp_path)
     assert judged(write(tmp_path / "u", start, signer, moved(100.0)), start, signer.public, None) == ""
@@ -212,7 +250,7 @@ def test_the_ledger_has_the_round_once_and_gives_sites_no_power(
     assert verify_store(store).findings == ()
 
 
-@pytest.mark.parametrize("field", ["rows", "update", "signature"])
+@pytest.mark.parametrize("field", ["rows", "update", "signature", "round", "twice", "no line"])
 def test_verify_finds_an_entry_that_tells_of_an_update_otherwise_than_its_site_signed(
     field: str, round_three: tuple[Path, Examined], start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,12 +262,20 @@ def test_verify_finds_an_entry_that_tells_of_an_update_otherwise_than_its_site_s
     def lying(self: Examined) -> dict[str, Any]:
         told = account(self)
         told["sites"][1] |= {field: false[field]} if field in false else {}
+        told |= {"round": 4} if field == "round" else {}
         return told
 
     monkeypatch.setattr(Examined, "account", lying)
     if field == "signature":
         other = Envelope(b"", "", (("", b"another's"),))
         monkeypatch.setattr("graftline.federated.account.open_envelope", lambda data: other)
+    if field in ("twice", "no line"):
+
+        def stated(kind: Any, *facts: Any, detail: dict[str, Any]) -> Fact:
+            sites = detail["sites"] if field == "twice" else []
+            return Fact(kind, *facts, detail=detail | {"sites": [*sites, sites[0] | {"site": "x"} if sites else {}]})
+
+        monkeypatch.setattr("graftline.federated.account.Fact", stated)
     enter(store, updates, examined, verify(start), start, 2)
     monkeypatch.undo()
     found = verify_store(store).findings

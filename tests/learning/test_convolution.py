@@ -54,6 +54,21 @@ def test_larger_maps_and_narrow_arithmetic_go_through_torchs_layer_bit_by_bit() 
         assert torch.equal(ours(small), nn.functional.conv2d(small, ours.weight, ours.bias, padding=1))
 
 
+def test_a_map_too_small_for_the_kernel_is_refused_as_torch_does() -> None:
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
+        Conv2d(5, 7, 2)(torch.randn(3, 5, 1, 1))
+
+
+def test_gradients_that_nobody_asks_for_are_not_made() -> None:
+    ours, maps = Conv2d(5, 7, 3, padding=1), torch.randn(3, 5, 2, 2)
+    ours(maps).sum().backward()
+    assert ours.weight.grad is not None and maps.grad is None
+    ours.requires_grad_(False)
+    ours.weight.grad = None
+    ours(given := maps.clone().requires_grad_()).sum().backward()
+    assert ours.weight.grad is None and given.grad is not None and given.grad.any()
+
+
 def test_only_plain_layers_of_many_channels_change() -> None:
     layers = {
         "plain": nn.Conv2d(128, 128, 3),

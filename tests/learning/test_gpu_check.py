@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from bench import gpu
+from bench.gpu_checks import _OUTCOME
 from bench.gpu_lines import Line, equal, tried
 
 WRITES = """
@@ -25,6 +27,7 @@ THEN = {
     "bad": "raise ValueError('no such thing')",
     "dead": "import os; os._exit(3)",
     "slow": "import time; time.sleep(600)",
+    "leaves": "import os, subprocess; subprocess.Popen(['sleep', '5417']); os._exit(3)",
 }
 
 
@@ -61,6 +64,26 @@ def test_a_part_that_is_not_done_in_its_time_is_ended(
     found = gpu._run(["slow"], tmp_path, time.monotonic() + 1)
     assert found[-1] == Line("slow", "not done in 1 s", ok=False)
     assert "gpu-check: slow" in capsys.readouterr().err
+
+
+def test_what_a_part_leaves_does_not_compute_beside_the_next(parts: None, tmp_path: Path) -> None:
+    assert gpu._run(["leaves"], tmp_path, time.monotonic() + 60)[-1] == Line("leaves", "failed: exit code 3", ok=False)
+    left = [one for one in psutil.process_iter(["cmdline", "status"]) if one.info["cmdline"] == ["sleep", "5417"]]
+    assert [one for one in left if one.info["status"] != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("PASSED tests/a.py::test_b[x y]", ("PASSED", "test_b[x y]")),
+        ("FAILED tests/a.py::test_b - assert 1 == 2", ("FAILED", "test_b - assert 1 == 2")),
+        ("ERROR tests/a.py - ImportError: no module", ("ERROR", "tests/a.py - ImportError: no module")),
+        ("ERROR tests/a.py", ("ERROR", "tests/a.py")),
+    ],
+)
+def test_each_line_of_pytests_summary_is_read(line: str, said: tuple[str, str]) -> None:
+    match = _OUTCOME.match(line)
+    assert match is not None and match.groups() == said
 
 
 def test_digests_that_differ_are_told_and_what_fails_ends_only_its_own_lines() -> None:

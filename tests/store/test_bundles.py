@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError
 from graftline.store import MissingError, Store, bundles
 from graftline.store.bundles import (
@@ -124,3 +125,27 @@ def test_a_part_under_which_other_bytes_lie_is_said(tmp_path: Path, files: dict[
     (tmp_path / "store" / key).write_bytes(b"other")
     with pytest.raises(GraftlineError, match="holds other bytes"):
         put_bundle(store, "p", "one", files)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [], {"a": 1}, {"a": {}}, {"a": {"size": "1", "sha256": "0" * 64, "parts": []}},
+        {"a": {"size": 1, "sha256": "0" * 64, "parts": ["$"]}}, {"a": {"size": 1, "parts": []}},
+        {"b": {"size": 0, "sha256": sha256_bytes(b""), "parts": []}},
+    ],
+)  # fmt: skip
+def test_what_somebody_untrusted_wrote_is_damaged_and_no_defect(listed: object, store_url: str, tmp_path: Path) -> None:
+    store = open_store(store_url)
+    store.put_if_absent("some/place/one.json", bundles._sealed({"name": "one", "files": listed}))
+    with pytest.raises(DamagedError):
+        get_bundle(store, "some/place", "one", tmp_path, most=100, only=("a",))
+
+
+def test_a_manifest_of_somebody_untrusted_is_not_read_whatever_its_size(store_url: str, tmp_path: Path) -> None:
+    store = open_store(store_url)
+    store.put_if_absent("some/place/one.json", b"[" * (2 << 20))
+    with pytest.raises(DamagedError, match="a manifest of more than"):
+        get_bundle(store, "some/place", "one", tmp_path, most=100)
+    with pytest.raises(DamagedError, match="not a manifest"):  # nor does it end a process that reads it
+        get_bundle(store, "some/place", "one", tmp_path)

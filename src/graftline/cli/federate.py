@@ -28,7 +28,6 @@ def federate(
 
     Exit codes: 0 done, 2 bad input, 3 a round is below the quorum or the gate refused, 1 anything else.
     """
-    changes = {} if rounds is None else {"federated.rounds": rounds}
     from graftline.federated.rounds import Task
     from graftline.federated.rounds import federate as run_rounds
 

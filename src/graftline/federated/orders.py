@@ -106,7 +106,7 @@ def newest_orders(store: Store, task: str, run: str) -> list[str]:
 def runs_of(store: Store, task: str) -> list[str]:
     """Return the ids of the federated runs of a task that have begun and not ended."""
     check_task(task)
-    keys = [key.split("/") for key in store.list(f"federated/{task}/")]
+    keys = [parts for key in store.list(f"federated/{task}/") if len(parts := key.split("/")) > 3]
     begun, ended = {key[2] for key in keys}, {key[2] for key in keys if key[3] == f"{END}.json"}
     return sorted(begun - ended)
 

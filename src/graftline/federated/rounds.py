@@ -20,19 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from graftline.canonical import canonical_json
-from graftline.digests import RECORD
+from graftline.digests import ENVELOPE, RECORD
 from graftline.durable import exclusive, output_directory, write_new
 from graftline.environment import code_revision, cpu_count
-from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError, InputError, RefusalError
+from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, GraftlineError, InputError, RefusalError, brief
 from graftline.federated.account import GATHERED, Gathered, asked_of, enter, examine, keep_record
 from graftline.federated.orders import Order, prefix, put_end, put_order, run_id
 from graftline.federated.sites import CACHE, KEYS, Site
 from graftline.federated.taking_part import Here, run_component, take_part
+from graftline.federated.updates import FILE
 from graftline.federated.workers import Done, Worker
 from graftline.records.folder import verify
 from graftline.signing.keyring import add_trusted, load_keyring
-from graftline.store import MissingError, Store
-from graftline.store.bundles import DamagedError, get_bundle, list_bundles
+from graftline.store import Store
+from graftline.store.bundles import get_bundle, list_bundles
 from graftline.store.opening import open_store
 from graftline.tasks.federated import FederatedParams
 from graftline.tasks.finetune import FinetuneParams
@@ -308,10 +309,11 @@ def _gather(run: Federation, store: Store, number: int, updates: Path) -> None:
             folder = aside / site.name
             folder.mkdir()
             try:
-                get_bundle(open_store(site.store), prefix(order.task, order.run), order.name, folder, most=most)
-            except (DamagedError, MissingError) as error:
+                theirs, place = open_store(site.store), prefix(order.task, order.run)
+                get_bundle(theirs, place, order.name, folder, most=most, only=(FILE, RECORD, ENVELOPE))
+            except GraftlineError as error:  # also of a store that does not answer any more
                 shutil.rmtree(folder)
-                without[site.name] = ("damaged", str(error))
+                without[site.name] = ("damaged", brief(error))
         gathered = Gathered(order.run, number, sites, without)
         write_new(aside / GATHERED, canonical_json(gathered.as_dict()))
 

@@ -58,7 +58,11 @@ def read_sites(path: Path) -> list[Site]:
         InputError: the file is not one, a name or a key stands twice, a key is none or missing, or a folder lacks data.
     """
     found = [_site(params, path) for params in parse(load_yaml(path), SitesFile, where=str(path)).sites]
-    for what, values in (("name", [s.name for s in found]), ("key", [s.key.keyid for s in found])):
+    folders = [str(site.folder) for site in found if site.folder is not None]
+    for what, values in (
+        ("name", [site.name for site in found]), ("key", [site.key.keyid for site in found]),
+        ("store", [site.store.rstrip("/") for site in found]), ("folder", folders),
+    ):  # fmt: skip
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise InputError(path, f"{what} {twice[0]} stands twice", expected=f"a {what} for each site")

@@ -30,6 +30,10 @@ from graftline.store.bundles import list_bundles, put_bundle
 from graftline.store.opening import open_store
 
 
+class NotAskedError(InputError):
+    """An order for other sites than this one."""
+
+
 @dataclass(frozen=True)
 class Here:
     """A site, on its own machine."""
@@ -45,19 +49,21 @@ def take_part(here: Here, coordinator: str, task: str, run: str, name: str) -> N
     """Answer an order, if that is not done: afterwards the update is in the site's store.
 
     Raises:
+        NotAskedError: the order is for other sites.
         InputError: the order is not the coordinator's, or the data do not fit it.
         SystemExit: validate or finetune failed, and has said why.
     """
     ours, theirs = open_store(here.store), open_store(coordinator)
     place = prefix(task, run)
-    if name in list_bundles(ours, place):
-        return
     home = here.folder / "federated" / run
+    if name in list_bundles(ours, place):
+        shutil.rmtree(home / name, ignore_errors=True)  # of a process that was killed just before it was done
+        return
     with exclusive(home, what=f"the site in {here.folder}"):
         work = home / name
         order = fetch_order(theirs, task, run, name, work / "order")
         if (own := load_keyring().signer().keyid) not in order.sites.values():
-            raise InputError(
+            raise NotAskedError(
                 f"{theirs.url}: order {name}",
                 f"this site's key {own} is not among those of {', '.join(order.sites)}",
                 expected="a site that the coordinator knows",
@@ -74,16 +80,25 @@ def take_part(here: Here, coordinator: str, task: str, run: str, name: str) -> N
 
 
 def serve_once(here: Here, coordinator: str, task: str) -> bool:
-    """Answer the newest orders of the task's runs that are not answered; return whether a run is still going on."""
+    """Answer the newest orders of the task's runs that are not answered; return whether a run is still going on.
+
+    Raises NotAskedError: all orders are for other sites.
+    """
     theirs = open_store(coordinator)
-    going = runs_of(theirs, task)
-    for run in going:
+    ours, refused = [], None
+    for run in runs_of(theirs, task):
         answered = list_bundles(open_store(here.store), prefix(task, run))
-        for name in newest_orders(theirs, task, run):
-            if name not in answered:
-                print(f"round {int(name[:4])} of run {run}", file=sys.stderr)
-                take_part(here, coordinator, task, run, name)
-    return bool(going) or not _has_ended(theirs, task)
+        try:
+            for name in newest_orders(theirs, task, run):
+                if name not in answered:
+                    print(f"round {int(name[:4])} of run {run}", file=sys.stderr)
+                    take_part(here, coordinator, task, run, name)
+            ours.append(run)
+        except NotAskedError as error:  # such as of a run that was given up, and begun again with more sites
+            refused = error
+    if refused and not ours:
+        raise refused
+    return bool(ours) or not _has_ended(theirs, task)
 
 
 def _has_ended(store: Store, task: str) -> bool:

@@ -8,6 +8,7 @@ An update carries no row, no metric of the site's data and no name of a file: th
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graftline.canonical import canonical_json
 from graftline.digests import RECORD
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import GraftlineError, InputError, brief
 from graftline.federated.averaging import Tensor, Weights, difference, kind_of
 from graftline.records.folder import Draft, check_signature, read_record, verify, write_record
 from graftline.records.model import Dependency, Record
@@ -29,6 +31,8 @@ UPDATE, START, JOIN = "update", "start", "join"
 """What a site sends, what it began with, and who makes updates: the names in records."""
 FILE, ROWS = "update.safetensors", "rows"
 MOST_ROWS = 1 << 53
+_MOST_BYTES = 1 << 20
+"""Of a record: the coordinator keeps it for good."""
 
 Rule = Literal[
     "missing", "late", "died", "failed", "damaged", "signature", "record", "task", "round", "start", "parameters",
@@ -41,6 +45,8 @@ class LeftOutError(GraftlineError):
     """An update that does not go in."""
 
     def __init__(self, rule: Rule, reason: str) -> None:
+        # It may quote what a site wrote: any text, of any length.
+        reason = brief(reason.encode("ascii", "backslashreplace").decode())
         self.rule, self.reason = rule, reason
         super().__init__(f"{rule}: {reason}")
 
@@ -114,6 +120,9 @@ def _signed(folder: Path, key: PublicKey) -> Record:
     """Return the record of an update that is whole, signed by the site's key and by no other."""
     if not (folder / RECORD).is_file():
         raise LeftOutError("missing", "there is no update")
+    data = (folder / RECORD).read_bytes()
+    if len(data) > _MOST_BYTES:
+        raise LeftOutError("record", f"it has {len(data)} bytes, {_MOST_BYTES} at most are kept")
     only = Keyring(folder, {key.keyid: Known(key, own=False, created="")})
     try:
         read_record(folder)
@@ -127,9 +136,18 @@ def _signed(folder: Path, key: PublicKey) -> Record:
         record = verify(folder, only)
     except InputError as error:
         raise LeftOutError("damaged", error.found) from None
+    if not _canonical(data):
+        raise LeftOutError("record", "it is not in canonical form, as all records are that are kept")
     if (record.component, record.name) != (JOIN, UPDATE) or [file.path for file in record.files] != [FILE]:
         raise LeftOutError("record", f"it is of a {record.name} that {record.component} made, not of an update")
     return record
+
+
+def _canonical(data: bytes) -> bool:
+    try:
+        return canonical_json(json.loads(data)) == data
+    except ValueError:  # such as half a character, which the form has no bytes for
+        return False
 
 
 def _check_what_it_is(record: Record, asked: Asked) -> None:
@@ -145,9 +163,20 @@ def _check_what_it_is(record: Record, asked: Asked) -> None:
     if start is None or start.sha256 != asked.start.content:
         found = "none" if start is None else start.sha256
         raise LeftOutError("start", f"it began with model {found}, the round's is {asked.start.content}")
-    for name, values in asked.parameters.items():
-        if record.parameters.get(name) != values:
+    for name in sorted({*asked.parameters, *record.parameters}):
+        if record.parameters.get(name) != asked.parameters.get(name):
             raise LeftOutError("parameters", f"its section {name} is not the round's")
+    _check_inputs(record, asked.start)
+
+
+def _check_inputs(record: Record, start: Record) -> None:
+    """Let it lead back only to what the coordinator has too: a record that nobody has would stop every later trace."""
+    known = {START: (start.content, start.sha256)}
+    known |= {one.name: (one.sha256, one.record) for one in start.inputs if one.name == "trunk"}
+    for one in record.inputs:
+        content, behind = known.get(one.name, (one.sha256, None))
+        if one.sha256 != content or one.record not in (None, behind):
+            raise LeftOutError("record", f"its input {one.name} is not the round's")
 
 
 def _compared(folder: Path, start: Weights) -> tuple[Weights, float]:

@@ -36,7 +36,8 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         rows, columns = ([*_windows(axis, input.shape[2 + axis], self)] for axis in (0, 1))
-        if len(rows) * len(columns) > PLACES or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        # with no place at all, torch's layer says what is wrong
+        if not 0 < len(rows) * len(columns) <= PLACES or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         windows = [
             _Window(row, column, (down, right), (above, left))
@@ -91,13 +92,20 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         pixels, table = ctx.saved_tensors
+        wants_pixels, wants_table, _ = ctx.needs_input_grad
         of_pixels = torch.zeros_like(pixels, memory_format=torch.contiguous_format)
         of_table = torch.zeros_like(table)
         for one in ctx.windows:
             of_place = gradient[:, :, one.row, one.column]  # (n, out)
             seen, weights = pixels[:, *one.seen], table[:, *one.weights]
-            of_pixels[:, *one.seen] += (of_place @ weights.flatten(1)).view(seen.shape)
-            of_table[:, *one.weights] += (of_place.T @ seen.flatten(1)).view(weights.shape)
-        return of_pixels.permute(0, 3, 1, 2), of_table.permute(0, 3, 1, 2), None
+            if wants_pixels:
+                of_pixels[:, *one.seen] += (of_place @ weights.flatten(1)).view(seen.shape)
+            if wants_table:
+                of_table[:, *one.weights] += (of_place.T @ seen.flatten(1)).view(weights.shape)
+        return (
+            of_pixels.permute(0, 3, 1, 2) if wants_pixels else None,
+            of_table.permute(0, 3, 1, 2) if wants_table else None,
+            None,
+        )

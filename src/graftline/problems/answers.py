@@ -35,18 +35,18 @@ class Answers(ABC):
     def measured(self, score: Score) -> RowStatistics:
         """Return what each row adds to one of the scores, times its weight."""
         found = self.statistics(score)
-        if self.weights is None:
-            return found
-        rows, weights = self.weights
-        return replace(found, weights=weights[np.searchsorted(rows, found.rows)])
+        return found if self.weights is None else replace(found, weights=self._weights_of(found.rows))
 
     @property
     def answer_weights(self) -> NDArray[np.float64] | None:
         """(n,) how much the row of each answer counts; None where all count alike."""
+        return self._weights_of(self.rows)
+
+    def _weights_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
         if self.weights is None:
             return None
-        rows, weights = self.weights
-        return weights[np.searchsorted(rows, self.rows)]
+        known, weights = self.weights
+        return weights[np.searchsorted(known, rows)]
 
     @abstractmethod
     def columns(self, schema: Schema) -> dict[str, Any]:

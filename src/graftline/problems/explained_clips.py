@@ -125,13 +125,14 @@ class ExplainedClips(Explained):
         """Return each layer's (k, heads, frames, frames) attention; none of an architecture that keeps none."""
         network = self.model.network
         self.model.eval()
+        before = network.config._attn_implementation
         network.set_attn_implementation("eager")  # the fused kernel keeps no weights
         try:
             with torch.inference_mode():
                 inputs = self.model.inputs(self.clips.take(places))
                 return network.base_model(**inputs, output_attentions=True).attentions or ()
         finally:
-            network.set_attn_implementation("sdpa")
+            network.set_attn_implementation(before)
 
     def vectors(self) -> NDArray[np.float32]:
         """Return the mean over a clip's frames."""

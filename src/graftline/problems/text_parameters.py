@@ -28,8 +28,9 @@ class TransformerParams(ProblemParams):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of activations dropped in training, in every place where the architecture has dropout."""
     precision: Precision = "auto"
-    """Arithmetic of training and of the lift's answers; auto is bfloat16 where the processor computes in it. The
-    weights stay float32, and so does what a released model answers."""
+    """Arithmetic of training and of the lift's answers; auto is bfloat16 where the processor computes in it, of
+    clips and where text is written from text on a GPU only. The weights stay float32, and so does what a
+    released model answers."""
     lora: Lora | None = None
     """Train low-rank adapters and leave the trunk's weights; they are merged into the weights in the end."""
 

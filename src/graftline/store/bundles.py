@@ -10,7 +10,8 @@ run from one machine to another; what is released has its own form (`graftline.r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -18,9 +19,12 @@ from typing import Any
 
 from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
-from graftline.errors import GraftlineError, InputError
+from graftline.errors import GraftlineError, InputError, brief
 from graftline.store import Store
 
+_MANIFEST_BYTES = 1 << 20
+"""Most of a manifest of somebody who is not trusted."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 PART_BYTES = 64 << 20
 """Size of a part: one takes this much memory, and a file may be larger than the 5 GiB of one S3 object."""
 
@@ -81,20 +85,29 @@ def list_bundles(store: Store, prefix: str) -> list[str]:
     return [key.removesuffix(".json") for key in keys if key.endswith(".json") and "/" not in key]
 
 
-def get_bundle(store: Store, prefix: str, name: str, folder: Path, *, most: int | None = None) -> None:
+def get_bundle(
+    store: Store, prefix: str, name: str, folder: Path, *, most: int | None = None, only: Collection[str] | None = None
+) -> None:
     """Write the bundle's files into `folder`, each verified.
 
     Args:
         most: bytes that it may have; None for any. For the bundle of somebody who is not trusted with the disk.
+        only: the files that it may hold; None for any.
 
     Raises:
         MissingError: there is no such bundle, or a part is gone.
-        DamagedError: the manifest, a part or a file is not what it was, a file would lie outside the folder, or there
-            are more bytes than `most`.
+        DamagedError: the manifest, a part or a file is not what it was, a file would lie outside the folder or is none
+            of `only`, or there are more bytes than `most`.
     """
     written = 0
     where = f"{store.url}/{prefix}/{name}"
+    if most is not None and store.stat(f"{prefix}/{name}.json").size > _MANIFEST_BYTES:
+        raise DamagedError(where, f"a manifest of more than {_MANIFEST_BYTES} bytes")
     for file, facts in _opened(store.get(f"{prefix}/{name}.json").data, where, name).items():
+        if only is not None and file not in only:
+            raise DamagedError(
+                where, f"a file named {brief(ascii(file))}", expected=f"one of {', '.join(sorted(only))}"
+            )
         path = folder / _checked_path(file, where)
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = sha256()
@@ -145,8 +158,12 @@ def _opened(data: bytes, where: str, name: str) -> dict[str, Any]:
         if sha256_bytes(canonical_json(content)) != sealed["sha256"] or content["name"] != name:
             raise DamagedError(where, "the manifest differs from its sha256")
         files: dict[str, Any] = content["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(where, f"not a manifest ({error!r})") from None
+        for facts in files.values():
+            if type(facts["size"]) is not int or not all(_DIGEST.fullmatch(part) for part in facts["parts"]):
+                raise ValueError("no size, or parts that are not named by digests")
+            facts["sha256"]  # or a KeyError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(where, f"not a manifest ({brief(repr(error))})") from None
     return files
 
 

@@ -74,8 +74,8 @@ class PretrainParams(Params):
     """Stop if the loss stays this many robust standard deviations above the last ones for 10 steps; null for never.
     Text only."""
     precision: Precision = "auto"
-    """Number format of matrix products; auto is bfloat16 where the processor computes in it, for the trunk conv on a
-    GPU only, for other trunks of images on a GPU or a CPU with AMX."""
+    """Number format of matrix products; auto is bfloat16 where the processor computes in it, for the trunk conv,
+    clips, items and denoising on a GPU only, for other trunks of images on a GPU or a CPU with AMX."""
     sizes: dict[SizeName, SizeParams] = Field(default={}, max_length=8)
     """More text trunks to train for comparison, by name: the report shows quality against budget."""
     seed: int = Field(default=0, ge=0, lt=2**31)

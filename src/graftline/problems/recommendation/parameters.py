@@ -20,5 +20,5 @@ class RecommendationParams(ProblemParams):
     top: int = Field(default=10, ge=1, le=1000)
     """How many items `predict` names."""
     precision: Precision = "auto"
-    """Arithmetic of training and of the lift's answers; auto is bfloat16 where the processor computes in it. The
+    """Arithmetic of training and of the lift's answers; auto is bfloat16 on a GPU that computes in it. The
     weights stay float32, and so does what a released model answers."""
