@@ -106,7 +106,8 @@ def _told(one: Estimate, form: str) -> str:
 
 def _kept(arguments: argparse.Namespace, params: FinetuneParams, labels: int, seed: int, arm: str) -> Fitted:
     """Return a fit's outcome, from the file if it is there."""
-    key = json.dumps([str(arguments.trunk), params.model_dump(mode="json"), labels, seed, arm, arguments.test_rows])
+    given = [str(arguments.dataset), str(arguments.trunk), params.model_dump(mode="json")]
+    key = json.dumps([*given, labels, seed, arm, arguments.test_rows])
     lines = arguments.out.read_text(encoding="utf-8").splitlines() if arguments.out.is_file() else []
     known = {one["key"]: one["fitted"] for one in map(json.loads, lines)}
     if key in known:

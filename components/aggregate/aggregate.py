@@ -53,7 +53,8 @@ def _begin(context: Context, params: FederatedParams, finetune: FinetuneParams, 
     problem = make_problem(finetune.head, schema)
     train = read_examples(problem, context.paths["dataset"], "train", context.paths["trunk"])
     scratch = params.start == "scratch"
-    model, _ = training(context.paths["trunk"], Data(train, None), finetune, finetune.seed, schema, scratch=scratch)
+    plain = finetune.model_copy(update={"privacy": None})  # nothing is learned from the coordinator's rows
+    model, _ = training(context.paths["trunk"], Data(train, None), plain, finetune.seed, schema, scratch=scratch)
     save_model(problem, model.eval(), schema, context.out)
     return {ROUND: gathered.number, "rows": 0, "updates": 0, "sites": [], "left_out": []}
 

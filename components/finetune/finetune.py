@@ -35,7 +35,7 @@ def run(context: Context) -> None:
     seed_everything(params.seed, context.threads)
     keep_freed_memory()
     dataset, trunk = context.paths["dataset"], context.paths["trunk"]
-    near, told = None, {}
+    near, number, told = None, 1, {}
     if "start" in context.paths:
         params, near, number = _in_a_round(context, params)
         told = {ROUND: number}
@@ -61,7 +61,7 @@ def run(context: Context) -> None:
     if promised is None:
         (context.out / "metrics.jsonl").write_bytes(desk.metrics.read_bytes())
     else:
-        measured |= _promise(context, params, promised, desk.metrics)
+        measured |= _promise(context, params, promised, desk.metrics, earlier=number - 1)
     _summarise(context, problem.loss_unit, {"examples": train.wholes, "val_examples": val.wholes, **measured, **told})
 
 
@@ -75,13 +75,15 @@ def _in_a_round(context: Context, params: FinetuneParams) -> tuple[FinetuneParam
     return federated.at_a_site(params, number), Near(start, federated.mu or 0.0), number
 
 
-def _promise(context: Context, params: FinetuneParams, promised: Budget, metrics: Path) -> dict[str, float]:
+def _promise(
+    context: Context, params: FinetuneParams, promised: Budget, metrics: Path, *, earlier: int
+) -> dict[str, float]:
     """Write what the model promises, and the training's lines without the losses, which are of the rows as they are."""
     calibrates = params.head.holds_out is not None
     looked = [] if params.labels_per_class is not None else [
         what for what, is_so in (("early stopping", params.patience is not None), ("calibration", calibrates)) if is_so
     ]  # fmt: skip
-    write_promise(promised, looked, context.out)
+    write_promise(promised, looked, context.out, chosen=params.labels_per_class is not None, earlier=earlier)
     lines = [{"step": line["step"], "learning_rate": line["learning_rate"]} for line in read_metrics(metrics)]
     (context.out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return promised.metrics()

@@ -67,7 +67,7 @@ def test_the_gate_knows_epsilon_of_a_private_model_only() -> None:
 def test_the_promise_says_who_what_and_what_not(tmp_path: Path) -> None:
     found = budget_for(PARAMS, units=2000, sampling_rate=0.03, steps=100)
     assert read_promise(tmp_path) is None
-    write_promise(found, ["early stopping"], tmp_path)
+    write_promise(found, ["early stopping"], tmp_path, chosen=False, earlier=0)
     promise = read_promise(tmp_path)
     assert promise is not None and metrics(promise) == {"epsilon": found.epsilon, "delta": 1e-5}
     text = " ".join([*told(promise), *outside(promise)])
@@ -78,3 +78,17 @@ def test_the_promise_says_who_what_and_what_not(tmp_path: Path) -> None:
     (tmp_path / "privacy.json").write_text(json.dumps({"epsilon": 1}))
     with pytest.raises(InputError, match="not a model's promise"):
         read_promise(tmp_path)
+
+
+def test_what_was_drawn_and_learned_before_is_said_to_be_outside(tmp_path: Path) -> None:
+    found = budget_for(PrivacyParams(epsilon=8, delta=1e-5), units=1000, sampling_rate=0.1, steps=10)
+    said = {}
+    for name, chosen, earlier in (("plain", False, 0), ("drawn", True, 0), ("round", False, 9)):
+        (folder := tmp_path / name).mkdir()
+        write_promise(found, [], folder, chosen=chosen, earlier=earlier)
+        promise = read_promise(folder)
+        assert promise is not None
+        said[name] = " ".join(outside(promise))
+    assert "labels_per_class" in said["drawn"] and "labels_per_class" not in said["plain"]
+    assert "The 9 rounds before" in said["round"] and "10 times this epsilon" in said["round"]
+    assert "rounds before" not in said["plain"]

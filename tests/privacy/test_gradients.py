@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from graftline.errors import InputError
+from graftline.learning.convolution import Conv2d
 from graftline.privacy.gradients import UnitGradients
 from graftline.trunks.conv.parameters import ConvParams
 from graftline.trunks.conv.trunk import ConvTrunk
@@ -28,6 +29,13 @@ def conv() -> tuple[nn.Module, Losses]:
             layer.running_mean.normal_()
             layer.running_var.uniform_(0.5, 2)
     model, pixels, labels = nn.Sequential(trunk, nn.Linear(8, 5)).eval(), torch.rand(6, 1, 8, 8), torch.arange(6) % 5
+    return model, lambda of, rows: nn.functional.cross_entropy(of(pixels[rows]), labels[rows], reduction="none")
+
+
+def small_maps() -> tuple[nn.Module, Losses]:
+    """Convolutions onto few places, which are products (graftline.learning.convolution)."""
+    layers = Conv2d(3, 4, 3, padding=1), nn.ReLU(), Conv2d(4, 2, 2, bias=False), nn.Flatten()
+    model, pixels, labels = nn.Sequential(*layers, nn.Linear(2, 5)), torch.rand(6, 3, 2, 2), torch.arange(6) % 5
     return model, lambda of, rows: nn.functional.cross_entropy(of(pixels[rows]), labels[rows], reduction="none")
 
 
@@ -89,7 +97,7 @@ def run(gradients: UnitGradients, model: nn.Module, losses: Losses, passes: list
     total.backward()
 
 
-@pytest.mark.parametrize("make", [conv, modernbert, bert])
+@pytest.mark.parametrize("make", [conv, small_maps, modernbert, bert])
 @pytest.mark.parametrize("units", [[0, 1, 2, 3, 4, 5], [0, 0, 1, 0, 2, 1]])
 def test_clipped_gradients_are_those_of_one_backward_pass_for_each_unit(
     make: Callable[[], tuple[nn.Module, Losses]], units: list[int]

@@ -35,6 +35,7 @@ from graftline.signing.keyring import add_trusted, load_keyring
 from graftline.store import Store
 from graftline.store.bundles import get_bundle, list_bundles
 from graftline.store.opening import open_store
+from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.federated import FederatedParams
 from graftline.tasks.finetune import FinetuneParams
 from graftline.tasks.parameters import Params, section, task_name
@@ -151,6 +152,11 @@ def _federation(task: Task, sites: list[Site], say: Callable[[str], None], jobs:
     checked: dict[str, Any] = {name: section(document, task.where, name, model) for name, model in models.items()}
     params: FederatedParams = checked["federated"]
     params.check_with(checked, task.where)
+    if section(document, task.where, "evaluate", EvaluateParams).membership is not None:
+        raise InputError(
+            f"{task.where}: evaluate.membership", "beside federated rounds",
+            expected="null: the rows that were learned from are at the sites", fix="leave it out",
+        )  # fmt: skip
     if params.quorum > len(sites):
         raise InputError(f"{task.where}: federated.quorum", str(params.quorum), expected=f"at most {len(sites)} sites")
     told = {name: values.model_dump(mode="json") for name, values in checked.items()}

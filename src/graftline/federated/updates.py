@@ -171,7 +171,7 @@ def _check_what_it_is(record: Record, asked: Asked) -> None:
 
 def _check_inputs(record: Record, start: Record) -> None:
     """Let it lead back only to what the coordinator has too: a record that nobody has would stop every later trace."""
-    known = {START: (start.content, start.sha256)}
+    known: dict[str, tuple[str, str | None]] = {START: (start.content, start.sha256)}
     known |= {one.name: (one.sha256, one.record) for one in start.inputs if one.name == "trunk"}
     for one in record.inputs:
         content, behind = known.get(one.name, (one.sha256, None))

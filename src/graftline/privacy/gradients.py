@@ -20,6 +20,7 @@ from torch import nn
 
 from graftline.errors import InputError
 from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
+from graftline.learning.convolution import Conv2d
 from graftline.processes import importing
 
 Rule = Callable[[Any, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
@@ -56,7 +57,8 @@ def _rule(layer: nn.Module) -> Rule | None:
         return _layer_norm
     with importing():
         from opacus.grad_sample import GradSampleModule
-    known = GradSampleModule.GRAD_SAMPLERS.get(type(layer))
+    kind: type[nn.Module] = nn.Conv2d if isinstance(layer, Conv2d) else type(layer)
+    known = GradSampleModule.GRAD_SAMPLERS.get(kind)
     if known is None:
         return None
 
@@ -64,7 +66,13 @@ def _rule(layer: nn.Module) -> Rule | None:
         named = {parameter: name for name, parameter in layer.named_parameters(recurse=False)}
         for parameter in named:  # the rules pass over what is not trained
             parameter.requires_grad_(True)
-        found = {named[parameter]: of for parameter, of in known(layer, [inputs], gradients).items()}
+        own, layer.__class__ = type(layer), kind  # the rules go by the exact class
+        try:
+            # in torch's usual order: opacus takes windows of a convolution by strides, of which it knows these alone
+            each = known(layer, [inputs.contiguous()], gradients.contiguous())
+            found = {named[parameter]: of for parameter, of in each.items()}
+        finally:
+            layer.__class__ = own
         for parameter in named:
             parameter.requires_grad_(False)
         return found

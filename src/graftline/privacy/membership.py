@@ -38,7 +38,8 @@ def attack(members: Floats, others: Floats, *, seed: int) -> Attacked:
 def area(members: Floats, others: Floats) -> Estimate:
     """Return the area under the ROC curve, and its 95% interval by DeLong et al., Biometrics 44 (1988).
 
-    Where nothing or everything is told apart that interval has no width, and the exact one of one side's rows stands.
+    Where everything is told apart that interval has no width, and the exact one of one side's rows stands; where all
+    values are equal nothing is known of it.
     """
     m, n = len(members), len(others)
     both = _middle_ranks(np.concatenate([members, others]))
@@ -46,7 +47,9 @@ def area(members: Floats, others: Floats) -> Estimate:
     below = 1 - (both[m:] - _middle_ranks(others)) / m
     value = float(above.mean())
     deviation = float(np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n))
-    if deviation == 0 and value in (0.0, 1.0):
+    if deviation == 0 and value not in (0.0, 1.0):
+        return Estimate(value, 0.0, 1.0)
+    if deviation == 0:
         reach = 1 - 0.025 ** (1 / min(m, n))
         return Estimate(value, max(0.0, value - reach), min(1.0, value + reach))
     return Estimate(value, max(0.0, value - _NORMAL * deviation), min(1.0, value + _NORMAL * deviation))

@@ -16,13 +16,30 @@ PROMISE = "privacy.json"
 _WHO = {"row": "row", "subject": "person (all rows of one)"}
 
 
-def write_promise(budget: Budget, looked: Sequence[str], folder: Path) -> None:
-    """Write privacy.json into a model's folder; `looked` says what val decided, such as `early stopping`."""
-    write_json({**budget.as_dict(), "outside": _outside(looked)}, folder / PROMISE)
+def write_promise(budget: Budget, looked: Sequence[str], folder: Path, *, chosen: bool, earlier: int) -> None:
+    """Write privacy.json into a model's folder.
+
+    Args:
+        looked: what val decided, such as `early stopping`.
+        chosen: whether the model learned from a part of the rows, drawn with `labels_per_class`.
+        earlier: fine-tunings on the same rows that this one goes on from, such as federated rounds.
+    """
+    write_json({**budget.as_dict(), "outside": _outside(looked, chosen, earlier)}, folder / PROMISE)
 
 
-def _outside(looked: Sequence[str]) -> list[str]:
+def _outside(looked: Sequence[str], chosen: bool, earlier: int) -> list[str]:
     """Return what the bound says nothing about, in sentences."""
+    more = []
+    if chosen:
+        more.append(
+            "Which rows were drawn to learn from (labels_per_class): that depends on how many there are, and the bound "
+            "is of those that were drawn."
+        )
+    if earlier:
+        more.append(
+            f"The {earlier} rounds before: the model goes on from them, and each spent as much of the same rows. Over "
+            f"all rounds it is {earlier + 1} times this epsilon at most."
+        )
     val = f"The rows of val, which decided on {' and '.join(looked)}" if looked else "The rows of val"
     return [
         "What pretraining learned from: the trunk and its vocabulary have seen the rows of train and val without their "
@@ -30,7 +47,9 @@ def _outside(looked: Sequence[str]) -> list[str]:
         f"{val}, and the rows of test: figures of them are as they are.",
         "Parameters that a person chose after looking at earlier runs, and the other fine-tunings of the report (the "
         "lift's): each spends its own epsilon, and none of theirs is counted.",
-        "How many rows there are, the data report, and which classes there are.",
+        "How many rows there are, how many are cut off or alike, the data report, and which classes there are.",
+        "Figures of the report about training rows, such as how well an attack tells them.",
+        *more,
     ]
 
 

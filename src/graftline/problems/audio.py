@@ -72,7 +72,7 @@ class AudioModel(TransformerModel[E]):
         super().__init__(network, new, params)
         self.rate = rate
         if pads_count(network.config):
-            self.at_once = 1
+            self.at_once, self.rows_apart = 1, False
 
     def inputs(self, examples: E) -> dict[str, torch.Tensor]:
         """Return `input_values` and `attention_mask`, (n, longest) each."""

@@ -99,7 +99,8 @@ class ClassAnswers(Choices):
         return self.decided.probabilities
 
     def odds(self) -> NDArray[np.float64]:
-        logits = self.decided.logits.double()
+        # as the model said them: shadow models have no temperature to divide theirs by
+        logits = self.decided.logits.double() * (self.decided.by.temperature or 1.0)
         right = torch.from_numpy(self.labels)[:, None]
         others = logits.scatter(1, right, -torch.inf).logsumexp(1)
         found: NDArray[np.float64] = (logits.gather(1, right)[:, 0] - others).numpy()

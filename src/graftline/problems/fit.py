@@ -229,6 +229,11 @@ def _make_private(run: Run, model: Model[Any], data: Data, params: FinetuneParam
             "finetune.privacy", f"torchrun with {team.size} processes", expected="one: batches are drawn by chance",
             fix="start one process",
         )  # fmt: skip
+    if not model.rows_apart:
+        raise InputError(
+            "finetune.privacy", "a trunk that normalises over time, to which the zeros beside a clip count",
+            expected="one that a row's neighbours in a batch change nothing of", fix="take a trunk with layer norms",
+        )  # fmt: skip
     if data.train.weights is not None:
         raise InputError(
             "finetune.privacy", "a column of the role weight", fix="give it the role metadata",

@@ -124,6 +124,8 @@ class Model(nn.Module, ABC, Generic[E]):
 
     clip: ClassVar[float | None] = None
     """Largest norm of the gradient of all parameters together; None for any."""
+    rows_apart: bool = True
+    """Whether what it makes of a row in training is the same whatever rows are in a batch with it."""
 
     @abstractmethod
     def head_parameters(self) -> list[nn.Parameter]:
