@@ -23,6 +23,37 @@ def test_it_has_what_it_was_given_and_ends_by_itself(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == [["-c", "a"], str(tmp_path), {"B": "c"}]
 
 
+@pytest.mark.parametrize(
+    ("last", "code", "error"),
+    [("", 0, ""), ("sys.exit()", 0, ""), ("sys.exit(3)", 3, ""), ("1 / 0", 1, "ZeroDivisionError: division by zero\n")],
+)
+def test_it_ends_as_python_does(last: str, code: int, error: str) -> None:
+    """With what waits for the end: threads, functions, what was not written yet."""
+    program = f"""
+import atexit, sys, threading, time
+atexit.register(print, "at the end", end="")
+threading.Thread(target=lambda: (time.sleep(0.2), print("a thread"))).start()
+print("first")
+{last}
+"""
+    done = forked.run([sys.executable, "-c", program], text=True)
+    assert (done.returncode, done.stdout) == (code, "first\na thread\nat the end")
+    assert done.stderr.endswith(error) and bool(done.stderr) == bool(error)
+
+
+def test_an_end_that_nobody_reads_is_as_pythons() -> None:
+    command = [sys.executable, "-c", "import sys; sys.stdin.read(); print('to nobody')"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ends = []
+    for popen in (forked.Popen, subprocess.Popen):
+        process = popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment)
+        process.stdout.close()
+        process.stdin.close()
+        ends.append((process.wait(30), b"BrokenPipeError" in process.stderr.read()))
+        process.stderr.close()
+    assert ends == [(120, True)] * 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it(number: signal.Signals) -> None:
     process = forked.Popen([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"], stdout=PIPE)
