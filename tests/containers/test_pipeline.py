@@ -65,23 +65,21 @@ def test_the_committed_pipeline_makes_what_dvc_makes(first: Run, checkout: Path,
 def test_a_second_run_takes_from_the_cache_what_is_in_it_and_says_so(first: Run, cluster: Cluster) -> None:
     """K19."""
     run = cluster.run()
+    assert run.state == "COMPLETE", run.said()
     assert run.cached == ["fetch", "validate", "pretrain", "finetune"]
     [evaluated] = run.said("evaluate")
     assert {source.run for source in evaluated.inputs.values()} == {first.backend.id}
     assert not run.said("pretrain")
 
 
-def test_another_head_skips_pretraining(first: Run, cluster: Cluster) -> None:
-    run = cluster.run(finetune__learning_rate=0.002)
-    assert run.state == "COMPLETE"
+def test_another_head_skips_pretraining_and_a_refusal_is_3_in_the_steps_word_and_1_to_the_back_end(
+    first: Run, cluster: Cluster
+) -> None:
+    """K4."""
+    run = cluster.run(plan=RETRY, finetune__learning_rate=0.002, evaluate__gate={"floors": {"accuracy": 0.9999}})
     assert run.cached == ["fetch", "validate", "pretrain"]
     [tuned] = run.said("finetune")
     assert tuned.inputs["trunk"].run == first.backend.id
-
-
-def test_a_refusal_is_3_in_the_steps_word_and_1_to_the_back_end(first: Run, cluster: Cluster) -> None:
-    """K4."""
-    run = cluster.run(plan=RETRY, evaluate__gate={"floors": {"accuracy": 0.9999}})
     assert run.state == "FAILED"
     assert run.codes["publish"] == [1]
     [said] = run.said("publish")
@@ -110,26 +108,21 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 """
 
 
-def test_a_step_that_fails_once_is_tried_again_in_its_container(first: Run, cluster: Cluster) -> None:
+def test_a_step_that_fails_is_tried_again_in_its_container_and_a_lost_pod_is_made_again(
+    first: Run, cluster: Cluster
+) -> None:
+    """K8, in one run: pretrain's program is killed, finetune's container is removed."""
     with running(cluster.start(plan=RETRY, pretrain__epochs=1)) as run:
         run.wait_for("pretrain", "pretrain mnist: ")
-        name = container_of(run)
-        subprocess.run(["docker", "exec", name, "python", "-c", KILL], check=True, capture_output=True)
+        subprocess.run(["docker", "exec", container_of(run), "python", "-c", KILL], check=True, capture_output=True)
         run.wait_for("pretrain", "tried again in 1 s")
+        run.wait_for("finetune", "finetune mnist: ")
+        subprocess.run(["docker", "rm", "--force", container_of(run)], check=True, capture_output=True)
         run.thread.join()
     assert run.state == "COMPLETE"
     assert run.codes["pretrain"] == [0], "one pod"
     assert [attempt.code for attempt in run.said("pretrain")] == [137, 0]
-
-
-def test_a_pod_that_is_lost_is_made_again(first: Run, cluster: Cluster) -> None:
-    """K8."""
-    with running(cluster.start(pretrain__epochs=1, pretrain__seed=1)) as run:
-        run.wait_for("pretrain", "pretrain mnist: ")
-        subprocess.run(["docker", "rm", "--force", container_of(run)], check=True, capture_output=True)
-        run.thread.join()
-    assert run.state == "COMPLETE"
-    assert run.codes["pretrain"] == [None, 0]
+    assert run.codes["finetune"] == [None, 0]
 
 
 def container_of(run: Run) -> str:

@@ -30,8 +30,9 @@ from graftline.records.folder import verify
 
 _POLL = 0.005
 _PATIENCE = 500.0  # for a machine with much else to do: what hangs, pytest ends
-PHASES = {"import": 2, "training": 6, "writing": 2}
-"""Where to kill, and how often in relation to one another."""
+PHASES = {"training": 6, "writing": 2, "import": 2}
+"""Where to kill, and how often in relation to one another. Few kills fall into the first ones: what is importing has
+written nothing yet, whatever it will train."""
 
 
 @dataclass(frozen=True)
