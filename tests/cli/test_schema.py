@@ -8,12 +8,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from pydantic import Field
 
 from graftline.cli.schema import schema_text
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.tasks.documents import check_parameters, optional_models, parameter_models
-from graftline.tasks.parameters import load_document
+from graftline.tasks.parameters import Params, load_document
 from graftline.yamlfile import load_yaml
 
 SHIPPED = sorted((ROOT / "data").glob("*/params.yaml"))
@@ -55,6 +56,45 @@ def test_every_field_says_what_it_means() -> None:
         if not field.get("description") and name != "name"  # the tag of a choice is what it chooses
     ]
     assert not undocumented
+
+
+class Base(Params):
+    kept: int = 1
+    """Of the base."""
+    anew: int = 1
+    """Of the base."""
+    said: int = Field(1, description="Of the field.")
+    """Below it."""
+
+
+class Further(Base):
+    anew: int = 2  # without a word
+    more: int = 3
+    """Two
+
+    paragraphs."""
+
+
+def test_a_field_is_described_by_the_class_that_declares_it_last() -> None:
+    """As by pydantic's own `use_attribute_docstrings`, which reads the sources at every start."""
+
+    class Own(Base, use_attribute_docstrings=True):
+        anew: int = 2  # without a word
+        more: int = 3
+        """Two
+
+        paragraphs."""
+
+    def told(model: type[Base]) -> dict[str, str | None]:
+        return {name: field.get("description") for name, field in model.model_json_schema()["properties"].items()}
+
+    assert told(Further) == told(Own)
+    assert told(Further) == {
+        "kept": "Of the base.",
+        "anew": None,
+        "said": "Of the field.",
+        "more": "Two\n\nparagraphs.",
+    }
 
 
 def test_every_component_has_its_section() -> None:

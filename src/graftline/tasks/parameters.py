@@ -7,17 +7,26 @@ not hold the other components' libraries.
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import os
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from graftline.canonical import canonical_json
 from graftline.errors import InputError, nearest
 from graftline.yamlfile import load_yaml, parse_json
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 COMPONENTS = ("validate", "pretrain", "finetune", "evaluate", "publish")
 OPTIONAL = ("federated",)
@@ -31,12 +40,46 @@ class Params(BaseModel):
     Kubeflow's STRUCT turns 10 into 10.0; pydantic's lax mode takes integral floats as integers and refuses 10.5.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Have the schema say of each field what stands below it.
+
+        pydantic's own `use_attribute_docstrings` reads the source of every model when it is defined: 0.3 s of each
+        process's start, for what a schema alone asks for.
+        """
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, text in _told_below_fields(cls).items():
+            if name in properties:
+                properties[name].setdefault("description", text)
+        return schema
 
     def check_with(self, sections: Mapping[str, Any], where: str) -> None:
         """Return if this section agrees with the task's others. Raises InputError; by default none is looked at."""
+
+
+def _told_below_fields(model: type[Params]) -> dict[str, str]:
+    """Return the text below each field, of the class that declared it last."""
+    found: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        if issubclass(each, Params):
+            declared = vars(each).get("__annotations__", {})
+            found = {name: text for name, text in found.items() if name not in declared} | _strings_below(each)
+    return found
+
+
+def _strings_below(model: type[Params]) -> dict[str, str]:
+    [definition] = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, below in itertools.pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            text = below.value.value if isinstance(below.value, ast.Constant) else None
+            if isinstance(text, str):
+                found[field.target.id] = inspect.cleandoc(text)
+    return found
 
 
 class Sparing(Params):
