@@ -13,7 +13,7 @@ from graftline.dataset import Schema, read_schema
 from graftline.environment import determinism
 from graftline.federated.account import Examined, Gathered, asked_of, examine
 from graftline.federated.averaging import Weights, average
-from graftline.federated.updates import START, UPDATE
+from graftline.federated.updates import RUN, START, UPDATE
 from graftline.learning.randomness import seed_everything
 from graftline.problems.fit import Data, training
 from graftline.problems.model import FACTS, load_model, save_model
@@ -64,6 +64,7 @@ def _average(context: Context, params: FederatedParams) -> dict[str, Any]:
     start, record = context.paths[START], context.records[START]
     number = round_of(record.metrics, start) + 1
     parameters = {name: context.draft.parameters[name] for name in ("finetune", "federated")}
+    parameters[RUN] = Gathered.read(context.paths["updates"]).run
     examined = examine(context.paths["updates"], asked_of(start, record, number, parameters, params), params)
     for site, (rule, reason) in sorted(examined.left_out.items()):
         print(f"round {number}: {site} is left out: {rule}: {reason}", file=sys.stderr)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("learning", "crash", "store", "containers")]
+sys.path[:0] = [
+    str(Path(__file__).parents[1] / folder) for folder in ("learning", "crash", "store", "containers", "federated")
+]
 
 from servers import moto_endpoint, moto_url, real_url, s3_url, store_url  # noqa: E402
 

@@ -28,7 +28,7 @@ from graftline.store.opening import open_store
 from graftline.tasks.federated import FederatedParams
 
 TENSORS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(2, np.float32)}
-PARAMETERS = {"finetune": {"batch": 32}, "federated": {"rounds": 3}}
+PARAMETERS = {"finetune": {"batch": 32}, "federated": {"rounds": 3}, "run": "0" * 16}
 
 
 @pytest.fixture
@@ -111,6 +111,8 @@ NAN["weight"][1, 1], INFINITE["weight"][0, 0] = np.nan, -np.inf
         ("record", moved(1.0), {"name": "model"}),
         ("record", moved(1.0), {"component": "finetune"}),
         ("parameters", moved(1.0), {"parameters": PARAMETERS | {"finetune": {"batch": 64}}}),
+        ("run", moved(1.0), {"parameters": PARAMETERS | {"run": "1" * 16}}),
+        ("run", moved(1.0), {"parameters": {name: PARAMETERS[name] for name in ("finetune", "federated")}}),
     ],
 )
 def test_an_update_that_breaks_a_rule_is_left_out_by_it(

@@ -30,13 +30,15 @@ from graftline.tasks.federated import ROUND, round_of
 UPDATE, START, JOIN = "update", "start", "join"
 """What a site sends, what it began with, and who makes updates: the names in records."""
 FILE, ROWS = "update.safetensors", "rows"
+RUN = "run"
+"""Among the parameters of an update's record, beside the sections: the federated run's id."""
 MOST_ROWS = 1 << 53
 _MOST_BYTES = 1 << 20
 """Of a record: the coordinator keeps it for good."""
 
 Rule = Literal[
-    "missing", "late", "died", "failed", "damaged", "signature", "record", "task", "round", "start", "parameters",
-    "rows", "tensors", "not finite", "norm",
+    "missing", "late", "died", "failed", "damaged", "signature", "record", "task", "run", "round", "start",
+    "parameters", "rows", "tensors", "not finite", "norm",
 ]  # fmt: skip
 """Why an update did not go in. The first four are about a site that sent none."""
 
@@ -77,12 +79,14 @@ class Asked:
     weights: Weights
     """Of the round's model."""
     parameters: Mapping[str, Any]
-    """Those of fine-tuning and of the rounds, as records hold them."""
+    """The sections of fine-tuning and of the rounds, as records hold them, and RUN."""
     norm_bound: float | None
 
 
-def write_update(model: Path, start: Path, out: Path) -> None:
+def write_update(model: Path, start: Path, out: Path, *, run: str) -> None:
     """Write into the empty folder `out` what the fine-tuned model changed of the round's, and its signed record.
+
+    Two runs may begin with one model: the record names `run`, so that one's update does not count in the other.
 
     Raises InputError: one of the two is not what its record says, or they do not belong together.
     """
@@ -91,7 +95,8 @@ def write_update(model: Path, start: Path, out: Path) -> None:
     if given is None or given.sha256 != began.content:
         raise InputError(model, "a model that was not fine-tuned from the round's", fix="fine-tune again")
     difference(Weights.of(start), Weights.of(model), out / FILE)
-    draft = Draft(JOIN, made.task, UPDATE, parameters=made.parameters, environment=made.environment)
+    parameters = {**made.parameters, RUN: run}
+    draft = Draft(JOIN, made.task, UPDATE, parameters=parameters, environment=made.environment)
     kept = [Dependency(i.name, i.sha256, i.record) for i in made.inputs if i.name != "dataset"]
     # The data by their digest alone: the record behind it, with the rows' profile, stays at the site.
     draft.dependencies = [Dependency(i.name, i.sha256) for i in made.inputs if i.name == "dataset"] + kept
@@ -153,6 +158,8 @@ def _canonical(data: bytes) -> bool:
 def _check_what_it_is(record: Record, asked: Asked) -> None:
     if record.task != asked.task:
         raise LeftOutError("task", f"it is of the task '{record.task}'")
+    if record.parameters.get(RUN) != asked.parameters[RUN]:
+        raise LeftOutError("run", f"it is of the run {record.parameters.get(RUN)!r}, this is {asked.parameters[RUN]}")
     try:
         number = round_of(record.metrics, "")
     except InputError:

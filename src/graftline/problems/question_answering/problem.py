@@ -41,6 +41,8 @@ _NEVER = -1e9
 class QuestionAnswerer(JoinedTextModel[Windows], LabelledText[Windows]):
     """Windows to (n, width, 2) logits: that the answer begins, and that it ends, at each token."""
 
+    narrow_on_cpu: ClassVar[bool] = False  # windows of many lengths: what tiles gain, casting and new kernels lose
+
     def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: QuestionAnsweringParams) -> None:
         super().__init__(network, tokenizer, new, params)
         self.threshold = 0.0
