@@ -15,6 +15,7 @@ from graftline.federated.account import Examined, Gathered, asked_of, examine
 from graftline.federated.averaging import Weights, average
 from graftline.federated.updates import RUN, START, UPDATE
 from graftline.learning.randomness import seed_everything
+from graftline.privacy.promise import read_promise, write_rounds_promise
 from graftline.problems.fit import Data, training
 from graftline.problems.model import FACTS, load_model, save_model
 from graftline.problems.reading import read_examples
@@ -41,7 +42,9 @@ def run(context: Context) -> None:
     schema = read_schema(context.paths["dataset"])
     problem = make_problem(finetune.head, schema)
     context.draft.environment = determinism(context.threads) | problem.environment(context.paths["trunk"])
-    account = _average(context, params) if START in context.paths else _begin(context, params, finetune, schema)
+    account = (
+        _average(context, params, finetune) if START in context.paths else _begin(context, params, finetune, schema)
+    )
     account |= _measure(context, finetune, schema)
     context.draft.metrics = account
     (context.out / "metrics.json").write_text(json.dumps(account, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -59,7 +62,7 @@ def _begin(context: Context, params: FederatedParams, finetune: FinetuneParams, 
     return {ROUND: gathered.number, "rows": 0, "updates": 0, "sites": [], "left_out": []}
 
 
-def _average(context: Context, params: FederatedParams) -> dict[str, Any]:
+def _average(context: Context, params: FederatedParams, finetune: FinetuneParams) -> dict[str, Any]:
     """Write the average of the updates that go in; return the round's account."""
     start, record = context.paths[START], context.records[START]
     number = round_of(record.metrics, start) + 1
@@ -73,7 +76,11 @@ def _average(context: Context, params: FederatedParams) -> dict[str, Any]:
     shared = [(update.weights, examined.shares[update.site]) for update in examined.updates]
     average(Weights.of(start), shared, context.out)
     context.draft.dependencies += _dependencies(examined)
-    return examined.account()
+    account = examined.account()
+    if finetune.privacy is not None:
+        spent = [update.bound for update in examined.updates]
+        account |= write_rounds_promise(read_promise(start), spent, finetune.privacy, context.out)
+    return account
 
 
 def _dependencies(examined: Examined) -> list[Dependency]:

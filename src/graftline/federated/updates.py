@@ -21,6 +21,7 @@ from graftline.canonical import canonical_json
 from graftline.digests import RECORD
 from graftline.errors import GraftlineError, InputError, brief
 from graftline.federated.averaging import Tensor, Weights, difference, kind_of
+from graftline.privacy.parameters import BOUND
 from graftline.records.folder import Draft, check_signature, read_record, verify, write_record
 from graftline.records.model import Dependency, Record
 from graftline.signing.keyring import Keyring, Known
@@ -38,7 +39,7 @@ _MOST_BYTES = 1 << 20
 
 Rule = Literal[
     "missing", "late", "died", "failed", "damaged", "signature", "record", "task", "run", "round", "start",
-    "parameters", "rows", "tensors", "not finite", "norm",
+    "parameters", "privacy", "rows", "tensors", "not finite", "norm",
 ]  # fmt: skip
 """Why an update did not go in. The first four are about a site that sent none."""
 
@@ -65,6 +66,12 @@ class Update:
     """How far it is from the round's model: Euclidean, over all weights."""
     weights: Weights
     record: Record
+
+    @property
+    def bound(self) -> tuple[float, float]:
+        """Epsilon and delta of an update that was made privately."""
+        epsilon, delta = (float(self.record.metrics[score.name]) for score in BOUND)
+        return epsilon, delta
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,17 @@ def _check_what_it_is(record: Record, asked: Asked) -> None:
     for name in sorted({*asked.parameters, *record.parameters}):
         if record.parameters.get(name) != asked.parameters.get(name):
             raise LeftOutError("parameters", f"its section {name} is not the round's")
+    if (privacy := asked.parameters["finetune"].get("privacy")) is not None:
+        _check_bound(record, privacy)
     _check_inputs(record, asked.start)
+
+
+def _check_bound(record: Record, privacy: Mapping[str, Any]) -> None:
+    """Let it say that it spent no more than was asked for: what the rounds promise together is counted from that."""
+    for score in BOUND:
+        spent, most = record.metrics.get(score.name), privacy[score.name]
+        if not isinstance(spent, float) or not 0 < spent <= most * (1 + 1e-9):
+            raise LeftOutError("privacy", f"it says that it spent {score.name} {spent!r}, {most:g} at most was asked")
 
 
 def _check_inputs(record: Record, start: Record) -> None:
