@@ -17,6 +17,7 @@ from graftline.federated.updates import RUN, START, UPDATE
 from graftline.learning.randomness import seed_everything
 from graftline.privacy.promise import read_promise, write_rounds_promise
 from graftline.problems.fit import Data, training
+from graftline.problems.groups import read_groups
 from graftline.problems.model import FACTS, load_model, save_model
 from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
@@ -112,7 +113,7 @@ def _measure(context: Context, finetune: FinetuneParams, schema: Schema) -> dict
     problem = make_problem(finetune.head, schema)
     val = read_examples(problem, context.paths["dataset"], "val", context.paths["trunk"])
     model = load_model(context.out)
-    model.calibrate(val)
+    model.calibrate(val, read_groups(context.paths["dataset"], "val"))
     answers = answer(model.eval(), val)
     aside = context.work / "calibrated"
     aside.mkdir(parents=True, exist_ok=True)
