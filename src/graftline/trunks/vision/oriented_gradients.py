@@ -80,7 +80,8 @@ def described(images: torch.Tensor, places: torch.Tensor, cells: int, cell: int)
     found = histograms(images, cell).flatten(2).gather(2, at[:, None].expand(-1, DIRECTIONS, -1))
     found = found.unflatten(2, inside.shape[1:]) * inside[:, None]
     strength = found.permute(0, 2, 3, 4, 1).flatten(2).sqrt()
-    return strength / (strength.norm(dim=2, keepdim=True) + _FAINT)
+    length: torch.Tensor = strength.norm(dim=2, keepdim=True)
+    return strength / (length + _FAINT)
 
 
 class Scale(NamedTuple):
@@ -159,7 +160,7 @@ class OrientedGradients(ImageObjective):
         with autocast(self._dtype, place):
             said = torch.cat([looked_up(features, send(at, place)) for features in self.trunk.maps(view)], dim=2)
             told = self.teller(said.flatten(0, 1)).float()
-        error = (told - send(wanted.flatten(0, 1), place)).square().mean(dim=1)
+        error: torch.Tensor = (told - send(wanted.flatten(0, 1), place)).square().mean(dim=1)
         return (error * send(seen.flatten(), place)).sum() / max(1, int(spots.seen.sum()))
 
     @torch.no_grad()
