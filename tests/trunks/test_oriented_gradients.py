@@ -129,16 +129,16 @@ def test_the_loss_is_a_pure_function_of_seed_and_step(images: torch.Tensor) -> N
 
 
 def test_a_trunk_learns_what_edges_there_are(images: torch.Tensor) -> None:
-    made = objective()
-    optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    made = objective(augmentation=Augmentation(shift=2), spots=24)
+    optimizer = torch.optim.AdamW(made.parameters(), lr=1e-2)
     losses = []
-    for step in range(60):
+    for step in range(30):
         optimizer.zero_grad()
         loss = made.loss(images, 0, step)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[0] < 2 and sum(losses[-5:]) / 5 < 0.8 * losses[0]
+    assert sum(losses[-5:]) / 5 < 0.96 < 1 < losses[0] < 2, "who knows nothing and says the mean has 1"
     assert all(weights.grad is not None and weights.grad.any() for weights in made.head.parameters())
 
 

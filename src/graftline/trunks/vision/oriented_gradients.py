@@ -80,8 +80,8 @@ def described(images: torch.Tensor, places: torch.Tensor, cells: int, cell: int)
     found = histograms(images, cell).flatten(2).gather(2, at[:, None].expand(-1, DIRECTIONS, -1))
     found = found.unflatten(2, inside.shape[1:]) * inside[:, None]
     strength = found.permute(0, 2, 3, 4, 1).flatten(2).sqrt()
-    length: torch.Tensor = strength.norm(dim=2, keepdim=True)
-    return strength / (length + _FAINT)
+    told: torch.Tensor = strength / (strength.norm(dim=2, keepdim=True) + _FAINT)
+    return told
 
 
 class Scale(NamedTuple):
