@@ -42,6 +42,8 @@ _RIDGE = 0.0025
 """Of the largest variance, added to each one: what hardly varies is not told to the last digit."""
 _SAMPLE = 400
 """Images of a pool that say how histograms vary."""
+_AT_ONCE = 32
+"""Of them: eight maps of each are in memory."""
 
 
 def histograms(images: torch.Tensor, cell: int) -> torch.Tensor:
@@ -148,7 +150,9 @@ class OrientedGradients(ImageObjective):
     def _scale_of(self, pixels: torch.Tensor, seed: int) -> Scale:
         still = Changes(torch.eye(2, 3).expand(len(pixels), 2, 3), None)
         spots = common(pixels, [still], self._params.spots, generator(seed, 0, "scale of spots"))
-        return scale_of(described(pixels, spots.places, self._params.cells, self._params.cell).flatten(0, 1))
+        parts = zip(pixels.split(_AT_ONCE), spots.places.split(_AT_ONCE), strict=True)
+        found = [described(*part, self._params.cells, self._params.cell) for part in parts]
+        return scale_of(torch.cat(found).flatten(0, 1))
 
     def _loss(self, pixels: torch.Tensor, scale: Scale, seed: int, step: int, part: World) -> torch.Tensor:
         params = self._params
