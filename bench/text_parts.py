@@ -316,10 +316,7 @@ def measure_private(options: TextOptions) -> list[Figure]:
     """What differential privacy costs, by what is trained."""
     from bench.privacy import measure_privacy
 
-    found = [
-        measure_privacy(prepared(prepare), shape, rounds=options.rounds, seconds=options.seconds)
-        for shape in reversed(_MASKED_SHAPES)
-    ]
+    found = [measure_privacy(prepared(prepare), shape, rounds=options.rounds) for shape in reversed(_MASKED_SHAPES)]
     return [figure for figures in found for figure in figures]
 
 
