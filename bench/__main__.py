@@ -28,7 +28,10 @@ def main() -> None:
         "--rounds", type=int, default=5, help="for mlm, clm, finetune, privacy, checkpoint (default: %(default)s)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="for the same and vision: of a window (default: %(default)s)"
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="for mlm, clm, finetune, vision, questions, help, prompts: of a window (default: %(default)s)",
     )
     parser.add_argument(
         "--tokens", type=int, help="for loss, time: to learn from (default: 400000 for loss, 2600000 for time)"

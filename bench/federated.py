@@ -57,7 +57,7 @@ PRETRAIN = {"epochs": 60, "trunk": {"name": "conv", "channels": [8, 16, 32], "wi
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.federated", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=10, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=20, help="(default: %(default)s)")
     parser.add_argument("--local-epochs", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument(
         "--folder", type=Path, help="to work in, and to go on in after a kill (default: a temporary one)"

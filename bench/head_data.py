@@ -22,13 +22,11 @@ class Task:
 
     batch: int
     """Rows a step, as in its parameters."""
-    narrow: bool = False
-    """Whether Graftline trains it in bfloat16 on a CPU that can."""
     filled: bool = False
     """Whether the example pads each row to the longest that there may be."""
 
 
-TASKS = {"questions": Task(32, narrow=True, filled=True), "help": Task(32), "prompts": Task(16)}
+TASKS = {"questions": Task(32, filled=True), "help": Task(32), "prompts": Task(16)}
 """Questions, translation, and speech recognition."""
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bench.figures import Figure
 from bench.text_data import Data
@@ -19,6 +19,7 @@ from graftline.learning.loop import alone
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.randomness import seed_everything
 from graftline.privacy.parameters import PrivacyParams
+from graftline.problems.documents import BATCHES_BY_LENGTH
 from graftline.problems.fit import Data as Examples
 from graftline.problems.fit import training
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
@@ -38,29 +39,16 @@ _PRIVACY = PrivacyParams(epsilon=8, delta=1e-6, accountant="rdp")
 _WARM_STEPS = 3
 
 
-@dataclass
-class _Contender:
-    step: Callable[[int], object]
-    done: int = 0
-    rates: list[float] = field(default_factory=list)
-
-    def window(self, seconds: float) -> float:
-        """Return samples a second over so many seconds at least."""
-        started, first = time.perf_counter(), self.done
-        while time.perf_counter() - started < seconds:
-            self.step(self.done)
-            self.done += 1
-        return (self.done - first) * BATCH / (time.perf_counter() - started)
-
-
-def measure_privacy(folder: Path, shape: str, *, rounds: int, seconds: float) -> list[Figure]:
+def measure_privacy(folder: Path, shape: str, *, rounds: int) -> list[Figure]:
     """Return the share of the plain rate that private fine-tuning has, by what is trained; on one thread.
+
+    Both take a step in turn. A round is as many steps as plain batches are sorted by length together: a few of them
+    would be of short texts, or of long ones, while each private batch has texts of all lengths.
 
     Args:
         folder: what text_data.prepare wrote.
         shape: one of text_data.SHAPES.
-        rounds: windows of each.
-        seconds: length of a window, at least.
+        rounds: of each.
     """
     seed_everything(0, 1)
     keep_freed_memory()
@@ -70,28 +58,35 @@ def measure_privacy(folder: Path, shape: str, *, rounds: int, seconds: float) ->
         trunk = Path(made)
         write_trunk(data.model(dropout=False), data, trunk)
         for way, (more, of_head, least) in WAYS.items():
-            plain, private = (_contender(data, trunk, more, of_head, privacy) for privacy in (None, _PRIVACY))
-            for _ in range(rounds):
-                for one in (plain, private):
-                    one.rates.append(one.window(seconds))
-            ratio = statistics.median(b / a for a, b in zip(plain.rates, private.rates, strict=True))
-            rates = f"{statistics.median(plain.rates):,.0f} and {statistics.median(private.rates):,.0f} samples/s"
-            print(f"privacy, {shape}, {way}: {rates}", file=sys.stderr, flush=True)
+            steps = [_steps(data, trunk, more, of_head, privacy) for privacy in (None, _PRIVACY)]
+            for number in range(_WARM_STEPS):
+                for step in steps:
+                    step(rounds * BATCHES_BY_LENGTH + number)
+            seconds = np.array(
+                [[_timed(step, number) for step in steps] for number in range(rounds * BATCHES_BY_LENGTH)]
+            )
+            plain, private = seconds.reshape(rounds, BATCHES_BY_LENGTH, 2).sum(1).T
+            ratio = float(np.median(plain / private))
+            rates = [f"{BATCH / float(one):,.0f}" for one in seconds.mean(0)]
+            print(f"privacy, {shape}, {way}: {' and '.join(rates)} samples/s", file=sys.stderr, flush=True)
             found.append(Figure(f"private fine-tuning against plain, {shape}: {way}", ratio, ">=", least, "x", command))
     return found
 
 
-def _contender(
+def _timed(step: Callable[[int], object], number: int) -> float:
+    """Return seconds of this process's CPU: what else the machine does counts for neither."""
+    started = time.process_time()
+    step(number)
+    return time.process_time() - started
+
+
+def _steps(
     data: Data, trunk: Path, more: dict[str, Any], of_head: dict[str, Any], privacy: PrivacyParams | None
-) -> _Contender:
+) -> Callable[[int], object]:
     labelled = data.labelled()
     assert labelled.labels is not None
     schema = Schema(TextColumn("text"), "label", tuple(range(int(labelled.labels.max()) + 1)))
     head = SequenceClassificationParams(max_tokens=data.params.max_length, **of_head)
     params = FinetuneParams(head=head, batch=BATCH, epochs=1000, privacy=privacy, **more)
     _, run = training(trunk, Examples(labelled, None), params, 0, schema)
-    contender = _Contender(alone(run))
-    for _ in range(_WARM_STEPS):
-        contender.step(contender.done)
-        contender.done += 1
-    return contender
+    return alone(run)

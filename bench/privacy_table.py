@@ -27,7 +27,7 @@ from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.weighing import answer
-from graftline.score import Estimate, t_interval
+from graftline.score import t_interval
 from graftline.tasks.finetune import FinetuneParams
 
 _HEAD = SequenceClassificationParams()
@@ -65,8 +65,9 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 0], help="labels a class; 0 for all")
     parser.add_argument("--epsilon", type=float, nargs="+", default=[0.0, 2.0, 8.0], help="0 for no bound")
     parser.add_argument("--delta", type=float, default=1e-5)
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--test-rows", type=int, default=4000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--split", choices=("val", "test"), default="test", help="val, with another seed, to tune by")
+    parser.add_argument("--test-rows", type=int, default=4000, help="of the split, at most")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON", help="of finetune, such as batch=128")
     parser.add_argument("--out", type=Path, default=Path("build/privacy-table.jsonl"))
     arguments = parser.parse_args()
@@ -78,36 +79,40 @@ def main() -> None:
 def _line(arguments: argparse.Namespace, more: dict[str, Any], labels: int, epsilon: float) -> str:
     privacy = PrivacyParams(epsilon=epsilon, delta=arguments.delta, noise="seeded") if epsilon else None
     shipped: dict[str, Any] = {
+        "head": _HEAD,
         "epochs": 3,
         "min_steps": 150,
         "learning_rate": 0.003,
         "trunk_rate": 0.33,
         "patience": None,
     }
-    params = FinetuneParams(head=_HEAD, privacy=privacy, **{**shipped, **more})
-    pairs = [[_kept(arguments, params, labels, seed, arm) for arm in _ARMS] for seed in range(arguments.seeds)]
+    params = FinetuneParams(privacy=privacy, **{**shipped, **more})
+    pairs = [[_kept(arguments, params, labels, seed, arm) for arm in _ARMS] for seed in arguments.seeds]
     trunk, scratch = ([pair[number] for pair in pairs] for number in range(len(_ARMS)))
-    lift = t_interval([100 * (a.accuracy - b.accuracy) for a, b in zip(trunk, scratch, strict=True)])
+    lift = [100 * (a.accuracy - b.accuracy) for a, b in zip(trunk, scratch, strict=True)]
     first = trunk[0]
     cells = (
         str(labels or "all"),
         f"epsilon {epsilon:g}, noise {first.noise:.2f}" if epsilon else "none",
-        *(_told(t_interval([100 * one.accuracy for one in fits]), ".1f") for fits in (trunk, scratch)),
+        *(_told([100 * one.accuracy for one in fits], ".1f") for fits in (trunk, scratch)),
         _told(lift, "+.1f"),
-        *(_told(t_interval([one.attack for one in fits]), ".3f") for fits in (trunk, scratch)),
+        *(_told([one.attack for one in fits], ".3f") for fits in (trunk, scratch)),
         f"{first.steps} x {first.batch}",
     )
     return f"| {' | '.join(cells)} |"
 
 
-def _told(one: Estimate, form: str) -> str:
+def _told(values: list[float], form: str) -> str:
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
+    one = t_interval(values)
     return f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})"
 
 
 def _kept(arguments: argparse.Namespace, params: FinetuneParams, labels: int, seed: int, arm: str) -> Fitted:
     """Return a fit's outcome, from the file if it is there."""
     given = [str(arguments.dataset), str(arguments.trunk), params.model_dump(mode="json")]
-    key = json.dumps([*given, labels, seed, arm, arguments.test_rows])
+    key = json.dumps([*given, labels, seed, arm, arguments.split, arguments.test_rows])
     lines = arguments.out.read_text(encoding="utf-8").splitlines() if arguments.out.is_file() else []
     known = {one["key"]: one["fitted"] for one in map(json.loads, lines)}
     if key in known:
@@ -125,7 +130,7 @@ def _fit(
 ) -> Fitted:
     keep_freed_memory()
     schema = read_schema(arguments.dataset)
-    train, test = (_read(arguments.dataset, arguments.trunk, split) for split in ("train", "test"))
+    train, test = (_read(arguments.dataset, arguments.trunk, split) for split in ("train", arguments.split))
     members, others = select(train, labels, len(schema.classes), seed), _sample(test, arguments.test_rows)
     data = Data(members, None)
     seed_everything(seed, threads=1)

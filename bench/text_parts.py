@@ -152,9 +152,8 @@ def _pictured() -> list[Contender]:
 
 def _headed(task: str) -> list[Contender]:
     """Return the contenders on a shipped task. By length: the Trainer's own sampler that puts like lengths together."""
-    dtype = _dtype() if head_data.TASKS[task].narrow else "float32"
     batch = head_data.TASKS[task].batch
-    ours = Contender("Graftline", task, "graftline", "labelled", batch, dtype, True, data="head")
+    ours = Contender("Graftline", task, "graftline", "labelled", batch, "float32", True, data="head")
     trainer = Contender("Trainer", task, "trainer", "labelled", batch, data="head")
     found = [
         ours,
@@ -163,9 +162,6 @@ def _headed(task: str) -> list[Contender]:
         replace(trainer, name="Graftline's loop, Trainer's recipe", loop="control"),
         replace(trainer, name="Trainer, memory kept", keeps_memory=True),
     ]
-    if dtype != "float32":
-        found.append(replace(ours, name="Graftline, float32", dtype="float32"))
-        found.append(replace(trainer, name="Trainer, bfloat16", dtype="bfloat16"))
     if head_data.TASKS[task].filled:
         found.append(replace(trainer, name="Trainer, padded to the longest there is", rows="full_length"))
     return found
@@ -320,10 +316,7 @@ def measure_private(options: TextOptions) -> list[Figure]:
     """What differential privacy costs, by what is trained."""
     from bench.privacy import measure_privacy
 
-    found = [
-        measure_privacy(prepared(prepare), shape, rounds=options.rounds, seconds=options.seconds)
-        for shape in reversed(_MASKED_SHAPES)
-    ]
+    found = [measure_privacy(prepared(prepare), shape, rounds=options.rounds) for shape in reversed(_MASKED_SHAPES)]
     return [figure for figures in found for figure in figures]
 
 

@@ -20,7 +20,7 @@ SCHEMAS = [
     Schema(ImageColumn("image", (28, 20), 255.0), "digit", (0, 1, 2)),
     Schema(TextColumn("text"), "label", ("a", "b")),
     Schema(TokensColumn("words"), "tags", ("NOUN", "VERB")),
-    Schema(TextColumn("text"), None, ()),
+    Schema(TextColumn("text"), None, (), weight="votes", group="speaker"),
     Schema(ImageColumn("image", (2, 3), 255.0, channels=3), "kind", ("a", "b")),
 ]
 

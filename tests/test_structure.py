@@ -356,8 +356,8 @@ SHARED_WITH_ALL = {
         "profile", "guesses", "placing", "rle", "rules", "samples", "strings", "suite",
     },
     "graftline.problems": {
-        "answers", "embedding", "explained", "fit", "model", "problem", "reading", "recipes", "registry", "scores",
-        "sections", "weighing",
+        "answers", "embedding", "explained", "fit", "groups", "model", "problem", "reading", "recipes", "registry",
+        "scores", "sections", "weighing",
     },
     "graftline.trunks": {
         "registry", "summary", "training", "parameters", "convert", "CONFIG", "SIZES", "WEIGHTS", "read_config",

@@ -13,9 +13,11 @@ from graftline.dataset import Schema, read_schema
 from graftline.environment import determinism
 from graftline.federated.account import Examined, Gathered, asked_of, examine
 from graftline.federated.averaging import Weights, average
-from graftline.federated.updates import START, UPDATE
+from graftline.federated.updates import RUN, START, UPDATE
 from graftline.learning.randomness import seed_everything
+from graftline.privacy.promise import read_promise, write_rounds_promise
 from graftline.problems.fit import Data, training
+from graftline.problems.groups import read_groups
 from graftline.problems.model import FACTS, load_model, save_model
 from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
@@ -41,7 +43,9 @@ def run(context: Context) -> None:
     schema = read_schema(context.paths["dataset"])
     problem = make_problem(finetune.head, schema)
     context.draft.environment = determinism(context.threads) | problem.environment(context.paths["trunk"])
-    account = _average(context, params) if START in context.paths else _begin(context, params, finetune, schema)
+    account = (
+        _average(context, params, finetune) if START in context.paths else _begin(context, params, finetune, schema)
+    )
     account |= _measure(context, finetune, schema)
     context.draft.metrics = account
     (context.out / "metrics.json").write_text(json.dumps(account, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -59,11 +63,12 @@ def _begin(context: Context, params: FederatedParams, finetune: FinetuneParams, 
     return {ROUND: gathered.number, "rows": 0, "updates": 0, "sites": [], "left_out": []}
 
 
-def _average(context: Context, params: FederatedParams) -> dict[str, Any]:
+def _average(context: Context, params: FederatedParams, finetune: FinetuneParams) -> dict[str, Any]:
     """Write the average of the updates that go in; return the round's account."""
     start, record = context.paths[START], context.records[START]
     number = round_of(record.metrics, start) + 1
     parameters = {name: context.draft.parameters[name] for name in ("finetune", "federated")}
+    parameters[RUN] = Gathered.read(context.paths["updates"]).run
     examined = examine(context.paths["updates"], asked_of(start, record, number, parameters, params), params)
     for site, (rule, reason) in sorted(examined.left_out.items()):
         print(f"round {number}: {site} is left out: {rule}: {reason}", file=sys.stderr)
@@ -72,7 +77,11 @@ def _average(context: Context, params: FederatedParams) -> dict[str, Any]:
     shared = [(update.weights, examined.shares[update.site]) for update in examined.updates]
     average(Weights.of(start), shared, context.out)
     context.draft.dependencies += _dependencies(examined)
-    return examined.account()
+    account = examined.account()
+    if finetune.privacy is not None:
+        spent = [update.bound for update in examined.updates]
+        account |= write_rounds_promise(read_promise(start), spent, finetune.privacy, context.out)
+    return account
 
 
 def _dependencies(examined: Examined) -> list[Dependency]:
@@ -104,7 +113,7 @@ def _measure(context: Context, finetune: FinetuneParams, schema: Schema) -> dict
     problem = make_problem(finetune.head, schema)
     val = read_examples(problem, context.paths["dataset"], "val", context.paths["trunk"])
     model = load_model(context.out)
-    model.calibrate(val)
+    model.calibrate(val, read_groups(context.paths["dataset"], "val"))
     answers = answer(model.eval(), val)
     aside = context.work / "calibrated"
     aside.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,7 @@ def _measure(params: EvaluateParams, answers: Answers) -> dict[str, Any]:
     """Return every score of the problem on the test rows with its interval, and how many rows and answers there are."""
     measured = {}
     for score in answers.scores:
-        found = answers.measured(score)
+        found = answers.drawn(score)
         measured[score] = estimate(found, resamples=params.bootstrap_resamples, seed=params.seed)
     return {"n_test": len(answers), "n_test_rows": len(answers.primary.rows), **as_metrics(measured)}
 

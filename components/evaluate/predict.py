@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graftline.problems.groups import read_groups
 from graftline.problems.model import load_model, read_problem
 from graftline.problems.reading import read_examples
 from graftline.problems.weighing import answer
@@ -34,4 +35,5 @@ def predict(folder: Path, dataset: Path) -> Predictions:
     problem = read_problem(folder)
     examples = read_examples(problem, dataset, "test", folder)
     model = load_model(folder)
-    return Predictions(answer(model, examples), examples, problem, model)
+    answers = replace(answer(model, examples), groups=read_groups(dataset, "test"))
+    return Predictions(answers, examples, problem, model)

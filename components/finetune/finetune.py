@@ -20,6 +20,7 @@ from graftline.privacy.accounting import Budget
 from graftline.privacy.promise import write_promise
 from graftline.privacy.units import read_units
 from graftline.problems.fit import Data, Near, budget, fit, select
+from graftline.problems.groups import read_groups
 from graftline.problems.model import check_dataset, read_facts, save_model
 from graftline.problems.problem import Examples
 from graftline.problems.reading import alike, lost_tokens, read_examples
@@ -52,7 +53,8 @@ def run(context: Context) -> None:
     held_out = val if params.labels_per_class is None else None
     unlabelled = read_examples(problem, dataset, "unlabelled", trunk) if params.joint_weight else None
     desk = open_desk(context, min(params.batch, len(train)), problem.plural)
-    data = Data(train, held_out, unlabelled, read_units(params.privacy, dataset, train.rows))
+    units = read_units(params.privacy, dataset, train.rows)
+    data = Data(train, held_out, unlabelled, units, read_groups(dataset, "val"))
     promised = budget(params, data)
     model = fit(trunk, data, params, params.seed, schema, desk=desk, near=near)
     answers = answer(model, val)

@@ -48,6 +48,8 @@ class Schema:
     """The word for the label's form; if left out, the feature's usual one."""
     weight: str | None = None
     """The column that says how much a row counts, above 0; None where all count alike."""
+    group: str | None = None
+    """The column whose equal values come together, in one split; None where each row stands by itself."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label_type", self.label_type or self.feature.label_type)
@@ -88,6 +90,7 @@ class Schema:
             **({"more": [feature.as_dict() for feature in self.more]} if self.more else {}),
             **({"label_type": self.label_type} if self.label_type != self.feature.label_type else {}),
             **({"weight": self.weight} if self.weight is not None else {}),
+            **({"group": self.group} if self.group is not None else {}),
         }
 
     @classmethod
@@ -97,9 +100,10 @@ class Schema:
         Raises:
             KeyError, TypeError, ValueError: there is no such schema.
         """
-        label, classes, weight = values["label"], values["classes"], values.get("weight")
-        if not all(name is None or isinstance(name, str) for name in (label, weight)) or not isinstance(classes, list):
-            raise TypeError("label, classes or weight")
+        label, classes, weight, group = values["label"], values["classes"], values.get("weight"), values.get("group")
+        names = (label, weight, group)
+        if not all(name is None or isinstance(name, str) for name in names) or not isinstance(classes, list):
+            raise TypeError("label, classes, weight or group")
         first, *more = (
             FEATURE_TYPES[feature["type"]].from_dict(feature)
             for feature in (values["feature"], *values.get("more", ()))
@@ -107,7 +111,7 @@ class Schema:
         kind = values.get("label_type", first.label_type)
         if kind not in LABEL_TYPES:
             raise ValueError(f"label_type {kind!r}")
-        return cls(first, label, tuple(classes), tuple(more), kind, weight)
+        return cls(first, label, tuple(classes), tuple(more), kind, weight, group)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 sys.path[:0] = [
-    str(Path(__file__).parents[1] / folder) for folder in ("learning", "crash", "store", "tasks", "containers")
+    str(Path(__file__).parents[1] / folder)
+    for folder in ("learning", "crash", "store", "tasks", "containers", "federated")
 ]
 
 from servers import REAL_URL, moto_endpoint, moto_url, real_url  # noqa: E402

@@ -41,6 +41,7 @@ def healthy() -> Api:
         *_controllers(),
         *_secrets(),
         *_own("infra/base", OURS),
+        *_own("infra/namespace", OURS),
         *_own("infra/components/kueue", ("ResourceFlavor", "LocalQueue", "ClusterQueue")),
         *_own("infra/components/kueue-gpu", ("ResourceFlavor",)),
         *_own("infra/components/trainer", ("ClusterTrainingRuntime",)),
@@ -81,7 +82,7 @@ def _own(folder: str, kinds: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _namespaces() -> list[dict[str, Any]]:
-    (own,) = _own("infra/base", ("Namespace",))
+    (own,) = _own("infra/namespace", ("Namespace",))
     own["metadata"].pop("namespace")
     own["metadata"]["labels"]["app.kubernetes.io/part-of"] = "kubeflow-profile"
     names = ("kubeflow", "kueue-system")

@@ -30,7 +30,9 @@ from graftline.index.opening import open_index
 from graftline.ledger.entries import Entry
 from graftline.ledger.log import read_chain
 from graftline.lineage.trace import trace
+from graftline.privacy.promise import outside, read_promise, told
 from graftline.records.folder import verify
+from graftline.records.model import parse_record
 from graftline.releases.catalogue import resolve
 from graftline.signing.keyring import add_trusted, load_keyring, make_first
 from graftline.store.opening import open_store
@@ -221,6 +223,28 @@ def test_a_site_that_the_coordinator_does_not_know_computes_nothing(
     with pytest.raises(InputError, match=r"not known here.*trust the coordinator's key"):
         take_part(Here(tmp_path, str(tmp_path / "store")), *given)
     assert not (tmp_path / "store").exists()
+
+
+def test_rounds_with_privacy_promise_the_sum_of_what_their_sites_spent(
+    dataset: Path, trunk: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    """One site has more rows than the other, so each spends another epsilon; the larger one counts, in each round."""
+    privacy = {"epsilon": 4.0, "delta": 1e-4, "noise": "seeded"}
+    task = coordinator(tmp_path / "c", dataset, trunk, local_steps=2)
+    finetune = parts.DOCUMENT["finetune"] | {"privacy": privacy}
+    task = replace(task, document={**task.document, "finetune": finetune})
+    sites = write_sites(tmp_path, {name: rows for name, rows in thirds(table).items() if name != "south"})
+    run = federate(task, sites, say=quiet)
+    spent = []
+    for entry in rounds(run):
+        keys = [f"records/{line['record']}.json" for line in entry.detail["sites"]]
+        kept = [parse_record(open_store(task.store).get(key).data, key) for key in keys]
+        spent.append(max(record.metrics["epsilon"] for record in kept))
+    promise = read_promise(run.model(2))
+    assert promise is not None and promise["rounds"] == len(spent) == 2
+    assert promise["epsilon"] == pytest.approx(sum(spent)) and promise["delta"] == pytest.approx(2e-4)
+    assert verify(run.model(2)).metrics["epsilon"] == promise["epsilon"] > 5.0
+    assert "in 2 federated rounds" in told(promise)[0] and "coordinator's own rows" in " ".join(outside(promise))
 
 
 def test_fedprox_stays_nearer_to_the_rounds_model(

@@ -28,7 +28,7 @@ from graftline.store.opening import open_store
 from graftline.tasks.federated import FederatedParams
 
 TENSORS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(2, np.float32)}
-PARAMETERS = {"finetune": {"batch": 32}, "federated": {"rounds": 3}}
+PARAMETERS = {"finetune": {"batch": 32}, "federated": {"rounds": 3}, "run": "0" * 16}
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def write(folder: Path, start: Path, signer: Signer, tensors: dict[str, np.ndarr
         save_file(tensors, folder / FILE)
     said = {"component": "join", "task": "digits", "name": "update", "parameters": PARAMETERS} | other
     draft = Draft(said["component"], said["task"], said["name"], parameters=said["parameters"])
-    draft.metrics = {"round": other.get("round", 3), "rows": other.get("rows", 100)}
+    draft.metrics = {"round": other.get("round", 3), "rows": other.get("rows", 100), **other.get("spent", {})}
     draft.dependencies = [Dependency("start", other.get("began", verify(start).content))]
     write_record(folder, draft, signer)
     return folder
@@ -111,6 +111,8 @@ NAN["weight"][1, 1], INFINITE["weight"][0, 0] = np.nan, -np.inf
         ("record", moved(1.0), {"name": "model"}),
         ("record", moved(1.0), {"component": "finetune"}),
         ("parameters", moved(1.0), {"parameters": PARAMETERS | {"finetune": {"batch": 64}}}),
+        ("run", moved(1.0), {"parameters": PARAMETERS | {"run": "1" * 16}}),
+        ("run", moved(1.0), {"parameters": {name: PARAMETERS[name] for name in ("finetune", "federated")}}),
     ],
 )
 def test_an_update_that_breaks_a_rule_is_left_out_by_it(
@@ -139,6 +141,31 @@ def test_a_record_that_the_coordinator_could_not_keep_is_left_out(start: Path, t
     assert half != data and judged(signed(folder, signer, half), start, signer.public) == "record"
     long = write(tmp_path / "v", start, signer, moved(1.0), parameters=PARAMETERS | {"diary": "x" * 100})
     assert judged(long, start, signer.public) == "parameters"
+
+
+@pytest.mark.parametrize(
+    ("rule", "spent"),
+    [
+        ("", {"epsilon": 1.99, "delta": 1e-5}),
+        ("privacy", {}),
+        ("privacy", {"epsilon": 2.01, "delta": 1e-5}),
+        ("privacy", {"epsilon": 1.99, "delta": 1e-4}),
+        ("privacy", {"epsilon": -1.0, "delta": 1e-5}),
+    ],
+)
+def test_a_private_update_says_what_it_spent_and_no_more_than_was_asked(
+    rule: str, spent: dict[str, float], start: Path, tmp_path: Path
+) -> None:
+    signer, privacy = new_key(tmp_path), {"epsilon": 2, "delta": 1e-5, "noise": "secure"}
+    parameters = PARAMETERS | {"finetune": {"batch": 32, "privacy": privacy}}
+    folder = write(tmp_path / "u", start, signer, moved(1.0), parameters=parameters, spent=spent)
+    asked = asked_of(start, verify(start), 3, parameters, FederatedParams(rounds=3))
+    if not rule:
+        assert check_update(folder, "north", signer.public, asked).bound == (1.99, 1e-5)
+        return
+    with pytest.raises(LeftOutError) as error:
+        check_update(folder, "north", signer.public, asked)
+    assert error.value.rule == rule
 
 
 @pytest.mark.parametrize("name", ["start", "dataset", "another"])

@@ -15,6 +15,7 @@ import pytest
 
 from graftline.environment import ROOT
 from graftline.pipelines.pods import KEYS
+from graftline.tasks.federated import FederatedParams
 from graftline.yamlfile import load_yaml, parse_yaml
 
 Check = Callable[..., subprocess.CompletedProcess[str]]
@@ -73,6 +74,7 @@ def test_every_pod_runs_with_the_least_it_needs(built: dict[str, list[Object]]) 
         "graftline-drift",
         "graftline-metrics",
         "graftline-torch-node",
+        "graftline-site",
         "glosses",
     }
     for name, pod in found.items():
@@ -294,8 +296,35 @@ def test_secrets_are_named_and_never_held(built: dict[str, list[Object]]) -> Non
             assert not [
                 item
                 for item in container.get("env", [])
-                if re.search("(?<!CONFIG)_KEY", item["name"]) and "value" in item
+                if re.search("(?<!CONFIG)_KEY(?!S$)", item["name"]) and "value" in item  # _KEYS names a folder
             ], name
+
+
+def test_a_site_of_federated_rounds_looks_often_enough_and_reaches_only_the_stores(
+    built: dict[str, list[Object]],
+) -> None:
+    """A site's cluster runs nothing else, and its data lie in a volume that outlives each job."""
+    objects = built["site"]
+    policies = {policy["metadata"]["name"]: policy["spec"] for policy in of(objects, "NetworkPolicy")}
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    ports = {port["port"] for spec in policies.values() for rule in spec.get("egress", []) for port in rule["ports"]}
+    assert ports == {53, 443} and not [spec for spec in policies.values() if spec.get("ingress")]
+    (namespace,) = of(objects, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    job = named(objects, "CronJob", "graftline-site")["spec"]
+    assert job["concurrencyPolicy"] == "Forbid", "two jobs would fine-tune for one order"
+    minutes = int(re.fullmatch(r"\*/(\d+) \* \* \* \*", job["schedule"])[1])  # type: ignore[index]
+    late = FederatedParams().late
+    assert 60 * minutes < late / 4, "a look, and most of the time that the coordinator waits to fine-tune"
+    ((_, pod),) = pods(objects)
+    (volume,) = [one for one in pod["volumes"] if one["name"] == "site"]
+    (claim,) = of(objects, "PersistentVolumeClaim")
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    settings = named(objects, "ConfigMap", "graftline-settings")["data"]
+    (container,) = pod["containers"]
+    used = set(re.findall(r"\$\((\w+)\)", " ".join(container["args"])))
+    assert used == set(settings)
+    assert not of(objects, "Role") and not of(objects, "Deployment")
 
 
 def test_what_runs_refer_to_is_never_pruned(built: dict[str, list[Object]]) -> None:
@@ -544,7 +573,7 @@ def test_commands_of_the_pods_exist(built: dict[str, list[Object]]) -> None:
         for container in containers(pod)
     )
     called = set(re.findall(r"python -m graftline\.cli (\w+)", words))
-    assert called == {"drift", "fetch"}
+    assert called == {"drift", "fetch", "join"}
     assert called <= known
     modules = set(re.findall(r"python -m graftline\.(pipelines\.[\w.]+)", words))
     assert modules == {"pipelines.metrics", "pipelines.reconcile.serve"}

@@ -133,10 +133,19 @@ def test_documents_of_a_batch_are_computed_in_groups_of_similar_length() -> None
     documents = Documents(torch.zeros(int(lengths.sum()), dtype=torch.int32), offsets, torch.arange(64))
     groups = documents.alike_in_size()
     assert sorted(torch.cat(groups).tolist()) == list(range(64))
-    assert len(groups) > 4 and all(len(group) >= 4 for group in groups)
+    assert 2 < len(groups) < 8 and all(len(group) % 8 == 0 for group in groups)
     padded = sum(len(group) * int(lengths[group].max()) for group in groups)
-    assert padded < 1.15 * int(lengths.sum()) < 64 * int(lengths.max()), "in one group half would be padding"
+    assert padded < 1.3 * int(lengths.sum()) < 0.8 * 64 * int(lengths.max()), "in one group half would be padding"
+    assert lengths[torch.cat(groups)].diff().min() >= 0, "the shortest come first"
+    fewer = [len(group) for group in documents.take(torch.arange(61)).alike_in_size()]
+    assert fewer[0] % 8 == 5 and len(fewer) > 2 and not any(size % 8 for size in fewer[1:])
     assert [len(group) for group in documents.take(torch.arange(1)).alike_in_size()] == [1]
+
+
+def test_documents_of_one_length_are_one_group() -> None:
+    offsets = torch.arange(65) * 20
+    documents = Documents(torch.zeros(64 * 20, dtype=torch.int32), offsets, torch.arange(64))
+    assert [len(group) for group in documents.alike_in_size()] == [64]
 
 
 # Training

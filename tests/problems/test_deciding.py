@@ -56,7 +56,8 @@ def answers(decision: Decision, logits: torch.Tensor, labels: np.ndarray) -> Cla
 
 
 def fitted(params: DecidingParams, logits: torch.Tensor, labels: np.ndarray) -> Decision:
-    return Decision.of(params, range(4)).fitted(params, logits, labels, np.ones(len(labels)))
+    rows = np.arange(len(labels))
+    return Decision.of(params, range(4)).fitted(params, logits, labels, np.ones(len(labels)), rows)
 
 
 def cost(actual: str, chosen: str, of: float) -> Cost:
@@ -161,8 +162,9 @@ def test_weights_count_in_the_curve_of_risk_and_in_the_sets(tmp_path: Path) -> N
         told.append(json.loads((tmp_path / str(number) / "sections.json").read_text()))
     assert told[0][0]["lines"][0] == told[1][0]["lines"][0], "all answered"
     for one, other in zip(told[0][1]["lines"], told[1][1]["lines"], strict=True):
-        assert one[1].split()[0] == other[1].split()[0] and one[2:] == other[2:]
-    assert told[0][1]["note"] == told[1][1]["note"]
+        assert one[1].split()[0] == other[1].split()[0] and one[3:] == other[3:]
+        assert one[2] != other[2], "the law: fewer rows know less"
+    assert told[0][1]["note"].replace("60 of test", "120 of test") == told[1][1]["note"]
 
 
 def test_scores_that_need_a_parameter_are_not_defined_without_it() -> None:

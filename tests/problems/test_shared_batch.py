@@ -48,6 +48,9 @@ HEADS: dict[str, dict[str, Any]] = {
     "objects in images": {"head": {**small_scenes.HEAD, "precision": "float32"}, "joint_weight": 0.5},
     "speech": {"head": small_speech.FINETUNE["head"], "joint_weight": 0.5},
 }
+ROUNDING = {"objects in images": 4e-6}
+"""The trunk normalises empty ground, whose channels are nearly equal: that multiplies what float32 rounds. A batch that
+is shared wrongly is off by percents."""
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +97,8 @@ def test_two_processes_step_as_one_does(name: str, steps: tuple[Path, Path]) -> 
     one, two = (load_file(folder / f"{name}.safetensors") for folder in steps)
     assert one.keys() == two.keys()
     furthest = max(float(one[key].abs().max()) for key in one)  # float32 rounds by a share of what it holds
-    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-6 * max(1.0, furthest)
+    bound = ROUNDING.get(name, 1e-6) * max(1.0, furthest)
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < bound
     start = load_file(steps[0] / f"{name}-start.safetensors")
     weights = [key for key, tensor in start.items() if tensor.ndim > 1]
     assert all(not torch.equal(start[key], one[key]) for key in weights), "the loss reaches the whole trunk"

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import torch
 from contrasted import check_learns
-from torch.nn.functional import grid_sample, normalize
+from torch.nn.functional import normalize
 
-from graftline.learning.augment import Changes, draw
+from graftline.learning.augment import draw
 from graftline.learning.distributed import World
 from graftline.learning.parameters import Augmentation
 from graftline.learning.randomness import generator
-from graftline.trunks.vision.dense_contrastive import DenseContrastive, Spots, common, looked_up
+from graftline.trunks.vision.dense_contrastive import DenseContrastive
 from graftline.trunks.vision.parameters import DenseContrastiveParams, ResNetParams
+from graftline.trunks.vision.spots import Spots, common, looked_up
 from graftline.trunks.vision.trunk import new_trunk
 from graftline.values.image import ImageColumn
 
@@ -43,67 +44,29 @@ def objective(how: Augmentation = WARPED, spots: int = 4, **changes: Any) -> Den
     return DenseContrastive(trunk, params, "float32")
 
 
-def test_a_spot_is_the_same_place_of_the_image_in_both_views() -> None:
-    along = torch.linspace(0, 1, SIDE).expand(SIDE, SIDE)
-    places = torch.stack([along, along.T]).expand(20, 2, SIDE, SIDE)  # each pixel says where it is
-    draws = torch.Generator().manual_seed(0)
-    one, other = (draw(WARPED, draws, 20, (2, SIDE, SIDE)) for _ in range(2))
-    spots = common(places, one, other, 12, draws)
-    here, there = (
-        looked_up(changes.apply(places, "repeat"), at) for changes, at in ((one, spots.first), (other, spots.second))
-    )
-    assert spots.seen.float().mean() > 0.9
-    assert (here - there)[spots.seen].abs().max() < 0.02 and here[spots.seen].std() > 0.1
-    assert (here - looked_up(places, spots.places))[spots.seen].abs().max() < 0.02
-
-
-def test_spots_lie_where_there_is_something_to_see() -> None:
-    images = torch.zeros(50, 1, SIDE, SIDE)
-    images[:, :, 4:12, 20:28] = torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
-    still = Changes(torch.eye(2, 3).expand(50, 2, 3), None)
-    spots = common(images, still, still, 4, torch.Generator().manual_seed(0))
-    column, row = ((spots.places + 1) * SIDE / 2).unbind(2)
-    assert spots.seen.all()
-    assert ((column > 15) & (row < 17)).float().mean() > 0.7, "drawn evenly, 0.28 would be"
-
-
-def test_what_only_one_view_shows_is_not_compared(images: torch.Tensor) -> None:
-    left, right = (Changes(torch.tensor([[[0.5, 0, side], [0, 1.0, 0]]]), None) for side in (-0.5, 0.25))
-    spots = common(images[:1], left, right, 140, torch.Generator().manual_seed(0))
-    assert 50 < spots.seen.sum() < 140 and not spots.seen.all(), "a quarter of the first view is in the second"
-    assert spots.first[spots.seen][:, 0].min() >= 0.5 - 1e-6 and spots.second[spots.seen][:, 0].max() <= -0.5 + 1e-6
-
-
 def test_a_spot_is_compared_with_its_other_view_and_with_spots_that_are_not_near_it() -> None:
     places = torch.tensor([[[-0.5, -0.5], [-0.5, -0.2], [0.5, 0.5]], [[0.0, 0], [0.9, 0.9], [-0.9, 0.9]]])
     seen = torch.tensor([[True, True, True], [True, False, True]])
     made = objective(spots=3, apart=6)  # 0.3 is 4.8 pixels
-    right, out = made._pairs(Spots(places, places, seen, places), torch.Size((2, 1, SIDE, SIDE)), World())
+    right, out = made._pairs(Spots((places, places), seen, places), torch.Size((2, 1, SIDE, SIDE)), World())
     assert right.tolist() == [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5]
     compared = [(~row).nonzero()[:, 0].tolist() for row in out]
     assert compared[0] == [2, 3, 5, 6, 8, 9, 11], "not itself, its neighbour, and what one view shows only"
     assert compared[8] == [0, 1, 2, 3, 5, 6, 7, 9, 11]
     one, other = (
-        made._pairs(Spots(places, places, seen, places), torch.Size((2, 1, 32, 32)), World(n, 2)) for n in (0, 1)
+        made._pairs(Spots((places, places), seen, places), torch.Size((2, 1, 32, 32)), World(n, 2)) for n in (0, 1)
     )
     assert torch.equal(torch.cat([one[0], other[0]]).sort().values, right.sort().values)
     assert torch.equal(one[1], out[[0, 1, 2, 6, 7, 8]]) and torch.equal(other[1], out[[3, 4, 5, 9, 10, 11]])
-
-
-def test_between_places_a_map_says_what_lies_between() -> None:
-    features = torch.rand(3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
-    at = torch.rand(3, 7, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    theirs = grid_sample(features, at[:, :, None], padding_mode="border", align_corners=False)
-    torch.testing.assert_close(looked_up(features, at), theirs[..., 0].mT)
 
 
 def test_the_loss_is_that_of_the_paper(images: torch.Tensor) -> None:
     """Spot by spot: the one of the other view among all spots of both views of all images."""
     made = objective(spots=3, temperature=0.5, apart=0).eval()
     first, second = (draw(WARPED, generator(0, 2, name), 4, (1, SIDE, SIDE)) for name in ("first", "second"))
-    spots = common(images[:4], first, second, 3, generator(0, 2, "spots"))
+    spots = common(images[:4], (first, second), 3, generator(0, 2, "spots"))
     vectors: list[torch.Tensor] = []
-    for changes, at in ((first, spots.first), (second, spots.second)):
+    for changes, at in zip((first, second), spots.views, strict=True):
         maps = made.trunk.maps(changes.apply(images[:4], WARPED.edge))
         said = torch.cat([looked_up(features, at) for features in maps], dim=2)
         vectors += normalize(made.projector(said[spots.seen]), dim=1).detach()

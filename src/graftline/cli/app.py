@@ -19,7 +19,7 @@ COMMANDS = {
     "new": "Make a task of data as you have it: look at it, guess, ask what cannot be known, write data/TASK.",
     "run": "Bring a task's release up to date with its data, code and parameters, skipping what has not changed.",
     "plan": "Say what a run of a task takes: parameters, tokens, operations, memory, time and cost.",
-    "predict": "Ask a release about images or texts: the label of each, and how probable each label is.",
+    "predict": "Ask a release what it says of each image, text, clip, question or list of items, and how sure it is.",
     "explain": "Say what a release looks at in its input, by several methods, and how far each can be believed.",
     "embed": "Turn texts into vectors, the mean of their tokens' last hidden states; or histories into users' vectors.",
     "releases": "List releases, oldest first.",

@@ -1,4 +1,4 @@
-"""`graftline predict RELEASE PATH...`: ask a release about images, texts or whatever it learnt from."""
+"""`graftline predict RELEASE PATH...`: ask a release about whatever it learned from."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def predict(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="images: JPEG, PNG, WebP, TIFF, BMP, GIF, Parquet or tar files; "
-            "text: .txt (a document a line), .jsonl or Parquet; or folders"
+            help="images: JPEG, PNG, WebP, TIFF, BMP, GIF, Parquet or tar files; clips: WAV, FLAC, OGG; "
+            "text: .txt (a document a line); rows of whatever it learned from: .jsonl or Parquet; or folders"
         ),
     ] = None,
     texts: Texts = None,
@@ -44,9 +44,9 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="print a list of objects for programs")] = False,
     store: Annotated[str, STORE] = "",
 ) -> None:
-    """Ask a release about images or texts: the label of each, and how probable each label is.
+    """Ask a release what it says of each image, text, clip, question or list of items, and how sure it is.
 
-    A release that tags words prints each word's tag; one that writes goes on with each text.
+    A tagger prints each word's tag, one that writes what it writes, a detector boxes, a recommender what comes next.
     """
     from graftline.problems.model import load_model, read_facts, read_problem
 

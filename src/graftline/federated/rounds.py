@@ -28,7 +28,7 @@ from graftline.federated.account import GATHERED, Gathered, asked_of, enter, exa
 from graftline.federated.orders import Order, prefix, put_end, put_order, run_id
 from graftline.federated.sites import CACHE, KEYS, Site
 from graftline.federated.taking_part import Here, run_component, take_part
-from graftline.federated.updates import FILE
+from graftline.federated.updates import FILE, RUN
 from graftline.federated.workers import Done, Worker
 from graftline.records.folder import verify
 from graftline.signing.keyring import add_trusted, load_keyring
@@ -231,7 +231,7 @@ def _is_whole(model: Path) -> bool:
 
 def _asked(run: Federation, number: int) -> Any:
     start = run.model(number - 1)
-    parameters = {name: run.order.parameters[name] for name in ("finetune", "federated")}
+    parameters = {name: run.order.parameters[name] for name in ("finetune", "federated")} | {RUN: run.order.run}
     return asked_of(start, verify(start), number, parameters, run.params)
 
 

@@ -74,7 +74,7 @@ def take_part(here: Here, coordinator: str, task: str, run: str, name: str) -> N
         start = work / "order" / "start"
         _fine_tune(here, order, _dataset(here, order, home), home / "trunk", start, work / "model")
         with output_directory(work / "update") as aside:
-            write_update(work / "model", start, aside)
+            write_update(work / "model", start, aside, run=run)
         put_bundle(ours, place, name, files_of(work / "update"))
         shutil.rmtree(work)
 

@@ -21,6 +21,7 @@ from graftline.canonical import canonical_json
 from graftline.digests import RECORD
 from graftline.errors import GraftlineError, InputError, brief
 from graftline.federated.averaging import Tensor, Weights, difference, kind_of
+from graftline.privacy.parameters import BOUND
 from graftline.records.folder import Draft, check_signature, read_record, verify, write_record
 from graftline.records.model import Dependency, Record
 from graftline.signing.keyring import Keyring, Known
@@ -30,13 +31,15 @@ from graftline.tasks.federated import ROUND, round_of
 UPDATE, START, JOIN = "update", "start", "join"
 """What a site sends, what it began with, and who makes updates: the names in records."""
 FILE, ROWS = "update.safetensors", "rows"
+RUN = "run"
+"""Among the parameters of an update's record, beside the sections: the federated run's id."""
 MOST_ROWS = 1 << 53
 _MOST_BYTES = 1 << 20
 """Of a record: the coordinator keeps it for good."""
 
 Rule = Literal[
-    "missing", "late", "died", "failed", "damaged", "signature", "record", "task", "round", "start", "parameters",
-    "rows", "tensors", "not finite", "norm",
+    "missing", "late", "died", "failed", "damaged", "signature", "record", "task", "run", "round", "start",
+    "parameters", "privacy", "rows", "tensors", "not finite", "norm",
 ]  # fmt: skip
 """Why an update did not go in. The first four are about a site that sent none."""
 
@@ -64,6 +67,12 @@ class Update:
     weights: Weights
     record: Record
 
+    @property
+    def bound(self) -> tuple[float, float]:
+        """Epsilon and delta of an update that was made privately."""
+        epsilon, delta = (float(self.record.metrics[score.name]) for score in BOUND)
+        return epsilon, delta
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -77,12 +86,14 @@ class Asked:
     weights: Weights
     """Of the round's model."""
     parameters: Mapping[str, Any]
-    """Those of fine-tuning and of the rounds, as records hold them."""
+    """The sections of fine-tuning and of the rounds, as records hold them, and RUN."""
     norm_bound: float | None
 
 
-def write_update(model: Path, start: Path, out: Path) -> None:
+def write_update(model: Path, start: Path, out: Path, *, run: str) -> None:
     """Write into the empty folder `out` what the fine-tuned model changed of the round's, and its signed record.
+
+    Two runs may begin with one model: the record names `run`, so that one's update does not count in the other.
 
     Raises InputError: one of the two is not what its record says, or they do not belong together.
     """
@@ -91,7 +102,8 @@ def write_update(model: Path, start: Path, out: Path) -> None:
     if given is None or given.sha256 != began.content:
         raise InputError(model, "a model that was not fine-tuned from the round's", fix="fine-tune again")
     difference(Weights.of(start), Weights.of(model), out / FILE)
-    draft = Draft(JOIN, made.task, UPDATE, parameters=made.parameters, environment=made.environment)
+    parameters = {**made.parameters, RUN: run}
+    draft = Draft(JOIN, made.task, UPDATE, parameters=parameters, environment=made.environment)
     kept = [Dependency(i.name, i.sha256, i.record) for i in made.inputs if i.name != "dataset"]
     # The data by their digest alone: the record behind it, with the rows' profile, stays at the site.
     draft.dependencies = [Dependency(i.name, i.sha256) for i in made.inputs if i.name == "dataset"] + kept
@@ -153,6 +165,8 @@ def _canonical(data: bytes) -> bool:
 def _check_what_it_is(record: Record, asked: Asked) -> None:
     if record.task != asked.task:
         raise LeftOutError("task", f"it is of the task '{record.task}'")
+    if record.parameters.get(RUN) != asked.parameters[RUN]:
+        raise LeftOutError("run", f"it is of the run {record.parameters.get(RUN)!r}, this is {asked.parameters[RUN]}")
     try:
         number = round_of(record.metrics, "")
     except InputError:
@@ -166,7 +180,17 @@ def _check_what_it_is(record: Record, asked: Asked) -> None:
     for name in sorted({*asked.parameters, *record.parameters}):
         if record.parameters.get(name) != asked.parameters.get(name):
             raise LeftOutError("parameters", f"its section {name} is not the round's")
+    if (privacy := asked.parameters["finetune"].get("privacy")) is not None:
+        _check_bound(record, privacy)
     _check_inputs(record, asked.start)
+
+
+def _check_bound(record: Record, privacy: Mapping[str, Any]) -> None:
+    """Let it say that it spent no more than was asked for: what the rounds promise together is counted from that."""
+    for score in BOUND:
+        spent, most = record.metrics.get(score.name), privacy[score.name]
+        if not isinstance(spent, float) or not 0 < spent <= most * (1 + 1e-9):
+            raise LeftOutError("privacy", f"it says that it spent {score.name} {spent!r}, {most:g} at most was asked")
 
 
 def _check_inputs(record: Record, start: Record) -> None:

@@ -84,29 +84,53 @@ class _Rows:
     """Which rows of a pass are of one unit, and what each row's gradient is multiplied by."""
 
     def __init__(self, numbers: torch.Tensor, scale: torch.Tensor) -> None:
-        self.numbers, self.scale = numbers, scale
+        self.numbers, self._scale = numbers, scale
         """(n,) the number of each row's unit, and its factor."""
-        self.units, self._place, sizes = numbers.unique(return_inverse=True, return_counts=True)
-        """(p,) the units that have rows here."""
-        self._most, self._order = int(sizes.max()), self._place.argsort(stable=True)
+        units, self._place, sizes = numbers.unique(return_inverse=True, return_counts=True)
+        self._most = int(sizes.max())
+        alone = self._most == 1
+        self.units = numbers if alone else units
+        """(p,) the units that have rows here: as the rows come where each is its own."""
+        self.factors = scale if alone else torch.ones(len(units), device=scale.device)
+        """(p,) what a unit's gradient is still to be multiplied by, once its rows are together."""
+        if alone:
+            return
+        self._order = self._place.argsort(stable=True)
         first = (sizes.cumsum(0) - sizes)[self._place[self._order]]
         self._slot = torch.arange(len(numbers), device=numbers.device) - first
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def together(self, values: torch.Tensor) -> torch.Tensor:
-        """Return (p, parts, width) of (n, ..., width): a unit's rows as one, with zeros behind shorter ones."""
-        flat = values.reshape(len(values), -1, values.shape[-1])[self._order]
+    def scaled(self, values: torch.Tensor) -> torch.Tensor:
+        """Return (n, ...) values, each row's times its factor."""
+        return values * self._scale.view(-1, *(1 for _ in values.shape[1:]))
+
+    def together(self, inputs: torch.Tensor, gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (p, parts, width) of (n, ..., width) each: a unit's rows as one, with zeros behind shorter ones.
+
+        Where each row is a unit, these are views.
+        """
         if self._most == 1:
-            return flat
+            return _flat(inputs), _flat(gradients)
+        return self._table(inputs), self._table(self.scaled(gradients))
+
+    def _table(self, values: torch.Tensor) -> torch.Tensor:
+        flat = _flat(values)[self._order]
         table = flat.new_zeros(len(self.units), self._most, *flat.shape[1:])
         table[self._place[self._order], self._slot] = flat
         return table.flatten(1, 2)
 
     def summed(self, values: torch.Tensor) -> torch.Tensor:
         """Return (p, ...): the sums over each unit's rows of (n, ...)."""
+        if self._most == 1:
+            return values
+        values = self.scaled(values)
         return values.new_zeros(len(self.units), *values.shape[1:]).index_add_(0, self._place, values)
+
+
+def _flat(values: torch.Tensor) -> torch.Tensor:
+    return values.reshape(len(values), -1, values.shape[-1])
 
 
 @dataclass
@@ -119,11 +143,9 @@ class _Kept:
     gradients: torch.Tensor | None = None
 
     def of_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (n, ...) inputs and (n, ...) gradients of the outputs, of each row's own loss."""
+        """Return (n, ...) inputs and (n, ...) gradients of the outputs, in float32."""
         assert self.gradients is not None
-        shape = (-1, *(1 for _ in self.gradients.shape[1:]))
-        inputs = self.inputs.float() if self.inputs.is_floating_point() else self.inputs
-        return inputs, self.gradients.float() * self.rows.scale.view(shape)
+        return self.inputs.float() if self.inputs.is_floating_point() else self.inputs, self.gradients.float()
 
 
 class UnitGradients:
@@ -216,14 +238,14 @@ class UnitGradients:
         parts = [part for kept in self._kept for part in self._parts(kept)]
         self._kept = []
         for part in parts:
-            squares.index_add_(0, part.units, part.squares())
+            squares.index_add_(0, part.units, part.squares() * part.factors.square())
         norms = squares.sqrt()
         weights = (most / (norms + _TINY)).clamp(max=1.0)
         for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
         for part in parts:
             assert part.parameter.grad is not None
-            part.parameter.grad += part.total(weights[part.units]).view_as(part.parameter)
+            part.parameter.grad += part.total(weights[part.units] * part.factors).view_as(part.parameter)
         return norms
 
     def _parts(self, kept: _Kept) -> Iterator[_Part]:
@@ -232,18 +254,18 @@ class UnitGradients:
         inputs, gradients = kept.of_rows()
         trained, rows = self._trained[kept.layer], kept.rows
         if type(kept.layer) is nn.Embedding:
-            yield _Table(trained["weight"], rows.numbers, inputs, gradients, kept.layer.padding_idx)
+            yield _Table(trained["weight"], rows.numbers, inputs, rows.scaled(gradients), kept.layer.padding_idx)
             return
         if type(kept.layer) is nn.Linear:
-            inputs, gradients = (rows.together(values) for values in (inputs, gradients))
+            inputs, gradients = rows.together(inputs, gradients)
             if "weight" in trained:
-                yield _matrix(trained["weight"], rows.units, inputs, gradients)
+                yield _matrix(trained["weight"], rows, inputs, gradients)
             if "bias" in trained:
-                yield _Whole(trained["bias"], rows.units, gradients.sum(1))
+                yield _Whole(trained["bias"], rows.units, rows.factors, gradients.sum(1))
             return
         of = self._rules[kept.layer](kept.layer, inputs, gradients)
         for name, parameter in trained.items():
-            yield _Whole(parameter, rows.units, rows.summed(of[name]))
+            yield _Whole(parameter, rows.units, rows.factors, rows.summed(of[name]))
 
 
 def _trained(layer: nn.Module) -> dict[str, nn.Parameter]:
@@ -256,6 +278,8 @@ class _Part(Protocol):
     parameter: nn.Parameter
     units: torch.Tensor
     """(p,) their numbers, some more than once."""
+    factors: torch.Tensor
+    """(p,) what each gradient is still to be multiplied by."""
 
     def squares(self) -> torch.Tensor:
         """Return (p,): the squared norms, or addends of them."""
@@ -270,6 +294,7 @@ class _Whole:
 
     parameter: nn.Parameter
     units: torch.Tensor
+    factors: torch.Tensor
     values: torch.Tensor
 
     def squares(self) -> torch.Tensor:
@@ -285,6 +310,7 @@ class _Matrix:
 
     parameter: nn.Parameter
     units: torch.Tensor
+    factors: torch.Tensor
     inputs: torch.Tensor
     gradients: torch.Tensor
 
@@ -296,11 +322,11 @@ class _Matrix:
         return (self.gradients * weights[:, None, None]).flatten(0, 1).T @ self.inputs.flatten(0, 1)
 
 
-def _matrix(parameter: nn.Parameter, units: torch.Tensor, inputs: torch.Tensor, gradients: torch.Tensor) -> _Part:
+def _matrix(parameter: nn.Parameter, rows: _Rows, inputs: torch.Tensor, gradients: torch.Tensor) -> _Part:
     """Return the form in which norms take the least work: with many parts to a unit, the gradients as they are."""
     if 2 * inputs.shape[1] ** 2 > parameter.numel():
-        return _Whole(parameter, units, gradients.transpose(1, 2) @ inputs)
-    return _Matrix(parameter, units, inputs, gradients)
+        return _Whole(parameter, rows.units, rows.factors, gradients.transpose(1, 2) @ inputs)
+    return _Matrix(parameter, rows.units, rows.factors, inputs, gradients)
 
 
 class _Table:
@@ -320,6 +346,7 @@ class _Table:
         keys = (units.view(-1, *(1 for _ in indices.shape[1:])) * len(parameter) + indices).flatten()
         found, place = keys.unique(return_inverse=True)
         self.parameter, self.units, self._indices = parameter, found // len(parameter), found % len(parameter)
+        self.factors = torch.ones(len(found), device=flat.device)
         self._lines = flat.new_zeros(len(found), flat.shape[1]).index_add_(0, place, flat)
 
     def squares(self) -> torch.Tensor:

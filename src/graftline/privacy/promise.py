@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from graftline.canonical import read_json
 from graftline.errors import InputError
 from graftline.jsonfile import write_json
 from graftline.privacy.accounting import Budget
-from graftline.privacy.parameters import BOUND
+from graftline.privacy.parameters import BOUND, Noise, PrivacyParams, Unit
 
 PROMISE = "privacy.json"
 _WHO = {"row": "row", "subject": "person (all rows of one)"}
@@ -25,6 +26,52 @@ def write_promise(budget: Budget, looked: Sequence[str], folder: Path, *, chosen
         earlier: fine-tunings on the same rows that this one goes on from, such as federated rounds.
     """
     write_json({**budget.as_dict(), "outside": _outside(looked, chosen, earlier)}, folder / PROMISE)
+
+
+@dataclass(frozen=True)
+class RoundsBudget:
+    """What federated rounds promise together: of each round the largest bound of a site that went in, added up.
+
+    Basic composition (Dwork and Roth, 2014, theorem 3.16): it holds whoever was in which round.
+    """
+
+    epsilon: float
+    delta: float
+    unit: Unit
+    """Of a site's rows."""
+    noise: Noise
+    rounds: int
+
+
+def write_rounds_promise(
+    before: Mapping[str, Any] | None, spent: Sequence[tuple[float, float]], params: PrivacyParams, folder: Path
+) -> dict[str, float]:
+    """Write privacy.json of the model that a round made; return epsilon and delta.
+
+    Args:
+        before: the promise of the round's model; None before the first round.
+        spent: epsilon and delta of each update that went in.
+        params: of fine-tuning at the sites.
+        folder: of the new model.
+    """
+    sums = [max(values) for values in zip(*spent, strict=True)]
+    rounds = 1
+    if before is not None:
+        sums = [value + before[score.name] for value, score in zip(sums, BOUND, strict=True)]
+        rounds += before["rounds"]
+    budget = RoundsBudget(sums[0], sums[1], params.unit, params.noise, rounds)
+    write_json({**asdict(budget), "outside": _OUTSIDE_ROUNDS}, folder / PROMISE)
+    return metrics(asdict(budget))
+
+
+_OUTSIDE_ROUNDS = [
+    "What pretraining learned from, and its vocabulary. Only public data are safe there: see the datasheet.",
+    "The coordinator's own rows: those of val, which calibrate the model, and those of test.",
+    "Sites that say of their noise what is not so: each site's bound is what it counted and signed.",
+    "Updates that were left out: the coordinator has seen them, and each spent its own epsilon.",
+    "How many rows each site has, which is signed in the clear, that a site took part, and which of its rows were "
+    "drawn to learn from, where labels_per_class draws some.",
+]
 
 
 def _outside(looked: Sequence[str], chosen: bool, earlier: int) -> list[str]:
@@ -59,8 +106,9 @@ def read_promise(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     values = read_json(path)
+    kind = RoundsBudget if "rounds" in values else Budget
     try:
-        Budget(**{name: values[name] for name in Budget.__dataclass_fields__})
+        kind(**{name: values[name] for name in kind.__dataclass_fields__})
         [str(line) for line in values["outside"]]
     except (KeyError, TypeError) as error:
         raise InputError(path, f"not a model's promise ({error!r})", fix="run finetune again") from None
@@ -70,13 +118,14 @@ def read_promise(folder: Path) -> dict[str, Any] | None:
 def told(promise: Mapping[str, Any]) -> list[str]:
     """Return the promise in sentences, for card and report."""
     who = _WHO[promise["unit"]]
-    lines = [
-        f"Fine-tuned with differential privacy: epsilon {promise['epsilon']:.2f} at delta {promise['delta']:g}, for "
-        f"each {who} of {promise['units']:,} that it learned from, added or left out. Counted by the accountant "
-        f"{promise['accountant']}: {promise['steps']:,} steps, each unit in a batch with probability "
-        f"{promise['sampling_rate']:.4g}, its gradient clipped at {promise['clip']:g}, noise of "
-        f"{promise['noise_multiplier']:.4g} times that."
-    ]
+    if "rounds" in promise:
+        lines = [
+            f"Fine-tuned in {promise['rounds']} federated rounds, with differential privacy at each site: epsilon "
+            f"{promise['epsilon']:.2f} at delta {promise['delta']:g} at most, for each {who} of a site, added or left "
+            "out. Of each round the largest bound that a site signed, added up over the rounds."
+        ]
+    else:
+        lines = [_counted(promise, who)]
     if promise["noise"] == "seeded":
         lines.append(
             "The noise came from the seed, which is no secret: whoever knows it can take the noise off again, and then "
@@ -88,6 +137,16 @@ def told(promise: Mapping[str, Any]) -> list[str]:
             "bit by bit, by design."
         )
     return lines
+
+
+def _counted(promise: Mapping[str, Any], who: str) -> str:
+    return (
+        f"Fine-tuned with differential privacy: epsilon {promise['epsilon']:.2f} at delta {promise['delta']:g}, for "
+        f"each {who} of {promise['units']:,} that it learned from, added or left out. Counted by the accountant "
+        f"{promise['accountant']}: {promise['steps']:,} steps, each unit in a batch with probability "
+        f"{promise['sampling_rate']:.4g}, its gradient clipped at {promise['clip']:g}, noise of "
+        f"{promise['noise_multiplier']:.4g} times that."
+    )
 
 
 def metrics(promise: Mapping[str, Any]) -> dict[str, float]:

@@ -10,9 +10,7 @@ import torch
 
 from graftline.errors import InputError
 from graftline.privacy.parameters import PrivacyParams
-
-INDEX = "rows.parquet"
-_SUBJECT = "subject"
+from graftline.problems.groups import INDEX, SUBJECT, numbered
 
 
 def read_units(params: PrivacyParams | None, dataset: Path, rows: torch.Tensor) -> torch.Tensor | None:
@@ -26,14 +24,10 @@ def read_units(params: PrivacyParams | None, dataset: Path, rows: torch.Tensor) 
     if params is None or params.unit == "row":
         return None
     path = dataset / INDEX
-    if not path.is_file() or _SUBJECT not in pq.read_schema(path).names:
+    if not path.is_file() or SUBJECT not in pq.read_schema(path).names:
         raise InputError(
             path, "no subjects", expected="a keyed hash of each row's person, for finetune.privacy.unit: subject",
             fix="name the column of persons' ids as `subject` in the contract, or set unit: row",
         )  # fmt: skip
-    index = pq.read_table(path, columns=["row", _SUBJECT]).sort_by("row")
-    hashes = index[_SUBJECT].take(np.searchsorted(index["row"].to_numpy(), rows.numpy()))
-    codes = hashes.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.float64)
-    alone = np.isnan(codes)
-    codes[alone] = len(codes) + np.arange(int(alone.sum()))
-    return torch.from_numpy(np.unique(codes, return_inverse=True)[1].astype(np.int64))
+    index = pq.read_table(path, columns=["row", SUBJECT]).sort_by("row")
+    return torch.from_numpy(numbered(index[SUBJECT].take(np.searchsorted(index["row"].to_numpy(), rows.numpy()))))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.problems.conformal import by_group
+from graftline.problems.groups import Groups
 from graftline.score import RowStatistics, Score
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ class Answers(ABC):
     """Mean loss of an answer; it breaks ties of the primary score."""
     weights: tuple[NDArray[np.int64], NDArray[np.float64]] | None = field(default=None, kw_only=True)
     """Rows, ascending, and how much each counts; None where all count alike."""
+    groups: Groups | None = field(default=None, kw_only=True)
+    """Which rows come together; None where each stands by itself."""
+    promises: ClassVar[tuple[Score, ...]] = ()
+    """The scores that say whether what was promised of new rows is kept."""
 
     @abstractmethod
     def statistics(self, score: Score) -> RowStatistics:
@@ -36,6 +42,13 @@ class Answers(ABC):
         """Return what each row adds to one of the scores, times its weight."""
         found = self.statistics(score)
         return found if self.weights is None else replace(found, weights=self._weights_of(found.rows))
+
+    def drawn(self, score: Score) -> RowStatistics:
+        """Return what is drawn anew for a score's interval: rows, and of a promise about new groups these."""
+        found = self.measured(score)
+        if self.groups is None or score not in self.promises:
+            return found
+        return by_group(found, self.groups.of(found.rows))
 
     @property
     def answer_weights(self) -> NDArray[np.float64] | None:

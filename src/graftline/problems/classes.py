@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from graftline.jsonfile import write_json
 from graftline.problems import pictures
 from graftline.problems.answers import Answers
+from graftline.problems.conformal import by_group, law
 from graftline.problems.decisions import Decided, sets_of
 from graftline.problems.scores import (
     ACCURACY_AT_80,
@@ -83,6 +84,7 @@ class ClassAnswers(Choices):
 
     decided: Decided
     """What was chosen, and out of which probabilities."""
+    promises: ClassVar[tuple[Score, ...]] = (SET_COVERAGE,)
 
     @classmethod
     def of(
@@ -205,19 +207,41 @@ class ClassAnswers(Choices):
                 f"Fitted on val. The temperature, {by.temperature:.3g}, divides the logits: the calibration error is "
                 f"{self.measured(ECE).value:.2%}, {without:.2%} without it; "
             )
-        note += "a set holds each class that is not ruled out, and may be empty."
-        header = ("coverage asked for", "found, 95%", "classes in a set", "sets of one class", "empty sets")
+        note += f"a set holds each class that is not ruled out, and may be empty. {self._law()}"
+        shares = ("found, 95%",) if self.groups is None else ("found, 95%", "each group alike")
+        sizes = ("classes in a set", "sets of one class", "empty sets")
+        header = ("coverage asked for", *shares, "by law, 95%", *sizes)
         return [Section("Sets of classes", note, header=header, lines=tuple(map(self._set_line, _COVERAGES)))]
+
+    def _law(self) -> str:
+        """Return which law the shares found are held against."""
+        held_out, rows = self.decided.by.held_out, self.primary.rows
+        if self.groups is not None:
+            drawn, count = f"groups by {self.groups.column}, each counting alike", len(np.unique(self.groups.of(rows)))
+        else:
+            drawn, count = "rows that stand by themselves" if len(rows) == len(self) else "whole rows", len(rows)
+        val = "" if held_out is None else f"{held_out:,} of val and "
+        return f"By law, 95 of 100 draws find such a share where a promise is kept: of {drawn}, {val}{count:,} of test."
 
     def _set_line(self, coverage: float) -> tuple[str, ...]:
         sets = sets_of(self.probabilities, self.decided.by.asked_for(coverage).limit or 0.0)
         sizes, weights = sets.sum(axis=1), self.answer_weights
         size, one, none = (float(np.average(of, weights=weights)) for of in (sizes, sizes == 1, sizes == 0))
-        held = mean_rows(SET_COVERAGE, self.rows, sets[np.arange(len(self)), self.labels])
-        found = estimate(replace(held, weights=self.primary.weights), resamples=1000, seed=0)
+        plain = mean_rows(SET_COVERAGE, self.rows, sets[np.arange(len(self)), self.labels])
+        held = replace(plain, weights=self.primary.weights)
+        judged, told = held, [held]
+        if self.groups is not None:
+            groups = self.groups.of(held.rows)
+            judged = by_group(held, groups, evenly=True)
+            told = [by_group(held, groups), judged]
+        found = [estimate(one, resamples=1000, seed=0) for one in told]
+        held_out = self.decided.by.held_out
+        ends = None if held_out is None else law(judged, coverage, held_out)
         return (
-            f"{coverage:.0%}", f"{found.value:.2%} ({found.low:.2%} to {found.high:.2%})", f"{size:.2f}", f"{one:.1%}",
-            f"{none:.1%}",
+            f"{coverage:.0%}",
+            *(f"{one.value:.2%} ({one.low:.2%} to {one.high:.2%})" for one in found),
+            "not known" if ends is None else f"{ends[0]:.2%} to {ends[1]:.2%}",
+            f"{size:.2f}", f"{one:.1%}", f"{none:.1%}",
         )  # fmt: skip
 
     def write_mistakes(

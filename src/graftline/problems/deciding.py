@@ -15,6 +15,7 @@ from graftline.problems.answers import LABEL_HEADER, label_line
 from graftline.problems.classes import ClassAnswers
 from graftline.problems.deciding_parameters import DecidingParams, cost_matrix
 from graftline.problems.decisions import Decided, Decision
+from graftline.problems.groups import Groups
 from graftline.problems.problem import Examples, Model, Problem
 from graftline.score import Score
 
@@ -46,12 +47,13 @@ class Decider(Model[E]):
         scores: tuple[Score, ...] = self.deciding.scores
         return self.answers.of(scores, examples.units()["row"], self.targets(examples), decided)
 
-    def calibrate(self, val: E) -> None:
+    def calibrate(self, val: E, groups: Groups | None = None) -> None:
         if self.deciding.calibration is None:
             return
         targets, weights = self.targets(val), val.unit_weights()
         known = np.ones(len(targets)) if weights is None else weights.numpy().astype(np.float64)
-        self.decision = self.decision.fitted(self.deciding, self.logits(val), targets.numpy(), known)
+        rows = val.units()["row"]
+        self.decision = self.decision.fitted(self.deciding, self.logits(val), targets.numpy(), known, rows, groups)
 
     def save(self, folder: Path) -> dict[str, Any]:
         facts: dict[str, Any] = super().save(folder)  # type: ignore[safe-super]  # of the base behind

@@ -1,8 +1,8 @@
 """How a class is chosen out of logits, how far its probability can be believed, and which classes are not ruled out.
 
 Temperature: C. Guo et al., "On calibration of modern neural networks", ICML 2017. Sets: the least ambiguous ones of
-M. Sadinle et al., "Least ambiguous set-valued classifiers with bounded error levels", JASA 114 (2019), as split
-conformal prediction of A. Angelopoulos and S. Bates, arXiv:2107.07511, section 1.
+M. Sadinle et al., "Least ambiguous set-valued classifiers with bounded error levels", JASA 114 (2019), whose coverage
+`conformal.py` promises.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from graftline.errors import InputError
+from graftline.problems.conformal import limits
 from graftline.problems.deciding_parameters import DecidingParams, cost_matrix
 from graftline.score import Floats, Integers
 
 if TYPE_CHECKING:
+    from graftline.problems.groups import Groups
     from graftline.problems.scores import Sets
 
 PERCENTS = 99
@@ -40,20 +42,44 @@ class Decision:
     """(99,): the probability from which on a class is in a set, by the coverage in percent, less 1; None without."""
     coverage: float | None = None
     """How large a share of the sets is to hold the right class; None makes no sets."""
+    held_out: int | None = None
+    """How many groups of val the limits are made of, rows where these stand by themselves; None where it is not
+    known: a model of an earlier version."""
 
     @classmethod
     def of(cls, params: DecidingParams, classes: Sequence[object]) -> Decision:
         """Return the rule as parameters say it, before val was seen."""
         return cls(cost_matrix(params.costs, classes))
 
-    def fitted(self, params: DecidingParams, logits: torch.Tensor, labels: Integers, weights: Floats) -> Decision:
-        """Return the rule that val gives: (n, classes) logits of units, (n,) labels and how much each counts."""
+    def fitted(
+        self,
+        params: DecidingParams,
+        logits: torch.Tensor,
+        labels: Integers,
+        weights: Floats,
+        rows: Integers,
+        groups: Groups | None = None,
+    ) -> Decision:
+        """Return the rule that val gives.
+
+        Args:
+            params: what is asked for.
+            logits: (n, classes) of units.
+            labels: (n,).
+            weights: (n,) how much each unit counts.
+            rows: (n,) that each is of.
+            groups: which rows come together.
+        """
         if params.calibration is None:
             return self
         found = fit_temperature(logits.numpy(), labels, weights) if params.calibration.temperature else None
         probabilities = replace(self, temperature=found).decide(logits).probabilities
         right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-        return replace(self, temperature=found, limits=set_limits(right, weights), coverage=params.calibration.coverage)
+        together = None if groups is None else groups.of(rows)
+        return replace(
+            self, temperature=found, limits=set_limits(right, weights, together),
+            coverage=params.calibration.coverage, held_out=len(np.unique(rows if together is None else together)),
+        )  # fmt: skip
 
     def decide(self, logits: torch.Tensor) -> Decided:
         """Return what (n, classes) logits say."""
@@ -86,7 +112,7 @@ class Decision:
         """Return what head.json keeps of it: nothing of what parameters say, and nothing where val said nothing."""
         if self.limits is None:
             return {}
-        return {"temperature": self.temperature, "limits": self.limits.tolist()}
+        return {"temperature": self.temperature, "limits": self.limits.tolist(), "held_out": self.held_out}
 
     def restored(self, params: DecidingParams, facts: dict[str, Any]) -> Decision:
         """Return the rule with what `facts` returned. Raises TypeError or ValueError for what it did not."""
@@ -97,7 +123,12 @@ class Decision:
             raise ValueError(f"limits of shape {limits.shape}")
         if temperature is not None and not float(temperature) > 0:
             raise ValueError(f"temperature {temperature!r}")
-        return replace(self, temperature=temperature, limits=limits, coverage=params.calibration.coverage)
+        held_out = facts.get("held_out")
+        if held_out is not None and (type(held_out) is not int or held_out < 1):
+            raise ValueError(f"held_out {held_out!r}")
+        return replace(
+            self, temperature=temperature, limits=limits, coverage=params.calibration.coverage, held_out=held_out
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,23 +197,15 @@ def fit_temperature(logits: NDArray[Any], labels: Integers, weights: Floats) -> 
     return float(np.exp(found.x))
 
 
-def set_limits(right: Floats, weights: Floats) -> Floats:
-    """Return (99,): from which probability on a class is in a set, for coverages of 1% to 99%.
-
-    Of n exchangeable rows and a new one, the new one's right class is at least as probable as the k-th largest of the n
-    with chance k / (n + 1) or more: k is the least number for which that is the coverage. Where k is above n every
-    class is in the set. Rows of other weights count as so many rows, the new one as one.
+def set_limits(right: Floats, weights: Floats, groups: Integers | None = None) -> Floats:
+    """Return (99,): from which probability on a class is in a set, for coverages of 1% to 99%; 0 where every class is.
 
     Args:
-        right: (n,) the probability of each row's right class.
-        weights: (n,) how much each row counts.
+        right: (n,) the probability of each unit's right class.
+        weights: (n,) how much each unit counts.
+        groups: (n,) the number of each one's group; None where each row stands by itself.
     """
-    order = np.argsort(-right, kind="stable")
-    counted = np.cumsum(weights[order] / weights.mean())
-    needed = (len(right) + 1) * np.arange(1, PERCENTS + 1) / 100
-    places = np.searchsorted(counted, needed - 1e-9)
-    limits: Floats = np.where(places < len(right), right[order][np.minimum(places, len(right) - 1)], 0.0)
-    return limits
+    return np.maximum(limits(right, np.arange(1, PERCENTS + 1) / 100, weights, groups), 0.0)
 
 
 def _percent(coverage: float) -> int:

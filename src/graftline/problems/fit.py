@@ -18,6 +18,7 @@ from graftline.learning.randomness import generator
 from graftline.privacy.accounting import Budget, budget_for
 from graftline.privacy.draws import draws_for
 from graftline.privacy.training import PrivateSteps
+from graftline.problems.groups import Groups
 from graftline.problems.model import load_model
 from graftline.problems.problem import E, Examples, Joint, Model
 from graftline.problems.registry import make_problem
@@ -36,6 +37,8 @@ class Data:
     """For the joint objective only."""
     units: torch.Tensor | None = None
     """(n,) the number of the unit of privacy that each training example is of, from 0; None where each is its own."""
+    groups: Groups | None = None
+    """Which rows of `val` come together; None where each stands by itself."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def fit(
     if isinstance(run.watcher, EarlyStop):
         run.watcher.take_best()
     if data.val is not None:
-        model.calibrate(data.val)
+        model.calibrate(data.val, data.groups)
     return model.eval()
 
 

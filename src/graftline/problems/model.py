@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ FACTS = "head.json"
 
 def save_model(problem: Problem[Any], model: Model[Any], schema: Schema, folder: Path) -> None:
     """Write the model's weights into `folder`, and what a reader needs to use it."""
-    values = {"head": problem.params.model_dump(mode="json"), **schema.as_dict(), **model.save(folder)}
+    asked = replace(schema, group=None)  # which rows come together is of the data, not of what a model is asked
+    values = {"head": problem.params.model_dump(mode="json"), **asked.as_dict(), **model.save(folder)}
     (folder / FACTS).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

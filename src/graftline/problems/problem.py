@@ -18,6 +18,7 @@ from graftline.learning.distributed import World
 from graftline.learning.randomness import batch_indices
 from graftline.problems.answers import Answers
 from graftline.problems.explained import Explained
+from graftline.problems.groups import Groups
 from graftline.problems.scores import ProblemParams, no_explanation
 from graftline.values.column import Questions, Stored, StoredFeature
 from graftline.values.questions import read_rows
@@ -150,10 +151,14 @@ class Model(nn.Module, ABC, Generic[E]):
         """Take the weights of a model that was loaded, and what it took in `begin`, which is not called then."""
         self.load_state_dict(other.state_dict())
 
-    def calibrate(self, val: E) -> None:
+    def calibrate(self, val: E, groups: Groups | None = None) -> None:
         """Take from examples that were held out what these alone can tell, such as how far off answers are.
 
         After the last step; not called where no labels were held out. Nothing, unless a model says otherwise.
+
+        Args:
+            val: held out.
+            groups: which of them come together, for what is promised of new rows; None where each stands by itself.
         """
         return None
 

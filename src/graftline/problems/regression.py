@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ from graftline.errors import InputError
 from graftline.jsonfile import write_json
 from graftline.plots import ACCENT, MUTED, figure, save
 from graftline.problems.answers import Answers
+from graftline.problems.conformal import limits
+from graftline.problems.groups import Groups
 from graftline.problems.problem import Examples, Model
 from graftline.problems.regression_parameters import COVERAGE, MAE, R2, WIDTH, RegressionParams, squares_rows
 from graftline.problems.scores import mean_rows
 from graftline.problems.sections import Section
 from graftline.problems.weighing import weighed
-from graftline.score import RowStatistics, Score
+from graftline.score import Integers, RowStatistics, Score
 
 Floats = NDArray[np.float64]
 
@@ -52,21 +54,23 @@ class Scale:
         return outputs * self.deviation + self.mean
 
 
-def half_widths(errors: Floats, params: RegressionParams) -> Floats | None:
+def half_widths(errors: Floats, params: RegressionParams, groups: Integers | None = None) -> Floats | None:
     """Return (numbers,): how far an interval reaches to each side, by (n, numbers) errors on held-out rows.
 
     Conformal: the ceil((n + 1) * coverage)-th smallest size of the errors (split conformal prediction: J. Lei et al.,
     JASA 113 (2018), algorithm 2; V. Vovk et al., "Algorithmic Learning in a Random World", 2005). A row that is
-    exchangeable with them then lies inside with at least that probability. Val rows are not quite that where early
-    stopping chose the weights by them too: the share inside may then lie below. Each number has its own interval; all
-    of a row's at once are inside less often. None where n is so small that only an endless interval would do.
+    exchangeable with them then lies inside with at least that probability; with the (n,) `groups` of the rows, a row of
+    a new group. Val rows are not quite that where early stopping chose the weights by them too: the share inside may
+    then lie below. Each number has its own interval; all of a row's at once are inside less often. None where n is so
+    small that only an endless interval would do.
     """
     if params.intervals == "gaussian":
         reach = NormalDist().inv_cdf((1 + params.coverage) / 2)
         normal: Floats = reach * np.sqrt((errors**2).mean(axis=0))
         return normal
-    rank = math.ceil((len(errors) + 1) * params.coverage)
-    return np.sort(np.abs(errors), axis=0)[rank - 1] if rank <= len(errors) else None
+    asked = np.array([params.coverage])
+    reaches = -np.concatenate([limits(-sizes, asked, groups=groups) for sizes in np.abs(errors).T])
+    return reaches if np.isfinite(reaches).all() else None
 
 
 def table(labels: torch.Tensor | None) -> Floats:
@@ -86,6 +90,7 @@ class NumberAnswers(Answers):
     half: Floats | None
     """(numbers,): how far the intervals reach to each side; None without intervals."""
     scale: Scale
+    promises: ClassVar[tuple[Score, ...]] = (COVERAGE,)
 
     def statistics(self, score: Score) -> RowStatistics:
         errors = np.abs(self.labels - self.predicted)
@@ -237,8 +242,9 @@ class Regressor(Model[E], Generic[E]):
             return torch.nn.functional.mse_loss(outputs, wanted.to(outputs))
         return weighed((outputs - wanted.to(outputs)).square().mean(dim=1), weights)
 
-    def calibrate(self, val: E) -> None:
-        self.reach = half_widths(table(_labels(val)) - self.numbers(val), self.regression)
+    def calibrate(self, val: E, groups: Groups | None = None) -> None:
+        together = None if groups is None else groups.of(val.rows.numpy())
+        self.reach = half_widths(table(_labels(val)) - self.numbers(val), self.regression, together)
 
     def numbers(self, examples: E, *, fast: bool = False) -> Floats:
         """Return (n, numbers), in the labels' units."""

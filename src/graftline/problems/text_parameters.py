@@ -29,8 +29,8 @@ class TransformerParams(ProblemParams):
     """Share of activations dropped in training, in every place where the architecture has dropout."""
     precision: Precision = "auto"
     """Arithmetic of training and of the lift's answers; auto is bfloat16 where the processor computes in it, of
-    clips and where text is written from text on a GPU only. The weights stay float32, and so does what a
-    released model answers."""
+    clips, of questions and where text is written from text on a GPU only. The weights stay float32, and so does
+    what a released model answers."""
     lora: Lora | None = None
     """Train low-rank adapters and leave the trunk's weights; they are merged into the weights in the end."""
 

@@ -18,7 +18,7 @@ from graftline.learning.device import compile_if_worth, device, send
 from graftline.learning.distributed import World, share
 from graftline.learning.precision import arithmetic, autocast
 from graftline.learning.randomness import generator
-from graftline.problems.documents import ANSWER_TOKENS, Documents, by_length, documents_of, padded
+from graftline.problems.documents import ANSWER_TOKENS, ROUND, Documents, by_length, documents_of, padded
 from graftline.problems.problem import E, Model, Problem
 from graftline.problems.text_parameters import Lora, TextHeadParams, TransformerParams
 from graftline.text.tokenizer import load_tokenizer, save_tokenizer
@@ -28,10 +28,6 @@ from graftline.trunks.text.trunk import KIND, attend, save_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-_ROUND = 8
-"""Rows are padded to a multiple of so many tokens: oneDNN compiles a bfloat16 kernel for each shape that it meets, and
-keeps it."""
 
 
 def start_model(
@@ -246,7 +242,7 @@ class TextModel(TransformerModel[D]):
         place = self.network.device
         lengths = documents.lengths
         longest = int(lengths.max())
-        width = max(longest, min(longest + -longest % _ROUND, self.network.config.max_position_embeddings))
+        width = max(longest, min(longest + -longest % ROUND, self.network.config.max_position_embeddings))
         mask = padded(torch.ones(len(documents.ids)), lengths, 0, width)
         ids = padded(documents.ids, lengths, int(fill), width)
         return {"input_ids": send(ids, place), "attention_mask": send(mask, place)}

@@ -22,6 +22,7 @@ from graftline.trunks.vision.parameters import (
     DenseContrastiveParams,
     ImageRootstockParams,
     MaskedImageParams,
+    OrientedGradientsParams,
     ResNetParams,
     VitParams,
 )
@@ -37,6 +38,7 @@ AnyObjectiveParams = (
     | ContrastiveParams
     | DenseContrastiveParams
     | MaskedImageParams
+    | OrientedGradientsParams
     | MaskedLMParams
     | CausalLMParams
     | MaskedItemsParams

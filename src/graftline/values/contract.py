@@ -204,9 +204,9 @@ class Contract(Params):
             for name, stored in ((name, self.feature_named(name).stored(name)) for name in self.features)
         )
         if self.label is None:
-            return Schema(first, None, (), tuple(more), weight=self.weight)
+            return Schema(first, None, (), tuple(more), weight=self.weight, group=self.group)
         name, label = self.label
-        return Schema(first, name, self.classes, tuple(more), label.label_type, self.weight)
+        return Schema(first, name, self.classes, tuple(more), label.label_type, self.weight, self.group)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -74,7 +74,7 @@ def _fault(entry: Entry, line: Mapping[str, Any], data: bytes, key: str) -> str:
     if said != ("update", line["update"], line["rows"]):
         return f"a record of {said[0]} {said[1]}, {said[2]} rows"
     start = record.input("start")
-    asked = (record.task, record.metrics.get("round"), start and start.sha256)
-    if asked != (entry.task, entry.detail.get("round"), entry.detail.get("start")):
-        return f"an update of task {asked[0]}, round {asked[1]}, from model {asked[2]}"
+    asked = (record.task, record.parameters.get("run"), record.metrics.get("round"), start and start.sha256)
+    if asked != (entry.task, *(entry.detail.get(name) for name in ("run", "round", "start"))):
+        return f"an update of task {asked[0]}, run {asked[1]}, round {asked[2]}, from model {asked[3]}"
     return ""

@@ -26,6 +26,7 @@ from graftline.problems.detection.head import DenseHead, Said, losses
 from graftline.problems.detection.parameters import DetectionParams
 from graftline.problems.detection.scores import FOUND_IOU, best_threshold, matches
 from graftline.problems.detection.targets import Grid, Targets, masks_of, targets, warped
+from graftline.problems.groups import Groups
 from graftline.problems.images import TrunkModel
 from graftline.trunks import load_weights
 from graftline.trunks.image_trunk import ImageTrunk
@@ -98,7 +99,7 @@ class Detector(TrunkModel[Scenes, DetectionParams]):
             sides = np.log((boxes[:, 2:] - boxes[:, :2]).astype(np.float64)).mean(axis=0)
             self.head.size.copy_(torch.from_numpy(np.exp(sides)))
 
-    def calibrate(self, val: Scenes) -> None:
+    def calibrate(self, val: Scenes, groups: Groups | None = None) -> None:
         """Choose the threshold, if the parameters leave it open."""
         if self._params.threshold is None:
             found = self.answer(val)

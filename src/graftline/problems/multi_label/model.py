@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from graftline.problems.groups import Groups
 from graftline.problems.multi_label.answers import SetAnswers
 from graftline.problems.multi_label.parameters import MultiLabelParams
 from graftline.problems.multi_label.scores import best_threshold
@@ -50,7 +51,7 @@ class SetModel(ABC):
         super().go_on_from(other)  # type: ignore[misc]  # of the base behind
         self.thresholds = other.thresholds
 
-    def calibrate(self, val: Any) -> None:
+    def calibrate(self, val: Any, groups: Groups | None = None) -> None:
         """Choose the thresholds, if the parameters leave them open."""
         if self.sets.threshold is None:
             of_classes = zip(val.labels.numpy().T, self.probabilities(val).T, strict=True)

@@ -17,6 +17,7 @@ from graftline.dataset import Schema, read_split
 from graftline.errors import InputError
 from graftline.learning.device import send
 from graftline.problems.documents import by_length, padded, token_positions
+from graftline.problems.groups import Groups
 from graftline.problems.pairs import JoinedTextModel
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.question_answering import present
@@ -40,6 +41,8 @@ _NEVER = -1e9
 
 class QuestionAnswerer(JoinedTextModel[Windows], LabelledText[Windows]):
     """Windows to (n, width, 2) logits: that the answer begins, and that it ends, at each token."""
+
+    narrow_on_cpu: ClassVar[bool] = False  # windows of many lengths: what tiles gain, casting and new kernels lose
 
     def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: QuestionAnsweringParams) -> None:
         super().__init__(network, tokenizer, new, params)
@@ -94,7 +97,7 @@ class QuestionAnswerer(JoinedTextModel[Windows], LabelledText[Windows]):
         right = [examples.right_answers(int(place)) for place in first]
         return QuestionAnswers(self.scores, rows, loss, found, right, self.threshold)
 
-    def calibrate(self, val: Windows) -> None:
+    def calibrate(self, val: Windows, groups: Groups | None = None) -> None:
         """Choose the margin from which on an answer is given: the one that is worth most on what was held out."""
         self.threshold = best_threshold(self.answer(val))
 

@@ -10,10 +10,8 @@ has to make much of noise. Spots near each other are of one thing, and are not t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from graftline.learning.augment import Changes, draw
@@ -26,66 +24,8 @@ from graftline.trunks.contrastive import projector
 from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.plots import image_rows
 from graftline.trunks.vision.parameters import DenseContrastiveParams
+from graftline.trunks.vision.spots import Spots, common, looked_up
 from graftline.trunks.vision.trunk import VisionTrunk
-
-_CANDIDATES = 4
-"""Spots that are drawn for each one that is compared: some are in one view only, and some where nothing is."""
-_AROUND = 9
-"""Height and width of what is looked at around a spot, in pixels."""
-
-
-class Spots(NamedTuple):
-    """The same spots of some images, -1 to 1 from edge to edge as (x, y): in both views, and in the image itself."""
-
-    first: torch.Tensor
-    """(n, spots, 2)."""
-    second: torch.Tensor
-    """(n, spots, 2)."""
-    seen: torch.Tensor
-    """(n, spots) bool: whether it is in both views; the others do not count."""
-    places: torch.Tensor
-    """(n, spots, 2)."""
-
-
-def common(images: torch.Tensor, first: Changes, second: Changes, count: int, draws: torch.Generator) -> Spots:
-    """Return `count` spots of each of (n, channels, height, width) images that both views show.
-
-    They are drawn evenly over the first view; of several the ones around which shades vary most are taken.
-    """
-    here = torch.rand(len(images), _CANDIDATES * count, 2, generator=draws) * 2 - 1
-    spot = here @ first.maps[:, :, :2].mT + first.maps[:, None, :, 2]
-    there = (spot - second.maps[:, None, :, 2]) @ torch.linalg.inv(second.maps[:, :, :2]).mT
-    seen = ((spot.abs() < 1) & (there.abs() < 1)).all(dim=2)
-    varies = looked_up(_deviation(images), spot)[..., 0]
-    chosen = torch.where(seen, varies, -1).argsort(dim=1, descending=True, stable=True)[:, :count]
-    at = chosen[..., None].expand(-1, -1, 2)
-    return Spots(here.gather(1, at), there.gather(1, at), seen.gather(1, chosen), spot.gather(1, at))
-
-
-def _deviation(images: torch.Tensor) -> torch.Tensor:
-    """Return (n, 1, height, width): the standard deviation of the shades around each pixel."""
-
-    def mean(shades: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(shades, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
-
-    grey = images.mean(dim=1, keepdim=True)
-    return (mean(grey.square()) - mean(grey).square()).clamp(min=0).sqrt()
-
-
-def looked_up(features: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Return (n, spots, features): what (n, features, rows, columns) say at (n, spots, 2), between places in line.
-
-    A product with weights, since `grid_sample` has no deterministic gradient on GPUs.
-    """
-    weights = [_between(at[..., axis], features.shape[3 - axis]) for axis in (1, 0)]
-    both = weights[0][..., :, None] * weights[1][..., None, :]
-    return both.flatten(2).to(features.dtype) @ features.flatten(2).mT
-
-
-def _between(at: torch.Tensor, places: int) -> torch.Tensor:
-    """Return (n, spots, places) weights of the two places that each of (n, spots) lies between."""
-    near = ((at + 1) * places / 2 - 0.5).clamp(0, places - 1)
-    return (1 - (near[..., None] - torch.arange(places, device=at.device)).abs()).clamp(min=0)
 
 
 class DenseContrastive(ImageObjective):
@@ -120,8 +60,8 @@ class DenseContrastive(ImageObjective):
         part = part or World()
         views, changes = self._views(pixels, seed, step, part)
         place, count = views[0].device, len(pixels)
-        spots = common(pixels, *changes, self._params.spots, generator(seed, step, "spots"))
-        at = send(torch.cat([share(spots.first, part), share(spots.second, part)]), place)
+        spots = common(pixels, changes, self._params.spots, generator(seed, step, "spots"))
+        at = send(torch.cat([share(view, part) for view in spots.views]), place)
         with autocast(self._dtype, place):
             maps = self.trunk.maps(torch.cat(views))
             said = torch.cat([looked_up(features, at) for features in maps], dim=2)

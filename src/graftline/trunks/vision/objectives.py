@@ -7,7 +7,8 @@ from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.vision.dense_contrastive import DenseContrastive
 from graftline.trunks.vision.masked_image import MaskedImage
-from graftline.trunks.vision.parameters import DenseContrastiveParams, VisionObjectiveParams
+from graftline.trunks.vision.oriented_gradients import OrientedGradients
+from graftline.trunks.vision.parameters import DenseContrastiveParams, OrientedGradientsParams, VisionObjectiveParams
 from graftline.trunks.vision.trunk import VisionTrunk
 
 
@@ -17,4 +18,6 @@ def build_objective(trunk: VisionTrunk, params: VisionObjectiveParams, dtype: st
         return Contrastive(trunk, params, dtype)
     if isinstance(params, DenseContrastiveParams):
         return DenseContrastive(trunk, params, dtype)
+    if isinstance(params, OrientedGradientsParams):
+        return OrientedGradients(trunk, params, dtype)
     return MaskedImage(trunk, params, dtype)

@@ -151,4 +151,32 @@ class DenseContrastiveParams(ObjectiveParams):
     """How the two views of an image are made of it: what they have in common is learned, what they differ in is not."""
 
 
-VisionObjectiveParams = MaskedImageParams | ContrastiveParams | DenseContrastiveParams
+class OrientedGradientsParams(ObjectiveParams):
+    """Parameters of the objective `oriented_gradients`."""
+
+    family: ClassVar[str] = "vision"
+    loss_unit: ClassVar[str] = "of the variance"
+    needs: ClassVar[str] = "a vit, convnextv2 or resnet trunk, or an image_rootstock"
+
+    name: Literal["oriented_gradients"] = "oriented_gradients"
+    cell: int = Field(default=4, ge=2, le=64)
+    """Height and width of a cell, of which a histogram of the edges' directions is told, in pixels."""
+    cells: int = Field(default=5, ge=1, le=8)
+    """Cells around a spot, in each row and column; together about as large as an object."""
+    spots: int = Field(default=24, ge=1, le=1024)
+    """Spots of each image that are told of in a step."""
+    hidden: int = Field(default=256, ge=8, le=4096)
+    """Width of the layer between the trunk and what is told."""
+    augmentation: Augmentation = Augmentation(
+        shift=8, rotation=20, scale=0.25, brightness=0.4, contrast=0.4, saturation=0.4, hue=20, grey=0.1, edge="repeat"
+    )
+    """How the image that the trunk sees is made of the one that is told of; not mirrored, since nothing says so."""
+
+    @model_validator(mode="after")
+    def _not_mirrored(self) -> Self:
+        if self.augmentation.flip:
+            raise ValueError(f"augmentation.flip is {self.augmentation.flip}: no spot says that its image was mirrored")
+        return self
+
+
+VisionObjectiveParams = MaskedImageParams | ContrastiveParams | DenseContrastiveParams | OrientedGradientsParams
