@@ -25,7 +25,10 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=1000, help="for tokenise (default: %(default)s)")
     parser.add_argument("--records", type=int, default=1_000_000, help="for lineage (default: %(default)s)")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="for mlm, clm, finetune, privacy, checkpoint (default: %(default)s)"
+        "--rounds",
+        type=int,
+        default=5,
+        help="for mlm, clm, finetune, privacy, vision, questions, help, prompts, checkpoint (default: %(default)s)",
     )
     parser.add_argument(
         "--seconds",

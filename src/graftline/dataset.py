@@ -156,3 +156,13 @@ def read_split(dataset: Path, split: str, kinds: Sequence[type[StoredFeature]]) 
         raise InputError(
             path, f"not as {SCHEMA} says ({type(error).__name__}: {error})", fix="run validate again"
         ) from None
+
+
+def numbered(values: pa.ChunkedArray) -> np.ndarray:
+    """Return (n,) int64: a number for each value, from 0 in the order in which they first come, and behind them one of
+    its own for each null."""
+    codes = values.combine_chunks().dictionary_encode().indices
+    numbers: np.ndarray = codes.fill_null(-1).to_numpy().astype(np.int64)
+    alone = np.flatnonzero(numbers < 0)
+    numbers[alone] = numbers.max(initial=-1) + 1 + np.arange(len(alone))
+    return numbers

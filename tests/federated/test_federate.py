@@ -21,10 +21,10 @@ from graftline.audit.verify.verifying import verify as verify_store
 from graftline.digests import RECORD
 from graftline.errors import InputError, RefusalError
 from graftline.federated.averaging import Weights
-from graftline.federated.orders import newest_orders
+from graftline.federated.orders import newest_orders, prefix
 from graftline.federated.rounds import Federation
 from graftline.federated.sites import Site
-from graftline.federated.taking_part import Here, take_part
+from graftline.federated.taking_part import Here, NotAskedError, serve_once, take_part
 from graftline.federated.workers import Worker
 from graftline.index.opening import open_index
 from graftline.ledger.entries import Entry
@@ -35,6 +35,7 @@ from graftline.records.folder import verify
 from graftline.records.model import parse_record
 from graftline.releases.catalogue import resolve
 from graftline.signing.keyring import add_trusted, load_keyring, make_first
+from graftline.store.bundles import put_bundle
 from graftline.store.opening import open_store
 
 Three = tuple[Path, list[Site]]
@@ -219,10 +220,51 @@ def test_a_site_that_the_coordinator_does_not_know_computes_nothing(
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "keys"))
     with pytest.raises(InputError, match="is not among those of east, north, south"):
         take_part(Here(tmp_path, str(tmp_path / "store")), *given)
+    assert not list((tmp_path / "federated").glob("*/*")), "nothing of the order stays"
     monkeypatch.setenv("GRAFTLINE_KEYS", str(tmp_path / "others"))
     with pytest.raises(InputError, match=r"not known here.*trust the coordinator's key"):
         take_part(Here(tmp_path, str(tmp_path / "store")), *given)
     assert not (tmp_path / "store").exists()
+
+
+def test_orders_for_other_sites_end_no_look_while_one_is_for_this_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of a run that was given up, and begun again with more sites."""
+    store, others, ours, asked = open_store(str(tmp_path / "c")), "a" * 16, "b" * 16, []
+    for run in (others, ours):
+        put_bundle(store, prefix("digits", run), f"0001-{'0' * 16}", {})
+
+    def answer(here: Here, coordinator: str, task: str, run: str, name: str) -> None:
+        asked.append(run)
+        if run == others or len(asked) > 2:
+            raise NotAskedError("order", "for others")
+
+    monkeypatch.setattr("graftline.federated.taking_part.take_part", answer)
+    here = Here(tmp_path, str(tmp_path / "s"))
+    assert serve_once(here, store.url, "digits") and asked == [others, ours]
+    with pytest.raises(NotAskedError, match="for others"):
+        serve_once(here, store.url, "digits")
+
+
+def test_a_site_has_a_store_of_its_own(dataset: Path, trunk: Path, table: pa.Table, tmp_path: Path) -> None:
+    """In the coordinator's each order would be taken for its own answer, and no round would say why it has none."""
+    task = coordinator(tmp_path / "c", dataset, trunk)
+    (site,) = write_sites(tmp_path, {"north": table})
+    with pytest.raises(InputError, match="the store of north is the coordinator's"):
+        federate(task, [replace(site, store=f"{task.store}/")], say=quiet)
+    with pytest.raises(InputError, match="a store of this site's own"):
+        serve_once(Here(tmp_path / "north", task.store), f"{task.store}/", "digits")
+
+
+def test_an_attack_on_rows_that_are_at_the_sites_is_refused(
+    dataset: Path, trunk: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    task = coordinator(tmp_path / "c", dataset, trunk)
+    evaluate = {**parts.DOCUMENT["evaluate"], "membership": {}}
+    task = replace(task, document={**task.document, "evaluate": evaluate})
+    with pytest.raises(InputError, match=r"evaluate.membership: beside federated rounds"):
+        federate(task, write_sites(tmp_path, {"north": table}), say=quiet)
 
 
 def test_rounds_with_privacy_promise_the_sum_of_what_their_sites_spent(

@@ -147,10 +147,12 @@ def test_a_record_that_the_coordinator_could_not_keep_is_left_out(start: Path, t
     ("rule", "spent"),
     [
         ("", {"epsilon": 1.99, "delta": 1e-5}),
+        ("", {"epsilon": 2.0, "delta": 1e-5}),
         ("privacy", {}),
         ("privacy", {"epsilon": 2.01, "delta": 1e-5}),
         ("privacy", {"epsilon": 1.99, "delta": 1e-4}),
         ("privacy", {"epsilon": -1.0, "delta": 1e-5}),
+        ("privacy", {"epsilon": True, "delta": 1e-5}),
     ],
 )
 def test_a_private_update_says_what_it_spent_and_no_more_than_was_asked(
@@ -161,7 +163,7 @@ def test_a_private_update_says_what_it_spent_and_no_more_than_was_asked(
     folder = write(tmp_path / "u", start, signer, moved(1.0), parameters=parameters, spent=spent)
     asked = asked_of(start, verify(start), 3, parameters, FederatedParams(rounds=3))
     if not rule:
-        assert check_update(folder, "north", signer.public, asked).bound == (1.99, 1e-5)
+        assert check_update(folder, "north", signer.public, asked).bound == (spent["epsilon"], spent["delta"])
         return
     with pytest.raises(LeftOutError) as error:
         check_update(folder, "north", signer.public, asked)
@@ -277,7 +279,7 @@ def test_the_ledger_has_the_round_once_and_gives_sites_no_power(
     assert verify_store(store).findings == ()
 
 
-@pytest.mark.parametrize("field", ["rows", "update", "signature", "round", "twice", "no line"])
+@pytest.mark.parametrize("field", ["rows", "update", "signature", "round", "twice", "no line", "no rows", "no key"])
 def test_verify_finds_an_entry_that_tells_of_an_update_otherwise_than_its_site_signed(
     field: str, round_three: tuple[Path, Examined], start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +292,8 @@ def test_verify_finds_an_entry_that_tells_of_an_update_otherwise_than_its_site_s
         told = account(self)
         told["sites"][1] |= {field: false[field]} if field in false else {}
         told |= {"round": 4} if field == "round" else {}
+        if field in ("no rows", "no key"):
+            del told["sites"][1][field.removeprefix("no ")]
         return told
 
     monkeypatch.setattr(Examined, "account", lying)

@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "images.lock", tmp_path)
     for pipeline in sorted((tmp_path / "pipelines/compiled").iterdir())[1:]:
         pipeline.unlink()
-    for overlay in ("airgapped", "gke-gpu"):
+    for overlay in ("airgapped", "gke-gpu", "site"):
         shutil.rmtree(tmp_path / "infra/overlays" / overlay)
     return tmp_path
 

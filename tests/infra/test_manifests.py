@@ -314,6 +314,7 @@ def test_a_site_of_federated_rounds_looks_often_enough_and_reaches_only_the_stor
     job = named(objects, "CronJob", "graftline-site")["spec"]
     assert job["concurrencyPolicy"] == "Forbid", "two jobs would fine-tune for one order"
     minutes = int(re.fullmatch(r"\*/(\d+) \* \* \* \*", job["schedule"])[1])  # type: ignore[index]
+    assert job["startingDeadlineSeconds"] <= 60 * minutes, "what a job of half a day misses does not end the schedule"
     late = FederatedParams().late
     assert 60 * minutes < late / 4, "a look, and most of the time that the coordinator waits to fine-tune"
     ((_, pod),) = pods(objects)

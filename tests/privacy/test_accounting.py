@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opacus.accountants import create_accountant
@@ -14,7 +15,7 @@ from graftline.errors import InputError
 from graftline.gate import Gate
 from graftline.privacy.accounting import budget_for, epsilon
 from graftline.privacy.parameters import PrivacyParams
-from graftline.privacy.promise import metrics, outside, read_promise, told, write_promise
+from graftline.privacy.promise import metrics, outside, read_promise, told, write_promise, write_rounds_promise
 from graftline.tasks.evaluate import EvaluateParams
 from graftline.tasks.finetune import FinetuneParams
 
@@ -80,8 +81,21 @@ def test_the_promise_says_who_what_and_what_not(tmp_path: Path) -> None:
         read_promise(tmp_path)
 
 
+def test_rounds_add_up_the_largest_bound_of_each_and_say_what_they_do_not_add(tmp_path: Path) -> None:
+    params = PrivacyParams(epsilon=3, delta=1e-4, unit="subject")
+    before: dict[str, Any] | None = None
+    for spent in ([(1.0, 1e-5), (2.0, 1e-4)], [(3.0, 1e-5), (0.5, 1e-5)]):
+        found = write_rounds_promise(before, spent, params, tmp_path)
+        before = read_promise(tmp_path)
+    assert before is not None and before["rounds"] == 2
+    assert found == metrics(before) == {"epsilon": 5.0, "delta": pytest.approx(1.1e-4)}
+    assert "5.00" in told(before)[0] and "person" in told(before)[0]
+    text = " ".join(outside(before))
+    assert "rows at several sites" in text and "Other runs over the same sites" in text
+
+
 def test_what_was_drawn_and_learned_before_is_said_to_be_outside(tmp_path: Path) -> None:
-    found = budget_for(PrivacyParams(epsilon=8, delta=1e-5), units=1000, sampling_rate=0.1, steps=10)
+    found = budget_for(PARAMS, units=1000, sampling_rate=0.1, steps=10)
     said = {}
     for name, chosen, earlier in (("plain", False, 0), ("drawn", True, 0), ("round", False, 9)):
         (folder := tmp_path / name).mkdir()

@@ -29,6 +29,7 @@ from graftline.privacy.training import PrivateSteps
 from graftline.privacy.units import read_units
 from graftline.problems.documents import Documents
 from graftline.problems.fit import Data, fit, training
+from graftline.problems.problem import Model
 from graftline.problems.reading import read_examples
 from graftline.problems.registry import make_problem
 from graftline.records.folder import verify
@@ -231,7 +232,9 @@ def test_text_is_trained_whole_by_adapters_and_the_head_alone(texts: Path, text_
     assert way != "adapters" or inside == {name for name in trained if "lora_" in name}
 
 
-def test_what_would_break_the_bound_at_the_start_is_refused(dataset: Path, trunk: Path) -> None:
+def test_what_would_break_the_bound_at_the_start_is_refused(
+    dataset: Path, trunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     of = params()
     given = data(of, dataset, trunk)
     with pytest.raises(InputError, match="torchrun with 2 processes"):
@@ -239,6 +242,9 @@ def test_what_would_break_the_bound_at_the_start_is_refused(dataset: Path, trunk
     weighted = Data(given.train.weighted(torch.ones(len(given.train))), None)
     with pytest.raises(InputError, match="a column of the role weight"):
         training(trunk, weighted, of, 0, read_schema(dataset))
+    monkeypatch.setattr(Model, "rows_apart", False)
+    with pytest.raises(InputError, match="a row's neighbours in a batch change nothing of"):
+        training(trunk, given, of, 0, read_schema(dataset))
 
 
 def test_subjects_are_units_and_a_row_without_one_is_its_own(dataset: Path, tmp_path: Path) -> None:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import small
+import torch
 from scipy.stats import betabinom
 
 from graftline.dataset import SCHEMA, read_schema
 from graftline.errors import InputError
 from graftline.problems.conformal import by_group, law, limits
-from graftline.problems.groups import INDEX, read_groups
+from graftline.problems.groups import INDEX, Groups, read_groups
 from graftline.problems.image_regression.parameters import ImageRegressionParams
-from graftline.problems.regression import half_widths
+from graftline.problems.regression import Regressor, half_widths
 from graftline.problems.scores import SET_COVERAGE, mean_rows
-from graftline.score import Floats, Integers, RowStatistics
+from graftline.score import Floats, Integers, RowStatistics, estimate
+from graftline.tasks.evaluate import EvaluateParams
 
 NINETY = np.array([0.9])
 HEAD = {"name": "image_classification", "calibration": {"coverage": 0.8}}
@@ -93,6 +97,16 @@ def test_regressions_intervals_heed_groups() -> None:
     assert half_widths(errors[:100, None], params) is not None
 
 
+def test_a_regressor_finds_the_group_of_each_row_of_val() -> None:
+    (errors, numbers), rows = alike(15, 20, 0), np.arange(300) * 3
+    mixed, params = np.random.default_rng(1).permutation(300), ImageRegressionParams(coverage=0.9)
+    val: Any = SimpleNamespace(labels=torch.from_numpy(errors[mixed, None]), rows=torch.from_numpy(rows[mixed]))
+    model: Any = SimpleNamespace(numbers=lambda examples: np.zeros((len(examples.rows), 1)), regression=params)
+    Regressor.calibrate(model, val, Groups("writer", rows, numbers))
+    wanted, without = half_widths(errors[:, None], params, numbers), half_widths(errors[:, None], params)
+    assert model.reach == wanted != without
+
+
 def test_the_law_of_independent_rows_is_beta_binomial() -> None:
     found = law(kept(np.arange(941) % 10, 1.0), 0.9, 485)  # 89.9% hold: a design effect of 1
     rank = int(np.ceil(486 * 0.9))
@@ -156,6 +170,13 @@ def test_a_models_sets_are_promised_and_judged_by_groups(grouped: Path) -> None:
     right = np.array([actual in members for actual, members in zip(table["label"], table["set"], strict=True)])
     assert right.mean() == pytest.approx(metrics["set_coverage"])
     found = mean_rows(SET_COVERAGE, np.array(table["row"]), right)
+    asked = EvaluateParams(**CALIBRATED["evaluate"])
+    interval, of_rows = (
+        estimate(one, resamples=asked.bootstrap_resamples, seed=asked.seed)
+        for one in (by_group(found, test.of(found.rows)), found)
+    )
+    ends = tuple(metrics[f"set_coverage_{end}"] for end in ("low", "high"))
+    assert ends == pytest.approx((interval.low, interval.high)) != (of_rows.low, of_rows.high), "groups are drawn anew"
     (section,) = (
         one for one in json.loads((grouped / "evaluation/sections.json").read_text())
         if one["title"] == "Sets of classes"

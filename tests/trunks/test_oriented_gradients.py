@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ import torch
 from pydantic import ValidationError
 
 from graftline.learning.augment import draw
+from graftline.learning.device import device
 from graftline.learning.distributed import World
 from graftline.learning.parameters import Augmentation
-from graftline.learning.randomness import generator
+from graftline.learning.randomness import batch_indices, generator
+from graftline.problems.images import JointObjective
 from graftline.trunks.image_pool import Pool
 from graftline.trunks.vision.oriented_gradients import (
     DIRECTIONS,
@@ -98,19 +101,44 @@ def test_the_loss_is_the_error_of_what_is_told(images: torch.Tensor) -> None:
     spots = common(few, [view], 6, generator(0, 2, "spots"))
     maps = made.trunk.maps(view.apply(few, WARPED.edge))
     told = made.teller(torch.cat([looked_up(features, spots.views[0]) for features in maps], dim=2)[spots.seen])
-    scale = made._scale_of(few, 0)
+    scale = made._scale_of([few])
     wanted = scale.of(described(few, spots.places, 3, 4)[spots.seen])
     assert 0 < spots.seen.sum() <= 24
     assert made.loss(few, 0, 2).item() == pytest.approx((told - wanted).square().mean().item(), rel=1e-4)
 
 
-def test_the_scale_is_the_pools_in_all_steps(images: torch.Tensor) -> None:
-    made, pool = objective().eval(), Pool(Pixels.of((images * 255).byte().movedim(1, 3).numpy()))
+@pytest.fixture(scope="module")
+def pool(images: torch.Tensor) -> Pool:
+    return Pool(Pixels.of((images * 255).byte().movedim(1, 3).numpy()))
+
+
+def test_the_scale_is_the_pools_in_all_steps(pool: Pool) -> None:
+    made = objective().eval()
     first = made.loss_in(pool, torch.arange(4), 0, 0).item()
     made.loss_in(pool, torch.arange(9, 20), 0, 7)
     assert made.loss_in(pool, torch.arange(4), 0, 0).item() == first
     assert objective().eval().loss_in(pool, torch.arange(4), 0, 0).item() == first, "after a restart, too"
     assert made.loss(pool.images(torch.arange(4)), 0, 0).item() != first, "alone, it is these images'"
+
+
+def test_beside_a_head_it_is_told_on_the_scale_that_it_was_pretrained_on(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the seed, and in each step: the layers that tell it would have to learn it anew otherwise."""
+    pretrained, made = (objective().eval().to(device()) for _ in range(2))
+    pretrained.loss_in(pool, torch.arange(4), 0, 0)
+    monkeypatch.setattr("graftline.problems.images.load_objective", lambda *given, **named: made)
+    model: Any = SimpleNamespace(trunk=made.trunk, dtype="float32")
+    joint = JointObjective(Path(), model, pool.pixels, 8, scratch=False)
+    for step in range(2):
+        expected = pretrained.loss_in(pool, batch_indices(6, step, 8, len(pool)), 5, step)
+        assert joint.loss(5, step).item() == expected.item()
+
+
+def test_the_scale_of_a_pool_does_not_depend_on_how_many_images_are_in_memory(images: torch.Tensor) -> None:
+    made = objective()
+    whole, parts = (made._scale_of(images.split(size)) for size in (32, 5))
+    assert torch.equal(whole.mean, parts.mean) and torch.equal(whole.directions, parts.directions)
 
 
 def test_processes_share_the_loss(images: torch.Tensor) -> None:

@@ -159,6 +159,11 @@ def _federation(task: Task, sites: list[Site], say: Callable[[str], None], jobs:
         )  # fmt: skip
     if params.quorum > len(sites):
         raise InputError(f"{task.where}: federated.quorum", str(params.quorum), expected=f"at most {len(sites)} sites")
+    if shared := [site.name for site in sites if site.store.rstrip("/") == task.store.rstrip("/")]:
+        raise InputError(
+            "sites.yaml", f"the store of {shared[0]} is the coordinator's", expected="a store of the site's own",
+            fix="give it another place: there each order would be taken for its own answer",
+        )  # fmt: skip
     told = {name: values.model_dump(mode="json") for name, values in checked.items()}
     dataset, trunk = verify(task.dataset), verify(task.trunk)
     asked = {site.name: site.key.keyid for site in sites}

@@ -63,6 +63,7 @@ def take_part(here: Here, coordinator: str, task: str, run: str, name: str) -> N
         work = home / name
         order = fetch_order(theirs, task, run, name, work / "order")
         if (own := load_keyring().signer().keyid) not in order.sites.values():
+            shutil.rmtree(work)  # the round's model is not kept for nothing
             raise NotAskedError(
                 f"{theirs.url}: order {name}",
                 f"this site's key {own} is not among those of {', '.join(order.sites)}",
@@ -82,12 +83,18 @@ def take_part(here: Here, coordinator: str, task: str, run: str, name: str) -> N
 def serve_once(here: Here, coordinator: str, task: str) -> bool:
     """Answer the newest orders of the task's runs that are not answered; return whether a run is still going on.
 
-    Raises NotAskedError: all orders are for other sites.
+    Raises:
+        NotAskedError: all orders are for other sites.
+        InputError: both stores are one, in which each order would be taken for its own answer; or as `take_part` says.
     """
-    theirs = open_store(coordinator)
+    own, theirs = open_store(here.store), open_store(coordinator)
+    if own.url == theirs.url:
+        raise InputError(
+            "--store", own.url, expected="a store of this site's own, not the coordinator's", fix="give another place"
+        )
     ours, refused = [], None
     for run in runs_of(theirs, task):
-        answered = list_bundles(open_store(here.store), prefix(task, run))
+        answered = list_bundles(own, prefix(task, run))
         try:
             for name in newest_orders(theirs, task, run):
                 if name not in answered:

@@ -189,7 +189,8 @@ def _check_bound(record: Record, privacy: Mapping[str, Any]) -> None:
     """Let it say that it spent no more than was asked for: what the rounds promise together is counted from that."""
     for score in BOUND:
         spent, most = record.metrics.get(score.name), privacy[score.name]
-        if not isinstance(spent, float) or not 0 < spent <= most * (1 + 1e-9):
+        # a record has 2.0 as 2
+        if type(spent) not in (int, float) or not 0 < spent <= most * (1 + 1e-9):
             raise LeftOutError("privacy", f"it says that it spent {score.name} {spent!r}, {most:g} at most was asked")
 
 

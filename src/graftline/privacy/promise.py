@@ -69,6 +69,8 @@ _OUTSIDE_ROUNDS = [
     "The coordinator's own rows: those of val, which calibrate the model, and those of test.",
     "Sites that say of their noise what is not so: each site's bound is what it counted and signed.",
     "Updates that were left out: the coordinator has seen them, and each spent its own epsilon.",
+    "Who has rows at several sites: each site counts its own rows, and what they spent adds up.",
+    "Other runs over the same sites, such as those by which parameters were chosen: each spends its own epsilon.",
     "How many rows each site has, which is signed in the clear, that a site took part, and which of its rows were "
     "drawn to learn from, where labels_per_class draws some.",
 ]

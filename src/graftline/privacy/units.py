@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from graftline.dataset import numbered
 from graftline.errors import InputError
 from graftline.privacy.parameters import PrivacyParams
-from graftline.problems.groups import INDEX, SUBJECT, numbered
+from graftline.problems.groups import INDEX, SUBJECT
 
 
 def read_units(params: PrivacyParams | None, dataset: Path, rows: torch.Tensor) -> torch.Tensor | None:

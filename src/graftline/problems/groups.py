@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graftline.dataset import read_schema
+from graftline.dataset import numbered, read_schema
 from graftline.errors import InputError
 from graftline.score import Integers
 
@@ -53,12 +52,3 @@ def read_groups(dataset: Path, split: str) -> Groups | None:
     rows = np.sort(rows)
     values = table[name].take(np.searchsorted(table["row"].to_numpy(), rows))
     return Groups(column, rows, numbered(values))
-
-
-def numbered(values: pa.ChunkedArray) -> Integers:
-    """Return (n,) a number for each value, from 0, equal for equal ones; each null has its own."""
-    codes = values.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.float64)
-    alone = np.isnan(codes)
-    codes[alone] = len(codes) + np.arange(int(alone.sum()))
-    found: Integers = np.unique(codes, return_inverse=True)[1].astype(np.int64)
-    return found

@@ -23,6 +23,7 @@ from graftline.learning.randomness import batch_indices, generator
 from graftline.problems.image_parameters import ImageHeadParams
 from graftline.problems.outputs import name_outputs, zero_layer
 from graftline.problems.problem import Examples, Joint, Model, Problem
+from graftline.trunks.image_pool import Pool
 from graftline.trunks.image_trunk import ImageTrunk
 from graftline.trunks.images import load_objective, load_trunk, load_with_output, narrows_on_cpu
 from graftline.values.pixels import Pixels
@@ -234,8 +235,8 @@ class JointObjective:
                 fix="leave joint_weight out, or pretrain without pretrain.objective.group",
             )
         self.module = self.objective.head.to(device())
-        self._pixels, self._batch = pixels, batch
+        self._pool, self._batch = Pool(pixels), batch
 
     def loss(self, seed: int, step: int, part: World | None = None) -> torch.Tensor:
-        rows = batch_indices(seed + 1, step, self._batch, len(self._pixels))
-        return self.objective.loss(torch.from_numpy(self._pixels[rows]), seed, step, part)
+        chosen = batch_indices(seed + 1, step, self._batch, len(self._pool))
+        return self.objective.loss_in(self._pool, chosen, seed, step, part)

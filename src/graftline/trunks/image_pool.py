@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from pyarrow.types import is_nested
 
-from graftline.dataset import UNLABELLED
+from graftline.dataset import UNLABELLED, numbered
 from graftline.errors import InputError
 from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.parameters import ObjectiveParams
@@ -73,8 +71,4 @@ def _groups(path: Path, column: str) -> torch.Tensor:
             expected=f"one of {', '.join(columns)}" if columns else "null: no column of the pool says groups",
             fix="name the column of the contract that says what belongs together; labels are not in the pool",
         )
-    values = pq.read_table(path, columns=["row", column]).sort_by("row")[column].combine_chunks()
-    numbers = pc.fill_null(pc.index_in(values, pc.unique(values.drop_null())), -1).to_numpy().astype(np.int64)
-    alone = np.flatnonzero(numbers < 0)  # a row without a value is of no group
-    numbers[alone] = numbers.max(initial=-1) + 1 + np.arange(len(alone))
-    return torch.from_numpy(numbers)
+    return torch.from_numpy(numbered(pq.read_table(path, columns=["row", column]).sort_by("row")[column]))

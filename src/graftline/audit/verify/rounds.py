@@ -66,12 +66,13 @@ def _fault(entry: Entry, line: Mapping[str, Any], data: bytes, key: str) -> str:
         public = PublicKey.from_pem(line["public_key"], where=key)
         signature = base64.b64decode(line["signature"], validate=True)
         record = parse_record(data, key)
+        keyid, told = line["key"], ("update", line["update"], line["rows"])
     except (InputError, KeyError, TypeError, ValueError) as error:
         return f"not an update's line ({error})"[:200]
-    if public.keyid != line["key"] or not public.verify(pae(STATEMENT_TYPE, data), signature):
-        return f"a record that key {line['key']} did not sign"
+    if public.keyid != keyid or not public.verify(pae(STATEMENT_TYPE, data), signature):
+        return f"a record that key {keyid} did not sign"
     said = (record.name, record.content, record.metrics.get("rows"))
-    if said != ("update", line["update"], line["rows"]):
+    if said != told:
         return f"a record of {said[0]} {said[1]}, {said[2]} rows"
     start = record.input("start")
     asked = (record.task, record.parameters.get("run"), record.metrics.get("round"), start and start.sha256)

@@ -12,6 +12,7 @@ histograms' principal components, each over its deviation: what tells one shape 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,22 +137,28 @@ class OrientedGradients(ImageObjective):
 
     def loss(self, pixels: torch.Tensor, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the mean squared error of what is told of spots, on the scale of these images: about 1 at first."""
-        return self._loss(pixels, self._scale_of(pixels, seed), seed, step, part or World())
+        return self._loss(pixels, self._scale_of(pixels.split(_AT_ONCE)), seed, step, part or World())
 
     def loss_in(
         self, pool: Pool, chosen: torch.Tensor, seed: int, step: int, part: World | None = None
     ) -> torch.Tensor:
-        """Return that error on the scale of some images of the pool, the same ones in all steps of a training."""
+        """Return that error on the scale of some images of the pool.
+
+        They are the same ones in all steps and with each seed: what is told beside a head goes on with the layers that
+        pretraining ended with, and these say it on the scale that pretraining had.
+        """
         if self._scale is None:
-            sample = torch.randperm(len(pool), generator=generator(seed, 0, "scale"))[:_SAMPLE]
-            self._scale = self._scale_of(pool.images(sample), seed)
+            sample = torch.randperm(len(pool), generator=generator(0, 0, "scale"))[:_SAMPLE]
+            self._scale = self._scale_of(pool.images(part) for part in sample.split(_AT_ONCE))
         return self._loss(pool.images(chosen), self._scale, seed, step, part or World())
 
-    def _scale_of(self, pixels: torch.Tensor, seed: int) -> Scale:
-        still = Changes(torch.eye(2, 3).expand(len(pixels), 2, 3), None)
-        spots = common(pixels, [still], self._params.spots, generator(seed, 0, "scale of spots"))
-        parts = zip(pixels.split(_AT_ONCE), spots.places.split(_AT_ONCE), strict=True)
-        found = [described(*part, self._params.cells, self._params.cell) for part in parts]
+    def _scale_of(self, parts: Iterable[torch.Tensor]) -> Scale:
+        """Return the scale of some images, which come in parts: all of them would be large."""
+        draws, found = generator(0, 0, "scale of spots"), []
+        for pixels in parts:
+            still = Changes(torch.eye(2, 3).expand(len(pixels), 2, 3), None)
+            places = common(pixels, [still], self._params.spots, draws).places
+            found.append(described(pixels, places, self._params.cells, self._params.cell))
         return scale_of(torch.cat(found).flatten(0, 1))
 
     def _loss(self, pixels: torch.Tensor, scale: Scale, seed: int, step: int, part: World) -> torch.Tensor:
