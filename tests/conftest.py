@@ -52,13 +52,18 @@ _inspect_stack = inspect.stack
 
 
 def _stack(context: int = 1) -> list[inspect.FrameInfo]:
-    """Do as `inspect.stack`, and for kfp without lines of source: it asks for its caller, fifty times a pipeline.
+    """Do as `inspect.stack`; for kfp without a look at the sources: fifty times a pipeline it asks who called it.
 
-    The source of every frame is looked for among all modules: a moment in a process of ours, four seconds among those
-    that the tests have imported, under pytest's many frames.
+    The source of a frame that has no file is looked for among all modules: a moment in a process of ours, seconds among
+    those that the tests have imported, under frames of pytest and of its workers.
     """
-    asks = sys._getframe(1).f_globals["__name__"]
-    return _inspect_stack(0 if asks.startswith("kfp.") else context)[1:]
+    frame = sys._getframe(1)
+    if not frame.f_globals["__name__"].startswith("kfp."):
+        return _inspect_stack(context)[1:]
+    frames = [frame]
+    while frames[-1].f_back:
+        frames.append(frames[-1].f_back)
+    return [inspect.FrameInfo(f, f.f_code.co_filename, f.f_lineno, f.f_code.co_name, None, None) for f in frames]
 
 
 def _keep_byte_code() -> None:

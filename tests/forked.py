@@ -44,6 +44,16 @@ _STARTERS = ("torch.distributed.run", "graftline.pipelines.trainjob.pod")
 """Modules that start torchrun's workers: these are forks too."""
 STARTS = "FORKED_STARTS"
 """The variable that says so of any other process: what it starts by `python -m graftline.components...` is a fork."""
+OFFLINE = """
+import os, sys
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        os.write(2, f"{event} {arguments}: a network was asked\\n".encode())
+        os._exit(9)
+sys.addaudithook(hook)
+"""
+"""What a process does first that must not ask a network. (`HF_HUB_OFFLINE` is read when a library is loaded: no fork
+would heed it.)"""
 _one_at_a_time = threading.RLock()
 
 

@@ -20,6 +20,7 @@ from graftline.score import (
     as_metrics,
     difference,
     estimate,
+    estimates,
     primary_name,
     ratio,
     t_interval,
@@ -42,6 +43,14 @@ def test_the_interval_of_a_proportion_is_that_of_the_binomial() -> None:
         low, high = binom.ppf([0.025, 0.975], count, right / count) / count
         assert found.value == right / count
         assert (found.low, found.high) == pytest.approx((low, high), abs=1.01 / count)
+
+
+def test_scores_that_share_their_draws_have_the_intervals_that_each_has_alone() -> None:
+    draw = np.random.default_rng(0)
+    rows = [of_rows(draw.random(count) < share) for count, share in ((300, 0.8), (200, 0.7), (300, 0.3), (300, 1.0))]
+    nowhere = of_rows(np.zeros(300), np.zeros(300))
+    found = estimates([*rows, nowhere], resamples=1000, seed=3)
+    assert found[:4] == [estimate(one, resamples=1000, seed=3) for one in rows] and not found[4].finite
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:

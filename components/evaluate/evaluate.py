@@ -25,7 +25,7 @@ from graftline.problems.reading import alike, lost_tokens, read_examples
 from graftline.problems.sections import Section, add_sections
 from graftline.problems.weighing import answer
 from graftline.records.model import COMPARED, Dependency
-from graftline.score import as_metrics, estimate
+from graftline.score import as_metrics, estimates
 from graftline.slices import slicing
 from graftline.slices.slicing import Sliced
 from graftline.tasks.evaluate import EvaluateParams, SlicesParams
@@ -99,11 +99,10 @@ def run(context: Context) -> None:
 
 def _measure(params: EvaluateParams, answers: Answers) -> dict[str, Any]:
     """Return every score of the problem on the test rows with its interval, and how many rows and answers there are."""
-    measured = {}
-    for score in answers.scores:
-        found = answers.drawn(score)
-        measured[score] = estimate(found, resamples=params.bootstrap_resamples, seed=params.seed)
-    return {"n_test": len(answers), "n_test_rows": len(answers.primary.rows), **as_metrics(measured)}
+    measured = [answers.drawn(score) for score in answers.scores]
+    found = estimates(measured, resamples=params.bootstrap_resamples, seed=params.seed)
+    told = as_metrics(dict(zip(answers.scores, found, strict=True)))
+    return {"n_test": len(answers), "n_test_rows": len(answers.primary.rows), **told}
 
 
 def _as_read(plural: str, test: Examples, train: Examples) -> dict[str, float]:

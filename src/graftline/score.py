@@ -141,9 +141,23 @@ def estimate(measured: RowStatistics, *, resamples: int, seed: int) -> Estimate:
     Biometrika 26 (1934). Rows of different weights count as L. Kish's effective number of rows, "Survey sampling",
     1965, 11.7. A score that is no such mean keeps the bootstrap's interval.
     """
-    if math.isnan(measured.value):  # not defined on the rows: drawing them again would take its time in vain
-        return Estimate(math.nan, math.nan, math.nan)
-    drawn = _values([measured], resamples, seed)[0]
+    return estimates([measured], resamples=resamples, seed=seed)[0]
+
+
+def estimates(measured: Sequence[RowStatistics], *, resamples: int, seed: int) -> list[Estimate]:
+    """Return `estimate` of each: what has as many rows is measured on the same draws, which are then made once."""
+    alike: dict[tuple[int, int | None], list[int]] = {}
+    for place, one in enumerate(measured):
+        if not math.isnan(one.value):  # not defined on the rows: drawing them again would take its time in vain
+            alike.setdefault((len(one.rows), one.most_resamples), []).append(place)
+    found = [Estimate(math.nan, math.nan, math.nan)] * len(measured)
+    for places in alike.values():
+        for place, drawn in zip(places, _values([measured[p] for p in places], resamples, seed), strict=True):
+            found[place] = _estimate(measured[place], drawn)
+    return found
+
+
+def _estimate(measured: RowStatistics, drawn: Floats) -> Estimate:
     low, high = _percentiles(drawn)
     if measured.score.share and measured.score.value is ratio and low == high == measured.value:
         reach = float(exact_reach(_effective_rows(measured)))

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,19 @@ from graftline.pipelines.pods import KEYS
 from graftline.tasks.federated import FederatedParams
 from graftline.yamlfile import load_yaml, parse_yaml
 
-Check = Callable[..., subprocess.CompletedProcess[str]]
 Object = dict[str, Any]
 OVERLAYS = ("airgapped", "dev", "eks-gpu", "gke-gpu")
 GPU_OVERLAYS = ("airgapped", "eks-gpu", "gke-gpu")
 
 
 @pytest.fixture(scope="module")
-def built(check: Check, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
+def built(manifests: Path, done: subprocess.CompletedProcess[str]) -> dict[str, list[Object]]:
     """The objects of each overlay, of `argocd` and its `applications`.
 
     `once` has each different one, and the pods inside them.
     """
-    out = tmp_path_factory.mktemp("built")
-    done = check("--only", "manifests", "--out", out)
     assert done.returncode == 0, done.stdout
-    files = [*out.glob("*.yaml"), *out.glob("once/*.yaml")]
+    files = [*manifests.glob("*.yaml"), *manifests.glob("once/*.yaml")]
     return {"once" if path.parent.name == "once" else path.stem: documents(path) for path in files}
 
 

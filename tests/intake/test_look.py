@@ -46,8 +46,10 @@ def test_two_million_rows_are_looked_at_in_places_from_all_over_the_file(tmp_pat
     path = tmp_path / "large.csv"
     with path.open("w", encoding="utf-8") as file:
         file.write("text,label\n")
+        rows = [f"some words of row {row} that say what it is,label" for row in range(250_000)]
         for label in range(8):
-            file.writelines(f"some words of row {row} that say what it is,label{label}\n" for row in range(250_000))
+            end = f"{label}\n"
+            file.write(end.join(rows) + end)
     read, (rows, looked, whole, *labels) = read_by_a_process(path)
     assert path.stat().st_size > 80 << 20
     assert read < 2 * looking.BYTES + (8 << 20), "what is taken out of the file is read once more"

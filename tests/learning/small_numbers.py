@@ -48,19 +48,10 @@ def raw(kind: str) -> pa.Table:
     return pa.table({"text": texts, "numbers": [*known[:2200], *([None] * 200)]})
 
 
-def make_dataset(kind: str, folder: Path) -> Path:
-    """Return the dataset that validate makes of the task, in `folder`; the store is beside it."""
-    feature = {"type": "image", "shape": [28, 28], "min": 0, "max": 255} if kind == "images" else {"type": "text"}
-    columns = {kind.removesuffix("s"): feature, "numbers": {**LABEL[kind], "role": "label"}}
-    (folder / "raw").mkdir(parents=True)
-    pq.write_table(raw(kind), folder / "raw" / "rows.parquet")
-    (folder / "expectations.yaml").write_text(json.dumps({"columns": columns}))
-    given = {"in_raw": folder / "raw", "in_expectations": folder / "expectations.yaml"}
-    small.make("validate", {}, **given, out_dataset=folder / "dataset", store=folder / "store")
-    return folder / "dataset"
-
-
 @once
 def dataset(home: Path, kind: str) -> Path:
-    """Return the dataset in a folder below `home` (the session's, for all tests)."""
-    return make_dataset(kind, home / f"small_numbers_{kind}")
+    """Return the dataset that validate makes of the task, in a folder below `home`; the store is beside it."""
+    folder = home / f"small_numbers_{kind}"
+    feature = {"type": "image", "shape": [28, 28], "min": 0, "max": 255} if kind == "images" else {"type": "text"}
+    columns = {kind.removesuffix("s"): feature, "numbers": {**LABEL[kind], "role": "label"}}
+    return small.validated(folder, json.dumps({"columns": columns}), raw(kind))

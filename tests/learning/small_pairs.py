@@ -33,7 +33,7 @@ columns:
 """
 PRETRAIN: dict[str, Any] = {**small_text.PRETRAIN, "epochs": 3}
 FINETUNE: dict[str, Any] = {
-    "head": {"name": "pair_classification"}, "epochs": 6, "batch": 32, "min_steps": 10, "warmup_steps": 0,
+    "head": {"name": "pair_classification"}, "epochs": 2, "batch": 32, "min_steps": 10, "warmup_steps": 0,
     "learning_rate": 0.01, "trunk_rate": 0.5, "patience": None,
 }  # fmt: skip
 

@@ -6,7 +6,6 @@ What it learns here lies in tests/learning/small_scenes.py. tests/problems/test_
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -359,8 +358,7 @@ def test_a_model_opens_without_graftline_as_its_page_says(kind: str, home: Path,
     np.save(tmp_path / "pixels.npy", pixels)
     grid = model.head.grid
     arguments = [folder, kind, tmp_path / "pixels.npy", tmp_path / "out.npz", grid.stride, [grid.rows, grid.columns]]
-    command = [sys.executable, "-I", "-c", ALONE, *map(str, arguments)]
-    done = forked.run(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True)
+    done = forked.run([sys.executable, "-I", "-c", forked.OFFLINE + ALONE, *map(str, arguments)], text=True)
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
         said = model(torch.from_numpy(pixels))

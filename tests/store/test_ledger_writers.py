@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
 
+import forked
 import pytest
 from servers import Proxy
 
@@ -34,7 +34,7 @@ def enter(url: str, writers: int, endpoint: str = "") -> list[list[object]]:
     """Let so many processes enter FACTS facts each, all at once; return the sequence and id that each was told."""
     environment = os.environ | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
     command = [sys.executable, str(RACERS), "enter", url, str(writers), str(FACTS)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = forked.run(command, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return [entered for line in done.stdout.splitlines() for entered in json.loads(line)]
 

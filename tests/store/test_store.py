@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import forked
 import pytest
 
 from graftline.errors import GraftlineError, InputError
@@ -38,9 +39,7 @@ NOT_KEYS = [
 
 
 def race(verb: str, url: str, processes: int, last: object) -> list:
-    done = subprocess.run(
-        [sys.executable, str(RACERS), verb, url, str(processes), str(last)], capture_output=True, text=True
-    )
+    done = forked.run([sys.executable, str(RACERS), verb, url, str(processes), str(last)], text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -18,21 +18,21 @@ ARCHITECTURES = ["modernbert", "bert", "llama", "gpt2"]
 SHAPE = {"vocab_size": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 
-def new_model(architecture: str) -> Any:
+def new_model(architecture: str, layers: int = 2) -> Any:
     torch.manual_seed(0)
     config: Any = {
         "modernbert": lambda: transformers.ModernBertConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
+            hidden_size=32, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=48,
             global_attn_every_n_layers=1, cls_token_id=1, sep_token_id=2, **SHAPE,
         ),
         "bert": lambda: transformers.BertConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, **SHAPE
+            hidden_size=32, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=48, **SHAPE
         ),
         "llama": lambda: transformers.LlamaConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
-            **SHAPE,
+            hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2,
+            intermediate_size=48, **SHAPE,
         ),
-        "gpt2": lambda: transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, n_inner=48, **SHAPE),
+        "gpt2": lambda: transformers.GPT2Config(n_embd=32, n_layer=layers, n_head=2, n_inner=48, **SHAPE),
     }[architecture]()  # fmt: skip
     return build_model(config, decodes=TextParams(architecture=architecture).decodes).eval()
 
@@ -84,7 +84,7 @@ def test_a_compiled_model_gives_the_same_and_is_not_compiled_anew_for_each_batch
     import torch._dynamo as dynamo
 
     dynamo.reset()
-    plain, compiled = new_model("modernbert"), new_model("modernbert")
+    plain, compiled = new_model("modernbert", 1), new_model("modernbert", 1)
     compiled.base_model.compile(dynamic=True, backend="eager")
     draw, graphs = np.random.default_rng(0), []
     for _ in range(5):

@@ -92,8 +92,7 @@ def test_the_real_checkpoint_loads_offline_with_transformers_alone(minilm: Path)
         "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1]); model = AutoModel.from_pretrained(sys.argv[1])\n"
         "print(tuple(model(**tokenizer('a graft', return_tensors='pt')).last_hidden_state.shape))"
     )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = forked.run([sys.executable, "-I", "-c", code, str(minilm)], env=environment, text=True)
+    done = forked.run([sys.executable, "-I", "-c", forked.OFFLINE + code, str(minilm)], text=True)
     assert done.stdout.strip().endswith("384)")
 
 

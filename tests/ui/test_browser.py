@@ -19,7 +19,8 @@ pytestmark = pytest.mark.chromium
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        options = ["--no-sandbox", "--disable-gpu", "--disable-software-rasterizer"]  # else it emulates a GPU
+        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=options)
         yield browser
         browser.close()
 

@@ -261,7 +261,8 @@ def test_arms_that_learnt_from_different_examples_are_not_compared() -> None:
 
 def test_what_the_model_looks_at_is_measured_if_it_is_asked_for(evaluate: Callable[..., Evaluation]) -> None:
     margin = "explain_integrated_gradients_margin"
-    done = evaluate({"explain": {"rows": 20, "shown": 2}, "gate": {"floors": {margin: 0.0}}})
+    few = {"lift_labels": [3]}
+    done = evaluate({"explain": {"rows": 20, "shown": 2}, "gate": {"floors": {margin: 0.0}}, **few})
     assert done.code == 0, done.error
     metrics, told = done.json("metrics.json"), done.json("explain.json")
     assert metrics["explain_rows"] == len(told["rows"]) == 20
@@ -277,14 +278,14 @@ def test_what_the_model_looks_at_is_measured_if_it_is_asked_for(evaluate: Callab
     _, seen, believed = done.json("sections.json")
     assert seen["picture"] == "explanations.png" and (done.out / "explanations.png").is_file()
     assert [line[0] for line in believed["lines"]] == ["random order", "integrated gradients", "occlusion"]
-    plain = evaluate(out="plain")
+    plain = evaluate(few, out="plain")
     assert not {name for name in plain.json("metrics.json") if name.startswith("explain")}
     assert not (plain.out / "explain.json").exists()
 
 
 def test_slices_have_scores_of_their_own_and_the_gate_asks_for_them(evaluate: Callable[..., Evaluation]) -> None:
     gate = {"slices": {"label=3": {"accuracy": 0.01}, "label=3 & label=4": {"accuracy": 0.01}}}
-    done = evaluate({"slices": {"columns": ["label"], "find": 2}, "gate": gate})
+    done = evaluate({"slices": {"columns": ["label"], "find": 2}, "gate": gate, "lift_labels": [3]})
     assert done.code == 0, done.error
     recalls = {f"label={line['class']}": line["recall"] for line in done.json("classes.json")}
     slices = {one["name"]: one for one in done.json("slices.json")["slices"]}
@@ -297,5 +298,5 @@ def test_slices_have_scores_of_their_own_and_the_gate_asks_for_them(evaluate: Ca
     assert set(kinds) == {"demographic parity"}, "of one label only there is one class in a group"
     assert done.json("metrics.json")["slices_judged"] == 10
     assert [section["title"] for section in done.json("sections.json")][1] == "Whom it fails"
-    wrong = evaluate({"slices": {"columns": ["labl"]}}, out="wrong")
+    wrong = evaluate({"slices": {"columns": ["labl"]}, "lift_labels": [3]}, out="wrong")
     assert wrong.code == 2 and "did you mean 'label'" in wrong.error

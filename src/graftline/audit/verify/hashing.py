@@ -126,6 +126,8 @@ def hash_all(
         return key, found
 
     found: dict[str, Hashed | None] = {key: None for key in keys if not listed[key]}
+    if workers == 1:
+        return found | dict(map(work, there))
     with ThreadPoolExecutor(workers) as pool:
         try:
             found.update(_bounded(pool, work, there))

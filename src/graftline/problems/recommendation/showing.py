@@ -17,7 +17,7 @@ from graftline.problems.recommendation.baselines import EASE, POPULARITY, Baseli
 from graftline.problems.recommendation.examples import UNKNOWN, Histories
 from graftline.problems.recommendation.scores import COLD, NDCG, REACH, SCORES, TOP, WARM
 from graftline.problems.sections import Section, write_sections
-from graftline.score import Estimate, Score, difference, estimate
+from graftline.score import Estimate, Score, difference, estimate, estimates
 
 MODEL = "the model"
 _RESAMPLES = 2000
@@ -90,7 +90,7 @@ def _facts(answers: Rankings, others: Sequence[Baseline]) -> dict[str, object]:
 def _beside(answers: Rankings, others: Sequence[Baseline], left_out: Sequence[str]) -> Section:
     lines = []
     for name, how, rankings in [(MODEL, "", answers), *((one.name, one.how, one.rankings) for one in others)]:
-        found = [estimate(rankings.statistics(score), resamples=_RESAMPLES, seed=0) for score in SCORES]
+        found = estimates([rankings.statistics(score) for score in SCORES], resamples=_RESAMPLES, seed=0)
         lines.append((f"{name} ({how})" if how else name, *map(_told, found)))
     unknown = int((answers.items == UNKNOWN).sum())
     note = " ".join([*(one.told() for one in _compared(answers, others)), *left_out])
