@@ -130,8 +130,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "mount" in getattr(item, "fixturenames", ()):
             item.add_marker("root")
-        if "strace" in getattr(item, "fixturenames", ()):
-            item.add_marker("strace")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
