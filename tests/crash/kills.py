@@ -138,10 +138,10 @@ def start(
     return popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def run_unbroken(case: Case, out: Path) -> Unbroken:
-    """Run to the end and measure where the phases are."""
+def run_unbroken(case: Case, out: Path, *, new: bool = True) -> Unbroken:
+    """Run to the end, as `start` says, and measure where the phases are: of imports, if they are not a fork's."""
     started = time.monotonic()
-    process = start(case, out, checkpoint_seconds=15, new=True)
+    process = start(case, out, checkpoint_seconds=15, new=new)
     _wait(process, lambda: (desk_folder(out) / "metrics.jsonl").exists())
     imported = time.monotonic() - started
     _, error = process.communicate(timeout=_PATIENCE)

@@ -174,8 +174,8 @@ class Controls(dict[str, Control]):
             return self[name]
         if name not in self._made:
             self._made |= next(make for names, make in KINDS.items() if name in names)(self._home)
-        case = self._made[name]
-        self[name] = Control(case, run_unbroken(case, self._folder / name / case.output))
+        case, new = self._made[name], ALL  # pretrain's and finetune's are always new processes
+        self[name] = Control(case, run_unbroken(case, self._folder / name / case.output, new=new))
         return self[name]
 
 
