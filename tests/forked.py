@@ -149,19 +149,22 @@ def _forker_for(wanted: dict[str, Any]) -> Forker:
         return _forker(own=False)
     libraries = _forker(own=False)
     if path not in _newest or any(libraries.lists.glob("*.json")):  # what it has to load, it loads for all
-        before = _newest.pop(path, None)
-        for other in (*filter(None, [before]), *_newest.values()):
-            other.connection.close()
+        for before in _newest.values():
+            before.connection.close()
         _newest.clear()
-        ours, theirs = _connected()
-        lists = before.lists if before else Path(tempfile.mkdtemp(prefix="forked-"))
-        if not before:
-            atexit.register(shutil.rmtree, lists, True)
+        (ours, theirs), lists = _connected(), _lists_of(path)
         asked = json.dumps({"path": path, "lists": str(lists)}).encode()
         socket.send_fds(libraries.connection, [asked], [theirs.fileno()])
         theirs.close()
         _newest[path] = Forker(ours, lists)
     return _newest[path]
+
+
+@cache
+def _lists_of(path: str) -> Path:
+    lists = Path(tempfile.mkdtemp(prefix="forked-"))
+    atexit.register(shutil.rmtree, lists, True)
+    return lists
 
 
 def _keep_orphans(keep: bool) -> None:
