@@ -3,8 +3,8 @@
 What a test starts is a process as any other: its own memory, pid, pipes, environment, working folder, signals and exit
 code. But torch alone takes a new process 1.3 s of CPU, transformers 2 s, DVC 1 s: hundreds of starts were a third of
 the tests' time. Graftline's own modules are kept from this checkout; where PYTHONPATH names another, from that one, as
-long as the next process is of the same and none of its files has changed. What a process loads and when, and whatever
-a terminal or a shell starts, is tested with new processes. The workers that torchrun starts in a fork are forks as well.
+long as the next process is of the same and none of its files has changed. What a process loads and when, and whatever a
+terminal or a shell starts, is tested with new processes. The workers that torchrun starts in a fork are forks as well.
 """
 
 from __future__ import annotations
