@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # `import forked`, in any of the tests
+sys.path.insert(1, str(Path(__file__).parent / "learning"))
+
+from session import once
 
 NEEDS = {
     "strace": ("strace is installed", lambda: shutil.which("strace") is not None),
@@ -178,7 +181,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def pristine_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_checkout(tmp_path_factory.mktemp("pristine") / "fork")
+    return _pristine(tmp_path_factory.getbasetemp())
+
+
+@once
+def _pristine(home: Path) -> Path:
+    return copy_checkout(home / "pristine" / "fork")
 
 
 @pytest.fixture
