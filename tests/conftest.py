@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # `import forked`, in any of the tests
+sys.path.insert(1, str(Path(__file__).parent / "learning"))
+
+from session import once
 
 NEEDS = {
     "strace": ("strace is installed", lambda: shutil.which("strace") is not None),
@@ -43,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
     inspect.stack = _stack
     _keep_byte_code()
+    _use_memory(config)
     _use_own_home(config)
     for name, (condition, _) in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: runs where {condition}")
@@ -75,6 +79,37 @@ def _keep_byte_code() -> None:
     sys.dont_write_bytecode = False
 
 
+MEMORY = Path("/dev/shm")
+"""Where Linux keeps files in memory alone."""
+IN_MEMORY = pytest.StashKey[Path]()
+
+
+def _use_memory(config: pytest.Config) -> None:
+    """Keep temporary files in memory where there is plenty: a disk takes 12 ms to sync one, and it does not matter.
+
+    What is killed leaves what it wrote, synced or not, and strace counts the calls all the same. All of it is gone at
+    the end of the session; `--basetemp FOLDER` keeps what tests leave.
+    """
+    if hasattr(config, "workerinput") or "GRAFTLINE_TEST_CONTAINERS" in os.environ or not _has_much_memory():
+        return
+    for left in MEMORY.glob("graftline-tests-*"):  # by a session that was killed
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    config.stash[IN_MEMORY] = folder = Path(tempfile.mkdtemp(prefix=f"graftline-tests-{os.getpid()}-", dir=MEMORY))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
+def _has_much_memory() -> bool:
+    try:
+        found = os.statvfs(MEMORY)
+        told = Path("/proc/meminfo").read_text().split()
+    except OSError:
+        return False
+    available = int(told[told.index("MemAvailable:") + 1]) << 10
+    runs_programs = not found.f_flag & os.ST_NOEXEC
+    return runs_programs and os.access(MEMORY, os.W_OK) and min(available, found.f_bavail * found.f_bsize) > 12 << 30
+
+
 def _use_own_home(config: pytest.Config) -> None:
     """Sign with keys of this session and keep caches of its own, in subprocesses too: never the user's.
 
@@ -88,8 +123,9 @@ def _use_own_home(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if HOME in config.stash:
-        shutil.rmtree(config.stash[HOME], ignore_errors=True)
+    for key in (HOME, IN_MEMORY):
+        if key in config.stash:
+            shutil.rmtree(config.stash[key], ignore_errors=True)
 
 
 def pytest_sessionstart() -> None:
@@ -109,6 +145,7 @@ LONG = (
     "test_add_a_task.py",
     "test_released.py",
     "test_acceptance.py",
+    "test_federate.py",
     "test_trainjob.py",
     "test_converges.py",
     "test_resume.py",
@@ -120,6 +157,8 @@ LONG = (
     "test_pair_classification.py",
     "test_multi_label.py",
     "test_sequence_classification.py",
+    "ui/test_browser.py",
+    "evaluate/test_evaluate.py",
     "evaluate/test_text.py",
     "test_tampering.py",
     "test_structure.py",
@@ -135,8 +174,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "mount" in getattr(item, "fixturenames", ()):
             item.add_marker("root")
-        if "strace" in getattr(item, "fixturenames", ()):
-            item.add_marker("strace")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -149,7 +186,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def pristine_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_checkout(tmp_path_factory.mktemp("pristine") / "fork")
+    return _pristine(tmp_path_factory.getbasetemp())
+
+
+@once
+def _pristine(home: Path) -> Path:
+    return copy_checkout(home / "pristine" / "fork")
 
 
 @pytest.fixture

@@ -81,6 +81,23 @@ def test_another_checkouts_code_is_its_own(option: str, tmp_path: Path, monkeypa
         assert found.stdout.strip() == str(tmp_path / "graftline/__init__.py"), found.stderr
 
 
+def test_another_checkouts_code_is_kept_as_long_as_it_is_the_same(tmp_path: Path) -> None:
+    code = "import sys; print('graftline' in sys.modules); import graftline; print(graftline.WORD)"
+
+    def said(checkout: Path) -> list[str]:
+        done = forked.run([sys.executable, "-c", code], env={"PYTHONPATH": str(checkout)}, text=True)
+        return str(done.stdout).split()
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    for checkout in (one, other):
+        (checkout / "graftline").mkdir(parents=True)
+        (checkout / "graftline/__init__.py").write_text(f"WORD = '{checkout.name}'\n")
+    assert [said(one) for _ in range(3)] == [["False", "one"], ["True", "one"], ["True", "one"]]
+    (one / "graftline/__init__.py").write_text("WORD = 'changed'\n")
+    assert said(one) == ["False", "changed"]
+    assert [said(other), said(one)] == [["False", "other"], ["True", "changed"]]
+
+
 def test_variables_that_are_read_at_the_start_count() -> None:
     """Also after forks that loaded a library without them: such a process is a new one."""
     code = "from huggingface_hub.constants import HF_HUB_OFFLINE; print(hash('graft'), HF_HUB_OFFLINE)"

@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,21 @@ def check_endpoint(endpoint: str, *, otherwise: str = "") -> None:
         )
 
 
+@cache
+def share_configuration() -> None:
+    """Have all objects that the client reads share one Configuration.
+
+    Each makes its own otherwise, and a run is some three hundred of them: it counts the CPUs and sets loggers' levels,
+    for which logging goes through all loggers that there are. That is most of the time that reading a run takes.
+    """
+    from kfp_server_api import Configuration, models
+
+    shared = Configuration()
+    for model in vars(models).values():
+        if isinstance(model, type):
+            vars(sys.modules[model.__module__])["Configuration"] = lambda: shared
+
+
 @contextmanager
 def connect(endpoint: str) -> Iterator[Any]:
     """Give a client of the API at `endpoint`; its calls are never repeated behind our back.
@@ -80,6 +97,7 @@ def connect(endpoint: str) -> Iterator[Any]:
     """
     import kfp_server_api
 
+    share_configuration()
     configuration = kfp_server_api.Configuration(host=endpoint.rstrip("/"))
     configuration.retries = False
     if token := os.environ.get(TOKEN, ""):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "learning")]
 
 from harness import (  # noqa: E402
     CONTRACT,
@@ -31,6 +31,7 @@ from harness import (  # noqa: E402
     run_process,
     snapshot,
 )
+from session import once  # noqa: E402
 
 from graftline.environment import ROOT  # noqa: E402
 from graftline.records.folder import Draft, read_record, write_record  # noqa: E402
@@ -42,7 +43,11 @@ Refused = Callable[..., Ended]
 
 @pytest.fixture(scope="session")
 def digits() -> pa.Table:
-    """600 of the shipped digits, 60 a class in turn."""
+    return _digits()
+
+
+def _digits() -> pa.Table:
+    """Return 600 of the shipped digits, 60 a class in turn."""
     if not RAW.is_file():
         pytest.fail(f"{RAW} is missing: run `dvc pull`")
     table = pq.read_table(RAW)
@@ -51,11 +56,20 @@ def digits() -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def parts(tmp_path_factory: pytest.TempPathFactory, digits: pa.Table) -> Parts:
-    folder = tmp_path_factory.mktemp("parts")
-    made = Parts(*(folder / name for name in Parts.__dataclass_fields__))
-    made.raw.mkdir()
-    pq.write_table(digits, made.raw / "digits.parquet")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return _parts_in(_made(tmp_path_factory.getbasetemp()))
+
+
+def _parts_in(folder: Path) -> Parts:
+    return Parts(*(folder / name for name in Parts.__dataclass_fields__))
+
+
+@once
+def _made(home: Path) -> Path:
+    folder = home / "bad_input"
+    made = _parts_in(folder)
+    made.raw.mkdir(parents=True)
+    pq.write_table(_digits(), made.raw / "digits.parquet")
     made.expectations.write_text(json.dumps(CONTRACT))
     document = json.dumps({"task": "digits", **TRAINING})
     store, threads = ("--store", str(made.store)), ("--threads", "1")
@@ -66,7 +80,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, digits: pa.Table) -> Parts:
     _write_evaluation(made)
     inputs = {name: getattr(made, name) for name in ("dataset", "trunk", "model", "evaluation")}
     _make(call("publish", document, folder / "release", *store, **inputs))
-    return made
+    return folder
 
 
 def _make(command: Call) -> None:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from harness import HANG_SECONDS, TRAINING, Call, Parts, call, put_old_output, run_here, snapshot
 
 from graftline.errors import EXIT_PREEMPTED
 from graftline.records.folder import verify
+from graftline.store.s3 import S3Store
 
 Refused = Callable[..., Any]
 Mount = Callable[..., Path]
@@ -143,6 +145,7 @@ def test_a_store_that_cannot_be_reached_is_reported(
     parts: Parts, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exit code is 1: nothing is wrong with the input, and another try may succeed."""
+    monkeypatch.setitem(S3Store.__init__.__kwdefaults__, "backoff", 0.01)  # type: ignore[arg-type]
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can answer at this port
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -181,7 +184,7 @@ def test_a_second_run_of_a_stage_is_refused_and_the_first_ends_well(
 ) -> None:
     out = tmp_path / "outputs" / "trunk"
     command = training(parts, out, epochs=10)
-    first = subprocess.Popen(command.process, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = forked.Popen(command.process, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(out.with_name(".trunk.work"), "*/metrics.jsonl", first)
         first.send_signal(signal.SIGSTOP)  # so that what lies beside the output holds still

@@ -177,7 +177,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 def test_killed_in_the_middle_it_leaves_no_task_and_the_next_call_cleans_up(
     checkout: Path, tmp_path: Path, place: str
 ) -> None:
-    path = owned.write_jsonl(tmp_path / "x.jsonl", owned.labelled(20_000))
+    path = owned.write_jsonl(tmp_path / "x.jsonl", owned.labelled(2_000))
     listed = (checkout / "data/tasks.yaml").read_bytes()
     command = [*NEW, "letters", str(path), "--yes"]
     process = forked.Popen(command, cwd=checkout, env=environment(checkout), stdout=subprocess.DEVNULL)
@@ -192,7 +192,7 @@ def test_killed_in_the_middle_it_leaves_no_task_and_the_next_call_cleans_up(
 
 
 def test_interrupted_it_leaves_nothing(checkout: Path, tmp_path: Path) -> None:
-    path = owned.write_jsonl(tmp_path / "x.jsonl", owned.labelled(20_000))
+    path = owned.write_jsonl(tmp_path / "x.jsonl", owned.labelled(2_000))
     command = [*NEW, "letters", str(path), "--yes"]
     process = forked.Popen(command, cwd=checkout, env=environment(checkout), stdout=subprocess.DEVNULL)
     wait_for(checkout / "data/.letters.new/raw", process)

@@ -189,7 +189,8 @@ class Bench:
         values = SMALL | dict(changes)
         sets = [text for key, value in values.items() for text in ("--set", f"{key}={json.dumps(value)}")]
         where = ["--store", self.store.url, "--profile", self.profile]
-        return self.graftline("submit", TASK, *where, *sets, *(["--watch"] if watch else []), *more)
+        follow = ["--watch", "--every", str(self.pause)] if watch else []
+        return self.graftline("submit", TASK, *where, *sets, *follow, *more)
 
     def started(self, changes: Mapping[str, Any], *more: str) -> str:
         """Start a run and return its id."""

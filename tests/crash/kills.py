@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import forked
+import traced
 
 from graftline.digests import RECORD
 from graftline.learning.metrics import read_metrics
@@ -120,22 +121,27 @@ def newest_checkpoint(out: Path) -> int:
 
 
 def start(
-    case: Case, out: Path, checkpoint_seconds: float = 0.02, under: Iterable[str] = (), *, new: bool = False
+    case: Case, out: Path, checkpoint_seconds: float = 0.02, at: tuple[str, int] | None = None, *, new: bool = False
 ) -> subprocess.Popen[str]:
-    """Start the entry point: as a fork, or as a `new` process, which imports everything itself."""
+    """Start the entry point: as a fork, or as a `new` process, which imports everything itself.
+
+    `at` names a call and at which one of the kind it is killed.
+    """
     # With the commit given, an edit in the work tree meanwhile does not make the checkpoints those of other code.
     environment = os.environ | {"GRAFTLINE_COMMIT": "0" * 40, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [*under, *case.command(out, checkpoint_seconds)]
+    command = case.command(out, checkpoint_seconds)
+    if at:
+        return traced.start(command, at[0], "signal=SIGKILL", at[1], env=environment, stderr=subprocess.PIPE, text=True)
     if new:
         command = forked.listing(command)
-    popen = subprocess.Popen if new or under else forked.Popen
+    popen = subprocess.Popen if new else forked.Popen
     return popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def run_unbroken(case: Case, out: Path) -> Unbroken:
-    """Run to the end and measure where the phases are."""
+def run_unbroken(case: Case, out: Path, *, new: bool = True) -> Unbroken:
+    """Run to the end, as `start` says, and measure where the phases are: of imports, if they are not a fork's."""
     started = time.monotonic()
-    process = start(case, out, checkpoint_seconds=15, new=True)
+    process = start(case, out, checkpoint_seconds=15, new=new)
     _wait(process, lambda: (desk_folder(out) / "metrics.jsonl").exists())
     imported = time.monotonic() - started
     _, error = process.communicate(timeout=_PATIENCE)

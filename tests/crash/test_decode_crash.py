@@ -15,6 +15,7 @@ import forked
 import numpy as np
 import psutil
 import pytest
+import traced
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "values"))
 
@@ -49,29 +50,30 @@ def whole(raw: Path) -> bytes:
 
 
 def decode(
-    raw: Path, folder: Path, processes: int = 0, under: list[str] | None = None
+    raw: Path, folder: Path, processes: int = 0, killed_at: tuple[str, int] | None = None
 ) -> tuple[subprocess.CompletedProcess[str], bytes | None]:
+    """Decode; `killed_at` names a call and at which one of the kind it is killed."""
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)  # as the component does with what a killed run left
     out.mkdir(parents=True)
-    command = [*(under or []), sys.executable, str(DECODER), str(raw), str(folder / "work"), str(out), str(processes)]
-    if under:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, str(DECODER), str(raw), str(folder / "work"), str(out), str(processes)]
+    if killed_at:
+        done = traced.run(command, killed_at[0], "signal=SIGKILL", killed_at[1], text=True)
     else:
         done = forked.run(command, text=True, timeout=120)
     file = out / "image.npy"
     return done, file.read_bytes() if file.exists() else None
 
 
+@pytest.mark.strace
 @pytest.mark.parametrize("calls", KILLED)
 def test_a_run_that_was_killed_goes_on(calls: str, raw: Path, whole: bytes, tmp_path: Path) -> None:
     known = []
     for number in CALLS:
         folder = tmp_path / str(number)
-        strace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}"]
-        done, _ = decode(raw, folder, under=[*strace, "-e", f"inject={calls}:signal=SIGKILL:when={number}"])
+        done, _ = decode(raw, folder, killed_at=(calls, number))
         survived = done.returncode == 0
-        assert survived or done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+        assert survived or done.returncode == -signal.SIGKILL, done.stderr
         again, data = decode(raw, folder)
         assert again.returncode == 0, again.stderr
         assert data == whole
@@ -82,9 +84,9 @@ def test_a_run_that_was_killed_goes_on(calls: str, raw: Path, whole: bytes, tmp_
     assert calls == "rename,renameat,renameat2" or max(known) > 0, "what was decoded before was decoded again"
 
 
+@pytest.mark.strace
 def test_a_damaged_line_of_the_log_costs_its_batch_alone(raw: Path, whole: bytes, tmp_path: Path) -> None:
-    kill = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync"]
-    decode(raw, tmp_path, under=[*kill, "-e", "inject=fdatasync:signal=SIGKILL:when=5"])
+    decode(raw, tmp_path, killed_at=("fdatasync", 5))
     [log] = (tmp_path / "work").glob("*.jsonl")
     head, *lines = log.read_bytes().splitlines(keepends=True)
     assert len(lines) > 2

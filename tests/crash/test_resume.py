@@ -174,8 +174,8 @@ class Controls(dict[str, Control]):
             return self[name]
         if name not in self._made:
             self._made |= next(make for names, make in KINDS.items() if name in names)(self._home)
-        case = self._made[name]
-        self[name] = Control(case, run_unbroken(case, self._folder / name / case.output))
+        case, new = self._made[name], ALL  # pretrain's and finetune's are always new processes
+        self[name] = Control(case, run_unbroken(case, self._folder / name / case.output, new=new))
         return self[name]
 
 
@@ -233,10 +233,9 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(
     """strace kills the real process at its n-th call of a kind (strace(1), `-e inject`)."""
     control = controls[component]
     out = tmp_path / control.case.output
-    inject = [f"trace={calls}", "-e", f"inject={calls}:signal=SIGKILL:when={number}"]
-    process = start(control.case, out, 0, ["strace", "-f", "-qq", "-o", os.devnull, "-e", *inject])
+    process = start(control.case, out, 0, at=(calls, number))
     _, error = process.communicate(timeout=120)
-    assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), error
+    assert process.returncode == -signal.SIGKILL, error
     assert 1 <= newest_checkpoint(out) < 10, "killed at one of the first checkpoints"
     if calls == RENAME:
         assert list((desk_folder(out) / "checkpoints").glob(".*.aside-*")), "a checkpoint was under way"

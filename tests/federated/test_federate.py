@@ -190,8 +190,9 @@ def test_a_site_that_dies_again_and_again_is_left_out_and_one_that_says_nothing_
 
 
 def test_a_site_elsewhere_joins_with_a_command_of_its_own(
-    dataset: Path, trunk: Path, table: pa.Table, tmp_path: Path
+    dataset: Path, trunk: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("graftline.federated.rounds._POLL", 0.05)
     keys = tmp_path / "far" / "keys"
     (tmp_path / "far.pem").write_text(next(iter(make_first(keys).values())).public.pem)
     add_trusted(keys, load_keyring().signer().public)

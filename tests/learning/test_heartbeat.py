@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from graftline.errors import GraftlineError
@@ -94,8 +95,8 @@ def test_a_process_that_listens_lives_while_another_beats_and_gets_sigterm_after
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GRAFTLINE_SILENT_SECONDS", "1")
         with Heartbeat(store, KEY).beating():
-            process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-            time.sleep(3)
+            process = forked.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+            time.sleep(2)
             assert process.poll() is None
         _, said = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM

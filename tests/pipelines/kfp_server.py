@@ -36,6 +36,9 @@ import urllib3
 import yaml
 from kfp_server_api import models
 
+from graftline.kubeflow_api import share_configuration
+
+share_configuration()
 PREFIX = "/apis/v2beta1"
 RECORDINGS = Path(__file__).parent / "recordings"
 ACTIVE = ("PENDING", "RUNNING", "CANCELING", "PAUSED")

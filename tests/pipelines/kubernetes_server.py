@@ -250,7 +250,8 @@ class Backend:
     def replay(self, recording: str, name: str, *, pace: float = 0.0, until: str = "~") -> None:
         """Put in what a recording saw of a job, in its order, as of the job `name`.
 
-        `pace`: seconds for each second of the recording; `until`: a time in it, where to stop.
+        `pace`: seconds for each second of the recording, and for at most five in which nothing came; `until`: a time in
+        it, where to stop.
         """
         entries = json.loads((RECORDINGS / f"{recording}.json").read_text())
         recorded = next(e["name"] for e in entries if e["kind"] == "trainjobs")
@@ -259,7 +260,7 @@ class Backend:
             if entry["at"] >= until:
                 return
             moment = datetime.strptime(entry["at"], "%H:%M:%S.%f")
-            time.sleep(pace * (moment - at).total_seconds() if at else 0.0)
+            time.sleep(pace * min((moment - at).total_seconds(), 5.0) if at else 0.0)
             at = moment
             self._replay(json.loads(json.dumps(entry).replace(recorded, name)), name)
 

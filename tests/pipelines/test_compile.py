@@ -101,6 +101,16 @@ def test_kubeflows_own_parsers_take_every_field(version: dict[str, Any]) -> None
         ParseDict(pod(version, step), KubernetesExecutorConfig())
 
 
+def test_it_is_what_kfps_own_compiler_writes(pipeline: CompiledPipeline, tmp_path: Path) -> None:
+    from kfp.compiler import Compiler
+
+    drawn = compiling._draw(pipeline.pipeline, TASK, profiles.placement(None), settings.load_settings())
+    defaults = {name: value for name, value in pipeline.parameters.items() if name != "version"}
+    Compiler().compile(drawn, str(tmp_path / "pipeline.yaml"), pipeline_parameters=defaults)
+    written = list(yaml.load_all((tmp_path / "pipeline.yaml").read_text(), Loader=yaml.CSafeLoader))
+    assert written == [pipeline.spec["pipelineSpec"], pipeline.spec["platformSpec"]]
+
+
 def test_another_process_in_another_place_compiles_the_same_bytes(pipeline: CompiledPipeline, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom graftline.pipelines.compile import compiled\n"

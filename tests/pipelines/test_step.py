@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from graftline import runs
@@ -74,17 +75,16 @@ class Bench:
         path = self.home / "tries"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def start(self, body: str, plan: dict[str, Any] | None = None, **piped: Any) -> subprocess.Popen[str]:
+    def start(self, body: str, plan: dict[str, Any] | None = None) -> subprocess.Popen[str]:
         program, runner = self.home / "program.py", self.home / "runner.py"
         program.write_text(PROGRAM.format(home=str(self.home), body=body))
         runner.write_text(RUNNER.format(program=str(program)))
-        return subprocess.Popen(
+        return forked.Popen(
             [sys.executable, str(runner), "pretrain", "--executor-input", json.dumps(self.given())],
             env=self.environment | {"GRAFTLINE_STEP": json.dumps(plan or {})},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            **piped,
         )
 
     def run(self, body: str, plan: dict[str, Any] | None = None) -> tuple[int, str]:

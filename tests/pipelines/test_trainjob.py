@@ -460,7 +460,7 @@ def test_a_recorded_pre_emption_by_kueue_goes_on_in_the_same_attempt(
     monkeypatch.setattr(follow_module, "_LOG_END_SECONDS", 1.0)  # the recorded pods never end
     launcher = said_while_replayed("trainjobs-6-preempted-resumed-states", backend, url)
     name = replace(JOB, attempt=0).name
-    backend.replay("trainjobs-2-succeeded-states", name, until="00:22:23")
+    backend.replay("trainjobs-2-succeeded-states", name, pace=PACE, until="00:22:23")
     assert launcher.end() == 0, launcher.said
     assert len(backend.created) == 1
     told = [line.partition(": ")[2] for line in launcher.said]

@@ -36,11 +36,11 @@ _MOTO = {
 @contextmanager
 def moto_server() -> Iterator[str]:
     """Run moto's S3, one request at a time, in a thread; give its endpoint."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.server import create_backend_app
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    application, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+    application, lock = create_backend_app("s3"), threading.Lock()  # moto would ask of each request which service it is
 
     def one_at_a_time(environ, start_response):  # type: ignore[no-untyped-def]
         with lock:

@@ -16,8 +16,6 @@ from typing import Any, ClassVar
 from xml.etree.ElementTree import ParseError
 
 import pyarrow as pa
-from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
 
 from graftline.errors import InputError, brief, nearest
 from graftline.raw import limits
@@ -26,11 +24,16 @@ from graftline.raw.reader import Asked, Source
 from graftline.raw.rows import check_header, text_batches
 
 _OLE = b"\xd0\xcf\x11\xe0"
-_DAMAGE = (
-    *(InvalidFileException, ParseError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError),
-    *(AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError),
-)
-"""What openpyxl ends in where a file is not what it says."""
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what openpyxl ends in where a file is not what it says."""
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    return (
+        *(InvalidFileException, ParseError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError),
+        *(AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError),
+    )
 
 
 class Xlsx:
@@ -74,12 +77,14 @@ def _open_table(path: Path, source: Source) -> Iterator[tuple[list[str], Iterato
 
 @contextmanager
 def _open_workbook(path: Path) -> Iterator[Any]:
+    from openpyxl import load_workbook  # 0.15 s, which other data need not wait for
+
     _check_archive(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what a table does not need, such as drop-down lists
         try:
             book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
-        except _DAMAGE as error:
+        except _damage() as error:
             raise _damaged(path, error) from None
         try:
             yield book
@@ -100,7 +105,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-    except _DAMAGE as error:
+    except _damage() as error:
         raise _damaged(path, error) from None
     size = path.stat().st_size
     if sum(sizes.values()) > limits.expansion(size):
@@ -140,7 +145,7 @@ def _rows(path: Path, sheet: Any) -> Iterator[list[str]]:
     while True:
         try:
             row = next(rows, None)
-        except _DAMAGE as error:
+        except _damage() as error:
             raise _damaged(path, error, f"sheet '{sheet.title}' after row {number}: ") from None
         if row is None:
             return

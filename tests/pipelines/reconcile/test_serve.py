@@ -39,8 +39,8 @@ from datetime import timedelta
 from pathlib import Path
 from graftline.pipelines.reconcile import serve
 from graftline.store import lease
-lease.SECONDS, lease.RENEWED, serve.IDLE_SECONDS = 3.0, 0.5, 0.2
-serve.LOOK, serve.AGAIN = timedelta(seconds=0.5), timedelta(seconds=1)
+lease.SECONDS, lease.RENEWED, serve.IDLE_SECONDS = 3.0, 0.5, 0.05
+serve.LOOK, serve.AGAIN = timedelta(seconds=0.2), timedelta(seconds=0.3)
 checkout, store, alive, script = sys.argv[1:]
 serve.Server(Path(checkout), "main", store, Path(alive), (sys.executable, script)).run()
 """
