@@ -12,7 +12,10 @@ from bench.figures import Figure, print_figures, write_figures
 from bench.parts import PARTS, Options
 from graftline.environment import ROOT
 
-TEXT = ("mlm", "clm", "finetune", "privacy", "vision", "questions", "help", "prompts", "loss", "time", "checkpoint")
+TEXT = (
+    "mlm", "clm", "finetune", "privacy", "vision", "questions", "help", "prompts", "scenes", "packages", "loss", "time",
+    "checkpoint",
+)  # fmt: skip
 """Parts of bench.text_parts, which imports torch."""
 
 
@@ -34,13 +37,15 @@ def main() -> None:
         "--seconds",
         type=float,
         default=2.0,
-        help="for mlm, clm, finetune, vision, questions, help, prompts: of a window (default: %(default)s)",
+        help="for mlm, clm, finetune, vision and the tasks from questions to packages: of a window "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--tokens", type=int, help="for loss, time: to learn from (default: 400000 for loss, 2600000 for time)"
     )
     parser.add_argument("--seeds", type=int, default=3, help="for loss, time (default: %(default)s)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="for mlm, clm, finetune (default: 1 2)")
+    parser.add_argument("--cpu-time", action="store_true", help="windows and rates by CPU time: beside other work")
     arguments = parser.parse_args()
     known = [*PARTS, "text", *TEXT]
     if unknown := sorted(set(arguments.parts) - set(known)):
@@ -60,8 +65,9 @@ def _measure(part: str, arguments: argparse.Namespace) -> list[Figure]:
     from bench.text_parts import TEXT_PARTS, TextOptions
 
     options = TextOptions(
-        arguments.rounds, arguments.seconds, arguments.tokens, arguments.seeds, tuple(arguments.threads)
-    )
+        arguments.rounds, arguments.seconds, arguments.tokens, arguments.seeds, tuple(arguments.threads),
+        arguments.cpu_time,
+    )  # fmt: skip
     return TEXT_PARTS[part](options)
 
 

@@ -41,10 +41,9 @@ def run(contender: Contender, folder: Path, threads: int, after_step: AfterStep,
         seed_everything(0, threads)
         fit(trunk, Data(_noted(examples, after_step), None), params, 0, schema)
         return
-    model: Any = problem.build(trunk, schema, scratch=False)
+    model = problem.build(trunk, schema, scratch=False)
     model.begin(examples)
-    full = params.head.max_tokens if contender.rows == "full_length" else None  # type: ignore[attr-defined]
-    made = recipe(model, examples, trunk, full=full)
+    made = recipe(model, examples, trunk, params.head, contender.rows)
     if contender.loop == "control":
         train_at_desk(control_run(made, batch=contender.batch, steps=steps, after_step=after_step))
     else:

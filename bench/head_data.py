@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.rounds import Rows
 from graftline.environment import ROOT
 from graftline.tasks.documents import task_document
 from graftline.tasks.finetune import FinetuneParams
@@ -18,16 +19,22 @@ from graftline.tasks.finetune import FinetuneParams
 
 @dataclass(frozen=True)
 class Task:
-    """A shipped task, and how transformers' example of its kind learns."""
+    """A shipped task, and how its like is learned elsewhere."""
 
     batch: int
     """Rows a step, as in its parameters."""
-    filled: bool = False
-    """Whether the example pads each row to the longest that there may be."""
+    rows: tuple[Rows, ...] = ("labelled", "by_length")
+    """What the Trainer learns from: first as the example of its kind has it."""
 
 
-TASKS = {"questions": Task(32, filled=True), "help": Task(32), "prompts": Task(16)}
-"""Questions, translation, and speech recognition."""
+TASKS = {
+    "questions": Task(32, ("labelled", "by_length", "full_length")),
+    "help": Task(32),
+    "prompts": Task(16),
+    "scenes": Task(16, ("pictures", "pixels")),
+    "packages": Task(128, ("labelled", "by_length", "full_length")),
+}
+"""Questions, translation, speech recognition, detection with masks, recommendation."""
 
 
 def prepare(task: str, folder: Path) -> None:

@@ -1,29 +1,30 @@
 """The baselines of heads: transformers' own Trainer, as its examples use it.
 
 https://github.com/huggingface/transformers/tree/main/examples/pytorch: question-answering/run_qa.py,
-translation/run_translation.py and speech-recognition/run_speech_recognition_ctc.py. The model is Graftline's own, with
-the same first weights, and so are the tokens; what the examples compute ahead comes from memory.
+translation/run_translation.py and speech-recognition/run_speech_recognition_ctc.py; head_wrapped.py has what goes by
+others. The model is Graftline's own, with the same first weights, and so are the tokens; what the examples compute
+ahead comes from memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from bench.head_wrapped import detection, recommendation
 from bench.text_trainer import Collate, Counting, Example, Recipe
+from graftline.problems.detection.examples import Scenes
 from graftline.problems.documents import IGNORED
 from graftline.problems.question_answering.windows import Windows
 from graftline.problems.recognition.utterances import Utterances
+from graftline.problems.recommendation.examples import Histories
 from graftline.problems.sequence_to_sequence.pairs import Pairs
 from graftline.text.tokenizer import load_tokenizer
-
-if TYPE_CHECKING:
-    from graftline.problems.transformer import TransformerModel
 
 
 class Rows(Dataset[Example]):
@@ -39,17 +40,23 @@ class Rows(Dataset[Example]):
         return self._rows[place]
 
 
-def recipe(model: TransformerModel[Any], examples: Any, trunk: Path, *, full: int | None) -> Recipe:
-    """Return how the example of the examples' kind learns; with `full` rows are padded to so many tokens."""
-    made: dict[type, Callable[..., tuple[list[Example], Collate]]] = {
-        Windows: _questions, Pairs: _translation, Utterances: _recognition,
-    }  # fmt: skip
-    rows, collate = made[type(examples)](model, examples, trunk, full)
-    model.network.train()
-    return Recipe(model.network, Rows(rows), Counting(collate, samples=True))  # type: ignore[arg-type]
+def recipe(model: Any, examples: Any, trunk: Path, head: Any, rows: str) -> Recipe:
+    """Return how the example of the examples' kind learns; `head` are its parameters, `rows` the contender's."""
+    filled = rows == "full_length"
+    made: dict[type, Callable[[], tuple[nn.Module, list[Example], Collate]]] = {
+        Windows: lambda: _questions(model, examples, trunk, head.max_tokens if filled else None),
+        Pairs: lambda: _translation(model, examples, trunk),
+        Utterances: lambda: _recognition(model, examples, trunk),
+        Scenes: lambda: detection(model, examples, head.augmentation, decoded=rows == "pixels"),
+        Histories: lambda: recommendation(model, examples, filled=filled),
+    }
+    module, found, collate = made[type(examples)]()
+    return Recipe(module.train(), Rows(found), Counting(collate, samples=True))  # type: ignore[arg-type]
 
 
-def _questions(model: Any, examples: Windows, trunk: Path, full: int | None) -> tuple[list[Example], Collate]:
+def _questions(
+    model: Any, examples: Windows, trunk: Path, full: int | None
+) -> tuple[nn.Module, list[Example], Collate]:
     from transformers import DataCollatorWithPadding
 
     assert examples.labels is not None
@@ -59,18 +66,18 @@ def _questions(model: Any, examples: Windows, trunk: Path, full: int | None) -> 
         for row, (start, end) in zip(tokens, examples.labels.tolist(), strict=True)
     ]
     padding: dict[str, Any] = {} if full is None else {"padding": "max_length", "max_length": full}
-    return rows, DataCollatorWithPadding(load_tokenizer(trunk), **padding)
+    return model.network, rows, DataCollatorWithPadding(load_tokenizer(trunk), **padding)
 
 
-def _translation(model: Any, examples: Pairs, trunk: Path, full: int | None) -> tuple[list[Example], Collate]:
+def _translation(model: Any, examples: Pairs, trunk: Path) -> tuple[nn.Module, list[Example], Collate]:
     from transformers import DataCollatorForSeq2Seq
 
     wanted = examples.target.split(examples.target_offsets.diff().tolist())
     rows = [{**row, "labels": ids.tolist()} for row, ids in zip(_tokens(examples), wanted, strict=True)]
-    return rows, DataCollatorForSeq2Seq(load_tokenizer(trunk), model=model.network)
+    return model.network, rows, DataCollatorForSeq2Seq(load_tokenizer(trunk), model=model.network)
 
 
-def _recognition(model: Any, examples: Utterances, trunk: Path, full: int | None) -> tuple[list[Example], Collate]:
+def _recognition(model: Any, examples: Utterances, trunk: Path) -> tuple[nn.Module, list[Example], Collate]:
     from transformers import AutoFeatureExtractor
 
     extractor = AutoFeatureExtractor.from_pretrained(trunk, local_files_only=True)
@@ -86,7 +93,7 @@ def _recognition(model: Any, examples: Utterances, trunk: Path, full: int | None
         wanted = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED)
         return {**padded, "labels": wanted}
 
-    return rows, collate
+    return model.network, rows, collate
 
 
 def _tokens(examples: Windows | Pairs) -> list[Example]:

@@ -25,6 +25,8 @@ _AT_ONCE = 2
 """Contenders that start at the same time."""
 _START_SECONDS = 180
 _ENDLESS = 1_000_000
+Rows = Literal["packed", "grouped", "lines", "padded", "labelled", "by_length", "full_length", "pictures", "pixels"]
+"""How what is learned from comes."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class Contender:
     """One of text_data.SHAPES or image_data.SHAPES, or a task of head_data.TASKS."""
     loop: Literal["graftline", "trainer", "control"]
     """Graftline's training; the Trainer's; Graftline's loop with the Trainer's recipe."""
-    rows: Literal["packed", "grouped", "lines", "padded", "labelled", "by_length", "full_length", "pictures", "pixels"]
+    rows: Rows
     batch: int = 0
     """Rows a step; for `packed` it is given in tokens."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """`auto`: what Graftline takes of itself."""
     keeps_memory: bool = False
     """Whether the allocator is set as Graftline's components set it."""
     threads: tuple[int, ...] = (1,)
@@ -75,8 +78,9 @@ class Measured:
 class Clock:
     """Stops a training between steps until it is asked for a window."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, *, of_cpu: bool) -> None:
+        """Measure by the time that passes, or with `of_cpu` by what the process computes."""
+        self._connection, self._now = connection, time.process_time if of_cpu else time.perf_counter
         self._warm, self._seconds = _WARM_STEPS, 0.0
         self._started: float | None = None
         self._units = self._steps = 0
@@ -89,10 +93,10 @@ class Clock:
                 self._connection.send("ready")
                 self._wait()
         elif self._started is None:
-            self._started, self._units, self._steps = time.perf_counter(), 0, 0
+            self._started, self._units, self._steps = self._now(), 0, 0
         else:
             self._units, self._steps = self._units + units, self._steps + 1
-            seconds = time.perf_counter() - self._started
+            seconds = self._now() - self._started
             if seconds >= self._seconds:
                 self._connection.send((self._units / seconds, self._steps))
                 self._wait()
@@ -106,7 +110,7 @@ class Clock:
 
 
 def measure(
-    contenders: Sequence[Contender], folder: Path, *, threads: int, rounds: int, seconds: float
+    contenders: Sequence[Contender], folder: Path, *, threads: int, rounds: int, seconds: float, of_cpu: bool = False
 ) -> list[Measured]:
     """Return the contenders' rates, those that are measured with so many threads.
 
@@ -116,9 +120,10 @@ def measure(
         threads: of each process.
         rounds: windows of each.
         seconds: length of a window, at least; it ends with a step.
+        of_cpu: these are seconds of CPU time, for a machine that has other work.
     """
     found = [Measured(contender, threads) for contender in contenders if threads in contender.threads]
-    with _started([one.contender for one in found], folder, threads) as connections:
+    with _started([one.contender for one in found], folder, threads, of_cpu) as connections:
         for number in range(rounds):
             for one, connection in zip(found, connections, strict=True):
                 connection.send(seconds)
@@ -130,7 +135,7 @@ def measure(
 
 
 @contextmanager
-def _started(contenders: list[Contender], folder: Path, threads: int) -> Iterator[list[Connection]]:
+def _started(contenders: list[Contender], folder: Path, threads: int, of_cpu: bool) -> Iterator[list[Connection]]:
     """Start the contenders, wait until they have warmed up, and end them after the block."""
     context = get_context("forkserver")  # one process imports torch and transformers, for all of them
     context.set_forkserver_preload(sorted({contender.module for contender in contenders}))
@@ -139,7 +144,7 @@ def _started(contenders: list[Contender], folder: Path, threads: int) -> Iterato
     try:
         for number, contender in enumerate(contenders):
             own, theirs = context.Pipe()
-            process = context.Process(target=_run, args=(contender, folder, threads, theirs), daemon=True)
+            process = context.Process(target=_run, args=(contender, folder, threads, of_cpu, theirs), daemon=True)
             process.start()
             theirs.close()
             processes.append(process)
@@ -170,8 +175,9 @@ def _answer(connection: Connection, contender: Contender) -> Any:
         raise SystemExit(f"{contender.name} ({contender.shape}) ended; its error is above") from None
 
 
-def _run(contender: Contender, folder: Path, threads: int, connection: Connection) -> None:
-    import_module(contender.module).run(contender, folder, threads, Clock(connection).after_step, steps=_ENDLESS)
+def _run(contender: Contender, folder: Path, threads: int, of_cpu: bool, connection: Connection) -> None:
+    clock = Clock(connection, of_cpu=of_cpu)
+    import_module(contender.module).run(contender, folder, threads, clock.after_step, steps=_ENDLESS)
 
 
 def _say(text: str) -> None:

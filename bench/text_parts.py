@@ -38,6 +38,8 @@ CHECKPOINT_SECONDS = 60.0
 LOSS_TOKENS, TIME_TOKENS = 400_000, 2_600_000
 """What each arm of loss and of time learns from; the glosses' epoch has 2.2 million."""
 _MASKED_SHAPES = ("bert 4x256", "modernbert 2x128")
+_ROWS = {"by_length": "by length", "full_length": "padded to the longest there is", "pixels": "decoded before"}
+"""What contenders are called whose rows come in another way; by length: the Trainer's own sampler, like with like."""
 LEAST = {
     "mlm": {"Trainer": 2.5, "Trainer, bfloat16": 1.5, "Trainer, lines": 6.0},
     "clm": {"Trainer": 1.3, "Trainer, bfloat16": 1.2},
@@ -59,6 +61,8 @@ class TextOptions:
     """For loss and time."""
     threads: tuple[int, ...] = BOTH
     """For mlm, clm, finetune."""
+    of_cpu: bool = False
+    """Whether rates are by CPU time."""
 
 
 @cache
@@ -151,20 +155,17 @@ def _pictured() -> list[Contender]:
 
 
 def _headed(task: str) -> list[Contender]:
-    """Return the contenders on a shipped task. By length: the Trainer's own sampler that puts like lengths together."""
-    batch = head_data.TASKS[task].batch
-    ours = Contender("Graftline", task, "graftline", "labelled", batch, "float32", True, data="head")
-    trainer = Contender("Trainer", task, "trainer", "labelled", batch, data="head")
-    found = [
+    """Return the contenders on a shipped task: the Trainer with rows as its example has them, and in other ways."""
+    batch, (first, *others) = head_data.TASKS[task].batch, head_data.TASKS[task].rows
+    ours = Contender("Graftline", task, "graftline", first, batch, "auto", True, data="head")
+    trainer = Contender("Trainer", task, "trainer", first, batch, data="head")
+    return [
         ours,
         trainer,
-        replace(trainer, name="Trainer, by length", rows="by_length"),
+        *(replace(trainer, name=f"Trainer, {_ROWS[rows]}", rows=rows) for rows in others),
         replace(trainer, name="Graftline's loop, Trainer's recipe", loop="control"),
         replace(trainer, name="Trainer, memory kept", keeps_memory=True),
     ]
-    if head_data.TASKS[task].filled:
-        found.append(replace(trainer, name="Trainer, padded to the longest there is", rows="full_length"))
-    return found
 
 
 def _dtype(*, narrow_on_cpu: bool = True) -> Literal["float32", "bfloat16"]:
@@ -180,11 +181,8 @@ def measure_speed(
     folder: Callable[[], Path] = lambda: prepared(prepare),
 ) -> list[Figure]:
     """Measure contenders with each number of threads; print all, keep all in RESULTS, return what has a target."""
-    found = [
-        one
-        for threads in options.threads
-        for one in measure(contenders(), folder(), threads=threads, rounds=options.rounds, seconds=options.seconds)
-    ]
+    how: dict[str, Any] = {"rounds": options.rounds, "seconds": options.seconds, "of_cpu": options.of_cpu}
+    found = [one for threads in options.threads for one in measure(contenders(), folder(), threads=threads, **how)]
     print_rates(part, found)
     keep(part, [_as_dict(one) for one in found])
     return compare(part, found)

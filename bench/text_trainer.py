@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 Example = dict[str, Any]
-Collate = Callable[[list[Example]], dict[str, torch.Tensor]]
+Collate = Callable[[list[Example]], dict[str, Any]]
 AfterStep = Callable[[int], None]
 """Called after each step with what it learned from: tokens that are no padding, or samples."""
 
@@ -54,7 +54,7 @@ class Counting:
         self._collate, self._samples = collate, samples
         self.waiting: deque[int] = deque()
 
-    def __call__(self, examples: list[Example]) -> dict[str, torch.Tensor]:
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
         count = len(examples) if self._samples else sum(len(example["input_ids"]) for example in examples)
         self.waiting.append(count)
         return self._collate(examples)

@@ -118,6 +118,8 @@ class VisionTrunk(ImageTrunk):
     def scaled(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return pixels from 0 to 1 as the model takes them."""
         scaled = (pixels - self.mean) / self.deviation
+        if scaled.shape[1] == 1:  # of one channel both layouts are the same numbers: torch would leave it as it is
+            return scaled.reshape(len(scaled), *scaled.shape[2:], 1).movedim(3, 1)
         return scaled.contiguous(memory_format=torch.channels_last)  # convolutions are faster on it
 
     def look(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
