@@ -38,7 +38,7 @@ def save(plot: Figure, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     plot.set_dpi(120)
-    FigureCanvasAgg(plot).print_png(path, metadata={"Software": None})
+    FigureCanvasAgg(plot).print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
 
 
 def show_image(axes: Axes, pixels: np.ndarray, *, ink: bool = False) -> None:
