@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,6 @@ def _keep_byte_code() -> None:
 
 MEMORY = Path("/dev/shm")
 """Where Linux keeps files in memory alone."""
-IN_MEMORY = pytest.StashKey[Path]()
 
 
 def _use_memory(config: pytest.Config) -> None:
@@ -95,8 +95,9 @@ def _use_memory(config: pytest.Config) -> None:
     for left in MEMORY.glob("graftline-tests-*"):  # by a session that was killed
         if not Path("/proc", left.name.split("-")[2]).exists():
             shutil.rmtree(left, ignore_errors=True)
-    config.stash[IN_MEMORY] = folder = Path(tempfile.mkdtemp(prefix=f"graftline-tests-{os.getpid()}-", dir=MEMORY))
-    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix=f"graftline-tests-{os.getpid()}-", dir=MEMORY)
+    # After multiprocessing has removed its own folder in there, at -100.
+    Finalize(None, shutil.rmtree, (tempfile.tempdir, True), exitpriority=-200)
 
 
 def _has_much_memory() -> bool:
@@ -123,9 +124,8 @@ def _use_own_home(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    for key in (HOME, IN_MEMORY):
-        if key in config.stash:
-            shutil.rmtree(config.stash[key], ignore_errors=True)
+    if HOME in config.stash:
+        shutil.rmtree(config.stash[HOME], ignore_errors=True)
 
 
 def pytest_sessionstart() -> None:

@@ -421,7 +421,7 @@ if __name__ == "__main__":
         given = _serve(socket.socket(fileno=int(given[0])), Path(folder))
         if not given:
             if not _path_lists:
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
             os._exit(0)
         if STARTS in os.environ or (given[0] == "-m" and given[1] in _STARTERS):
             given = _fork_for_me(given)

@@ -190,7 +190,8 @@ def _check_bound(record: Record, privacy: Mapping[str, Any]) -> None:
     for score in BOUND:
         spent, most = record.metrics.get(score.name), privacy[score.name]
         # a record has 2.0 as 2
-        if type(spent) not in (int, float) or not 0 < spent <= most * (1 + 1e-9):
+        number = spent if isinstance(spent, int | float) and not isinstance(spent, bool) else math.nan
+        if not 0 < number <= most * (1 + 1e-9):
             raise LeftOutError("privacy", f"it says that it spent {score.name} {spent!r}, {most:g} at most was asked")
 
 
