@@ -43,8 +43,7 @@ _LATER = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONUT
 _STARTERS = ("torch.distributed.run", "graftline.pipelines.trainjob.pod")
 """Modules that start torchrun's workers: these are forks too."""
 STARTS = "FORKED_STARTS"
-"""The variable that says so of any other process: what it starts by `python -m graftline.components...`, or by this
-module, is a fork."""
+"""The variable that says so of any other process: what it starts by `python -m graftline.components...` is a fork."""
 OFFLINE = """
 import os, sys
 def hook(event, arguments):
@@ -137,7 +136,7 @@ def run(
 def _fork(wanted: dict[str, Any], ends: list[int]) -> int:
     """Ask for a process with these ends as 0, 1 and 2; return its pid. It is this process's child."""
     with _one_at_a_time:
-        connection = _forker_for(wanted).connection
+        connection = (_own_forker[0] if _own_forker else _forker_for(wanted)).connection
         _keep_orphans(True)
         try:
             socket.send_fds(connection, [json.dumps(wanted).encode()], ends)
@@ -154,8 +153,6 @@ def _forker_for(wanted: dict[str, Any]) -> Forker:
     What it keeps of that checkout, each process would load anew otherwise: 0.1 to 0.4 s of CPU.
     """
     path = wanted["environment"].get("PYTHONPATH", "")
-    if _own_forker and path == os.environ.get("PYTHONPATH", ""):
-        return _own_forker[0]
     if not path or wanted["arguments"][0] == "-I":
         return _forker(own=not path and wanted["arguments"][0] != "-I")
     if not Path(path.split(os.pathsep)[0], "graftline").is_dir():
@@ -334,7 +331,6 @@ def _fork_for_me(arguments: list[str]) -> list[str]:
         return _serve(theirs, None) or os._exit(0)
     theirs.close()
     _own_forker.append(Forker(ours, Path()))
-    sys.modules["forked"] = sys.modules["__main__"]  # whoever imports this module starts forks of the copy
     if STARTS in os.environ:
         subprocess.Popen = _ComponentsForked  # type: ignore[misc]
     else:

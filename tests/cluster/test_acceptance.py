@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import forked
 import pytest
 from cluster_api import Api
 from cluster_api import serve as serve_cluster
@@ -129,7 +128,7 @@ class Place:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(HERE / "acceptance.py"), "--store", self.store, "--pause", "0.1", *arguments]
-        return forked.Popen(
+        return subprocess.Popen(
             command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
@@ -171,7 +170,6 @@ def scripted(folder: Path, store: str) -> Iterator[Place]:
             "KUBECONFIG": str(folder / "kubeconfig"),
             "GRAFTLINE_KFP": kubeflow,
             "OMP_NUM_THREADS": "1",
-            forked.STARTS: "1",
             "GRAFTLINE_KFP_TOKEN": f"x.{claims.rstrip('=')}.x",
         }
         script.start()
