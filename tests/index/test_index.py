@@ -184,7 +184,7 @@ def test_damaged_and_hostile_objects_are_left_out_and_listed(tmp_path: Path) -> 
     for change in _hostile(next(iter(whole.values()))):
         data = change if isinstance(change, bytes) else json.dumps(change).encode()
         (folder / "records" / f"{sha256_bytes(data)}.json").write_bytes(data)
-    one = next((folder / "records").iterdir())
+    one = folder / "records" / f"{list(whole)[1]}.json"  # none of the hostile ones, which a file system may list first
     flipped = bytearray(one.read_bytes())
     flipped[10] ^= 1
     one.write_bytes(flipped)

@@ -14,6 +14,7 @@ import forked
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from servers import moto_server
 
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
@@ -231,9 +232,14 @@ def test_a_private_key_uri_signs(folder: Path, tmp_path: Path, monkeypatch: pyte
 def test_a_service_that_has_no_such_key_is_named(
     folder: Path, tmp_path: Path, moto_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS KMS as moto serves it. Its signatures hash a digest once more, so that none of them is tested here."""
+    """AWS KMS as moto serves it. Its signatures hash a digest once more, so that none of them is tested here.
+
+    `moto_url` has the credentials.
+    """
     (tmp_path / "public.pem").write_text(make_private()[1].pem)
     monkeypatch.setenv("GRAFTLINE_PUBLIC_KEY", str(tmp_path / "public.pem"))
     monkeypatch.setenv("GRAFTLINE_KEY", "awskms:none")
-    with pytest.raises(GraftlineError, match=r"GRAFTLINE_KEY: awskms did not sign .*none"):
-        load_keyring().signer().sign(b"data")
+    with moto_server("kms") as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(GraftlineError, match=r"GRAFTLINE_KEY: awskms did not sign .*none"):
+            load_keyring().signer().sign(b"data")

@@ -34,13 +34,14 @@ _MOTO = {
 
 
 @contextmanager
-def moto_server() -> Iterator[str]:
-    """Run moto's S3, one request at a time, in a thread; give its endpoint."""
+def moto_server(service: str = "s3") -> Iterator[str]:
+    """Run one of moto's services, one request at a time, in a thread; give its endpoint."""
     from moto.server import create_backend_app
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    application, lock = create_backend_app("s3"), threading.Lock()  # moto would ask of each request which service it is
+    # moto with all its services would ask of each request which one it is for
+    application, lock = create_backend_app(service), threading.Lock()
 
     def one_at_a_time(environ, start_response):  # type: ignore[no-untyped-def]
         with lock:

@@ -122,8 +122,8 @@ def show(found: Verdict) -> None:
         if len(found.findings) > _SHOWN:
             console.print(f"and {len(found.findings) - _SHOWN} more (--json lists all)")
     for line in _notes(found):
-        console.print(cell(line, limit=500))
-    console.print(cell(summary(found), "bold green" if found.whole else "bold red", limit=500))
+        console.print(cell(line, limit=500), soft_wrap=True)
+    console.print(cell(summary(found), "bold green" if found.whole else "bold red", limit=500), soft_wrap=True)
 
 
 def _where(finding: Finding) -> str:
