@@ -110,7 +110,7 @@ def component_params(task: str, overrides: Mapping[str, Any] | None = None) -> d
 
 def _compile(pipeline: Any, name: str, defaults: dict[str, str]) -> dict[str, Any]:
     """Return the IR as plain data: what `kfp.compiler.Compiler` writes, which takes a second to print and read it."""
-    from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+    from google.protobuf.json_format import MessageToDict
     from kfp.compiler.pipeline_spec_builder import modify_pipeline_spec_with_override
 
     spec = modify_pipeline_spec_with_override(pipeline.pipeline_spec, name, defaults)

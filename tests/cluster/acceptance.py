@@ -80,7 +80,7 @@ class Failed(Exception):  # noqa: N818  (what a row found)
     """A row does not hold."""
 
 
-class Skipped(Exception):  # noqa: N818
+class Skipped(Exception):  # noqa: N818  (a row that was not asked)
     """A row cannot be looked at here."""
 
 
