@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graftline.plots import ACCENT, INK, MUTED, figure, save
+from graftline.plots import ACCENT, INK, MUTED, figure, legend, save
 from graftline.tasks.evaluate import ALL
 
 if TYPE_CHECKING:
@@ -51,14 +51,7 @@ def plot_lift(lift: Lift, path: Path) -> None:
     if len(points) == 1:  # or the shift between the arms would be as wide as the picture
         axes.set_xlim(sizes[0] / 2, sizes[0] * 2)
     axes.set(xlabel=lift.amount, ylabel=f"test {lift.score.title}", title=f"Lift of pretraining{unit}")
-    axes.legend(loc="lower right" if lift.score.higher else "upper right")  # where the curves are not
-    plot.supxlabel(
-        f"mean and 95% t interval of {lift.seeds} paired seeds; a bold lift's own interval excludes 0",
-        fontsize=8,
-        color=MUTED,
-        ha="right",
-        x=0.99,
-    )
+    legend(plot, note=f"mean and 95% t interval of {lift.seeds} paired seeds; a bold lift's own interval excludes 0")
     save(plot, path)
 
 

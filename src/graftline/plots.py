@@ -25,9 +25,26 @@ def figure(width: float = 6.4, height: float = 3.6) -> Figure:
             "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True,
             "grid.color": "#e4e7eb", "grid.linewidth": 0.8, "axes.axisbelow": True, "font.size": 9,
             "text.color": INK, "xtick.color": INK, "ytick.color": INK, "legend.frameon": False,
+            "axes.formatter.min_exponent": 4,  # 4.6 and not 4.6 times 10 to the 0
         }
     )  # fmt: skip
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def legend(plot: Figure, columns: int = 3, note: str | None = None) -> None:
+    """Name the lines and bars of `plot` below its axes, where a name covers nothing; with a small note above them."""
+    made = plot.legend(loc="outside lower center", ncols=columns, title=note, title_fontsize=8)
+    made.get_title().set_color(MUTED)
+
+
+def plain(text: str) -> str:
+    """Return what matplotlib shows as this text: between two dollars it would read a formula."""
+    return text.replace("$", r"\$")
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text with its end left out where it has more letters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def save(plot: Figure, path: Path) -> None:
@@ -53,6 +70,8 @@ def show_image(axes: Axes, pixels: np.ndarray, *, ink: bool = False) -> None:
 
 def loss_curve(lines: list[dict[str, float]], path: Path, *, title: str, unit: str, log: bool = False) -> None:
     """Draw the loss of each step of a metrics file, and its running mean."""
+    from matplotlib.ticker import MaxNLocator
+
     steps = np.array([line["step"] for line in lines])
     losses = np.array([line["loss"] for line in lines])
     window = max(1, len(losses) // 50)
@@ -60,7 +79,9 @@ def loss_curve(lines: list[dict[str, float]], path: Path, *, title: str, unit: s
     plot = figure()
     axes = plot.subplots()
     axes.plot(steps, losses, color=MUTED, linewidth=0.6, alpha=0.7, label="each step")
-    axes.plot(steps[window - 1 :], smooth, color=ACCENT, linewidth=1.8, label=f"mean of {window} steps")
+    dot = "o" if len(smooth) == 1 else None  # a line needs two points
+    axes.plot(steps[window - 1 :], smooth, color=ACCENT, linewidth=1.8, marker=dot, label=f"mean of {window} steps")
     axes.set(yscale="log" if log else "linear", xlabel="step", ylabel=unit, title=title)
-    axes.legend()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    legend(plot)
     save(plot, path)

@@ -6,6 +6,7 @@ How a user chooses a model by quality and cost: what a smaller trunk, or a short
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from graftline.canonical import read_json
 from graftline.errors import InputError
 from graftline.evaluation.lift import TRUNK, Experiment, Fit, run_fit
 from graftline.evaluation.workers import run_all
-from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
+from graftline.plots import ACCENT, INK, MUTED, WARN, figure, legend, save
 from graftline.score import Estimate, Score, t_interval
 from graftline.tasks.evaluate import label_name
 from graftline.trunks import SIZES
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 BUDGET = "budget.json"
 MAIN = "main"
 _COLOURS = (ACCENT, WARN, "#3b6ea5", "#8a5a9e", "#b08d2e", MUTED)
+_STYLES = ("-", "--", ":", "-.")
+"""Of the trunks of one size, whose colour is the same."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def plot_budget(found: list[Trained], labels: int, amount: str, score: Score, pa
     left.set_title(f"With {label_name(labels)} {amount}")
     left.margins(x=0.15, y=0.15)
     right.set(xscale="log", xlabel="tokens", ylabel="nats a predicted token", title="Held-out loss")
-    right.legend()
+    legend(plot, columns=2)
     save(plot, path)
 
 
@@ -108,10 +111,11 @@ def _draw(left: Axes, right: Axes, score: Score, same: list[Trained], colour: st
     ]
     flops = [trained.flops for trained in same]
     left.errorbar(flops, values, spread, color=colour, marker="o", markersize=5, capsize=3, linewidth=1.6)
-    for trained, value in zip(same, values, strict=True):
-        left.annotate(
-            trained.name, (trained.flops, value), xytext=(6, 6), textcoords="offset points", color=INK, fontsize=8
-        )
+    for trained, value, style in zip(same, values, cycle(_STYLES)):
+        left.annotate(  # below on the right, where a line that rises is not
+            trained.name, (trained.flops, value), xytext=(5, -5), textcoords="offset points", color=INK, fontsize=8,
+            va="top",
+        )  # fmt: skip
         name = f"{trained.name}: {trained.parameters:,} weights"
         tokens, losses = zip(*trained.held_out, strict=True)
-        right.plot(tokens, losses, color=colour, linewidth=1.6, label=name)
+        right.plot(tokens, losses, color=colour, linestyle=style, linewidth=1.6, label=name)

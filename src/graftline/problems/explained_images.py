@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from graftline.learning.device import send
 from graftline.plots import figure, save, show_image
 from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets, shades
+from graftline.problems.pictures import fit_caption
 
 _BATCH = 1000
 _GRADIENT_PIXELS = 1 << 15
@@ -198,7 +199,8 @@ def draw_seen(
         axes.grid(visible=False)
     for column, (pixels, answer) in enumerate(zip(seen, answers, strict=True)):
         show_image(grid[0, column], pixels, ink=True)
-        grid[0, column].set_title(answer, loc="center", fontsize=9)
+        fitted, size = fit_caption(answer, inches=1.3)
+        grid[0, column].set_title(fitted, loc="center", fontsize=size)
         for row, numbers in enumerate(found.values(), start=1):
             grid[row, column].imshow(blend(pixels, numbers[column]))
     for row, name in enumerate([what, *found]):

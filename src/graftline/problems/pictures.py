@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save, show_image
+from graftline.plots import ACCENT, INK, MUTED, WARN, cut, figure, legend, plain, save, show_image
 from graftline.score import Integers, RowStatistics
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
 COLUMNS = 8
 _CAPTION, _LINE = 12, 14
-"""Letters above a picture, in one line; and a line in the smaller size of two."""
+"""Letters an inch above a picture, in one line; and in a line in the smaller size of two."""
+_NAME, _LEAST = 24, 5.0
+"""Letters of a class beside its row, and their least size in points."""
 
 
 def plot_reliability(measured: RowStatistics, path: Path) -> None:
@@ -42,10 +45,10 @@ def plot_reliability(measured: RowStatistics, path: Path) -> None:
         label="at the bin's mean confidence",
     )  # fmt: skip
     top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy", title=f"Calibration error {measured.value:.2%}")
-    top.legend(loc="upper left")
     below.bar(centres[filled], counts[filled], 0.9 / bins, color=MUTED)
     below.set_yscale("log")
     below.set(xlabel="confidence", ylabel="answers", ylim=(0.7, counts.max() * 2))
+    legend(plot, columns=2)
     save(plot, path)
 
 
@@ -62,23 +65,27 @@ def plot_risk(answered: np.ndarray, wrong: np.ndarray, path: Path) -> None:
 
 def plot_confusion(matrix: Integers, classes: list[str], path: Path) -> None:
     """Draw the shares of each actual class, right ones in green and wrong ones in red, with the counts."""
-    size = min(max(4.4, 1.4 + 0.4 * len(classes)), 12)
+    names = [plain(cut(name, _NAME)) for name in classes]
+    margin = 1.4 + 0.07 * max(0, max(map(len, names)) - 12)
+    size = min(max(4.4, margin + 0.4 * len(classes)), 12)
+    cell = 72 * (size - margin) / len(classes)  # points
     plot = figure(size, size)
     axes = plot.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(_confusion_colours(shares))
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    ticks = range(len(classes))
-    short = max(map(len, classes)) < 4
+    every = math.ceil(_LEAST / cell)
+    ticks, letters = range(0, len(classes), every), min(9.0, max(_LEAST, 0.8 * cell))
+    short = max(map(len, names)) < 4
     slanted: dict[str, Any] = {} if short else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(ticks, classes, **slanted)
-    axes.set_yticks(ticks, classes)
+    axes.set_xticks(ticks, names[::every], fontsize=letters, **slanted)
+    axes.set_yticks(ticks, names[::every], fontsize=letters)
     axes.tick_params(length=0)
     right = int(np.trace(matrix))
     axes.set(xlabel="predicted", ylabel="actual", title=f"{right:,} of {int(matrix.sum()):,} right")
     if len(classes) <= NUMBERED_CLASSES:
-        _write_counts(axes, matrix, shares)
+        _write_counts(axes, matrix, shares, cell)
     save(plot, path)
 
 
@@ -99,14 +106,15 @@ def _confusion_colours(shares: np.ndarray) -> np.ndarray:
     return colours
 
 
-def _write_counts(axes: Axes, matrix: Integers, shares: np.ndarray) -> None:
+def _write_counts(axes: Axes, matrix: Integers, shares: np.ndarray, cell: float) -> None:
     from matplotlib.colors import rgb_to_hsv
 
     dark = rgb_to_hsv(_confusion_colours(shares))[..., 1] > 0.4
     for (row, column), count in np.ndenumerate(matrix):
         if count:
             colour = "white" if dark[row, column] else INK
-            axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
+            size = min(8.0, cell / (0.65 * len(f"{count}")))
+            axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=size)
 
 
 def plot_mistakes(pictures: np.ndarray, answers: ClassAnswers, worst: Integers, classes: list[str], path: Path) -> None:
@@ -139,16 +147,17 @@ def plot_images(pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: 
         show_image(axes, picture, ink=True)
         fitted, size = fit_caption(above)
         axes.set_title(fitted, fontsize=size, loc="center", color=WARN, pad=3)
-        axes.text(0.5, -0.04, below, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK)
+        axes.text(
+            0.5, -0.04, plain(cut(below, 18)), transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK
+        )
     save(plot, path)
 
 
-def fit_caption(caption: str) -> tuple[str, int]:
+def fit_caption(caption: str, inches: float = 1.0) -> tuple[str, int]:
     """Return `actual → predicted` as it fits above a picture, and its size in points: long names in two lines, cut."""
-    if len(caption) <= _CAPTION:
-        return caption, 10
-    lines = caption.split(" → ")
-    return " →\n".join(line if len(line) <= _LINE else f"{line[: _LINE - 1]}…" for line in lines), 7
+    if len(caption) <= _CAPTION * inches:
+        return plain(caption), 10
+    return plain(" →\n".join(cut(line, int(_LINE * inches)) for line in caption.split(" → "))), 7
 
 
 def _mistakes_title(shown: int, wrong: int) -> str:

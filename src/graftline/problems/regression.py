@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.jsonfile import write_json
-from graftline.plots import ACCENT, MUTED, figure, save
+from graftline.plots import ACCENT, MUTED, cut, figure, plain, save
 from graftline.problems.answers import Answers
 from graftline.problems.conformal import limits
 from graftline.problems.groups import Groups
@@ -173,7 +173,7 @@ class NumberAnswers(Answers):
                 axes.fill_between(ends, ends - reach, ends + reach, color=ACCENT, alpha=0.12, linewidth=0)
             axes.plot(ends, ends, color=MUTED, linestyle="--", linewidth=1)
             axes.plot(told, actual, ".", color=ACCENT, markersize=4, alpha=0.6)
-            axes.set(xlabel="predicted", ylabel="actual", title=name)
+            axes.set(xlabel="predicted", ylabel="actual", title=plain(cut(name, 40)))
         save(plot, path)
 
     def told(self, place: int, names: Sequence[str]) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 from graftline.evaluation.shifts.datasets import CLEAN
 from graftline.evaluation.shifts.measuring import FAR, Arms, Shifts
 from graftline.jsonfile import write_json
-from graftline.plots import ACCENT, INK, MUTED, figure, save
+from graftline.plots import ACCENT, INK, MUTED, figure, legend, save
 from graftline.problems.sections import Section, add_sections
 from graftline.score import Estimate
 from graftline.tasks.evaluate import label_name
@@ -168,7 +168,6 @@ def _plot(found: Shifts, path: Path) -> None:
     left.plot(*zip(*shown, strict=True), color=INK, linestyle="--", linewidth=1.2, label="the released model")
     left.set_xticks(severities, ["clean", *map(str, found.severities)])
     left.set(xlabel="severity", ylabel=f"test {found.score.title}", title="Mean over the ways")
-    left.legend(loc="best")
     lifts = [(way, arms.lift) for way in found.ways if (arms := found.arms(found.sets([way])))]
     scale = 100 if found.score.share else 1
     lines = np.arange(len(lifts))
@@ -179,4 +178,5 @@ def _plot(found: Shifts, path: Path) -> None:
     right.set_yticks(lines, [way.replace("_", " ") for way, _ in lifts])
     right.invert_yaxis()
     right.set(xlabel="points" if found.score.share else found.score.title, title="Lift of pretraining by way")
+    legend(plot)
     save(plot, path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graftline.dataset import Schema
-from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save, show_image
+from graftline.plots import ACCENT, INK, MUTED, WARN, figure, legend, save, show_image
 from graftline.problems.detection.answers import SceneAnswers
 from graftline.problems.detection.boxes import areas
 from graftline.problems.detection.scores import AP, FOUND_IOU, IGNORED, THRESHOLDS, AveragePrecision
@@ -152,7 +152,7 @@ def _plot_curves(answers: SceneAnswers, path: Path) -> None:
         recall, precision = measured.curve(_CURVES[0])
         axes.plot(recall[at], precision[at], "o", color=INK, label=f"probability {answers.threshold:.3g}")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axes.legend(loc="lower left")
+    legend(plot)
     save(plot, path)
 
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from graftline.jsonfile import write_json
-from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save, show_image
+from graftline.plots import ACCENT, INK, MUTED, WARN, cut, figure, legend, plain, save, show_image
 from graftline.problems.answers import Answers
 from graftline.problems.multi_label.scores import EXACT_MATCH, MAP, MICRO_F1, exact_rows, macro_rows, micro_rows
-from graftline.problems.pictures import COLUMNS, plot_reliability
+from graftline.problems.pictures import COLUMNS, fit_caption, plot_reliability
 from graftline.problems.scores import MACRO_F1, Ranked, Sets, calibration_rows, class_scores, precision_rows
 from graftline.problems.sections import Section, write_sections
 from graftline.score import RowStatistics, Score
@@ -128,7 +128,8 @@ class SetAnswers(Answers):
         for axes, row, picture in zip(grid.flat, worst, pixels[worst], strict=False):
             show_image(axes, picture, ink=True)
             sets = (_shown(of[row], schema) for of in (self.labels, self.predicted))
-            axes.set_title(" → ".join(sets), fontsize=9, loc="center", color=WARN, pad=3)
+            fitted, size = fit_caption(" → ".join(sets), inches=2.0)
+            axes.set_title(fitted, fontsize=size, loc="center", color=WARN, pad=3)
         save(plot, path)
 
 
@@ -152,10 +153,10 @@ def _plot_classes(lines: list[dict[str, Any]], rows: int, path: Path) -> None:
     axes.plot(
         [line["support"] / rows for line in lines], places, "|", color=MUTED, markersize=12, label="share of rows"
     )
-    axes.set_yticks(places, [str(line["class"]) for line in lines])
+    axes.set_yticks(places, [plain(cut(str(line["class"]), 24)) for line in lines])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.02), title="The classes on the test set")
-    axes.legend(loc="lower right")
+    legend(plot)
     save(plot, path)
 
 

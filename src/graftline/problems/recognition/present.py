@@ -9,7 +9,7 @@ import numpy as np
 
 from graftline.dataset import read_schema
 from graftline.learning.randomness import generator
-from graftline.plots import ACCENT, INK, figure, save
+from graftline.plots import ACCENT, INK, cut, figure, plain, save
 from graftline.problems.recognition.answers import Transcribed
 from graftline.problems.recognition.parameters import RecognitionParams
 from graftline.problems.recognition.scores import CER, WER, marked
@@ -101,19 +101,10 @@ def _plot(answers: Transcribed, examples: Utterances, rate: int, path: Path) -> 
         axes.imshow(
             1 - shades, cmap="gray", vmin=0, vmax=1, origin="lower", aspect="auto", extent=(0, seconds, 0, rate / 2000)
         )
-        axes.set(xlabel="seconds", ylabel="kHz", title=_plain(_short(answers.said[place])))
+        axes.set(xlabel="seconds", ylabel="kHz", title=plain(cut(answers.said[place], 90)))
         axes.grid(visible=False)
         for word in answers.heard[place].words:
             if word.start < seconds:
                 axes.axvspan(word.start, min(word.end, seconds), color=ACCENT, alpha=0.2, linewidth=0)
-                axes.text(word.start, rate / 2000, _plain(word.word), color=INK, fontsize=8, va="top", clip_on=True)
+                axes.text(word.start, rate / 2000, plain(word.word), color=INK, fontsize=8, va="top", clip_on=True)
     save(plot, path)
-
-
-def _plain(text: str) -> str:
-    """Return what matplotlib shows as this text: between two dollars it would read a formula."""
-    return text.replace("$", r"\$")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 90 else text[:89] + "\u2026"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from graftline.jsonfile import write_json
-from graftline.plots import ACCENT, INK, MUTED, WARN, figure, save
+from graftline.plots import ACCENT, INK, MUTED, WARN, figure, legend, save
 from graftline.problems.recommendation.answers import Rankings
 from graftline.problems.recommendation.baselines import EASE, POPULARITY, Baseline, baselines
 from graftline.problems.recommendation.examples import UNKNOWN, Histories
@@ -131,7 +131,7 @@ def _plot(rows: Sequence[tuple[str, Rankings]], path: Path) -> None:
         )  # fmt: skip
     axes.set_xticks(range(len(names)), names)
     axes.set(ylim=(0, 1), xlabel="users who have the item", title=f"Recall@{REACH}")
-    axes.legend()
+    legend(plot, columns=4)
     save(plot, path)
 
 
