@@ -36,9 +36,9 @@ def run(context: Context) -> None:
     seed_everything(params.seed, context.threads)
     keep_freed_memory()
     dataset, trunk = context.paths["dataset"], context.paths["trunk"]
-    near, number, told = None, 1, {}
+    near, number, rounds, told = None, 1, 1, {}
     if "start" in context.paths:
-        params, near, number = _in_a_round(context, params)
+        params, near, number, rounds = _in_a_round(context, params)
         told = {ROUND: number}
     schema = read_schema(dataset)
     problem = make_problem(params.head, schema)
@@ -55,7 +55,7 @@ def run(context: Context) -> None:
     desk = open_desk(context, min(params.batch, len(train)), problem.plural)
     units = read_units(params.privacy, dataset, train.rows)
     data = Data(train, held_out, unlabelled, units, read_groups(dataset, "val"))
-    promised = budget(params, data)
+    promised = budget(params, data, rounds)
     model = fit(trunk, data, params, params.seed, schema, desk=desk, near=near)
     answers = answer(model, val)
     save_model(problem, model, schema, context.out)
@@ -67,14 +67,14 @@ def run(context: Context) -> None:
     _summarise(context, problem.loss_unit, {"examples": train.wholes, "val_examples": val.wholes, **measured, **told})
 
 
-def _in_a_round(context: Context, params: FinetuneParams) -> tuple[FinetuneParams, Near, int]:
-    """Return how a site fine-tunes in the round that begins with the model `start`, and the round's number."""
+def _in_a_round(context: Context, params: FinetuneParams) -> tuple[FinetuneParams, Near, int, int]:
+    """Return how a site fine-tunes in the round that begins with the model `start`, its number, and of how many."""
     start, federated = context.paths["start"], context.section("federated", FederatedParams)
     if context.shard:
         raise InputError("--shard", "a site's part in a federated round", fix="leave it out")
     check_dataset(read_facts(start), context.paths["dataset"], "the round's model")
     number = 1 + round_of(context.records["start"].metrics, start)
-    return federated.at_a_site(params, number), Near(start, federated.mu or 0.0), number
+    return federated.at_a_site(params, number), Near(start, federated.mu or 0.0), number, federated.rounds
 
 
 def _promise(

@@ -13,6 +13,7 @@ import forked
 import numpy as np
 import parts
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import small
 from parts import coordinator, federate, model_digest, quiet, thirds, write_sites
@@ -301,6 +302,19 @@ def test_rounds_with_privacy_promise_the_sum_of_what_their_sites_spent(
     assert promise["epsilon"] == pytest.approx(sum(spent)) and promise["delta"] == pytest.approx(2e-4)
     assert verify(run.model(2)).metrics["epsilon"] == promise["epsilon"] > 5.0
     assert "in 2 federated rounds" in told(promise)[0] and "coordinator's own rows" in " ".join(outside(promise))
+
+
+def test_a_site_refuses_deltas_that_add_up_to_no_promise_before_it_computes(
+    released: Federation, dataset: Path, trunk: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = pq.read_metadata(dataset / "train.parquet").num_rows
+    privacy = {"epsilon": 4.0, "delta": 0.6 / rows, "noise": "seeded"}
+    document = parts.DOCUMENT | {"finetune": parts.DOCUMENT["finetune"] | {"privacy": privacy}}
+    given = {"in_dataset": dataset, "in_trunk": trunk, "in_start": released.model(0)}
+    assert small.run("finetune", document, **given, out_model=tmp_path / "model") == 2
+    said = capfd.readouterr().err
+    assert f"for {rows} units of privacy (row) over 2 federated rounds; expected less than 1/{2 * rows}: " in said
+    assert not (tmp_path / "model").exists()
 
 
 def test_fedprox_stays_nearer_to_the_rounds_model(

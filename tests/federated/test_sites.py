@@ -83,6 +83,11 @@ def test_wrong_sites_are_refused(text: str, message: str, tmp_path: Path) -> Non
         ({"max_share": 0}, {}, "max_share"),
         ({"norm_bond": 1}, {}, "did you mean 'norm_bound'?"),
         ({}, {"probe_below": 5}, "does not go on from a round's model"),
+        (
+            {"rounds": 50},
+            {"privacy": {"epsilon": 1, "delta": 0.01}},
+            "finetune.privacy.delta: 0.01 in each of 50 rounds: together 0.5; expected a sum below 0.5",
+        ),
     ],
 )
 def test_wrong_parameters_are_refused(federated: dict[str, Any], finetune: dict[str, Any], message: str) -> None:

@@ -45,6 +45,13 @@ def test_a_delta_that_would_let_one_row_be_published_is_refused() -> None:
         budget_for(PARAMS, units=100_000, sampling_rate=0.03, steps=100)
 
 
+def test_deltas_of_federated_rounds_add_up(tmp_path: Path) -> None:
+    """Each round by itself would do: 1/40,000 is above 1e-5, 1/100,000 is not."""
+    assert budget_for(PARAMS, units=40_000, sampling_rate=0.03, steps=100, rounds=2).delta == 1e-5
+    with pytest.raises(InputError, match=r"1e-05 for 40000 units of .* over 3 federated rounds; .* than 1/120000"):
+        budget_for(PARAMS, units=40_000, sampling_rate=0.03, steps=100, rounds=3)
+
+
 def test_what_breaks_the_bound_is_refused_before_anything_is_computed() -> None:
     privacy = {"epsilon": 2, "delta": 1e-5}
     for more, said in (

@@ -50,16 +50,24 @@ class Budget:
         }
 
 
-def budget_for(params: PrivacyParams, *, units: int, sampling_rate: float, steps: int) -> Budget:
+def budget_for(params: PrivacyParams, *, units: int, sampling_rate: float, steps: int, rounds: int = 1) -> Budget:
     """Return the least noise that keeps the bound over so many steps, and the epsilon that it comes to.
+
+    Args:
+        units: how many there are to draw from.
+        sampling_rate: probability with which each is in a step's batch.
+        steps: of this training.
+        rounds: trainings on the same units that each spend this budget: their deltas add up.
 
     Raises:
         InputError: delta is no promise for so few units, or no noise keeps the bound.
     """
-    if params.delta * units >= 1:
+    if params.delta * rounds * units >= 1:
+        federated = f" over {rounds} federated rounds" if rounds > 1 else ""
+        most = f"1/{rounds * units}"
         raise InputError(
-            "finetune.privacy.delta", f"{params.delta:g} for {units} units of privacy ({params.unit})",
-            expected=f"less than 1/{units}: with more, a model that gives one of them away whole would keep the bound",
+            "finetune.privacy.delta", f"{params.delta:g} for {units} units of privacy ({params.unit}){federated}",
+            expected=f"less than {most}: with more, a model that gives one of them away whole would keep the bound",
             fix="make it smaller",
         )  # fmt: skip
     # Without sampling the loss is that of plain noise, which the PRV accountant's formula divides by zero on.

@@ -25,6 +25,8 @@ SHADOW_TPR = Score("membership_shadow_tpr", "members that it finds at 1% of fals
 ATTACKS = (MEMBERSHIP_AUC, MEMBERSHIP_TPR, SHADOW_AUC, SHADOW_TPR)
 
 
+MOST_DELTA = 0.5
+"""Not even for two units a promise: delta is below 1 over their number."""
 LEAST_ROWS = 20
 """Of either kind, to say anything of an attack."""
 
@@ -34,7 +36,7 @@ class PrivacyParams(Params):
 
     epsilon: float = Field(gt=0, le=1000)
     """The bound: whether one unit was learned from changes no odds by more than a factor of e to this."""
-    delta: float = Field(gt=0, lt=0.5)
+    delta: float = Field(gt=0, lt=MOST_DELTA)
     """Probability with which that may fail; below 1 over the number of units."""
     unit: Unit = "row"
     """What is protected: a row, or with `subject` all rows of a person (the contract's `subject`) as one."""

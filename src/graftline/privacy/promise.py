@@ -87,7 +87,7 @@ def _outside(looked: Sequence[str], chosen: bool, earlier: int) -> list[str]:
     if earlier:
         more.append(
             f"The {earlier} rounds before: the model goes on from them, and each spent as much of the same rows. Over "
-            f"all rounds it is {earlier + 1} times this epsilon at most."
+            f"all rounds it is {earlier + 1} times this epsilon, and delta, at most."
         )
     val = f"The rows of val, which decided on {' and '.join(looked)}" if looked else "The rows of val"
     return [

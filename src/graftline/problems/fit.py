@@ -208,14 +208,17 @@ def _begin(model: Model[Any], train: Examples, near: Near | None) -> None:
         ) from None
 
 
-def budget(params: FinetuneParams, data: Data) -> Budget | None:
-    """Return what a fine-tuning from these data promises, if it is a private one. Raises InputError."""
+def budget(params: FinetuneParams, data: Data, rounds: int = 1) -> Budget | None:
+    """Return what a fine-tuning from these data, one of so many rounds, promises, if it is a private one.
+
+    Raises InputError.
+    """
     if params.privacy is None:
         return None
     examples = len(data.train)
     units = examples if data.units is None else int(data.units.max()) + 1
     rate, steps = min(params.batch, examples) / examples, steps_for(params, examples)
-    return budget_for(params.privacy, units=units, sampling_rate=rate, steps=steps)
+    return budget_for(params.privacy, units=units, sampling_rate=rate, steps=steps, rounds=rounds)
 
 
 def _make_private(run: Run, model: Model[Any], data: Data, params: FinetuneParams, seed: int, team: World) -> None:

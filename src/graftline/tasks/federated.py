@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from graftline.errors import InputError
+from graftline.privacy.parameters import MOST_DELTA
 from graftline.tasks.finetune import FinetuneParams
 from graftline.tasks.parameters import Params
 
@@ -54,12 +55,20 @@ class FederatedParams(Params):
                 expected="null beside a section federated",
                 fix="leave it out, or freeze_trunk instead",
             )
-        if self.mu is not None and getattr(sections["finetune"], "privacy", None) is not None:
+        privacy = sections["finetune"].privacy
+        if privacy is not None and self.mu is not None:
             raise InputError(
                 f"{where}: federated.mu",
                 "a private fine-tuning has no proximal term",
                 expected="algorithm fedavg beside finetune.privacy",
                 fix="leave mu out",
+            )
+        if privacy is not None and privacy.delta * self.rounds >= MOST_DELTA:
+            raise InputError(
+                f"{where}: finetune.privacy.delta",
+                f"{privacy.delta:g} in each of {self.rounds} rounds: together {privacy.delta * self.rounds:g}",
+                expected=f"a sum below {MOST_DELTA:g}: more is no promise, not even for two rows",
+                fix="make it smaller: it adds up over federated.rounds",
             )
 
     def at_a_site(self, finetune: FinetuneParams, number: int) -> FinetuneParams:
