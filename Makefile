@@ -24,10 +24,10 @@ $(STAMP): requirements.lock pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	@echo "installing 2 GB of packages, some minutes" >&2
-	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	@tools/install requirements.lock
 	@if [ "$$(uname)" = Linux ] && grep -q '^Requires-Dist: nvidia' .venv/lib/python3.11/site-packages/torch-*/METADATA; then \
 		echo "pip found the CUDA build of torch: installing CUDA's libraries (3 GB)" >&2; \
-		$(BIN)/pip install --quiet --no-deps -r components/train-cuda.lock; fi
+		tools/install components/train-cuda.lock; fi
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -1,0 +1,79 @@
+"""`tools/install`: what `make setup` says while pip works. A script plays pip: it prints what pip prints."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from graftline.environment import ROOT
+
+PIP = """#!/bin/sh
+echo "Looking in indexes: https://user:secret@index.example/simple"
+echo "Requirement already satisfied: one==1 in .venv"
+echo "Collecting two==2 (from -r lock (line 2))"
+echo "Processing /wheels/three-3-py3-none-any.whl (from -r lock (line 4))"
+mkdir -p .venv/lib/python3.11/site-packages/two-2.dist-info
+sleep 1.5
+echo "ERROR: no matching distribution" >&2
+exit CODE
+"""
+LOCK = "one==1\n    # via two\ntwo==2\nthree==3\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/lib/python3.11/site-packages/one-1.dist-info").mkdir(parents=True)
+    (tmp_path / "lock").write_text(LOCK)
+    return tmp_path
+
+
+def install(folder: Path, code: int, stderr: int) -> subprocess.CompletedProcess[bytes]:
+    pip = folder / ".venv/bin/pip"
+    pip.write_text(PIP.replace("CODE", str(code)))
+    pip.chmod(0o755)
+    return subprocess.run([ROOT / "tools/install", "lock"], cwd=folder, stdout=subprocess.PIPE, stderr=stderr)
+
+
+def read_all(terminal: int) -> bytes:
+    """Return what was written to the other end, which is closed."""
+    said = b""
+    with open(terminal, "rb", buffering=0) as stream, suppress(OSError):  # which is how Linux says so
+        while part := stream.read(10_000):
+            said += part
+    return said
+
+
+def test_on_a_terminal_a_line_says_how_far_it_is_and_how_long_it_still_takes(folder: Path) -> None:
+    ours, theirs = pty.openpty()
+    done = install(folder, 0, theirs)
+    os.close(theirs)
+    said = read_all(ours).decode()
+    assert done.returncode == 0
+    assert "packages: 3 of 3 fetched, 2 installed, about " in said and " s left\x1b[K\r" in said
+    assert "packages: 3 installed in " in said.splitlines()[-1]
+    assert not (folder / ".venv/began").exists()
+
+
+def test_a_log_gets_few_lines_and_no_address_of_the_index(folder: Path) -> None:
+    done = install(folder, 0, subprocess.PIPE)
+    assert done.stdout == b""
+    error, last = done.stderr.decode().splitlines()
+    assert error.startswith("ERROR") and last.startswith("packages: 3 installed in ")
+    assert "index.example" in (folder / ".venv/install.log").read_text(), "where one can look"
+
+
+def test_pips_failure_is_its_failure(folder: Path) -> None:
+    done = install(folder, 7, subprocess.PIPE)
+    assert done.returncode == 7
+    assert done.stderr.decode().splitlines() == ["ERROR: no matching distribution"]
+
+
+def test_setup_installs_by_it() -> None:
+    done = subprocess.run(["make", "-n", "-B", ".venv/.setup"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tools/install requirements.lock" in done.stdout
