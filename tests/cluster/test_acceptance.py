@@ -222,7 +222,7 @@ def test_an_interrupt_leaves_nothing(place: Place) -> None:
 def test_the_kill_finds_the_steps_own_program_and_nothing_else() -> None:
     """What `fails once` runs inside the pod."""
     sys.path.insert(0, str(HERE))
-    from acceptance import KILL
+    from rows_losses import KILL
 
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     name = f"graftline.components.test-{os.getpid()}"  # all of this machine is in one PID namespace: other tests train
