@@ -305,7 +305,7 @@ def _declared(kind: str) -> list[dict[str, Any]]:
 @cache
 def _base() -> list[dict[str, Any]]:
     """Return all of them, read once."""
-    found = []
+    found: list[dict[str, Any]] = []
     for path in sorted(BASE.glob("*.yaml")):
         for text in f"\n{path.read_text(encoding='utf-8')}".split("\n---\n"):
             document = parse_yaml(text, where=path) or {}
