@@ -15,7 +15,7 @@ $(MANIFESTS)/.setup: infra/requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	rm -rf $(MANIFESTS)
 	$(PYTHON) -m venv $(MANIFESTS)
-	$(MANIFESTS)/bin/pip install --quiet --no-deps --require-hashes -r infra/requirements.lock
+	$(MANIFESTS)/bin/pip install --quiet --no-deps --no-compile --require-hashes -r infra/requirements.lock
 	@touch $@
 
 lock-manifests: # resolve infra/requirements.in into infra/requirements.lock again

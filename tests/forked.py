@@ -136,7 +136,8 @@ def run(
 def _fork(wanted: dict[str, Any], ends: list[int]) -> int:
     """Ask for a process with these ends as 0, 1 and 2; return its pid. It is this process's child."""
     with _one_at_a_time:
-        connection = (_own_forker[0] if _own_forker else _forker_for(wanted)).connection
+        same = wanted["environment"].get("PYTHONPATH") == os.environ.get("PYTHONPATH")
+        connection = (_own_forker[0] if _own_forker and same else _forker_for(wanted)).connection
         _keep_orphans(True)
         try:
             socket.send_fds(connection, [json.dumps(wanted).encode()], ends)
@@ -412,6 +413,7 @@ def _be_and_end(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    sys.modules["forked"] = sys.modules["__main__"]  # what a fork imports to start forks itself
     folder, *given = sys.argv[1:]
     if given[0].isdigit():
         given = _serve(socket.socket(fileno=int(given[0])), Path(folder))

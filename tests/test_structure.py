@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import re
 import sys
@@ -54,11 +55,22 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def walk_executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a module, at any depth, but for those that only a type checker reads."""
-    for child in ast.iter_child_nodes(node):
-        if not is_type_checking(child):
-            yield child
-            yield from walk_executed(child)
+    """Yield the statements of a module, at any depth, but for those that only a type checker reads."""
+    waiting = [node]
+    while waiting:
+        for child in ast.iter_child_nodes(waiting.pop()):
+            if not isinstance(child, ast.expr) and not is_type_checking(child):
+                yield child
+                waiting.append(child)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trees() -> Iterator[None]:
+    """They are no garbage: to go through them again and again took most of the time."""
+    gc.disable()
+    yield
+    tree.cache_clear()
+    gc.enable()
 
 
 @cache

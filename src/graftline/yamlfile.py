@@ -19,6 +19,7 @@ MAX_DEPTH = 32
 MAX_NODES = 100_000
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Makes plain data only."""
 
 
 def load_yaml(path: Path) -> Any:
@@ -47,11 +48,15 @@ def parse_yaml(text: str, *, where: object) -> Any:
     """Return the plain data in YAML `text`; `where` names it in errors. Raises InputError."""
     try:
         _check_depth(text, where)
-        node = yaml.compose(text, Loader=_Loader)
-        if node is None:
-            return None
-        _check_nodes(node, where)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader: plain data only)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_nodes(node, where)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""

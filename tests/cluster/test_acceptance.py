@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from cluster_api import Api
 from cluster_api import serve as serve_cluster
@@ -128,7 +129,7 @@ class Place:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(HERE / "acceptance.py"), "--store", self.store, "--pause", "0.1", *arguments]
-        return subprocess.Popen(
+        return forked.Popen(
             command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
@@ -145,8 +146,15 @@ class Place:
         assert open_store(self.store).list("") == []
 
 
+@pytest.fixture(scope="module")
+def loaded() -> None:
+    """What its commands load, a process has loaded already that they are forked from."""
+    modules = ("kfp.compiler", "kfp_server_api", "kubernetes", "boto3", "graftline.cli.submit", "graftline.cli.trace")
+    forked.run([sys.executable, "-c", "\n".join(f"import {name}" for name in modules)])
+
+
 @pytest.fixture
-def place(tmp_path: Path, moto_url: str) -> Iterator[Place]:
+def place(loaded: None, tmp_path: Path, moto_url: str) -> Iterator[Place]:
     with scripted(tmp_path, moto_url) as found:
         yield found
 
@@ -169,6 +177,7 @@ def scripted(folder: Path, store: str) -> Iterator[Place]:
         environment = os.environ | {
             "KUBECONFIG": str(folder / "kubeconfig"),
             "GRAFTLINE_KFP": kubeflow,
+            forked.STARTS: "1",
             "OMP_NUM_THREADS": "1",
             "GRAFTLINE_KFP_TOKEN": f"x.{claims.rstrip('=')}.x",
         }

@@ -65,7 +65,10 @@ def three(tmp_path_factory: pytest.TempPathFactory, table: pa.Table) -> Three:
 @pytest.fixture(scope="module")
 def released(three: Three, dataset: Path, trunk: Path) -> Federation:
     """Two rounds of the three, and the release that came of them."""
-    return federate(coordinator(three[0] / "c", dataset, trunk), three[1], say=quiet, release=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("graftline.federated.rounds.cpu_count", lambda: 1)  # evaluate starts no processes for its fits
+        task = coordinator(three[0] / "c", dataset, trunk)
+        return federate(task, three[1], say=quiet, jobs=2, release=True)
 
 
 def test_one_site_with_all_data_and_one_pass_is_central_fine_tuning(dataset: Path, trunk: Path, tmp_path: Path) -> None:

@@ -1,11 +1,16 @@
-"""The checkers of infra/requirements.lock in an environment of their own, as `make manifests` installs it."""
+"""The checkers of infra/requirements.lock in an environment of their own, as `make manifests` installs it.
+
+Installing it waits for the network and for a disk: it begins when the tests are collected, beside those before these.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,12 +26,28 @@ ENVIRONMENT = ROOT / "build/manifests/venv"
 Check = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="session")
-def check() -> Check:
-    """`python infra/check`: a function of its arguments. The environment is installed if it is not there yet."""
+def install() -> None:
+    """Install the environment if it is not there yet."""
     ENVIRONMENT.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(ENVIRONMENT.parent / ".lock"):  # two workers may want it at once
         subprocess.run(["make", "-s", "-C", str(ROOT), str(ENVIRONMENT.relative_to(ROOT) / ".setup")], check=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.collectonly and any("check" in getattr(item, "fixturenames", ()) for item in items):
+        threading.Thread(target=_install_ahead, daemon=True).start()
+
+
+def _install_ahead() -> None:
+    with suppress(Exception):  # the fixture below tries again, and says why not
+        install()
+
+
+@pytest.fixture(scope="session")
+def check() -> Check:
+    """`python infra/check`: a function of its arguments."""
+    install()
     return run
 
 

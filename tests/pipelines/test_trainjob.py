@@ -600,11 +600,11 @@ def test_a_job_whose_node_is_taken_away_goes_on_and_makes_the_unbroken_output(
     for name, value in COMMIT.items():
         monkeypatch.setenv(name, value)
     two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    arguments = ["--params", document(12), "--in-dataset", str(dataset), "--out-trunk", str(tmp_path / "unbroken")]
+    arguments = ["--params", document(8), "--in-dataset", str(dataset), "--out-trunk", str(tmp_path / "unbroken")]
     component = ["-m", "graftline.components.pretrain", *arguments, "--threads", "1"]
     done = forked.run([*two, *component], timeout=200)
     assert done.returncode == 0, done.stderr
-    launcher = start_launcher(url, tmp_path / "job", dataset, 12, "--checkpoint-seconds", "1e9")
+    launcher = start_launcher(url, tmp_path / "job", dataset, 8, "--checkpoint-seconds", "1e9")
     kubelet = Kubelet(backend, COMMIT, tmp_path / "disks")
     name = attempt(backend, 0)
     steps = tmp_path / "disks"
@@ -686,7 +686,14 @@ def test_the_first_thing_after_sigterm_is_the_deletion(
     launcher = start_launcher(url, tmp_path / "job", dataset, 1)
     name = attempt(backend, 0)
     backend.start(name)
-    backend.wait_for(lambda: backend.requests and backend.requests[-1].watches)
+
+    def follows() -> bool:
+        """Return whether it waits for a change: the pod's log may be asked for before that or after."""
+        asked = [request.verb for request in backend.requests]
+        looked = [n for n, request in enumerate(backend.requests) if request.path.endswith("/pods")]
+        return "log" in asked and "watch" in asked[looked[-1] :]
+
+    backend.wait_for(follows)
     assert launcher.stderr
     launcher.stderr.close()
     before = len(backend.requests)

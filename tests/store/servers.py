@@ -16,6 +16,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,9 @@ def moto_endpoint() -> Iterator[str]:
         yield endpoint
 
 
-def make_bucket(url: str) -> None:
+@cache
+def make_bucket(url: str, endpoint: str) -> None:
+    """Make a bucket where AWS_ENDPOINT_URL says, `endpoint`, if it is not there."""
     from botocore.exceptions import ClientError
 
     try:
@@ -78,7 +81,7 @@ def moto_url(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty store on moto."""
     for name, value in (_MOTO | {"AWS_ENDPOINT_URL": moto_endpoint}).items():
         monkeypatch.setenv(name, value)
-    make_bucket("s3://tests")
+    make_bucket("s3://tests", moto_endpoint)
     return f"s3://tests/{uuid.uuid4().hex}"
 
 
@@ -89,7 +92,7 @@ def real_url(monkeypatch: pytest.MonkeyPatch) -> str:
         pytest.skip("no real S3 server: GRAFTLINE_TEST_S3_URL is not set (tools/real-s3 starts one)")
     for name, value in _REAL.items():
         monkeypatch.setenv(name, value)
-    make_bucket(REAL_URL)
+    make_bucket(REAL_URL, _REAL.get("AWS_ENDPOINT_URL", ""))
     return f"{REAL_URL.rstrip('/')}/{uuid.uuid4().hex}"
 
 

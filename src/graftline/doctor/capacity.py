@@ -47,7 +47,7 @@ def _resources(pod: Pod, cpu: float, memory_gib: float) -> Amounts:
 def check_quota(cluster: Cluster) -> Iterator[Point]:
     """A pod above the quota is never made, and Kubeflow's API says nothing of it (K10)."""
     quotas = cluster.kubernetes.items(f"{cluster.place}/resourcequotas")
-    for name, pod, steps in cluster.profiles():
+    for name, pod, steps in cluster.profiles:
         count = pod.nodes if cluster.train_jobs & set(steps) else 1
         asked = {
             "pods": Decimal(1),
@@ -85,7 +85,7 @@ def check_limits(cluster: Cluster) -> Iterator[Point]:
             key = "default" if side == "limits" else "defaultRequest"
             if not any(resource in (limit.get(key) or {}) for limit in ranges):
                 problems.append(f"the quota counts {limited}, and no limit range has a {key} of {resource}")
-    for name, pod, _ in cluster.profiles():
+    for name, pod, _ in cluster.profiles:
         for resource, amount in limits(pod).items():
             least = [limit["max"][resource] for limit in ranges if resource in (limit.get("max") or {})]
             problems += [
@@ -103,7 +103,7 @@ def check_limits(cluster: Cluster) -> Iterator[Point]:
 def check_nodes(cluster: Cluster) -> Iterator[Point]:
     """Nodes on which a pod of each profile could be: labels, taints, size."""
     nodes = cluster.kubernetes.items("/api/v1/nodes")
-    for name, pod, steps in cluster.profiles():
+    for name, pod, steps in cluster.profiles:
         reasons = {node["metadata"]["name"]: _hindrance(node, pod) for node in nodes}
         fitting = [node for node, reason in reasons.items() if not reason]
         point, needed = f"nodes for {name}", f"one for {', '.join(steps)}"
@@ -139,7 +139,7 @@ def check_flavours(cluster: Cluster) -> Iterator[Point]:
             for taint in flavours.get(name, {}).get("nodeTaints") or ()
             if taint not in (node["spec"].get("taints") or ())
         ]
-    for name, pod, steps in cluster.profiles():
+    for name, pod, steps in cluster.profiles:
         if cluster.train_jobs & set(steps):
             refusals = [_refusal(flavours.get(each, {}), quota, pod) for each, quota in quotas.items()]
             if all(refusals):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from urllib3.exceptions import HTTPError
@@ -51,12 +52,15 @@ class Cluster:
             if (pod.nodes > 1 and step in DISTRIBUTED) or (pod.retries.preemptions > 0 and step in TRAINING)
         }
 
-    def profiles(self) -> Iterator[tuple[str, Pod, list[str]]]:
-        """Yield each profile that a step is on: its name, its pod, the steps."""
+    @cached_property
+    def profiles(self) -> list[tuple[str, Pod, list[str]]]:
+        """Each profile that a step is on: its name, its pod, the steps."""
+        found = []
         for name, profile in load_profiles().items():
             steps = [step for step, pod in self.placed.items() if pod == profile.pod]
             if profile.pod and steps:
-                yield name, profile.pod, steps
+                found.append((name, profile.pod, steps))
+        return found
 
     def secret(self, name: str) -> dict[str, str] | None:
         """Return a secret's values of text by key; None if there is no such secret."""

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -296,14 +297,20 @@ def _labels(cluster: Cluster) -> dict[str, str]:
     return dict(found["metadata"].get("labels") or {})
 
 
-def _declared(kind: str) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a kind that infra/base declares."""
+def _declared(kind: str) -> list[dict[str, Any]]:
+    """Return the objects of a kind that infra/base declares."""
+    return [each for each in _base() if each.get("kind") == kind]
+
+
+@cache
+def _base() -> list[dict[str, Any]]:
+    """Return all of them, read once."""
+    found: list[dict[str, Any]] = []
     for path in sorted(BASE.glob("*.yaml")):
         for text in f"\n{path.read_text(encoding='utf-8')}".split("\n---\n"):
             document = parse_yaml(text, where=path) or {}
-            for each in document.get("items") or (document,):
-                if each.get("kind") == kind:
-                    yield each
+            found += document.get("items") or [document]
+    return found
 
 
 def _rights(role: Mapping[str, Any]) -> set[tuple[str, str]]:
