@@ -154,6 +154,7 @@ LONG = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     gc.freeze()
+    gc.set_threshold(5_000, 20, 20)  # figures and tables are of thousands of objects that live until they are drawn
     gc.enable()
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
     for item in items:

@@ -129,8 +129,9 @@ def test_workers_that_torchrun_starts_in_a_fork_are_forks_too(tmp_path: Path) ->
     assert process.returncode == 1 and "exitcode  : 3" in error
 
 
-def test_a_worker_that_multiprocessing_spawns_is_a_fork() -> None:
+def test_a_worker_that_multiprocessing_spawns_is_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child with the ends of its pipes, that knows its parent, finds its modules and ends; with what was loaded."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     for _ in range(2):
         assert forked.run([sys.executable, "-c", "import graftline.errors"]).returncode == 0
     code = (
