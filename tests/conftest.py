@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
-import inspect
+import multiprocessing.util
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from importlib.util import cache_from_source
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # `import forked`, in any of the tests
 sys.path.insert(1, str(Path(__file__).parent / "learning"))
 
+import forked
 from session import once
 
 NEEDS = {
@@ -45,30 +48,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # Two workers' trainings have two threads each. GNU OpenMP lets a thread that waits for another spin 300,000 turns,
     # while the other waits for this one's core: under load a training takes 25 times as long. Bits do not change.
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
-    inspect.stack = _stack
+    multiprocessing.util.spawnv_passfds = forked.spawn  # type: ignore[attr-defined]
     _keep_byte_code()
     _use_memory(config)
     _use_own_home(config)
     for name, (condition, _) in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: runs where {condition}")
-
-
-_inspect_stack = inspect.stack
-
-
-def _stack(context: int = 1) -> list[inspect.FrameInfo]:
-    """Do as `inspect.stack`; for kfp without a look at the sources: fifty times a pipeline it asks who called it.
-
-    The source of a frame that has no file is looked for among all modules: a moment in a process of ours, seconds among
-    those that the tests have imported, under frames of pytest and of its workers.
-    """
-    frame = sys._getframe(1)
-    if not frame.f_globals["__name__"].startswith("kfp."):
-        return _inspect_stack(context)[1:]
-    frames = [frame]
-    while frames[-1].f_back:
-        frames.append(frames[-1].f_back)
-    return [inspect.FrameInfo(f, f.f_code.co_filename, f.f_lineno, f.f_code.co_name, None, None) for f in frames]
 
 
 def _keep_byte_code() -> None:
@@ -169,6 +154,7 @@ LONG = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     gc.freeze()
+    gc.set_threshold(5_000, 20, 20)  # figures and tables are of thousands of objects that live until they are drawn
     gc.enable()
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
     for item in items:
@@ -195,9 +181,15 @@ def _pristine(home: Path) -> Path:
 
 
 @pytest.fixture
-def checkout(pristine_checkout: Path, tmp_path: Path) -> Path:
-    """A git repository with this one's files but the ignored ones, whose own code is what runs in it."""
-    return copy_tree(pristine_checkout, tmp_path / "fork")
+def checkout(pristine_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A git repository with this one's files but the ignored ones, whose own code is what runs in it.
+
+    In one place for all tests, one after another: their processes need not load its code again.
+    """
+    place = tmp_path_factory.getbasetemp() / "checkout" / "fork"
+    place.parent.mkdir(exist_ok=True)
+    yield copy_tree(pristine_checkout, place)
+    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +212,10 @@ def copy_checkout(copy: Path) -> Path:
         if name != "dvc.lock" and (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
+            compiled = Path(cache_from_source(name))
+            if name.endswith(".py") and (ROOT / compiled).is_file():  # each copy's first process would compile it anew
+                (copy / compiled).parent.mkdir(exist_ok=True)
+                shutil.copy2(ROOT / compiled, copy / compiled)
     (copy / ".venv").symlink_to(ROOT / ".venv")
     package = copy / "build/package/graftline"
     package.mkdir(parents=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import json
 import os
@@ -30,12 +31,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
+from multiprocessing import util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
-_LARGEST = 1 << 20
+_LARGEST, _MOST = 1 << 20, 100
+"""How long a message may be, and how many ends of pipes and files may come with it."""
 _AT_START = ("PYTHON", "HF_", "TRANSFORMERS_")
 """How the names of variables begin that are read when Python or a library is loaded."""
 _LATER = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONUTF8"}
@@ -78,6 +81,7 @@ _known: set[str] = set()
 
 
 _execute: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+_spawn: Any = util.spawnv_passfds  # type: ignore[attr-defined]
 
 
 class Popen(subprocess.Popen[Any]):
@@ -133,8 +137,22 @@ def run(
     return subprocess.CompletedProcess(command, process.returncode, out, error)
 
 
+def spawn(executable: str, arguments: list[str], ends: list[int]) -> int:
+    """Do as `multiprocessing.util.spawnv_passfds`; a worker that is to be spawned is a fork. It is as new to it."""
+    if arguments[-1] != "--multiprocessing-fork" or _read_at_start(os.environ) != _READ:
+        return int(_spawn(executable, arguments, ends))
+    wanted = {
+        "arguments": arguments[arguments.index("-c") :],
+        "cwd": str(Path.cwd()),
+        "environment": dict(os.environ),
+        "session": False,
+        "numbers": (numbers := sorted(set(ends))),
+    }
+    return _fork(wanted, [0, 1, 2, *numbers])
+
+
 def _fork(wanted: dict[str, Any], ends: list[int]) -> int:
-    """Ask for a process with these ends as 0, 1 and 2; return its pid. It is this process's child."""
+    """Ask for a process with these ends as 0, 1, 2 and `numbers`; return its pid. It is this process's child."""
     with _one_at_a_time:
         same = wanted["environment"].get("PYTHONPATH") == os.environ.get("PYTHONPATH")
         connection = (_own_forker[0] if _own_forker and same else _forker_for(wanted)).connection
@@ -223,7 +241,7 @@ def _serve(connection: socket.socket, lists: Path | None, path: str = "") -> lis
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests and what they test
     loaded: set[Path] = set()
     while True:
-        message, ends, *_ = socket.recv_fds(connection, _LARGEST, 3)
+        message, ends, *_ = socket.recv_fds(connection, _LARGEST, _MOST)
         if not message:
             return []
         for listed in {*lists.glob("*.json")} - loaded if lists else ():
@@ -295,9 +313,12 @@ def _forget_changed() -> None:
 
 
 def _become(wanted: dict[str, Any], ends: list[int], others: list[int]) -> None:
-    for number, end in enumerate(ends):
-        os.dup2(end, number)
+    numbers = [0, 1, 2, *wanted.get("numbers", [])]
+    above = [fcntl.fcntl(end, fcntl.F_DUPFD, max(numbers) + 1) for end in ends]  # what they become, another may be
     for end in (*ends, *others):
+        os.close(end)
+    for number, end in zip(numbers, above, strict=True):
+        os.dup2(end, number)
         os.close(end)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if wanted["session"]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -126,3 +127,21 @@ def test_workers_that_torchrun_starts_in_a_fork_are_forks_too(tmp_path: Path) ->
         out, error = process.communicate(timeout=60)
     assert sorted(out.splitlines()) == [f"{process.pid} True True {rank} ['a b']" for rank in range(2)], error
     assert process.returncode == 1 and "exitcode  : 3" in error
+
+
+def test_a_worker_that_multiprocessing_spawns_is_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child with the ends of its pipes, that knows its parent, finds its modules and ends; with what was loaded."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    for _ in range(2):
+        assert forked.run([sys.executable, "-c", "import graftline.errors"]).returncode == 0
+    code = (
+        "[__import__('os').getpid(), __import__('os').getppid(), __import__('multiprocessing').parent_process().pid,"
+        " 'graftline.errors' in __import__('sys').modules]"
+    )
+    with get_context("spawn").Pool(1) as pool:
+        own, parent, told, loaded = pool.apply(eval, [code])
+        assert (parent, told, loaded) == (os.getpid(), os.getpid(), True)
+        assert pool.apply(Path, ["a"]) == Path("a")
+        pool.close()
+        pool.join()
+    assert not Path(f"/proc/{own}").exists()

@@ -8,6 +8,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 _MANY = 100
 """Modules: so many were not worth a look at all that lives."""
@@ -29,6 +32,34 @@ def importing() -> Iterator[None]:
             gc.freeze()
         if heeding:
             gc.enable()
+
+
+@contextmanager
+def later(*names: str) -> Iterator[None]:
+    """Within, importing one of these modules gives a stand-in, which loads the module when it is asked for something.
+
+    For libraries that load at their top what hardly anyone of their users needs. (`importlib.util.LazyLoader` does not
+    help: in Python 3.11 a second import of the module loads it.)
+    """
+    standing = {name: _Later(name) for name in names if name not in sys.modules}
+    sys.modules.update(standing)
+    try:
+        yield
+    finally:
+        for name, module in standing.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+class _Later(ModuleType):
+    """Stands for a module that is loaded when an attribute of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what importing asks of each module
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
 
 
 def die_with_parent() -> None:

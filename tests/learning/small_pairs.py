@@ -31,7 +31,7 @@ columns:
   relation: {{type: string, role: label, classes: [{", ".join(CLASSES)}]}}
   part: {{type: string, role: split}}
 """
-PRETRAIN: dict[str, Any] = {**small_text.PRETRAIN, "epochs": 3}
+PRETRAIN: dict[str, Any] = {**small_text.PRETRAIN, "epochs": 2}
 FINETUNE: dict[str, Any] = {
     "head": {"name": "pair_classification"}, "epochs": 2, "batch": 32, "min_steps": 10, "warmup_steps": 0,
     "learning_rate": 0.01, "trunk_rate": 0.5, "patience": None,

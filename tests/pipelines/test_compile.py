@@ -591,3 +591,14 @@ def test_a_manifest_without_its_task_is_stale(
     assert (folder / "gone.yaml").exists()
     assert run(app, ["compile"]).exit_code == 0
     assert not (folder / "gone.yaml").exists()
+
+
+def test_kfp_is_told_who_asks_without_a_look_at_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kfp.dsl import pipeline_task
+
+    monkeypatch.setattr(pipeline_task.inspect, "stack", lambda: pytest.fail("of each frame it looks for the source"))
+    compiled(TASK)
+    task = pipeline_task.PipelineTask.__new__(pipeline_task.PipelineTask)
+    task.state, task.container_spec = pipeline_task.TaskState.FUTURE, None
+    with compiling._quick_to_tell(), pytest.raises(ValueError, match=r"^set_memory_limit can only be used"):
+        task.set_memory_limit("1G")

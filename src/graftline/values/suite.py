@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from graftline.errors import GraftlineError
+from graftline.processes import importing, later
 from graftline.values.contract import Contract
 from graftline.values.identity import SPLITS
 from graftline.values.rules import Rule, between
@@ -157,8 +158,9 @@ def _results(batch: Any, suite: Any, form: str) -> Iterator[tuple[str, Any]]:
 def any_batch() -> Any:
     """Return the definition of a batch that any frame can be, in a context of the process: making one takes a while."""
     os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read when the library is imported
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    with importing(), later("altair", "scipy.stats"):  # of its expectation of a distribution alone: a third of the time
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
