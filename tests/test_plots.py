@@ -19,7 +19,7 @@ from graftline.problems.scores import calibration_rows
 from graftline.score import Estimate, Score
 
 ACCURACY = Score("accuracy", "accuracy")
-NAMES = ["Smileys & Emotion", "costs $5 to $9", "a-very-long-name-of-a-class-with-a-lot-of-letters", "x"]
+NAMES = ["Smileys & Emotion", "no formula: $_{ and $", "a name of very many letters " * 9, "x"]
 
 
 def _near(value: float) -> Estimate:

@@ -66,7 +66,7 @@ def test_documents_are_the_tokenizers_ids_with_marks_in_order(
     ids, lengths = files.gather(np.arange(len(files)))
     assert [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])] == expected
     assert ids.dtype == np.int64 and lengths.dtype == np.int32
-    assert files.skipped == len(texts) - len(full)
+    assert sum(manifest["skipped"] for manifest in files.manifests) == len(texts) - len(full)
     assert files.tokens == files.lengths.sum() == len(ids)
 
 

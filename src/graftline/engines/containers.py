@@ -112,7 +112,7 @@ def run(task: str, *, store_url: str, on_step: Callable[[str, str], None] = lamb
         raise KeyboardInterrupt
     stopped, status = _stopped(backend, store)
     if status in (0, EXIT_REFUSED):
-        _keep(backend, work, OUTPUTS / task)
+        _keep(backend, OUTPUTS / task)
     if stopped:
         raise StageError(stopped, status)
 
@@ -354,7 +354,7 @@ def _output_name(name: str) -> str:
     return str(import_module(f"graftline.components.{name}").COMPONENT.output)
 
 
-def _keep(backend: Backend, work: Path, folder: Path) -> None:
+def _keep(backend: Backend, folder: Path) -> None:
     """Put a run's outputs where those of the last one were, and drop what no cached step of it needs.
 
     They are linked, not copied: the same files are the cache's. A change by hand is found, as with every input.

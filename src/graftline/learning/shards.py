@@ -78,8 +78,8 @@ def plain_parts(module: nn.Module) -> Plain:
     ]
 
 
-def make_plain(module: nn.Module, plain: Plain) -> None:
-    """Make a module what it was when `plain_parts` was asked."""
+def make_plain(plain: Plain) -> None:
+    """Make a module's parts what they were when `plain_parts` was asked."""
     for part, kind, attributes in plain:
         part.__class__ = kind
         for name in set(vars(part)) - set(attributes):

@@ -76,7 +76,7 @@ class Spread:
             for name, shard in list(part._parameters.items()):
                 if shard is not None:
                     part._parameters[name] = wholes[id(shard)]
-        shards.make_plain(self._module, self._plain)
+        shards.make_plain(self._plain)
 
 
 class _Loss(nn.Module):

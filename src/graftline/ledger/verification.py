@@ -93,7 +93,6 @@ def verify_ledger(
     *,
     checkpoints: Mapping[str, TreeHead] | None = None,
     first_key: str | None = None,
-    keyring: Keyring | None = None,
 ) -> LedgerState:
     """Return the ledger with what is wrong with it, and what from outside the store vouches for it.
 
@@ -102,12 +101,11 @@ def verify_ledger(
         entries: key and bytes of all that is stored as an entry, by key; None for what is not there.
         checkpoints: kept ones, each with what to call it. The last one seen here is always compared.
         first_key: the id, or its beginning, of the key that the ledger must begin with.
-        keyring: the keys of this machine, by default.
 
     Raises:
         GraftlineError: the store cannot be read, so that nothing can be said.
     """
-    ledger = LedgerState(Chain(store.url), keyring or load_keyring(create=False))
+    ledger = LedgerState(Chain(store.url), load_keyring(create=False))
     expected = 1
     for key, data in entries:
         match = ENTRY_KEY.fullmatch(key)

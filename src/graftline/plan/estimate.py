@@ -140,7 +140,7 @@ def _makespan(seconds: Sequence[float], workers: int) -> float:
 def price(name: str, profile: Profile, rows: Sequence[Row], threads: int, start_seconds: float) -> Cost:
     """Return what a run takes on a pool, from its operations, or from the time here for a pool of CPUs."""
     seconds = _by_stage(rows, [_seconds(profile, row, threads) for row in rows], start_seconds)
-    need = max(_memory(profile, row, threads) for row in rows) / GIB
+    need = max(_memory(profile, row) for row in rows) / GIB
     cost = sum(seconds.values()) / 3600 * profile.price_per_hour
     return Cost(
         name,
@@ -182,7 +182,7 @@ def _devices(profile: Profile, rows: Sequence[Row], stage: str) -> str:
     return f"{profile.count} share each batch; what is only answered, each answers whole"
 
 
-def _memory(profile: Profile, row: Row, threads: int) -> float:
+def _memory(profile: Profile, row: Row) -> float:
     """Return the bytes of one accelerator: the state of a whole model, and the activations of its share of a batch.
 
     A fit that has a device for itself has all of its batch. On CPUs such fits run side by side, one a core.

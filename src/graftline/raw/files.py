@@ -83,7 +83,7 @@ def raw_files(raw: Path, source: Source | None = None) -> list[Part]:
         raise InputError(
             raw, "an empty folder", expected=f"at least one {_listed('or')} file", fix="put the raw data there"
         )
-    return _with_numbers(raw, parts)
+    return _with_numbers(parts)
 
 
 def _parts(folder: Path, source: Source, readers: Sequence[Reader], partition: Mapping[str, Any]) -> Iterator[Part]:
@@ -112,7 +112,7 @@ def _part(path: Path, source: Source, readers: Sequence[Reader], partition: Mapp
     return Part(path, reader, partition)
 
 
-def _with_numbers(raw: Path, parts: list[Part]) -> list[Part]:
+def _with_numbers(parts: list[Part]) -> list[Part]:
     """Return the parts with those columns of their folders as whole numbers that hold nothing else."""
     names = parts[0].partition.keys()
     if other := next((part for part in parts if part.partition.keys() != names), None):

@@ -90,11 +90,6 @@ class TokenFiles:
         return sum(manifest["tokens"] for manifest in self.manifests)
 
     @property
-    def skipped(self) -> int:
-        """Rows without a token: empty documents, as a rule."""
-        return sum(manifest["skipped"] for manifest in self.manifests)
-
-    @property
     def tokenizer(self) -> str:
         """The digest of the tokenizer, as `tokenizer_digest` gives it."""
         return str(self.manifests[0]["made_of"]["tokenizer"])

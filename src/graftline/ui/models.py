@@ -15,7 +15,7 @@ from graftline.ui.values import finite, moment, number
 from graftline.ui.views import Ask, NoPageError, View
 
 if TYPE_CHECKING:
-    from graftline.index.rows import AliasChange, IndexedRelease
+    from graftline.index.rows import IndexedRelease
 
 _SPARK = 40
 _EVENTS = 8
@@ -39,7 +39,7 @@ def models(ask: Ask) -> View:
     lines = [_line(ask, task) for task in ask.index.tasks()]
     lines = [line for line in lines if line.newest]
     lines.sort(key=lambda line: line.newest.created if line.newest else "", reverse=True)
-    values = {"lines": lines, "counts": ask.index.counts(), "events": newest_events(ask, _EVENTS)}
+    values = {"lines": lines, "counts": ask.index.counts(), "events": ask.index.history(newest=_EVENTS)[::-1]}
     return View("models.html.j2", "Models", "models", values=values)
 
 
@@ -59,10 +59,6 @@ def headline(metrics: Mapping[str, Any]) -> str:
     numbers, primary = finite(metrics), primary_name(metrics)
     names = [*with_interval(numbers, primary), *without_interval(numbers)]
     return primary if primary in names else next(iter(names), "")
-
-
-def newest_events(ask: Ask, count: int, task: str | None = None) -> list[AliasChange]:
-    return ask.index.history(task, newest=count)[::-1]
 
 
 def samples(releases: Sequence[IndexedRelease], promoted: frozenset[int]) -> list[Sample]:

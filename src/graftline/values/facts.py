@@ -32,6 +32,11 @@ class ColumnBatch:
     """How many values each change was made to on reading, by its word."""
 
 
+def taken(values: pa.Array) -> Callable[[np.ndarray], pa.Array]:
+    """Return `take` of a column whose good values are these, in the output's type."""
+    return lambda mask: values.filter(mask)
+
+
 def shorten(value: str) -> str:
     return value if len(value) <= SHOWN else value[: SHOWN - 3] + "..."
 

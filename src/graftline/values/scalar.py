@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from graftline.raw.batches import RawBatch
 from graftline.values.column import Column
-from graftline.values.facts import ColumnBatch, shorten, wrong_type
+from graftline.values.facts import ColumnBatch, shorten, taken, wrong_type
 from graftline.values.rules import Rule, between
 from graftline.values.spelling import Spelled
 
@@ -54,14 +54,7 @@ class Scalar(Column):
             "unreadable": unreadable.astype(np.int64),
             **self.facts(typed),
         }
-
-        def as_found(position: int) -> str:
-            return shorten(str(array[position].as_py()))
-
-        def take(mask: np.ndarray) -> pa.Array:
-            return typed.filter(pa.array(mask))
-
-        return ColumnBatch(facts, as_found, take, changes)
+        return ColumnBatch(facts, lambda place: shorten(str(array[place].as_py())), taken(typed), changes)
 
     def rules(self, name: str) -> list[Rule]:
         return [between(f"{name}.type", f"{name}.unreadable", 0, 0, f"reads as {self.type}", shows="raw")]

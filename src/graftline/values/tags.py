@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from graftline.raw.batches import RawBatch
 from graftline.values.category import check_classes, croissant_type
 from graftline.values.column import Balance, Label, Role, StoredLabel
-from graftline.values.facts import ColumnBatch
+from graftline.values.facts import ColumnBatch, taken
 from graftline.values.histograms import ClassHistogram
 from graftline.values.rules import Rule, between, listed
 from graftline.values.strings import count, lengths_of, lists, valid
@@ -60,7 +60,7 @@ class ClassLists(Label):
             "length": np.where(given == 1, lengths, np.nan),
             "unknown": count(~known.to_numpy(zero_copy_only=False), lengths),
         }
-        return ColumnBatch(facts, shown_words(array), lambda mask: array.filter(pa.array(mask)))
+        return ColumnBatch(facts, shown_words(array), taken(array))
 
     def rules(self, name: str) -> list[Rule]:
         text = f"every tag is one of {listed(self.classes)}"

@@ -18,7 +18,7 @@ from graftline.raw.batches import RawBatch
 from graftline.values.column import Feature, Questions, StoredFeature
 from graftline.values.corruption import OF_ENGLISH, OF_TEXTS, Corruption
 from graftline.values.corruptions import texts
-from graftline.values.facts import ColumnBatch
+from graftline.values.facts import ColumnBatch, taken
 from graftline.values.histograms import TextHistograms
 from graftline.values.minhash import TextMeasure
 from graftline.values.rules import Rule, between
@@ -103,14 +103,7 @@ class Text(Written):
             "length": numbers(pc.utf8_length(pc.utf8_trim_whitespace(array))),
             "controls": numbers(pc.count_substring_regex(array, CONTROLS)),
         }
-
-        def as_found(position: int) -> str:
-            return show_text(str(array[position].as_py()))
-
-        def take(mask: np.ndarray) -> pa.Array:
-            return array.filter(pa.array(mask))
-
-        return ColumnBatch(facts, as_found, take)
+        return ColumnBatch(facts, lambda place: show_text(str(array[place].as_py())), taken(array))
 
     def rules(self, name: str) -> list[Rule]:
         text = "no control character but tab and line ends"

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from graftline.raw.batches import RawBatch
 from graftline.values.column import Label, Role, StoredLabel
-from graftline.values.facts import ColumnBatch
+from graftline.values.facts import ColumnBatch, taken
 from graftline.values.histograms import TextHistograms
 from graftline.values.rules import Rule, between
 from graftline.values.strings import CONTROLS, numbers, show_text, strings, valid
@@ -73,14 +73,7 @@ class Transcript(Label):
         words = silent.to_numpy(zero_copy_only=False)
         moved = pc.fill_null(pc.not_equal(found, spaced), False).to_numpy(zero_copy_only=False)
         changes = {word: count for word, of in (("spaced", moved), ("silent", words)) if (count := int(of.sum()))}
-
-        def as_found(position: int) -> str:
-            return show_text(str(found[position].as_py()))
-
-        def take(mask: np.ndarray) -> pa.Array:
-            return texts.filter(pa.array(mask))
-
-        return ColumnBatch(facts, as_found, take, changes)
+        return ColumnBatch(facts, lambda place: show_text(str(found[place].as_py())), taken(texts), changes)
 
     def facts_beside(self, name: str, columns: dict[str, ColumnBatch], features: Sequence[str]) -> dict[str, Any]:
         seconds = columns[features[0]].facts["seconds"]

@@ -16,7 +16,7 @@ from graftline.raw.batches import RawBatch
 from graftline.values.column import Questions, StoredFeature
 from graftline.values.corruption import OF_ENGLISH, OF_TEXTS, Corruption
 from graftline.values.corruptions import texts
-from graftline.values.facts import ColumnBatch
+from graftline.values.facts import ColumnBatch, taken
 from graftline.values.identity import TRAIN
 from graftline.values.rules import Rule, between
 from graftline.values.samples import UNSORTED, Samples, begin
@@ -75,7 +75,7 @@ def list_batch(array: pa.Array, changes: dict[str, int] | None = None) -> Column
         "empty": count(empty.to_numpy(zero_copy_only=False), lengths),
         "controls": count(bad.to_numpy(zero_copy_only=False), lengths),
     }
-    return ColumnBatch(facts, shown_words(array), lambda mask: array.filter(pa.array(mask)), changes or {})
+    return ColumnBatch(facts, shown_words(array), taken(array), changes or {})
 
 
 def shown_words(array: pa.Array) -> Any:

@@ -123,7 +123,7 @@ def make_plan(
             records = plan_lineage(plan, index)
         plan_copies(plan, root, records, found)
     _plan_store(plan, store, {record.sha256 for record in records})
-    _plan_rest(plan, root, contracts)
+    _plan_rest(plan, contracts)
     return plan
 
 
@@ -268,7 +268,7 @@ def index_targets(plan: ErasurePlan) -> list[tuple[Kind, list[str]]]:
     return [("rows", sorted(known | set(plan.entries))), ("subjects", plan.target if plan.kind == "subject" else [])]
 
 
-def _plan_rest(plan: ErasurePlan, root: Path, contracts: Mapping[str, Contract]) -> None:
+def _plan_rest(plan: ErasurePlan, contracts: Mapping[str, Contract]) -> None:
     """Note what to train again, and what no command here can reach."""
     touched = {hit["task"] for hit in plan.hits} | {file["task"] for file in plan.raw}
     plan.tasks = sorted(touched)

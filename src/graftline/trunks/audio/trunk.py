@@ -17,10 +17,8 @@ import torch
 from torch import nn
 
 from graftline.learning.device import send
-from graftline.trunks import read_config
 from graftline.trunks.audio.parameters import HubertParams
 from graftline.trunks.layout import quiet
-from graftline.trunks.rootstock import load
 from graftline.values.clip_decoding import FULL
 
 if TYPE_CHECKING:
@@ -92,14 +90,6 @@ def start_filters(network: Any, rate: int) -> None:
 def _window(size: int) -> torch.Tensor:
     """Return (size,): Hann's, of which no end is 0."""
     return torch.hann_window(size + 2, periodic=False)[1:-1]
-
-
-def load_network(folder: Path) -> PreTrainedModel:
-    """Return the trunk in a folder. Raises InputError: it is none, or its tensors do not fit."""
-    read_config(folder, KIND)
-    network = load(folder, "AutoModel", lambda name: False, fix="run pretrain again")
-    network.set_attn_implementation("sdpa")
-    return network
 
 
 def save_network(network: PreTrainedModel, rate: int, folder: Path) -> None:

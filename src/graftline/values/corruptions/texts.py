@@ -90,7 +90,6 @@ def _synonyms() -> dict[str, list[str]]:
 
 WORD_BY_WORD: dict[str, Callable[[str, Draw], str]] = {"typos": typo, "case": case, "ocr": ocr, SYNONYMS: synonym}
 """Ways that leave as many words as there were."""
-ORDER = ("dropped_words", "swapped_words")
 
 
 def spoil_words(name: str, words: Sequence[str], draw: Draw, level: int) -> list[str]:
