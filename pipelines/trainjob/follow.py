@@ -24,6 +24,8 @@ from graftline.pipelines.trainjob.manifest import JOB_LABEL, QUEUE, Job, counts,
 LOOK_SECONDS = 10.0
 """A change of the job is seen at once; one of its pods alone after this time."""
 _LOG_END_SECONDS = 20.0
+_AGAIN_SECONDS = 0.5
+"""Until a log is read on another connection."""
 _GONE_SECONDS = 25.0
 """How long a launcher that is cancelled waits for the pods: less than the 30 s that it has itself."""
 _CONTAINER = "node"
@@ -342,7 +344,7 @@ class _Log:
             self._connect(since)
             if ending:
                 return
-            self._ending.wait(0.5)
+            self._ending.wait(_AGAIN_SECONDS)
 
     def _connect(self, since: int | None) -> None:
         """Show the lines that are new, until the connection ends."""

@@ -106,6 +106,7 @@ def backend() -> Backend:
 @pytest.fixture
 def url(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Launcher, "store", str(tmp_path / "hand-over"))
+    monkeypatch.setattr(follow_module, "_AGAIN_SECONDS", 0.05)
     with serve(backend) as address:
         yield address
 
@@ -457,7 +458,7 @@ def test_a_recorded_pre_emption_by_kueue_goes_on_in_the_same_attempt(
     backend: Backend, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K39: suspended, resumed, and no budget spent."""
-    monkeypatch.setattr(follow_module, "_LOG_END_SECONDS", 1.0)  # the recorded pods never end
+    monkeypatch.setattr(follow_module, "_LOG_END_SECONDS", 0.2)  # the recorded pods never end
     launcher = said_while_replayed("trainjobs-6-preempted-resumed-states", backend, url)
     name = replace(JOB, attempt=0).name
     backend.replay("trainjobs-2-succeeded-states", name, pace=PACE, until="00:22:23")

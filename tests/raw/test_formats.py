@@ -183,8 +183,11 @@ def test_a_folder_that_hugging_face_datasets_saved_is_read(tmp_path: Path) -> No
     assert len(rows(RECORDINGS / "saved_splits", others="drop")) == 8
 
 
-def test_long_values_behind_short_indices_are_decoded_a_few_rows_at_a_time(tmp_path: Path) -> None:
-    values = pa.DictionaryArray.from_arrays(np.zeros(2000, np.int32), ["x" * 1_000_000])
+def test_long_values_behind_short_indices_are_decoded_a_few_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BATCH_BYTES", 1 << 20)
+    values = pa.DictionaryArray.from_arrays(np.zeros(2000, np.int32), ["x" * 125_000])
     table = pa.table({"text": values, "label": np.arange(2000)})
     pq.write_table(table, tmp_path / "a.parquet")
     feather.write_feather(table, tmp_path / "b.feather")

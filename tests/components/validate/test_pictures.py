@@ -16,6 +16,7 @@ import yaml
 from pictures import SHAPE, broken, encode, noise, turned
 from PIL import Image
 
+from graftline.components.validate import held as held_module
 from graftline.components.validate.held import Held, Rows
 from graftline.components.validate.scan import Validation
 from graftline.dataset import read_schema
@@ -287,18 +288,21 @@ def test_pictures_are_looked_at_by_their_columns(tmp_path: Path) -> None:
     assert sorted(set(found.sample["label"].to_pylist())) == sorted(LABELS)
 
 
-def test_rows_that_are_held_are_read_again_a_bounded_size_at_once(tmp_path: Path) -> None:
-    (tmp_path / "contract").write_text(yaml.safe_dump(contract(mode="rgb", shape=[512, 512])))
+def test_rows_that_are_held_are_read_again_a_bounded_size_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_module, "_BYTES", 4 << 20)
+    (tmp_path / "contract").write_text(yaml.safe_dump(contract(mode="rgb", shape=[128, 128])))
     of = load_contract(tmp_path / "contract")
     with Held(tmp_path / "held.parquet", of) as held:
         for first in range(0, 100, 20):
-            pixels = pa.array(np.full(20 * 512 * 512 * 3, first, np.uint8))
+            pixels = pa.array(np.full(20 * 128 * 128 * 3, first, np.uint8))
             image = pa.FixedSizeListArray.from_arrays(pixels, type=of.columns["image"].arrow_type())
             columns = {"image": image, "label": pa.array(["cat"] * 20)}
             held.add(Rows(np.arange(first, first + 20), columns, np.zeros((20, 32), np.uint8), None))
         numbers = [rows.numbers.tolist() for rows in held.batches()]
     assert [row for batch in numbers for row in batch] == list(range(100))
-    assert 1 < max(map(len, numbers)) <= (64 << 20) // (512 * 512 * 3)
+    assert 1 < max(map(len, numbers)) <= (4 << 20) // (128 * 128 * 3)
 
 
 def test_small_files_that_become_large_pictures_are_taken_a_bounded_size_at_once(

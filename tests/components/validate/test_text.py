@@ -313,12 +313,16 @@ def test_a_column_of_another_type_is_refused(
     assert run.code == 2 and "column 'words': type string; expected a list of words (list<string>)" in run.error
 
 
-def test_documents_of_a_large_file_are_read_in_bounded_batches(tmp_path: Path, glosses: pa.Table) -> None:
+def test_documents_of_a_large_file_are_read_in_bounded_batches(
+    tmp_path: Path, glosses: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from graftline.raw import limits
     from graftline.raw.files import raw_files, read_batches
     from graftline.raw.reader import Asked
 
-    text = " ".join(glosses["text"].to_pylist())[:100_000]
+    monkeypatch.setattr(limits, "TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr(limits, "BATCH_BYTES", 1 << 20)
+    text = " ".join(glosses["text"].to_pylist())[:12_500]
     with (tmp_path / "large.jsonl").open("w") as file:
         for number in range(400):
             file.write(json.dumps({"text": f"{number} {text}"}) + "\n")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -181,7 +182,8 @@ def lock_at_hand(checkout: Checkout, digest: str, store: Store) -> bytes | None:
     return kept if sha256_bytes(kept) == digest else None
 
 
-def package_differences(lock: bytes) -> list[str]:
+@cache  # a release's records mostly name one lock, and to ask for all of its packages takes half a second
+def package_differences(lock: bytes) -> tuple[str, ...]:
     """Return each package that is installed here in another version than the lock says, or not at all."""
     found = []
     for name, pinned, marker in pins(lock):
@@ -197,4 +199,4 @@ def package_differences(lock: bytes) -> list[str]:
             continue
         if here != pinned and here.partition("+")[0] != pinned:
             found.append(f"{name} {here} is installed, {pinned} is locked")
-    return found
+    return tuple(found)

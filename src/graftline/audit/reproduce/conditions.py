@@ -37,7 +37,7 @@ def _packages(work: Work, output: str, code: Code) -> list[str]:
     if lock is None:
         return [f"its requirements.lock (sha256 {code.lock[:12]}) is neither in the commit nor in the store"]
     different = checkouts.package_differences(lock)
-    return different[:5] + ([f"{len(different) - 5} more packages differ"] if len(different) > 5 else [])
+    return [*different[:5]] + ([f"{len(different) - 5} more packages differ"] if len(different) > 5 else [])
 
 
 def _machine(record: Record) -> list[str]:
