@@ -421,7 +421,7 @@ def _be_and_end(arguments: list[str]) -> None:
     Python frees every module at its end. A fork would first get a copy of each page that it shares: 0.45 s of CPU, with
     torch and transformers loaded, and nobody sees a difference.
     """
-    code = 0
+    code, interrupted = 0, False
     _known.update(sys.modules)
     _forget_changed()
     try:
@@ -430,6 +430,9 @@ def _be_and_end(arguments: list[str]) -> None:
         if not isinstance(end.code, int | None):
             raise  # Python prints it
         code = end.code or 0
+    except BaseException as error:  # noqa: BLE001  (whatever it is, Python says it)
+        sys.excepthook(type(error), error, error.__traceback__)
+        code, interrupted = 1, isinstance(error, KeyboardInterrupt)
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python's end does
     atexit._run_exitfuncs()
     try:
@@ -437,6 +440,9 @@ def _be_and_end(arguments: list[str]) -> None:
             stream.flush()
     except (OSError, ValueError):
         sys.exit(code)  # Python says what it makes of an end that nobody reads
+    if interrupted:  # Python ends itself by the signal, unless what runs at the end makes it forget
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     os._exit(code)
 
 
