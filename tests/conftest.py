@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Two workers' trainings have two threads each. GNU OpenMP lets a thread that waits for another spin 300,000 turns,
     # while the other waits for this one's core: under load a training takes 25 times as long. Bits do not change.
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
-    multiprocessing.util.spawnv_passfds = forked.spawn  # type: ignore[attr-defined]
+    multiprocessing.util.spawnv_passfds = forked.spawn  # type: ignore[assignment]
     _keep_byte_code()
     _use_memory(config)
     _use_own_home(config)

@@ -57,6 +57,13 @@ sys.addaudithook(hook)
 """
 """What a process does first that must not ask a network. (`HF_HUB_OFFLINE` is read when a library is loaded: no fork
 would heed it.)"""
+_FIRST = ["dvc.repo", "kfp.dsl"]
+_OWN_FIRST = [
+    "torch._dynamo",
+    *(f"graftline.components.{name}.{name}" for name in ("validate", "pretrain", "finetune", "evaluate", "publish")),
+    "graftline.federated.loaded",
+]
+"""What most of those that are forked need: it is loaded before the first of them, not by it and then once more."""
 _one_at_a_time = threading.RLock()
 
 
@@ -211,6 +218,7 @@ def _forker(*, own: bool) -> Forker:
     ours, theirs = _connected()
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     lists = Path(tempfile.mkdtemp(prefix="forked-"))
+    (lists / "first.json").write_text(json.dumps(_OWN_FIRST if own else _FIRST))
     command = [sys.executable, __file__, str(lists), str(theirs.fileno())]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=clean)
     theirs.close()
@@ -373,9 +381,9 @@ class _ComponentsForked(subprocess.Popen[Any]):
             super()._execute_child(*given)  # type: ignore[misc]
 
 
-def _list_modules(place: Path, wanted: Callable[[str], bool]) -> None:
+def _list_modules(place: Path, wanted: Callable[[str], bool], least: int = 1) -> None:
     names = [name for name in sys.modules if name != "__main__" and name not in _known and wanted(name)]
-    if not names:
+    if len(names) < least:
         return
     with suppress(OSError):  # the tests may be over
         place.with_suffix(".part").write_text(json.dumps(names))
@@ -414,7 +422,7 @@ def _be_and_end(arguments: list[str]) -> None:
     Python frees every module at its end. A fork would first get a copy of each page that it shares: 0.45 s of CPU, with
     torch and transformers loaded, and nobody sees a difference.
     """
-    code = 0
+    code, interrupted = 0, False
     _known.update(sys.modules)
     _forget_changed()
     try:
@@ -423,6 +431,9 @@ def _be_and_end(arguments: list[str]) -> None:
         if not isinstance(end.code, int | None):
             raise  # Python prints it
         code = end.code or 0
+    except BaseException as error:  # noqa: BLE001  (whatever it is, Python says it)
+        sys.excepthook(type(error), error, error.__traceback__)
+        code, interrupted = 1, isinstance(error, KeyboardInterrupt)
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python's end does
     atexit._run_exitfuncs()
     try:
@@ -430,6 +441,9 @@ def _be_and_end(arguments: list[str]) -> None:
             stream.flush()
     except (OSError, ValueError):
         sys.exit(code)  # Python says what it makes of an end that nobody reads
+    if interrupted:  # Python ends itself by the signal, unless what runs at the end makes it forget
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     os._exit(code)
 
 
@@ -447,7 +461,8 @@ if __name__ == "__main__":
     if given:
         own = not os.environ.get("PYTHONPATH") and given[0] != "-I"
         place = Path(folder) / str(os.getpid())
-        atexit.register(_list_modules, place, lambda name: own or not _is_graftline(name))
+        # What forks for another checkout begins anew with more libraries, which a few modules are not worth.
+        atexit.register(_list_modules, place, lambda name: own or not _is_graftline(name), 1 if own else 30)
         for lists in _path_lists:
             atexit.register(_list_modules, lists / place.name, _is_graftline)
         _be_and_end(given)
