@@ -38,10 +38,33 @@ class Said:
     """(n, prototypes, rows, columns): of which sum of prototypes an object's mask is the positive part."""
     prototypes: torch.Tensor
     """(n, prototypes, height, width); the weights' number is 0 where no masks are learned."""
+    pieces: torch.Tensor | None = None
+    """(c, prototypes, stride * stride): the prototypes at the places that were asked for, in place of whole ones."""
 
     def on(self, place: torch.device) -> Said:
         """Return it on a device."""
-        return Said(*(getattr(self, one.name).to(place) for one in fields(self)))
+        given = (getattr(self, one.name) for one in fields(self))
+        return Said(*(None if of is None else of.to(place) for of in given))  # type: ignore[arg-type]
+
+    def logits(self, places: torch.Tensor, cells: torch.Tensor, stride: int) -> torch.Tensor:
+        """Return (c, stride * stride) logits that the pixels in places of the grid are an object's.
+
+        Args:
+            places: (m, 3) image, row and column of each object.
+            cells: (c, 3) object, row and column of each place that is asked about; of those `pieces` are, if any are.
+            stride: pixels from one place to the next.
+        """
+        of, y, x = cells.T
+        image, row, column = places.T
+        pieces = self.pieces
+        if pieces is None:
+            rows, columns = self.heat.shape[2:]
+            height, width = self.prototypes.shape[2:]
+            whole = F.pad(self.prototypes, (0, columns * stride - width, 0, rows * stride - height))
+            cut = whole.unflatten(3, (columns, stride)).unflatten(2, (rows, stride))
+            pieces = cut[image[of], :, y, :, x].flatten(2)
+        weights = self.weights[image, :, row, column].index_select(0, of)
+        return (pieces * weights[:, :, None]).sum(dim=1)
 
     def masks(self, places: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of the masks of objects, (m, height, width), and (m, height, width) whether a pixel is in
@@ -89,17 +112,26 @@ class DenseHead(nn.Module):
         self.prototypes = nn.Conv2d(width, params.prototypes * stride**2, 1) if params.prototypes else None
         self.register_buffer("size", torch.full((2,), 4.0 * stride))
 
-    def forward(self, maps: list[torch.Tensor]) -> Said:
+    def forward(self, maps: list[torch.Tensor], places: torch.Tensor | None = None) -> Said:
+        """Return what is said of the maps' images, with whole prototypes, or those at (c, 3) places: image, row and
+        column. A loss reads them in objects' boxes alone, and they are most of what there is to say.
+        """
         hidden = self._together(maps)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             hidden = F.gelu(norm(layer(hidden)))
         said = self.output(hidden).float()
         heat, raw, weights = said.split([self.classes, BOX, self.count], dim=1)
         height, width = self.shape
-        drawn = said.new_zeros(len(said), 0, height, width)
-        if self.prototypes is not None:
+        drawn, pieces = said.new_zeros(len(said), 0, height, width), None
+        if self.prototypes is not None and (places is None or self.prototypes._forward_hooks):  # who waits sees images
             drawn = F.pixel_shuffle(self.prototypes(hidden), self.grid.stride)[..., :height, :width].float()
-        return Said(heat, self._boxes(raw), weights, drawn)
+        elif self.prototypes is not None:
+            image, row, column = places.T
+            flat = (image * self.grid.rows + row) * self.grid.columns + column
+            seen = hidden.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, flat)  # (c, width)
+            made = F.linear(seen, self.prototypes.weight.flatten(1), self.prototypes.bias)
+            pieces = made.unflatten(1, (self.count, -1)).float()
+        return Said(heat, self._boxes(raw), weights, drawn, pieces)
 
     def _together(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Return (n, width, rows, columns) of all maps: from the coarsest on each is added to the ones before."""
@@ -128,11 +160,10 @@ def losses(said: Said, wanted: Targets) -> torch.Tensor:
     image, row, column = wanted.places.T
     far = (1 - generalised_iou(said.boxes[image, :, row, column], wanted.boxes)) * wanted.shares
     found = found.index_add(0, image, 2 * far)
-    if wanted.masks is not None and len(wanted.middles):
-        logits, inside = said.masks(wanted.middles, wanted.outlines)
-        each = F.binary_cross_entropy_with_logits(logits, wanted.masks, reduction="none") * inside
-        mean = each.sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
-        found = found.index_add(0, wanted.middles[:, 0], mean)
+    if wanted.masks is not None:
+        logits = said.logits(wanted.middles, wanted.masks.cells, wanted.masks.stride)
+        each = F.binary_cross_entropy_with_logits(logits, wanted.masks.wanted, wanted.masks.shares, reduction="none")
+        found = found.index_add(0, wanted.middles[wanted.masks.cells[:, 0], 0], each.sum(dim=1))
     return found
 
 
