@@ -35,7 +35,7 @@ from graftline.learning.distributed import World
 from graftline.learning.parameters import Augmentation
 from graftline.learning.randomness import generator
 from graftline.problems.detection.examples import Scenes
-from graftline.problems.detection.head import generalised_iou, losses
+from graftline.problems.detection.head import Focal, generalised_iou, losses
 from graftline.problems.detection.model import Detector
 from graftline.problems.detection.parameters import DetectionParams
 from graftline.problems.detection.problem import Detection
@@ -192,6 +192,19 @@ def test_of_masks_the_pixels_in_the_box_are_learned_each_object_alike(home: Path
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
     assert (losses(model(torch.from_numpy(scenes.pixels[:6])), plain) < found[0][0]).all(), "masks are part of it"
+
+
+def test_the_gradient_of_the_heat_is_that_of_its_loss(scenes: Scenes, home: Path) -> None:
+    wanted = targets(scenes.objects.take(np.arange(3)), len(small_scenes.DIGITS), Grid.of(SIDE, SIDE, 4))
+    counted = (torch.rand(wanted.counted.shape, generator=generator(0, 0, "x")) > 0.2).double()
+    heat = wanted.heat.double()
+    logits = (torch.randn(heat.shape, generator=generator(0, 1, "x")) * 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda said: Focal.apply(said, heat, counted), logits)
+    probability = logits.sigmoid()
+    right = (1 - probability) ** 2 * probability.log()
+    wrong = (1 - heat) ** 4 * probability**2 * (1 - probability).log()
+    whole = -(torch.where(heat == 1, right, wrong) * counted).sum(dim=(1, 2, 3))  # CornerNet, eq. 1
+    torch.testing.assert_close(Focal.apply(logits, heat, counted), whole)
 
 
 def test_pixels_count_whose_middles_are_in_the_box_and_those_of_a_box_as_much_as_of_another() -> None:

@@ -7,10 +7,12 @@ arXiv:1612.03144). opening.py says in words what is computed, for those who have
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from graftline.problems.detection.parameters import DetectionParams
 from graftline.problems.detection.targets import Grid, Targets
@@ -156,7 +158,7 @@ def losses(said: Said, wanted: Targets) -> torch.Tensor:
     The focal loss of H. Law and J. Deng, "CornerNet", 2018, arXiv:1808.01244, eq. 1, for the heat; 1 - GIoU
     (H. Rezatofighi et al., 2019, arXiv:1902.09630) for boxes, and cross entropy in the box, its mean, for masks.
     """
-    found = _focal(said.heat, wanted)
+    found: torch.Tensor = Focal.apply(said.heat, wanted.heat, wanted.counted)  # type: ignore[no-untyped-call]
     image, row, column = wanted.places.T
     far = (1 - generalised_iou(said.boxes[image, :, row, column], wanted.boxes)) * wanted.shares
     found = found.index_add(0, image, 2 * far)
@@ -167,13 +169,29 @@ def losses(said: Said, wanted: Targets) -> torch.Tensor:
     return found
 
 
-def _focal(logits: torch.Tensor, wanted: Targets) -> torch.Tensor:
-    """Return (n,) sums over the places."""
-    probability = logits.sigmoid()
-    there = wanted.heat == 1
-    right = (1 - probability).square() * F.logsigmoid(logits)
-    wrong = (1 - wanted.heat).pow(4) * probability.square() * F.logsigmoid(-logits)
-    return -(torch.where(there, right, wrong) * wanted.counted).sum(dim=(1, 2, 3))
+class Focal(torch.autograd.Function):
+    """(n, classes, rows, columns) logits and what is wanted of them to (n,) sums over the places.
+
+    The gradient is made with the loss: of so many small steps autograd would keep each one's numbers.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, heat: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        there, probability = heat == 1, logits.sigmoid()
+        rest = 1 - probability
+        square, weight = probability.square(), (1 - heat).square().square()
+        of_there, of_rest = F.logsigmoid(logits), F.logsigmoid(-logits)
+        right, wrong = rest.square() * of_there, weight * square * of_rest
+        up = rest.square() * (rest - 2 * probability * of_there)
+        down = weight * square * (2 * rest * of_rest - probability)
+        ctx.save_for_backward(torch.where(there, up, down) * -counted)
+        return -(torch.where(there, right, wrong) * counted).sum(dim=(1, 2, 3))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * gradient[:, None, None, None], None, None
 
 
 def generalised_iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -141,10 +141,10 @@ def with_masks(wanted: Targets, masks: np.ndarray, grid: Grid, maps: np.ndarray 
     down, right = (np.arange(grid.stride).repeat(grid.stride), np.tile(np.arange(grid.stride), grid.stride))
     y, x = row[:, None] * grid.stride + down, column[:, None] * grid.stride + right  # (c, stride * stride)
     (x0, y0), (x1, y1) = first[of].T[..., None], last[of].T[..., None]
-    shares = ((x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)) / (last - first + 1).prod(axis=1)[of, None]
-    shown = looked_up(masks, of[:, None], y, x, maps)
-    made = (torch.from_numpy(each.astype(np.float32)) for each in (shown, shares))
-    return replace(wanted, masks=Masks(torch.from_numpy(cells), *made, grid.stride))
+    inside, areas = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1), (last - first + 1).prod(axis=1)
+    shown, shares = looked_up(masks, of[:, None], y, x, maps), inside / areas.astype(np.float32)[of, None]
+    made = map(torch.from_numpy, (cells, shown.astype(np.float32), shares))
+    return replace(wanted, masks=Masks(*made, grid.stride))
 
 
 def _places(first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -187,6 +187,8 @@ def _on_hills(hills: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _counted(objects: Objects, images: np.ndarray, hills: np.ndarray, grid: Grid) -> np.ndarray:
     """Return (n, 1, rows, columns) float32: 0 in crowds, but for what is on the hill of an object that is told."""
+    if not objects.crowd.any():
+        return np.ones((len(objects), 1, grid.rows, grid.columns), np.float32)
     unclear, told = np.zeros((2, len(objects), grid.rows, grid.columns), np.bool_)
     y, x = grid.middles()
     for place in np.flatnonzero(objects.crowd):
@@ -223,6 +225,7 @@ def looked_up(masks: np.ndarray, of: np.ndarray, y: np.ndarray, x: np.ndarray, m
         half = np.array([width, height], np.float32) / 2
         linear = maps[:, :, :2] * half[:, None] / half  # in pixels, of which the first one's middle is at 0
         moved = half * (maps[:, :, 2] + 1) - 0.5 + (linear @ (0.5 - half)[:, None])[:, :, 0]
+        x, y = x.astype(np.float32), y.astype(np.float32)
         old = (linear[of, axis, 0] * x + linear[of, axis, 1] * y + moved[of, axis] for axis in (0, 1))
         x, y = (each.clip(-1, side) for each, side in zip(old, (width, height), strict=True))
         left, above = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
