@@ -19,6 +19,7 @@ from torch import nn
 from graftline.problems.detection.head import LARGEST, Said
 from graftline.problems.detection.model import Detector
 from graftline.problems.detection.targets import Targets
+from graftline.trunks.vision.trunk import VisionTrunk
 
 BOX, GROUPS = 4, 8
 
@@ -27,6 +28,8 @@ class Opened(nn.Module):
     """Pictures to what is said of them."""
 
     size: torch.Tensor
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, folder: Path, model: Detector) -> None:
         """Open the files in a folder; of `model`, which wrote them, sizes are taken that HEAD.md and head.json tell."""
@@ -46,7 +49,9 @@ class Opened(nn.Module):
         self.prototypes = nn.Conv2d(width, len(weights["prototypes.bias"]), 1)
         self.register_buffer("size", weights["size"])
         self.load_state_dict(weights, strict=False)
-        self.mean, self.deviation = model.trunk.mean, model.trunk.deviation
+        assert isinstance(model.trunk, VisionTrunk)
+        self.register_buffer("mean", model.trunk.mean)
+        self.register_buffer("deviation", model.trunk.deviation)
 
     def forward(self, pixels: torch.Tensor) -> Said:
         found = self.network((pixels - self.mean) / self.deviation, output_hidden_states=True)

@@ -41,8 +41,6 @@ from graftline.problems.recommendation.examples import Histories
 from graftline.problems.recommendation.problem import Recommender
 from graftline.values.boxes import Objects
 
-_LAYOUTS = {"opened": torch.contiguous_format, "channels_last": torch.channels_last}
-
 
 class Learned(NamedTuple):
     """What the Trainer asks of a model."""
@@ -96,7 +94,9 @@ def detection(
     if form == "own":
         return Wrapped(model, _own_loss), given, collate
     trained = opened(model)
-    return Wrapped(trained.to(memory_format=_LAYOUTS[form]), _opened_loss), given, collate
+    if form == "channels_last":
+        trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Wrapped(trained, _opened_loss), given, collate
 
 
 def _numbers(objects: Objects) -> np.ndarray:

@@ -121,19 +121,25 @@ class DenseHead(nn.Module):
         hidden = self._together(maps)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             hidden = F.gelu(norm(layer(hidden)))
-        said = self.output(hidden).float()
+        said = self.output(hidden).float().contiguous()  # channels first: what follows takes a few of them at a time
         heat, raw, weights = said.split([self.classes, BOX, self.count], dim=1)
+        return Said(heat, self._boxes(raw), weights, *self._drawn(hidden, places))
+
+    def _drawn(self, hidden: torch.Tensor, places: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the whole prototypes and None, or none and the pieces at the places; in float32."""
         height, width = self.shape
-        drawn, pieces = said.new_zeros(len(said), 0, height, width), None
-        if self.prototypes is not None and (places is None or self.prototypes._forward_hooks):  # who waits sees images
-            drawn = F.pixel_shuffle(self.prototypes(hidden), self.grid.stride)[..., :height, :width].float()
-        elif self.prototypes is not None:
-            image, row, column = places.T
-            flat = (image * self.grid.rows + row) * self.grid.columns + column
-            seen = hidden.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, flat)  # (c, width)
-            made = F.linear(seen, self.prototypes.weight.flatten(1), self.prototypes.bias)
-            pieces = made.unflatten(1, (self.count, -1)).float()
-        return Said(heat, self._boxes(raw), weights, drawn, pieces)
+        none = hidden.new_zeros(len(hidden), 0, height, width, dtype=torch.float32)
+        if self.prototypes is None:
+            return none, None
+        # whoever waits for what goes through this layer, as differential privacy does, is shown whole images
+        if places is None or self.prototypes._forward_hooks:
+            whole = F.pixel_shuffle(self.prototypes(hidden), self.grid.stride)
+            return whole[..., :height, :width].float(), None
+        image, row, column = places.T
+        flat = (image * self.grid.rows + row) * self.grid.columns + column
+        seen = hidden.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, flat)  # (c, width)
+        made = F.linear(seen, self.prototypes.weight.flatten(1), self.prototypes.bias)
+        return none, made.unflatten(1, (self.count, -1)).float()
 
     def _together(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Return (n, width, rows, columns) of all maps: from the coarsest on each is added to the ones before."""
@@ -177,15 +183,15 @@ class Focal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, heat: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-        there, probability = heat == 1, logits.sigmoid()
+        probability = logits.sigmoid()
         rest = 1 - probability
-        square, weight = probability.square(), (1 - heat).square().square()
         of_there, of_rest = F.logsigmoid(logits), F.logsigmoid(-logits)
-        right, wrong = rest.square() * of_there, weight * square * of_rest
-        up = rest.square() * (rest - 2 * probability * of_there)
-        down = weight * square * (2 * rest * of_rest - probability)
-        ctx.save_for_backward(torch.where(there, up, down) * -counted)
-        return -(torch.where(there, right, wrong) * counted).sum(dim=(1, 2, 3))
+        there, up = heat == 1, rest.square()
+        down = (1 - heat).square().square() * probability.square()
+        sums = -(torch.where(there, up * of_there, down * of_rest) * counted).sum(dim=(1, 2, 3))
+        slopes = torch.where(there, rest - 2 * probability * of_there, 2 * rest * of_rest - probability)
+        ctx.save_for_backward(slopes * torch.where(there, up, down) * -counted)
+        return sums
 
     @staticmethod
     @once_differentiable

@@ -135,15 +135,15 @@ def with_masks(wanted: Targets, masks: np.ndarray, grid: Grid, maps: np.ndarray 
     boxes = wanted.outlines.numpy().astype(np.float64)
     first = np.ceil(boxes[:, :2] - 0.5).clip(0).astype(np.int64)  # pixels whose middles are in the box
     last = np.floor(boxes[:, 2:] - 0.5).clip(max=sides - 1).astype(np.int64)
-    some = (last >= first).all(axis=1)
-    cells = _places(first // grid.stride, np.where(some[:, None], last // grid.stride, -1))
+    some = (last >= first).all(axis=1, keepdims=True)
+    cells = _places(first // grid.stride, np.where(some, last // grid.stride, -1))
     of, row, column = cells.T
     down, right = (np.arange(grid.stride).repeat(grid.stride), np.tile(np.arange(grid.stride), grid.stride))
     y, x = row[:, None] * grid.stride + down, column[:, None] * grid.stride + right  # (c, stride * stride)
     (x0, y0), (x1, y1) = first[of].T[..., None], last[of].T[..., None]
     inside, areas = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1), (last - first + 1).prod(axis=1)
     shown, shares = looked_up(masks, of[:, None], y, x, maps), inside / areas.astype(np.float32)[of, None]
-    made = map(torch.from_numpy, (cells, shown.astype(np.float32), shares))
+    made = torch.from_numpy(cells), torch.from_numpy(shown.astype(np.float32)), torch.from_numpy(shares)
     return replace(wanted, masks=Masks(*made, grid.stride))
 
 
