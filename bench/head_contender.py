@@ -43,7 +43,7 @@ def run(contender: Contender, folder: Path, threads: int, after_step: AfterStep,
         return
     model = problem.build(trunk, schema, scratch=False)
     model.begin(examples)
-    made = recipe(model, examples, trunk, params.head, contender.rows)
+    made = recipe(model, examples, trunk, params.head, contender.rows, contender.form)
     if contender.loop == "control":
         train_at_desk(control_run(made, batch=contender.batch, steps=steps, after_step=after_step))
     else:

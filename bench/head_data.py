@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.rounds import Rows
+from bench.rounds import Form, Rows
 from graftline.environment import ROOT
 from graftline.tasks.documents import task_document
 from graftline.tasks.finetune import FinetuneParams
@@ -25,13 +25,15 @@ class Task:
     """Rows a step, as in its parameters."""
     rows: tuple[Rows, ...] = ("labelled", "by_length")
     """What the Trainer learns from: first as the example of its kind has it."""
+    forms: tuple[Form, ...] = ()
+    """Of a detector: other code than the release's that the Trainer trains too."""
 
 
 TASKS = {
     "questions": Task(32, ("labelled", "by_length", "full_length")),
     "help": Task(32),
     "prompts": Task(16),
-    "scenes": Task(16, ("pictures", "pixels")),
+    "scenes": Task(16, ("pictures", "pixels"), ("channels_last", "own")),
     "packages": Task(128, ("labelled", "by_length", "full_length")),
 }
 """Questions, translation, speech recognition, detection with masks, recommendation."""

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bench.head_wrapped import detection, recommendation
+from bench.rounds import Form
 from bench.text_trainer import Collate, Counting, Example, Recipe
 from graftline.problems.detection.examples import Scenes
 from graftline.problems.documents import IGNORED
@@ -40,14 +41,14 @@ class Rows(Dataset[Example]):
         return self._rows[place]
 
 
-def recipe(model: Any, examples: Any, trunk: Path, head: Any, rows: str) -> Recipe:
-    """Return how the example of the examples' kind learns; `head` are its parameters, `rows` the contender's."""
+def recipe(model: Any, examples: Any, trunk: Path, head: Any, rows: str, form: Form) -> Recipe:
+    """Return how the example of the examples' kind learns: `head` are its parameters, `rows`, `form` a contender's."""
     filled = rows == "full_length"
     made: dict[type, Callable[[], tuple[nn.Module, list[Example], Collate]]] = {
         Windows: lambda: _questions(model, examples, trunk, head.max_tokens if filled else None),
         Pairs: lambda: _translation(model, examples, trunk),
         Utterances: lambda: _recognition(model, examples, trunk),
-        Scenes: lambda: detection(model, examples, head.augmentation, decoded=rows == "pixels"),
+        Scenes: lambda: detection(model, examples, head.augmentation, form, decoded=rows == "pixels"),
         Histories: lambda: recommendation(model, examples, filled=filled),
     }
     module, found, collate = made[type(examples)]()

@@ -1,13 +1,15 @@
-"""The baselines of heads that no model of transformers has: Graftline's own module as the Trainer takes one.
+"""The baselines of heads that no model of transformers has, as the Trainer takes a module.
 
-Scenes go as in the examples object-detection/run_object_detection.py and instance-segmentation/
+What learns scenes is head_opened.py's module: the release as others open it, layers and losses the plain way. Controls
+are the same with its weights channels last, which PyTorch's documentation advises for convolutions, and Graftline's own
+module and loss. Scenes go as in the examples object-detection/run_object_detection.py and instance-segmentation/
 run_instance_segmentation.py: each time that a picture is used, it is decoded with the map of its objects' numbers, both
 are warped alike, and the boxes after them; the model makes its targets of what comes. The PNGs are in memory. The
 examples warp by albumentations, which is not installed; Pillow does the same here. Boxes are moved for the whole batch
 at once, and pixels are scaled by the model, both in the Trainer's favour.
 
-Histories go as BERT4Rec's implementations have them (RecBole; transformers4rec, by the Trainer itself): lists of items
-in random order, padded to the longest of their batch, or to the longest that there is.
+Histories go into Graftline's own module, as BERT4Rec's implementations have them (RecBole; transformers4rec, by the
+Trainer itself): lists of items in random order, padded to the longest of their batch, or to the longest that there is.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from PIL import Image
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from bench.head_opened import Opened, opened, whole_masks
+from bench.rounds import Form
 from bench.text_trainer import Collate, Example
 from graftline.learning.augment import draw
 from graftline.learning.parameters import Augmentation
@@ -32,7 +36,7 @@ from graftline.problems.detection.boxes import images_of
 from graftline.problems.detection.examples import Scenes
 from graftline.problems.detection.head import losses
 from graftline.problems.detection.model import Detector
-from graftline.problems.detection.targets import masks_of, targets, warped
+from graftline.problems.detection.targets import masks_of, targets, warped, with_masks
 from graftline.problems.recommendation.examples import Histories
 from graftline.problems.recommendation.problem import Recommender
 from graftline.values.boxes import Objects
@@ -56,12 +60,14 @@ class Wrapped(nn.Module):
 
 
 def detection(
-    model: Detector, examples: Scenes, augmentation: Augmentation, *, decoded: bool
+    model: Detector, examples: Scenes, augmentation: Augmentation, form: Form, *, decoded: bool
 ) -> tuple[Wrapped, list[Example], Collate]:
-    """Return scenes with masks, PNGs or pictures that were decoded before, warped as `augmentation` says."""
+    """Return scenes with masks, PNGs or pictures that were decoded before, warped as `augmentation` says; and of the
+    model what is to be trained.
+    """
     _, channels, height, width = examples.pixels.shape
     objects, maps = examples.objects, np.zeros((len(examples), height, width), np.uint8)
-    masks = masks_of(objects, height, width).bool().numpy()
+    masks = masks_of(objects, height, width).astype(bool)
     for image, number, mask in zip(images_of(objects.offsets), _numbers(objects), masks, strict=True):
         maps[image][mask] = number
     objects, kept = replace(objects, runs=None, run_offsets=None), np.asarray if decoded else _png
@@ -78,15 +84,19 @@ def detection(
         pixels = _moved([example["image"] for example in some], moves, Image.Resampling.BILINEAR)
         maps = _moved([example["numbers"] for example in some], moves, Image.Resampling.NEAREST)
         all_of = objects.take(np.array([example["place"] for example in some]))
-        left, _ = warped(replace(all_of, classes=np.arange(len(all_of.classes))), None, changes, height, width)
-        stays = left.classes  # which of all are left
+        left, stays = warped(all_of, changes, height, width)
         return {
             "pixel_values": torch.from_numpy(pixels.reshape(len(some), height, width, channels)),
-            "objects": replace(left, classes=all_of.classes[stays]),
+            "objects": left,
             "masks": torch.from_numpy(maps[images_of(left.offsets)] == _numbers(all_of)[stays, None, None]),
         }
 
-    return Wrapped(model, _detection_loss), given, collate
+    if form == "own":
+        return Wrapped(model, _own_loss), given, collate
+    trained = opened(model)
+    if form == "channels_last":
+        trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Wrapped(trained, _opened_loss), given, collate
 
 
 def _numbers(objects: Objects) -> np.ndarray:
@@ -95,10 +105,18 @@ def _numbers(objects: Objects) -> np.ndarray:
     return found
 
 
-def _detection_loss(model: Detector, pixel_values: torch.Tensor, objects: Objects, masks: torch.Tensor) -> torch.Tensor:
-    wanted = targets(objects, masks.float(), model.head.classes, model.head.grid)
+def _opened_loss(model: Opened, pixel_values: torch.Tensor, objects: Objects, masks: torch.Tensor) -> torch.Tensor:
     said = model(pixel_values.permute(0, 3, 1, 2).contiguous() / 255)
-    return losses(said, wanted).sum() / max(1, int((~objects.crowd).sum()))
+    wanted, single = targets(objects, model.classes, model.grid), ~objects.crowd
+    found = losses(said, wanted).sum() + whole_masks(said, wanted, masks[torch.from_numpy(single)].float())
+    return found / max(1, int(single.sum()))
+
+
+def _own_loss(model: Detector, pixel_values: torch.Tensor, objects: Objects, masks: torch.Tensor) -> torch.Tensor:
+    single = ~objects.crowd
+    wanted = with_masks(targets(objects, model.head.classes, model.head.grid), masks.numpy()[single], model.head.grid)
+    said = model(pixel_values.permute(0, 3, 1, 2).contiguous() / 255, wanted.cells)
+    return losses(said, wanted).sum() / max(1, int(single.sum()))
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -27,6 +27,8 @@ _START_SECONDS = 180
 _ENDLESS = 1_000_000
 Rows = Literal["packed", "grouped", "lines", "padded", "labelled", "by_length", "full_length", "pictures", "pixels"]
 """How what is learned from comes."""
+Form = Literal["opened", "channels_last", "own"]
+"""Which code a detector is: what others open of a release, the same with its weights channels last, or Graftline's."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Contender:
     """Whether the allocator is set as Graftline's components set it."""
     threads: tuple[int, ...] = (1,)
     """With how many threads it is measured."""
+    form: Form = "opened"
+    """Of a detector that the Trainer or the control trains."""
     data: Literal["text", "image", "head"] = "text"
     """What it learns from: the module that runs it is bench.text_contender and so on."""
 

@@ -40,6 +40,7 @@ LOSS_TOKENS, TIME_TOKENS = 400_000, 2_600_000
 _MASKED_SHAPES = ("bert 4x256", "modernbert 2x128")
 _ROWS = {"by_length": "by length", "full_length": "padded to the longest there is", "pixels": "decoded before"}
 """What contenders are called whose rows come in another way; by length: the Trainer's own sampler, like with like."""
+_FORMS = {"channels_last": "channels last", "own": "Graftline's model and loss"}
 LEAST = {
     "mlm": {"Trainer": 2.5, "Trainer, bfloat16": 1.5, "Trainer, lines": 6.0},
     "clm": {"Trainer": 1.3, "Trainer, bfloat16": 1.2},
@@ -163,6 +164,7 @@ def _headed(task: str) -> list[Contender]:
         ours,
         trainer,
         *(replace(trainer, name=f"Trainer, {_ROWS[rows]}", rows=rows) for rows in others),
+        *(replace(trainer, name=f"Trainer, {_FORMS[form]}", form=form) for form in head_data.TASKS[task].forms),
         replace(trainer, name="Graftline's loop, Trainer's recipe", loop="control"),
         replace(trainer, name="Trainer, memory kept", keeps_memory=True),
     ]

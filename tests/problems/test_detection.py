@@ -25,6 +25,7 @@ import small
 import small_numbers
 import small_scenes
 import torch
+import torch.nn.functional as F
 from commands import Done, on_store
 
 from graftline.dataset import read_schema
@@ -34,11 +35,11 @@ from graftline.learning.distributed import World
 from graftline.learning.parameters import Augmentation
 from graftline.learning.randomness import generator
 from graftline.problems.detection.examples import Scenes
-from graftline.problems.detection.head import generalised_iou
+from graftline.problems.detection.head import Focal, generalised_iou, losses
 from graftline.problems.detection.model import Detector
 from graftline.problems.detection.parameters import DetectionParams
 from graftline.problems.detection.problem import Detection
-from graftline.problems.detection.targets import Grid, masks_of, targets, warped
+from graftline.problems.detection.targets import Grid, looked_up, masks_of, targets, warped, with_masks
 from graftline.problems.model import load_model, read_facts
 from graftline.values import rle
 from graftline.values.boxes import Objects
@@ -87,7 +88,7 @@ def of(boxes: list[list[float]], classes: list[int] | None = None, crowd: list[b
 
 
 def test_a_hill_is_on_the_map_of_its_class_and_its_places_learn_its_box() -> None:
-    wanted = targets(of([[4, 4, 22, 30], [21, 21, 31, 31]], [1, 0]), None, 2, Grid.of(32, 32, 4))
+    wanted = targets(of([[4, 4, 22, 30], [21, 21, 31, 31]], [1, 0]), 2, Grid.of(32, 32, 4))
     assert wanted.heat.shape == (1, 2, 8, 8)
     assert (wanted.heat == 1).nonzero().tolist() == [[0, 0, 6, 6], [0, 1, 4, 3]]
     assert wanted.middles.tolist() == [[0, 4, 3], [0, 6, 6]]
@@ -100,21 +101,21 @@ def test_a_hill_is_on_the_map_of_its_class_and_its_places_learn_its_box() -> Non
 
 
 def test_a_place_on_two_hills_learns_the_box_of_the_higher_one() -> None:
-    wanted = targets(of([[2, 2, 38, 38], [9, 9, 17, 17]]), None, 1, Grid.of(40, 40, 4))
+    wanted = targets(of([[2, 2, 38, 38], [9, 9, 17, 17]]), 1, Grid.of(40, 40, 4))
     assert len(wanted.places.unique(dim=0)) == len(wanted.places)
     at = (wanted.places[:, 1:] == torch.tensor([3, 3])).all(dim=1)
     assert wanted.boxes[at].tolist() == [[9, 9, 17, 17]]
 
 
 def test_a_crowd_is_no_object_and_what_is_said_of_its_places_does_not_count() -> None:
-    wanted = targets(of([[0, 0, 16, 32]], crowd=[True]), None, 1, Grid.of(32, 32, 4))
+    wanted = targets(of([[0, 0, 16, 32]], crowd=[True]), 1, Grid.of(32, 32, 4))
     assert wanted.heat.max() == 0 and len(wanted.places) == 0
     assert wanted.counted[0, 0].tolist() == [[0] * 4 + [1] * 4] * 8
 
 
 def test_an_object_that_a_crowd_reaches_over_is_learned_all_the_same() -> None:
     boxes = [[0.0, 0, 32, 32], [4, 4, 22, 14]]
-    wanted = targets(of(boxes, crowd=[True, False]), None, 1, Grid.of(32, 48, 4))
+    wanted = targets(of(boxes, crowd=[True, False]), 1, Grid.of(32, 48, 4))
     counted, hill = wanted.counted[0, 0], wanted.heat[0, 0]
     assert (hill == 1).nonzero().tolist() == [[2, 3]] and counted[2, 3] == 1, "its middle"
     assert len(wanted.places) > 1 and all(counted[row, column] for _, row, column in wanted.places)
@@ -128,14 +129,16 @@ def test_boxes_and_masks_go_where_their_pixels_go() -> None:
     objects = Objects(
         np.arange(0, 41, 2), np.tile(np.array(boxes, np.float32), (20, 1)), np.zeros(40, np.int64), np.zeros(40, bool)
     )
-    pixels, masks = torch.zeros(20, 2, SIDE, SIDE), torch.zeros(40, SIDE, SIDE)
+    pixels, masks = torch.zeros(20, 2, SIDE, SIDE), np.zeros((40, SIDE, SIDE), np.uint8)
     for number, (x0, y0, x1, y1) in enumerate(np.array(boxes, int)):
         pixels[:, number, y0:y1, x0:x1] = 1
         masks[number::2, y0:y1, x0:x1] = 1
     changes = draw(how, generator(0, 0, "x"), 20, (2, SIDE, SIDE))
     seen = changes.apply(pixels, "black") > 0.5
-    moved, kept = warped(objects, masks, changes, SIDE, SIDE)
-    assert kept is not None and 20 < len(moved.boxes) <= 40 and len(kept) == len(moved.boxes)
+    moved, stays = warped(objects, changes, SIDE, SIDE)
+    assert 20 < len(moved.boxes) <= 40 and len(stays) == len(moved.boxes)
+    maps = changes.maps.numpy()[np.repeat(np.arange(20), 2)[stays]]
+    kept = torch.from_numpy(looked_up(masks[stays], *np.ogrid[: len(stays), :SIDE, :SIDE], maps))
     place = 0
     for image in range(20):
         for _ in range(int(moved.offsets[image + 1] - moved.offsets[image])):
@@ -155,10 +158,77 @@ def test_an_object_that_has_mostly_left_the_image_is_not_asked_for() -> None:
     still = draw(Augmentation(shift=0), generator(0, 0, "x"), 1, (1, SIDE, SIDE))
     still.maps[:, 0, 2] = 0.5  # what is a quarter of the width to the right comes here
     boxes = [[0, 0, 10, 20], [0, 0, 14, 20], [0, 24, 15, 48], [30, 0, 40, 20]]
-    moved, _ = warped(of(boxes, crowd=[False, False, True, False]), None, still, SIDE, SIDE)
+    moved, stays = warped(of(boxes, crowd=[False, False, True, False]), still, SIDE, SIDE)
     left = [[0, 0, 2, 20], [0, 24, 3, 48], [18, 0, 28, 20]]
     assert [box.tolist() for box in moved.boxes] == [pytest.approx(box, abs=1e-4) for box in left]
     assert moved.crowd.tolist() == [True, True, False], "neither an object nor background"
+    assert stays.tolist() == [1, 2, 3]
+
+
+def test_of_masks_the_pixels_in_the_box_are_learned_each_object_alike(home: Path, scenes: Scenes) -> None:
+    model = built(home)
+    model.begin(scenes)
+    objects = scenes.objects.take(np.arange(6))
+    with torch.no_grad():
+        model.head.output.bias.normal_()
+    plain = targets(objects, len(small_scenes.DIGITS), model.head.grid)
+    wanted = with_masks(plain, masks_of(objects, SIDE, SIDE), model.head.grid)
+    found = []
+    for whole in (False, True):
+        if whole:
+            said = model(torch.from_numpy(scenes.pixels[:6]))
+            logits, inside = said.masks(plain.middles, plain.outlines)
+            masks = torch.from_numpy(masks_of(objects, SIDE, SIDE)).float()
+            each = F.binary_cross_entropy_with_logits(logits, masks, reduction="none") * inside
+            mean = each.sum(dim=(1, 2)) / inside.sum(dim=(1, 2))
+            loss = losses(said, plain).index_add(0, plain.middles[:, 0], mean)
+        else:
+            said = model(torch.from_numpy(scenes.pixels[:6]), wanted.cells)
+            assert said.prototypes.shape[1] == 0, "not drawn where nobody looks"
+            loss = losses(said, wanted)
+        model.zero_grad()
+        loss.sum().backward()
+        found.append([loss.detach(), *(weights.grad.clone() for weights in model.head_parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert (losses(model(torch.from_numpy(scenes.pixels[:6])), plain) < found[0][0]).all(), "masks are part of it"
+    assert model.head.prototypes is not None
+    shown: list[torch.Tensor] = []
+    model.head.prototypes.register_forward_hook(lambda _layer, _given, made: shown.append(made))
+    torch.testing.assert_close(losses(model(torch.from_numpy(scenes.pixels[:6]), wanted.cells), wanted), found[1][0])
+    assert [len(made) for made in shown] == [6], "who looks at the layer sees an image a row"
+
+
+def test_the_gradient_of_the_heat_is_that_of_its_loss(scenes: Scenes, home: Path) -> None:
+    wanted = targets(scenes.objects.take(np.arange(3)), len(small_scenes.DIGITS), Grid.of(SIDE, SIDE, 4))
+    counted = (torch.rand(wanted.counted.shape, generator=generator(0, 0, "x")) > 0.2).double()
+    heat = wanted.heat.double()
+    logits = (torch.randn(heat.shape, generator=generator(0, 1, "x")) * 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda said: Focal.apply(said, heat, counted), logits)
+    probability = logits.sigmoid()
+    right = (1 - probability) ** 2 * probability.log()
+    wrong = (1 - heat) ** 4 * probability**2 * (1 - probability).log()
+    whole = -(torch.where(heat == 1, right, wrong) * counted).sum(dim=(1, 2, 3))  # CornerNet, eq. 1
+    torch.testing.assert_close(Focal.apply(logits, heat, counted), whole)
+
+
+def test_pixels_count_whose_middles_are_in_the_box_and_those_of_a_box_as_much_as_of_another() -> None:
+    boxes = [[0.5, 1.2, 2.4, 2.6], [1.6, 0, 2.4, 3], [5, 2, 9, 9]]
+    plain = targets(of(boxes), 1, Grid.of(6, 7, 4))
+    masks = np.zeros((3, 6, 7), np.uint8)
+    masks[0, 2, 1] = masks[2, :, 5] = 1
+    learned = with_masks(plain, masks, Grid.of(6, 7, 4)).masks
+    assert learned is not None
+    found = []
+    for (number, row, column), shares, wanted in zip(
+        learned.cells.tolist(), learned.shares, learned.wanted, strict=True
+    ):
+        for place in shares.nonzero()[:, 0].tolist():
+            at = (number, row * 4 + place // 4, column * 4 + place % 4)
+            found.append((*at, round(1 / float(shares[place])), int(wanted[place])))
+    first = [(0, y, x, 4, int((y, x) == (2, 1))) for y in (1, 2) for x in (0, 1)]
+    last = [(2, y, x, 8, int(x == 5)) for y in (2, 3, 4, 5) for x in (5, 6)]
+    assert sorted(found) == [*first, *last], "the second box is between the middles of pixels"
 
 
 def test_pairs_of_boxes_are_worth_their_common_area_less_what_lies_between() -> None:
@@ -221,9 +291,9 @@ def test_examples_are_equal_after_their_arrays_are_shared(scenes: Scenes) -> Non
     some = scenes.take(torch.tensor([3, 0, 7]))
     again = Scenes.from_arrays({name: np.array(array) for name, array in some.arrays().items()})
     assert again.digest() == some.digest() != scenes.take(torch.tensor([0, 3, 7])).digest()
-    assert torch.equal(masks_of(again.objects, SIDE, SIDE), masks_of(some.objects, SIDE, SIDE))
+    assert np.array_equal(masks_of(again.objects, SIDE, SIDE), masks_of(some.objects, SIDE, SIDE))
     mine = scenes.objects.masks(0)
-    assert [rle.encode(mask.numpy()) for mask in masks_of(some.objects.take([1]), SIDE, SIDE)] == mine
+    assert [rle.encode(mask) for mask in masks_of(some.objects.take([1]), SIDE, SIDE)] == mine
 
 
 # What comes out

@@ -200,12 +200,21 @@ def test_masks_are_those_of_the_reference() -> None:
 
 
 def test_every_mask_comes_back() -> None:
-    rng = np.random.default_rng(0)
+    rng, masks = np.random.default_rng(0), []
     for share in (0.0, 0.02, 0.5, 1.0):
         mask = (rng.random((37, 53)) < share).astype(np.uint8)
+        masks.append(mask)
         text = rle.encode(mask)
         assert np.array_equal(rle.decode(text, 37, 53), mask)
         assert np.array_equal(coco.decode({"size": [37, 53], "counts": text.encode()}), mask)
+    texts = [rle.encode(mask) for mask in masks]
+    for _ in range(2):  # read, then remembered
+        assert np.array_equal(rle.decode_all(texts, 37, 53), np.stack(masks))
+    assert rle.decode_all([], 37, 53).shape == (0, 37, 53)
+    with pytest.raises(rle.BadMaskError, match="runs of 1961 pixels, and a picture of 37 x 54"):
+        rle.decode_all([*texts, texts[0]], 37, 54)
+    with pytest.raises(rle.BadMaskError, match="length that no picture has"):
+        rle.decode_all(["O" * 3], 37, 53)
 
 
 @pytest.mark.parametrize(

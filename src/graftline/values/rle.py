@@ -8,6 +8,8 @@ are taken apart here first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -35,7 +37,33 @@ def encode(mask: np.ndarray) -> str:
 
 def decode(text: str, height: int, width: int) -> np.ndarray:
     """Return the mask of a string, (height, width) uint8 of 0 and 1. Raises BadMaskError."""
-    return _of_lengths(lengths_of(text), height, width)
+    found: np.ndarray = decode_all([text], height, width)[0]
+    return found
+
+
+def decode_all(texts: Sequence[str], height: int, width: int) -> np.ndarray:
+    """Return the masks of n strings, (n, height, width) uint8 of 0 and 1. Raises BadMaskError.
+
+    What strings say is remembered: in training the same ones come again each epoch.
+    """
+    runs = [_runs(text) for text in texts]
+    for lengths in runs:
+        if lengths.sum() != height * width:
+            raise BadMaskError(f"runs of {lengths.sum()} pixels, and a picture of {height} x {width}")
+    counts = np.array([len(lengths) for lengths in runs], np.int64)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    inside = ((np.arange(len(first)) - first) % 2).astype(np.uint8)
+    flat = np.repeat(inside, np.concatenate([np.empty(0, np.int64), *runs]))
+    found: np.ndarray = flat.reshape(len(texts), width, height).transpose(0, 2, 1)
+    return found
+
+
+@lru_cache(maxsize=1 << 14)
+def _runs(text: str) -> np.ndarray:
+    lengths = lengths_of(text)
+    if not all(0 <= length < _FARTHEST**2 for length in lengths):
+        raise BadMaskError("a run-length encoding with a length that no picture has")
+    return np.array(lengths, np.int64)
 
 
 def read(value: Any, height: int, width: int) -> np.ndarray | list[np.ndarray]:

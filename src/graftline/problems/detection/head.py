@@ -7,10 +7,12 @@ arXiv:1612.03144). opening.py says in words what is computed, for those who have
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from graftline.problems.detection.parameters import DetectionParams
 from graftline.problems.detection.targets import Grid, Targets
@@ -38,10 +40,33 @@ class Said:
     """(n, prototypes, rows, columns): of which sum of prototypes an object's mask is the positive part."""
     prototypes: torch.Tensor
     """(n, prototypes, height, width); the weights' number is 0 where no masks are learned."""
+    pieces: torch.Tensor | None = None
+    """(c, prototypes, stride * stride): the prototypes at the places that were asked for, in place of whole ones."""
 
     def on(self, place: torch.device) -> Said:
         """Return it on a device."""
-        return Said(*(getattr(self, one.name).to(place) for one in fields(self)))
+        given = (getattr(self, one.name) for one in fields(self))
+        return Said(*(None if of is None else of.to(place) for of in given))  # type: ignore[arg-type]
+
+    def logits(self, places: torch.Tensor, cells: torch.Tensor, stride: int) -> torch.Tensor:
+        """Return (c, stride * stride) logits that the pixels in places of the grid are an object's.
+
+        Args:
+            places: (m, 3) image, row and column of each object.
+            cells: (c, 3) object, row and column of each place that is asked about; of those `pieces` are, if any are.
+            stride: pixels from one place to the next.
+        """
+        of, y, x = cells.T
+        image, row, column = places.T
+        pieces = self.pieces
+        if pieces is None:
+            rows, columns = self.heat.shape[2:]
+            height, width = self.prototypes.shape[2:]
+            whole = F.pad(self.prototypes, (0, columns * stride - width, 0, rows * stride - height))
+            cut = whole.unflatten(3, (columns, stride)).unflatten(2, (rows, stride))
+            pieces = cut[image[of], :, y, :, x].flatten(2)
+        weights = self.weights[image, :, row, column].index_select(0, of)
+        return (pieces * weights[:, :, None]).sum(dim=1)
 
     def masks(self, places: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of the masks of objects, (m, height, width), and (m, height, width) whether a pixel is in
@@ -89,17 +114,32 @@ class DenseHead(nn.Module):
         self.prototypes = nn.Conv2d(width, params.prototypes * stride**2, 1) if params.prototypes else None
         self.register_buffer("size", torch.full((2,), 4.0 * stride))
 
-    def forward(self, maps: list[torch.Tensor]) -> Said:
+    def forward(self, maps: list[torch.Tensor], places: torch.Tensor | None = None) -> Said:
+        """Return what is said of the maps' images, with whole prototypes, or those at (c, 3) places: image, row and
+        column. A loss reads them in objects' boxes alone, and they are most of what there is to say.
+        """
         hidden = self._together(maps)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             hidden = F.gelu(norm(layer(hidden)))
-        said = self.output(hidden).float()
+        said = self.output(hidden).float().contiguous()  # channels first: what follows takes a few of them at a time
         heat, raw, weights = said.split([self.classes, BOX, self.count], dim=1)
+        return Said(heat, self._boxes(raw), weights, *self._drawn(hidden, places))
+
+    def _drawn(self, hidden: torch.Tensor, places: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the whole prototypes and None, or none and the pieces at the places; in float32."""
         height, width = self.shape
-        drawn = said.new_zeros(len(said), 0, height, width)
-        if self.prototypes is not None:
-            drawn = F.pixel_shuffle(self.prototypes(hidden), self.grid.stride)[..., :height, :width].float()
-        return Said(heat, self._boxes(raw), weights, drawn)
+        none = hidden.new_zeros(len(hidden), 0, height, width, dtype=torch.float32)
+        if self.prototypes is None:
+            return none, None
+        # whoever waits for what goes through this layer, as differential privacy does, is shown whole images
+        if places is None or self.prototypes._forward_hooks:
+            whole = F.pixel_shuffle(self.prototypes(hidden), self.grid.stride)
+            return whole[..., :height, :width].float(), None
+        image, row, column = places.T
+        flat = (image * self.grid.rows + row) * self.grid.columns + column
+        seen = hidden.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, flat)  # (c, width)
+        made = F.linear(seen, self.prototypes.weight.flatten(1), self.prototypes.bias)
+        return none, made.unflatten(1, (self.count, -1)).float()
 
     def _together(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Return (n, width, rows, columns) of all maps: from the coarsest on each is added to the ones before."""
@@ -124,25 +164,40 @@ def losses(said: Said, wanted: Targets) -> torch.Tensor:
     The focal loss of H. Law and J. Deng, "CornerNet", 2018, arXiv:1808.01244, eq. 1, for the heat; 1 - GIoU
     (H. Rezatofighi et al., 2019, arXiv:1902.09630) for boxes, and cross entropy in the box, its mean, for masks.
     """
-    found = _focal(said.heat, wanted)
+    found: torch.Tensor = Focal.apply(said.heat, wanted.heat, wanted.counted)  # type: ignore[no-untyped-call]
     image, row, column = wanted.places.T
     far = (1 - generalised_iou(said.boxes[image, :, row, column], wanted.boxes)) * wanted.shares
     found = found.index_add(0, image, 2 * far)
-    if wanted.masks is not None and len(wanted.middles):
-        logits, inside = said.masks(wanted.middles, wanted.outlines)
-        each = F.binary_cross_entropy_with_logits(logits, wanted.masks, reduction="none") * inside
-        mean = each.sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
-        found = found.index_add(0, wanted.middles[:, 0], mean)
+    if wanted.masks is not None:
+        logits = said.logits(wanted.middles, wanted.masks.cells, wanted.masks.stride)
+        each = F.binary_cross_entropy_with_logits(logits, wanted.masks.wanted, wanted.masks.shares, reduction="none")
+        found = found.index_add(0, wanted.middles[wanted.masks.cells[:, 0], 0], each.sum(dim=1))
     return found
 
 
-def _focal(logits: torch.Tensor, wanted: Targets) -> torch.Tensor:
-    """Return (n,) sums over the places."""
-    probability = logits.sigmoid()
-    there = wanted.heat == 1
-    right = (1 - probability).square() * F.logsigmoid(logits)
-    wrong = (1 - wanted.heat).pow(4) * probability.square() * F.logsigmoid(-logits)
-    return -(torch.where(there, right, wrong) * wanted.counted).sum(dim=(1, 2, 3))
+class Focal(torch.autograd.Function):
+    """(n, classes, rows, columns) logits and what is wanted of them to (n,) sums over the places.
+
+    The gradient is made with the loss: of so many small steps autograd would keep each one's numbers.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, heat: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        probability = logits.sigmoid()
+        rest = 1 - probability
+        of_there, of_rest = F.logsigmoid(logits), F.logsigmoid(-logits)
+        there, up = heat == 1, rest.square()
+        down = (1 - heat).square().square() * probability.square()
+        sums = -(torch.where(there, up * of_there, down * of_rest) * counted).sum(dim=(1, 2, 3))
+        slopes = torch.where(there, rest - 2 * probability * of_there, 2 * rest * of_rest - probability)
+        ctx.save_for_backward(slopes * torch.where(there, up, down) * -counted)
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * gradient[:, None, None, None], None, None
 
 
 def generalised_iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -13,23 +13,24 @@ import torch.nn.functional as F
 from torch import nn
 
 from graftline.durable import write_new
-from graftline.learning.augment import draw
+from graftline.learning.augment import Changes, draw
 from graftline.learning.device import device, send
 from graftline.learning.distributed import World, share
 from graftline.learning.precision import autocast
 from graftline.learning.randomness import generator
 from graftline.problems.detection import opening
 from graftline.problems.detection.answers import SceneAnswers
-from graftline.problems.detection.boxes import Found, offsets_of, without_doubles
+from graftline.problems.detection.boxes import Found, images_of, offsets_of, without_doubles
 from graftline.problems.detection.examples import Scenes
 from graftline.problems.detection.head import DenseHead, Said, losses
 from graftline.problems.detection.parameters import DetectionParams
 from graftline.problems.detection.scores import FOUND_IOU, best_threshold, matches
-from graftline.problems.detection.targets import Grid, Targets, masks_of, targets, warped
+from graftline.problems.detection.targets import Grid, Targets, masks_of, targets, warped, with_masks
 from graftline.problems.groups import Groups
 from graftline.problems.images import TrunkModel
 from graftline.trunks import load_weights
 from graftline.trunks.image_trunk import ImageTrunk
+from graftline.values.boxes import Objects
 from graftline.values.pixels import Pixels
 
 WEIGHTS = "head.safetensors"
@@ -85,8 +86,8 @@ class Detector(TrunkModel[Scenes, DetectionParams]):
         self.head = DenseHead([features.shape[1] for features in maps[self._first :]], shape, classes, params)
         self.to(device())
 
-    def forward(self, pixels: torch.Tensor) -> Said:
-        said: Said = self.head(self.trunk.maps(pixels)[self._first :])
+    def forward(self, pixels: torch.Tensor, places: torch.Tensor | None = None) -> Said:
+        said: Said = self.head(self.trunk.maps(pixels)[self._first :], places)
         return said
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -111,23 +112,27 @@ class Detector(TrunkModel[Scenes, DetectionParams]):
         rows = share(torch.arange(count), mine)
         pixels = send(torch.from_numpy(examples.pixels[rows.numpy()]), place)
         changes = draw(self._params.augmentation, generator(seed, step, "augment"), count, pixels.shape[1:])
-        masks = masks_of(examples.objects, *self._shape) if self._params.prototypes else None
-        objects, masks = warped(examples.objects, masks, changes, *self._shape)
-        wanted = self._wanted(objects, masks, rows)
+        wanted, told = self._wanted(examples.objects, changes, rows.numpy())
         with autocast(self.dtype, place):
-            said = self(changes.apply(pixels, self._params.augmentation.edge, mine))
+            said = self(changes.apply(pixels, self._params.augmentation.edge, mine), wanted.cells)
         each = losses(said, wanted)
         if examples.weights is not None:
             each = each * send(share(examples.weights, mine), place)
-        return each.sum() / max(1, int((~objects.crowd).sum()))
+        return each.sum() / max(1, told)
 
-    def _wanted(self, objects: Any, masks: torch.Tensor | None, rows: torch.Tensor) -> Targets:
-        """Return what is to be said of the images at `rows`, on the model's device."""
-        if masks is not None:
-            chosen = [torch.arange(*objects.offsets[row : row + 2].tolist()) for row in rows.tolist()]
-            masks = masks[torch.cat(chosen)]
-        wanted = targets(objects.take(rows.numpy()), masks, self._classes, self.head.grid)
-        return wanted.on(device())
+    def _wanted(self, given: Objects, changes: Changes, rows: np.ndarray) -> tuple[Targets, int]:
+        """Return what is to be said of the images at `rows` after `changes`, on the model's device, and how many
+        objects all images have.
+        """
+        objects, left = warped(given, changes, *self._shape)
+        mine = objects.take(rows)
+        wanted = targets(mine, self._classes, self.head.grid)
+        if self._params.prototypes:
+            ranges = [np.empty(0, np.int64), *(np.arange(*objects.offsets[row : row + 2]) for row in rows)]
+            chosen = left[np.concatenate(ranges)][~mine.crowd]
+            maps = changes.maps.numpy()[images_of(given.offsets)[chosen]]
+            wanted = with_masks(wanted, masks_of(given, *self._shape, chosen), self.head.grid, maps)
+        return wanted.on(device()), int((~objects.crowd).sum())
 
     @torch.no_grad()
     def see(self, pixels: Pixels, *, fast: bool = False) -> Iterator[Seen]:
@@ -168,11 +173,13 @@ class Detector(TrunkModel[Scenes, DetectionParams]):
         for seen in self.see(examples.pixels, fast=fast):
             true = objects.take(slice(start, start + len(seen.found)))
             start += len(seen.found)
-            masks = masks_of(true, *self._shape) if masked else None
-            loss += float(losses(seen.said, targets(true, masks, self._classes, self.head.grid)).sum())
+            wanted = targets(true, self._classes, self.head.grid)
+            if masked:
+                masks = masks_of(true, *self._shape)
+                wanted = with_masks(wanted, masks[~true.crowd], self.head.grid)
+                ious.append(self._mask_ious(seen, true, masks > 0))
+            loss += float(losses(seen.said, wanted).sum())
             parts.append(seen.found)
-            if masks is not None:
-                ious.append(self._mask_ious(seen, true, masks.numpy() > 0))
         return SceneAnswers(
             self._params.scores, examples.rows.numpy(), loss / max(1, int((~objects.crowd).sum())),
             Found.joined(parts), objects, self._classes, self.threshold, np.concatenate(ious) if masked else None,

@@ -6,7 +6,7 @@ as wide and as high as its box (TTFNet: Z. Liu et al., 2019, arXiv:1909.00700); 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -50,6 +50,23 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Masks:
+    """What is to be said of objects' masks: only what is in an object's box is learned."""
+
+    cells: torch.Tensor
+    """(c, 3) int64: object, row and column of each place of the grid that an object's box reaches into."""
+    wanted: torch.Tensor
+    """(c, stride * stride) float32: 1 where a pixel at the place is the object's, else 0."""
+    shares: torch.Tensor
+    """(c, stride * stride) float32: how much it counts; those in an object's box are 1 together, others 0."""
+    stride: int
+
+    def on(self, place: torch.device) -> Masks:
+        """Return them on a device."""
+        return Masks(send(self.cells, place), send(self.wanted, place), send(self.shares, place), self.stride)
+
+
+@dataclass(frozen=True)
 class Targets:
     """What is to be said of n images."""
 
@@ -67,16 +84,26 @@ class Targets:
     """(m, 3) int64: image, row and column of the middle of each object."""
     outlines: torch.Tensor
     """(m, 4) float32: the objects' boxes."""
-    masks: torch.Tensor | None
-    """(m, height, width) float32: 1 inside, 0 outside; None without masks."""
+    masks: Masks | None = None
+    """None where none are learned."""
+
+    @property
+    def cells(self) -> torch.Tensor | None:
+        """(c, 3) int64: image, row and column of each place at which a mask is learned, if any is."""
+        if self.masks is None:
+            return None
+        of, row, column = self.masks.cells.T
+        return torch.stack([self.middles[of, 0], row, column], dim=1)
 
     def on(self, place: torch.device) -> Targets:
         """Return them on a device."""
-        return Targets(*(None if of is None else send(of, place) for of in vars(self).values()))  # type: ignore[arg-type]
+        masks = self.masks and self.masks.on(place)
+        tensors = {name: send(of, place) for name, of in vars(self).items() if isinstance(of, torch.Tensor)}
+        return Targets(**tensors, masks=masks)
 
 
-def targets(objects: Objects, masks: torch.Tensor | None, classes: int, grid: Grid) -> Targets:
-    """Return what is to be said of images with these objects; `masks` are those of all of them."""
+def targets(objects: Objects, classes: int, grid: Grid) -> Targets:
+    """Return what is to be said of images with these objects, but for masks."""
     images, single = images_of(objects.offsets), ~objects.crowd
     of, boxes = images[single], objects.boxes[single]
     hills, rows, columns = _hills(boxes, grid)
@@ -92,8 +119,41 @@ def targets(objects: Objects, masks: torch.Tensor | None, classes: int, grid: Gr
         torch.from_numpy(shares),
         torch.from_numpy(middles),
         torch.from_numpy(boxes),
-        None if masks is None else masks[torch.from_numpy(single)],
     )
+
+
+def with_masks(wanted: Targets, masks: np.ndarray, grid: Grid, maps: np.ndarray | None = None) -> Targets:
+    """Return targets on the CPU with the masks of their objects.
+
+    Args:
+        wanted: the targets.
+        masks: (m, height, width) of the objects: 1 inside, 0 outside; in the images as they were before `maps`.
+        grid: of the targets.
+        maps: (m, 2, 3) what `Changes` has of each object's image; None of images as they are.
+    """
+    sides = np.array(masks.shape[:0:-1])  # width, height
+    boxes = wanted.outlines.numpy().astype(np.float64)
+    first = np.ceil(boxes[:, :2] - 0.5).clip(0).astype(np.int64)  # pixels whose middles are in the box
+    last = np.floor(boxes[:, 2:] - 0.5).clip(max=sides - 1).astype(np.int64)
+    some = (last >= first).all(axis=1, keepdims=True)
+    cells = _places(first // grid.stride, np.where(some, last // grid.stride, -1))
+    of, row, column = cells.T
+    down, right = (np.arange(grid.stride).repeat(grid.stride), np.tile(np.arange(grid.stride), grid.stride))
+    y, x = row[:, None] * grid.stride + down, column[:, None] * grid.stride + right  # (c, stride * stride)
+    (x0, y0), (x1, y1) = first[of].T[..., None], last[of].T[..., None]
+    inside, areas = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1), (last - first + 1).prod(axis=1)
+    shown, shares = looked_up(masks, of[:, None], y, x, maps), inside / areas.astype(np.float32)[of, None]
+    made = torch.from_numpy(cells), torch.from_numpy(shown.astype(np.float32)), torch.from_numpy(shares)
+    return replace(wanted, masks=Masks(*made, grid.stride))
+
+
+def _places(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Return (c, 3) int64 number, row and column of the places in (m, 2) rectangles, of x and y of the corners."""
+    across, along = np.maximum(last - first + 1, 0).T
+    of = np.repeat(np.arange(len(first)), across * along)
+    number = np.arange(len(of)) - np.repeat(np.cumsum(across * along) - across * along, across * along)
+    row, column = np.divmod(number, across[of])
+    return np.stack([of, first[of, 1] + row, first[of, 0] + column], axis=1)
 
 
 def _hills(boxes: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,6 +187,8 @@ def _on_hills(hills: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _counted(objects: Objects, images: np.ndarray, hills: np.ndarray, grid: Grid) -> np.ndarray:
     """Return (n, 1, rows, columns) float32: 0 in crowds, but for what is on the hill of an object that is told."""
+    if not objects.crowd.any():
+        return np.ones((len(objects), 1, grid.rows, grid.columns), np.float32)
     unclear, told = np.zeros((2, len(objects), grid.rows, grid.columns), np.bool_)
     y, x = grid.middles()
     for place in np.flatnonzero(objects.crowd):
@@ -137,19 +199,46 @@ def _counted(objects: Objects, images: np.ndarray, hills: np.ndarray, grid: Grid
     return counted
 
 
-def masks_of(objects: Objects, height: int, width: int) -> torch.Tensor:
-    """Return (m, height, width) float32 masks of all objects."""
+def masks_of(objects: Objects, height: int, width: int, chosen: np.ndarray | None = None) -> np.ndarray:
+    """Return (m, height, width) uint8 masks, 1 inside and 0 outside: of all objects, or of those at (m,) places."""
     texts = [text for place in range(len(objects)) for text in objects.masks(place)]
-    found = np.zeros((len(texts), height, width), np.float32)
-    for place, text in enumerate(texts):
-        found[place] = rle.decode(text, height, width)
-    return torch.from_numpy(found)
+    return rle.decode_all(texts if chosen is None else [texts[place] for place in chosen], height, width)
 
 
-def warped(
-    objects: Objects, masks: torch.Tensor | None, changes: Changes, height: int, width: int
-) -> tuple[Objects, torch.Tensor | None]:
-    """Return the objects of images after `changes`, and their masks; without what of them has left the image.
+def looked_up(masks: np.ndarray, of: np.ndarray, y: np.ndarray, x: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
+    """Return bool: whether pixels of changed images show an object; what was outside of the image does not.
+
+    Args:
+        masks: (m, height, width) of the objects, in the images as they were: 1 inside, 0 outside.
+        of: the pixels' objects.
+        y: their rows, and
+        x: columns, all three of shapes that go together.
+        maps: (m, 2, 3) what `Changes` has of each object's image; None of images that are as they were.
+    """
+    height, width = masks.shape[1:]
+    framed = np.zeros((len(masks), height + 3, width + 3), np.uint8)
+    framed[:, 1:-2, 1:-2] = masks
+    flat = framed.reshape(-1)
+    if maps is None:
+        left, above, right, below = x.clip(max=width), y.clip(max=height), 0, 0
+    else:
+        half = np.array([width, height], np.float32) / 2
+        linear = maps[:, :, :2] * half[:, None] / half  # in pixels, of which the first one's middle is at 0
+        moved = half * (maps[:, :, 2] + 1) - 0.5 + (linear @ (0.5 - half)[:, None])[:, :, 0]
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        old = (linear[of, axis, 0] * x + linear[of, axis, 1] * y + moved[of, axis] for axis in (0, 1))
+        x, y = (each.clip(-1, side) for each, side in zip(old, (width, height), strict=True))
+        left, above = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+        right, below = x - left, y - above
+    start = (of * (height + 3) + above + 1) * (width + 3) + left + 1
+    upper, lower = (flat[at] * (1 - right) + flat[at + 1] * right for at in (start, start + width + 3))
+    found: np.ndarray = upper * (1 - below) + lower * below > 0.5
+    return found
+
+
+def warped(objects: Objects, changes: Changes, height: int, width: int) -> tuple[Objects, np.ndarray]:
+    """Return the objects of images after `changes`, without those that have left the image, and the places of the
+    others in `objects`.
 
     An object of which little is left is a crowd: it is not asked for, and its place is not learned as empty either. A
     turned box is the one around its four corners.
@@ -162,14 +251,8 @@ def warped(
     whole = np.concatenate([new.min(axis=1), new.max(axis=1)], axis=1)
     boxes = whole.clip(-1, 1)
     area, left = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (whole, boxes))
-    stays = left > 0
+    stays = np.flatnonzero(left > 0)
     crowd = objects.crowd | (left < _LEAST_LEFT * area)
     pixels = ((boxes + 1) * np.tile(half, 2)).astype(np.float32)
     counts = np.bincount(images[stays], minlength=len(objects))
-    if masks is not None:
-        kept = torch.from_numpy(stays)
-        masks = masks[kept]
-        if len(masks):
-            moves = Changes(changes.maps[torch.from_numpy(images)][kept], None)
-            masks = (moves.apply(masks[:, None], "black")[:, 0] > 0.5).float()
-    return Objects(offsets_of(counts), pixels[stays], objects.classes[stays], crowd[stays]), masks
+    return Objects(offsets_of(counts), pixels[stays], objects.classes[stays], crowd[stays]), stays
