@@ -17,7 +17,6 @@ def image_rows(rows: dict[str, torch.Tensor], path: Path) -> None:
     for axes_of_row, (name, images) in zip(grid, rows.items(), strict=True):
         for axes, image in zip(axes_of_row, images, strict=True):
             show_image(axes, image.numpy())
-            axes.set(xticks=[], yticks=[])
             axes.grid(False)
         axes_of_row[0].set_ylabel(name)
     save(plot, path)
