@@ -22,6 +22,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import small
+import small_detectors
 import small_histories
 import small_questions
 import small_scenes
@@ -139,18 +140,24 @@ def vision_cases(home: Path) -> dict[str, Case]:
 
 
 def scene_cases(home: Path) -> dict[str, Case]:
-    """Return fine-tuning of a head that finds digits in scenes, on a trunk with running statistics."""
-    section = small_scenes.params()["finetune"] | {"min_steps": 100}
-    text = json.dumps({"task": small.TASK, "finetune": section})
-    inputs = ["--in-dataset", str(small_scenes.dataset(home)), "--in-trunk", str(small_scenes.trunk(home, "conv"))]
-    return {"detection": Case("finetune", "model", "model.safetensors", ["--params", text, *inputs])}
+    """Return fine-tuning of what finds digits in scenes, on a trunk with running statistics and by a detector's own
+    queries."""
+    dense = small_scenes.params()["finetune"] | {"min_steps": 100}
+    queries = {**dense, "head": {"name": "detection"}, "min_steps": 30}
+    trunks = {"detection": small_scenes.trunk(home, "conv"), "queries": small_detectors.trunk(home, "rt_detr")}
+    found = {}
+    for name, section in (("detection", dense), ("queries", queries)):
+        text = json.dumps({"task": small.TASK, "finetune": section})
+        inputs = ["--in-dataset", str(small_scenes.dataset(home)), "--in-trunk", str(trunks[name])]
+        found[name] = Case("finetune", "model", "model.safetensors", ["--params", text, *inputs])
+    return found
 
 
 KINDS: dict[tuple[str, ...], Callable[[Path], dict[str, Case]]] = {
     ("masked_lm", "causal_lm", "sequence_classification"): text_cases,
     ("masked_image",): vision_cases,
     ("denoising", "sequence_to_sequence"): writing_cases,
-    ("detection",): scene_cases,
+    ("detection", "queries"): scene_cases,
     ("recognition", "masked_units"): speech_cases,
     ("masked_items", "recommendation"): history_cases,
     ("question_answering",): question_cases,

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
 import finetune_team
 import small
+import small_detectors
 import small_numbers
 import small_pairs
 import small_questions
@@ -46,6 +47,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "numbers of images": {"head": {"name": "image_regression"}},
     "numbers of texts": {"head": {"name": "text_regression"}},
     "objects in images": {"head": {**small_scenes.HEAD, "precision": "float32"}, "joint_weight": 0.5},
+    "objects by queries": {"head": {"name": "detection", "precision": "float32"}},
     "speech": {"head": small_speech.FINETUNE["head"], "joint_weight": 0.5},
 }
 ROUNDING = {"objects in images": 4e-6}
@@ -73,8 +75,9 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
         "speech": (small_speech.dataset(home), small_speech.trunk(home)),
         "numbers of texts": (small_numbers.dataset(home, "texts"), small_text.trunk(home)),
         "objects in images": (small_scenes.dataset(home), small_scenes.trunk(home, "convnextv2")),
+        "objects by queries": (small_scenes.dataset(home), small_detectors.trunk(home, "yolos")),
     }  # fmt: skip
-    precision = {name: {} if "image" in name else {"precision": "float32"} for name in HEADS}
+    precision = {name: {} if "image" in name or "objects" in name else {"precision": "float32"} for name in HEADS}
     plans = [
         {
             "name": name,

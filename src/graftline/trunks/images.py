@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graftline.trunks.image_objective import ImageObjective
     from graftline.trunks.image_trunk import ImageTrunk
 
-KINDS = ("conv", "vision")
+KINDS = ("conv", "vision", "detector")
 """Folders of families; the first is that of trunks that do not say their kind, as those of earlier versions."""
 
 

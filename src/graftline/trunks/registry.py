@@ -12,6 +12,7 @@ from graftline.errors import InputError
 from graftline.processes import importing
 from graftline.trunks.audio.parameters import AudioRootstockParams, HubertParams, MaskedUnitsParams
 from graftline.trunks.conv.parameters import AutoencoderParams, ConvParams, MaskedAutoencoderParams
+from graftline.trunks.detector.parameters import DetectorRootstockParams
 from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
 from graftline.trunks.parameters import TrunkParams
@@ -51,6 +52,7 @@ AnyTrunkParams = (
     | ConvNextV2Params
     | ResNetParams
     | ImageRootstockParams
+    | DetectorRootstockParams
     | TextParams
     | RootstockParams
     | ItemsParams

@@ -22,32 +22,26 @@ from graftline.problems.detection import opening
 from graftline.problems.detection.answers import SceneAnswers
 from graftline.problems.detection.boxes import Found, images_of, offsets_of, without_doubles
 from graftline.problems.detection.examples import Scenes
+from graftline.problems.detection.finder import LEAST, Finder, Sight
 from graftline.problems.detection.head import DenseHead, Said, losses
 from graftline.problems.detection.parameters import DetectionParams
-from graftline.problems.detection.scores import FOUND_IOU, best_threshold, matches
+from graftline.problems.detection.scores import FOUND_IOU, matches
 from graftline.problems.detection.targets import Grid, Targets, masks_of, targets, warped, with_masks
-from graftline.problems.groups import Groups
-from graftline.problems.images import TrunkModel
 from graftline.trunks import load_weights
 from graftline.trunks.image_trunk import ImageTrunk
 from graftline.values.boxes import Objects
 from graftline.values.pixels import Pixels
 
 WEIGHTS = "head.safetensors"
-_UNCHOSEN = 0.3
-"""The threshold where val says nothing."""
-_LEAST = 0.01
-"""Probability below which a place holds no box: AP loses nothing by them, and there are many."""
 _NUMBERS = 1 << 23
 """Of the pixels that are looked at together where nothing is learned."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class Seen(Sight):
     """What a model says of some images, and the boxes in it."""
 
     said: Said
-    found: Found
     places: torch.Tensor
     """(m, 3) image, row and column of each found box."""
 
@@ -61,7 +55,7 @@ class Seen:
         return found
 
 
-class Detector(TrunkModel[Scenes, DetectionParams]):
+class Detector(Finder):
     """Images to boxes with classes and probabilities, and masks if the head has prototypes."""
 
     def __init__(self, trunk: ImageTrunk, shape: tuple[int, int], channels: int, classes: int, params: DetectionParams):
@@ -75,7 +69,6 @@ class Detector(TrunkModel[Scenes, DetectionParams]):
             params: the head's.
         """
         super().__init__(trunk, params)
-        self.threshold = _UNCHOSEN if params.threshold is None else params.threshold
         self.to(device())
         with torch.no_grad():
             maps = trunk.eval().maps(torch.zeros(1, channels, *shape, device=device()))
@@ -99,12 +92,6 @@ class Detector(TrunkModel[Scenes, DetectionParams]):
         if len(boxes):
             sides = np.log((boxes[:, 2:] - boxes[:, :2]).astype(np.float64)).mean(axis=0)
             self.head.size.copy_(torch.from_numpy(np.exp(sides)))
-
-    def calibrate(self, val: Scenes, groups: Groups | None = None) -> None:
-        """Choose the threshold, if the parameters leave it open."""
-        if self._params.threshold is None:
-            found = self.answer(val)
-            self.threshold = best_threshold(found.found, found.true) or _UNCHOSEN
 
     def loss(self, examples: Scenes, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the loss of a batch over its objects, warped as (seed, step) draws it."""
@@ -155,7 +142,7 @@ class Detector(TrunkModel[Scenes, DetectionParams]):
         limits = np.array([*self._shape[::-1], *self._shape[::-1]], np.float32)
         parts, places, counts = [], [], []
         for image in range(len(best)):
-            some = int((best[image] >= _LEAST).sum())
+            some = int((best[image] >= LEAST).sum())
             at = row[image, :some], column[image, :some]
             boxes = said.boxes[image, :, at[0], at[1]].T.numpy().clip(0, limits)
             kinds = classes[image, :some].numpy()
@@ -164,7 +151,7 @@ class Detector(TrunkModel[Scenes, DetectionParams]):
             places.append(torch.stack([torch.full((some,), image), *at], dim=1)[torch.from_numpy(stays)])
             counts.append(len(stays))
         found = Found(offsets_of(counts), *(np.concatenate(of) for of in zip(*parts, strict=True)))
-        return Seen(said, found, torch.cat(places))
+        return Seen(found, said, torch.cat(places))
 
     @torch.no_grad()
     def answer(self, examples: Scenes, *, fast: bool = False) -> SceneAnswers:
@@ -207,5 +194,4 @@ class Detector(TrunkModel[Scenes, DetectionParams]):
     def restore(self, folder: Path, facts: dict[str, Any]) -> Self:
         """Return the model with the head that `save` wrote. Raises InputError; KeyError, TypeError or ValueError."""
         load_weights(self.head, folder / WEIGHTS, fix="run finetune again")
-        self.threshold = float(facts["threshold"])
-        return self
+        return super().restore(folder, facts)

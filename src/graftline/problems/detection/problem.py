@@ -1,4 +1,7 @@
-"""Detection: where the objects of some classes are in an image, by a dense head on the trunk's maps."""
+"""Detection: where the objects of some classes are in an image.
+
+By a dense head on the trunk's maps; by its own queries where the trunk is a public detector.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,21 @@ import torch
 
 from graftline.dataset import Schema, read_schema, read_split
 from graftline.errors import InputError
+from graftline.learning.device import device
 from graftline.problems.detection import present
 from graftline.problems.detection.answers import SceneAnswers
 from graftline.problems.detection.examples import Scenes
+from graftline.problems.detection.finder import Finder, Sight
 from graftline.problems.detection.model import Detector, Seen
 from graftline.problems.detection.parameters import DetectionParams
+from graftline.problems.detection.queries import QueryDetector
 from graftline.problems.images import TrunkProblem
 from graftline.problems.problem import LABEL, Model
 from graftline.raw.picture_formats import SUFFIXES
-from graftline.trunks.images import load_alone, load_trunk
+from graftline.trunks import read_config
+from graftline.trunks.detector.trunk import KIND as DETECTOR
+from graftline.trunks.detector.trunk import DetectorTrunk
+from graftline.trunks.images import KINDS, load_alone, load_trunk
 from graftline.values import rle
 from graftline.values.boxes import BoxLabel
 from graftline.values.column import Question, Questions
@@ -44,7 +53,7 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
     """Learns the objects in an image."""
 
     roles: ClassVar = {"image": ImageColumn, LABEL: BoxLabel}
-    examples, model = Scenes, Detector
+    examples, model = Scenes, Finder
     header = ("objects", "where")
     amount = "images"
     loss_unit = "focal, box and mask loss an object"
@@ -59,10 +68,14 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
             )  # fmt: skip
         return self.examples(pixels, found.label, torch.from_numpy(found.rows.copy()))
 
-    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> Detector:
+    def environment(self, trunk: Path) -> dict[str, str]:
+        free = device().type == "cuda" and read_config(trunk, *KINDS)["kind"] == DETECTOR
+        return super().environment(trunk) | ({"sums": "in any order"} if free else {})
+
+    def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> Finder:
         return self._on(schema, lambda: load_trunk(trunk, weights=not scratch))
 
-    def _on(self, schema: Schema, load: Any) -> Detector:
+    def _on(self, schema: Schema, load: Any) -> Finder:
         """Return a model with a new head on the trunk that `load` returns.
 
         Trunks draw from the same generator: heads would not start equal on a new trunk and a trained one.
@@ -72,9 +85,11 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
         trunk = load()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.model(trunk, image.shape, image.channels, len(schema.classes), self._params)
+            if isinstance(trunk, DetectorTrunk):
+                return QueryDetector(trunk, [str(name) for name in schema.classes], self._params)
+            return Detector(trunk, image.shape, image.channels, len(schema.classes), self._params)
 
-    def load(self, folder: Path, facts: dict[str, Any]) -> Detector:
+    def load(self, folder: Path, facts: dict[str, Any]) -> Finder:
         model = self._on(Schema.from_dict(facts), lambda: load_alone(folder, facts["trunk"]))
         return model.restore(folder, facts).eval()
 
@@ -92,7 +107,7 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
 
         Boxes are x0, y0, x1, y1 in pixels of the upright picture, whose height and width are its `size`.
         """
-        assert isinstance(model, Detector)
+        assert isinstance(model, Finder)
         answers: list[dict[str, Any]] = []
         for seen in model.see(Pixels.of_numbers(np.stack([value.pixels for value in values]))):
             for image in range(len(seen.found)):
@@ -102,7 +117,7 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
         return answers
 
     def _objects(
-        self, seen: Seen, image: int, framing: Framing, threshold: float, schema: Schema
+        self, seen: Sight, image: int, framing: Framing, threshold: float, schema: Schema
     ) -> list[dict[str, Any]]:
         found, of = seen.found, seen.found.of(image)
         chosen = np.arange(of.start, of.stop)[found.probabilities[of] >= threshold]
@@ -115,7 +130,7 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
             }
             for place, box in zip(chosen.tolist(), boxes, strict=True)
         ]
-        if self._params.prototypes:
+        if isinstance(seen, Seen) and self._params.prototypes:
             for one, mask in zip(objects, seen.masks(chosen), strict=True):
                 whole = framing.mask_back(mask)
                 one["mask"] = {"size": list(whole.shape), "counts": rle.encode(whole)}

@@ -31,7 +31,7 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> VisionTrunk:
     """
     check_plain(folder)
     _check_kind(folder)
-    scale = _scale(folder, image)
+    scale = scale_of(folder, image)
     network = load(folder, "AutoModelForImageClassification", is_of_head, config=read_config(folder))
     channels = network.config.num_channels
     if len(scale.mean) != channels or (image.channels > 1 and image.channels != channels):
@@ -68,14 +68,18 @@ def _check_kind(folder: Path) -> None:
         )
 
 
-def _scale(folder: Path, image: ImageColumn) -> Scale:
-    """Return how the checkpoint's own processor scales pixels. Raises InputError: it does not say."""
+def scale_of(folder: Path, image: ImageColumn, values: dict[str, Any] | None = None) -> Scale:
+    """Return how the checkpoint's own processor scales pixels; `values` are what it says, if not all is in its file.
+
+    Raises:
+        InputError: it does not say.
+    """
     path = folder / PROCESSOR
     if not path.is_file():
         raise InputError(
             path, "the file is missing", expected="image_mean and image_std, by which the model's pixels were scaled"
         )
-    values = read_object(path)
+    values = read_object(path) if values is None else values
     channels = int(read_object(folder / CONFIG).get("num_channels", 3))
     mean, deviation = (0.0,) * channels, (1.0,) * channels
     try:

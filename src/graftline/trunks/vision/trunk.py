@@ -45,7 +45,7 @@ _CHANCE = (
 _HEADS = ("classifier", "head", "fc", "cls_classifier", "distillation_classifier")
 """Where architectures keep the layers of a task."""
 _SHARED: dict[type, type] = {nn.BatchNorm1d: BatchNorm1d, nn.BatchNorm2d: BatchNorm2d}
-_BICUBIC = 3  # Pillow's number, and how validate makes pictures of another size
+BICUBIC = 3  # Pillow's number, and how validate makes pictures of another size
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,7 @@ class VisionTrunk(ImageTrunk):
         assert isinstance(last, nn.Linear)
         self._width = last.in_features
         network.set_submodule(self._last, nn.Identity())
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and type(module) in _SHARED:
-                module.__class__ = _SHARED[type(module)]  # its statistics are the whole batch's on several processes
-                module.momentum = 0.1  # mobilenet_v2 has TensorFlow's 0.997, which here would forget all but a batch
+        share_statistics(network)
         multiply_small_maps(network)
         if network.config.model_type == "resnet":
             _pool_first(network.get_submodule("resnet.embedder"))
@@ -216,13 +213,21 @@ class VisionTrunk(ImageTrunk):
             "do_convert_rgb": len(self.scale.mean) == 3 or None,
             "do_resize": True,
             "size": {"height": height, "width": width},
-            "resample": _BICUBIC,
+            "resample": BICUBIC,
             "do_rescale": True,
             "rescale_factor": 1 / self.scale.maximum,
             "do_normalize": True,
             "image_mean": list(self.scale.mean),
             "image_std": list(self.scale.deviation),
         }
+
+
+def share_statistics(network: nn.Module) -> None:
+    """Let a model's batch normalisation take the statistics of the whole batch, on however many processes."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and type(module) in _SHARED:
+            module.__class__ = _SHARED[type(module)]
+            module.momentum = 0.1  # mobilenet_v2 has TensorFlow's 0.997, which here would forget all but a batch
 
 
 def _pool_first(stem: Any) -> None:

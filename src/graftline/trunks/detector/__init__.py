@@ -1,0 +1,1 @@
+"""Trunks that are whole detectors: public models of the DETR family."""

@@ -1,0 +1,77 @@
+"""Take a public detector as a trunk: its files are checked and copied; nothing is learned before labels are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from graftline.dataset import Schema
+from graftline.errors import InputError
+from graftline.learning.loop import Run
+from graftline.records.model import Dependency
+from graftline.trunks import write_config
+from graftline.trunks.detector.parameters import DetectorRootstockParams
+from graftline.trunks.detector.rootstock import open_checkpoint
+from graftline.trunks.detector.trunk import KIND, DetectorTrunk
+from graftline.trunks.rootstock import Rootstock, resolve
+from graftline.trunks.training import Planned, Training
+from graftline.values.image import ImageColumn
+
+if TYPE_CHECKING:
+    from graftline.component import Context
+    from graftline.plan.sample import Sample
+    from graftline.tasks.pretrain import PretrainParams
+
+
+class Detectors:
+    """A `training.Family`."""
+
+    plural: ClassVar[str] = "images"
+
+    sees: ClassVar = (ImageColumn,)
+
+    def check(self, schema: Schema, params: PretrainParams) -> None:
+        schema.only(ImageColumn)
+        if params.epochs:
+            raise InputError(
+                "pretrain.epochs", f"{params.epochs:g} on a detector_rootstock", expected="0: it is taken as it is",
+                fix="set pretrain.epochs to 0",
+            )  # fmt: skip
+
+    def environment(self, params: PretrainParams) -> dict[str, str]:
+        return {}
+
+    def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
+        start = _start(params)
+        context.draft.dependencies.append(Dependency("rootstock", start.digest, annotations=start.annotations()))
+        yield _training(params, schema, start)
+
+    def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
+        _training(params, sample.schema, _start(params)).write(trunk)
+        yield from ()  # there is no step
+
+
+def _start(params: PretrainParams) -> Rootstock:
+    assert isinstance(params.trunk, DetectorRootstockParams)
+    return resolve(params.trunk, where="pretrain.trunk")
+
+
+def _training(params: PretrainParams, schema: Schema, start: Rootstock) -> Training:
+    """Return the training of no step that writes the checkpoint as a trunk."""
+    trunk = open_checkpoint(start.folder, schema.only(ImageColumn))
+    run = Run(trunk, [], lambda step: torch.zeros(()), steps=0, warmup=0)
+    return Training(run, params.batch, "images", partial(_write, trunk=trunk))
+
+
+def _write(folder: Path, trunk: DetectorTrunk) -> dict[str, float]:
+    folder.mkdir(parents=True, exist_ok=True)
+    trunk.save_alone(folder)
+    write_config(folder, KIND, trunk.config(), {})
+    return {"steps": 0}
+
+
+FAMILY = Detectors()

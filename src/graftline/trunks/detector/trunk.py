@@ -1,0 +1,270 @@
+"""Detectors as trunks: transformers' own models of the DETR family, with the queries and layers that find boxes.
+
+N. Carion et al., "End-to-end object detection with transformers", ECCV 2020, arXiv:2005.12872: each of some
+queries says a class, or none, and a box; in training each object is matched with one of them, at the least cost in all.
+
+trunk.json                 kind "detector", how images become the model's input
+config.json                AutoModelForObjectDetection.from_pretrained(folder)
+model.safetensors
+preprocessor_config.json   AutoImageProcessor.from_pretrained(folder)
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from graftline.errors import InputError, brief
+from graftline.trunks.image_trunk import ImageTrunk
+from graftline.trunks.layout import quiet
+from graftline.trunks.rootstock import CONFIG, load
+from graftline.trunks.vision.trunk import BICUBIC, PROCESSOR, Scale, share_statistics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+KIND = "detector"
+AUTO = "AutoModelForObjectDetection"
+PROCESSORS: Mapping[str, str] = MappingProxyType({
+    "conditional_detr": "ConditionalDetrImageProcessor", "deformable_detr": "DeformableDetrImageProcessor",
+    "detr": "DetrImageProcessor", "rt_detr": "RTDetrImageProcessor", "rt_detr_v2": "RTDetrImageProcessor",
+    "table-transformer": "DetrImageProcessor", "yolos": "YolosImageProcessor",
+})  # fmt: skip
+"""The architectures, and transformers' class that makes inputs of pictures and boxes of what each says."""
+RESAMPLED: Mapping[int, str] = MappingProxyType({2: "bilinear", BICUBIC: "bicubic"})
+"""Pillow's numbers for how images are scaled, and PyTorch's words."""
+_WITHOUT_CHANCE: dict[str, Any] = {
+    "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "classifier_dropout": 0.0,
+    "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0, "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0, "drop_path_rate": 0.0, "num_denoising": 0,
+}  # fmt: skip
+"""Everything by which such models draw in training: what a step draws must be a pure function of (seed, step)."""
+_ANY_SIZE = ("anchor_image_size", "eval_size")
+"""Sizes of images for which an RT-DETR would keep its anchors; without, it makes them for those that it sees."""
+_CROSS_ENTROPY = "ForObjectDetection"
+"""transformers' name for the loss of DETR and YOLOS, whose classes have a softmax; others have a focal loss."""
+
+
+class DetectorTrunk(ImageTrunk):
+    """(n, channels, height, width) pixels from 0 to 1 to what transformers' model says of them: `logits`, (n, queries,
+    classes, and perhaps none), and `pred_boxes`, (n, queries, 4), middles and sizes as shares of the image."""
+
+    narrow_on_cpu: ClassVar[bool] = False
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(
+        self, network: PreTrainedModel, scale: Scale, shape: tuple[int, int], size: tuple[int, int], resample: int
+    ) -> None:
+        """Stand on one of transformers' models.
+
+        Args:
+            network: of an architecture in `PROCESSORS`.
+            scale: of the pixels.
+            shape: height and width of the images.
+            size: what they are scaled to before the model sees them.
+            resample: how, one of `RESAMPLED`.
+        """
+        super().__init__()
+        share_statistics(network)
+        network.requires_grad_(True)  # transformers freezes the backbones of some, which would stay random from scratch
+        self.network: Any = network
+        self.shape, self._scale, self._size, self._resample = shape, scale, size, resample
+        for name in ("mean", "deviation"):
+            of_channels = torch.tensor(getattr(scale, name))[:, None, None]
+            self.register_buffer(name, of_channels, persistent=False)
+
+    def forward(self, pixels: torch.Tensor, labels: list[dict[str, torch.Tensor]] | None = None) -> Any:
+        return self.network(pixel_values=self.scaled(pixels), labels=labels)
+
+    def scaled(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return pixels from 0 to 1 as the model takes them."""
+        if pixels.shape[2:] != self._size:
+            how = RESAMPLED[self._resample]
+            pixels = F.interpolate(pixels, self._size, mode=how, antialias=True).clamp(0, 1)  # as Pillow does it
+        return (pixels - self.mean) / self.deviation
+
+    def addend(self, said: Any, mine: Sequence[int], counts: Sequence[int]) -> torch.Tensor:
+        """Return what some images of a batch add to transformers' own loss of the whole batch, a scalar.
+
+        That loss is a mean over the objects of the images that it is given; of DETR and YOLOS the cross entropy is one
+        over their queries, in which those without an object count less.
+
+        Args:
+            said: of the images, with their labels.
+            mine: how many objects each of them has.
+            counts: how many each image of the batch has.
+        """
+        share = max(1, sum(mine)) / max(1, sum(counts))
+        loss: torch.Tensor = said.loss
+        if self.network.loss_type != _CROSS_ENTROPY:
+            return loss * share
+        entropy = torch.stack([value for name, value in said.loss_dict.items() if name.startswith("loss_ce")]).sum()
+        queries, empty = self.queries, self.network.config.eos_coefficient
+
+        def weight(of: Sequence[int]) -> float:
+            matched = sum(min(count, queries) for count in of)
+            return float(matched + empty * (queries * len(of) - matched))
+
+        return entropy * (weight(mine) / weight(counts)) + (loss - entropy) * share
+
+    def boxes(self, said: Any, least: float) -> list[dict[str, torch.Tensor]]:
+        """Return transformers' own `scores`, `labels` and `boxes` (x0, y0, x1, y1 in pixels) of each image, of scores
+        above `least`."""
+        import transformers
+
+        processor = getattr(transformers, f"{PROCESSORS[self.network.config.model_type]}Pil")()
+        found: list[dict[str, torch.Tensor]] = processor.post_process_object_detection(
+            said, threshold=least, target_sizes=[self.shape] * len(said.logits)
+        )
+        return found
+
+    def lay_classes(self, names: Sequence[str]) -> None:
+        """Have the model tell these classes: what it has learned of one of the same name stays, others begin anew.
+
+        What begins anew is drawn from torch's global generator.
+        """
+        before = self.network
+        config = copy.deepcopy(before.config)
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: number for number, name in enumerate(names)}
+        known = {str(name).casefold(): number for number, name in before.config.id2label.items()}
+        kept = [(place, known[name.casefold()]) for place, name in enumerate(names) if name.casefold() in known]
+        network = build_network(config).requires_grad_(True)
+        share_statistics(network)
+        classes, old = class_tensors(network), before.state_dict()
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                if name not in classes:
+                    tensor.copy_(old[name])
+                    continue
+                for place, number in kept:
+                    tensor[place] = old[name][number]
+                if len(tensor) > len(names):  # behind the classes, that there is no object
+                    tensor[-1] = old[name][-1]
+        self.network = network
+
+    @property
+    def queries(self) -> int:
+        """How many boxes it can find in an image."""
+        config = self.network.config
+        if getattr(config, "two_stage", False):
+            return int(config.two_stage_num_proposals)
+        return int(config.num_detection_tokens if config.model_type == "yolos" else config.num_queries)
+
+    @property
+    def width(self) -> int:
+        raise only_detects()
+
+    def maps(self, pixels: torch.Tensor) -> NoReturn:
+        raise only_detects()
+
+    @property
+    def how_to_map(self) -> str:
+        raise only_detects()
+
+    def save_with(self, output: nn.Linear, folder: Path, settings: dict[str, Any]) -> None:
+        raise only_detects()
+
+    def config(self) -> dict[str, Any]:
+        """Return what `load_trunk` needs besides the folder's config.json."""
+        scale = json.loads(json.dumps(asdict(self._scale)))
+        sizes = {"shape": list(self.shape), "size": list(self._size), "resample": self._resample}
+        return {"kind": KIND, **sizes, **scale}
+
+    def save_alone(self, folder: Path) -> None:
+        """Write config.json, model.safetensors and preprocessor_config.json."""
+        self.network.save_pretrained(folder, max_shard_size="1TB")
+        (folder / PROCESSOR).write_text(json.dumps(self._processor(), indent=2) + "\n", encoding="utf-8")
+
+    def _processor(self) -> dict[str, Any]:
+        """Return what makes of a picture the input that the model was trained on."""
+        height, width = self._size
+        return {
+            "image_processor_type": PROCESSORS[self.network.config.model_type],
+            "do_convert_rgb": len(self._scale.mean) == 3 or None,
+            "do_resize": True,
+            "size": {"height": height, "width": width},
+            # Validate has made pictures of another size images of the model's, or of one that is scaled to it.
+            "resample": BICUBIC if self.shape == self._size else self._resample,
+            "do_rescale": True,
+            "rescale_factor": 1 / self._scale.maximum,
+            "do_normalize": True,
+            "image_mean": list(self._scale.mean),
+            "image_std": list(self._scale.deviation),
+            "do_pad": False,
+        }
+
+
+def only_detects() -> InputError:
+    """Return the error of asking a detector for anything but boxes."""
+    return InputError(
+        "pretrain.trunk.name", "a detector_rootstock, which finds boxes by its own layers",
+        expected="an image_rootstock", fix="choose the head detection, or a trunk without a head",
+    )  # fmt: skip
+
+
+def build_network(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return an untrained detector, drawn from torch's global generator."""
+    import transformers
+
+    network: PreTrainedModel = getattr(transformers, AUTO).from_config(config, dtype=torch.float32)
+    return network
+
+
+def class_tensors(network: PreTrainedModel) -> frozenset[str]:
+    """Return the names of the tensors that have a row a class: those that one more class makes longer."""
+    more = copy.deepcopy(network.config)
+    more.num_labels = len(network.config.id2label or ()) + 1
+    with torch.device("meta"):
+        other = build_network(more).state_dict()
+    return frozenset(name for name, tensor in network.state_dict().items() if tensor.shape != other[name].shape)
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """Return transformers' configuration in a folder, without what draws in training. Raises InputError: it is none."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    quiet()
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        raise InputError(
+            folder / CONFIG, f"no config of a detector ({brief(error)})", fix="get the checkpoint again"
+        ) from None
+    for part in (config, getattr(config, "backbone_config", None)):
+        for name, value in _WITHOUT_CHANCE.items():
+            if hasattr(part, name):
+                setattr(part, name, value)
+    for name in _ANY_SIZE:
+        if hasattr(config, name):
+            setattr(config, name, None)
+    return config
+
+
+def load_trunk(
+    folder: Path, values: dict[str, Any], *, weights: bool, fix: str = "run pretrain again"
+) -> DetectorTrunk:
+    """Return the trunk in a folder, or with `weights=False` an untrained one of its shape.
+
+    `values` are what `DetectorTrunk.config` returned.
+
+    Raises:
+        InputError: the config is not one of transformers', or the weights do not fit it.
+        KeyError, TypeError, ValueError: the values are none.
+    """
+    config = read_config(folder)
+    network = load(folder, AUTO, lambda name: False, config=config, fix=fix) if weights else build_network(config)
+    scale = Scale(tuple(values["mean"]), tuple(values["deviation"]), float(values["maximum"]))
+    (height, width), (high, wide) = values["shape"], values["size"]
+    return DetectorTrunk(network, scale, (int(height), int(width)), (int(high), int(wide)), int(values["resample"]))
