@@ -247,16 +247,18 @@ class Backend:
             each for each in self._of(WORKLOADS).values() if each["metadata"]["ownerReferences"][0]["name"] == name
         )
 
-    def replay(self, recording: str, name: str, *, pace: float = 0.0, until: str = "~") -> None:
+    def replay(self, recording: str, name: str, *, pace: float = 0.0, since: str = "", until: str = "~") -> None:
         """Put in what a recording saw of a job, in its order, as of the job `name`.
 
-        `pace`: seconds for each second of the recording, and for at most five in which nothing came; `until`: a time in
-        it, where to stop.
+        `pace`: seconds for each second of the recording, and for at most five in which nothing came; `since` and
+        `until`: times in it, where to begin and where to stop.
         """
         entries = json.loads((RECORDINGS / f"{recording}.json").read_text())
         recorded = next(e["name"] for e in entries if e["kind"] == "trainjobs")
         at: datetime | None = None
         for entry in entries:
+            if entry["at"] < since:
+                continue
             if entry["at"] >= until:
                 return
             moment = datetime.strptime(entry["at"], "%H:%M:%S.%f")

@@ -459,8 +459,14 @@ def test_a_recorded_pre_emption_by_kueue_goes_on_in_the_same_attempt(
 ) -> None:
     """K39: suspended, resumed, and no budget spent."""
     monkeypatch.setattr(follow_module, "_LOG_END_SECONDS", 0.2)  # the recorded pods never end
-    launcher = said_while_replayed("trainjobs-6-preempted-resumed-states", backend, url)
-    name = replace(JOB, attempt=0).name
+    launcher, recording, resumed = Launcher(url, JOB), "trainjobs-6-preempted-resumed-states", "00:22:18"
+    name = attempt(backend, 0)
+    backend.replay(recording, name, pace=PACE, until=resumed)
+    until = time.monotonic() + 60
+    while not any("insufficient" in line for line in launcher.said):  # it stood for ten seconds
+        assert time.monotonic() < until, launcher.said
+        time.sleep(0.01)
+    backend.replay(recording, name, pace=PACE, since=resumed)
     backend.replay("trainjobs-2-succeeded-states", name, pace=PACE, until="00:22:23")
     assert launcher.end() == 0, launcher.said
     assert len(backend.created) == 1

@@ -223,8 +223,9 @@ def test_a_detector_is_no_trunk_for_classes_and_learns_nothing_without_labels(
     problem = ImageClassification(ImageClassificationParams())
     said = refusal(lambda: problem.build(small_detectors.trunk(home, "detr"), schema, scratch=False))
     assert "which finds boxes by its own layers; expected an image_rootstock" in said
-    monkeypatch.setattr(rootstock, "ROOT", home)
-    section = small_detectors.params(small_detectors.checkpoint(home, "detr"), home)["pretrain"] | {"epochs": 1}
+    checkpoint = small_detectors.checkpoint(home, "detr")
+    monkeypatch.setattr(rootstock, "ROOT", checkpoint.parent)
+    section = small_detectors.params(checkpoint, checkpoint.parent)["pretrain"] | {"epochs": 1}
     out = tmp_path / "trunk"
     assert small.run("pretrain", {"pretrain": section}, in_dataset=small_scenes.dataset(home), out_trunk=out) == 2
     assert "pretrain.epochs: 1 on a detector_rootstock; expected 0" in capsys.readouterr().err
@@ -236,8 +237,9 @@ def test_a_plan_has_no_step_before_those_with_labels(
 ) -> None:
     folder = tmp_path / "sample"
     folder.mkdir()
-    monkeypatch.setattr(rootstock, "ROOT", home)
-    values = small_detectors.params(small_detectors.checkpoint(home, "yolos"), home)
+    checkpoint = small_detectors.checkpoint(home, "yolos")
+    monkeypatch.setattr(rootstock, "ROOT", checkpoint.parent)
+    values = small_detectors.params(checkpoint, checkpoint.parent)
     sections = Sections(
         PretrainParams.model_validate(values["pretrain"]), FinetuneParams.model_validate(values["finetune"]),
         EvaluateParams.model_validate(values["evaluate"]),
