@@ -80,7 +80,11 @@ def scale_of(folder: Path, image: ImageColumn, values: dict[str, Any] | None = N
             path, "the file is missing", expected="image_mean and image_std, by which the model's pixels were scaled"
         )
     values = read_object(path) if values is None else values
-    channels = int(read_object(folder / CONFIG).get("num_channels", 3))
+    channels = read_object(folder / CONFIG).get("num_channels", 3)
+    if type(channels) is not int:
+        raise InputError(
+            folder / CONFIG, f"num_channels {channels!r}", expected="a whole number", fix="get the checkpoint again"
+        )
     mean, deviation = (0.0,) * channels, (1.0,) * channels
     try:
         if values.get("do_normalize", True) is not False:
