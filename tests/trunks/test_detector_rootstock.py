@@ -164,8 +164,8 @@ def of_a_wrong_type(model: Path) -> None:
     edit(model / "config.json", num_queries="many")
 
 
-def of_a_list_for_a_backbone(model: Path) -> None:
-    edit(model / "config.json", backbone_config=["resnet"])
+def of_no_heads(model: Path) -> None:
+    edit(model / "config.json", decoder_attention_heads=0)
 
 
 def pickled(model: Path) -> None:
@@ -189,8 +189,8 @@ def of_no_size(model: Path) -> None:
     edit(model / "preprocessor_config.json", size={"edge": 3})
 
 
-def of_a_size_in_words(model: Path) -> None:
-    edit(model / "preprocessor_config.json", do_resize="yes", size={"height": "64", "width": "64"})
+def of_an_empty_size(model: Path) -> None:
+    edit(model / "preprocessor_config.json", size=[])
 
 
 def of_no_filter(model: Path) -> None:
@@ -212,13 +212,13 @@ def padding(model: Path) -> None:
         (of_other_layers, "is missing (and "),
         (of_classes_from_one_on, "config.json: id2label with the numbers [1, 2, 3, 4, 5]; expected all from 0 on"),
         (of_a_wrong_type, "config.json: no config of a detector ("),
-        (of_a_list_for_a_backbone, "config.json: no config of a detector ("),
+        (of_no_heads, "expected tensors that fit config.json"),
         (pickled, "pytorch_model.bin: weights in pickle format"),
         (with_code, "auto_map: the checkpoint names code to load"),
         (truncated, "model.safetensors: "),
         (without_processor, "preprocessor_config.json: the file is missing"),
         (of_no_size, "preprocessor_config.json: no "),
-        (of_a_size_in_words, "preprocessor_config.json: no "),
+        (of_an_empty_size, "preprocessor_config.json: no "),
         (of_no_filter, "preprocessor_config.json: no "),
         (padding, "preprocessor_config.json: it pads pictures"),
     ],

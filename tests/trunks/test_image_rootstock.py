@@ -185,6 +185,12 @@ def damaged(model: Path, how: str) -> None:
         edit(config, model_type="bert")
     elif how == "a width of text":
         edit(config, hidden_size="wide")
+    elif how == "no heads":
+        edit(config, num_attention_heads=0)
+    elif how == "no layers":
+        edit(config, num_hidden_layers=0)
+    elif how == "a list for a kind":
+        edit(config, model_type=["vit"])
     elif how == "channels of text":
         edit(config, num_channels="three")
     elif how == "another shape":
@@ -207,6 +213,9 @@ def damaged(model: Path, how: str) -> None:
         ("another kind", "model_type 'vitt'; did you mean 'vit'?"),
         ("a language model", "expected an architecture that transformers has an image classifier of"),
         ("a width of text", "config.json: no config of an image model (Validation error for field 'hidden_size'"),
+        ("no heads", "expected tensors that fit config.json"),
+        ("no layers", "config.json: images of 32 by 32 pixels do not go through it (index -1 is out of range)"),
+        ("a list for a kind", "model_type ['vit']"),
         ("channels of text", "config.json: num_channels 'three'; expected a whole number"),
         ("another shape", "expected tensors that fit config.json"),
         ("a tensor too few", "is missing (and 0 more)"),

@@ -391,10 +391,11 @@ def read_architecture(folder: Path, kind: str, *, fix: str = _AGAIN) -> PreTrain
 
 
 def damages() -> tuple[type[Exception], ...]:
-    """Return what transformers raises at files that are damaged, or that hold a value of another type."""
+    """Return what transformers raises at files that are damaged, or whose values are of another type, 0 or empty."""
     from huggingface_hub.errors import StrictDataclassError
 
-    return AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError, StrictDataclassError
+    plain = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+    return *plain, StrictDataclassError
 
 
 @contextmanager

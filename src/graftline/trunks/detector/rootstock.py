@@ -61,7 +61,7 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> DetectorTrunk:
         trunk = DetectorTrunk(network, scale, image.shape, size, resample).eval()
         with torch.no_grad():
             trunk(torch.zeros(1, image.channels, *image.shape))
-    except (RuntimeError, ValueError) as error:
+    except damages() as error:
         raise InputError(
             folder / CONFIG, f"images of {size[0]} by {size[1]} pixels do not go through it ({brief(error)})",
             fix="choose another checkpoint, or another shape in the contract",
