@@ -15,6 +15,7 @@ from graftline.components.evaluate.plots import plot_lift
 from graftline.evaluation.budget import Trained, plot_budget
 from graftline.evaluation.lift import Lift, Point
 from graftline.problems import pictures
+from graftline.problems.detection import present
 from graftline.problems.scores import calibration_rows
 from graftline.score import Estimate, Score
 
@@ -69,7 +70,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         return figures[-1]
 
     for module in ("graftline.plots", "graftline.problems.pictures", "graftline.evaluation.budget",
-                   "graftline.components.evaluate.plots"):  # fmt: skip
+                   "graftline.components.evaluate.plots", "graftline.problems.detection.present"):  # fmt: skip
         monkeypatch.setattr(f"{module}.figure", figure)
     return figures
 
@@ -98,6 +99,11 @@ def test_names_of_classes_stand_beside_one_another(classes: list[str], drawn: li
     assert all(one.y0 >= other.y1 - 1 for one, other in pairwise(boxes)), "each ends where the next one begins"
     assert min(box.x0 for box in boxes) >= 0
     assert axes.bbox.width > 0.4 * plot.bbox.width, "names leave the matrix its room"
+
+
+def test_a_caption_of_a_box_is_no_formula(drawn: list[Figure], tmp_path: Path) -> None:
+    present.draw(np.zeros((1, 9, 9)), np.array([[1.0, 1, 5, 5]]), [NAMES[1]], tmp_path / "boxes.png")
+    assert drawn[0].axes[0].texts[0].get_text() == plots.plain(NAMES[1])
 
 
 def test_a_loss_is_read_off_its_axes(drawn: list[Figure], tmp_path: Path) -> None:

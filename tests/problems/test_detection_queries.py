@@ -223,6 +223,14 @@ def test_a_release_opens_with_transformers_alone_and_finds_the_same_boxes(releas
     assert own.found.classes.tolist() == classes[best].tolist()
 
 
+def test_more_than_a_hundred_boxes_of_an_image_are_told_where_more_are_asked_for(home: Path, scenes: Scenes) -> None:
+    trunk = built(home, "deformable_detr").eval().trunk
+    trunk.lay_classes([f"class {number}" for number in range(10)])
+    with torch.no_grad():
+        said = trunk(torch.from_numpy(scenes.pixels[:1]))
+    assert [len(trunk.boxes(said, 0.0, most)[0]["scores"]) for most in (10, 1000)] == [10, 10 * small_detectors.QUERIES]
+
+
 # What is wrong
 
 

@@ -156,8 +156,16 @@ def of_other_layers(model: Path) -> None:
     edit(model / "config.json", encoder_layers=2)
 
 
+def of_classes_from_one_on(model: Path) -> None:
+    edit(model / "config.json", id2label={str(n): f"class {n}" for n in range(1, 6)}, label2id={})
+
+
 def of_a_wrong_type(model: Path) -> None:
     edit(model / "config.json", num_queries="many")
+
+
+def of_no_heads(model: Path) -> None:
+    edit(model / "config.json", decoder_attention_heads=0)
 
 
 def pickled(model: Path) -> None:
@@ -181,6 +189,14 @@ def of_no_size(model: Path) -> None:
     edit(model / "preprocessor_config.json", size={"edge": 3})
 
 
+def of_an_empty_size(model: Path) -> None:
+    edit(model / "preprocessor_config.json", size=[])
+
+
+def of_no_filter(model: Path) -> None:
+    edit(model / "preprocessor_config.json", resample="soft")
+
+
 def padding(model: Path) -> None:
     edit(model / "preprocessor_config.json", pad_size={"height": 96, "width": 96})
 
@@ -194,12 +210,16 @@ def padding(model: Path) -> None:
         (of_a_name, "a backbone 'microsoft/resnet-50' by its name alone; expected backbone_config"),
         (of_other_classes, "expected tensors that fit config.json"),
         (of_other_layers, "is missing (and "),
+        (of_classes_from_one_on, "config.json: id2label with the numbers [1, 2, 3, 4, 5]; expected all from 0 on"),
         (of_a_wrong_type, "config.json: no config of a detector ("),
+        (of_no_heads, "expected tensors that fit config.json"),
         (pickled, "pytorch_model.bin: weights in pickle format"),
         (with_code, "auto_map: the checkpoint names code to load"),
         (truncated, "model.safetensors: "),
         (without_processor, "preprocessor_config.json: the file is missing"),
         (of_no_size, "preprocessor_config.json: no "),
+        (of_an_empty_size, "preprocessor_config.json: no "),
+        (of_no_filter, "preprocessor_config.json: no "),
         (padding, "preprocessor_config.json: it pads pictures"),
     ],
 )

@@ -15,7 +15,13 @@ import torch
 from torch import nn
 
 from graftline.errors import InputError
+from graftline.plan import Sections, make_plan
+from graftline.plan.sample import sample_dataset
+from graftline.profiles import load_profiles
 from graftline.records.folder import verify
+from graftline.tasks.evaluate import EvaluateParams
+from graftline.tasks.finetune import FinetuneParams
+from graftline.tasks.pretrain import PretrainParams
 from graftline.trunks import rootstock
 from graftline.trunks.image_parameters import ContrastiveParams
 from graftline.trunks.images import load_trunk
@@ -177,6 +183,16 @@ def damaged(model: Path, how: str) -> None:
         edit(config, model_type="vitt")
     elif how == "a language model":
         edit(config, model_type="bert")
+    elif how == "a width of text":
+        edit(config, hidden_size="wide")
+    elif how == "no heads":
+        edit(config, num_attention_heads=0)
+    elif how == "no layers":
+        edit(config, num_hidden_layers=0)
+    elif how == "a list for a kind":
+        edit(config, model_type=["vit"])
+    elif how == "channels of text":
+        edit(config, num_channels="three")
     elif how == "another shape":
         edit(config, hidden_size=32)
     else:
@@ -196,6 +212,11 @@ def damaged(model: Path, how: str) -> None:
         ("channels turned round", "no scale of pixels (blue stands before red)"),
         ("another kind", "model_type 'vitt'; did you mean 'vit'?"),
         ("a language model", "expected an architecture that transformers has an image classifier of"),
+        ("a width of text", "config.json: no config of an image model (Validation error for field 'hidden_size'"),
+        ("no heads", "expected tensors that fit config.json"),
+        ("no layers", "config.json: images of 32 by 32 pixels do not go through it (index -1 is out of range)"),
+        ("a list for a kind", "model_type ['vit']"),
+        ("channels of text", "config.json: num_channels 'three'; expected a whole number"),
         ("another shape", "expected tensors that fit config.json"),
         ("a tensor too few", "is missing (and 0 more)"),
     ],
@@ -236,3 +257,25 @@ def test_a_run_starts_from_a_checkpoint_and_records_it(
     small.make("finetune", document, **inputs, out_model=tmp_path / "model")
     (processor,) = [json.loads((tmp_path / "model" / "preprocessor_config.json").read_text())]
     assert (processor["image_mean"], processor["do_convert_rgb"]) == (MEAN, True)
+
+
+def test_a_plan_has_no_steps_where_a_checkpoint_is_taken_as_it_is(
+    models: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sections = Sections(
+        PretrainParams.model_validate(
+            {
+                "epochs": 0,
+                "objective": {"name": "masked_image"},
+                "trunk": {"name": "image_rootstock", "path": "models/resnet"},
+            }
+        ),
+        FinetuneParams.model_validate({"epochs": 1, "batch": 16}),
+        EvaluateParams.model_validate({"lift_labels": [2], "lift_seeds": 2}),
+    )
+    (tmp_path / "sample").mkdir()
+    sample = sample_dataset(small.dataset(tmp_path_factory.getbasetemp()), tmp_path / "sample")
+    plan = make_plan("digits", sections, sample, load_profiles(), threads=1, start=0, seconds=0.01)
+    pretrain, finetune, _ = plan.rows
+    assert (pretrain.steps, pretrain.examples, pretrain.flops, pretrain.seconds) == (0, 0, 0, 0)
+    assert pretrain.activation_bytes == 0 < finetune.activation_bytes, "nothing is kept for a backward pass"

@@ -117,7 +117,8 @@ def estimate_row(part: Part, measured: Measured, workers: int) -> Row:
         steps=sum(fit.steps for fit in part.fits), examples=round(examples), unit=part.unit,
         tokens=None if tokens is None else round(examples * tokens / measured.examples),
         flops=sum(flops),
-        state_bytes=measured.state_bytes, activation_bytes=measured.activation_bytes,
+        state_bytes=measured.state_bytes,
+        activation_bytes=measured.activation_bytes if examples else 0,  # a checkpoint taken as it is learns nothing
         seconds=part.other_seconds + (_makespan(seconds, workers) if part.apart else sum(seconds)),
         answered=1 - examples / work if work else 0.0,
         apart=tuple((fit.steps, each) for fit, each in zip(part.fits, flops, strict=True)) if part.apart else None,

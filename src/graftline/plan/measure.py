@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import torch
@@ -87,8 +87,11 @@ def measure(step: Step, *, seconds: float) -> Measured:
 def time_steps(step: Step, *, seconds: float) -> tuple[float, float]:
     """Return the mean seconds of a step, over at least two steps after two to warm up, and the share of that time
     in which this thread had a CPU: about 1 on a machine that has nothing else to do."""
-    make = alone(step.run)
-    numbers = (number % max(1, step.run.steps) for number in count())
+    run = step.run
+    if not run.steps:  # a checkpoint is taken as it is; no schedule has a step of none
+        run = replace(run, steps=1, schedule=lambda number: 1.0)
+    make = alone(run)
+    numbers = (number % run.steps for number in count())
     for _ in range(2):
         make(next(numbers))
     settle()

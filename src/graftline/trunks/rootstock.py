@@ -23,6 +23,7 @@ from graftline.canonical import read_json
 from graftline.digests import FileDigest, digest_files, sha256_file
 from graftline.environment import ROOT
 from graftline.errors import InputError, brief
+from graftline.trunks.layout import quiet
 from graftline.trunks.parameters import TrunkParams
 from graftline.yamlfile import parse_yaml
 
@@ -352,7 +353,6 @@ def load(
         InputError: a file is damaged or does not fit config.json; a tensor is missing, or is not finite.
     """
     import transformers
-    from huggingface_hub.errors import StrictDataclassError
 
     for path in sorted(folder.glob("model*.safetensors")):
         _check_tensors(path, fix)
@@ -362,16 +362,7 @@ def load(
             model, report = getattr(transformers, auto).from_pretrained(
                 folder, dtype="float32", local_files_only=True, use_safetensors=True, output_loading_info=True, **given
             )
-    except (
-        AttributeError,
-        ImportError,
-        KeyError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        StrictDataclassError,
-    ) as error:
+    except damages() as error:
         raise InputError(folder, brief(error), expected="tensors that fit config.json", fix=fix) from None
     missing = sorted(name for name in report["missing_keys"] if not optional(name))
     if missing:
@@ -383,6 +374,28 @@ def load(
         )
     network: PreTrainedModel = model
     return network
+
+
+def read_architecture(folder: Path, kind: str, *, fix: str = _AGAIN) -> PreTrainedConfig:
+    """Return transformers' configuration in a folder, offline. Raises InputError: it is none of `kind`, such as a
+    detector.
+    """
+    from transformers import AutoConfig
+
+    quiet()
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except damages() as error:
+        raise InputError(folder / CONFIG, f"no config of {kind} ({brief(error)})", fix=fix) from None
+    return config
+
+
+def damages() -> tuple[type[Exception], ...]:
+    """Return what transformers raises at files that are damaged, or whose values are of another type, 0 or empty."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    plain = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+    return *plain, StrictDataclassError
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graftline.dataset import Schema
-from graftline.plots import ACCENT, INK, MUTED, WARN, figure, legend, save, show_image
+from graftline.plots import ACCENT, INK, MUTED, WARN, figure, legend, plain, save, show_image
 from graftline.problems.detection.answers import SceneAnswers
 from graftline.problems.detection.boxes import areas
 from graftline.problems.detection.scores import AP, FOUND_IOU, IGNORED, THRESHOLDS, AveragePrecision
@@ -134,7 +134,7 @@ def _box(axes: Axes, box: np.ndarray, colour: str, caption: str, *, dashed: bool
         else:
             y, align = y0, "bottom" if y0 - least >= top else "top"  # inside, where outside is the next picture
         axes.text(
-            x0, y, caption, fontsize=6, color="white", va=align,
+            x0, y, plain(caption), fontsize=6, color="white", va=align,
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
 

@@ -153,7 +153,7 @@ class QueryDetector(Finder):
         """Return the boxes that transformers makes of what is said, cut at the images' border."""
         limits = np.array([*self.trunk.shape[::-1]] * 2, np.float32)
         parts, counts = [], []
-        for one in self.trunk.boxes(said, LEAST):
+        for one in self.trunk.boxes(said, LEAST, self._params.most):
             scores, classes, boxes = (one[name].float().cpu().numpy() for name in ("scores", "labels", "boxes"))
             best = np.argsort(-scores, kind="stable")[: self._params.most]
             parts.append((boxes[best].clip(0, limits), classes[best].astype(np.int64), scores[best]))

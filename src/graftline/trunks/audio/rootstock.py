@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graftline.errors import InputError, brief, nearest
+from graftline.errors import InputError, nearest
 from graftline.trunks.audio.parameters import PROCESSOR
 from graftline.trunks.audio.trunk import WITHOUT_CHANCE
-from graftline.trunks.rootstock import CONFIG, check_plain, load, read_object
+from graftline.trunks.rootstock import CONFIG, check_plain, load, read_architecture, read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -60,12 +60,7 @@ def open_checkpoint(folder: Path, audio: AudioColumn) -> PreTrainedModel:
 
 def _config(folder: Path) -> PreTrainedConfig:
     """Return the checkpoint's configuration without dropout, which its layers take when they are made."""
-    from transformers import AutoConfig
-
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(folder / CONFIG, f"no config of a model of speech ({brief(error)})") from None
+    config = read_architecture(folder, "a model of speech")
     for name, value in WITHOUT_CHANCE.items():
         if hasattr(config, name):
             setattr(config, name, value)

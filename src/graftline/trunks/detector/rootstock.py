@@ -11,7 +11,7 @@ import torch
 
 from graftline.errors import InputError, brief, nearest
 from graftline.trunks.detector.trunk import AUTO, PROCESSORS, RESAMPLED, DetectorTrunk, read_config
-from graftline.trunks.rootstock import CONFIG, check_plain, load, read_object
+from graftline.trunks.rootstock import CONFIG, check_plain, damages, load, read_object
 from graftline.trunks.vision.rootstock import scale_of
 from graftline.trunks.vision.trunk import PROCESSOR
 
@@ -40,6 +40,11 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> DetectorTrunk:
         )  # fmt: skip
     _check_backbone(folder, values)
     config = read_config(folder)
+    if sorted(names := config.id2label or {}) != [*range(len(names))]:
+        raise InputError(
+            folder / CONFIG, f"id2label with the numbers {brief(sorted(names))}",
+            expected="all from 0 on: rows of tensors", fix="choose another checkpoint",
+        )  # fmt: skip
     backbone: Any = getattr(config, "backbone_config", None)
     if getattr(backbone, "model_type", None) == "timm_backbone" and not find_spec("timm"):
         raise _of_timm(folder, str(backbone.backbone))
@@ -56,7 +61,7 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> DetectorTrunk:
         trunk = DetectorTrunk(network, scale, image.shape, size, resample).eval()
         with torch.no_grad():
             trunk(torch.zeros(1, image.channels, *image.shape))
-    except (RuntimeError, ValueError) as error:
+    except damages() as error:
         raise InputError(
             folder / CONFIG, f"images of {size[0]} by {size[1]} pixels do not go through it ({brief(error)})",
             fix="choose another checkpoint, or another shape in the contract",
@@ -94,7 +99,7 @@ def _processor(folder: Path, architecture: str) -> Any:
         raise InputError(path, "the file is missing", expected="the size and scale of the pixels that the model knows")
     try:
         return getattr(transformers, f"{PROCESSORS[architecture]}Pil").from_pretrained(folder, local_files_only=True)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except damages() as error:
         raise InputError(path, f"no processor ({brief(error)})", fix="get the checkpoint again") from None
 
 
@@ -107,11 +112,11 @@ def _size(folder: Path, processor: Any, image: ImageColumn, channels: int) -> tu
     path = folder / PROCESSOR
     try:
         made = processor(np.zeros((*image.shape, channels), np.uint8), return_tensors="pt")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        resample = int(processor.resample)
+    except damages() as error:
         raise InputError(path, f"no size of images ({brief(error)})", fix="get the checkpoint again") from None
     if "pixel_mask" in made and not made["pixel_mask"].all():
         raise InputError(path, "it pads pictures", expected="none, or do_pad false", fix="choose another checkpoint")
-    resample = int(processor.resample)
     if resample not in RESAMPLED:
         known = " or ".join(f"{number} ({name})" for number, name in RESAMPLED.items())
         raise InputError(path, f"resample {resample}", expected=known, fix="choose another checkpoint")

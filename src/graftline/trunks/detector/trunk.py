@@ -23,10 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from graftline.errors import InputError, brief
+from graftline.errors import InputError
 from graftline.trunks.image_trunk import ImageTrunk
-from graftline.trunks.layout import quiet
-from graftline.trunks.rootstock import CONFIG, load
+from graftline.trunks.rootstock import load, read_architecture
 from graftline.trunks.vision.trunk import BICUBIC, PROCESSOR, Scale, share_statistics
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ _WITHOUT_CHANCE: dict[str, Any] = {
 """Everything by which such models draw in training: what a step draws must be a pure function of (seed, step)."""
 _ANY_SIZE = ("anchor_image_size", "eval_size")
 """Sizes of images for which an RT-DETR would keep its anchors; without, it makes them for those that it sees."""
+_OF_THE_BEST = ("conditional_detr", "deformable_detr")
+"""Of these transformers gives the best 100 boxes of an image, unless it is told how many."""
 _CROSS_ENTROPY = "ForObjectDetection"
 """transformers' name for the loss of DETR and YOLOS, whose classes have a softmax; others have a focal loss."""
 
@@ -117,15 +118,17 @@ class DetectorTrunk(ImageTrunk):
 
         return entropy * (weight(mine) / weight(counts)) + (loss - entropy) * share
 
-    def boxes(self, said: Any, least: float) -> list[dict[str, torch.Tensor]]:
+    def boxes(self, said: Any, least: float, most: int) -> list[dict[str, torch.Tensor]]:
         """Return transformers' own `scores`, `labels` and `boxes` (x0, y0, x1, y1 in pixels) of each image, of scores
-        above `least`."""
+        above `least`; of some architectures the best, at least `most` if there are so many."""
         import transformers
 
-        processor = getattr(transformers, f"{PROCESSORS[self.network.config.model_type]}Pil")()
+        architecture = self.network.config.model_type
+        processor = getattr(transformers, f"{PROCESSORS[architecture]}Pil")()
         found: list[dict[str, torch.Tensor]] = processor.post_process_object_detection(
-            said, threshold=least, target_sizes=[self.shape] * len(said.logits)
-        )
+            said, threshold=least, target_sizes=[self.shape] * len(said.logits),
+            **({"top_k": most} if architecture in _OF_THE_BEST else {}),
+        )  # fmt: skip
         return found
 
     def lay_classes(self, names: Sequence[str]) -> None:
@@ -232,16 +235,7 @@ def class_tensors(network: PreTrainedModel) -> frozenset[str]:
 
 def read_config(folder: Path) -> PreTrainedConfig:
     """Return transformers' configuration in a folder, without what draws in training. Raises InputError: it is none."""
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-
-    quiet()
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise InputError(
-            folder / CONFIG, f"no config of a detector ({brief(error)})", fix="get the checkpoint again"
-        ) from None
+    config = read_architecture(folder, "a detector")
     for part in (config, getattr(config, "backbone_config", None)):
         for name, value in _WITHOUT_CHANCE.items():
             if hasattr(part, name):

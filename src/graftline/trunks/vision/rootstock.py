@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from graftline.errors import InputError, brief, nearest
-from graftline.trunks.rootstock import CONFIG, check_plain, load, read_object
+from graftline.trunks.rootstock import CONFIG, check_plain, damages, load, read_object
 from graftline.trunks.vision.trunk import PROCESSOR, Scale, VisionTrunk, build_network, is_of_head, read_config
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> VisionTrunk:
         trunk = VisionTrunk(_resized(network, image.shape), scale, image.shape).eval()
         with torch.no_grad():
             trunk(torch.zeros(1, image.channels, *image.shape))
-    except (RuntimeError, ValueError) as error:
+    except damages() as error:
         height, width = image.shape
         raise InputError(
             folder / CONFIG,
@@ -59,7 +59,7 @@ def _check_kind(folder: Path) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
     architecture = read_object(folder / CONFIG).get("model_type")
-    if architecture not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+    if str(architecture) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
         known = sorted(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
         raise InputError(
             folder / CONFIG,
@@ -80,7 +80,11 @@ def scale_of(folder: Path, image: ImageColumn, values: dict[str, Any] | None = N
             path, "the file is missing", expected="image_mean and image_std, by which the model's pixels were scaled"
         )
     values = read_object(path) if values is None else values
-    channels = int(read_object(folder / CONFIG).get("num_channels", 3))
+    channels = read_object(folder / CONFIG).get("num_channels", 3)
+    if type(channels) is not int:
+        raise InputError(
+            folder / CONFIG, f"num_channels {channels!r}", expected="a whole number", fix="get the checkpoint again"
+        )
     mean, deviation = (0.0,) * channels, (1.0,) * channels
     try:
         if values.get("do_normalize", True) is not False:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from graftline.errors import InputError, brief
+from graftline.errors import InputError
 from graftline.learning.batch_norm import BatchNorm1d, BatchNorm2d
 from graftline.learning.convolution import multiply_small_maps
 from graftline.learning.device import device
@@ -27,7 +27,7 @@ from graftline.learning.precision import multiplies_tiles
 from graftline.text.attention import SHORT
 from graftline.trunks.image_trunk import ImageTrunk
 from graftline.trunks.layout import quiet
-from graftline.trunks.rootstock import CONFIG, load
+from graftline.trunks.rootstock import CONFIG, load, read_architecture
 from graftline.trunks.vision.parameters import VisionParams
 
 if TYPE_CHECKING:
@@ -320,16 +320,7 @@ def _load(folder: Path, config: PreTrainedConfig, optional: Callable[[str], bool
 
 def read_config(folder: Path) -> PreTrainedConfig:
     """Return transformers' configuration in a folder, without dropout. Raises InputError: it is none."""
-    from transformers import AutoConfig
-
-    quiet()
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            folder / "config.json", f"no config of an image model ({brief(error)})", fix="make it again"
-        ) from None
-    return without_chance(config)
+    return without_chance(read_architecture(folder, "an image model"))
 
 
 def _scale_and_shape(values: dict[str, Any]) -> tuple[Scale, tuple[int, int]]:
