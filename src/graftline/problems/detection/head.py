@@ -131,8 +131,7 @@ class DenseHead(nn.Module):
         none = hidden.new_zeros(len(hidden), 0, height, width, dtype=torch.float32)
         if self.prototypes is None:
             return none, None
-        # whoever waits for what goes through this layer, as differential privacy does, is shown whole images
-        if places is None or self.prototypes._forward_hooks:
+        if places is None:
             whole = F.pixel_shuffle(self.prototypes(hidden), self.grid.stride)
             return whole[..., :height, :width].float(), None
         image, row, column = places.T
