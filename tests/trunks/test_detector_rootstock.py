@@ -7,11 +7,11 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from damaged import edit, refusal
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "learning"))
 
@@ -20,7 +20,6 @@ import small_scenes
 
 from graftline.canonical import read_json
 from graftline.dataset import read_schema
-from graftline.errors import InputError
 from graftline.plan import Sections, make_plan
 from graftline.plan.sample import sample_dataset
 from graftline.problems.image_classification.parameters import ImageClassificationParams
@@ -50,16 +49,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(home: Path, tmp_path: Path) -> Path:
     """A copy of a checkpoint, to be damaged."""
     return Path(shutil.copytree(small_detectors.checkpoint(home, "detr"), tmp_path / "detr"))
-
-
-def edit(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-def refusal(action: Callable[[], Any]) -> str:
-    with pytest.raises(InputError) as caught:
-        action()
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("kind", small_detectors.KINDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import numpy as np
 import pytest
 import small
 import torch
+from damaged import edit, refusal
 from torch import nn
 
-from graftline.errors import InputError
 from graftline.plan import Sections, make_plan
 from graftline.plan.sample import sample_dataset
 from graftline.profiles import load_profiles
@@ -65,16 +64,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def models(saved: Path, root: Path) -> Path:
     return Path(shutil.copytree(saved, root / "models"))
-
-
-def edit(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-def refusal(action: Callable[[], Any]) -> str:
-    with pytest.raises(InputError) as caught:
-        action()
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])

@@ -8,16 +8,16 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import forked
 import pytest
+from damaged import edit, refusal
 
 from graftline.digests import digest_path
-from graftline.errors import InputError
 from graftline.tasks.parameters import parse
 from graftline.trunks import rootstock
 from graftline.trunks.rootstock import resolve
@@ -58,16 +58,6 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def model(small: Path, repository: Path) -> Path:
     """A copy of the small model in the repository, to be damaged."""
     return Path(shutil.copytree(small, repository / "model"))
-
-
-def refusal(action: Callable[[], Any]) -> str:
-    with pytest.raises(InputError) as caught:
-        action()
-    return str(caught.value)
-
-
-def edit(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 def test_an_installed_package_is_found_with_its_version_licence_and_digest() -> None:

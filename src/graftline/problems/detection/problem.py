@@ -56,7 +56,7 @@ class Detection(TrunkProblem[Scenes, DetectionParams]):
     examples, model = Scenes, Finder
     header = ("objects", "where")
     amount = "images"
-    loss_unit = "focal, box and mask loss an object"
+    loss_unit = "loss an object"
 
     def read(self, dataset: Path, split: str, folder: Path) -> Scenes:
         found = read_split(dataset, split, [ImageColumn])
