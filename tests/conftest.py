@@ -132,6 +132,7 @@ LONG = (
     "test_acceptance.py",
     "test_federate.py",
     "test_trainjob.py",
+    "test_trainjob_step.py",
     "test_converges.py",
     "test_resume.py",
     "test_resume_elsewhere.py",
