@@ -35,6 +35,8 @@ from graftline.tasks.parameters import parse
 from graftline.tasks.pretrain import PretrainParams
 from graftline.tasks.validate import ValidateParams
 from graftline.text.tokens import open_tokens
+from graftline.trunks.text.planning import plan as plan_text
+from graftline.trunks.training import Planned
 from graftline.values.contract import Contract, load_contract
 from graftline.values.image import ImageColumn
 from graftline.values.splits import read_images
@@ -222,6 +224,19 @@ def test_a_plan_of_text_counts_tokens_of_all_documents(texts: list[str], text_sa
     more = make_plan("pages", TEXT, twice, {}, threads=1, start=3.0, seconds=0.05).rows[0]
     assert more.examples == pytest.approx(2 * pretrain.examples, rel=0.01)
     assert more.flops == pytest.approx(2 * pretrain.flops, rel=0.05)
+
+
+def test_a_run_of_few_steps_measures_the_held_out_loss_no_more_often_than_it_steps(
+    text_sample: Sample, tmp_path: Path
+) -> None:
+    def planned(epochs: float) -> Planned:
+        place = folder(tmp_path, str(epochs))
+        params = TEXT.pretrain.model_copy(update={"epochs": epochs})
+        return next(plan_text(text_sample, params, folder(place, "trunk"), place))
+
+    short, long = planned(0.01), planned(100)
+    assert short.steps == 1 and long.steps > 100
+    assert long.answered == 17 * short.answered > 0
 
 
 def test_a_large_trunk_is_planned_from_one_and_two_of_its_layers(text_sample: Sample, tmp_path: Path) -> None:

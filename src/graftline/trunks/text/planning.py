@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = 2048
 _LOOKS = 17
-"""How often pretraining measures the held-out loss."""
+"""How often pretraining measures the held-out loss: at most once a step, and once where there is none."""
 _LONGEST = 512
 _HELD_OUT = 16
 
@@ -91,13 +91,14 @@ def _planned(
     trained = 1 - held_out / pieces
     per_epoch = max(1, round(trained * tokens / params.batch_tokens))
     here = Batches(documents.lengths, params.batch_tokens, params.seed).per_epoch
+    steps = math.ceil(recipe.epochs * per_epoch)
     return Planned(
         made,
         examples=len(documents.files) / here,
         tokens=documents.tokens / here,
-        steps=math.ceil(recipe.epochs * per_epoch),
+        steps=steps,
         batch=trained * pieces / per_epoch,
-        answered=_LOOKS * held_out,
+        answered=min(_LOOKS, max(1, steps)) * held_out,
         ahead=ahead,
     )
 
