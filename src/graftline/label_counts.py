@@ -34,7 +34,8 @@ def in_dataset(dataset: Path) -> Available:
     try:
         if not _one_class(schema):
             return of_counts(schema, Counter(), pq.read_metadata(path).num_rows)
-        labels = pq.read_table(path, columns=[schema.label])[schema.label]
+        with pq.ParquetFile(path) as file:  # `read_table` would load pandas
+            labels = file.read(columns=[schema.label])[schema.label]
         return of_counts(schema, count(labels), len(labels))
     except (pa.ArrowException, KeyError) as error:
         raise InputError(path, f"not as schema.json says ({error})", fix="run validate again") from None

@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graftline.engines.stages import narrow
 from graftline.environment import ROOT
 from graftline.errors import EXIT_INPUT, EXIT_PREEMPTED, EXIT_REFUSED, BusyError, GraftlineError, InputError
 from graftline.processes import importing
@@ -191,7 +192,14 @@ def reproduce(
             done.dump(update_pipeline=False)
         return done
 
-    with _environ(environment), _children_end_with_us(), _repository() as repo, _own_commands(repo, on_event):
+    with (
+        _environ(environment),
+        _children_end_with_us(),
+        _repository() as repo,
+        _locked(repo),
+        _own_commands(repo, on_event),
+    ):
+        narrow(repo, task, OUTPUTS)
         repo.reproduce(targets=targets, force=force, single_item=bool(only), repro_fn=reproduce_stage)
 
 
@@ -224,6 +232,13 @@ def _repository(config: dict[str, Any] | None = None) -> Iterator[Any]:
                     ROOT / ".dvc", "another DVC process is at work here", fix="wait for it to end, then run again"
                 ) from None
             raise _from_dvc(causes) from None
+
+
+def _locked(repo: Any) -> Any:
+    """Hold DVC's lock; when it takes and releases it, it forgets what it knows of stages."""
+    from dvc.repo import lock_repo
+
+    return lock_repo(repo)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
