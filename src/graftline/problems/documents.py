@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -151,10 +151,14 @@ def _order(seed: int, epoch: int, count: int) -> torch.Tensor:
     return torch.randperm(count, generator=generator(seed, epoch, "epoch"))
 
 
+def bounds(values: Sequence[Sequence[int] | bytes]) -> np.ndarray:
+    """Return the (n + 1,) int64 places at which n lists begin and end once they stand end to end."""
+    return np.cumsum([0, *map(len, values)], dtype=np.int64)
+
+
 def documents_of(encoded: list[list[int]], rows: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return the arrays of documents from n lists of token ids."""
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum([len(ids) for ids in encoded], out=offsets[1:])
+    offsets = bounds(encoded)
     flat = np.fromiter((token for ids in encoded for token in ids), dtype=np.int32, count=int(offsets[-1]))
     known = {} if labels is None else {"labels": labels}
     return {"ids": flat, "offsets": offsets, "rows": np.array(rows), **known}

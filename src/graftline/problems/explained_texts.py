@@ -12,7 +12,6 @@ import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from graftline.problems.classification import TextClassifier
 from graftline.problems.documents import Documents, by_length, token_positions
 from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets, shades
 from graftline.problems.transformer import TextModel
@@ -22,8 +21,6 @@ from graftline.values.strings import string_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-    from graftline.dataset import Schema
 
 _WORD = re.compile(r"\S+")
 _MARK = -1
@@ -272,16 +269,6 @@ class ExplainedTexts(Explained):
 
     def shown(self, place: int) -> Markup:
         return Markup(" <b>·</b> ").join(" ".join(side) for side in self.words[place])
-
-
-def explained_classes(
-    model: TextClassifier[Any], documents: Documents, laid: Sequence[Laid], schema: Schema
-) -> ExplainedTexts:
-    """Return what explains the class of each document, which is laid out so."""
-    targets = torch.from_numpy(model.decide(documents).chosen)
-    return ExplainedTexts.of(
-        model, documents, laid, targets, [str(schema.classes[number]) for number in targets.tolist()]
-    )
 
 
 def _colour(word: str, shade: float) -> Markup:

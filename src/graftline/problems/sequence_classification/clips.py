@@ -30,10 +30,6 @@ _SIDE = 64
 class ClipClassifier(WholeModel[ClipExamples], Classifier[ClipExamples], AudioModel[ClipExamples]):
     """Clips to (n, classes) logits."""
 
-    def __init__(self, network: Any, rate: int, new: frozenset[str], params: SequenceClassificationParams) -> None:
-        super().__init__(network, rate, new, params)
-        self.smoothing = params.label_smoothing
-
 
 class OnClips(DecidingProblem[ClipExamples], AudioProblem[ClipExamples, SequenceClassificationParams]):
     """Learns one class a clip."""
@@ -65,16 +61,9 @@ class OnClips(DecidingProblem[ClipExamples], AudioProblem[ClipExamples, Sequence
         drawn = np.array(seen, np.float32).reshape(-1, 1, _SIDE, _SIDE) / 255
         pictures.plot_mistakes(drawn, answers, worst, names, out / "mistakes.png")
 
-    def ask(
-        self, folder: Path, model: Model[ClipExamples], values: list[np.ndarray], schema: Schema
-    ) -> list[dict[str, Any]]:
-        assert isinstance(model, ClipClassifier)
-        return model.decide(self.asked(folder, values)).told(schema.classes, model.asked)
-
     def explained(
         self, folder: Path, model: Model[ClipExamples], values: list[np.ndarray], schema: Schema
     ) -> ExplainedClips:
         assert isinstance(model, ClipClassifier)
         clips = self.asked(folder, values)
-        targets = torch.from_numpy(model.decide(clips).chosen)
-        return ExplainedClips.of(model, clips, targets, [str(schema.classes[target]) for target in targets.tolist()])
+        return ExplainedClips.of(model, clips, *model.chosen(clips, schema))

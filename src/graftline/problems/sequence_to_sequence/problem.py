@@ -18,12 +18,12 @@ from graftline.errors import InputError
 from graftline.learning.distributed import World, share
 from graftline.learning.randomness import generator
 from graftline.problems.answers import Answers
-from graftline.problems.documents import Documents, by_length
+from graftline.problems.documents import Documents, bounds, by_length
 from graftline.problems.joint import JointLanguageModel
 from graftline.problems.problem import Joint, Model
 from graftline.problems.reading import with_cut
 from graftline.problems.sections import Section, write_sections
-from graftline.problems.sequence_to_sequence.pairs import Pairs, bounds
+from graftline.problems.sequence_to_sequence.pairs import Pairs
 from graftline.problems.sequence_to_sequence.parameters import SequenceToSequenceParams
 from graftline.problems.sequence_to_sequence.scores import CHRF, KEPT, bleu_rows, chrf_rows, kept_rows, signatures
 from graftline.problems.texts import TextProblem, check_objective
