@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 from typing import Self
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from graftline.digests import sha256_bytes
-from graftline.learning.randomness import generator
+from graftline.learning.randomness import generator, permutation
 from graftline.problems.problem import Examples
 
 IGNORED = -100
@@ -138,17 +137,12 @@ def _bucketed(seed: int, step: int, size: int, lengths: torch.Tensor) -> torch.T
     batches = len(lengths) // size
     epoch, place = divmod(step, batches)
     window, inside = divmod(place, BATCHES_BY_LENGTH)
-    order = _order(seed, epoch, len(lengths))[: batches * size].split(BATCHES_BY_LENGTH * size)[window]
+    order = permutation(seed, epoch, len(lengths))[: batches * size].split(BATCHES_BY_LENGTH * size)[window]
     order = order[lengths[order].argsort(stable=True)]
     first = epoch * (batches // BATCHES_BY_LENGTH + 1) + window
     shuffled = torch.randperm(len(order) // size, generator=generator(seed, first, "bucket"))
     chosen: torch.Tensor = order.split(size)[int(shuffled[inside])]
     return chosen
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> torch.Tensor:
-    return torch.randperm(count, generator=generator(seed, epoch, "epoch"))
 
 
 def bounds(values: Sequence[Sequence[int] | bytes]) -> np.ndarray:

@@ -18,6 +18,7 @@ from graftline.errors import InputError
 from graftline.learning.device import send
 from graftline.problems.documents import by_length, padded, token_positions
 from graftline.problems.groups import Groups
+from graftline.problems.outputs import zero_head
 from graftline.problems.pairs import JoinedTextModel, pairs_of
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.question_answering import present
@@ -128,10 +129,7 @@ class QuestionAnswering(TextProblem[Windows, QuestionAnsweringParams]):
         # The tokens of causal_lm see nothing behind them, and transformers has no such head on all others.
         check_objective(trunk, "masked_lm")
         model = super().build(trunk, schema, scratch=scratch)
-        network: Any = model.network
-        # Zero, as other heads: all places start equal.
-        for parameter in (network.classifier if hasattr(network, "classifier") else network.qa_outputs).parameters():
-            nn.init.zeros_(parameter)
+        zero_head(model.network, "classifier", "qa_outputs")
         return model
 
     def load(self, folder: Path, facts: dict[str, Any]) -> QuestionAnswerer:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from graftline.dataset import Schema, read_schema
 from graftline.problems import pictures
@@ -16,6 +15,7 @@ from graftline.problems.classes import ClassAnswers
 from graftline.problems.classification import Classifier, name_classes
 from graftline.problems.deciding import DecidingProblem
 from graftline.problems.explained_clips import ExplainedClips
+from graftline.problems.outputs import zero_head
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.transformer import WholeModel
@@ -48,9 +48,7 @@ class OnClips(DecidingProblem[ClipExamples], AudioProblem[ClipExamples, Sequence
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> AudioModel[ClipExamples]:
         model: AudioModel[ClipExamples] = super().build(trunk, schema, scratch=scratch)
-        network: Any = model.network
-        for parameter in network.classifier.parameters():  # zero, as all heads of classes: all outputs start equal
-            nn.init.zeros_(parameter)
+        zero_head(model.network, "classifier")
         return model
 
     def present(self, answers: ClassAnswers, examples: ClipExamples, dataset: Path, out: Path, mistakes: int) -> None:

@@ -26,7 +26,7 @@ from graftline.learning.device import device
 from graftline.learning.precision import multiplies_tiles
 from graftline.text.attention import SHORT
 from graftline.trunks.image_trunk import ImageTrunk
-from graftline.trunks.layout import quiet
+from graftline.trunks.layout import keeping_attention, quiet
 from graftline.trunks.rootstock import CONFIG, load, read_architecture
 from graftline.trunks.vision.parameters import VisionParams
 
@@ -180,14 +180,11 @@ class VisionTrunk(ImageTrunk):
         return [self._as_map(found.last_hidden_state, "pretrain.trunk", "vit, convnextv2, resnet or conv")]
 
     def attentions(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], int, int] | None:
-        grid, before = _grid(self.network, self.shape), self.network.config._attn_implementation
+        grid = _grid(self.network, self.shape)
         if grid is None or not self.network._supports_sdpa:
             return None
-        self.network.set_attn_implementation("eager")  # the fused kernel keeps no weights
-        try:
+        with keeping_attention(self.network):
             found = self.network(self.scaled(pixels), output_attentions=True).attentions
-        finally:
-            self.network.set_attn_implementation(before)
         tokens = math.prod(grid)
         if not found or any(layer.ndim != 4 or not tokens <= layer.shape[-1] <= tokens + 2 for layer in found):
             return None
