@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graftline.learning.randomness import _permutation, batch_indices, generator
+from graftline.learning.randomness import batch_indices, generator, permutation
 
 
 @settings(deadline=None, max_examples=40)
@@ -21,7 +21,7 @@ def test_each_epoch_is_a_permutation_without_a_gap(seed: int, size: int, count: 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
     forward = [batch_indices(7, step, 8, 20) for step in range(10)]
-    _permutation.cache_clear()
+    permutation.cache_clear()
     torch.manual_seed(123)
     backward = [batch_indices(7, step, 8, 20) for step in reversed(range(10))][::-1]
     assert all(torch.equal(a, b) for a, b in zip(forward, backward, strict=True))

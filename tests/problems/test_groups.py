@@ -101,7 +101,7 @@ def test_a_regressor_finds_the_group_of_each_row_of_val() -> None:
     (errors, numbers), rows = alike(15, 20, 0), np.arange(300) * 3
     mixed, params = np.random.default_rng(1).permutation(300), ImageRegressionParams(coverage=0.9)
     val: Any = SimpleNamespace(labels=torch.from_numpy(errors[mixed, None]), rows=torch.from_numpy(rows[mixed]))
-    model: Any = SimpleNamespace(numbers=lambda examples: np.zeros((len(examples.rows), 1)), regression=params)
+    model: Any = SimpleNamespace(numbers=lambda examples: np.zeros((len(examples.rows), 1)), _params=params)
     Regressor.calibrate(model, val, Groups("writer", rows, numbers))
     wanted, without = half_widths(errors[:, None], params, numbers), half_widths(errors[:, None], params)
     assert model.reach == wanted != without

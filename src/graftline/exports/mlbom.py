@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from graftline import __version__
+from graftline.digests import FileDigest
 from graftline.exports.facts import Facts, StoredRecord
 from graftline.exports.values import intervals, package_url, parameters, uuid_of
 from graftline.locks import pins
@@ -56,13 +58,7 @@ def _model(facts: Facts) -> dict[str, Any]:
             "manifest": release.manifest, "content": release.digest,
             **{f"record.{name}": step.record.sha256 for name, step in facts.named.items()},
         }),
-        "components": [
-            {
-                "type": "file", "bom-ref": f"release:{release.manifest}/{file.path}", "name": file.path,
-                "hashes": _hashes(file.sha256), "properties": _properties({"bytes": str(file.size)}),
-            }
-            for file in facts.files
-        ],
+        "components": _files(f"release:{release.manifest}", facts.files),
     }  # fmt: skip
     if licence := _front_matter(facts).get("license"):
         component["licenses"] = [{"license": {"name": licence}}]
@@ -154,14 +150,18 @@ def _input(parts: dict[str, dict[str, Any]], given: Dependency) -> str:
     return _add(parts, f"content:{digest}", {
         "type": "data", "name": name, "version": digest, "hashes": _hashes(digest),
         "data": [{"type": kind, "name": name}],
-        "components": [
-            {
-                "type": "file", "bom-ref": f"content:{digest}/{file.path}", "name": file.path,
-                "hashes": _hashes(file.sha256), "properties": _properties({"bytes": str(file.size)}),
-            }
-            for file in given.files
-        ],
+        "components": _files(f"content:{digest}", given.files),
     })  # fmt: skip
+
+
+def _files(within: str, files: Iterable[FileDigest]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "file", "bom-ref": f"{within}/{file.path}", "name": file.path,
+            "hashes": _hashes(file.sha256), "properties": _properties({"bytes": str(file.size)}),
+        }
+        for file in files
+    ]  # fmt: skip
 
 
 def _made_by(parts: dict[str, dict[str, Any]], step: StoredRecord) -> set[str]:

@@ -21,6 +21,7 @@ from PIL import Image as Picture
 from graftline.durable import write_atomic
 from graftline.errors import InputError
 from graftline.importers.packages import download_npm, encode_table, read_source, tarball_members
+from graftline.raw.media import ENCODED
 
 PACKAGES = {
     "noto": ("emoji-datasource-google@16.0.0", "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438"),
@@ -140,7 +141,7 @@ def as_table(found: list[Drawn]) -> pa.Table:
     ]
     return pa.table(
         {
-            "image": pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            "image": pa.array(images, ENCODED),
             "group": pa.array([one.group for one in found], pa.string()),
             "subgroup": pa.array([one.subgroup for one in found], pa.string()),
             "emoji": pa.array([one.emoji for one in found], pa.string()),

@@ -15,11 +15,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from graftline.canonical import canonical_json
-from graftline.digests import sha256_bytes
 from graftline.durable import write_atomic
-from graftline.errors import InputError
-from graftline.importers.packages import deb_folder, download_deb, encode_table, read_source
+from graftline.importers.packages import check_all, deb_folder, deb_of, encode_table, read_source
 
 FOLDER = "usr/share/libreoffice/help"
 LANGUAGES = {"en-US": "libreoffice-help-en-us", "de": "libreoffice-help-de"}
@@ -69,31 +66,14 @@ def fetch(language: str, source: Path | None) -> dict[str, str]:
         where: object = source / folder
     else:
         where = source / f"{package}_*.deb" if source is not None else package
-        found = deb_folder(_deb(package, source), where, folder, ".html")
-    _check(where, found, DIGESTS[language])
+        wanted = f"a folder with the .deb files of {' and '.join(LANGUAGES.values())}, or with {FOLDER}"
+        found = deb_folder(deb_of(package, source, wanted), where, folder, ".html")
+    check_all(where, found, DIGESTS[language], what="pages", fix="take those of LibreOffice 7.4.7")
     return {path.removeprefix(f"{folder}/").removesuffix(".html"): data.decode() for path, data in found.items()}
 
 
 def _pages(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.html") if path.is_file())
-
-
-def _deb(package: str, source: Path | None) -> bytes:
-    wanted = f"a folder with the .deb files of {' and '.join(LANGUAGES.values())}, or with {FOLDER}"
-    if source is None:
-        return download_deb(package, wanted)
-    files = sorted(source.glob(f"{package}_*.deb"))
-    if len(files) != 1:
-        raise InputError(source, f"{len(files)} files {package}_*.deb", expected=wanted, fix="give such a folder")
-    return read_source(files[0], wanted)
-
-
-def _check(where: object, found: Mapping[str, bytes], expected: str) -> None:
-    digest = sha256_bytes(canonical_json({path: sha256_bytes(data) for path, data in found.items()}))
-    if digest != expected:
-        raise InputError(
-            where, f"{len(found)} pages of sha256 {digest}", expected=expected, fix="take those of LibreOffice 7.4.7"
-        )
 
 
 def pairs(english: Mapping[str, str], german: Mapping[str, str]) -> Iterator[Pair]:

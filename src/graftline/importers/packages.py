@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError, InputError
 
@@ -128,6 +129,19 @@ def deb_members(deb: bytes, name: object, members: Mapping[str, str]) -> dict[st
     return found
 
 
+def deb_of(package: str, source: Path | None, wanted: str) -> bytes:
+    """Return the Debian package out of the folder `source`, which holds its one .deb file; without it, downloaded.
+
+    `wanted` says what `source` is to be. Raises InputError, or GraftlineError as `download_deb` does.
+    """
+    if source is None:
+        return download_deb(package, wanted)
+    files = sorted(source.glob(f"{package}_*.deb"))
+    if len(files) != 1:
+        raise InputError(source, f"{len(files)} files {package}_*.deb", expected=wanted, fix="give such a folder")
+    return read_source(files[0], wanted)
+
+
 def deb_folder(deb: bytes, name: object, folder: str, ending: str) -> dict[str, bytes]:
     """Return the files below a folder of a Debian package whose names end so, by path. Raises InputError."""
     return dict(_deb_files(deb, name, lambda path: path.startswith(f"{folder}/") and path.endswith(ending)))
@@ -179,6 +193,13 @@ def check_members(name: object, found: Mapping[str, bytes], members: Mapping[str
         digest = sha256_bytes(found[path])
         if digest != expected:
             raise InputError(f"{name}: {path}", f"sha256 {digest}", expected=expected, fix="take the right version")
+
+
+def check_all(name: object, found: Mapping[str, bytes], expected: str, *, what: str, fix: str) -> None:
+    """Raise InputError unless the canonical JSON of all files' sha256 by path has the sha256 `expected`."""
+    digest = sha256_bytes(canonical_json({path: sha256_bytes(data) for path, data in found.items()}))
+    if digest != expected:
+        raise InputError(name, f"{len(found)} {what} of sha256 {digest}", expected=expected, fix=fix)
 
 
 def encode_table(table: pa.Table, dictionary: list[str], group_rows: int, level: int = 12) -> bytes:

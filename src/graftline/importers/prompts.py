@@ -18,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from graftline.canonical import canonical_json
 from graftline.digests import sha256_bytes
 from graftline.durable import write_atomic
 from graftline.errors import InputError
-from graftline.importers.packages import deb_folder, download_deb, encode_table, read_source
+from graftline.importers.packages import check_all, deb_folder, deb_of, encode_table
 from graftline.importers.voices import with_serial
+from graftline.raw.media import ENCODED
 
 SOUNDS, TEXTS = "usr/share/asterisk/sounds", "usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz"
 PACKAGE = "asterisk-core-sounds-{}-wav"
@@ -108,11 +108,7 @@ def fetch_sounds(language: str, source: Path | None) -> dict[str, bytes]:
     """Return the WAV files of a language by path. Raises as `write` does."""
     package, folder = PACKAGE.format(language), f"{SOUNDS}/{VOICES[language]}"
     files = deb_folder(_deb(package, source), package, folder, ".wav")
-    found = sha256_bytes(canonical_json({path: sha256_bytes(data) for path, data in files.items()}))
-    if found != DIGESTS[language]:
-        raise InputError(
-            package, f"{len(files)} files of sha256 {found}", expected=DIGESTS[language], fix="take version 1.6.1"
-        )
+    check_all(package, files, DIGESTS[language], what="files", fix="take version 1.6.1")
     return files
 
 
@@ -131,13 +127,7 @@ def fetch_list(source: Path | None) -> str:
 
 def _deb(package: str, source: Path | None) -> bytes:
     names = [LIST, *(PACKAGE.format(language) for language in VOICES)]
-    wanted = f"a folder with the .deb files of {', '.join(names)}"
-    if source is None:
-        return download_deb(package, wanted)
-    files = sorted(source.glob(f"{package}_*.deb"))
-    if len(files) != 1:
-        raise InputError(source, f"{len(files)} files {package}_*.deb", expected=wanted, fix="give such a folder")
-    return read_source(files[0], wanted)
+    return deb_of(package, source, f"a folder with the .deb files of {', '.join(names)}")
 
 
 def transcripts(listed: str) -> dict[str, str]:
@@ -183,7 +173,7 @@ def as_table(found: list[Prompt]) -> pa.Table:
     audio = [{"bytes": one.audio, "path": f"{one.language}/{one.name}.ogg"} for one in found]
     return pa.table(
         {
-            "audio": pa.array(audio, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            "audio": pa.array(audio, ENCODED),
             "transcript": pa.array([one.transcript for one in found], pa.string()),
             "language": pa.array([one.language for one in found], pa.string()),
             "prompt": pa.array([one.name for one in found], pa.string()),

@@ -25,6 +25,7 @@ from PIL import ImageDraw
 from graftline.durable import write_atomic
 from graftline.importers import mnist
 from graftline.importers.packages import encode_table
+from graftline.raw.media import ENCODED
 from graftline.values import rle
 
 SCENES = "scenes.parquet"
@@ -184,9 +185,5 @@ def as_table(found: Iterator[tuple[str, Scene]]) -> pa.Table:
         ("segmentation", pa.list_(pa.string())), ("digit", pa.list_(pa.int64())),
     ])  # fmt: skip
     return pa.table(
-        {
-            "image": pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-            "objects": pa.array(objects, kind),
-            "split": pa.array(splits, pa.string()),
-        }
+        {"image": pa.array(images, ENCODED), "objects": pa.array(objects, kind), "split": pa.array(splits, pa.string())}
     )

@@ -20,6 +20,7 @@ from PIL import Image as Picture
 
 from graftline.durable import write_atomic
 from graftline.importers.packages import download_wheel, encode_table, read_source, wheel_members
+from graftline.raw.media import ENCODED
 from graftline.raw.voc import parse_annotation
 
 PACKAGE = "deepforest==2.1.0"
@@ -143,7 +144,7 @@ def as_table(found: list[Tile]) -> pa.Table:
     ])  # fmt: skip
     return pa.table(
         {
-            "image": pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            "image": pa.array(images, ENCODED),
             "objects": pa.array(objects, kind),
             "picture": pa.array([tile.picture for tile in found], pa.string()),
             "split": pa.array([SPLITS[tile.picture] for tile in found], pa.string()),

@@ -26,6 +26,7 @@ from graftline.durable import write_atomic
 from graftline.errors import GraftlineError
 from graftline.importers.glosses import fetch, synsets
 from graftline.importers.packages import encode_table
+from graftline.raw.media import ENCODED
 
 VOICES_FILE = "voices.parquet"
 VOICES = ("m1", "m2", "m3", "m4", "m6", "m7", "f1", "f2", "f3", "f4")
@@ -135,7 +136,7 @@ def as_table(found: list[Spoken], say: Speak) -> pa.Table:
     ]
     return pa.table(
         {
-            "audio": pa.array(clips, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            "audio": pa.array(clips, ENCODED),
             "voice": pa.array([one.voice for one in found], pa.string()),
             "text": pa.array([one.text for one in found], pa.string()),
             "pitch": pa.array([one.pitch for one in found], pa.int64()),

@@ -26,11 +26,12 @@ def batch_indices(seed: int, step: int, size: int, count: int) -> torch.Tensor:
     """
     positions = torch.arange(step * size, (step + 1) * size)
     epochs, offsets = positions // count, positions % count
-    return torch.cat([_permutation(seed, int(e), count)[offsets[epochs == e]] for e in epochs.unique()])
+    return torch.cat([permutation(seed, int(e), count)[offsets[epochs == e]] for e in epochs.unique()])
 
 
 @lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, count: int) -> torch.Tensor:
+def permutation(seed: int, epoch: int, count: int) -> torch.Tensor:
+    """Return (count,): the order of an epoch's rows."""
     return torch.randperm(count, generator=generator(seed, epoch, "epoch"))
 
 

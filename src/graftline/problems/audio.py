@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -96,10 +95,10 @@ class AudioProblem(TransformerProblem[E, P], Generic[E, P]):
         labels = {} if found.labels is None else {"labels": found.labels}
         return self.examples.of(found.clips, found.rows, **labels)
 
-    def asked(self, folder: Path, values: Sequence[np.ndarray]) -> E:
+    def asked(self, folder: Path, values: list[np.ndarray]) -> E:
         """Return the questions' values as examples without labels."""
         rate = int(read_json(folder / PROCESSOR)["sampling_rate"])
-        return self.examples.of(Clips.of(list(values), rate), np.arange(len(values)))
+        return self.examples.of(Clips.of(values, rate), np.arange(len(values)))
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> AudioModel[E]:
         settings = {**dict.fromkeys(_DROPOUT, self._params.dropout), **self.settings(schema)}

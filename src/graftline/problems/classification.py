@@ -38,11 +38,8 @@ def name_classes(schema: Schema) -> dict[str, Any]:
 class Classifier(Decider[D], Labelled[D]):
     """Examples to (units, classes) logits."""
 
-    smoothing: float
-    """Share of each target spread over all classes."""
-
     def criterion(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-        return cross_entropy(outputs, labels, weights, self.smoothing)
+        return cross_entropy(outputs, labels, weights, self._params.label_smoothing)
 
     def probabilities(self, examples: D) -> np.ndarray:
         """Return (units, classes) float32 probabilities."""
@@ -51,10 +48,6 @@ class Classifier(Decider[D], Labelled[D]):
 
 class TextClassifier(Classifier[D], LabelledText[D]):
     """On text."""
-
-    def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: TextClassificationParams) -> None:
-        super().__init__(network, tokenizer, new, params)
-        self.smoothing = params.label_smoothing
 
 
 P = TypeVar("P", bound=TextClassificationParams)

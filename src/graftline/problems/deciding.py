@@ -17,6 +17,7 @@ from graftline.problems.deciding_parameters import DecidingParams, cost_matrix
 from graftline.problems.decisions import Decided, Decision
 from graftline.problems.groups import Groups
 from graftline.problems.problem import Examples, Model, Problem
+from graftline.problems.reading import with_cut
 from graftline.score import Score
 
 E = TypeVar("E", bound=Examples)
@@ -42,6 +43,11 @@ class Decider(Model[E]):
         """Return what the model says of examples, with or without labels."""
         return self.decision.decide(self.logits(examples))
 
+    def chosen(self, examples: E, schema: Schema) -> tuple[torch.Tensor, list[str]]:
+        """Return the (units,) class indices that the model chooses, and their names."""
+        found = torch.from_numpy(self.decide(examples).chosen)
+        return found, [str(schema.classes[number]) for number in found.tolist()]
+
     def answer(self, examples: E, *, fast: bool = False) -> ClassAnswers:
         decided = self.decision.decide(self.logits(examples, fast=fast))
         scores: tuple[Score, ...] = self.deciding.scores
@@ -64,6 +70,9 @@ class DecidingProblem(Problem[E]):
     """Among a problem's bases, before one that builds and loads models: these are `Decider`s."""
 
     header: ClassVar[tuple[str, ...]] = LABEL_HEADER
+
+    asked: Callable[[Path, list[Any]], E]
+    """Returns the questions' values, as the model in the folder takes them, as examples without labels."""
 
     @property
     def _rule(self) -> DecidingParams:
@@ -90,6 +99,11 @@ class DecidingProblem(Problem[E]):
     def ask_for_sets(self, model: Model[E], coverage: float) -> None:
         assert isinstance(model, Decider)
         model.decision, model.asked = model.decision.asked_for(coverage), coverage
+
+    def ask(self, folder: Path, model: Model[E], values: list[Any], schema: Schema) -> list[dict[str, Any]]:
+        assert isinstance(model, Decider)
+        examples = self.asked(folder, values)
+        return with_cut(model.decide(examples).told(schema.classes, model.asked), examples)
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return label_line(answer)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 from typing import Self
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from graftline.digests import sha256_bytes
-from graftline.learning.randomness import generator
+from graftline.learning.randomness import generator, permutation
 from graftline.problems.problem import Examples
 
 IGNORED = -100
@@ -138,7 +137,7 @@ def _bucketed(seed: int, step: int, size: int, lengths: torch.Tensor) -> torch.T
     batches = len(lengths) // size
     epoch, place = divmod(step, batches)
     window, inside = divmod(place, BATCHES_BY_LENGTH)
-    order = _order(seed, epoch, len(lengths))[: batches * size].split(BATCHES_BY_LENGTH * size)[window]
+    order = permutation(seed, epoch, len(lengths))[: batches * size].split(BATCHES_BY_LENGTH * size)[window]
     order = order[lengths[order].argsort(stable=True)]
     first = epoch * (batches // BATCHES_BY_LENGTH + 1) + window
     shuffled = torch.randperm(len(order) // size, generator=generator(seed, first, "bucket"))
@@ -146,15 +145,14 @@ def _bucketed(seed: int, step: int, size: int, lengths: torch.Tensor) -> torch.T
     return chosen
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> torch.Tensor:
-    return torch.randperm(count, generator=generator(seed, epoch, "epoch"))
+def bounds(values: Sequence[Sequence[int] | bytes]) -> np.ndarray:
+    """Return the (n + 1,) int64 places at which n lists begin and end once they stand end to end."""
+    return np.cumsum([0, *map(len, values)], dtype=np.int64)
 
 
 def documents_of(encoded: list[list[int]], rows: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return the arrays of documents from n lists of token ids."""
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum([len(ids) for ids in encoded], out=offsets[1:])
+    offsets = bounds(encoded)
     flat = np.fromiter((token for ids in encoded for token in ids), dtype=np.int32, count=int(offsets[-1]))
     known = {} if labels is None else {"labels": labels}
     return {"ids": flat, "offsets": offsets, "rows": np.array(rows), **known}

@@ -130,6 +130,12 @@ class Explained(ABC):
         return False
 
 
+def log_of_target(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return (k,): the log-probability of each target, of (k, classes) logits that a model returns."""
+    found: torch.Tensor = outputs.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
+    return found
+
+
 def shades(found: Floats) -> Floats:
     """Return numbers of one example scaled so that the largest, whatever its sign, is 1 or -1."""
     most = float(np.abs(found).max(initial=0))

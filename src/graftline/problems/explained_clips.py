@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from graftline.problems.audio import AudioModel, ClipExamples
 from graftline.problems.documents import by_length
-from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets
+from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets, log_of_target
 from graftline.problems.explained_images import blend, draw_seen, picture
 from graftline.trunks.audio.trunk import frame_samples, frames_of, seen_samples
+from graftline.trunks.layout import keeping_attention
 from graftline.values.spectrum import spectrogram
 
 _PIECE_SECONDS = 0.05
@@ -66,9 +67,8 @@ class ExplainedClips(Explained):
 
     def _told(self, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
         """Return (k,): the log-probability of each target."""
-        outputs = self.model.network(**inputs).logits.float().log_softmax(dim=1)
-        found: torch.Tensor = outputs.gather(1, targets.to(outputs.device)[:, None])[:, 0]
-        return found
+        outputs = self.model.network(**inputs).logits.float()
+        return log_of_target(outputs, targets.to(outputs.device))
 
     def windows(self, place: int) -> Sets:
         count, step = int(self.parts[place]), _WINDOW // 2
@@ -125,14 +125,9 @@ class ExplainedClips(Explained):
         """Return each layer's (k, heads, frames, frames) attention; none of an architecture that keeps none."""
         network = self.model.network
         self.model.eval()
-        before = network.config._attn_implementation
-        network.set_attn_implementation("eager")  # the fused kernel keeps no weights
-        try:
-            with torch.inference_mode():
-                inputs = self.model.inputs(self.clips.take(places))
-                return network.base_model(**inputs, output_attentions=True).attentions or ()
-        finally:
-            network.set_attn_implementation(before)
+        with keeping_attention(network), torch.inference_mode():
+            inputs = self.model.inputs(self.clips.take(places))
+            return network.base_model(**inputs, output_attentions=True).attentions or ()
 
     def vectors(self) -> NDArray[np.float32]:
         """Return the mean over a clip's frames."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from graftline.learning.device import send
 from graftline.plots import figure, save, show_image
-from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets, shades
+from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets, log_of_target, shades
 from graftline.problems.pictures import fit_caption
 
 _BATCH = 1000
@@ -45,11 +45,7 @@ class ExplainedImages(Explained):
         parts = np.full(len(pixels), pixels.shape[2] * pixels.shape[3], dtype=np.int64)
         return cls(model, parts, answers, "the picture's median colour", pixels, targets)
 
-    @staticmethod
-    def told_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return (k,): the log-probability of each target, of what the model returns."""
-        found: torch.Tensor = outputs.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
-        return found
+    told_of = staticmethod(log_of_target)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -12,18 +12,15 @@ import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from graftline.problems.classification import TextClassifier
 from graftline.problems.documents import Documents, by_length, token_positions
-from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets, shades
+from graftline.problems.explained import Attention, Explained, Floats, Line, Places, Sets, log_of_target, shades
 from graftline.problems.transformer import TextModel
 from graftline.text.tokenizer import document_marks
-from graftline.trunks.text.trunk import attend
+from graftline.trunks.layout import keeping_attention
 from graftline.values.strings import string_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-    from graftline.dataset import Schema
 
 _WORD = re.compile(r"\S+")
 _MARK = -1
@@ -136,11 +133,7 @@ class ExplainedTexts(Explained):
             torch.from_numpy(np.concatenate(of_token)), words, mask,
         )  # fmt: skip
 
-    @staticmethod
-    def told_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return (k,): the log-probability of each target, of what the model returns."""
-        found: torch.Tensor = outputs.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
-        return found
+    told_of = staticmethod(log_of_target)
 
     def log_probabilities(self, places: Places, kept: Sets) -> Floats:
         found = np.empty(len(places))
@@ -225,12 +218,8 @@ class ExplainedTexts(Explained):
         """Return each layer's (k, heads, width, width) attention; none of an architecture that keeps none."""
         network = self.model.network
         self.model.eval()
-        network.set_attn_implementation("eager")  # the fused kernel keeps no weights
-        try:
-            with torch.inference_mode():
-                return network.base_model(**inputs, output_attentions=True).attentions or ()
-        finally:
-            attend(network, 0, learning=False)
+        with keeping_attention(network), torch.inference_mode():
+            return network.base_model(**inputs, output_attentions=True).attentions or ()
 
     def readers(self, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Return the share of each token in what the head reads, of (k, width) with 1 where a document has a token."""
@@ -272,16 +261,6 @@ class ExplainedTexts(Explained):
 
     def shown(self, place: int) -> Markup:
         return Markup(" <b>·</b> ").join(" ".join(side) for side in self.words[place])
-
-
-def explained_classes(
-    model: TextClassifier[Any], documents: Documents, laid: Sequence[Laid], schema: Schema
-) -> ExplainedTexts:
-    """Return what explains the class of each document, which is laid out so."""
-    targets = torch.from_numpy(model.decide(documents).chosen)
-    return ExplainedTexts.of(
-        model, documents, laid, targets, [str(schema.classes[number]) for number in targets.tolist()]
-    )
 
 
 def _colour(word: str, shade: float) -> Markup:

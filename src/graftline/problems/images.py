@@ -195,15 +195,19 @@ class ImageProblem(TrunkProblem[I, P], Generic[I, P]):
         return [str(name) for name in schema.classes]
 
     @staticmethod
-    @abstractmethod
     def width(classes: int) -> int:
         """Return how many outputs the head has where the schema names so many classes."""
+        return classes
 
     def read(self, dataset: Path, split: str, folder: Path) -> I:
         images = read_images(dataset, split)
         labels = None if images.labels is None else torch.from_numpy(images.labels)
         rows = torch.from_numpy(images.rows.copy())  # what Parquet gave is read-only
         return self.examples(images.pixels, labels, rows)
+
+    def asked(self, folder: Path, values: list[np.ndarray]) -> I:
+        """Return the questions' values as examples without labels."""
+        return self.examples(Pixels.of_numbers(np.stack(values)), None, torch.arange(len(values)))
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> ImageModel[I, P]:
         labels = {**name_outputs(self.names(schema)), "problem_type": self.problem_type}

@@ -23,3 +23,9 @@ def zero_layer(width: int, outputs: int) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def zero_head(network: Any, *names: str) -> None:
+    """Let the layers that a network has under the first of these names that it knows start as zeros, likewise."""
+    for parameter in next(getattr(network, name) for name in names if hasattr(network, name)).parameters():
+        nn.init.zeros_(parameter)

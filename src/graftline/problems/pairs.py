@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ from graftline.learning.device import send
 from graftline.problems.documents import Documents, padded
 from graftline.problems.transformer import TextModel
 from graftline.text.tokenizer import plain_backend
+from graftline.values.strings import string_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -68,6 +70,11 @@ class PairFrame:
         before, one, between, two, after = self.segments
         segments = [*before, *[one] * len(first), *between, *[two] * len(second), *after]
         return [*self.before, *first, *self.between, *second, *self.after], segments
+
+
+def pairs_of(values: Iterable[tuple[Any, Any]]) -> list[tuple[str, str]]:
+    """Return questions' values of two columns as pairs of strings."""
+    return [(string_of(first), string_of(second)) for first, second in values]
 
 
 def pair_frame(tokenizer: PreTrainedTokenizerFast) -> PairFrame:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from graftline.problems.classes import ClassAnswers
 
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
-COLUMNS = 8
 _CAPTION, _LINE = 12, 14
 """Letters an inch above a picture, in one line; and in a line in the smaller size of two."""
 _NAME, _LEAST = 24, 5.0
@@ -135,21 +134,34 @@ def plot_mistakes(pictures: np.ndarray, answers: ClassAnswers, worst: Integers, 
     plot_images(pictures, below, _mistakes_title(len(worst), wrong), path)
 
 
-def plot_images(pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path) -> None:
-    """Draw (k, channels, height, width) pictures in a grid, each with a line above and a line below it."""
-    lines = max(1, -(-len(pixels) // COLUMNS))
-    plot = figure(1.0 * COLUMNS, 1.45 * lines + 0.5)
+def plot_images(
+    pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path,
+    *, columns: int = 8, width: float = 1.0, height: float = 1.45,
+) -> None:  # fmt: skip
+    """Draw pictures in a grid.
+
+    Args:
+        pixels: (k, channels, height, width).
+        captions: the line above each picture, and the one below it, which may be empty.
+        title: of all.
+        path: of the PNG.
+        columns: pictures side by side.
+        width: of a picture with its margins, in inches.
+        height: of a picture with its lines, in inches.
+    """
+    lines = max(1, -(-len(pixels) // columns))
+    plot = figure(width * columns, height * lines + 0.5)
     plot.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    grid = plot.subplots(lines, COLUMNS, squeeze=False)
+    grid = plot.subplots(lines, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, picture, (above, below) in zip(grid.flat, pixels, captions, strict=False):
         show_image(axes, picture, ink=True)
-        fitted, size = fit_caption(above)
+        fitted, size = fit_caption(above, inches=width)
         axes.set_title(fitted, fontsize=size, loc="center", color=WARN, pad=3)
-        axes.text(
-            0.5, -0.04, plain(cut(below, 18)), transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK
-        )
+        if below:
+            named = plain(cut(below, 18))
+            axes.text(0.5, -0.04, named, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK)
     save(plot, path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -21,7 +21,8 @@ from graftline.plots import ACCENT, MUTED, cut, figure, plain, save
 from graftline.problems.answers import Answers
 from graftline.problems.conformal import limits
 from graftline.problems.groups import Groups
-from graftline.problems.problem import Examples, Model
+from graftline.problems.problem import Examples, Model, Problem
+from graftline.problems.reading import with_cut
 from graftline.problems.regression_parameters import COVERAGE, MAE, R2, WIDTH, RegressionParams, squares_rows
 from graftline.problems.scores import mean_rows
 from graftline.problems.sections import Section
@@ -29,8 +30,6 @@ from graftline.problems.weighing import weighed
 from graftline.score import Integers, RowStatistics, Score
 
 Floats = NDArray[np.float64]
-
-HEADER = ("number", "interval")
 
 
 @dataclass(frozen=True)
@@ -215,7 +214,8 @@ class Regressor(Model[E], Generic[E]):
     scale: Scale
     reach: Floats | None = None
     """(numbers,): how far the intervals reach to each side; None without."""
-    regression: RegressionParams
+    _params: Any
+    """A `RegressionParams`."""
 
     @abstractmethod
     def scaled(self, examples: E, *, fast: bool = False) -> torch.Tensor:
@@ -244,7 +244,7 @@ class Regressor(Model[E], Generic[E]):
 
     def calibrate(self, val: E, groups: Groups | None = None) -> None:
         together = None if groups is None else groups.of(val.rows.numpy())
-        self.reach = half_widths(table(_labels(val)) - self.numbers(val), self.regression, together)
+        self.reach = half_widths(table(_labels(val)) - self.numbers(val), self._params, together)
 
     def numbers(self, examples: E, *, fast: bool = False) -> Floats:
         """Return (n, numbers), in the labels' units."""
@@ -254,17 +254,18 @@ class Regressor(Model[E], Generic[E]):
         labels, predicted = table(_labels(examples)), self.numbers(examples, fast=fast)
         loss = float((((labels - predicted) / self.scale.deviation) ** 2).mean())
         rows = examples.rows.numpy()
-        return NumberAnswers(self.regression.scores, rows, loss, labels, predicted, self.reach, self.scale)
+        return NumberAnswers(self._params.scores, rows, loss, labels, predicted, self.reach, self.scale)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what head.json keeps: the training labels' `mean` and `deviation`, and `half_widths` or null."""
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Return besides the training labels' `mean` and `deviation`, and `half_widths` or null."""
         return {
+            **super().save(folder),  # type: ignore[safe-super]  # of the base behind
             "mean": self.scale.mean.tolist(), "deviation": self.scale.deviation.tolist(),
             "half_widths": None if self.reach is None else self.reach.tolist(),
         }  # fmt: skip
 
     def restore(self, facts: dict[str, Any]) -> Self:
-        """Take what `facts` returned. Raises KeyError, TypeError or ValueError for what it did not."""
+        """Take what `save` returned. Raises KeyError, TypeError or ValueError for what it did not."""
         mean, deviation = (np.array(facts[name], np.float64) for name in ("mean", "deviation"))
         half = facts["half_widths"]
         self.scale, self.reach = Scale(mean, deviation), None if half is None else np.array(half, np.float64)
@@ -296,15 +297,38 @@ def _ends(value: float, half: float | None) -> dict[str, float]:
     return {} if half is None else {"low": float(value - half), "high": float(value + half)}
 
 
-def number_line(answer: dict[str, Any]) -> tuple[str, str]:
-    """Return what `tell` says for people: the numbers, and from where to where each may lie."""
-    names = tuple(answer.get("numbers", ("",)))
-    each = list(answer["numbers"].values()) if "numbers" in answer else [answer]
-    ends = [f"{one['low']:.4g} to {one['high']:.4g}" if "low" in one else "unknown" for one in each]
-    return _listed(names, [f"{one['number']:.4g}" for one in each]), _listed(names, ends)
+class RegressionProblem(Problem[E]):
+    """Among a problem's bases, before one that builds and loads models: these are `Regressor`s."""
+
+    header: ClassVar[tuple[str, ...]] = ("number", "interval")
+    loss_unit: ClassVar[str] = "squared error, in variances"
+
+    asked: Callable[[Path, list[Any]], E]
+    """Returns the questions' values, as the model in the folder takes them, as examples without labels."""
+
+    def read(self, dataset: Path, split: str, folder: Path) -> E:
+        found = super().read(dataset, split, folder)  # type: ignore[safe-super]
+        _check_numbers(_labels(found), dataset / f"{split}.parquet")
+        return found
+
+    def ask(self, folder: Path, model: Model[E], values: list[Any], schema: Schema) -> list[dict[str, Any]]:
+        assert isinstance(model, Regressor)
+        examples = self.asked(folder, values)
+        return with_cut(model.tell(examples, schema), examples)
+
+    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
+        """Return the numbers, and from where to where each may lie."""
+        names = tuple(answer.get("numbers", ("",)))
+        each = list(answer["numbers"].values()) if "numbers" in answer else [answer]
+        ends = [f"{one['low']:.4g} to {one['high']:.4g}" if "low" in one else "unknown" for one in each]
+        return _listed(names, [f"{one['number']:.4g}" for one in each]), _listed(names, ends)
+
+    def load(self, folder: Path, facts: dict[str, Any]) -> Any:
+        model: Any = super().load(folder, facts)  # type: ignore[safe-super]
+        return model.restore(facts)
 
 
-def check_numbers(labels: torch.Tensor | None, path: Path) -> None:
+def _check_numbers(labels: torch.Tensor | None, path: Path) -> None:
     """Raise InputError if a number is the same in all rows: R2 is a share of its variance."""
     if labels is None:
         return

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from torch import nn
 
 from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.problems.documents import Documents
 from graftline.problems.joint import JointLanguageModel
+from graftline.problems.outputs import zero_head
 from graftline.problems.problem import Joint, Model
 from graftline.problems.text_parameters import PooledParams, TextHeadParams
 from graftline.problems.transformer import TextModel, TransformerProblem, encode, saved_model, start_model, with_dropout
@@ -69,10 +69,7 @@ class LabelledTextProblem(TextProblem[D, P]):
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextModel[D]:
         check_objective(trunk, "masked_lm", "causal_lm")
         model = super().build(trunk, schema, scratch=scratch)
-        # Zero, as the image head: all outputs start equal.
-        network: Any = model.network
-        for parameter in (network.classifier if hasattr(network, "classifier") else network.score).parameters():
-            nn.init.zeros_(parameter)
+        zero_head(model.network, "classifier", "score")
         return model
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -29,6 +30,11 @@ from graftline.trunks.text.trunk import KIND, attend, save_model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+_AS_IT_IS = {
+    "attn_implementation": "sdpa", "dtype": torch.float32, "output_loading_info": True, "local_files_only": True,
+    "use_safetensors": True,
+}  # fmt: skip
+
 
 def start_model(
     auto: type, trunk: Path, *, scratch: bool, kind: str = KIND, **settings: Any
@@ -51,23 +57,12 @@ def start_model(
     from transformers import AutoConfig
 
     read_config(trunk, kind)
-    quiet()
-    try:
+    with _loading(trunk, "run pretrain again"):
         config = AutoConfig.from_pretrained(trunk, local_files_only=True)
         for name, value in settings.items():
             setattr(config, name, value)
         fresh = auto.from_config(config, attn_implementation="sdpa", dtype=torch.float32)  # type: ignore[attr-defined]
-        loaded, found = auto.from_pretrained(  # type: ignore[attr-defined]
-            trunk,
-            config=config,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-            output_loading_info=True,
-            local_files_only=True,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(trunk, f"no model that loads ({_line(error)})", fix="run pretrain again") from None
+        loaded, found = auto.from_pretrained(trunk, config=config, **_AS_IT_IS)  # type: ignore[attr-defined]
     new = frozenset(found["missing_keys"])
     if scratch:
         return fresh, new
@@ -92,9 +87,16 @@ def with_dropout(share: float) -> dict[str, float]:
     return dict.fromkeys(names, share)
 
 
-def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."
+@contextmanager
+def _loading(folder: Path, fix: str) -> Iterator[None]:
+    """Raise InputError, not transformers' own errors, about a model in a folder that does not load."""
+    quiet()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        text = text if len(text) <= 200 else text[:197] + "..."
+        raise InputError(folder, f"no model that loads ({text})", fix=fix) from None
 
 
 class TransformerModel(Model[E]):
@@ -102,12 +104,13 @@ class TransformerModel(Model[E]):
 
     narrow_on_cpu: ClassVar[bool] = True
     """Whether the arithmetic `auto` narrows on a CPU that can."""
+    _params: Any
 
     def __init__(self, network: PreTrainedModel, new: frozenset[str], params: TransformerParams) -> None:
         """Train `network`, of which the parameters named in `new` are the head's, as `params` say."""
         super().__init__()
         self.network: PreTrainedModel = network.to(device())  # type: ignore[arg-type]
-        self.scores, self._new, self._frozen = params.scores, new, False
+        self.scores, self._params, self._new, self._frozen = params.scores, params, new, False
         self.dtype = arithmetic(params.precision, narrow_on_cpu=self.narrow_on_cpu)
         self._drops = params.dropout > 0
 
@@ -333,18 +336,8 @@ def cut_tokens(
 
 def saved_model(auto: type, folder: Path) -> PreTrainedModel:
     """Return the model that was saved in `folder`. Raises InputError if its tensors do not fit."""
-    quiet()
-    try:
-        model, found = auto.from_pretrained(  # type: ignore[attr-defined]
-            folder,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-            output_loading_info=True,
-            local_files_only=True,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(folder, f"no model that loads ({_line(error)})", fix="run finetune again") from None
+    with _loading(folder, "run finetune again"):
+        model, found = auto.from_pretrained(folder, **_AS_IT_IS)  # type: ignore[attr-defined]
     if found["missing_keys"] or found["mismatched_keys"]:
         names = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
         raise InputError(

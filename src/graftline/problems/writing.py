@@ -9,12 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from graftline.problems.documents import Documents
+from graftline.problems.transformer import TextModel
 from graftline.problems.writing_parameters import WritingParams
+from graftline.text.tokenizer import tokenizer_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+D = TypeVar("D", bound=Documents)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,17 @@ class Demands:
             range(len(texts)),
             key=lambda place: (len(broken[place].get("banned", ())), len(broken[place].get("missing", ())), place),
         )
+
+
+class WritingModel(TextModel[D]):
+    """A model that writes, and what its texts may and must hold."""
+
+    def __init__(self, network: Any, tokenizer: PreTrainedTokenizerFast, new: frozenset[str], params: Any) -> None:
+        super().__init__(network, tokenizer, new, params)
+        self.demands = Demands.of(params)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {**super().save(folder), "vocabulary": tokenizer_digest(self.tokenizer)}
 
 
 def _cases(word: str) -> tuple[str, ...]:

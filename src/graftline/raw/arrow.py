@@ -16,6 +16,7 @@ from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.columnar import flat_names, raw_batches
+from graftline.raw.faults import damaged
 from graftline.raw.reader import Asked, Source, check_columns
 
 _FILE, _OLD = b"ARROW1", b"FEA1"
@@ -73,12 +74,7 @@ def _open_stream(path: Path) -> Iterator[Any]:
             file.seek(start)
             yield pa.ipc.open_stream(file)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            path,
-            f"truncated or damaged ({path.stat().st_size} bytes; {brief(error)})",
-            expected="a whole Arrow file",
-            fix="fetch it again, such as with `dvc pull --force`",
-        ) from None
+        raise damaged(path, brief(error), "Arrow file") from None
 
 
 def _messages(file: Any) -> Iterator[Any]:

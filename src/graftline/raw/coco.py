@@ -25,8 +25,9 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from graftline.errors import InputError, brief
+from graftline.errors import InputError
 from graftline.raw.batches import LeftOut, RawBatch
+from graftline.raw.faults import amiss, half_a_pair, load_whole
 from graftline.raw.lines import read_head
 from graftline.raw.media import ENCODED, IMAGE, PATH, MediaRows, file_inside
 from graftline.raw.picture_formats import is_picture
@@ -45,6 +46,7 @@ SCHEMA = pa.schema([
 """`segmentation` is JSON: polygons, or a run-length encoding."""
 MOST_BYTES = 512 << 20
 """Largest file: it is in memory whole, some five times its size. COCO's largest has 448 MB."""
+_FORM = "COCO's JSON"
 _LOOKED_AT = 10_000
 _LOOKED_UP = 1000
 """Listed pictures that are looked for in each folder,"""
@@ -142,23 +144,14 @@ class _Listed:
 
 def _load(file: Path) -> _Listed:
     """Raises InputError."""
-    if (size := file.stat().st_size) > MOST_BYTES:
-        raise InputError(file, f"{size:,} bytes", expected=f"at most {MOST_BYTES:,}", fix="divide it by its pictures")
+    content, text = load_whole(file, _FORM, MOST_BYTES, "pictures")
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-        content = json.loads(text)
         if _HALF.search(text):
-            json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+            json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise InputError(
-            file, "half of a surrogate pair", expected="characters", fix="correct the \\u escape"
-        ) from None
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(
-            file, f"not JSON ({brief(error)})", expected="COCO's JSON", fix="fetch it again, or correct it"
-        ) from None
+        raise half_a_pair(file) from None
     if not isinstance(content, dict):
-        raise _amiss(str(file), content, "an object")
+        raise amiss(str(file), content, "an object", _FORM)
     names = _categories(content, file)
     images: dict[str, _Image] = {}
     for place, one in enumerate(_list(content, "images", file)):
@@ -167,14 +160,14 @@ def _load(file: Path) -> _Listed:
             raise InputError(f"{file}: images[{place}].id", f"{image.id} a second time", expected="ids that differ")
         images[image.id] = image
     if not images:
-        raise _amiss(f"{file}: images", [], "at least one picture")
+        raise amiss(f"{file}: images", [], "at least one picture", _FORM)
     if "annotations" not in content:
         return _Listed(list(images.values()), None, [])
     objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
     strangers = []
     for place, one in enumerate(_list(content, "annotations", file)):
         if not isinstance(one, dict) or not isinstance(one.get("image_id"), int | str):
-            raise _amiss(f"{file}: annotations[{place}].image_id", one, "the id of a picture")
+            raise amiss(f"{file}: annotations[{place}].image_id", one, "the id of a picture", _FORM)
         of = str(one["image_id"])
         if of in images:
             objects[of].append(_object(one, names, f"{file}: annotations[{place}]"))
@@ -189,7 +182,7 @@ def _categories(content: dict[str, Any], file: Path) -> dict[str, str]:
     for place, one in enumerate(_list(content, "categories", file) if "annotations" in content else []):
         where = f"{file}: categories[{place}]"
         if not isinstance(one, dict) or not isinstance(one.get("name"), str) or "id" not in one:
-            raise _amiss(where, one, "an object with id and name")
+            raise amiss(where, one, "an object with id and name", _FORM)
         if str(one["id"]) in names:
             raise InputError(f"{where}.id", f"{one['id']} a second time", expected="ids that differ")
         names[str(one["id"])] = one["name"]
@@ -202,7 +195,7 @@ def _image(one: Any, where: str) -> _Image:
         or not isinstance(one.get("file_name"), str)
         or not isinstance(one.get("id"), int | str)
     ):
-        raise _amiss(where, one, "an object with id and file_name")
+        raise amiss(where, one, "an object with id and file_name", _FORM)
     sides = [
         side if type(side := one.get(name)) is int and 0 < side < 1 << 31 else None for name in ("width", "height")
     ]
@@ -213,7 +206,7 @@ def _object(one: dict[str, Any], names: dict[str, str], where: str) -> dict[str,
     """Return an annotation as a row has it; what is wrong with it is the contract's to judge."""
     crowd = one.get("iscrowd")
     if crowd not in (None, 0, 1, "0", "1"):
-        raise _amiss(f"{where}.iscrowd", crowd, "0 or 1")
+        raise amiss(f"{where}.iscrowd", crowd, "0 or 1", _FORM)
     box, of = one.get("bbox"), one.get("category_id")
     numbers = isinstance(box, list) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in box)
     return {
@@ -277,10 +270,5 @@ def _is_part(some: list[str], words: list[str]) -> bool:
 def _list(content: dict[str, Any], key: str, file: Path) -> list[Any]:
     value = content.get(key)
     if not isinstance(value, list):
-        raise _amiss(f"{file}: {key}", value, "a list")
+        raise amiss(f"{file}: {key}", value, "a list", _FORM)
     return value
-
-
-def _amiss(where: str, value: Any, expected: str) -> InputError:
-    found = "nothing" if value is None else json.dumps(value)[:60]
-    return InputError(where, found, expected=f"{expected}, as COCO's JSON has there", fix="correct the file")

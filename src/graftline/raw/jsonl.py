@@ -13,6 +13,7 @@ import pyarrow as pa
 from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
+from graftline.raw.faults import half_a_pair
 from graftline.raw.lines import ending, read_head, read_lines, scaled
 from graftline.raw.reader import Asked, Source, check_columns
 
@@ -110,9 +111,7 @@ def _parse_object(where: str, line: str) -> dict[str, Any]:
         if "\\u" in line:
             json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no character
     except UnicodeEncodeError:
-        raise InputError(
-            where, "half of a surrogate pair", expected="characters", fix="correct the \\u escape"
-        ) from None
+        raise half_a_pair(where) from None
     except RecursionError:
         raise InputError(where, "nested too deep", expected="an object of plain values") from None
     except ValueError as error:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from graftline.errors import InputError, brief
 from graftline.raw import limits
+from graftline.raw.faults import damaged
 
 COMPRESSIONS = (".gz", ".zst")
 HEAD = 256 << 10
@@ -50,11 +51,11 @@ def _open(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
             inner = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else pa.CompressedInputStream(file, "zstd")
             yield io.BufferedReader(_Bounded(path, inner), 1 << 16), file
         except (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException) as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, brief(error), f"{path.suffix} file") from None
         except OSError as error:  # Arrow's word for a damaged stream
             if error.errno is not None or path.suffix not in COMPRESSIONS:
                 raise
-            raise _damaged(path, error) from None
+            raise damaged(path, brief(error), f"{path.suffix} file") from None
 
 
 def read_head(path: Path) -> tuple[bytes, int]:
@@ -68,15 +69,6 @@ def read_head(path: Path) -> tuple[bytes, int]:
 def scaled(rows: int, head: bytes, size: int) -> tuple[int, bool]:
     """Return how many rows a file has whose beginning has `rows`, and whether that is exact."""
     return (rows, True) if len(head) >= size else (round(rows * size / len(head)), False)
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(
-        path,
-        f"truncated or damaged ({path.stat().st_size} bytes; {brief(error)})",
-        expected=f"a whole {path.suffix} file",
-        fix="fetch it again, such as with `dvc pull --force`",
-    )
 
 
 class _Bounded(io.RawIOBase):

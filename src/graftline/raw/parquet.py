@@ -13,6 +13,7 @@ from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.columnar import flat_names, raw_batches
+from graftline.raw.faults import damaged
 from graftline.raw.lines import OTHER_FORMATS
 from graftline.raw.reader import Asked, Source, check_columns
 
@@ -55,7 +56,8 @@ class Parquet:
                         return
                     batch.validate(full=True)  # Arrow does not check UTF-8 and offsets on reading
                 except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                    raise _damaged(path, f"near row {first_row} of the raw data: {brief(error)}") from None
+                    reason = f"near row {first_row} of the raw data: {brief(error)}"
+                    raise damaged(path, reason, "Parquet file") from None
                 for part in raw_batches(path, asked, batch, first_row, dropped):
                     yield part
                     first_row += part.rows
@@ -89,7 +91,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
             page_checksum_verification=True,
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, brief(error)) from None
+        raise damaged(path, brief(error), "Parquet file") from None
 
 
 def _repeating(file: IO[bytes], metadata: pq.FileMetaData) -> list[str]:
@@ -129,16 +131,6 @@ def _dictionary_size(file: IO[bytes], offset: int) -> int:
             if byte < 128:
                 break
     return number >> 1
-
-
-def _damaged(path: Path, reason: str) -> InputError:
-    size = path.stat().st_size
-    return InputError(
-        path,
-        f"truncated or damaged ({size} bytes; {reason})",
-        expected="a whole Parquet file",
-        fix="fetch it again, such as with `dvc pull --force`",
-    )
 
 
 def rows_a_batch(file: pq.ParquetFile) -> int:

@@ -7,7 +7,6 @@ passed over. A question without the key `answers` has a missing value there, one
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
+from graftline.raw.faults import amiss, half_a_pair, load_whole
 from graftline.raw.lines import read_head
 from graftline.raw.reader import Asked, Source, check_columns
 
@@ -26,6 +25,7 @@ SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "title", "question", 
 """As the data set `squad` of Hugging Face names them."""
 MOST_BYTES = 128 << 20
 """Largest file: it is in memory whole. SQuAD 2.0 has 42 MB."""
+_FORM = "SQuAD's JSON"
 
 
 class Squad:
@@ -70,7 +70,8 @@ def _batch(path: Path, asked: Asked, first_row: int, rows: list[dict[str, Any]],
 
 
 def _rows(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
-    for number, article in enumerate(_list(_load(path, encoding), "data", str(path))):
+    content, _ = load_whole(path, _FORM, MOST_BYTES, "articles", encoding)
+    for number, article in enumerate(_list(content, "data", str(path))):
         where = f"{path}: data[{number}]"
         for place, paragraph in enumerate(_list(article, "paragraphs", where)):
             inside = f"{where}.paragraphs[{place}]"
@@ -85,17 +86,6 @@ def _rows(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _load(path: Path, encoding: str) -> Any:
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise InputError(path, f"{size:,} bytes", expected=f"at most {MOST_BYTES:,}", fix="divide it by its articles")
-    try:
-        return json.loads(path.read_bytes().decode("utf-8-sig" if encoding == "utf-8" else encoding))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(
-            path, f"not JSON ({brief(error)})", expected="SQuAD's JSON", fix="fetch it again, or correct it"
-        ) from None
-
-
 def _answers(question: dict[str, Any], where: str) -> dict[str, list[Any]] | None:
     """Return the answers as they stand; whether they stand where they say is the contract's to judge."""
     if "answers" not in question:
@@ -105,14 +95,14 @@ def _answers(question: dict[str, Any], where: str) -> dict[str, list[Any]] | Non
     starts = [one.get("answer_start") for one in found]
     for at, start in enumerate(starts):
         if not isinstance(start, int) or isinstance(start, bool) or abs(start) >= 2**63:
-            raise _amiss(f"{where}.answers[{at}].answer_start", start, "a whole number")
+            raise amiss(f"{where}.answers[{at}].answer_start", start, "a whole number", _FORM)
     return {"text": texts, "answer_start": starts}
 
 
 def _list(found: Any, key: str, where: str) -> list[Any]:
     value = found.get(key) if isinstance(found, dict) else None
     if not isinstance(value, list):
-        raise _amiss(f"{where}.{key}" if "[" in where else f"{where}: {key}", value, "a list")
+        raise amiss(f"{where}.{key}" if "[" in where else f"{where}: {key}", value, "a list", _FORM)
     return value
 
 
@@ -121,16 +111,9 @@ def _text(found: Any, key: str, where: str, *, optional: bool = False) -> str | 
     if isinstance(value, int) and key == "id":
         return str(value)
     if not isinstance(value, str) and not (optional and value is None):
-        raise _amiss(f"{where}.{key}", value, "a text")
+        raise amiss(f"{where}.{key}", value, "a text", _FORM)
     try:
         (value or "").encode()
     except UnicodeEncodeError:
-        raise InputError(
-            f"{where}.{key}", "half of a surrogate pair", expected="characters", fix="correct the \\u escape"
-        ) from None
+        raise half_a_pair(f"{where}.{key}") from None
     return value
-
-
-def _amiss(where: str, value: Any, expected: str) -> InputError:
-    found = "nothing" if value is None else json.dumps(value)[:60]
-    return InputError(where, found, expected=f"{expected}, as SQuAD's JSON has there", fix="correct the file")

@@ -22,6 +22,7 @@ import pyarrow as pa
 from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
+from graftline.raw.faults import damaged
 from graftline.raw.media import ENCODED, IMAGE, LABEL
 from graftline.raw.picture_formats import MAX_BYTES, is_hidden, is_picture
 from graftline.raw.reader import Asked, Source, check_columns
@@ -128,12 +129,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 assert content is not None
                 yield member.name, _whole(content, member)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            path,
-            f"truncated or damaged ({path.stat().st_size} bytes; {brief(error)})",
-            expected="a whole tar file",
-            fix="fetch it again, such as with `dvc pull --force`",
-        ) from None
+        raise damaged(path, brief(error), "tar file") from None
 
 
 def _whole(content: IO[bytes], member: tarfile.TarInfo) -> bytes:

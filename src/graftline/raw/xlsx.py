@@ -20,6 +20,7 @@ import pyarrow as pa
 from graftline.errors import InputError, brief, nearest
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
+from graftline.raw.faults import damaged
 from graftline.raw.reader import Asked, Source
 from graftline.raw.rows import check_header, text_batches
 
@@ -171,9 +172,4 @@ def _text(value: Any) -> str:
 
 
 def _damaged(path: Path, error: Exception, place: str = "") -> InputError:
-    return InputError(
-        path,
-        f"truncated or damaged ({path.stat().st_size} bytes; {place}{brief(error)})",
-        expected="a whole .xlsx file",
-        fix="save it anew, or as .csv",
-    )
+    return damaged(path, f"{place}{brief(error)}", ".xlsx file", fix="save it anew, or as .csv")

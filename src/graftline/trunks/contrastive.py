@@ -35,9 +35,10 @@ def projector(width: int, length: int) -> nn.Sequential:
 class Contrastive(ImageObjective):
     """A trunk, and two layers that turn its embedding into the vectors that are compared."""
 
+    _params: ContrastiveParams
+
     def __init__(self, trunk: ImageTrunk, params: ContrastiveParams, dtype: str) -> None:
-        super().__init__()
-        self.trunk, self._params, self._dtype = trunk, params, dtype
+        super().__init__(trunk, params, dtype)
         self.projector = projector(trunk.width, params.projection)
 
     @property
@@ -99,8 +100,3 @@ class Contrastive(ImageObjective):
     def draw(self, pixels: torch.Tensor, seed: int, folder: Path) -> None:
         first, second = (views.cpu() for views in self.views(pixels, seed, 0))
         image_rows({"image": pixels, "one view": first, "another": second}, folder / "views.png")
-
-
-def build(trunk: ImageTrunk, params: ContrastiveParams, dtype: str) -> Contrastive:
-    """Return the objective around `trunk`."""
-    return Contrastive(trunk, params, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +18,11 @@ class ImageObjective(nn.Module, ABC):
     """A trunk and what it learns from, on images alone."""
 
     trunk: ImageTrunk
+
+    def __init__(self, trunk: ImageTrunk, params: Any, dtype: str) -> None:
+        """Stand around a trunk; `dtype` is `float32` or `bfloat16`."""
+        super().__init__()
+        self.trunk, self._params, self._dtype = trunk, params, dtype
 
     @property
     @abstractmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+from pydantic import model_validator
+
 from graftline.tasks.parameters import Params
 
 
@@ -59,8 +61,19 @@ class TrunkParams(Params):
 class AlikeLayersParams(TrunkParams):
     """What the parameters of a trunk say whose layers are alike, and `layers` of them."""
 
-    if TYPE_CHECKING:  # each has a field of its own: one here would come first in schemas and configs
+    if TYPE_CHECKING:  # each has fields of its own: here they would come first in schemas and configs
         layers: int
+        width: int
+        heads: int
+        hidden: int
+
+    projections: ClassVar[int] = 2
+    """Matrices of a feed-forward layer: a gated one has three."""
+
+    @property
+    def layer_weights(self) -> float:
+        """Those of attention's four matrices and of the feed-forward layer's."""
+        return self.layers * (4 * self.width**2 + self.projections * self.width * self.hidden)
 
     @property
     def layer_count(self) -> int:
@@ -68,3 +81,15 @@ class AlikeLayersParams(TrunkParams):
 
     def with_layers(self, count: int) -> Self:
         return self.model_copy(update={"layers": count})
+
+
+class RotaryLayersParams(AlikeLayersParams):
+    """Of such layers, gated, with rotary positions: each head has an even width."""
+
+    projections: ClassVar[int] = 3
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} is no even multiple of heads {self.heads}")
+        return self

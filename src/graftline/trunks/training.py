@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from graftline.learning.optimizers import build_optimizers
+from graftline.records.model import ROOTSTOCK, Dependency
+from graftline.trunks.rootstock import CheckpointParams, Rootstock, resolve
+
 if TYPE_CHECKING:
+    from torch import nn, optim
+
     from graftline.component import Context
     from graftline.dataset import Schema
     from graftline.learning.loop import Run
@@ -47,6 +53,28 @@ class Planned:
     """Examples that are only answered, without a step."""
     ahead: float = 0.0
     """Seconds of work before the first step on this machine, such as tokenising all of the data."""
+
+
+def start_of(params: PretrainParams, context: Context | None = None) -> Rootstock | None:
+    """Return the checkpoint that the trunk starts from, recorded in the context's draft; None for a new trunk.
+
+    Raises:
+        InputError: as `resolve` does.
+    """
+    if not isinstance(params.trunk, CheckpointParams):
+        return None
+    found = resolve(params.trunk, where="pretrain.trunk")
+    if context is not None:
+        context.draft.dependencies.append(Dependency(ROOTSTOCK, found.digest, annotations=found.annotations()))
+    return found
+
+
+def optimizers_of(objective: nn.Module, params: PretrainParams, embeddings: set[int]) -> list[optim.Optimizer]:
+    """Return the optimizers of an objective's weights, as the parameters say; `embeddings` as `build_optimizers`."""
+    return build_optimizers(
+        objective.named_parameters(), name=params.optimizer, learning_rate=params.learning_rate,
+        matrix_rate=params.matrix_rate, weight_decay=params.weight_decay, embeddings=embeddings,
+    )  # fmt: skip
 
 
 class Family(Protocol):

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from markupsafe import Markup
 from PIL import Image as Picture
 from pydantic import Field, model_validator
@@ -24,6 +23,7 @@ from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
 from graftline.raw.clip_formats import FORMATS, SUFFIXES
 from graftline.raw.picture_formats import MAX_BYTES
+from graftline.values.chosen import values_of
 from graftline.values.clip_decoding import CHANGES, FULL, BadClipError, Channels, Clip, Resample, Rule, decode
 from graftline.values.clips import Clips
 from graftline.values.column import Feature, Question, Questions, StoredFeature
@@ -274,14 +274,8 @@ class AudioMeasure(CosineMeasure):
     def read(self, files: Sequence[Path], rows: np.ndarray) -> np.ndarray:
         found = np.zeros((len(rows), BANDS * STEPS), np.float32)
         at_once = min(1024, max(1, READ_BYTES // self.longest))
-        for path in files:
-            with pq.ParquetFile(path, pre_buffer=False) as file:
-                for batch in file.iter_batches(batch_size=at_once, columns=["row", self.column], use_threads=False):
-                    numbers = batch.column("row").to_numpy()
-                    place = np.minimum(np.searchsorted(rows, numbers), len(rows) - 1)
-                    wanted = rows[place] == numbers
-                    if wanted.any():
-                        found[place[wanted]] = self.vectors(batch.column(self.column).filter(pa.array(wanted)))
+        for places, values in values_of(files, self.column, rows, at_once):
+            found[places] = self.vectors(values)
         return found
 
     def size(self, files: Sequence[Path]) -> int:
@@ -298,9 +292,7 @@ class AudioSamples(ByClass):
     most_classes: ClassVar[int] = 20
 
     def html(self) -> Markup:
-        line = Markup("<div>{}</div><div>{}</div>\n")
-        rows = (line.format(name, Markup("").join(map(self._clip, kept))) for name, kept in self.rows())
-        return Markup('<div class="samples">\n{}</div>').format(Markup("").join(rows))
+        return self.figures(lambda name, kept: Markup("").join(map(self._clip, kept)))
 
     def _clip(self, values: list[int]) -> Markup:
         import soundfile

@@ -23,14 +23,14 @@ from pydantic import Field
 from graftline.raw.batches import RawBatch
 from graftline.values import rle
 from graftline.values.category import Word
-from graftline.values.column import Balance, Column, Label, Role, StoredLabel
+from graftline.values.column import Balance, Column, OfClasses, Role, StoredLabel
 from graftline.values.decoding import upright
 from graftline.values.encoded import encoded, files_of
 from graftline.values.facts import ColumnBatch, of_faults, shorten, wrong_type
 from graftline.values.framing import Framing
-from graftline.values.histograms import LENGTHS, Histograms
+from graftline.values.histograms import Histograms
 from graftline.values.image import Image
-from graftline.values.rules import Rule
+from graftline.values.rules import Rule, without
 from graftline.values.spelling import word
 from graftline.values.strings import lengths_of
 
@@ -87,7 +87,7 @@ def edges(boxes: np.ndarray, form: Form) -> np.ndarray:
     return np.concatenate([start, start + size], axis=1)
 
 
-class Boxes(Label):
+class Boxes(OfClasses):
     """The objects in a picture: a box and a class each.
 
     Raw values are objects of lists, such as `{bbox: [[2, 3, 10, 20]], category: [cat]}`, or lists of objects; beside
@@ -133,9 +133,6 @@ class Boxes(Label):
     """Of all objects, not of pictures."""
 
     label_type: ClassVar[str] = "boxes"
-    words: ClassVar[bool] = True
-    one_class: ClassVar[bool] = False
-    everywhere: ClassVar[bool] = False
     counted: ClassVar[str] = "objects"
     changes: ClassVar[Mapping[str, str]] = {
         "cut": "boxes reached over the picture's border, and were cut there",
@@ -144,18 +141,6 @@ class Boxes(Label):
         "unwanted": "objects were left out: their class is mapped to null",
         "turned": "boxes were turned with their picture",
     }
-
-    @property
-    def bounded(self) -> bool:
-        return True
-
-    @property
-    def label_classes(self) -> tuple[str, ...]:
-        return self.classes
-
-    @property
-    def bounds(self) -> Balance:
-        return self.balance
 
     def check(self, name: str, contract: Any) -> None:
         if self.role != "label":
@@ -198,10 +183,7 @@ class Boxes(Label):
         return ColumnBatch(facts, lambda place: shorten(str(array[place].as_py())), take, dict(changes))
 
     def rules(self, name: str) -> list[Rule]:
-        return [
-            Rule(f"{name}.{rule}", f"{name}.{rule}", "ExpectColumnValuesToBeNull", {}, text)
-            for rule, text in _FAULTS.items()
-        ]
+        return without(name, _FAULTS)
 
     def cells(self, values: pa.Array) -> list[bytes]:
         """Return 0 for null; else 1 and the objects, in JSON."""
@@ -215,9 +197,6 @@ class Boxes(Label):
 
     def histograms(self, name: str) -> Histograms:
         return BoxHistograms(name, self.classes)
-
-    def guesses(self) -> None:
-        return None
 
 
 def _lying(pictures: pa.Array, image: Image) -> list[tuple[tuple[int, int], int] | None]:
@@ -421,9 +400,9 @@ class BoxHistograms(Histograms):
     def __init__(self, name: str, classes: tuple[str, ...]) -> None:
         super().__init__()
         self._name = name
-        self.found[name] = {"bins": list(classes), "counts": [0] * len(classes)}
-        for what in ("objects", "side"):
-            self.found[f"{name}.{what}"] = {"bins": LENGTHS, "counts": [0] * (len(LENGTHS) - 1)}
+        self.each(name, classes)
+        self.lengths(f"{name}.objects")
+        self.lengths(f"{name}.side")
 
     def add(self, values: pa.Array) -> None:
         histogram = self.found[self._name]

@@ -223,9 +223,33 @@ class Label(Column):
         """Return the class index of each occurrence of a class, (m,), and how many occurrences each row has, (n,)."""
         return ids, np.ones(len(ids), np.int64)
 
-    @abstractmethod
     def guesses(self) -> list[Any] | None:
         """Return every label that a row may have, or None where they cannot be listed."""
+        return None
+
+
+class OfClasses(Label):
+    """Labels of classes, each of which a row may be of any number of times."""
+
+    if TYPE_CHECKING:  # each has fields of its own: here they would come first in schemas
+        classes: tuple[str, ...]
+        balance: Balance
+
+    words: ClassVar[bool] = True
+    one_class: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = False
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    @property
+    def label_classes(self) -> tuple[str, ...]:
+        return self.classes
+
+    @property
+    def bounds(self) -> Balance:
+        return self.balance
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,14 @@ class Histograms:
         edges = [low + (high - low) * step / bins for step in range(bins + 1)]
         self.found[name] = {"bins": edges, "counts": [0] * bins}
 
+    def lengths(self, name: str) -> None:
+        """Begin a histogram of lengths or counts."""
+        self.found[name] = {"bins": LENGTHS, "counts": [0] * (len(LENGTHS) - 1)}
+
+    def each(self, name: str, values: Sequence[Any]) -> None:
+        """Begin a histogram over the values themselves."""
+        self.found[name] = {"bins": list(values), "counts": [0] * len(values)}
+
     def count(self, name: str, values: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Count values (each `weights` times) into their intervals."""
         histogram = self.found[name]
@@ -66,7 +75,7 @@ class ClassHistogram(Histograms):
     def __init__(self, name: str, classes: tuple[Any, ...]) -> None:
         super().__init__()
         self._name = name
-        self.found[name] = {"bins": list(classes), "counts": [0] * len(classes)}
+        self.each(name, classes)
 
     def add(self, values: pa.Array) -> None:
         values = values.drop_null()
@@ -89,7 +98,7 @@ class TextHistograms(Histograms):
 
     def __post_init__(self) -> None:
         for unit in ("characters", "words"):
-            self.found[f"{self.name}.{unit}"] = {"bins": LENGTHS, "counts": [0] * (len(LENGTHS) - 1)}
+            self.lengths(f"{self.name}.{unit}")
 
     def add(self, values: pa.Array) -> None:
         if pa.types.is_list(values.type):

@@ -248,9 +248,7 @@ class ImageSamples(ByClass):
             kept.append((columns[self.name][place].as_py(), objects[place].as_py()))
 
     def html(self) -> Markup:
-        line = Markup("<div>{}</div><div>{}</div>\n")
-        rows = (line.format(name, self._pictures(name, kept)) for name, kept in self.rows())
-        return Markup('<div class="samples">\n{}</div>').format(Markup("").join(rows))
+        return self.figures(self._pictures)
 
     def _pictures(self, name: str, kept: list[Any]) -> Markup:
         one, outlined = (

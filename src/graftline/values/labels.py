@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from graftline.values.category import croissant_type
-from graftline.values.column import Balance, Role, StoredLabel
-from graftline.values.tags import ClassLists
+from graftline.values.column import Balance, Role
+from graftline.values.tags import ClassLists, StoredLists
 
 
 class Labels(ClassLists):
@@ -43,7 +42,7 @@ def _sets(values: pa.Array) -> pa.Array:
 
 
 @dataclass(frozen=True)
-class LabelSets(StoredLabel):
+class LabelSets(StoredLists):
     """A set of classes a row."""
 
     type: ClassVar[str] = "labels"
@@ -55,9 +54,6 @@ class LabelSets(StoredLabel):
         for row, names in enumerate(column.to_pylist()):
             found[row, [index[name] for name in names]] = True
         return found
-
-    def croissant(self) -> dict[str, Any]:
-        return {"dataType": croissant_type(self.classes), "isArray": True, "arrayShape": "-1"}
 
     def invented(self, features: pa.Array) -> pa.Array:
         classes = self.classes

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from graftline.values import leakage
+from graftline.values.chosen import values_of
 from graftline.values.strings import composed
 
 RUN = 5
@@ -128,15 +128,9 @@ def _hashed_runs(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 def _read_texts(files: Sequence[Path], column: str, rows: np.ndarray) -> list[str]:
     """Return the normalised texts of `rows` (sorted)."""
     texts = [""] * len(rows)
-    for path in files:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=8192, columns=["row", column], use_threads=False):
-                found = batch.column("row").to_numpy()
-                place = np.minimum(np.searchsorted(rows, found), len(rows) - 1)
-                wanted = rows[place] == found
-                kept = normalise(batch.column(column).filter(pa.array(wanted))).to_pylist()
-                for position, text in zip(place[wanted], kept, strict=True):
-                    texts[position] = text
+    for places, values in values_of(files, column, rows):
+        for place, text in zip(places, normalise(values).to_pylist(), strict=True):
+            texts[place] = text
     return texts
 
 

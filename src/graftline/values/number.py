@@ -108,9 +108,6 @@ class Float(Scalar, Label):
     def histograms(self, name: str) -> Histograms | None:
         return interval(name, self.min, self.max)
 
-    def guesses(self) -> None:
-        return None
-
 
 @dataclass(frozen=True)
 class NumberLabel(StoredLabel):

@@ -104,9 +104,6 @@ class Numbers(Label):
     def histograms(self, name: str) -> Histograms | None:
         return interval(name, self.min, self.max)
 
-    def guesses(self) -> None:
-        return None
-
 
 @dataclass(frozen=True)
 class NumbersLabel(NumberLabel):

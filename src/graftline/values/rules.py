@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,12 @@ def among(name: str, column: str, allowed: tuple[Any, ...]) -> Rule:
     """Return the rule that a fact is one of some values."""
     text = f"one of {listed(allowed)}"
     return Rule(name, column, "ExpectColumnValuesToBeInSet", {"value_set": list(allowed)}, text)
+
+
+def without(name: str, faults: Mapping[str, str]) -> list[Rule]:
+    """Return the rules that a value of a column has none of some faults; each has its name and what else holds."""
+    null = "ExpectColumnValuesToBeNull"
+    return [Rule(f"{name}.{rule}", f"{name}.{rule}", null, {}, text) for rule, text in faults.items()]
 
 
 def listed(values: tuple[Any, ...]) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from markupsafe import Markup
 
 from graftline.values.identity import TRAIN
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from markupsafe import Markup
 
 UNSORTED = 12
 """How many values the report shows where no classes sort them."""
@@ -53,6 +54,12 @@ class ByClass(Samples):
                 chosen = splits == TRAIN if number < 0 else (labels == number) & (splits == TRAIN)
                 places = np.flatnonzero(chosen)[: limit - len(kept)]
                 kept.extend(values[int(place)].as_py() for place in places)
+
+    def figures(self, show: Callable[[str, list[Any]], Markup]) -> Markup:
+        """Return each class's name beside what `show` makes of the name and the values."""
+        line = Markup("<div>{}</div><div>{}</div>\n")
+        rows = (line.format(name, show(name, kept)) for name, kept in self.rows())
+        return Markup('<div class="samples">\n{}</div>').format(Markup("").join(rows))
 
     def rows(self) -> list[tuple[str, list[Any]]]:
         """Return each class's name (empty without classes) and its values."""

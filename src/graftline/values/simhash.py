@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graftline.values import leakage
+from graftline.values.chosen import values_of
 from graftline.values.pixels import pixel_file
 
 BITS = 256
@@ -136,13 +137,6 @@ def _read_pixels(files: Sequence[Path], image: str, rows: np.ndarray) -> np.ndar
         taken: np.ndarray = _in_file(files[0].parent, image)[rows].reshape(len(rows), -1).astype(np.float32)
         return taken
     pixels = np.empty((len(rows), _pixel_count(files[0], image)), np.float32)
-    for path in files:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=8192, columns=["row", image], use_threads=False):
-                found = batch.column("row").to_numpy()
-                place = np.minimum(np.searchsorted(rows, found), len(rows) - 1)
-                wanted = rows[place] == found
-                if wanted.any():
-                    flat = batch.column(image).flatten().to_numpy().reshape(len(found), -1)
-                    pixels[place[wanted]] = flat[wanted]
+    for places, values in values_of(files, image, rows):
+        pixels[places] = values.flatten().to_numpy().reshape(len(places), -1)
     return pixels

@@ -17,8 +17,8 @@ from pydantic import Field
 from graftline.raw.batches import RawBatch
 from graftline.values.column import Label, Role, StoredLabel
 from graftline.values.facts import ColumnBatch, of_faults, shorten, wrong_type
-from graftline.values.histograms import LENGTHS, Histograms
-from graftline.values.rules import Rule
+from graftline.values.histograms import Histograms
+from graftline.values.rules import Rule, without
 from graftline.values.scalar import is_string
 from graftline.values.strings import show_text, strings
 from graftline.values.text import TextColumn
@@ -159,10 +159,7 @@ class Span(Label):
         return _Read(answers, located=len(answers), first_of_several=several)
 
     def rules(self, name: str) -> list[Rule]:
-        return [
-            Rule(f"{name}.{rule}", f"{name}.{rule}", "ExpectColumnValuesToBeNull", {}, text)
-            for rule, text in _FAULTS.items()
-        ]
+        return without(name, _FAULTS)
 
     def cells(self, values: pa.Array) -> list[bytes]:
         """Return 0 for null; else 1 and the answers with their places, in JSON."""
@@ -171,9 +168,6 @@ class Span(Label):
 
     def histograms(self, name: str) -> Histograms:
         return SpanHistograms(name)
-
-    def guesses(self) -> None:
-        return None
 
 
 @dataclass(frozen=True)
@@ -218,7 +212,7 @@ class SpanHistograms(Histograms):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = f"{name}.characters"
-        self.found[self._name] = {"bins": LENGTHS, "counts": [0] * (len(LENGTHS) - 1)}
+        self.lengths(self._name)
 
     def add(self, values: pa.Array) -> None:
         rows = values.drop_null().to_pylist()

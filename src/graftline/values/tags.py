@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from graftline.raw.batches import RawBatch
 from graftline.values.category import check_classes, croissant_type
-from graftline.values.column import Balance, Label, Role, StoredLabel
+from graftline.values.column import Balance, OfClasses, Role, StoredLabel
 from graftline.values.facts import ColumnBatch, taken
 from graftline.values.histograms import ClassHistogram
 from graftline.values.rules import Rule, between, listed
@@ -20,7 +20,7 @@ from graftline.values.strings import count, lengths_of, lists, valid
 from graftline.values.words import TokensColumn, shown_words
 
 
-class ClassLists(Label):
+class ClassLists(OfClasses):
     """A column of lists of classes (in CSV: with spaces between)."""
 
     classes: tuple[str, ...]
@@ -28,22 +28,7 @@ class ClassLists(Label):
 
     balance: Balance = Balance()
 
-    words: ClassVar[bool] = True
-    one_class: ClassVar[bool] = False
     counted: ClassVar[str] = "tags"
-    everywhere: ClassVar[bool] = False
-
-    @property
-    def bounded(self) -> bool:
-        return True
-
-    @property
-    def label_classes(self) -> tuple[str, ...]:
-        return self.classes
-
-    @property
-    def bounds(self) -> Balance:
-        return self.balance
 
     def check_label(self, name: str) -> None:
         check_classes(name, self.classes)
@@ -71,9 +56,6 @@ class ClassLists(Label):
 
     def histograms(self, name: str) -> ClassHistogram:
         return ClassHistogram(name, self.classes)
-
-    def guesses(self) -> None:
-        return None
 
 
 class Tags(ClassLists):
@@ -108,7 +90,15 @@ class Tags(ClassLists):
 
 
 @dataclass(frozen=True)
-class TagLabel(StoredLabel):
+class StoredLists(StoredLabel):
+    """A list of classes a row."""
+
+    def croissant(self) -> dict[str, Any]:
+        return {"dataType": croissant_type(self.classes), "isArray": True, "arrayShape": "-1"}
+
+
+@dataclass(frozen=True)
+class TagLabel(StoredLists):
     """A list of tags, one a word."""
 
     type: ClassVar[str] = "tags"
@@ -117,9 +107,6 @@ class TagLabel(StoredLabel):
         """Return n arrays, (number of words,), int64 class indices."""
         index = {tag: number for number, tag in enumerate(self.classes)}
         return [np.array([index[tag] for tag in row], dtype=np.int64) for row in column.to_pylist()]
-
-    def croissant(self) -> dict[str, Any]:
-        return {"dataType": croissant_type(self.classes), "isArray": True, "arrayShape": "-1"}
 
     def invented(self, features: pa.Array) -> pa.Array:
         classes = self.classes

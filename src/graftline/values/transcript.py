@@ -94,9 +94,6 @@ class Transcript(Label):
     def histograms(self, name: str) -> TranscriptHistograms:
         return TranscriptHistograms(name)
 
-    def guesses(self) -> None:
-        return None
-
 
 class TranscriptHistograms(TextHistograms):
     """Of the transcripts that are given."""

@@ -47,6 +47,10 @@ class Finder(TrunkModel[Scenes, DetectionParams]):
             found: Any = self.answer(val)
             self.threshold = best_threshold(found.found, found.true) or _UNCHOSEN
 
+    def save(self, folder: Path) -> dict[str, Any]:
+        self.trunk.save_alone(folder)
+        return {"trunk": self.trunk.config(), "threshold": self.threshold}
+
     def restore(self, folder: Path, facts: dict[str, Any]) -> Self:
         """Return the model with what `save` wrote. Raises InputError; KeyError, TypeError or ValueError."""
         self.threshold = float(facts["threshold"])

@@ -186,10 +186,10 @@ class Detector(Finder):
     def save(self, folder: Path) -> dict[str, Any]:
         from safetensors.torch import save
 
-        self.trunk.save_alone(folder)
+        facts = super().save(folder)
         write_new(folder / WEIGHTS, save({name: t.contiguous() for name, t in self.head.state_dict().items()}))
         opening.write(folder, self.trunk, self.head, self._first)
-        return {"trunk": self.trunk.config(), "threshold": self.threshold}
+        return facts
 
     def restore(self, folder: Path, facts: dict[str, Any]) -> Self:
         """Return the model with the head that `save` wrote. Raises InputError; KeyError, TypeError or ValueError."""

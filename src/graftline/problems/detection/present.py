@@ -11,7 +11,7 @@ import numpy as np
 from graftline.dataset import Schema
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, legend, plain, save, show_image
 from graftline.problems.detection.answers import SceneAnswers
-from graftline.problems.detection.boxes import areas
+from graftline.problems.detection.boxes import areas, images_of
 from graftline.problems.detection.scores import AP, FOUND_IOU, IGNORED, THRESHOLDS, AveragePrecision
 from graftline.problems.sections import Section, write_sections
 from graftline.values.pixels import Pixels
@@ -76,13 +76,9 @@ def draw(pixels: np.ndarray, boxes: np.ndarray, captions: Sequence[str], path: P
 def _wrong(answers: SceneAnswers) -> np.ndarray:
     """Return (n,) how many objects of each image are missed, and boxes wrong."""
     single = ~answers.true.crowd
-    missed = np.bincount(_images(answers)[single & ~answers.hit], minlength=len(answers))
+    missed = np.bincount(images_of(answers.true.offsets)[single & ~answers.hit], minlength=len(answers))
     found: np.ndarray = missed + np.bincount(answers.found.images[answers.false], minlength=len(answers))
     return found
-
-
-def _images(answers: SceneAnswers) -> np.ndarray:
-    return np.repeat(np.arange(len(answers)), np.diff(answers.true.offsets))
 
 
 def _plot(answers: SceneAnswers, pixels: Pixels, chosen: np.ndarray, names: list[str], path: Path) -> None:

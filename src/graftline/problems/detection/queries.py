@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -159,10 +158,6 @@ class QueryDetector(Finder):
             parts.append((boxes[best].clip(0, limits), classes[best].astype(np.int64), scores[best]))
             counts.append(len(best))
         return Found(offsets_of(counts), *(np.concatenate(of) for of in zip(*parts, strict=True)))
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        self.trunk.save_alone(folder)
-        return {"trunk": self.trunk.config(), "threshold": self.threshold}
 
 
 def _counts(labels: Labels) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -56,28 +56,14 @@ class ImageClassification(DecidingProblem[LabelledImages], ImageProblem[Labelled
     examples, model = LabelledImages, ImageClassifier
     problem_type = "single_label_classification"
 
-    @staticmethod
-    def width(classes: int) -> int:
-        return classes
-
     def present(self, answers: ClassAnswers, examples: LabelledImages, dataset: Path, out: Path, mistakes: int) -> None:
         schema = read_schema(dataset)
         answers.write_classes(schema, out)
         worst, names = answers.worst_mistakes(mistakes), [str(name) for name in schema.classes]
         pictures.plot_mistakes(examples.pixels[worst], answers, worst, names, out / "mistakes.png")
 
-    def ask(
-        self, folder: Path, model: Model[LabelledImages], values: list[np.ndarray], schema: Schema
-    ) -> list[dict[str, Any]]:
-        assert isinstance(model, ImageClassifier)
-        asked = LabelledImages(Pixels.of_numbers(np.stack(values)), None, torch.arange(len(values)))
-        return model.decide(asked).told(schema.classes, model.asked)
-
     def explained(
         self, folder: Path, model: Model[LabelledImages], values: list[np.ndarray], schema: Schema
     ) -> ExplainedImages:
         assert isinstance(model, ImageClassifier)
-        pixels = np.stack(values)
-        asked = LabelledImages(Pixels.of_numbers(pixels), None, torch.arange(len(values)))
-        targets = torch.from_numpy(model.decide(asked).chosen)
-        return ExplainedImages.of(model, pixels, targets, [str(schema.classes[target]) for target in targets.tolist()])
+        return ExplainedImages.of(model, np.stack(values), *model.chosen(self.asked(folder, values), schema))

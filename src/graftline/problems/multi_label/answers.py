@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from graftline.jsonfile import write_json
-from graftline.plots import ACCENT, INK, MUTED, WARN, cut, figure, legend, plain, save, show_image
+from graftline.plots import ACCENT, INK, MUTED, cut, figure, legend, plain, save
 from graftline.problems.answers import Answers
 from graftline.problems.multi_label.scores import EXACT_MATCH, MAP, MICRO_F1, exact_rows, macro_rows, micro_rows
-from graftline.problems.pictures import COLUMNS, fit_caption, plot_reliability
+from graftline.problems.pictures import plot_images, plot_reliability
 from graftline.problems.scores import MACRO_F1, Ranked, Sets, calibration_rows, class_scores, precision_rows
 from graftline.problems.sections import Section, write_sections
 from graftline.score import RowStatistics, Score
@@ -118,19 +118,9 @@ class SetAnswers(Answers):
 
     def plot_mistakes(self, pixels: Pixels, worst: NDArray[np.int64], schema: Schema, path: Path) -> None:
         """Draw the rows at `worst` of all images, with their actual and predicted sets."""
-        columns = COLUMNS // 2
-        lines = max(1, -(-len(worst) // columns))
-        plot = figure(2.0 * columns, 1.6 * lines + 0.5)
-        plot.suptitle("Wrong sets: actual → predicted", x=0.01, ha="left", fontsize=11, fontweight="bold")
-        grid = plot.subplots(lines, columns, squeeze=False)
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for axes, row, picture in zip(grid.flat, worst, pixels[worst], strict=False):
-            show_image(axes, picture, ink=True)
-            sets = (_shown(of[row], schema) for of in (self.labels, self.predicted))
-            fitted, size = fit_caption(" → ".join(sets), inches=2.0)
-            axes.set_title(fitted, fontsize=size, loc="center", color=WARN, pad=3)
-        save(plot, path)
+        captions = [(" → ".join(_shown(of[row], schema) for of in (self.labels, self.predicted)), "") for row in worst]
+        title = "Wrong sets: actual → predicted"
+        plot_images(pixels[worst], captions, title, path, columns=4, width=2.0, height=1.6)
 
 
 def names(row: NDArray[np.bool_], schema: Schema) -> list[str]:

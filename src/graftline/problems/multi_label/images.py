@@ -16,10 +16,8 @@ from graftline.problems.multi_label.model import SetModel, with_thresholds
 from graftline.problems.multi_label.parameters import OF_TEXT, MultiLabelParams
 from graftline.problems.multi_label.side import SetProblem
 from graftline.problems.problem import LABEL
-from graftline.trunks.image_trunk import ImageTrunk
 from graftline.values.image import ImageColumn
 from graftline.values.labels import LabelSets
-from graftline.values.pixels import Pixels
 
 
 class ImageSets(LabelledImages):
@@ -33,10 +31,6 @@ class ImageSets(LabelledImages):
 class ImageSetModel(SetModel, ImageModel[ImageSets, MultiLabelParams]):
     """(n, channels, height, width) pixels to (n, classes) logits."""
 
-    def __init__(self, trunk: ImageTrunk, width: int, params: MultiLabelParams, **given: Any) -> None:
-        super().__init__(trunk, width, params, **given)
-        self.sets = params
-
     def logits(self, examples: ImageSets, *, fast: bool = False) -> torch.Tensor:
         return self.outputs(examples.pixels, fast=fast)
 
@@ -49,20 +43,11 @@ class OnImages(SetProblem, ImageProblem[ImageSets, MultiLabelParams]):
     problem_type = "multi_label_classification"
     elsewhere = OF_TEXT
 
-    @staticmethod
-    def width(classes: int) -> int:
-        return classes
-
     def load(self, folder: Path, facts: dict[str, Any]) -> ImageModel[ImageSets, MultiLabelParams]:
         return with_thresholds(super().load(folder, facts), facts)
 
-    def asked(self, folder: Path, values: list[Any]) -> ImageSets:
-        return ImageSets(Pixels.of_numbers(np.stack(values)), None, torch.arange(len(values)))
-
     def explained(self, folder: Path, model: Any, values: list[Any], schema: Schema) -> ExplainedImageSets:
-        targets = model.logits(self.asked(folder, values)).argmax(dim=1)
-        answers = [str(schema.classes[number]) for number in targets.tolist()]
-        return ExplainedImageSets.of(model, np.stack(values), targets, answers)
+        return ExplainedImageSets.of(model, np.stack(values), *model.chosen(self.asked(folder, values), schema))
 
     def show_mistakes(self, answers: SetAnswers, examples: Any, worst: np.ndarray, dataset: Path, out: Path) -> None:
         answers.plot_mistakes(examples.pixels, worst, read_schema(dataset), out / "mistakes.png")

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from graftline.dataset import Schema
 from graftline.problems.groups import Groups
 from graftline.problems.multi_label.answers import SetAnswers
-from graftline.problems.multi_label.parameters import MultiLabelParams
 from graftline.problems.multi_label.scores import best_threshold
 from graftline.problems.weighing import weighed
 
@@ -23,7 +23,8 @@ _UNCHOSEN = 0.5
 class SetModel(ABC):
     """Among a model's bases, before one that gives (n, classes) logits: a set of classes out of them."""
 
-    sets: MultiLabelParams
+    _params: Any
+    """A `MultiLabelParams`."""
     thresholds: np.ndarray
     """(classes,) float64."""
 
@@ -36,7 +37,7 @@ class SetModel(ABC):
 
         A row's is multiplied by its weight, if there are weights.
         """
-        smoothing = self.sets.label_smoothing
+        smoothing = self._params.label_smoothing
         targets = labels.float() * (1 - smoothing) + smoothing / 2
         if weights is None:
             return nn.functional.binary_cross_entropy_with_logits(outputs, targets)
@@ -44,7 +45,7 @@ class SetModel(ABC):
         return weighed(each.mean(dim=1), weights)
 
     def begin(self, train: Any) -> None:
-        given = self.sets.threshold
+        given = self._params.threshold
         self.thresholds = np.full(train.labels.shape[1], _UNCHOSEN if given is None else given)
 
     def go_on_from(self, other: Any) -> None:
@@ -53,7 +54,7 @@ class SetModel(ABC):
 
     def calibrate(self, val: Any, groups: Groups | None = None) -> None:
         """Choose the thresholds, if the parameters leave them open."""
-        if self.sets.threshold is None:
+        if self._params.threshold is None:
             of_classes = zip(val.labels.numpy().T, self.probabilities(val).T, strict=True)
             found = [best_threshold(*of) for of in of_classes]
             self.thresholds = np.array([_UNCHOSEN if one is None else one for one in found])
@@ -61,7 +62,12 @@ class SetModel(ABC):
     def answer(self, examples: Any, *, fast: bool = False) -> Any:
         """Return the `SetAnswers` on labelled examples."""
         logits = self.logits(examples, fast=fast)
-        return SetAnswers.of(self.sets.scores, examples.rows, examples.labels, logits, self.thresholds)
+        return SetAnswers.of(self._params.scores, examples.rows, examples.labels, logits, self.thresholds)
+
+    def chosen(self, examples: Any, schema: Schema) -> tuple[torch.Tensor, list[str]]:
+        """Return the (n,) indices of the most probable classes, and their names."""
+        found = self.logits(examples).argmax(dim=1)
+        return found, [str(schema.classes[number]) for number in found.tolist()]
 
     def probabilities(self, examples: Any) -> np.ndarray:
         """Return (n, classes) float32, each by itself from 0 to 1."""

@@ -37,10 +37,6 @@ class TextSetModel(SetModel, DocumentModel[DocumentSets]):
 
     narrow_on_cpu: ClassVar[bool] = False
 
-    def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: MultiLabelParams) -> None:
-        super().__init__(network, tokenizer, new, params)
-        self.sets = params
-
     def logits(self, examples: DocumentSets, *, fast: bool = False) -> torch.Tensor:
         return DocumentModel.logits(self, examples, fast=fast)
 
@@ -60,11 +56,8 @@ class OnText(
 
     def explained(self, folder: Path, model: Any, values: list[Any], schema: Schema) -> ExplainedTextSets:
         documents = self.asked(folder, values)
-        targets = model.logits(documents).argmax(dim=1)
-        answers = [str(schema.classes[number]) for number in targets.tolist()]
-        return ExplainedTextSets.of(
-            model, documents, laid_alone(model.tokenizer, documents, values), targets, answers
-        )  # fmt: skip
+        laid = laid_alone(model.tokenizer, documents, values)
+        return ExplainedTextSets.of(model, documents, laid, *model.chosen(documents, schema))
 
     def show_mistakes(self, answers: SetAnswers, examples: Any, worst: np.ndarray, dataset: Path, out: Path) -> None:
         texts = self.show(dataset, "test", examples, worst)

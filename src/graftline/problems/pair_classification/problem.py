@@ -15,19 +15,17 @@ from graftline.problems.classes import ClassAnswers
 from graftline.problems.classification import TextClassification
 from graftline.problems.deciding import DecidingProblem
 from graftline.problems.documents import Documents, documents_of
-from graftline.problems.explained_texts import ExplainedTexts, Laid, explained_classes, sides
+from graftline.problems.explained_texts import ExplainedTexts, Laid, sides
 from graftline.problems.pair_classification.parameters import PairClassificationParams
 from graftline.problems.pair_classification.scores import AVERAGE_PRECISION, ranked_pairs
-from graftline.problems.pairs import JoinedTextModel, JoinedTexts, pair_frame
+from graftline.problems.pairs import JoinedTextModel, JoinedTexts, pair_frame, pairs_of
 from graftline.problems.problem import LABEL, Model
-from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.problem import SequenceClassifier
 from graftline.problems.texts import DocumentProblem
 from graftline.problems.transformer import longest
 from graftline.score import RowStatistics, Score
 from graftline.text.tokenizer import load_tokenizer
 from graftline.values.category import ClassLabel
-from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
 
 KINDS = (TextColumn, TextColumn)
@@ -105,24 +103,19 @@ class PairClassification(
             for place in units
         ]
 
-    def ask(self, folder: Path, model: Model[Pairs], values: list[Any], schema: Schema) -> list[dict[str, Any]]:
-        """Return the label of each pair, a tuple of two texts, and how many of its tokens were not seen."""
-        assert isinstance(model, PairClassifier)
-        asked = [(string_of(first), string_of(second)) for first, second in values]
-        pairs = self.encode(folder, asked, np.arange(len(asked)))
-        return with_cut(model.decide(pairs).told(schema.classes, model.asked), pairs)
+    def asked(self, folder: Path, values: list[Any]) -> Pairs:
+        return self.encode(folder, pairs_of(values), np.arange(len(values)))
 
     def explained(self, folder: Path, model: Model[Pairs], values: list[Any], schema: Schema) -> ExplainedTexts:
         assert isinstance(model, PairClassifier)
-        asked = [(string_of(first), string_of(second)) for first, second in values]
-        pairs, frame = self.encode(folder, asked, np.arange(len(asked))), pair_frame(model.tokenizer)
+        pairs, frame = self.asked(folder, values), pair_frame(model.tokenizer)
         room = longest(folder, self._params.max_tokens) - frame.marks
-        found = sides(model.tokenizer, [text for pair in asked for text in pair])
+        found = sides(model.tokenizer, [text for pair in pairs_of(values) for text in pair])
         laid = []
         for first, second in zip(found[::2], found[1::2], strict=True):
             one, two = kept(len(first.of_token), len(second.of_token), room)
             laid.append(Laid((first.seen(one), second.seen(two)), len(frame.before), len(frame.between)))
-        return explained_classes(model, pairs, laid, schema)
+        return ExplainedTexts.of(model, pairs, laid, *model.chosen(pairs, schema))
 
     def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
         return (*super().line(answer), str(answer["cut"]))

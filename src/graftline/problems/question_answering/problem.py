@@ -18,7 +18,8 @@ from graftline.errors import InputError
 from graftline.learning.device import send
 from graftline.problems.documents import by_length, padded, token_positions
 from graftline.problems.groups import Groups
-from graftline.problems.pairs import JoinedTextModel
+from graftline.problems.outputs import zero_head
+from graftline.problems.pairs import JoinedTextModel, pairs_of
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.question_answering import present
 from graftline.problems.question_answering.answers import Found, QuestionAnswers, best_threshold, text_of
@@ -30,7 +31,6 @@ from graftline.problems.transformer import LabelledText, TextModel
 from graftline.problems.weighing import weighed
 from graftline.values.column import Question, Questions
 from graftline.values.span import SpanLabel
-from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
 
 KINDS = (TextColumn, TextColumn)
@@ -129,10 +129,7 @@ class QuestionAnswering(TextProblem[Windows, QuestionAnsweringParams]):
         # The tokens of causal_lm see nothing behind them, and transformers has no such head on all others.
         check_objective(trunk, "masked_lm")
         model = super().build(trunk, schema, scratch=scratch)
-        network: Any = model.network
-        # Zero, as other heads: all places start equal.
-        for parameter in (network.classifier if hasattr(network, "classifier") else network.qa_outputs).parameters():
-            nn.init.zeros_(parameter)
+        zero_head(model.network, "classifier", "qa_outputs")
         return model
 
     def load(self, folder: Path, facts: dict[str, Any]) -> QuestionAnswerer:
@@ -178,7 +175,7 @@ class QuestionAnswering(TextProblem[Windows, QuestionAnsweringParams]):
         than no answer, and `threshold` from where on it is given. `cut`: tokens of the question that were not seen.
         """
         assert isinstance(model, QuestionAnswerer)
-        asked = [(string_of(question), string_of(text)) for question, text in values]
+        asked = pairs_of(values)
         examples = windows(folder, self._params, asked, np.arange(len(asked)))
         _, first = np.unique(examples.rows.numpy(), return_index=True)
         assert examples.cut is not None
@@ -192,7 +189,7 @@ class QuestionAnswering(TextProblem[Windows, QuestionAnsweringParams]):
     def explained(self, folder: Path, model: Model[Windows], values: list[Any], schema: Schema) -> ExplainedAnswers:
         """Return what explains each answer, in the window that it is of; or that there is none."""
         assert isinstance(model, QuestionAnswerer)
-        asked = [(string_of(question), string_of(text)) for question, text in values]
+        asked = pairs_of(values)
         examples = windows(folder, self._params, asked, np.arange(len(asked)))
         found, _ = model.find(examples)
         best, places, _, _ = _best_of_windows(model.logits(examples), examples, self._params.max_answer_tokens)

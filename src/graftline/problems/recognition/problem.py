@@ -58,7 +58,6 @@ class Recognizer(AudioModel[Utterances]):
     def __init__(self, network: Any, rate: int, new: frozenset[str], params: RecognitionParams) -> None:
         super().__init__(network, rate, new, params)
         self.tokens: tuple[str, ...] = SPECIAL
-        self._params = params
 
     def begin(self, train: Utterances) -> None:
         """Take the characters of the training transcripts as the vocabulary."""

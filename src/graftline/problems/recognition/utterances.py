@@ -15,6 +15,7 @@ import torch
 from graftline.dataset import UNLABELLED, read_schema
 from graftline.errors import InputError
 from graftline.problems.audio import ClipExamples
+from graftline.problems.documents import bounds
 from graftline.problems.recognition.parameters import RecognitionParams
 from graftline.problems.recognition.spelling import frames_needed, spelled
 from graftline.trunks.audio.trunk import frames_of
@@ -117,7 +118,7 @@ def utterances(
         clips,
         rows,
         text=np.frombuffer(bytearray(b"".join(packed)), np.uint8),
-        text_offsets=np.cumsum([0, *map(len, packed)], dtype=np.int64),
+        text_offsets=bounds(packed),
         punctuation_only=np.array([bool(one) and not other for one, other in zip(raw, texts, strict=True)], bool),
         respelled=np.array([one != other for one, other in zip(raw, texts, strict=True)], bool),
         missing=np.maximum(needed - _frames(folder, clips), 0).astype(np.int32),

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from graftline.dataset import Schema, read_schema
 from graftline.problems import pictures
@@ -16,6 +15,7 @@ from graftline.problems.classes import ClassAnswers
 from graftline.problems.classification import Classifier, name_classes
 from graftline.problems.deciding import DecidingProblem
 from graftline.problems.explained_clips import ExplainedClips
+from graftline.problems.outputs import zero_head
 from graftline.problems.problem import LABEL, Model
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.transformer import WholeModel
@@ -29,10 +29,6 @@ _SIDE = 64
 
 class ClipClassifier(WholeModel[ClipExamples], Classifier[ClipExamples], AudioModel[ClipExamples]):
     """Clips to (n, classes) logits."""
-
-    def __init__(self, network: Any, rate: int, new: frozenset[str], params: SequenceClassificationParams) -> None:
-        super().__init__(network, rate, new, params)
-        self.smoothing = params.label_smoothing
 
 
 class OnClips(DecidingProblem[ClipExamples], AudioProblem[ClipExamples, SequenceClassificationParams]):
@@ -52,9 +48,7 @@ class OnClips(DecidingProblem[ClipExamples], AudioProblem[ClipExamples, Sequence
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> AudioModel[ClipExamples]:
         model: AudioModel[ClipExamples] = super().build(trunk, schema, scratch=scratch)
-        network: Any = model.network
-        for parameter in network.classifier.parameters():  # zero, as all heads of classes: all outputs start equal
-            nn.init.zeros_(parameter)
+        zero_head(model.network, "classifier")
         return model
 
     def present(self, answers: ClassAnswers, examples: ClipExamples, dataset: Path, out: Path, mistakes: int) -> None:
@@ -65,16 +59,9 @@ class OnClips(DecidingProblem[ClipExamples], AudioProblem[ClipExamples, Sequence
         drawn = np.array(seen, np.float32).reshape(-1, 1, _SIDE, _SIDE) / 255
         pictures.plot_mistakes(drawn, answers, worst, names, out / "mistakes.png")
 
-    def ask(
-        self, folder: Path, model: Model[ClipExamples], values: list[np.ndarray], schema: Schema
-    ) -> list[dict[str, Any]]:
-        assert isinstance(model, ClipClassifier)
-        return model.decide(self.asked(folder, values)).told(schema.classes, model.asked)
-
     def explained(
         self, folder: Path, model: Model[ClipExamples], values: list[np.ndarray], schema: Schema
     ) -> ExplainedClips:
         assert isinstance(model, ClipClassifier)
         clips = self.asked(folder, values)
-        targets = torch.from_numpy(model.decide(clips).chosen)
-        return ExplainedClips.of(model, clips, targets, [str(schema.classes[target]) for target in targets.tolist()])
+        return ExplainedClips.of(model, clips, *model.chosen(clips, schema))

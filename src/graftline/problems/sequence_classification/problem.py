@@ -9,9 +9,8 @@ from graftline.dataset import Schema
 from graftline.problems.classification import TextClassification, TextClassifier
 from graftline.problems.deciding import DecidingProblem
 from graftline.problems.documents import Documents
-from graftline.problems.explained_texts import ExplainedTexts, explained_classes, laid_alone
+from graftline.problems.explained_texts import ExplainedTexts, laid_alone
 from graftline.problems.problem import LABEL, Model, Problem
-from graftline.problems.reading import with_cut
 from graftline.problems.sequence_classification.clips import OnClips
 from graftline.problems.sequence_classification.parameters import SequenceClassificationParams
 from graftline.problems.texts import DocumentProblem
@@ -41,16 +40,10 @@ class SequenceClassification(
     examples, model = Documents, SequenceClassifier
     problem_type = "single_label_classification"
 
-    def ask(
-        self, folder: Path, model: Model[Documents], values: list[str | list[str]], schema: Schema
-    ) -> list[dict[str, Any]]:
-        assert isinstance(model, SequenceClassifier)
-        documents = self.asked(folder, values)
-        return with_cut(model.decide(documents).told(schema.classes, model.asked), documents)
-
     def explained(
         self, folder: Path, model: Model[Documents], values: list[str | list[str]], schema: Schema
     ) -> ExplainedTexts:
         assert isinstance(model, SequenceClassifier)
         documents = self.asked(folder, values)
-        return explained_classes(model, documents, laid_alone(model.tokenizer, documents, values), schema)
+        laid = laid_alone(model.tokenizer, documents, values)
+        return ExplainedTexts.of(model, documents, laid, *model.chosen(documents, schema))

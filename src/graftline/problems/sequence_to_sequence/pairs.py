@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Self
 
-import numpy as np
 import torch
 
-from graftline.problems.documents import Documents, token_positions
+from graftline.problems.documents import Documents
 from graftline.trunks.text.encoder_decoder import ToWrite
 
 
@@ -27,7 +24,9 @@ class Pairs(Documents):
     text_offsets: torch.Tensor
     """(n + 1,) int64."""
 
-    _of: ClassVar[dict[str, str]] = {"offsets": "ids", "target_offsets": "target", "text_offsets": "text"}
+    @classmethod
+    def runs(cls) -> dict[str, tuple[str, ...]]:
+        return {**super().runs(), "target_offsets": ("target",), "text_offsets": ("text",)}
 
     @property
     def seen(self) -> torch.Tensor:
@@ -36,16 +35,6 @@ class Pairs(Documents):
     @property
     def longest(self) -> int:
         return int(torch.maximum(self.lengths, self.target_offsets.diff()).max())
-
-    def take(self, chosen: torch.Tensor) -> Self:
-        taken = {}
-        for name, of in self._of.items():
-            bounds = getattr(self, name)
-            lengths = bounds.diff()[chosen]
-            taken[of] = getattr(self, of)[token_positions(bounds[chosen], lengths)]
-            taken[name] = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        others = {name: torch.from_numpy(array)[chosen] for name, array in self.arrays().items() if name not in taken}
-        return type(self)(**taken, **others)
 
     def to_write(self) -> ToWrite:
         """Return the pairs as a model learns them."""
@@ -57,10 +46,3 @@ class Pairs(Documents):
         whole = (data[start:end].decode() for start, end in pairwise(ends))
         found = [text.split("\0", 1) for text in whole]
         return [read for read, _ in found], [write for _, write in found]
-
-
-def bounds(values: Sequence[Sequence[int] | bytes]) -> np.ndarray:
-    """Return the (n + 1,) int64 places at which n lists begin and end once they stand end to end."""
-    offsets = np.zeros(len(values) + 1, dtype=np.int64)
-    np.cumsum([len(value) for value in values], out=offsets[1:])
-    return offsets

@@ -18,19 +18,19 @@ from graftline.errors import InputError
 from graftline.learning.distributed import World, share
 from graftline.learning.randomness import generator
 from graftline.problems.answers import Answers
-from graftline.problems.documents import Documents, by_length
+from graftline.problems.documents import Documents, bounds, by_length
 from graftline.problems.joint import JointLanguageModel
 from graftline.problems.problem import Joint, Model
 from graftline.problems.reading import with_cut
 from graftline.problems.sections import Section, write_sections
-from graftline.problems.sequence_to_sequence.pairs import Pairs, bounds
+from graftline.problems.sequence_to_sequence.pairs import Pairs
 from graftline.problems.sequence_to_sequence.parameters import SequenceToSequenceParams
 from graftline.problems.sequence_to_sequence.scores import CHRF, KEPT, bleu_rows, chrf_rows, kept_rows, signatures
 from graftline.problems.texts import TextProblem, check_objective
 from graftline.problems.transformer import TextModel, encode, longest
-from graftline.problems.writing import Demands
+from graftline.problems.writing import WritingModel
 from graftline.score import RowStatistics, Score
-from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
+from graftline.text.tokenizer import document_marks, load_tokenizer
 from graftline.trunks.text.encoder_decoder import read_table, written_loss
 from graftline.values.column import Questions
 from graftline.values.strings import string_of
@@ -66,7 +66,7 @@ class Written(Answers):
         return {"written": list(self.texts), "ended": self.ended}
 
 
-class Writer(TextModel[Pairs]):
+class Writer(WritingModel[Pairs]):
     """Pairs to the probability of each token of the text to write."""
 
     narrow_on_cpu: ClassVar[bool] = False  # as in denoising: batches of many shapes
@@ -75,7 +75,6 @@ class Writer(TextModel[Pairs]):
         self, network: Any, tokenizer: PreTrainedTokenizerFast, new: frozenset[str], params: SequenceToSequenceParams
     ) -> None:
         super().__init__(network, tokenizer, new, params)
-        self.demands = Demands.of(params)
         self.network.generation_config = self._search(params.beams, params, **self.demands.settings(tokenizer))
         self._greedy = self._search(1, params)
 
@@ -148,9 +147,6 @@ class Writer(TextModel[Pairs]):
                     best = first + self.demands.best(each[first : first + found_each])
                     texts[place], ended[place] = each[best], ends[best]
         return texts, ended
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        return {**super().save(folder), "vocabulary": tokenizer_digest(self.tokenizer)}
 
 
 class SequenceToSequence(TextProblem[Pairs, SequenceToSequenceParams]):

@@ -13,22 +13,19 @@ import numpy as np
 import torch
 
 from graftline.dataset import Schema
-from graftline.errors import InputError
 from graftline.learning.distributed import World
 from graftline.learning.randomness import generator
 from graftline.problems.classes import TokenAnswers
 from graftline.problems.documents import Documents, by_length, documents_of, token_positions
 from graftline.problems.problem import Model
 from graftline.problems.text_generation.parameters import TextGenerationParams
-from graftline.problems.texts import TextProblem
+from graftline.problems.texts import TextProblem, check_objective
 from graftline.problems.transformer import TextModel, cut_tokens, longest
-from graftline.problems.writing import Demands
+from graftline.problems.writing import WritingModel
 from graftline.text.attention import packed
 from graftline.text.batches import Packed, pack
-from graftline.text.tokenizer import document_marks, load_tokenizer, tokenizer_digest
-from graftline.trunks import CONFIG, read_config
+from graftline.text.tokenizer import document_marks, load_tokenizer
 from graftline.trunks.text.causal_lm import CausalLM
-from graftline.trunks.text.trunk import KIND
 from graftline.values.splits import read_texts
 from graftline.values.strings import string_of
 from graftline.values.text import TextColumn
@@ -54,12 +51,11 @@ class Writing(Documents):
         return {"row": rows[self.followed].numpy(), "token": places[self.followed].numpy()}
 
 
-class TextGenerator(TextModel[Writing]):
+class TextGenerator(WritingModel[Writing]):
     """Documents to the next token's logits."""
 
     def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: TextGenerationParams) -> None:
         super().__init__(network, tokenizer, new, params)
-        self.demands = Demands.of(params)
         self._objective = [
             CausalLM(self.network, self.tokenizer, self.dtype)
         ]  # a list: no second module of the weights
@@ -109,9 +105,6 @@ class TextGenerator(TextModel[Writing]):
         network: Any = self.network
         logits: torch.Tensor = network.get_output_embeddings()(hidden[documents.followed.to(device)])
         return logits.float()
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        return {**super().save(folder), "vocabulary": tokenizer_digest(self.tokenizer)}
 
     def go_on(self, prompts: list[str], tokens: int, temperature: float, seed: int) -> list[str]:
         """Return what the model writes after each prompt: a pure function of the weights and the arguments.
@@ -199,14 +192,7 @@ class TextGeneration(TextProblem[Writing, TextGenerationParams]):
         return AutoModelForCausalLM
 
     def build(self, trunk: Path, schema: Schema, *, scratch: bool) -> TextModel[Writing]:
-        objective = read_config(trunk, KIND)["objective"]["name"]
-        if objective != "causal_lm":
-            raise InputError(
-                trunk / CONFIG,
-                f"a trunk that {objective} made",
-                expected="one that causal_lm made",
-                fix="set pretrain.objective.name to causal_lm, or choose another head",
-            )
+        check_objective(trunk, "causal_lm")
         return super().build(trunk, schema, scratch=scratch)
 
     def samples(self, model: Model[Writing], seed: int) -> list[dict[str, str]]:

@@ -11,9 +11,8 @@ import torch
 from graftline.dataset import Schema, read_schema
 from graftline.problems.documents import Documents
 from graftline.problems.outputs import name_outputs
-from graftline.problems.problem import LABEL, Model
-from graftline.problems.reading import with_cut
-from graftline.problems.regression import HEADER, NumberAnswers, Regressor, check_numbers, names_of, number_line
+from graftline.problems.problem import LABEL
+from graftline.problems.regression import NumberAnswers, RegressionProblem, Regressor, names_of
 from graftline.problems.sections import Section, write_sections
 from graftline.problems.text_regression.parameters import TextRegressionParams
 from graftline.problems.texts import DocumentProblem
@@ -35,33 +34,20 @@ class MeasuredDocuments(Documents):
 class TextRegressor(Regressor[MeasuredDocuments], DocumentModel[MeasuredDocuments]):
     """Documents to (n, numbers) outputs."""
 
-    def __init__(self, network: Any, tokenizer: Any, new: frozenset[str], params: TextRegressionParams) -> None:
-        super().__init__(network, tokenizer, new, params)
-        self.regression = params
-
     def scaled(self, examples: MeasuredDocuments, *, fast: bool = False) -> torch.Tensor:
         return self.logits(examples, fast=fast)
 
-    def save(self, folder: Path) -> dict[str, Any]:
-        return {**super().save(folder), **self.facts()}
 
-
-class TextRegression(DocumentProblem[MeasuredDocuments, TextRegressionParams]):
+class TextRegression(RegressionProblem[MeasuredDocuments], DocumentProblem[MeasuredDocuments, TextRegressionParams]):
     """Learns one number a document, or several."""
 
     roles: ClassVar = {"text": TextColumn, LABEL: NumberLabel}
     examples, model = MeasuredDocuments, TextRegressor
     problem_type = "regression"
-    header = HEADER
-    amount, loss_unit = "documents", "squared error, in variances"
+    amount = "documents"
 
     def settings(self, schema: Schema) -> dict[str, Any]:
         return {**super().settings(schema), **name_outputs(names_of(schema))}
-
-    def read(self, dataset: Path, split: str, folder: Path) -> MeasuredDocuments:
-        documents = super().read(dataset, split, folder)
-        check_numbers(documents.labels, dataset / f"{split}.parquet")
-        return documents
 
     def present(
         self, answers: NumberAnswers, examples: MeasuredDocuments, dataset: Path, out: Path, mistakes: int
@@ -74,18 +60,3 @@ class TextRegression(DocumentProblem[MeasuredDocuments, TextRegressionParams]):
             lines=tuple((texts[place], *answers.told(place, names)) for place in worst),
         )  # fmt: skip
         write_sections([answers.write(schema, out), largest], out)
-
-    def ask(
-        self, folder: Path, model: Model[MeasuredDocuments], values: list[str | list[str]], schema: Schema
-    ) -> list[dict[str, Any]]:
-        assert isinstance(model, TextRegressor)
-        documents = self.asked(folder, values)
-        return with_cut(model.tell(documents, schema), documents)
-
-    def line(self, answer: dict[str, Any]) -> tuple[str, ...]:
-        return number_line(answer)
-
-    def load(self, folder: Path, facts: dict[str, Any]) -> TextRegressor:
-        model = super().load(folder, facts)
-        assert isinstance(model, TextRegressor)
-        return model.restore(facts)

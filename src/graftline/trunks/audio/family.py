@@ -16,20 +16,18 @@ from graftline.errors import InputError
 from graftline.learning.device import compile_if_worth, device
 from graftline.learning.distributed import world
 from graftline.learning.loop import Run
-from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import generator
-from graftline.records.model import Dependency
 from graftline.text.batches import Batches
 from graftline.trunks import write_config
 from graftline.trunks.audio.masked_units import MaskedUnits
-from graftline.trunks.audio.parameters import AudioRootstockParams, HubertParams, MaskedUnitsParams
+from graftline.trunks.audio.parameters import HubertParams, MaskedUnitsParams
 from graftline.trunks.audio.rootstock import open_checkpoint
 from graftline.trunks.audio.trunk import KIND, NARROW_ON_CPU, AudioTrunk, frames_of, inputs, new_network, seen_samples
 from graftline.trunks.audio.units import k_means
 from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
-from graftline.trunks.rootstock import Rootstock, resolve
-from graftline.trunks.training import Planned, Training
+from graftline.trunks.rootstock import Rootstock
+from graftline.trunks.training import Planned, Training, optimizers_of, start_of
 from graftline.values.audio import AudioColumn
 from graftline.values.clips import Clips
 from graftline.values.splits import read_clips
@@ -57,26 +55,16 @@ class Audio:
         return {"dtype": _arithmetic(params)}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
-        start = _start(params)
-        if start is not None:
-            context.draft.dependencies.append(Dependency("rootstock", start.digest, annotations=start.annotations()))
-        yield training(context.paths["dataset"], params, start)
+        yield training(context.paths["dataset"], params, start_of(params, context))
 
     def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
-        made = training(sample.folder, params, _start(params))
+        made = training(sample.folder, params, start_of(params))
         made.write(trunk)
         assert callable(made.batch) and made.run.rows
         frames = float(np.mean([made.batch(step) for step in range(max(1, made.run.steps))]))
         clips = float(np.mean([len(made.run.rows(step)) for step in range(max(1, made.run.steps))]))
         steps = math.ceil(params.epochs * sample.rows[UNLABELLED] / clips)
         yield Planned(made, clips, frames, steps, clips)
-
-
-def _start(params: PretrainParams) -> Rootstock | None:
-    """Return the checkpoint that the trunk starts from; None for a new trunk."""
-    if not isinstance(params.trunk, AudioRootstockParams):
-        return None
-    return resolve(params.trunk, where="pretrain.trunk")
 
 
 def training(dataset: Path, params: PretrainParams, start: Rootstock | None) -> Training:
@@ -104,10 +92,7 @@ def training(dataset: Path, params: PretrainParams, start: Rootstock | None) -> 
     def loss(step: int) -> torch.Tensor:
         return objective.loss([clips[int(n)] for n in batches.documents(step)], params.seed, step, part)
 
-    optimizers = build_optimizers(
-        objective.named_parameters(), name=params.optimizer, learning_rate=params.learning_rate,
-        matrix_rate=params.matrix_rate, weight_decay=params.weight_decay, embeddings={id(objective.head.output.weight)},
-    )  # fmt: skip
+    optimizers = optimizers_of(objective, params, {id(objective.head.output.weight)})
     run = Run(
         objective, optimizers, loss, steps, params.warmup_steps,
         rows=lambda step: rows[batches.documents(step)].tolist(), addends=True,

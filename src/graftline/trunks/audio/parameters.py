@@ -46,10 +46,6 @@ class HubertParams(AlikeLayersParams):
             raise ValueError(f"{len(self.kernels)} kernels for {len(self.strides)} strides")
         return self
 
-    @property
-    def layer_weights(self) -> float:
-        return self.layers * (4 * self.width**2 + 2 * self.width * self.hidden)
-
 
 class AudioRootstockParams(CheckpointParams):
     """A public model of speech that the trunk starts from: HuBERT or wav2vec 2.0."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graftline.trunks import contrastive
-from graftline.trunks.conv import autoencoder, masked_autoencoder
+from graftline.trunks.contrastive import Contrastive
 from graftline.trunks.conv.parameters import AutoencoderParams, ImageObjectiveParams
+from graftline.trunks.conv.reconstruction import MaskedReconstruction, Reconstruction
 from graftline.trunks.conv.trunk import ConvTrunk
 from graftline.trunks.image_objective import ImageObjective
 from graftline.trunks.image_parameters import ContrastiveParams
@@ -12,8 +12,6 @@ from graftline.trunks.image_parameters import ContrastiveParams
 
 def build_objective(trunk: ConvTrunk, params: ImageObjectiveParams, dtype: str = "float32") -> ImageObjective:
     """Return the objective on images that `params` names, around `trunk`; `dtype` is `float32` or `bfloat16`."""
-    if isinstance(params, AutoencoderParams):
-        return autoencoder.build(trunk, params, dtype)
     if isinstance(params, ContrastiveParams):
-        return contrastive.build(trunk, params, dtype)
-    return masked_autoencoder.build(trunk, params, dtype)
+        return Contrastive(trunk, params, dtype)
+    return (Reconstruction if isinstance(params, AutoencoderParams) else MaskedReconstruction)(trunk, params, dtype)

@@ -1,4 +1,7 @@
-"""What the two autoencoders share: a trunk, a decoder, and the image that the decoder should paint."""
+"""Autoencoder: squeeze an image through a narrow embedding and paint it again (Hinton and Salakhutdinov, 2006).
+
+Masked autoencoder: paint an image of which most patches are hidden (He et al., 2021, arXiv:2111.06377).
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from torch import nn
 from graftline.learning.augment import augment
 from graftline.learning.device import send
 from graftline.learning.distributed import World, share
-from graftline.learning.parameters import Augmentation
 from graftline.learning.precision import autocast
 from graftline.learning.randomness import generator
+from graftline.trunks.conv.parameters import AutoencoderParams, MaskedAutoencoderParams
 from graftline.trunks.conv.trunk import ConvTrunk
 from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.masks import seen_squares
 from graftline.trunks.plots import image_rows
 
 
@@ -28,15 +32,14 @@ class Pictures(NamedTuple):
 
 
 class Reconstruction(ImageObjective):
-    """Paints the image as it was before it was warped and, in a subclass, hidden in part.
+    """The autoencoder: paints the image as it was before it was warped and, in a subclass, hidden in part.
 
     To paint the unwarped image, the embedding must say what the image shows, not where: a denoising autoencoder
     (Vincent et al., 2008) whose noise is the warp.
     """
 
-    def __init__(self, trunk: ConvTrunk, augmentation: Augmentation, dtype: str) -> None:
-        super().__init__()
-        self.trunk, self._augmentation, self._dtype = trunk, augmentation, dtype
+    def __init__(self, trunk: ConvTrunk, params: AutoencoderParams | MaskedAutoencoderParams, dtype: str) -> None:
+        super().__init__(trunk, params, dtype)
         channels, rows, columns = trunk.grid
         low, middle, high = trunk.params.channels[0], trunk.params.channels[1], channels
         self.decoder = nn.Sequential(
@@ -66,7 +69,7 @@ class Reconstruction(ImageObjective):
         mine = part or World()
         place = next(self.parameters()).device
         original, count = send(share(pixels, mine), place), len(pixels)
-        warped = augment(original, self._augmentation, generator(seed, step, "augment"), count, mine)
+        warped = augment(original, self._params.augmentation, generator(seed, step, "augment"), count, mine)
         shown = self.hide(warped, generator(seed, step, "hide"), count, mine)
         height, width = pixels.shape[2:]
         with autocast(self._dtype, place):
@@ -83,3 +86,11 @@ class Reconstruction(ImageObjective):
         found = self.pictures(pixels, seed, 0)
         rows = zip(("seen", "painted", "original"), (images.cpu() for images in found), strict=True)
         image_rows(dict(rows), folder / "reconstructions.png")
+
+
+class MaskedReconstruction(Reconstruction):
+    """The masked autoencoder: hides a random share of square patches from the trunk."""
+
+    def hide(self, pixels: torch.Tensor, draw: torch.Generator, count: int, part: World) -> torch.Tensor:
+        seen, _ = seen_squares(pixels, self._params.patch, self._params.mask_ratio, draw, count, part)
+        return pixels * seen

@@ -12,13 +12,11 @@ import torch
 from graftline.dataset import Schema
 from graftline.errors import InputError
 from graftline.learning.loop import Run
-from graftline.records.model import Dependency
 from graftline.trunks import write_config
-from graftline.trunks.detector.parameters import DetectorRootstockParams
 from graftline.trunks.detector.rootstock import open_checkpoint
 from graftline.trunks.detector.trunk import KIND, DetectorTrunk
-from graftline.trunks.rootstock import Rootstock, resolve
-from graftline.trunks.training import Planned, Training
+from graftline.trunks.rootstock import Rootstock
+from graftline.trunks.training import Planned, Training, start_of
 from graftline.values.image import ImageColumn
 
 if TYPE_CHECKING:
@@ -46,22 +44,16 @@ class Detectors:
         return {}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
-        start = _start(params)
-        context.draft.dependencies.append(Dependency("rootstock", start.digest, annotations=start.annotations()))
-        yield _training(params, schema, start)
+        yield _training(params, schema, start_of(params, context))
 
     def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
-        _training(params, sample.schema, _start(params)).write(trunk)
+        _training(params, sample.schema, start_of(params)).write(trunk)
         yield from ()  # there is no step
 
 
-def _start(params: PretrainParams) -> Rootstock:
-    assert isinstance(params.trunk, DetectorRootstockParams)
-    return resolve(params.trunk, where="pretrain.trunk")
-
-
-def _training(params: PretrainParams, schema: Schema, start: Rootstock) -> Training:
+def _training(params: PretrainParams, schema: Schema, start: Rootstock | None) -> Training:
     """Return the training of no step that writes the checkpoint as a trunk."""
+    assert start is not None  # there is no new detector
     trunk = open_checkpoint(start.folder, schema.only(ImageColumn))
     run = Run(trunk, [], lambda step: torch.zeros(()), steps=0, warmup=0)
     return Training(run, params.batch, "images", partial(_write, trunk=trunk))

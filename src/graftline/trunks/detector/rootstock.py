@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from graftline.errors import InputError, brief, nearest
 from graftline.trunks.detector.trunk import AUTO, PROCESSORS, RESAMPLED, DetectorTrunk, read_config
 from graftline.trunks.rootstock import CONFIG, check_plain, damages, load, read_object
-from graftline.trunks.vision.rootstock import scale_of
+from graftline.trunks.vision.rootstock import scale_of, tried, wrong_channels
 from graftline.trunks.vision.trunk import PROCESSOR
 
 if TYPE_CHECKING:
@@ -51,22 +50,10 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> DetectorTrunk:
     processor = _processor(folder, architecture)
     scale = scale_of(folder, image, processor.to_dict())
     if image.channels not in (1, len(scale.mean)):
-        raise InputError(
-            folder / CONFIG, f"a model of images with {len(scale.mean)} channels",
-            expected=f"one for the data's {image.channels}", fix="choose another checkpoint",
-        )  # fmt: skip
+        raise wrong_channels(folder, len(scale.mean), image)
     size, resample = _size(folder, processor, image, len(scale.mean))
     network = load(folder, AUTO, lambda name: False, config=config)
-    try:
-        trunk = DetectorTrunk(network, scale, image.shape, size, resample).eval()
-        with torch.no_grad():
-            trunk(torch.zeros(1, image.channels, *image.shape))
-    except damages() as error:
-        raise InputError(
-            folder / CONFIG, f"images of {size[0]} by {size[1]} pixels do not go through it ({brief(error)})",
-            fix="choose another checkpoint, or another shape in the contract",
-        ) from None  # fmt: skip
-    return trunk.train()
+    return tried(lambda: DetectorTrunk(network, scale, image.shape, size, resample), folder, image, size)
 
 
 def _check_backbone(folder: Path, values: dict[str, Any]) -> None:

@@ -12,9 +12,7 @@ preprocessor_config.json   AutoImageProcessor.from_pretrained(folder)
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -26,7 +24,7 @@ from torch import nn
 from graftline.errors import InputError
 from graftline.trunks.image_trunk import ImageTrunk
 from graftline.trunks.rootstock import load, read_architecture
-from graftline.trunks.vision.trunk import BICUBIC, PROCESSOR, Scale, share_statistics
+from graftline.trunks.vision.trunk import BICUBIC, Scale, share_statistics, write_processor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -80,9 +78,7 @@ class DetectorTrunk(ImageTrunk):
         network.requires_grad_(True)  # transformers freezes the backbones of some, which would stay random from scratch
         self.network: Any = network
         self.shape, self._scale, self._size, self._resample = shape, scale, size, resample
-        for name in ("mean", "deviation"):
-            of_channels = torch.tensor(getattr(scale, name))[:, None, None]
-            self.register_buffer(name, of_channels, persistent=False)
+        scale.lay_on(self)
 
     def forward(self, pixels: torch.Tensor, labels: list[dict[str, torch.Tensor]] | None = None) -> Any:
         return self.network(pixel_values=self.scaled(pixels), labels=labels)
@@ -180,32 +176,16 @@ class DetectorTrunk(ImageTrunk):
 
     def config(self) -> dict[str, Any]:
         """Return what `load_trunk` needs besides the folder's config.json."""
-        scale = json.loads(json.dumps(asdict(self._scale)))
         sizes = {"shape": list(self.shape), "size": list(self._size), "resample": self._resample}
-        return {"kind": KIND, **sizes, **scale}
+        return {"kind": KIND, **sizes, **self._scale.written()}
 
     def save_alone(self, folder: Path) -> None:
         """Write config.json, model.safetensors and preprocessor_config.json."""
         self.network.save_pretrained(folder, max_shard_size="1TB")
-        (folder / PROCESSOR).write_text(json.dumps(self._processor(), indent=2) + "\n", encoding="utf-8")
-
-    def _processor(self) -> dict[str, Any]:
-        """Return what makes of a picture the input that the model was trained on."""
-        height, width = self._size
-        return {
-            "image_processor_type": PROCESSORS[self.network.config.model_type],
-            "do_convert_rgb": len(self._scale.mean) == 3 or None,
-            "do_resize": True,
-            "size": {"height": height, "width": width},
-            # Validate has made pictures of another size images of the model's, or of one that is scaled to it.
-            "resample": BICUBIC if self.shape == self._size else self._resample,
-            "do_rescale": True,
-            "rescale_factor": 1 / self._scale.maximum,
-            "do_normalize": True,
-            "image_mean": list(self._scale.mean),
-            "image_std": list(self._scale.deviation),
-            "do_pad": False,
-        }
+        # Validate has made pictures of another size images of the model's, or of one that is scaled to it.
+        resample = BICUBIC if self.shape == self._size else self._resample
+        settings = self._scale.processor(PROCESSORS[self.network.config.model_type], self._size, resample)
+        write_processor({**settings, "do_pad": False}, folder)
 
 
 def only_detects() -> InputError:
@@ -259,6 +239,6 @@ def load_trunk(
     """
     config = read_config(folder)
     network = load(folder, AUTO, lambda name: False, config=config, fix=fix) if weights else build_network(config)
-    scale = Scale(tuple(values["mean"]), tuple(values["deviation"]), float(values["maximum"]))
+    scale = Scale.read(values)
     (height, width), (high, wide) = values["shape"], values["size"]
     return DetectorTrunk(network, scale, (int(height), int(width)), (int(high), int(wide)), int(values["resample"]))

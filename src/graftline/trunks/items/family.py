@@ -16,7 +16,6 @@ from graftline.errors import InputError
 from graftline.learning.device import compile_if_worth, device
 from graftline.learning.distributed import world
 from graftline.learning.loop import Run
-from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
 from graftline.text.batches import Batches
 from graftline.trunks import write_config
@@ -24,7 +23,7 @@ from graftline.trunks.items.objective import MaskedItems
 from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
 from graftline.trunks.items.trunk import KIND, ItemTrunk
 from graftline.trunks.items.vocabulary import Vocabulary, build_vocabulary
-from graftline.trunks.training import Planned, Training
+from graftline.trunks.training import Planned, Training, optimizers_of
 from graftline.values.items import ItemsColumn, open_catalogue
 from graftline.values.splits import read_histories
 
@@ -85,10 +84,7 @@ def training(dataset: Path, params: PretrainParams) -> Training:
     tables = {
         id(table.weight) for table in (trunk.base.embeddings.tok_embeddings, trunk.words, trunk.word_bias) if table
     }
-    optimizers = build_optimizers(
-        objective.named_parameters(), name=params.optimizer, learning_rate=params.learning_rate,
-        matrix_rate=params.matrix_rate, weight_decay=params.weight_decay, embeddings=tables,
-    )  # fmt: skip
+    optimizers = optimizers_of(objective, params, tables)
     run = Run(
         objective, optimizers, loss, steps, params.warmup_steps,
         rows=lambda step: rows[batches.documents(step)].tolist(), addends=True,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from graftline.trunks.parameters import AlikeLayersParams, ObjectiveParams
+from graftline.trunks.parameters import ObjectiveParams, RotaryLayersParams
 
 
-class ItemsParams(AlikeLayersParams):
+class ItemsParams(RotaryLayersParams):
     """The shape of a trunk of histories: a ModernBERT (Warner et al., 2024, arXiv:2412.13663) over items."""
 
     family: ClassVar[str] = "items"
@@ -31,16 +31,6 @@ class ItemsParams(AlikeLayersParams):
     words: bool = True
     """Whether an item's vector is the sum of its own and the mean of its words' in the catalogue: then items that no
     history holds can be recommended too."""
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(f"width {self.width} is no even multiple of heads {self.heads}")
-        return self
-
-    @property
-    def layer_weights(self) -> float:
-        return self.layers * (4 * self.width**2 + 3 * self.width * self.hidden)
 
 
 class MaskedItemsParams(ObjectiveParams):

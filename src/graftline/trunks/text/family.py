@@ -12,16 +12,15 @@ from graftline.errors import InputError
 from graftline.learning import distributed
 from graftline.learning.memory import keep_freed_memory
 from graftline.learning.precision import arithmetic
-from graftline.records.model import Dependency
 from graftline.trunks.layout import quiet
-from graftline.trunks.rootstock import Rootstock, resolve
+from graftline.trunks.rootstock import Rootstock
 from graftline.trunks.text.documents import SEES, Documents, open_documents
 from graftline.trunks.text.parameters import TextObjectiveParams, TextParams
 from graftline.trunks.text.planning import plan
 from graftline.trunks.text.recipe import Recipe, training
 from graftline.trunks.text.rootstock import RootstockParams, check_learns
 from graftline.trunks.text.trunk import build_config, build_model, load_model
-from graftline.trunks.training import Planned, Training
+from graftline.trunks.training import Planned, Training, start_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,23 +53,15 @@ class Text:
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         quiet()
         keep_freed_memory()
-        rootstock = _rootstock(context, params)
+        rootstock = start_of(params, context)
+        if rootstock is not None:
+            check_learns(rootstock.folder, params.objective.name)
         documents = open_documents(context, params, schema, rootstock)
         for recipe in _recipes(params, documents, rootstock):
             yield training(documents, params, recipe)
 
     def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
         return plan(sample, params, trunk, work)
-
-
-def _rootstock(context: Context, params: PretrainParams) -> Rootstock | None:
-    """Return the checked checkpoint that the trunk starts from, recorded as a dependency; None for a new trunk."""
-    if not isinstance(params.trunk, RootstockParams):
-        return None
-    found = resolve(params.trunk, where="pretrain.trunk")
-    check_learns(found.folder, params.objective.name)
-    context.draft.dependencies.append(Dependency("rootstock", found.digest, annotations=found.annotations()))
-    return found
 
 
 def _recipes(params: PretrainParams, documents: Documents, rootstock: Rootstock | None) -> Iterator[Recipe]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from graftline.trunks.parameters import AlikeLayersParams, ObjectiveParams
+from graftline.trunks.parameters import ObjectiveParams, RotaryLayersParams
 
 Form = Literal["encoder", "decoder", "encoder-decoder"]
 """Whether a token sees all others, only those before it, or a text is read and another written."""
@@ -17,7 +17,7 @@ ARCHITECTURES: dict[Form, tuple[str, ...]] = {
 }
 
 
-class TextParams(AlikeLayersParams):
+class TextParams(RotaryLayersParams):
     """The shape of a text trunk that is trained from scratch."""
 
     family: ClassVar[str] = "text"
@@ -39,12 +39,6 @@ class TextParams(AlikeLayersParams):
     max_length: int = Field(default=128, ge=8, le=131_072)
     """Tokens of the longest document; longer ones are cut into pieces."""
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(f"width {self.width} is no even multiple of heads {self.heads}")
-        return self
-
     @property
     def form(self) -> Form:
         return next(form for form, names in ARCHITECTURES.items() if self.architecture in names)
@@ -63,10 +57,10 @@ class TextParams(AlikeLayersParams):
 
     @property
     def layer_weights(self) -> float:
-        """Attention's four matrices and a gated feed-forward layer's three; of an encoder with a decoder 12 and 4."""
+        """As of alike layers; an encoder with a decoder has twelve matrices of attention and four others."""
         if self.form == "encoder-decoder":
             return self.layers * (12 * self.width**2 + 4 * self.width * self.hidden)
-        return self.layers * (4 * self.width**2 + 3 * self.width * self.hidden)
+        return super().layer_weights
 
 
 class _OnText(ObjectiveParams):

@@ -23,13 +23,13 @@ from graftline.text.corpus import Shard, list_shards, read_documents
 from graftline.text.tokenizer import TokenizerParams, load_tokenizer, save_tokenizer, train_tokenizer
 from graftline.text.tokens import tokenise
 from graftline.trunks.layout import quiet
-from graftline.trunks.rootstock import Rootstock, resolve
+from graftline.trunks.rootstock import Rootstock
 from graftline.trunks.text.documents import Documents, text_columns
 from graftline.trunks.text.parameters import TextParams
 from graftline.trunks.text.recipe import Recipe, training
 from graftline.trunks.text.rootstock import RootstockParams, check_learns
 from graftline.trunks.text.trunk import build_config, build_model, load_model
-from graftline.trunks.training import Planned
+from graftline.trunks.training import Planned, start_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -55,7 +55,7 @@ class _Corpus:
 def plan(sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
     """Yield the training of each trunk, and write the main one, untrained, into the folder `trunk`."""
     quiet()
-    rootstock = resolve(params.trunk, where="pretrain.trunk") if isinstance(params.trunk, RootstockParams) else None
+    rootstock = start_of(params)
     corpus = _corpus(sample, params)
     began, own = time.perf_counter(), time.process_time()
     tokenizer, vocabulary = _tokenizer(corpus, params, rootstock, work)

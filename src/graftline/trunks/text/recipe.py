@@ -14,7 +14,6 @@ import torch
 from graftline.learning import distributed
 from graftline.learning.device import compile_if_worth, device
 from graftline.learning.loop import Run, linear
-from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import generator
 from graftline.text.batches import Batches
@@ -26,7 +25,7 @@ from graftline.trunks.text.objectives import build_language_model
 from graftline.trunks.text.parameters import TextObjectiveParams, TextParams
 from graftline.trunks.text.rootstock import RootstockParams
 from graftline.trunks.text.trunk import KIND, count_parameters, embedding_ids, save_model, training_flops
-from graftline.trunks.training import Training
+from graftline.trunks.training import Training, optimizers_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,14 +64,7 @@ def training(documents: Documents, params: PretrainParams, recipe: Recipe) -> Tr
         batch = documents.pack(documents.train[batches.documents(step)])
         return objective.loss(batch, generator(params.seed, step, "objective"), part)
 
-    optimizers = build_optimizers(
-        objective.named_parameters(),
-        name=params.optimizer,
-        learning_rate=params.learning_rate,
-        matrix_rate=params.matrix_rate,
-        weight_decay=params.weight_decay,
-        embeddings=embedding_ids(objective.model),
-    )
+    optimizers = optimizers_of(objective, params, embedding_ids(objective.model))
     run = Run(
         objective,
         optimizers,

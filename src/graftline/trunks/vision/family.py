@@ -11,16 +11,14 @@ from graftline.dataset import UNLABELLED, Schema
 from graftline.errors import InputError
 from graftline.learning.device import device
 from graftline.learning.memory import keep_freed_memory
-from graftline.learning.optimizers import build_optimizers
 from graftline.learning.precision import arithmetic
-from graftline.records.model import Dependency
 from graftline.trunks import image_training, write_config
 from graftline.trunks.image_pool import Pool, read_pool
 from graftline.trunks.image_training import steps_for
-from graftline.trunks.rootstock import Rootstock, resolve
-from graftline.trunks.training import Planned, Training
+from graftline.trunks.rootstock import Rootstock
+from graftline.trunks.training import Planned, Training, optimizers_of, start_of
 from graftline.trunks.vision.objectives import build_objective
-from graftline.trunks.vision.parameters import ImageRootstockParams, VisionObjectiveParams, VisionParams, VitParams
+from graftline.trunks.vision.parameters import VisionObjectiveParams, VisionParams, VitParams
 from graftline.trunks.vision.rootstock import open_checkpoint
 from graftline.trunks.vision.trunk import KIND, VisionTrunk, new_trunk
 from graftline.values.image import ImageColumn
@@ -53,22 +51,13 @@ class Vision:
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         keep_freed_memory()
-        start = _start(params)
-        if start is not None:
-            context.draft.dependencies.append(Dependency("rootstock", start.digest, annotations=start.annotations()))
+        start = start_of(params, context)
         yield training(read_pool(context.paths["dataset"], params.objective), params, _trunk(params, schema, start))
 
     def plan(self, sample: Sample, params: PretrainParams, trunk: Path, work: Path) -> Iterator[Planned]:
-        made = training(read_pool(sample.folder), params, _trunk(params, sample.schema, _start(params)))
+        made = training(read_pool(sample.folder), params, _trunk(params, sample.schema, start_of(params)))
         made.write(trunk)
         yield Planned(made, params.batch, None, steps_for(params, sample.rows[UNLABELLED]), params.batch)
-
-
-def _start(params: PretrainParams) -> Rootstock | None:
-    """Return the checkpoint that the trunk starts from; None for a new trunk."""
-    if not isinstance(params.trunk, ImageRootstockParams):
-        return None
-    return resolve(params.trunk, where="pretrain.trunk")
 
 
 def _trunk(params: PretrainParams, schema: Schema, start: Rootstock | None) -> VisionTrunk:
@@ -83,14 +72,7 @@ def training(pool: Pool, params: PretrainParams, trunk: VisionTrunk) -> Training
     """Return the training of a trunk on images."""
     assert isinstance(params.objective, VisionObjectiveParams)
     objective = build_objective(trunk, params.objective, _arithmetic(params)).to(device())
-    optimizers = build_optimizers(
-        objective.named_parameters(),
-        name=params.optimizer,
-        learning_rate=params.learning_rate,
-        matrix_rate=params.matrix_rate,
-        weight_decay=params.weight_decay,
-        embeddings=set(),
-    )
+    optimizers = optimizers_of(objective, params, set())
     return image_training.training(pool, params, objective, optimizers, partial(_write, params=params, trunk=trunk))
 
 

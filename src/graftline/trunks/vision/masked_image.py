@@ -54,10 +54,10 @@ class MaskedImage(ImageObjective):
     """A trunk, and the decoder that paints what was hidden of its images."""
 
     trunk: VisionTrunk
+    _params: MaskedImageParams
 
     def __init__(self, trunk: VisionTrunk, params: MaskedImageParams, dtype: str) -> None:
-        super().__init__()
-        self.trunk, self._params, self._dtype = trunk, params, dtype
+        super().__init__(trunk, params, dtype)
         self.decoder = Painter(trunk)
 
     @property

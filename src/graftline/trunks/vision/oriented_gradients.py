@@ -114,10 +114,10 @@ class OrientedGradients(ImageObjective):
     """A trunk, and layers that turn what all its maps say of a spot into the histograms around it."""
 
     trunk: VisionTrunk
+    _params: OrientedGradientsParams
 
     def __init__(self, trunk: VisionTrunk, params: OrientedGradientsParams, dtype: str) -> None:
-        super().__init__()
-        self.trunk, self._params, self._dtype = trunk, params, dtype
+        super().__init__(trunk, params, dtype)
         with torch.no_grad():
             maps = trunk.eval().maps(torch.zeros(1, len(trunk.mean), *trunk.shape, device=trunk.mean.device))
         trunk.train()

@@ -53,10 +53,6 @@ class VitParams(VisionParams, AlikeLayersParams):
             "num_attention_heads": self.heads, "intermediate_size": self.hidden,
         }  # fmt: skip
 
-    @property
-    def layer_weights(self) -> float:
-        return self.layers * (4 * self.width**2 + 2 * self.width * self.hidden)
-
 
 class _Staged(VisionParams):
     """Stages of convolutions, each at half the height and width of the one before."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from graftline.values.image import ImageColumn
 
+T = TypeVar("T", bound=nn.Module)
 _POSITIONS = "position_embeddings"
 
 
@@ -35,23 +37,39 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> VisionTrunk:
     network = load(folder, "AutoModelForImageClassification", is_of_head, config=read_config(folder))
     channels = network.config.num_channels
     if len(scale.mean) != channels or (image.channels > 1 and image.channels != channels):
-        raise InputError(
-            folder / CONFIG,
-            f"a model of images with {channels} channels",
-            expected=f"one for the data's {image.channels}",
-            fix="choose another checkpoint",
-        )
+        raise wrong_channels(folder, channels, image)
+    return tried(lambda: VisionTrunk(_resized(network, image.shape), scale, image.shape), folder, image, image.shape)
+
+
+def wrong_channels(folder: Path, channels: int, image: ImageColumn) -> InputError:
+    """Return the error that a checkpoint takes so many channels, and the data's images have others."""
+    return InputError(
+        folder / CONFIG, f"a model of images with {channels} channels", expected=f"one for the data's {image.channels}",
+        fix="choose another checkpoint",
+    )  # fmt: skip
+
+
+def tried(build: Callable[[], T], folder: Path, image: ImageColumn, size: tuple[int, int]) -> T:
+    """Return the trunk that `build` makes of a checkpoint, once an image has gone through it.
+
+    Args:
+        build: returns the trunk.
+        folder: of the checkpoint.
+        image: what the data's images are.
+        size: height and width of what the model sees of one.
+
+    Raises:
+        InputError: such images do not go through it.
+    """
     try:
-        trunk = VisionTrunk(_resized(network, image.shape), scale, image.shape).eval()
+        trunk = build().eval()
         with torch.no_grad():
             trunk(torch.zeros(1, image.channels, *image.shape))
     except damages() as error:
-        height, width = image.shape
         raise InputError(
-            folder / CONFIG,
-            f"images of {height} by {width} pixels do not go through it ({brief(error)})",
+            folder / CONFIG, f"images of {size[0]} by {size[1]} pixels do not go through it ({brief(error)})",
             fix="choose another checkpoint, or another shape in the contract",
-        ) from None
+        ) from None  # fmt: skip
     return trunk.train()
 
 

@@ -12,7 +12,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +26,7 @@ from graftline.learning.device import device
 from graftline.learning.precision import multiplies_tiles
 from graftline.text.attention import SHORT
 from graftline.trunks.image_trunk import ImageTrunk
-from graftline.trunks.layout import quiet
+from graftline.trunks.layout import keeping_attention, quiet
 from graftline.trunks.rootstock import CONFIG, load, read_architecture
 from graftline.trunks.vision.parameters import VisionParams
 
@@ -64,6 +64,41 @@ class Scale:
         """Return the scale of new trunks: pixels from -1 to 1."""
         return cls((0.5,) * image.channels, (0.5,) * image.channels, image.maximum)
 
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Scale:
+        """Return the scale that `written` returned. Raises KeyError, TypeError or ValueError for what it did not."""
+        return cls(tuple(values["mean"]), tuple(values["deviation"]), float(values["maximum"]))
+
+    def written(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {"mean": list(self.mean), "deviation": list(self.deviation), "maximum": self.maximum}
+
+    def lay_on(self, module: nn.Module) -> None:
+        """Give a module the buffers `mean` and `deviation`, (channels, 1, 1)."""
+        for name in ("mean", "deviation"):
+            module.register_buffer(name, torch.tensor(getattr(self, name))[:, None, None], persistent=False)
+
+    def processor(self, of: str, size: tuple[int, int], resample: int) -> dict[str, Any]:
+        """Return transformers' settings, of the class `of`, that make of a picture what a model was trained on.
+
+        Args:
+            of: the class of image processor.
+            size: height and width of what the model sees.
+            resample: Pillow's number for how a picture of another size is scaled.
+        """
+        return {
+            "image_processor_type": of,
+            "do_convert_rgb": len(self.mean) == 3 or None,
+            "do_resize": True,
+            "size": {"height": size[0], "width": size[1]},
+            "resample": resample,
+            "do_rescale": True,
+            "rescale_factor": 1 / self.maximum,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.deviation),
+        }
+
 
 class VisionTrunk(ImageTrunk):
     """Turns (n, channels, height, width) pixels from 0 to 1 into (n, width) embeddings: what the head's layer sees."""
@@ -100,9 +135,7 @@ class VisionTrunk(ImageTrunk):
             shorten(network)
             self._asked["class_token"] = True  # of the last layer a classifier reads no more
         self.network = network
-        for name in ("mean", "deviation"):
-            of_channels = torch.tensor(getattr(scale, name))[:, None, None]
-            self.register_buffer(name, of_channels, persistent=False)
+        scale.lay_on(self)
 
     @property
     def width(self) -> int:
@@ -147,14 +180,11 @@ class VisionTrunk(ImageTrunk):
         return [self._as_map(found.last_hidden_state, "pretrain.trunk", "vit, convnextv2, resnet or conv")]
 
     def attentions(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], int, int] | None:
-        grid, before = _grid(self.network, self.shape), self.network.config._attn_implementation
+        grid = _grid(self.network, self.shape)
         if grid is None or not self.network._supports_sdpa:
             return None
-        self.network.set_attn_implementation("eager")  # the fused kernel keeps no weights
-        try:
+        with keeping_attention(self.network):
             found = self.network(self.scaled(pixels), output_attentions=True).attentions
-        finally:
-            self.network.set_attn_implementation(before)
         tokens = math.prod(grid)
         if not found or any(layer.ndim != 4 or not tokens <= layer.shape[-1] <= tokens + 2 for layer in found):
             return None
@@ -172,12 +202,12 @@ class VisionTrunk(ImageTrunk):
 
     def config(self) -> dict[str, Any]:
         """Return what `from_folder` needs besides the folder's config.json."""
-        return {"kind": KIND, "shape": list(self.shape), **json.loads(json.dumps(asdict(self.scale)))}
+        return {"kind": KIND, "shape": list(self.shape), **self.scale.written()}
 
     def save(self, folder: Path) -> None:
         """Write the model without a head: config.json, model.safetensors and preprocessor_config.json."""
         self.network.save_pretrained(folder, max_shard_size="1TB")
-        (folder / PROCESSOR).write_text(json.dumps(self._processor(), indent=2) + "\n", encoding="utf-8")
+        write_processor(self.scale.processor("ViTImageProcessor", self.shape, BICUBIC), folder)
 
     def save_alone(self, folder: Path) -> None:
         self.save(folder)
@@ -205,21 +235,10 @@ class VisionTrunk(ImageTrunk):
             self.network.set_submodule(self._last, nn.Identity())
             self.network.config = plain
 
-    def _processor(self) -> dict[str, Any]:
-        """Return what makes of a picture the pixels that the model was trained on."""
-        height, width = self.shape
-        return {
-            "image_processor_type": "ViTImageProcessor",
-            "do_convert_rgb": len(self.scale.mean) == 3 or None,
-            "do_resize": True,
-            "size": {"height": height, "width": width},
-            "resample": BICUBIC,
-            "do_rescale": True,
-            "rescale_factor": 1 / self.scale.maximum,
-            "do_normalize": True,
-            "image_mean": list(self.scale.mean),
-            "image_std": list(self.scale.deviation),
-        }
+
+def write_processor(settings: dict[str, Any], folder: Path) -> None:
+    """Write what an image processor is told beside a model."""
+    (folder / PROCESSOR).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def share_statistics(network: nn.Module) -> None:
@@ -325,5 +344,4 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 def _scale_and_shape(values: dict[str, Any]) -> tuple[Scale, tuple[int, int]]:
     height, width = values["shape"]
-    scale = Scale(tuple(values["mean"]), tuple(values["deviation"]), float(values["maximum"]))
-    return scale, (int(height), int(width))
+    return Scale.read(values), (int(height), int(width))
