@@ -1,4 +1,4 @@
-"""Ratings as a kind of label: what is read beside a history's items, what is bad, and that none moves to another item."""
+"""Ratings as a kind of label: what is read beside items, what is bad, and that none moves to another item."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from graftline.errors import InputError

@@ -22,8 +22,8 @@ GRADES = {"Suggests": 1, "Recommends": 2, "Depends": 3, "Pre-Depends": 4}
 def write(out: Path, source: Path | None = None) -> Path:
     """Write `out`/strengths.parquet and `out`/items.parquet; return the first. Equal bytes of an equal index.
 
-    Columns: `package` and `dependency`, strings, and `strength`, int64; of items as `debian.write` has them. `source` is
-    the index; without it it is that of this machine's apt. Raises as `debian.write` does.
+    Columns: `package` and `dependency`, strings, and `strength`, int64; of items as `debian.write` has them. `source`
+    is the index; without it it is that of this machine's apt. Raises as `debian.write` does.
     """
     found = read_index(source)
     graded = strengths(found, GRADES)
