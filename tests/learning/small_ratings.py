@@ -70,6 +70,15 @@ def trunk(home: Path) -> Path:
 
 
 @once
+def still_trunk(home: Path) -> Path:
+    """Return one that drops nothing: what it makes of a row is the same in any process."""
+    out, pretrain = dataset(home).with_name("still_trunk"), PARAMS["pretrain"]
+    document = {"pretrain": {**pretrain, "trunk": {**pretrain["trunk"], "dropout": 0.0}}}
+    small.make("pretrain", document, in_dataset=dataset(home), out_trunk=out)
+    return out
+
+
+@once
 def released(home: Path) -> Path:
     """Return the folder that holds dataset, trunk, model, evaluation, release, and the store with digits@1."""
     return small.release_of(trunk(home), dataset(home), PARAMS)
