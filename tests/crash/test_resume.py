@@ -25,6 +25,7 @@ import small
 import small_detectors
 import small_histories
 import small_questions
+import small_ratings
 import small_scenes
 import small_speech
 import small_text
@@ -123,6 +124,14 @@ def history_cases(home: Path) -> dict[str, Case]:
     }
 
 
+def rating_cases(home: Path) -> dict[str, Case]:
+    """Return fine-tuning on ratings, whose means are taken before the first step and whose interval after the last."""
+    section = small_ratings.PARAMS["finetune"] | {"epochs": 12, "patience": 5}
+    text = json.dumps({"task": small.TASK, "finetune": section})
+    inputs = ["--in-dataset", str(small_ratings.dataset(home)), "--in-trunk", str(small_ratings.trunk(home))]
+    return {"rating": Case("finetune", "model", "model.safetensors", ["--params", text, *inputs])}
+
+
 def question_cases(home: Path) -> dict[str, Case]:
     """Return fine-tuning on questions, whose threshold is chosen on val after training."""
     section = small_questions.FINETUNE | {"epochs": 3, "patience": 2}
@@ -161,6 +170,7 @@ KINDS: dict[tuple[str, ...], Callable[[Path], dict[str, Case]]] = {
     ("recognition", "masked_units"): speech_cases,
     ("masked_items", "recommendation"): history_cases,
     ("question_answering",): question_cases,
+    ("rating",): rating_cases,
 }
 SLOW = tuple(name for names in KINDS for name in names)
 """What loads transformers before its first step."""

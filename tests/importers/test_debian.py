@@ -13,9 +13,10 @@ import pytest
 
 from graftline.environment import ROOT
 from graftline.errors import InputError
-from graftline.importers import debian
+from graftline.importers import debian, strengths
 
 RAW = ROOT / "data" / "packages" / "raw"
+GRADED = ROOT / "data" / "strengths" / "raw"
 INDEX = """\
 Package: app
 Source: app-source (1.2)
@@ -60,6 +61,24 @@ def test_dependencies_are_of_sources_and_virtual_ones_of_their_only_provider() -
     }
 
 
+def test_of_several_relations_between_two_sources_the_strongest_counts() -> None:
+    index = (
+        INDEX.replace("Depends: libtwo-data", "Suggests: app, libone1, x\nRecommends: libone1") + "Suggests: provider\n"
+    )
+    found = list(debian.paragraphs(index, "index"))
+    assert debian.strengths(found, strengths.GRADES) == {
+        ("app-source", "one"): 3,
+        ("app-source", "libtwo"): 3,
+        ("app-source", "provider"): 3,
+        ("app-source", "python3-defaults"): 3,
+        ("one", "libtwo"): 4,
+        ("libtwo", "app-source"): 1,
+        ("libtwo", "one"): 2,
+        ("libtwo", "x"): 1,
+        ("x", "provider"): 1,
+    }
+
+
 def test_words_are_tags_and_the_parts_of_a_name() -> None:
     words = debian.words_of(list(debian.paragraphs(INDEX, "index")))
     assert words["app-source"] == ["role::program", "uitoolkit::gtk", "uitoolkit::qt", "app", "source"]
@@ -101,6 +120,26 @@ def test_two_imports_give_the_bytes_of_the_shipped_raw_data(tmp_path: Path, caps
     assert "another one than that of the shipped data" in capsys.readouterr().err
     for name in (debian.INTERACTIONS, debian.ITEMS):
         assert (first.parent / name).read_bytes() == (RAW / name).read_bytes()
+
+
+def test_two_imports_give_the_bytes_of_the_shipped_strengths(tmp_path: Path) -> None:
+    if not GRADED.is_dir():
+        pytest.fail(f"{GRADED} is missing: run `dvc pull`")
+    fields = {grade: field for field, grade in strengths.GRADES.items()}
+    relations: dict[str, dict[str, list[str]]] = {}
+    for row in pq.read_table(GRADED / strengths.RATINGS).to_pylist():
+        of = relations.setdefault(row["package"], {})
+        of.setdefault(fields[row["strength"]], []).append(row["dependency"])
+    for row in pq.read_table(GRADED / debian.ITEMS).to_pylist():
+        relations.setdefault(row["item"], {})["Tag"] = [word for word in row["words"] if "::" in word]
+    blocks = [
+        "\n".join([f"Package: {name}", *(f"{field}: {', '.join(names)}" for field, names in of.items())])
+        for name, of in sorted(relations.items())
+    ]
+    (tmp_path / "Packages").write_text("\n\n".join(blocks) + "\n")
+    made = strengths.write(tmp_path / "made", tmp_path / "Packages")
+    for name in (strengths.RATINGS, debian.ITEMS):
+        assert (made.parent / name).read_bytes() == (GRADED / name).read_bytes()
 
 
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:

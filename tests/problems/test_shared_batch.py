@@ -21,6 +21,7 @@ import small_detectors
 import small_numbers
 import small_pairs
 import small_questions
+import small_ratings
 import small_scenes
 import small_sets
 import small_speech
@@ -49,6 +50,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "objects in images": {"head": {**small_scenes.HEAD, "precision": "float32"}, "joint_weight": 0.5},
     "objects by queries": {"head": {"name": "detection", "precision": "float32"}},
     "speech": {"head": small_speech.FINETUNE["head"], "joint_weight": 0.5},
+    "ratings": {"head": {"name": "rating"}, "joint_weight": 0.5},
 }
 ROUNDING = {"objects in images": 4e-6}
 """The trunk normalises empty ground, whose channels are nearly equal: that multiplies what float32 rounds. A batch that
@@ -75,6 +77,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, dataset: Path, trunk: Path) 
         "speech": (small_speech.dataset(home), small_speech.trunk(home)),
         "numbers of texts": (small_numbers.dataset(home, "texts"), small_text.trunk(home)),
         "objects in images": (small_scenes.dataset(home), small_scenes.trunk(home, "convnextv2")),
+        "ratings": (small_ratings.dataset(home), small_ratings.still_trunk(home)),
         "objects by queries": (small_scenes.dataset(home), small_detectors.trunk(home, "yolos")),
     }  # fmt: skip
     precision = {name: {} if "image" in name or "objects" in name else {"precision": "float32"} for name in HEADS}

@@ -65,6 +65,7 @@ BUDGETS = {
     "scenes": Budget(32, 16, 5, ("pretrain.epochs=0.02",)),
     "trees": Budget(32, 16, 1, ("pretrain.epochs=0.02",)),
     "prompts": Budget(32, 16, 2, ("pretrain.epochs=0.02",)),
+    "strengths": Budget(100, 50, 1, ("pretrain.epochs=0.05",)),
 }
 
 

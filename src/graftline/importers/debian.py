@@ -20,7 +20,7 @@ import subprocess
 import sys
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,19 +55,28 @@ def write(out: Path, source: Path | None = None) -> Path:
         InputError: `source` cannot be read, or is no index.
         GraftlineError: there is no apt here, or it has no such index.
     """
+    found = read_index(source)
+    pairs = core(dependencies(found))
+    path = out / INTERACTIONS
+    table = pa.table({"package": [user for user, _ in pairs], "dependency": [item for _, item in pairs]})
+    write_atomic(out / ITEMS, catalogue({item for _, item in pairs}, found))
+    write_atomic(path, encode_table(table, ["package", "dependency"], group_rows=200_000))
+    return path
+
+
+def read_index(source: Path | None) -> list[Paragraph]:
+    """Return the index's packages; say if it is another index than that of the shipped data. Raises as `write` does."""
     index = _of_apt() if source is None else _unpacked(read_source(source, _WANTED), source)
     if (digest := sha256_bytes(index)) != SHIPPED:
         print(f"import: the index is another one than that of the shipped data (sha256 {digest})", file=sys.stderr)
-    found = list(paragraphs(index.decode("utf-8", "replace"), source or "apt"))
-    pairs = core(dependencies(found))
-    items = sorted({item for _, item in pairs})
-    words = words_of(found)
-    path = out / INTERACTIONS
-    table = pa.table({"package": [user for user, _ in pairs], "dependency": [item for _, item in pairs]})
-    about = pa.table({"item": items, "words": pa.array([words[item] for item in items], pa.list_(pa.string()))})
-    write_atomic(out / ITEMS, encode_table(about, ["words.list.element"], group_rows=10_000))
-    write_atomic(path, encode_table(table, ["package", "dependency"], group_rows=200_000))
-    return path
+    return list(paragraphs(index.decode("utf-8", "replace"), source or "apt"))
+
+
+def catalogue(items: set[str], found: list[Paragraph]) -> bytes:
+    """Return the Parquet file with the items, in order, and their words."""
+    words, named = words_of(found), sorted(items)
+    about = pa.table({"item": named, "words": pa.array([words[item] for item in named], pa.list_(pa.string()))})
+    return encode_table(about, ["words.list.element"], group_rows=10_000)
 
 
 def _of_apt() -> bytes:
@@ -130,18 +139,25 @@ def source_of(package: Paragraph) -> str:
 
 def dependencies(found: list[Paragraph]) -> set[tuple[str, str]]:
     """Return which source needs which other one."""
+    return set(strengths(found, {"Depends": 1, "Pre-Depends": 1}))
+
+
+def strengths(found: list[Paragraph], of_field: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """Return how strongly a source relates to another: the most of `of_field` among their binary packages' fields."""
     by_name = {package["Package"]: {source_of(package)} for package in found}
     providers: dict[str, set[str]] = defaultdict(set)
     for package in found:
         for name in _names(package.get("Provides", "")):
             providers[name].add(source_of(package))
-    pairs = set()
+    pairs: dict[tuple[str, str], int] = {}
     for package in found:
         user = source_of(package)
-        for name in _names(f"{package.get('Depends', '')},{package.get('Pre-Depends', '')}"):
-            sources = by_name.get(name) or providers.get(name, set())
-            if len(sources) == 1 and sources != {user}:
-                pairs.add((user, next(iter(sources))))
+        for field, strength in of_field.items():
+            for name in _names(package.get(field, "")):
+                sources = by_name.get(name) or providers.get(name, set())
+                if len(sources) == 1 and sources != {user}:
+                    pair = user, next(iter(sources))
+                    pairs[pair] = max(strength, pairs.get(pair, strength))
     return pairs
 
 

@@ -33,6 +33,7 @@ PROBLEMS = (
     "recommendation",
     "sequence_to_sequence",
     "detection",
+    "rating",
 )
 """The first is what `finetune` learns if its parameters name none."""
 

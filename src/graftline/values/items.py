@@ -71,7 +71,7 @@ class Items(Written):
         return pa.list_(pa.string())
 
     def read(self, batch: RawBatch, name: str) -> ColumnBatch:
-        array, repeated = _once(_ids(batch, name))
+        array, repeated = _once(ids_of(batch, name))
         return list_batch(array, {_REPEATED: repeated} if repeated else {})
 
     def rules(self, name: str) -> list[Rule]:
@@ -92,7 +92,7 @@ class Items(Written):
         return f"histories that share {minimum:g} of their runs of 5 characters or more"
 
     def samples(self, name: str, label: str | None, classes: tuple[Any, ...]) -> Samples:
-        return HistorySamples(name)
+        return HistorySamples(name, label)
 
     def stored(self, name: str) -> ItemsColumn:
         return ItemsColumn(name, self.ordered, self.held_out, self.cold)
@@ -107,7 +107,7 @@ class Items(Written):
         return [f"{source.catalogue}: {table.num_rows:,} items" + (f" with {' and '.join(told)}" if told else "")]
 
 
-def _ids(batch: RawBatch, name: str) -> pa.Array:
+def ids_of(batch: RawBatch, name: str) -> pa.Array:
     """Return lists of ids as strings; whole numbers are ids too. Raises InputError for another type."""
     array = batch.columns[name]
     kind = array.type
@@ -136,14 +136,19 @@ def _once(array: pa.Array) -> tuple[pa.Array, int]:
 
 @dataclass
 class HistorySamples(Samples):
-    """The first histories of train."""
+    """The first histories of train; of rated ones each item with its rating."""
 
     name: str
+    label: str | None
     kept: list[list[str]] = field(default_factory=list)
 
     def add(self, columns: dict[str, pa.Array], labels: np.ndarray, splits: np.ndarray) -> None:
         for place in np.flatnonzero(splits == TRAIN)[: UNSORTED - len(self.kept)]:
-            self.kept.append(columns[self.name][int(place)].as_py())
+            items = columns[self.name][int(place)].as_py()
+            if self.label is not None and pa.types.is_list(columns[self.label].type):
+                rated = zip(items, columns[self.label][int(place)].as_py(), strict=True)
+                items = [f"{item} ({rating:g})" for item, rating in rated]
+            self.kept.append(items)
 
     def html(self) -> Markup:
         line = Markup('<p class="tagged" dir="auto">{}</p>')

@@ -25,7 +25,7 @@ def read_rows(paths: list[Path], features: Sequence[StoredFeature]) -> list[Ques
     found = [
         Question(name, tuple(feature.question(name, row.get(feature.name)) for feature in features))
         for path in paths
-        for name, row in _rows(path, [feature.name for feature in features])
+        for name, row in rows_of(path, [feature.name for feature in features])
     ]
     if not found:
         where = ", ".join(map(str, paths)) or "the command line"
@@ -34,11 +34,15 @@ def read_rows(paths: list[Path], features: Sequence[StoredFeature]) -> list[Ques
     return found
 
 
-def _rows(path: Path, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield rows and their names."""
+def rows_of(path: Path, names: list[str], maybe: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield rows and their names; of Parquet the columns `names`, and those of `maybe` that are there.
+
+    Raises:
+        InputError: as `read_rows` does.
+    """
     if path.is_dir():
         for inner in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
-            yield from _rows(inner, names)
+            yield from rows_of(inner, names, maybe)
     elif not path.exists():
         raise InputError(path, "no such file or folder", fix="check the path")
     elif path.suffix.lower() == ".jsonl":
@@ -53,7 +57,8 @@ def _rows(path: Path, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise InputError(f"{path}:{number}", "no object", expected=f"one with {', '.join(names)}")
     elif path.suffix.lower() == ".parquet":
         try:
-            rows = pq.read_table(path, columns=names).to_pylist()
+            there = [name for name in maybe if name in pq.read_schema(path).names]
+            rows = pq.read_table(path, columns=[*names, *there]).to_pylist()
         except (pa.ArrowException, KeyError, OSError, ValueError) as error:
             raise InputError(path, brief(error), expected=f"Parquet with {', '.join(names)}") from None
         yield from ((f"{path}#{number}", row) for number, row in enumerate(rows))

@@ -11,6 +11,7 @@ from graftline.values.items import Items, ItemsColumn
 from graftline.values.labels import Labels, LabelSets
 from graftline.values.number import Float, Integer, NumberLabel
 from graftline.values.numbers import Numbers, NumbersLabel
+from graftline.values.ratings import RatingLabel, Ratings
 from graftline.values.span import Span, SpanLabel
 from graftline.values.tags import TagLabel, Tags
 from graftline.values.text import Text, TextColumn
@@ -20,7 +21,7 @@ from graftline.values.words import Tokens, TokensColumn
 
 KINDS: tuple[type[Column], ...] = (
     Image, Integer, Float, Numbers, String, Timestamp, Text, Tokens, Tags, Labels, Span, Items, Audio, Boxes,
-    Transcript,
+    Transcript, Ratings,
 )  # fmt: skip
 """In a contract."""
 FEATURES: tuple[type[StoredFeature], ...] = (ImageColumn, TextColumn, TokensColumn, ItemsColumn, AudioColumn)
@@ -34,6 +35,7 @@ LABELS: tuple[type[StoredLabel], ...] = (
     SpanLabel,
     BoxLabel,
     TranscriptLabel,
+    RatingLabel,
 )
 """In a dataset: what a model learns to tell."""
 

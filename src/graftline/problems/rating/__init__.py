@@ -1,0 +1,1 @@
+"""A history with its ratings in, ratings of other items out."""
