@@ -8,11 +8,11 @@ of the release's content digest. Its head is the metadata block of Hugging Face 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from graftline.privacy.promise import outside, told
-from graftline.records.model import Record
+from graftline.records.model import Record, flat
 from graftline.tasks.publish import PublishParams
 
 
@@ -68,12 +68,4 @@ def _scalars(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _parameters(records: Mapping[str, Record]) -> list[tuple[str, Any]]:
     """Return each parameter that made the trunk and the model, by dotted name."""
     merged = records["trunk"].parameters | records["model"].parameters
-    return list(_dotted("", merged))
-
-
-def _dotted(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _dotted(f"{prefix}.{name}" if prefix else name, inner)
-    else:
-        yield prefix, value
+    return list(flat(merged).items())

@@ -66,11 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the step and exit with its code."""
     outlive_readers()
     with exits(_NAME):
-        try:
-            if code := _run(_parser().parse_args(argv)):
-                sys.exit(code)
-        except KeyboardInterrupt:
-            sys.exit(130)
+        if code := _run(_parser().parse_args(argv)):
+            sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -104,17 +104,14 @@ def main(component: Component, argv: list[str] | None = None) -> None:
     """Run `component` with command-line arguments and exit with its code."""
     outlive_readers()
     arguments = _parser(component).parse_args(argv)
-    try:
-        with ends_at_once(component.name):
-            _run(component, arguments)
-    except PreemptedError as error:
-        sys.exit(fail(component.name, error) if world().leads else error.exit_code)
-    except GraftlineError as error:
-        sys.exit(fail(component.name, error))
-    except OSError as error:
-        sys.exit(fail(component.name, from_os_error(error)))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with exits(component.name):
+        try:
+            with ends_at_once(component.name):
+                _run(component, arguments)
+        except PreemptedError as error:
+            if world().leads:
+                raise
+            sys.exit(error.exit_code)
 
 
 @contextmanager
@@ -122,10 +119,10 @@ def exits(name: str) -> Iterator[None]:
     """Within, an error ends the process: with its one line, which begins with `name`, and its exit code."""
     try:
         yield
-    except GraftlineError as error:
-        sys.exit(fail(name, error))
-    except OSError as error:
-        sys.exit(fail(name, from_os_error(error)))
+    except (GraftlineError, OSError) as error:
+        sys.exit(fail(name, error if isinstance(error, GraftlineError) else from_os_error(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def fail(name: str, error: GraftlineError) -> int:

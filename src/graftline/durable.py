@@ -19,7 +19,12 @@ from graftline.errors import BusyError
 
 def fsync_directory(folder: Path) -> None:
     """Flush a folder's entries, so that a rename or a new name in it survives power loss."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fsync_file(folder, os.O_DIRECTORY)
+
+
+def fsync_file(path: Path, flags: int = 0) -> None:
+    """Flush a file that was written."""
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -30,11 +35,7 @@ def fsync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder`, and the folder itself."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            descriptor = os.open(Path(parent, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            fsync_file(Path(parent, name))
         fsync_directory(Path(parent))
 
 

@@ -41,6 +41,15 @@ class Estimate:
         """Whether all three are numbers: not where the score is not defined on the rows."""
         return all(map(math.isfinite, (self.value, self.low, self.high)))
 
+    def metrics(self, name: str) -> dict[str, float]:
+        """Return what metrics.json holds of it: `name`, `name_low`, `name_high`."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def told(self, style: str, scale: int = 1) -> str:
+        """Return it for people, as `0.5 (0.4 to 0.6)`; `style` is that of each number."""
+        value, low, high = (format(scale * number, style) for number in (self.value, self.low, self.high))
+        return f"{value} ({low} to {high})"
+
 
 @dataclass(frozen=True)
 class Score:
@@ -284,8 +293,7 @@ def as_metrics(measured: Mapping[Score, Estimate]) -> dict[str, Any]:
         if not math.isfinite(found.value):
             continue
         sure = math.isfinite(found.low) and math.isfinite(found.high)
-        flat |= {score.name: found.value}
-        flat |= {f"{score.name}_low": found.low, f"{score.name}_high": found.high} if sure else {}
+        flat |= found.metrics(score.name) if sure else {score.name: found.value}
         scores[score.name] = {
             "value": found.value,
             "interval": [found.low, found.high] if sure else None,

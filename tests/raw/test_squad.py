@@ -75,6 +75,13 @@ def test_it_is_looked_at_as_it_is_read(tmp_path: Path) -> None:
     assert found.schema.names == NAMES
 
 
+def test_a_fault_is_told_alike_in_a_folder_with_a_bracket(tmp_path: Path) -> None:
+    (folder := tmp_path / "raw [1]").mkdir()
+    write(folder, {"data": {"paragraphs": 1}})
+    with pytest.raises(InputError, match=r"train\.json: data: \{.paragraphs.: 1\}; expected a list"):
+        rows(folder)
+
+
 def paragraph(found: dict[str, Any]) -> dict[str, Any]:
     inside: dict[str, Any] = found["data"][0]["paragraphs"][0]
     return inside

@@ -11,8 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from graftline.component import fail, from_os_error
-from graftline.errors import GraftlineError
+from graftline.component import exits
 from graftline.processes import importing
 
 COMMANDS = {
@@ -117,11 +116,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what is printed is UTF-8, whatever the locale
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    try:
+    with exits("graftline"):
         app()
-    except GraftlineError as error:
-        sys.exit(fail("graftline", error))
-    except OSError as error:
-        sys.exit(fail("graftline", from_os_error(error)))
-    except KeyboardInterrupt:
-        sys.exit(130)

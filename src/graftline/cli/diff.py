@@ -8,12 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from graftline.cli.shown import cell, plain, terminal
+from graftline.cli.shown import cell, plain, table, terminal
 from graftline.cli.stores import STORE, open_given
 from graftline.environment import ROOT
-from graftline.lineage.diff import Cause, Difference
+from graftline.lineage.diff import Difference
 from graftline.lineage.diff import diff as compare
 
 if TYPE_CHECKING:
@@ -52,22 +51,16 @@ def _show_causes(console: Console, found: Difference) -> None:
     if not found.causes:
         console.print(cell(f"{found.a} and {found.b}: no cause of a difference"))
         return
-    table = Table("step", "cause", "what", box=None, pad_edge=False)
-    table.add_column(cell(found.a))
-    table.add_column(cell(found.b))
+    causes = table("step", "cause", "what", cell(found.a), cell(found.b), grid=True)
     for cause in found.causes:
         before, after = _side(cause.before), _side(cause.after)
-        table.add_row(cell(cause.step), cell(cause.kind), cell(cause.name), cell(before), cell(after))
-        _add_details(table.add_row, cause)
-    console.print(table)
-
-
-def _add_details(add_row: object, cause: Cause) -> None:
-    assert callable(add_row)
-    for detail in cause.details[:_SHOWN_DETAILS]:
-        add_row("", "", cell(f"  {plain(detail.name)}"), cell(_side(detail.before)), cell(_side(detail.after)))
-    if len(cause.details) > _SHOWN_DETAILS:
-        add_row("", "", f"  and {len(cause.details) - _SHOWN_DETAILS} more (--json lists all)")
+        causes.add_row(cell(cause.step), cell(cause.kind), cell(cause.name), cell(before), cell(after))
+        for detail in cause.details[:_SHOWN_DETAILS]:
+            name, before, after = plain(detail.name), _side(detail.before), _side(detail.after)
+            causes.add_row("", "", cell(f"  {name}"), cell(before), cell(after))
+        if len(cause.details) > _SHOWN_DETAILS:
+            causes.add_row("", "", f"  and {len(cause.details) - _SHOWN_DETAILS} more (--json lists all)")
+    console.print(causes)
 
 
 def _side(value: object) -> str:
@@ -76,23 +69,17 @@ def _side(value: object) -> str:
 
 
 def _show_metrics(console: Console, metrics: tuple[MetricChange, ...]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("metric", "before", "after", "change", "95% interval", ""):
-        table.add_column(name, justify="left" if name in ("metric", "") else "right")
+    changes = table("metric", "before", "after", "change", "95% interval", "", grid=True)
+    for column in changes.columns[1:-1]:
+        column.justify = "right"
     for change in metrics:
         interval = f"{change.low:+.4f} to {change.high:+.4f}" if change.low is not None else ""
         sure = ("significant", *([change.verdict] if change.verdict else [])) if change.significant else ()
         said = ", ".join((*sure, *([change.method] if change.method else [])))
-        table.add_row(
-            cell(change.name),
-            _number(change.before),
-            _number(change.after),
-            _number(change.difference, "+"),
-            interval,
-            said,
-        )
+        before, after, difference = _number(change.before), _number(change.after), _number(change.difference, "+")
+        changes.add_row(cell(change.name), before, after, difference, interval, said)
     console.print()
-    console.print(table)
+    console.print(changes)
 
 
 def _number(value: float | None, sign: str = "") -> str:

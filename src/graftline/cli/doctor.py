@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graftline.cli.stores import ENDPOINT, STORE_OF_CLUSTER
 from graftline.doctor import capacity, namespace, platform, reach
 from graftline.doctor.cluster import Cluster, examine
 from graftline.doctor.points import Point, exit_code
@@ -29,12 +30,8 @@ def doctor(
             help="ask for runs with this pool, as `graftline submit` would; repeatable",
         ),
     ] = None,
-    store: Annotated[
-        str, typer.Option("--store", metavar="s3://BUCKET/PREFIX", help="default: pipelines/settings.yaml")
-    ] = "",
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", envvar="GRAFTLINE_KFP", metavar="URL", help="of Kubeflow Pipelines")
-    ] = "",
+    store: Annotated[str, STORE_OF_CLUSTER] = "",
+    endpoint: Annotated[str, ENDPOINT] = "",
     no_pod: Annotated[bool, typer.Option("--no-pod", help="start no pod in the cluster")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:

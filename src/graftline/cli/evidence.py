@@ -14,7 +14,7 @@ from rich.table import Table
 from graftline.audit.evidence.writing import Written, write_evidence
 from graftline.cli.anchors import read_checkpoints
 from graftline.cli.shown import cell, terminal
-from graftline.cli.stores import STORE, open_given
+from graftline.cli.stores import STORE, Release, open_given
 from graftline.environment import ROOT
 from graftline.errors import InputError
 from graftline.releases.catalogue import resolve
@@ -22,7 +22,7 @@ from graftline.signing.keyring import load_keyring
 
 
 def evidence(
-    model: Annotated[str, typer.Argument(help="task@version or task@alias, such as mnist@champion")],
+    model: Release,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.zip", help="where to write it")],
     with_model: Annotated[
         bool, typer.Option("--with-model", help="put the model's own bytes in too; else only their digests")

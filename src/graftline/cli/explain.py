@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graftline.cli.shown import cell, table, terminal
-from graftline.cli.stores import STORE, Texts, open_given
+from graftline.cli.stores import STORE, Release, Texts, open_given
 from graftline.dataset import Schema
 from graftline.durable import write_atomic
 from graftline.records.folder import verify
@@ -24,7 +24,7 @@ SEED = 0
 
 
 def explain(
-    release: Annotated[str, typer.Argument(help="task@version or task@alias, such as mnist@champion")],
+    release: Release,
     paths: Annotated[
         list[Path] | None, typer.Argument(help="files or folders, as `graftline predict` takes them")
     ] = None,

@@ -9,7 +9,7 @@ import typer
 
 from graftline.canonical import read_json
 from graftline.cli.shown import plain, terminal
-from graftline.cli.stores import STORE
+from graftline.cli.stores import STORE, address
 from graftline.engines import local
 from graftline.environment import ROOT
 from graftline.federated.sites import read_sites
@@ -34,8 +34,7 @@ def federate(
     changes = {} if rounds is None else {"federated.rounds": rounds}
     document, where = task_document(task, changes)
     found = read_sites(sites)
-    url = store or str(ROOT / "store")
-    url = url if "://" in url else str(Path(url).absolute())
+    url = address(store)
     local.pull_raw(task)
     try:
         local.reproduce(task, store_url=url, only=("validate", "pretrain"), on_event=lambda stage, event: None)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from graftline.audit.raw_row import digests_by_task, task_contracts
 from graftline.cli.index import OUTPUTS, open_for_questions
-from graftline.cli.shown import cell, plain, terminal
+from graftline.cli.shown import cell, plain, table, terminal
 from graftline.cli.stores import STORE
 from graftline.environment import ROOT
 from graftline.errors import InputError
@@ -113,12 +112,12 @@ def _show(found: Impact) -> None:
         console.print(f"and in {len(found.holders) - _HOLDERS:,} more")
     if not reached.counts:
         console.print("reached nothing that is recorded here")
-    table = Table("reached", "task", "count", "listed", box=None, pad_edge=False)
+    kinds = table("reached", "task", "count", "listed", grid=True)
     for (name, task), count in reached.counts.items():
         mine = [r for r in reached.records if (r.name, r.task) == (name, task)]
         listed = " ".join(_shown(found, record) for record in mine[:_LISTED]) + (" ..." if count > _LISTED else "")
-        table.add_row(cell(name), cell(task), f"{count:,}", cell(listed))
-    console.print(table)
+        kinds.add_row(cell(name), cell(task), f"{count:,}", cell(listed))
+    console.print(kinds)
     _show_releases(found, console)
     for note in found.notes:
         console.print(plain(note), style="yellow", markup=False)
@@ -135,12 +134,12 @@ def _shown(found: Impact, record: IndexedRecord) -> str:
 
 def _show_releases(found: Impact, console: Any) -> None:
     reached = found.reached
-    table = Table("release", "aliases", "created", "content", box=None, pad_edge=False)
+    listed = table("release", "aliases", "created", "content", grid=True)
     for release in reached.releases:
         aliases = ", ".join(release.aliases)
-        table.add_row(cell(release.reference), cell(aliases, "bold red"), cell(release.created), release.content[:12])
+        listed.add_row(cell(release.reference), cell(aliases, "bold red"), cell(release.created), release.content[:12])
     if reached.releases:
-        console.print(table)
+        console.print(listed)
     if reached.release_count > len(reached.releases):
         console.print(f"{reached.release_count:,} releases in all; --all lists them")
     if reached.aliases:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from graftline.cli.anchors import read_checkpoints
-from graftline.cli.shown import cell, plain, terminal
+from graftline.cli.shown import cell, counting, plain, table, terminal
 from graftline.cli.stores import STORE, open_given
 from graftline.errors import GraftlineError, InputError, RefusalError
 from graftline.ledger.checkpoint import make_checkpoint, remember
@@ -97,7 +91,7 @@ def verify(
     opened = open_given(store)
     kept, first_key = read_checkpoints(checkpoint or []), _fingerprint(key)
     try:
-        with _counting() as progress:
+        with counting("entries") as progress:
             verdict = verify_ledger(opened, stored_entries(opened, progress), checkpoints=kept, first_key=first_key)
     except InputError:
         raise  # which ends with 2 as well
@@ -117,11 +111,11 @@ def verify(
 
 
 def _print_table(found: list[Entry]) -> None:
-    table = Table("#", "event", "what", "alias", "at", "by", "key", "sha256", box=None, pad_edge=False)
+    listed = table("#", "event", "what", "alias", "at", "by", "key", "sha256", grid=True)
     for entry in found:
         values = (entry.sequence, entry.event, _subject(entry), entry.alias, entry.at, entry.actor)
-        table.add_row(*(cell(value) for value in (*values, entry.key[:12], entry.digest[:12])))
-    terminal().print(table)
+        listed.add_row(*(cell(value) for value in (*values, entry.key[:12], entry.digest[:12])))
+    terminal().print(listed)
 
 
 def _subject(entry: Entry) -> str:
@@ -151,15 +145,6 @@ def _fingerprint(key: str | None) -> str | None:
     if key is not None and not (len(key) == 64 and set(key) <= set("0123456789abcdef")):
         raise InputError("--key", f"'{key[:80]}'", expected="a key's id, 64 hex digits, as `graftline keys` prints it")
     return key
-
-
-@contextmanager
-def _counting() -> Iterator[Callable[[int, int], None]]:
-    """Give what shows how many entries are verified, on a terminal only."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        line = bar.add_task("entries", total=None)
-        yield lambda done, of: bar.update(line, completed=done, total=of)
 
 
 def _print_verdict(verdict: LedgerState, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from graftline.cli.shown import terminal
+from graftline.cli.stores import Task
 from graftline.engines.local import OUTPUTS, output_folder, pull_raw
 from graftline.environment import ROOT, cpu_count
 from graftline.errors import InputError
@@ -27,7 +28,7 @@ _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "
 
 
 def plan(
-    task: Annotated[str, typer.Argument(help="the task: a folder under data/")],
+    task: Task,
     profile: Annotated[
         str | None, typer.Option("--profile", metavar="P", help="one pool of pipelines/profiles.yaml; all if left out")
     ] = None,

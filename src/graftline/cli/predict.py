@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from graftline.cli.shown import cell, table, terminal
-from graftline.cli.stores import STORE, Texts, open_given
+from graftline.cli.stores import STORE, Release, Texts, open_given
 from graftline.dataset import Schema
 from graftline.releases.catalogue import resolve
 from graftline.releases.fetching import fetch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    release: Annotated[str, typer.Argument(help="task@version or task@alias, such as mnist@champion")],
+    release: Release,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(

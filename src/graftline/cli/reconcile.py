@@ -14,10 +14,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from graftline.cli.stores import STORE, open_given
+from graftline.cli.shown import cell, table, terminal
+from graftline.cli.stores import ENDPOINT, STORE, open_given
 from graftline.durable import exclusive
 from graftline.errors import EXIT_INPUT, BackendError, BusyError, GraftlineError
 from graftline.kubeflow_api import KubeflowApi, check_endpoint, connect
@@ -51,7 +50,6 @@ class Place(StrEnum):
 
 
 BACKEND = typer.Option("--backend", help="Kubeflow Pipelines, or DVC on this machine")
-ENDPOINT = typer.Option("--endpoint", envvar="GRAFTLINE_KFP", metavar="URL", help="of Kubeflow Pipelines")
 JSON = typer.Option("--json", help="print JSON")
 
 
@@ -249,9 +247,7 @@ def _print_rows(found: list[Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], indent=1))
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("schedule or run", "desired", "actual", ""):
-        table.add_column(title, overflow="fold")
+    listed = table("schedule or run", "desired", "actual", "", grid=True)
     for row in found:
-        table.add_row(row.name, row.desired, row.actual, row.verdict)
-    Console(highlight=False).print(table if found else "no schedules, and nothing there")
+        listed.add_row(*(cell(value, limit=1000) for value in (row.name, row.desired, row.actual, row.verdict)))
+    terminal().print(listed if found else "no schedules, and nothing there")

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from graftline.audit.reproduce.reproducing import reproduce as make_again
 from graftline.cli.anchors import CHECKPOINT, KEY
-from graftline.cli.shown import cell, terminal
-from graftline.cli.stores import STORE, open_given
+from graftline.cli.shown import cell, table, terminal
+from graftline.cli.stores import STORE, Release, open_given
 from graftline.cli.verify import verify_options
 from graftline.durable import write_atomic
 from graftline.errors import EXIT_INPUT, InputError
@@ -27,7 +26,7 @@ EXIT_DIVERGED = 1
 
 
 def reproduce(
-    model: Annotated[str, typer.Argument(help="task@version or task@alias, such as mnist@champion")],
+    model: Release,
     anyway: Annotated[
         bool,
         typer.Option(
@@ -75,13 +74,13 @@ def reproduce(
 def _show(result: Reproduction) -> None:
     console = terminal()
     if result.steps:
-        table = Table("step", "recorded", "made again", "", "seconds", box=None, pad_edge=False)
+        steps = table("step", "recorded", "made again", "", "seconds", grid=True)
         for step in result.steps:
             found = step.found[:12] if step.found else "not at hand"
             same = "identical" if step.same else "different: " + (", ".join(step.differing) or "content")
             seconds = f"{step.seconds:.1f}" if step.seconds else ""
-            table.add_row(step.name, cell(step.recorded[:12]), found, cell(same), seconds)
-        console.print(table)
+            steps.add_row(step.name, cell(step.recorded[:12]), found, cell(same), seconds)
+        console.print(steps)
     for metric in result.metrics:
         where = "within" if metric.within else "OUTSIDE"
         console.print(cell(f"{metric.name}: {metric.found:.4f}, {where} {metric.low:.4f} to {metric.high:.4f}"))

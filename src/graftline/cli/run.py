@@ -12,11 +12,10 @@ from rich.table import Table
 
 from graftline.canonical import read_json
 from graftline.cli.shown import terminal
-from graftline.cli.stores import STORE
+from graftline.cli.stores import STORE, Task, address
 from graftline.durable import exclusive, write_atomic
 from graftline.engines import containers, local
 from graftline.engines.local import StageError, StageRun
-from graftline.environment import ROOT
 from graftline.errors import EXIT_REFUSED
 from graftline.lift_names import lift_counts
 from graftline.releases.catalogue import list_releases
@@ -33,7 +32,7 @@ REFUSED = "refused"
 
 
 def run(
-    task: Annotated[str, typer.Argument(help="the task: a folder under data/")],
+    task: Task,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,7 +58,7 @@ def run(
     """
     started = time.perf_counter()
     params = task_parameters(task)
-    store_url = _absolute(store) if store else str(ROOT / "store")
+    store_url = address(store)
     outputs = (containers if engine == "docker" else local).OUTPUTS / task
     changes = parse_assignments(assignments or [])
     task_document(task, changes)  # checked before anything is written
@@ -87,11 +86,6 @@ def _write_parameters(path: Path, changes: dict[str, Any]) -> None:
     changed = dumps_yaml(document)
     if changed != text:
         write_atomic(path, changed.encode())
-
-
-def _absolute(store: str) -> str:
-    """Return the store's address for processes that run in another folder."""
-    return store if "://" in store else str(Path(store).absolute())
 
 
 def _run_stages(task: str, params: Path, store_url: str, force: bool) -> list[StageRun]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -26,12 +29,20 @@ def cell(value: object, style: str = "", limit: int = 200) -> Text:
     return Text(plain(value, limit), style=style, overflow="fold")
 
 
-def table(*columns: str, grid: bool = False) -> Table:
+def table(*columns: str | Text, grid: bool = False) -> Table:
     """Return an empty table. What a column has no room for goes on in the next line: nothing is cut."""
     made = Table(box=None if grid else box.HEAVY_HEAD, pad_edge=not grid)
     for name in columns:
         made.add_column(name, overflow="fold")
     return made
+
+
+@contextmanager
+def counting(what: str, least: int = 0) -> Iterator[Callable[[int, int], None]]:
+    """Give what shows on a terminal how many of how many are done; nothing of fewer than `least`."""
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        line = bar.add_task(what, total=None, visible=not least)
+        yield lambda done, of: bar.update(line, completed=done, total=of, visible=of >= least)
 
 
 def terminal() -> Console:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from graftline.cli.stores import ENDPOINT, STORE_OF_CLUSTER, Task
 from graftline.engines.local import task_digest
 from graftline.environment import ROOT
 from graftline.images import load_images
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def submit(
-    task: Annotated[str, typer.Argument(help="the task: a folder under data/")],
+    task: Task,
     profiles: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,12 +47,8 @@ def submit(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="follow the run to its end")] = False,
     again: Annotated[bool, typer.Option("--again", help="run although this very run was submitted before")] = False,
-    store: Annotated[
-        str, typer.Option("--store", metavar="s3://BUCKET/PREFIX", help="default: pipelines/settings.yaml")
-    ] = "",
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", envvar="GRAFTLINE_KFP", metavar="URL", help="of Kubeflow Pipelines")
-    ] = "",
+    store: Annotated[str, STORE_OF_CLUSTER] = "",
+    endpoint: Annotated[str, ENDPOINT] = "",
     every: Annotated[float, typer.Option("--every", min=0.0, metavar="SECONDS", help="how often --watch looks")] = 5.0,
 ) -> None:
     """Start a run on Kubeflow Pipelines, on the data of the commit that is checked out.

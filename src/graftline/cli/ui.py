@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from graftline.cli.shown import counting
 from graftline.cli.stores import STORE, open_given
 from graftline.environment import ROOT
 from graftline.index.opening import open_index
@@ -43,7 +40,7 @@ def ui(
     if export is not None:
         _export(site, export)
         return
-    with _progress("indexing") as advance:
+    with counting("indexing") as advance:
         open_index(site.store, progress=advance).close()
     with Server(site, host, port) as server:
         _serve(server)
@@ -73,18 +70,8 @@ def _serve(server: Server) -> None:
 
 
 def _export(site: Site, out: Path) -> None:
-    with _progress("indexing") as advance:
+    with counting("indexing") as advance:
         open_index(site.store, progress=advance).close()
-    with _progress("writing pages") as advance:
+    with counting("writing pages") as advance:
         count = export(site, out, advance)
     print(f"{count} pages of {site.store.url} in {out}: open {out / 'index.html'}")
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that shows how many of how many are done, on a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task(what, total=None)
-        yield lambda done, of: bar.update(line, completed=done, total=of)

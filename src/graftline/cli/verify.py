@@ -11,12 +11,11 @@ from time import monotonic
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from graftline.audit.verify.verifying import Finding, Options, Verdict
 from graftline.audit.verify.verifying import verify as verify_store
 from graftline.cli.anchors import CHECKPOINT, KEY, read_checkpoints
-from graftline.cli.shown import cell, terminal
+from graftline.cli.shown import cell, table, terminal
 from graftline.cli.stores import STORE, open_given
 from graftline.component import from_os_error
 from graftline.errors import GraftlineError, InputError
@@ -112,13 +111,12 @@ def show(found: Verdict) -> None:
     """Print a table of what was found, and one line that sums it up."""
     console = terminal()
     if found.findings:
-        table = Table("what", "where", "expected", "found", box=None, pad_edge=False)
+        listed = table("what", "where", "expected", "found", grid=True)
         for finding in found.findings[:_SHOWN]:
             style = "dim" if finding.kind == "erased" else "red"
-            table.add_row(
-                cell(finding.kind, style), cell(_where(finding)), cell(finding.expected), cell(finding.actual)
-            )
-        console.print(table)
+            expected, actual = cell(finding.expected), cell(finding.actual)
+            listed.add_row(cell(finding.kind, style), cell(_where(finding)), expected, actual)
+        console.print(listed)
         if len(found.findings) > _SHOWN:
             console.print(f"and {len(found.findings) - _SHOWN} more (--json lists all)")
     for line in _notes(found):

@@ -8,7 +8,10 @@ each, so that their bits do not depend on how many workers there are.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -138,9 +141,7 @@ class Lift:
             found |= {
                 f"trunk_{point.name}": point.trunk.value,
                 f"scratch_{point.name}": point.scratch.value,
-                f"lift_{point.name}": point.lift.value,
-                f"lift_{point.name}_low": point.lift.low,
-                f"lift_{point.name}_high": point.lift.high,
+                **point.lift.metrics(f"lift_{point.name}"),
             }
         return found
 
@@ -184,7 +185,9 @@ def measure_lift(
     fits = [Fit(experiment, count, seed, arm) for count in counts for seed in seeds for arm in ARMS]
     # The longest first, so that no worker ends long after the others.
     fits.sort(key=lambda fit: -sizes[fit.labels])
-    runs = _run_showing_progress(fits, min(workers, len(fits)))
+    ended = itertools.count(1)
+    with closing(Progress("lift", len(fits), "fits")) as progress:
+        runs = run_all(run_fit, fits, workers=min(workers, len(fits)), done=lambda run: progress.count(next(ended)))
     score = experiment.params.head.scores[0]
     points = [_point(score, count, sizes[count], runs) for count in counts]
     points = [point for point in points if point.trunk.finite and point.scratch.finite and point.lift.finite]
@@ -192,22 +195,6 @@ def measure_lift(
     classes = len(read_schema(experiment.dataset).classes)
     probed = [point for point in points if probes(experiment.params, round(point.size * classes), classes)]
     return Lift(runs, points, len(seeds), experiment.problem.amount, score, tuple(point.name for point in probed))
-
-
-def _run_showing_progress(fits: list[Fit], workers: int) -> list[Run]:
-    progress = Progress("lift", len(fits), "fits")
-    ended = 0
-
-    def show(run: Run) -> None:
-        nonlocal ended
-        ended += 1
-        if progress.due() or ended == len(fits):
-            progress.show(ended)
-
-    try:
-        return run_all(run_fit, fits, workers=workers, done=show)
-    finally:
-        progress.close()
 
 
 def run_fit(fit: Fit) -> Run:
@@ -323,10 +310,10 @@ def _point(score: Score, count: int | None, size: float, runs: list[Run]) -> Poi
     for seed, run in trunk.items():
         if run.subset != scratch[seed].subset:
             raise AssertionError(f"{name} labels, seed {seed}: the arms learnt from different examples")
-    return Point(
-        name,
-        size,
-        trunk=t_interval([run.value for run in trunk.values()]),
-        scratch=t_interval([run.value for run in scratch.values()]),
-        lift=t_interval([score.gain(run.value, scratch[seed].value) for seed, run in trunk.items()]),
-    )
+    return Point(name, size, *paired(score, [(run.value, scratch[seed].value) for seed, run in trunk.items()]))
+
+
+def paired(score: Score, pairs: Sequence[tuple[float, float]]) -> tuple[Estimate, Estimate, Estimate]:
+    """Return the means of the scores from the trunk, from scratch and of the gains, over pairs of one seed."""
+    gains = [score.gain(*pair) for pair in pairs]
+    return t_interval([trunk for trunk, _ in pairs]), t_interval([scratch for _, scratch in pairs]), t_interval(gains)

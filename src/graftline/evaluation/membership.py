@@ -57,8 +57,7 @@ class Membership:
             if attacked is None:
                 continue
             for score, value in zip(names, (attacked.auc, attacked.tpr), strict=True):
-                name = score.name
-                found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+                found |= value.metrics(score.name)
         return found
 
 
@@ -168,9 +167,4 @@ def section(found: Membership, amount: str) -> Section:
 
 
 def _line(name: str, one: Attacked) -> tuple[str, ...]:
-    auc, tpr = one.auc, one.tpr
-    return (
-        name,
-        f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})",
-        f"{tpr.value:.1%} ({tpr.low:.1%} to {tpr.high:.1%})",
-    )
+    return name, one.auc.told(".3f"), one.tpr.told(".1%")

@@ -122,9 +122,8 @@ class Faithfulness:
         for measured in self.measured:
             found |= measured.metrics()
         if self.same_class is not None and self.same_class_at_random is not None:
-            name, value = f"explain_{SAME_CLASS.name}", self.same_class
-            found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-            found |= {f"{name}_random_weights": self.same_class_at_random}
+            name = f"explain_{SAME_CLASS.name}"
+            found |= self.same_class.metrics(name) | {f"{name}_random_weights": self.same_class_at_random}
         return found
 
 

@@ -66,8 +66,7 @@ class Measured:
         named = {**self.values, "over_random": self.over_random, "over_weights": self.over_weights}
         for name, value in named.items():
             if value is not None:
-                key = metric(self.method, name)
-                found |= {key: value.value, f"{key}_low": value.low, f"{key}_high": value.high}
+                found |= value.metrics(metric(self.method, name))
         return found | ({} if self.margin is None else {metric(self.method, "margin"): self.margin})
 
     @property

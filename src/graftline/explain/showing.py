@@ -12,7 +12,6 @@ from graftline.explain.explaining import Explanations, Faithfulness
 from graftline.explain.faithfulness import Measured
 from graftline.explain.names import title
 from graftline.problems.sections import Section
-from graftline.score import Estimate
 
 PICTURE = "explanations.png"
 PARTS = 5
@@ -32,17 +31,12 @@ def table(measured: Sequence[Measured]) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             one.title,
-            *(_told(value) for value in one.values.values()),
-            *("" if value is None else _told(value, "+") for value in (one.over_random, one.over_weights)),
+            *(value.told(".1f", 100) for value in one.values.values()),
+            *("" if value is None else value.told("+.1f", 100) for value in (one.over_random, one.over_weights)),
             one.verdict,
         )
         for one in measured
     )
-
-
-def _told(value: Estimate, sign: str = "") -> str:
-    one, low, high = (f"{100 * number:{sign}.1f}" for number in (value.value, value.low, value.high))
-    return f"{one} ({low} to {high})"
 
 
 def facts(found: Faithfulness) -> str:
@@ -51,9 +45,9 @@ def facts(found: Faithfulness) -> str:
     near = found.explanations.neighbours
     if near is not None and found.same_class is not None and found.same_class_at_random is not None:
         said += (
-            f" The nearest of {len(near.rows.numbers):,} training rows"
-            f" has the class that is answered in {_told(found.same_class)}% of the rows; by an embedding of shuffled"
-            f" weights in {100 * found.same_class_at_random:.1f}%."
+            f" The nearest of {len(near.rows.numbers):,} training rows has the class that is answered in"
+            f" {found.same_class.told('.1f', 100)}% of the rows; by an embedding of shuffled weights in"
+            f" {100 * found.same_class_at_random:.1f}%."
         )
     return " ".join([said, *(f"{line}." for line in found.explanations.missing_told())])
 

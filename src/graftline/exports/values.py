@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from graftline.exports.facts import StoredRecord
+from graftline.records.model import flat
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://graftline.dev/exports/v1")
 """Of the UUIDs that some standards want: the same record has the same one in every export."""
@@ -22,15 +23,10 @@ def uuid_of(kind: str, digest: str) -> uuid.UUID:
 
 def parameters(step: StoredRecord) -> dict[str, str]:
     """Return each parameter by dotted name; a value is JSON, or a string as it is."""
-    return dict(_dotted("", step.record.parameters))
-
-
-def _dotted(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _dotted(f"{prefix}.{name}" if prefix else name, inner)
-    elif prefix:
-        yield prefix, value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for name, value in flat(step.record.parameters).items()
+    }
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from graftline.durable import fsync_file
 from graftline.errors import InputError, brief
 
 AVERAGED = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -124,7 +124,7 @@ def average(start: Weights, updates: Sequence[tuple[Weights, float]], out: Path)
             # rint makes a number of an array without dimensions
             made[name] = np.asarray(total if before.dtype.kind == "f" else np.rint(total), dtype=before.dtype)
         save_file(made, out / path.name, metadata=_metadata(path))
-        _flush(out / path.name)
+        fsync_file(out / path.name)
 
 
 def difference(start: Weights, after: Weights, path: Path) -> int:
@@ -140,7 +140,7 @@ def difference(start: Weights, after: Weights, path: Path) -> int:
         name: tensor for name, tensor in after.each() if tensor.tobytes() != start.read(name).tobytes()
     }  # fmt: skip
     save_file(changed, path)
-    _flush(path)
+    fsync_file(path)
     return path.stat().st_size
 
 
@@ -150,8 +150,3 @@ def _metadata(path: Path) -> dict[str, str] | None:
     with safe_open(path, "np") as file:
         found: dict[str, str] | None = file.metadata()
     return found
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -36,6 +36,11 @@ class Progress:
         """Return whether it is time to show again: computing what is shown may cost."""
         return time.monotonic() - self._shown >= (_REDRAW_SECONDS if self._bar else LINE_SECONDS)
 
+    def count(self, done: int) -> None:
+        """Show that `done` steps are done, if it is time or that is all."""
+        if self.due() or done == self._total:
+            self.show(done)
+
     def show(self, done: int, per_step: float = 1.0, **facts: float) -> None:
         """Show that `done` steps are done, each of `per_step` units, with figures such as the loss."""
         now = time.monotonic()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from graftline.lineage.diff_code import changed_files, packages_of, runs_in_a_step
 from graftline.lineage.diff_metrics import MetricChange, metric_changes
 from graftline.lineage.diff_rows import compare_rows
-from graftline.records.model import COMPARED, LOCK, RAW, ROOTSTOCK, Record
+from graftline.records.model import COMPARED, LOCK, RAW, ROOTSTOCK, Record, flat
 from graftline.releases.catalogue import resolve
 from graftline.releases.chain import ReleaseChain, read_release_chain
 
@@ -225,17 +225,6 @@ def _maker(chain: ReleaseChain, record: Record, name: str) -> Record | None:
     """Return the record of what made an input."""
     given = record.input(name)
     return chain.records.get(given.record) if given and given.record else None
-
-
-def flat(values: Any, path: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, by dotted path."""
-    if not isinstance(values, dict) or (path and not values):
-        return {path: values} if path else {}
-    return {
-        key: value
-        for name, nested in values.items()
-        for key, value in flat(nested, f"{path}.{name}" if path else str(name)).items()
-    }
 
 
 _STATUS = {"A": (None, "added"), "D": ("there", None), "M": ("there", "changed")}

@@ -239,7 +239,7 @@ class ClassAnswers(Choices):
         ends = None if held_out is None else law(judged, coverage, held_out)
         return (
             f"{coverage:.0%}",
-            *(f"{one.value:.2%} ({one.low:.2%} to {one.high:.2%})" for one in found),
+            *(one.told(".2%") for one in found),
             "not known" if ends is None else f"{ends[0]:.2%} to {ends[1]:.2%}",
             f"{size:.2f}", f"{one:.1%}", f"{none:.1%}",
         )  # fmt: skip

@@ -17,7 +17,7 @@ from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.columnar import flat_names, raw_batches
 from graftline.raw.faults import damaged
-from graftline.raw.reader import Asked, Source, check_columns
+from graftline.raw.reader import Asked, Reader, Source, check_columns
 
 _FILE, _OLD = b"ARROW1", b"FEA1"
 _FILE_HEAD = 8
@@ -26,15 +26,12 @@ _END = b"\0\0\0\0"
 """What a stream ends with: a message of length 0."""
 
 
-class Arrow:
+class Arrow(Reader):
     format: ClassVar[str] = "arrow"
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
 
     def takes(self, path: Path) -> bool:
         return path.is_file() and path.suffix in self.suffixes
-
-    def guess(self, path: Path) -> Source:
-        return Source()
 
     def rows(self, path: Path, source: Source) -> tuple[int, bool]:
         with _open_stream(path) as stream:

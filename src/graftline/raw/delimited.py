@@ -16,7 +16,7 @@ from graftline.errors import InputError
 from graftline.raw import limits, sniff
 from graftline.raw.batches import RawBatch
 from graftline.raw.lines import ending, read_head, read_lines, scaled
-from graftline.raw.reader import Asked, Source
+from graftline.raw.reader import Asked, Reader, Source
 from graftline.raw.rows import check_header, text_batches
 
 _TAB = ".tsv"
@@ -24,12 +24,9 @@ _EXCEL = re.compile(r"sep=(.)\s*", re.DOTALL)
 """A first line by which Excel is told the separator."""
 
 
-class Delimited:
+class Delimited(Reader):
     format: ClassVar[str] = "csv"
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
-
-    def takes(self, path: Path) -> bool:
-        return path.is_file() and ending(path) in self.suffixes
 
     def guess(self, path: Path) -> Source:
         return sniff.guess(*read_head(path))

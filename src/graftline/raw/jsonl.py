@@ -14,22 +14,16 @@ from graftline.errors import InputError, brief
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.faults import half_a_pair
-from graftline.raw.lines import ending, read_head, read_lines, scaled
-from graftline.raw.reader import Asked, Source, check_columns
+from graftline.raw.lines import read_head, read_lines, scaled
+from graftline.raw.reader import Asked, Reader, Source, check_columns
 
 SEEN = 1000
 """At most so many lines tell of the columns."""
 
 
-class JsonLines:
+class JsonLines(Reader):
     format: ClassVar[str] = "jsonl"
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
-
-    def takes(self, path: Path) -> bool:
-        return path.is_file() and ending(path) in self.suffixes
-
-    def guess(self, path: Path) -> Source:
-        return Source()
 
     def rows(self, path: Path, source: Source) -> tuple[int, bool]:
         head, size = read_head(path)

@@ -15,7 +15,7 @@ from graftline.raw.batches import RawBatch
 from graftline.raw.columnar import flat_names, raw_batches
 from graftline.raw.faults import damaged
 from graftline.raw.lines import OTHER_FORMATS
-from graftline.raw.reader import Asked, Source, check_columns
+from graftline.raw.reader import Asked, Reader, Source, check_columns
 
 INDEX_BYTES = 4
 """Most bytes of an index into a dictionary."""
@@ -25,15 +25,12 @@ LARGE = 8
 """How many times too large a batch may get at worst, if every value is as long as a whole dictionary."""
 
 
-class Parquet:
+class Parquet(Reader):
     format: ClassVar[str] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
 
     def takes(self, path: Path) -> bool:
         return path.is_file() and path.suffix == ".parquet"
-
-    def guess(self, path: Path) -> Source:
-        return Source()
 
     def rows(self, path: Path, source: Source) -> tuple[int, bool]:
         with open_parquet(path) as file:

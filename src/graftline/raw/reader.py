@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from graftline.errors import InputError, nearest
+from graftline.raw.lines import ending
 from graftline.tasks.parameters import Params
 
 if TYPE_CHECKING:
@@ -119,9 +120,11 @@ class Reader(Protocol):
 
     def takes(self, path: Path) -> bool:
         """Return whether this file, or this folder as a whole, is of the format, by its name or what lies in it."""
+        return path.is_file() and ending(path) in self.suffixes
 
     def guess(self, path: Path) -> Source:
         """Return how it seems to be written, from its beginning: for `look` alone, never while data is read."""
+        return Source()
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
         """Return the columns found, by reading little; where values are text still to be parsed, they are strings.

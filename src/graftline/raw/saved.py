@@ -17,24 +17,21 @@ import pyarrow as pa
 from graftline.errors import InputError, brief
 from graftline.raw.arrow import Arrow
 from graftline.raw.batches import RawBatch
-from graftline.raw.reader import Asked, Source, check_columns
+from graftline.raw.reader import Asked, Reader, Source, check_columns
 
 SPLIT = "split"
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 _ARROW = Arrow()
 
 
-class Saved:
-    """A `Reader` of a whole folder."""
+class Saved(Reader):
+    """Of a whole folder."""
 
     format: ClassVar[str] = "saved"
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     def takes(self, path: Path) -> bool:
         return (path / _STATE).is_file() or (path / _SPLITS).is_file()
-
-    def guess(self, path: Path) -> Source:
-        return Source()
 
     def rows(self, path: Path, source: Source) -> tuple[int, bool]:
         return sum(_ARROW.rows(file.path, source)[0] for file in _files(path)), True

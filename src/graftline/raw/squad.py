@@ -18,7 +18,7 @@ from graftline.raw import limits
 from graftline.raw.batches import RawBatch
 from graftline.raw.faults import amiss, half_a_pair, load_whole
 from graftline.raw.lines import read_head
-from graftline.raw.reader import Asked, Source, check_columns
+from graftline.raw.reader import Asked, Reader, Source, check_columns
 
 _ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int64()))])
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "title", "question", "context")] + [("answers", _ANSWERS)])
@@ -28,18 +28,13 @@ MOST_BYTES = 128 << 20
 _FORM = "SQuAD's JSON"
 
 
-class Squad:
-    """A `Reader`."""
-
+class Squad(Reader):
     format: ClassVar[str] = "squad"
     suffixes: ClassVar[tuple[str, ...]] = ()
     """None: of files that end in .json only those with paragraphs are of this format."""
 
     def takes(self, path: Path) -> bool:
         return path.is_file() and path.suffix == ".json" and b'"paragraphs"' in read_head(path)[0]
-
-    def guess(self, path: Path) -> Source:
-        return Source()
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
         return SCHEMA
@@ -71,11 +66,11 @@ def _batch(path: Path, asked: Asked, first_row: int, rows: list[dict[str, Any]],
 
 def _rows(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
     content, _ = load_whole(path, _FORM, MOST_BYTES, "articles", encoding)
-    for number, article in enumerate(_list(content, "data", str(path))):
+    for number, article in enumerate(_list(content, "data", f"{path}: ")):
         where = f"{path}: data[{number}]"
-        for place, paragraph in enumerate(_list(article, "paragraphs", where)):
+        for place, paragraph in enumerate(_list(article, "paragraphs", f"{where}.")):
             inside = f"{where}.paragraphs[{place}]"
-            for at, question in enumerate(_list(paragraph, "qas", inside)):
+            for at, question in enumerate(_list(paragraph, "qas", f"{inside}.")):
                 about = f"{inside}.qas[{at}]"
                 yield {
                     "id": _text(question, "id", about, optional=True),
@@ -90,7 +85,7 @@ def _answers(question: dict[str, Any], where: str) -> dict[str, list[Any]] | Non
     """Return the answers as they stand; whether they stand where they say is the contract's to judge."""
     if "answers" not in question:
         return None
-    found = _list(question, "answers", where)
+    found = _list(question, "answers", f"{where}.")
     texts = [_text(one, "text", f"{where}.answers[{at}]") for at, one in enumerate(found)]
     starts = [one.get("answer_start") for one in found]
     for at, start in enumerate(starts):
@@ -99,10 +94,10 @@ def _answers(question: dict[str, Any], where: str) -> dict[str, list[Any]] | Non
     return {"text": texts, "answer_start": starts}
 
 
-def _list(found: Any, key: str, where: str) -> list[Any]:
+def _list(found: Any, key: str, before: str) -> list[Any]:
     value = found.get(key) if isinstance(found, dict) else None
     if not isinstance(value, list):
-        raise amiss(f"{where}.{key}" if "[" in where else f"{where}: {key}", value, "a list", _FORM)
+        raise amiss(before + key, value, "a list", _FORM)
     return value
 
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 from graftline.errors import InputError
 from graftline.raw import limits
 from graftline.raw.batches import RawBatch
-from graftline.raw.lines import ending, read_blocks, read_head, scaled
-from graftline.raw.reader import Asked, Source, check_columns
+from graftline.raw.lines import read_blocks, read_head, scaled
+from graftline.raw.reader import Asked, Reader, Source, check_columns
 from graftline.raw.rows import check_header, text_batches
 from graftline.raw.xml import SafeXml
 
@@ -27,15 +27,9 @@ _SEEN = 1000
 _CODES = ("bpt", "ept", "it", "ph", "ut")
 
 
-class Tmx:
+class Tmx(Reader):
     format: ClassVar[str] = "tmx"
     suffixes: ClassVar[tuple[str, ...]] = (".tmx",)
-
-    def takes(self, path: Path) -> bool:
-        return path.is_file() and ending(path) in self.suffixes
-
-    def guess(self, path: Path) -> Source:
-        return Source()
 
     def schema(self, path: Path, source: Source) -> pa.Schema:
         return pa.schema([(name, pa.string()) for name in _languages(path)])

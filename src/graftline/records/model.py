@@ -216,6 +216,17 @@ def _typed(parts: Parts, sha256: str) -> Record:
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def flat(values: Any, path: str = "") -> dict[str, Any]:
+    """Return nested mappings of a record as one, by dotted path."""
+    if not isinstance(values, dict) or (path and not values):
+        return {path: values} if path else {}
+    return {
+        key: value
+        for name, nested in values.items()
+        for key, value in flat(nested, f"{path}.{name}" if path else str(name)).items()
+    }
+
+
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise TypeError(f"a {type(value).__name__} where a string is expected")

@@ -52,8 +52,7 @@ class Sliced:
         for name, scores in self.asked.items():
             found |= {f"slices.{name}.{score}": value.value for score, value in scores.items()}
         for gap in self.gaps:
-            low, high = gap.difference.low, gap.difference.high
-            found |= {gap.metric: gap.difference.value, f"{gap.metric}_low": low, f"{gap.metric}_high": high}
+            found |= gap.difference.metrics(gap.metric)
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -237,11 +236,8 @@ def sections(sliced: Sliced) -> list[Section]:
 def _line(gap: Gap) -> tuple[str, ...]:
     most, least = (f"{name} ({100 * gap.groups[name]:.1f}%)" for name in (gap.most, gap.least))
     verdict = "a difference" if gap.sure else "no difference is sure"
-    return gap.column, gap.kind, gap.label, most, least, _told(gap.difference, 100, "+"), verdict
+    return gap.column, gap.kind, gap.label, most, least, gap.difference.told("+.4g", 100), verdict
 
 
 def _told(value: Estimate | None, scale: int, sign: str = "") -> str:
-    if value is None:
-        return ""
-    one, low, high = (f"{scale * number:{sign}.4g}" for number in (value.value, value.low, value.high))
-    return f"{one} ({low} to {high})"
+    return "" if value is None else value.told(f"{sign}.4g", scale)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from graftline.learning.optimizers import build_optimizers
+from graftline.learning.precision import arithmetic
 from graftline.records.model import ROOTSTOCK, Dependency
 from graftline.trunks.rootstock import CheckpointParams, Rootstock, resolve
 
@@ -86,11 +87,20 @@ class Family(Protocol):
     sees: ClassVar[tuple[type[StoredFeature], ...]]
     """The kinds of columns that its trunks learn from."""
 
+    narrow_on_cpu: ClassVar[bool] = False
+    """Whether the arithmetic `auto` narrows on a CPU that can."""
+
     def check(self, schema: Schema, params: PretrainParams) -> None:
         """Raise InputError for what else stands in the way of learning such a trunk."""
+        schema.expect(self.sees)
+
+    def arithmetic(self, params: PretrainParams) -> str:
+        """Return the arithmetic that the parameters ask for, here."""
+        return arithmetic(params.precision, narrow_on_cpu=self.narrow_on_cpu)
 
     def environment(self, params: PretrainParams) -> dict[str, str]:
         """Return what of the determinism tuple the parameters decide, such as the arithmetic."""
+        return {"dtype": self.arithmetic(params)}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         """Yield the main trunk's training, then those to compare with it, each when the one before has ended."""

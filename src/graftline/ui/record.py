@@ -6,8 +6,8 @@ import json
 
 from graftline.digests import sha256_bytes
 from graftline.errors import GraftlineError
+from graftline.records.model import flat
 from graftline.ui.addresses import graph_page, record_page
-from graftline.ui.values import flat
 from graftline.ui.views import Ask, NoPageError, View
 
 _ROWS = 500
@@ -24,8 +24,8 @@ def record(ask: Ask, sha256: str) -> View:
     releases = ask.index.releases_of([sha256])
     graph = graph_page(releases[0].task, releases[0].version) if releases else None
     values = {
-        "record": found, "parameters": list(flat(found.parameters)), "metrics": list(flat(found.metrics)),
-        "environment": list(flat(found.environment)), "files": found.files[:_ROWS], "file_count": len(found.files),
+        "record": found, "parameters": flat(found.parameters).items(), "metrics": flat(found.metrics).items(),
+        "environment": flat(found.environment).items(), "files": found.files[:_ROWS], "file_count": len(found.files),
         "later": later, "releases": releases, "graph": graph, "text": _text(ask, sha256),
     }  # fmt: skip
     crumbs = [("Models", "index.html"), (found.task, None), (f"{found.name} {sha256[:12]}", record_page(sha256))]

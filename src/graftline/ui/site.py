@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from graftline.errors import GraftlineError, InputError
 from graftline.lineage.run import seconds, told
+from graftline.records.model import flat
 from graftline.releases.layout import manifest_files
 from graftline.ui import addresses, compare, graph, history, impact, models, record, release, stored, values, verdicts
 from graftline.ui.card import spans
@@ -142,7 +143,7 @@ def _templates() -> Environment:
         environment.globals.update(
             {name: item for name, item in vars(module).items() if not name.startswith("_") and callable(item)}
         )
-    environment.globals |= {"spans": spans, "interval": models.interval, "seconds": seconds, "told": told}
+    environment.globals |= {"spans": spans, "interval": models.interval, "seconds": seconds, "told": told, "flat": flat}
     return environment
 
 

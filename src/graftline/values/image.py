@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from markupsafe import Markup
 from PIL import Image as Picture
 from PIL import ImageDraw
@@ -35,6 +34,7 @@ from graftline.values.rules import Rule as Check
 from graftline.values.rules import between
 from graftline.values.samples import UNSORTED, ByClass
 from graftline.values.simhash import ImageMeasure
+from graftline.values.strings import lengths_of
 
 _PIXEL_BINS = 16
 _OUTLINED, _OUTLINE = 256, (224, 60, 49)  # pixels of a picture's side with outlines, and their colour
@@ -446,7 +446,7 @@ def _pixels_of_list(batch: RawBatch, name: str, array: pa.Array, image: Image) -
             batch.columns[name].type,
             f"pictures (bytes of JPEG, PNG, ..., or {{bytes, path}}), or a list of {image.pixels} numbers",
         )
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = lengths_of(array)
     flat = array.flatten()  # without the places of missing rows
     missing = flat.is_null().to_numpy(zero_copy_only=False) if flat.null_count else None
     values = flat.to_numpy(zero_copy_only=False)

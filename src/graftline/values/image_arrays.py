@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from graftline.values.decoding import Packed, Rule
+from graftline.values.strings import lengths_of
 
 
 def packed(array: pa.Array) -> Packed:
@@ -34,9 +34,9 @@ def flattened(array: pa.Array, rule: Rule) -> tuple[pa.Array, np.ndarray]:
     for size in rule.shape[1:]:  # rows, then channels
         if not (is_list(array.type) and is_list(array.type.value_type)):
             break
-        outer = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        outer = lengths_of(array)
         inner = array.flatten()
-        lengths = pc.fill_null(pc.list_value_length(inner), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        lengths = lengths_of(inner)
         ends = np.concatenate([[0], np.cumsum(lengths)])[np.concatenate([[0], np.cumsum(outer)])]
         ragged[np.repeat(np.arange(len(array)), outer)[lengths != size]] = True
         array = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), inner.flatten())

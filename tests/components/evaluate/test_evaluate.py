@@ -180,11 +180,11 @@ def test_a_score_that_the_test_rows_do_not_define_is_not_compared(parts: Parts, 
 def test_label_counts_without_a_value_are_left_out_and_their_rule_fails(
     evaluate: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def undefined_with_few(fits: list[Fit], workers: int) -> list[Run]:
+    def undefined_with_few(run: object, fits: list[Fit], **how: object) -> list[Run]:
         values = {3: float("nan"), None: 0.5}
         return [Run(label_name(fit.labels), fit.seed, fit.arm, 9, f"{fit.labels}", values[fit.labels]) for fit in fits]
 
-    monkeypatch.setattr(lift, "_run_showing_progress", undefined_with_few)
+    monkeypatch.setattr(lift, "run_all", undefined_with_few)
     done = evaluate({"gate": {"min_lift": {"3": 0.0, "all": 0.0}}})
     assert done.code == 0, done.error
     assert lift_counts(done.json("metrics.json")) == ["all"]

@@ -31,6 +31,7 @@ from graftline.environment import ROOT
 from graftline.errors import GraftlineError, InputError
 from graftline.pipelines.reconcile import local
 from graftline.pipelines.reconcile.desired import OneRun
+from graftline.pipelines.reconcile.drift import Row
 from graftline.store.lease import RECONCILE, Lease
 from graftline.store.opening import open_store
 from graftline.yamlfile import load_yaml
@@ -83,6 +84,12 @@ def test_a_backend_that_does_not_answer_is_no_drift(world: Wired) -> None:
     result = graftline("drift")
     assert result.exit_code == 2
     assert "it could not be told: Kubeflow Pipelines does not answer" in result.output
+
+
+def test_drift_prints_brackets_as_brackets(monkeypatch: pytest.MonkeyPatch, world: Wired) -> None:
+    told = Row("on-push", "data/[mnist]/params.yaml: '[/x]' [finetune]", "", "unknown")
+    monkeypatch.setattr(command, "rows", lambda *given: [told])
+    assert told.desired in graftline("drift").output
 
 
 def test_calls_that_fail_end_with_75(world: Wired) -> None:

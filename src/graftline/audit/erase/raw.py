@@ -7,7 +7,6 @@ in other bytes.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graftline.audit.raw_row import good_rows
-from graftline.durable import fsync_directory
+from graftline.durable import fsync_directory, fsync_file
 from graftline.errors import InputError
 from graftline.raw.batches import RawBatch
 from graftline.raw.delimited import heading
@@ -166,7 +165,7 @@ def _parquet(path: Path, aside: Path, gone: frozenset[int], asked: Asked) -> int
                     first += batch.num_rows
                     left += int(keep.sum())
                     out.write_batch(batch.filter(pa.array(keep)))
-    _flush(aside)
+    fsync_file(aside)
     return left
 
 
@@ -200,7 +199,7 @@ def _csv(path: Path, aside: Path, gone: frozenset[int], asked: Asked) -> int:
             waiting.clear()
             number += bool(row)
         out.writelines(waiting)
-    _flush(aside)
+    fsync_file(aside)
     return left
 
 
@@ -215,13 +214,8 @@ def _jsonl(path: Path, aside: Path, gone: frozenset[int], asked: Asked) -> int:
                 out.write(line)
                 left += 1
             number += 1
-    _flush(aside)
+    fsync_file(aside)
     return left
 
 
 _REWRITERS = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from graftline.dataset import read_schema
 from graftline.errors import InputError
-from graftline.evaluation.lift import ARMS, SCRATCH, TRUNK, Experiment, Lift, measure_lift, place_split
+from graftline.evaluation.lift import ARMS, SCRATCH, TRUNK, Experiment, Lift, measure_lift, paired, place_split
 from graftline.evaluation.shifts.datasets import CLEAN, TEST, Source
 from graftline.evaluation.shifts.parameters import DataShift, ShiftParams
 from graftline.learning.progress import Progress
@@ -108,11 +109,7 @@ class Shifts:
             for arm in ARMS
         }
         pairs = [(value, per_seed[SCRATCH][seed]) for seed, value in per_seed[TRUNK].items()]
-        found = Arms(
-            t_interval([trunk for trunk, _ in pairs]),
-            t_interval([scratch for _, scratch in pairs]),
-            t_interval([self.score.gain(*pair) for pair in pairs]),
-        )
+        found = Arms(*paired(self.score, pairs))
         return found if found.trunk.finite and found.scratch.finite else None
 
     def corruption_error(self) -> Estimate | None:
@@ -147,7 +144,7 @@ class Shifts:
 
         def add(name: str, value: Estimate | None) -> None:
             if value is not None:
-                found.update({name: value.value, f"{name}_low": value.low, f"{name}_high": value.high})
+                found.update(value.metrics(name))
 
         groups = {f"_{way}": self.sets([way]) for way in self.ways}
         for end, sets in ({"": self.sets(), **groups} if self.ways else {}).items():
@@ -202,8 +199,7 @@ def spoil(found: Shifts, experiment: Experiment, folder: Path, model: Model[Any]
     if not found.ways:
         return experiment
     source, sets, written = found.source, (CLEAN, *found.sets()), experiment.work / "spoiled"
-    progress = Progress("shifts", len(sets), "sets of rows")
-    try:
+    with closing(Progress("shifts", len(sets), "sets of rows")) as progress:
         for number, name in enumerate(sets, 1):
             if name == CLEAN:
                 source.write_clean(written)
@@ -216,10 +212,7 @@ def spoil(found: Shifts, experiment: Experiment, folder: Path, model: Model[Any]
                 found.calibration[name] = answers.measured(ECE)
             place_split(experiment, read_examples(source.problem, written, TEST, experiment.trunk), f"beside/{name}")
             shutil.rmtree(written)
-            if progress.due() or number == len(sets):
-                progress.show(number)
-    finally:
-        progress.close()
+            progress.count(number)
     return replace(experiment, beside=sets, beside_labels=found.params.labels)
 
 

@@ -107,10 +107,10 @@ def _verdict(arms: Arms | None) -> str:
 
 
 def _line(found: Shifts, name: str, sets: list[str]) -> tuple[str, ...]:
-    arms = found.arms(sets)
+    arms, released = found.arms(sets), found.estimated(sets, found.released)
     return (
         name.replace("_", " "),
-        _told(found, found.estimated(sets, found.released)),
+        "" if released is None else released.told(".2%" if found.score.share else ".4g"),
         "" if (error := found.estimated(sets, found.calibration)) is None else f"{error.value:.2%}",
         *_arms_told(found, arms),
     )
@@ -134,19 +134,8 @@ def _named(found: Shifts, amount: str) -> Section:
 def _arms_told(found: Shifts, arms: Arms | None) -> tuple[str, str, str]:
     if arms is None:
         return ("", "", "")
-    scale, sign = (100, "+.1f") if found.score.share else (1, "+.4g")
-    low, value, high = (format(scale * end, sign) for end in (arms.lift.low, arms.lift.value, arms.lift.high))
-    return _number(found, arms.trunk.value), _number(found, arms.scratch.value), f"{value} ({low} to {high})"
-
-
-def _told(found: Shifts, one: Estimate | None) -> str:
-    if one is None:
-        return ""
-    return f"{_number(found, one.value)} ({_number(found, one.low)} to {_number(found, one.high)})"
-
-
-def _number(found: Shifts, value: float) -> str:
-    return f"{value:.2%}" if found.score.share else f"{value:.4g}"
+    style, lift = (".2%", arms.lift.told("+.1f", 100)) if found.score.share else (".4g", arms.lift.told("+.4g"))
+    return format(arms.trunk.value, style), format(arms.scratch.value, style), lift
 
 
 def _plot(found: Shifts, path: Path) -> None:

@@ -16,7 +16,6 @@ from graftline.errors import InputError
 from graftline.learning.device import compile_if_worth, device
 from graftline.learning.distributed import world
 from graftline.learning.loop import Run
-from graftline.learning.precision import arithmetic
 from graftline.learning.randomness import generator
 from graftline.text.batches import Batches
 from graftline.trunks import write_config
@@ -27,7 +26,7 @@ from graftline.trunks.audio.trunk import KIND, NARROW_ON_CPU, AudioTrunk, frames
 from graftline.trunks.audio.units import k_means
 from graftline.trunks.image_training import OBJECTIVE_WEIGHTS
 from graftline.trunks.rootstock import Rootstock
-from graftline.trunks.training import Planned, Training, optimizers_of, start_of
+from graftline.trunks.training import Family, Planned, Training, optimizers_of, start_of
 from graftline.values.audio import AudioColumn
 from graftline.values.clips import Clips
 from graftline.values.splits import read_clips
@@ -41,18 +40,12 @@ _CLUSTERED_CLIPS, _CLUSTERED_FRAMES = 500, 20_000
 """What the units are found from, at most."""
 
 
-class Audio:
-    """A `training.Family`."""
-
+class Audio(Family):
     plural: ClassVar[str] = "clips"
 
     sees: ClassVar = (AudioColumn,)
 
-    def check(self, schema: Schema, params: PretrainParams) -> None:
-        schema.only(AudioColumn)
-
-    def environment(self, params: PretrainParams) -> dict[str, str]:
-        return {"dtype": _arithmetic(params)}
+    narrow_on_cpu: ClassVar = NARROW_ON_CPU
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         yield training(context.paths["dataset"], params, start_of(params, context))
@@ -79,7 +72,7 @@ def training(dataset: Path, params: PretrainParams, start: Rootstock | None) -> 
     else:
         network = open_checkpoint(start.folder, column)
     trunk = AudioTrunk(network, column.rate)
-    objective = MaskedUnits(trunk, params.objective, _arithmetic(params))
+    objective = MaskedUnits(trunk, params.objective, FAMILY.arithmetic(params))
     objective.head.centres.copy_(_centres(objective, clips, params))
     objective.to(device())
     longest = round(params.objective.crop_seconds * column.rate)
@@ -138,10 +131,6 @@ def _centres(objective: MaskedUnits, clips: Clips, params: PretrainParams) -> to
     frames = torch.cat(found)
     some = torch.randperm(len(frames), generator=draw)[:_CLUSTERED_FRAMES]
     return k_means(frames[some], params.objective.clusters, draw)
-
-
-def _arithmetic(params: PretrainParams) -> str:
-    return arithmetic(params.precision, narrow_on_cpu=NARROW_ON_CPU)
 
 
 FAMILY = Audio()

@@ -12,14 +12,13 @@ import torch
 from graftline.dataset import UNLABELLED, Schema
 from graftline.durable import write_new
 from graftline.learning.device import device
-from graftline.learning.precision import arithmetic
 from graftline.trunks import WEIGHTS, image_training, write_config
 from graftline.trunks.conv.objectives import build_objective
 from graftline.trunks.conv.parameters import ConvParams, ImageObjectiveParams
 from graftline.trunks.conv.trunk import KIND, ConvTrunk
 from graftline.trunks.image_pool import Pool, read_pool
 from graftline.trunks.image_training import steps_for
-from graftline.trunks.training import Planned, Training
+from graftline.trunks.training import Family, Planned, Training
 from graftline.values.image import ImageColumn
 
 if TYPE_CHECKING:
@@ -28,18 +27,12 @@ if TYPE_CHECKING:
     from graftline.tasks.pretrain import PretrainParams
 
 
-class Convolutional:
-    """A `training.Family`."""
-
+class Convolutional(Family):
     plural: ClassVar[str] = "images"
 
     sees: ClassVar = (ImageColumn,)
 
-    def check(self, schema: Schema, params: PretrainParams) -> None:
-        schema.only(ImageColumn)
-
-    def environment(self, params: PretrainParams) -> dict[str, str]:
-        return {"dtype": _arithmetic(params)}
+    narrow_on_cpu: ClassVar = ConvTrunk.narrow_on_cpu
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         yield training(read_pool(context.paths["dataset"], params.objective), params, schema)
@@ -56,7 +49,7 @@ def training(pool: Pool, params: PretrainParams, schema: Schema) -> Training:
     assert isinstance(params.trunk, ConvParams) and isinstance(params.objective, ImageObjectiveParams)
     image = schema.only(ImageColumn)
     trunk = ConvTrunk(params.trunk, image.shape, image.channels)
-    objective = build_objective(trunk, params.objective, _arithmetic(params)).to(device())
+    objective = build_objective(trunk, params.objective, FAMILY.arithmetic(params)).to(device())
     optimizer = torch.optim.AdamW(
         objective.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
     )
@@ -68,10 +61,6 @@ def _write(folder: Path, params: PretrainParams, trunk: ConvTrunk) -> None:
 
     write_new(folder / WEIGHTS, save(trunk.state_dict()))
     write_config(folder, KIND, trunk.config(), params.objective.model_dump(mode="json"))
-
-
-def _arithmetic(params: PretrainParams) -> str:
-    return arithmetic(params.precision, narrow_on_cpu=ConvTrunk.narrow_on_cpu)
 
 
 FAMILY = Convolutional()

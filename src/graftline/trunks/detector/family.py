@@ -16,7 +16,7 @@ from graftline.trunks import write_config
 from graftline.trunks.detector.rootstock import open_checkpoint
 from graftline.trunks.detector.trunk import KIND, DetectorTrunk
 from graftline.trunks.rootstock import Rootstock
-from graftline.trunks.training import Planned, Training, start_of
+from graftline.trunks.training import Family, Planned, Training, start_of
 from graftline.values.image import ImageColumn
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from graftline.tasks.pretrain import PretrainParams
 
 
-class Detectors:
-    """A `training.Family`."""
-
+class Detectors(Family):
     plural: ClassVar[str] = "images"
 
     sees: ClassVar = (ImageColumn,)

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from graftline.errors import InputError
-from graftline.trunks.detector.trunk import DetectorTrunk, load_trunk, only_detects
+from graftline.trunks.detector.trunk import AUTO, DetectorTrunk, build_network, only_detects, read_config
 from graftline.trunks.image_objective import ImageObjective
+from graftline.trunks.rootstock import load
+from graftline.trunks.vision.trunk import Scale
 
 
 class DetectorImages:
@@ -17,8 +19,14 @@ class DetectorImages:
 
     trunk: ClassVar = DetectorTrunk
 
-    def load(self, folder: Path, config: dict[str, Any], *, weights: bool) -> DetectorTrunk:
-        return load_trunk(folder, config, weights=weights)
+    def load(
+        self, folder: Path, config: dict[str, Any], *, weights: bool, fix: str = "run pretrain again"
+    ) -> DetectorTrunk:
+        found = read_config(folder)
+        network = load(folder, AUTO, lambda name: False, config=found, fix=fix) if weights else build_network(found)
+        (height, width), (high, wide) = config["shape"], config["size"]
+        shape, size = (int(height), int(width)), (int(high), int(wide))
+        return DetectorTrunk(network, Scale.read(config), shape, size, int(config["resample"]))
 
     def objective(self, params: dict[str, Any], trunk: DetectorTrunk, dtype: str) -> ImageObjective:
         raise InputError(
@@ -30,7 +38,7 @@ class DetectorImages:
         raise only_detects()
 
     def restore_alone(self, folder: Path, config: dict[str, Any]) -> DetectorTrunk:
-        return load_trunk(folder, config, weights=True, fix="run finetune again")
+        return self.load(folder, config, weights=True, fix="run finetune again")
 
 
 IMAGES = DetectorImages()

@@ -23,7 +23,7 @@ from torch import nn
 
 from graftline.errors import InputError
 from graftline.trunks.image_trunk import ImageTrunk
-from graftline.trunks.rootstock import load, read_architecture
+from graftline.trunks.rootstock import read_architecture
 from graftline.trunks.vision.trunk import BICUBIC, Scale, share_statistics, write_processor
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class DetectorTrunk(ImageTrunk):
         raise only_detects()
 
     def config(self) -> dict[str, Any]:
-        """Return what `load_trunk` needs besides the folder's config.json."""
+        """Return what loading needs besides the folder's config.json."""
         sizes = {"shape": list(self.shape), "size": list(self._size), "resample": self._resample}
         return {"kind": KIND, **sizes, **self._scale.written()}
 
@@ -224,21 +224,3 @@ def read_config(folder: Path) -> PreTrainedConfig:
         if hasattr(config, name):
             setattr(config, name, None)
     return config
-
-
-def load_trunk(
-    folder: Path, values: dict[str, Any], *, weights: bool, fix: str = "run pretrain again"
-) -> DetectorTrunk:
-    """Return the trunk in a folder, or with `weights=False` an untrained one of its shape.
-
-    `values` are what `DetectorTrunk.config` returned.
-
-    Raises:
-        InputError: the config is not one of transformers', or the weights do not fit it.
-        KeyError, TypeError, ValueError: the values are none.
-    """
-    config = read_config(folder)
-    network = load(folder, AUTO, lambda name: False, config=config, fix=fix) if weights else build_network(config)
-    scale = Scale.read(values)
-    (height, width), (high, wide) = values["shape"], values["size"]
-    return DetectorTrunk(network, scale, (int(height), int(width)), (int(high), int(wide)), int(values["resample"]))

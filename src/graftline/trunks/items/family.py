@@ -16,14 +16,13 @@ from graftline.errors import InputError
 from graftline.learning.device import compile_if_worth, device
 from graftline.learning.distributed import world
 from graftline.learning.loop import Run
-from graftline.learning.precision import arithmetic
 from graftline.text.batches import Batches
 from graftline.trunks import write_config
 from graftline.trunks.items.objective import MaskedItems
 from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
 from graftline.trunks.items.trunk import KIND, ItemTrunk
 from graftline.trunks.items.vocabulary import Vocabulary, build_vocabulary
-from graftline.trunks.training import Planned, Training, optimizers_of
+from graftline.trunks.training import Family, Planned, Training, optimizers_of
 from graftline.values.items import ItemsColumn, open_catalogue
 from graftline.values.splits import read_histories
 
@@ -33,18 +32,12 @@ if TYPE_CHECKING:
     from graftline.tasks.pretrain import PretrainParams
 
 
-class Items:
-    """A `training.Family`."""
-
+class Items(Family):
     plural: ClassVar[str] = "histories"
 
     sees: ClassVar = (ItemsColumn,)
 
-    def check(self, schema: Schema, params: PretrainParams) -> None:
-        schema.only(ItemsColumn)
-
-    def environment(self, params: PretrainParams) -> dict[str, str]:
-        return {"dtype": _arithmetic(params)}
+    narrow_on_cpu: ClassVar = False  # batches differ in shape, and products are small
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         yield training(context.paths["dataset"], params)
@@ -71,16 +64,16 @@ def training(dataset: Path, params: PretrainParams) -> Training:
     )  # fmt: skip
     histories, rows = _encoded(pool.items, pool.rows, vocabulary, where)
     torch.manual_seed(params.seed)
-    objective = MaskedItems(ItemTrunk(params.trunk, vocabulary), params.objective, _arithmetic(params)).to(device())
+    trunk = ItemTrunk(params.trunk, vocabulary)
+    objective = MaskedItems(trunk, params.objective, FAMILY.arithmetic(params)).to(device())
     batches = Batches(np.array([len(history) for history in histories]), params.batch_tokens, params.seed)
     steps = max(1, math.ceil(params.epochs * batches.per_epoch))
-    compile_if_worth(objective.trunk.base, steps)
+    compile_if_worth(trunk.base, steps)
     part = world()
 
     def loss(step: int) -> torch.Tensor:
         return objective.loss([histories[n] for n in batches.documents(step)], params.seed, step, part)
 
-    trunk = objective.trunk
     tables = {
         id(table.weight) for table in (trunk.base.embeddings.tok_embeddings, trunk.words, trunk.word_bias) if table
     }
@@ -112,10 +105,6 @@ def _encoded(
     if not kept:
         raise InputError(where, "no history with two known items", expected="some", fix="lower trunk.min_users")
     return [torch.tensor(numbers[place]) for place in kept], rows[kept]
-
-
-def _arithmetic(params: PretrainParams) -> str:
-    return arithmetic(params.precision, narrow_on_cpu=False)  # batches differ in shape, and products are small
 
 
 FAMILY = Items()

@@ -20,7 +20,7 @@ from graftline.trunks.text.planning import plan
 from graftline.trunks.text.recipe import Recipe, training
 from graftline.trunks.text.rootstock import RootstockParams, check_learns
 from graftline.trunks.text.trunk import build_config, build_model, load_model
-from graftline.trunks.training import Planned, Training, start_of
+from graftline.trunks.training import Family, Planned, Training, start_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from graftline.tasks.pretrain import PretrainParams
 
 
-class Text:
-    """A `training.Family`."""
-
+class Text(Family):
     plural: ClassVar[str] = "documents"
 
     sees: ClassVar = SEES
@@ -46,9 +44,9 @@ class Text:
                 fix="leave pretrain.sizes out, or start it without torchrun",
             )
 
-    def environment(self, params: PretrainParams) -> dict[str, str]:
+    def arithmetic(self, params: PretrainParams) -> str:
         assert isinstance(params.objective, TextObjectiveParams)
-        return {"dtype": arithmetic(params.precision, narrow_on_cpu=params.objective.narrow_on_cpu)}
+        return arithmetic(params.precision, narrow_on_cpu=params.objective.narrow_on_cpu)
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         quiet()

@@ -36,10 +36,7 @@ class DenseContrastive(ImageObjective):
 
     def __init__(self, trunk: VisionTrunk, params: DenseContrastiveParams, dtype: str) -> None:
         super().__init__(trunk, params, dtype)
-        with torch.no_grad():
-            maps = trunk.eval().maps(torch.zeros(1, len(trunk.mean), *trunk.shape, device=trunk.mean.device))
-        trunk.train()
-        self.projector = projector(sum(features.shape[1] for features in maps), params.projection)
+        self.projector = projector(trunk.spot_width(), params.projection)
 
     @property
     def head(self) -> nn.Module:

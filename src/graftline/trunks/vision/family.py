@@ -11,12 +11,11 @@ from graftline.dataset import UNLABELLED, Schema
 from graftline.errors import InputError
 from graftline.learning.device import device
 from graftline.learning.memory import keep_freed_memory
-from graftline.learning.precision import arithmetic
 from graftline.trunks import image_training, write_config
 from graftline.trunks.image_pool import Pool, read_pool
 from graftline.trunks.image_training import steps_for
 from graftline.trunks.rootstock import Rootstock
-from graftline.trunks.training import Planned, Training, optimizers_of, start_of
+from graftline.trunks.training import Family, Planned, Training, optimizers_of, start_of
 from graftline.trunks.vision.objectives import build_objective
 from graftline.trunks.vision.parameters import VisionObjectiveParams, VisionParams, VitParams
 from graftline.trunks.vision.rootstock import open_checkpoint
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
     from graftline.tasks.pretrain import PretrainParams
 
 
-class Vision:
-    """A `training.Family`."""
-
+class Vision(Family):
     plural: ClassVar[str] = "images"
 
     sees: ClassVar = (ImageColumn,)
+
+    narrow_on_cpu: ClassVar = VisionTrunk.narrow_on_cpu
 
     def check(self, schema: Schema, params: PretrainParams) -> None:
         image = schema.only(ImageColumn)
@@ -45,9 +44,6 @@ class Vision:
                 f"{params.trunk.patch} for images of {height} by {width} pixels",
                 expected="a divisor of both",
             )
-
-    def environment(self, params: PretrainParams) -> dict[str, str]:
-        return {"dtype": _arithmetic(params)}
 
     def prepare(self, context: Context, params: PretrainParams, schema: Schema) -> Iterator[Training]:
         keep_freed_memory()
@@ -71,7 +67,7 @@ def _trunk(params: PretrainParams, schema: Schema, start: Rootstock | None) -> V
 def training(pool: Pool, params: PretrainParams, trunk: VisionTrunk) -> Training:
     """Return the training of a trunk on images."""
     assert isinstance(params.objective, VisionObjectiveParams)
-    objective = build_objective(trunk, params.objective, _arithmetic(params)).to(device())
+    objective = build_objective(trunk, params.objective, FAMILY.arithmetic(params)).to(device())
     optimizers = optimizers_of(objective, params, set())
     return image_training.training(pool, params, objective, optimizers, partial(_write, params=params, trunk=trunk))
 
@@ -80,10 +76,6 @@ def _write(folder: Path, params: PretrainParams, trunk: VisionTrunk) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     trunk.save(folder)
     write_config(folder, KIND, trunk.config(), params.objective.model_dump(mode="json"))
-
-
-def _arithmetic(params: PretrainParams) -> str:
-    return arithmetic(params.precision, narrow_on_cpu=VisionTrunk.narrow_on_cpu)
 
 
 FAMILY = Vision()

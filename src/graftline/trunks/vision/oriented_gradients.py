@@ -118,10 +118,7 @@ class OrientedGradients(ImageObjective):
 
     def __init__(self, trunk: VisionTrunk, params: OrientedGradientsParams, dtype: str) -> None:
         super().__init__(trunk, params, dtype)
-        with torch.no_grad():
-            maps = trunk.eval().maps(torch.zeros(1, len(trunk.mean), *trunk.shape, device=trunk.mean.device))
-        trunk.train()
-        width, hidden = sum(features.shape[1] for features in maps), params.hidden
+        width, hidden = trunk.spot_width(), params.hidden
         told = min(TOLD, params.cells**2 * DIRECTIONS)
         self._scale: Scale | None = None
         self.teller = nn.Sequential(nn.Linear(width, hidden), BatchNorm1d(hidden), nn.GELU(), nn.Linear(hidden, told))

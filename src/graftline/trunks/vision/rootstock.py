@@ -11,7 +11,7 @@ from torch import nn
 
 from graftline.errors import InputError, brief, nearest
 from graftline.trunks.rootstock import CONFIG, check_plain, damages, load, read_object
-from graftline.trunks.vision.trunk import PROCESSOR, Scale, VisionTrunk, build_network, is_of_head, read_config
+from graftline.trunks.vision.trunk import AUTO, PROCESSOR, Scale, VisionTrunk, build_network, is_of_head, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +34,7 @@ def open_checkpoint(folder: Path, image: ImageColumn) -> VisionTrunk:
     check_plain(folder)
     _check_kind(folder)
     scale = scale_of(folder, image)
-    network = load(folder, "AutoModelForImageClassification", is_of_head, config=read_config(folder))
+    network = load(folder, AUTO, is_of_head, config=read_config(folder))
     channels = network.config.num_channels
     if len(scale.mean) != channels or (image.channels > 1 and image.channels != channels):
         raise wrong_channels(folder, channels, image)

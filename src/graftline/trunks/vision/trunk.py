@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,7 +26,7 @@ from graftline.learning.precision import multiplies_tiles
 from graftline.text.attention import SHORT
 from graftline.trunks.image_trunk import ImageTrunk
 from graftline.trunks.layout import keeping_attention, quiet
-from graftline.trunks.rootstock import CONFIG, load, read_architecture
+from graftline.trunks.rootstock import read_architecture
 from graftline.trunks.vision.parameters import VisionParams
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from graftline.values.image import ImageColumn
 
 KIND = "vision"
+AUTO = "AutoModelForImageClassification"
 PROCESSOR = "preprocessor_config.json"
 _CHANCE = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
@@ -116,7 +116,7 @@ class VisionTrunk(ImageTrunk):
             shape: height and width of the images.
         """
         super().__init__()
-        self.scale, self.shape, self._last = scale, shape, _last_linear(network)
+        self.scale, self.shape, self._last = scale, shape, last_linear(network)
         last = network.get_submodule(self._last)
         assert isinstance(last, nn.Linear)
         self._width = last.in_features
@@ -162,6 +162,13 @@ class VisionTrunk(ImageTrunk):
         finally:
             hook.remove()
         return embedded, self._as_map(seen[0], "pretrain.objective.name", "contrastive")
+
+    @torch.no_grad()
+    def spot_width(self) -> int:
+        """Return how many numbers all maps say of a spot. Raises InputError as `maps` does."""
+        maps = self.eval().maps(torch.zeros(1, len(self.mean), *self.shape, device=self.mean.device))
+        self.train()
+        return sum(features.shape[1] for features in maps)
 
     def maps(self, pixels: torch.Tensor) -> list[torch.Tensor]:
         """Return the last map of each size.
@@ -262,7 +269,7 @@ def _grid(network: PreTrainedModel, shape: tuple[int, int]) -> tuple[int, int] |
     return (shape[0] // side, shape[1] // side) if isinstance(side, int) else None
 
 
-def _last_linear(network: nn.Module) -> str:
+def last_linear(network: nn.Module) -> str:
     names: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     return names[-1]
 
@@ -303,45 +310,11 @@ def new_trunk(params: VisionParams, image: ImageColumn) -> VisionTrunk:
     return VisionTrunk(build_network(config), Scale.of(image), image.shape)
 
 
-def load_trunk(folder: Path, values: dict[str, Any], *, weights: bool, fix: str = "run pretrain again") -> VisionTrunk:
-    """Return the trunk in a folder, or with `weights=False` an untrained one of its shape.
-
-    `values` are what `VisionTrunk.config` returned.
-
-    Raises:
-        InputError: the config is not one of transformers', or the weights do not fit it.
-        KeyError, TypeError, ValueError: the values are none.
-    """
-    config = read_config(folder)
-    network = _load(folder, config, is_of_head, fix=fix) if weights else build_network(config)
-    return VisionTrunk(network, *_scale_and_shape(values))
-
-
-def load_with_output(folder: Path, values: dict[str, Any], outputs: int) -> tuple[VisionTrunk, nn.Linear]:
-    """Return what `save_with` wrote: the trunk and the layer on it, of so many outputs. Raises as `load_trunk` does."""
-    network = _load(folder, read_config(folder), lambda name: False, fix="run finetune again")
-    output = network.get_submodule(_last_linear(network))
-    assert isinstance(output, nn.Linear)
-    if output.out_features != outputs:
-        found = f"a model of {output.out_features} outputs"
-        raise InputError(folder / CONFIG, found, expected=str(outputs), fix="run finetune again")
-    return VisionTrunk(network, *_scale_and_shape(values)), output
-
-
 def is_of_head(name: str) -> bool:
     """Return whether a tensor of that name is of a task's layers: a trunk has none of them."""
     return name.split(".")[0] in _HEADS
 
 
-def _load(folder: Path, config: PreTrainedConfig, optional: Callable[[str], bool], *, fix: str) -> PreTrainedModel:
-    return load(folder, "AutoModelForImageClassification", optional, config=config, fix=fix)
-
-
 def read_config(folder: Path) -> PreTrainedConfig:
     """Return transformers' configuration in a folder, without dropout. Raises InputError: it is none."""
     return without_chance(read_architecture(folder, "an image model"))
-
-
-def _scale_and_shape(values: dict[str, Any]) -> tuple[Scale, tuple[int, int]]:
-    height, width = values["shape"]
-    return Scale.read(values), (int(height), int(width))
