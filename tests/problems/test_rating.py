@@ -31,6 +31,7 @@ from graftline.problems.model import load_model
 from graftline.problems.rating import opening
 from graftline.problems.rating.biases import FIXED, Ridges, Told, choose, item_sums, lines, predict
 from graftline.problems.rating.examples import Rated, read
+from graftline.problems.rating.head import Rows
 from graftline.problems.rating.problem import Rater, Rating, _hidden
 from graftline.problems.rating.scores import order_rows
 from graftline.problems.recommendation.examples import UNKNOWN
@@ -215,6 +216,9 @@ def test_a_users_own_ratings_are_taken_off_what_is_known_of_an_item(released: Pa
         own = model._added(tables.ids[line], head.standard(tables.ratings[line]), tables.given[line])
         counts, ridge = head.counts[ids] - 1 + ridges.item, torch.from_numpy(sums[ids.numpy()]).float()
         left = head.sums[ids] - own[tables.given[line]]
+        vectors = torch.zeros(*tables.ids[line].shape, len(head.by_item))
+        found = head._items(Rows(tables.ids[line], own), vectors, torch.zeros(len(head.sums)), None)[tables.given[line]]
+        assert torch.allclose(found, left / counts, atol=1e-6), "as a step has it"
         off += [(((mine - ridge) / counts).abs().max()) for mine in (left, head.sums[ids])]
     # What is left: other users' means, which hung on the item's a little.
     assert sum(off[::2]) < 0.2 * sum(off[1::2])

@@ -69,12 +69,14 @@ class RatingAnswers(Answers):
     @property
     def low(self) -> Floats:
         """(m,) where the intervals begin; NaN without intervals."""
-        return np.maximum(self.predicted - self._reach, np.minimum(self.range.least, self.predicted))
+        found: Floats = np.maximum(self.predicted - self._reach, np.minimum(self.range.least, self.predicted))
+        return found
 
     @property
     def high(self) -> Floats:
         """(m,) where they end."""
-        return np.minimum(self.predicted + self._reach, np.maximum(self.range.largest, self.predicted))
+        found: Floats = np.minimum(self.predicted + self._reach, np.maximum(self.range.largest, self.predicted))
+        return found
 
     @property
     def _reach(self) -> float:

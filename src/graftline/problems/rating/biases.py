@@ -50,19 +50,25 @@ def item_sums(told: Told, items: int, ridges: Ridges) -> tuple[Floats, Integers]
     Users' and items' biases in turns, until they hardly change any more.
     """
     counts, each = np.bincount(told.items, minlength=items), np.bincount(told.of, minlength=told.users)
-    sums: Floats = np.bincount(told.items, told.ratings, items)
+    sums = _sums(told.items, told.ratings, items)
     for _ in range(_ROUNDS):
         left = told.ratings - (sums / (counts + ridges.item))[told.items]
-        means = np.bincount(told.of, left, told.users) / (each + ridges.user)
-        sums = np.bincount(told.items, told.ratings - means[told.of], items)
+        means = _sums(told.of, left, told.users) / (each + ridges.user)
+        sums = _sums(told.items, told.ratings - means[told.of], items)
     return sums, counts
+
+
+def _sums(of: Integers, values: Floats, count: int) -> Floats:
+    """Return (count,): the sum of the values of each number in `of`."""
+    found: Floats = np.bincount(of, values, count).astype(np.float64)
+    return found
 
 
 def lines(given: Told, of_item: Floats, ridges: Ridges) -> tuple[Floats, Floats]:
     """Return (users,) each one's mean and slope, by given ratings; `of_item` is (m,) their items' biases."""
     ones, at, seen = np.ones(len(given.of)), of_item, given.ratings
-    total, x, xx, y, xy = (np.bincount(given.of, w, given.users) for w in (ones, at, at * at, seen, at * seen))
-    total, xx, xy = total + ridges.user, xx + ridges.slope, xy + ridges.slope
+    sums = [_sums(given.of, values, given.users) for values in (ones, at, at * at, seen, at * seen)]
+    total, x, xx, y, xy = sums[0] + ridges.user, sums[1], sums[2] + ridges.slope, sums[3], sums[4] + ridges.slope
     area = total * xx - x * x
     return (xx * y - x * xy) / area, (total * xy - x * y) / area
 

@@ -2,16 +2,19 @@
 
 All in deviations of the training ratings from their mean. With x the vector of an item (its own and its words', over
 layer normalisation without weights), z the trunk's state of what is given (as masked items are told from) and y what
-was given:
+was given; d is the width, n how many are given:
 
-    item      B_i = sum_i / (count_i + ridge)  +  w . x_i / sqrt(width) + c bias_i
+    item      B_i = sum_i / (count_i + ridge)  +  w . x_i / sqrt(d)  +  c bias_i
     user      a, s: the line through (B_j, y_j) of what is given, drawn to a = 0, s = 1 (biases.py)
-    likeness  e_j = y_j - a - s B_j;  p_ij ~ exp(x_i M x_j / sqrt(width)), and none, of value 0, beside them
-    rating    a + s B_i  +  v . (z * x_i) / sqrt(width)  +  g sum_j p_ij e_j
+    left      e_j = y_j - a - s B_j
+    likeness  p_ij ~ exp(x_i M x_j / sqrt(d)), with a place for none, of value 0, among the j
+    rating    a + s B_i  +  v . (z * x_i) / sqrt(d)  +  g sum_j p_ij e_j  +  x_i N (sum_j e_j x_j) / (d sqrt(n + 1))
 
-`sum`, `count` and the ridges are solved before the first step (Koren et al., 2009). w, c, v and g begin at 0 and M as
-the identity: it begins as the model of biases, and neighbours (B. Sarwar et al., "Item-based collaborative filtering",
-WWW 2001; by attention: X. He et al., NAIS, arXiv:1809.07053) are those that the trunk has near one another.
+`sum`, `count` and the ridges are solved before the first step (Koren et al., 2009). w, c, v, g and N begin at 0 and M
+as the identity: it begins as the model of biases, and neighbours (B. Sarwar et al., "Item-based collaborative
+filtering", WWW 2001; by attention: X. He et al., NAIS, arXiv:1809.07053) are those that the trunk has near one another.
+The last term tells unlike items too, whose ratings go the other way (Y. Koren, "Factorization meets the neighborhood",
+KDD 2008, eq. 13, with the trunk's vectors as factors).
 """
 
 from __future__ import annotations
@@ -69,6 +72,7 @@ class RatingHead(nn.Module):
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64))
         self.by_item, self.by_bias = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(1))
         self.by_state, self.gain = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(1))
+        self.cross = nn.Parameter(torch.zeros(width, width))
         self.match, self.none = nn.Parameter(torch.eye(width)), nn.Parameter(torch.full((1,), _NONE))
 
     def take(self, sums: torch.Tensor, counts: torch.Tensor, ridges: Ridges, scale: tuple[float, ...]) -> None:
@@ -81,12 +85,14 @@ class RatingHead(nn.Module):
     def standard(self, ratings: torch.Tensor) -> torch.Tensor:
         """Return ratings in deviations from the mean, float32 where the head is."""
         mean, deviation = self.scale[:2].tolist()
-        return ((ratings - mean) / deviation).to(self.sums)
+        found: torch.Tensor = ((ratings - mean) / deviation).to(self.sums)
+        return found
 
     def rating(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return outputs as ratings, float64 on the CPU, none outside the training ratings."""
         mean, deviation, least, largest = self.scale.tolist()
-        return (outputs.double().cpu() * deviation + mean).clamp(least, largest)
+        found: torch.Tensor = (outputs.double().cpu() * deviation + mean).clamp(least, largest)
+        return found
 
     def forward(
         self, known: Known, given: Rows, ratings: torch.Tensor, seen: torch.Tensor, asked: Rows,
@@ -114,8 +120,13 @@ class RatingHead(nn.Module):
         likeness = likeness.masked_fill(~seen[:, None], -torch.inf)
         none = self.none.expand(*likeness.shape[:2], 1)
         shares = torch.cat([likeness, none], dim=2).softmax(dim=2)[:, :, :-1]
-        by_state = (known.states[:, None] * ours) @ self.by_state / ours.shape[2] ** 0.5
-        return mean + slope * of_asked + by_state + self.gain * (shares @ left[:, :, None])[:, :, 0]
+        root = ours.shape[2] ** 0.5
+        by_state = (known.states[:, None] * ours) @ self.by_state / root
+        by_likeness = self.gain * (shares @ left[:, :, None])[:, :, 0]
+        user = (left[:, None] @ theirs) / (weight.sum(dim=1) + 1).sqrt()[:, None, None]
+        by_cross = ((ours @ self.cross) @ user.transpose(1, 2))[:, :, 0] / ours.shape[2]
+        found: torch.Tensor = mean + slope * of_asked + by_state + by_likeness + by_cross
+        return found
 
     def _items(self, rows: Rows, vectors: torch.Tensor, bias: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         """Return (n, any) how high items are rated as a rule."""
@@ -126,7 +137,8 @@ class RatingHead(nn.Module):
         by_vector = (
             vectors @ self.by_item / vectors.shape[2] ** 0.5 + self.by_bias * _of(bias[:, None], rows.ids)[..., 0]
         )
-        return total / (count + self.ridges[0]) + by_vector
+        found: torch.Tensor = total / (count + self.ridges[0]) + by_vector
+        return found
 
     def _lines(self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (n, 1) each user's mean and slope, as `biases.lines` does."""

@@ -41,7 +41,8 @@ def rate(given: dict[str, float], asked: list[str]) -> list[float]:
     left = y - a - s * B[j]
     alike = (x[i] @ head["match"]) @ x[j].T / root
     shares = torch.cat([alike, head["none"].expand(len(i), 1)], dim=1).softmax(dim=1)[:, :-1]
-    told = a + s * B[i] + (z * x[i]) @ head["by_state"] / root + head["gain"] * (shares @ left)
+    cross = x[i] @ head["cross"] @ (left @ x[j]) / (len(j) + 1) ** 0.5 / x.shape[1]
+    told = cross + a + s * B[i] + (z * x[i]) @ head["by_state"] / root + head["gain"] * (shares @ left)
     return (told * scale["deviation"] + scale["mean"]).clamp(scale["least"], scale["largest"]).tolist()
 ```
 

@@ -14,7 +14,7 @@ from graftline.problems.regression_parameters import RegressionParams
 class RatingParams(RegressionParams):
     """Parameters of the head `rating`."""
 
-    scores = SCORES
+    scores = SCORES  # type: ignore[assignment]  # one more than its base has
 
     name: Literal["rating"] = "rating"
     hide_ratio: float = Field(default=0.4, gt=0, lt=1)

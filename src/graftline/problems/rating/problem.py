@@ -87,10 +87,6 @@ class Rater(Model[Rated]):
         sums, counts = item_sums(told, items, ridges)
         self.on_top.take(torch.from_numpy(sums), torch.from_numpy(counts), ridges, scale)
 
-    def go_on_from(self, other: Model[Rated]) -> None:
-        """Take also what the other one took of its training ratings: buffers of its head."""
-        super().go_on_from(other)
-
     def loss(self, examples: Rated, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the mean squared error of what a step hides, in variances of the training ratings, a scalar."""
         here, whole = part or World(), examples.tables()
