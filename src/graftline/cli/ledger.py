@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from graftline.cli.anchors import read_checkpoints
+from graftline.cli.anchors import KEY, read_checkpoints
 from graftline.cli.shown import cell, counting, plain, table, terminal
 from graftline.cli.stores import STORE, open_given
 from graftline.errors import GraftlineError, InputError, RefusalError
@@ -80,9 +80,7 @@ def verify(
     checkpoint: Annotated[
         list[str] | None, typer.Option("--checkpoint", metavar="TEXT|FILE", help="one that was kept; may be repeated")
     ] = None,
-    key: Annotated[
-        str | None, typer.Option("--key", metavar="FINGERPRINT", help="the key that the ledger must begin with")
-    ] = None,
+    key: Annotated[str | None, KEY] = None,
     as_json: Annotated[bool, JSON] = False,
     store: Annotated[str, STORE] = "",
 ) -> None:

@@ -251,7 +251,8 @@ def _reading(data: Data, head: str) -> dict[str, Any]:
 
 def _longest(data: Data, head: str) -> int:
     """Return how many tokens a model is to see at once: both texts of a pair, but where it reads one of them."""
-    return _power(data.long * (1 if head == "sequence_to_sequence" else len(data.features)), 64, 512)
+    long = data.long * (1 if head == "sequence_to_sequence" else len(data.features))
+    return next((size for size in (64, 128, 256) if size >= long), 512)
 
 
 def _evaluate(data: Data, head: str, *, images: bool) -> dict[str, Any]:
@@ -281,11 +282,3 @@ def _rounded(number: float, least: float, most: float) -> float | int:
     """Return the number within bounds with two digits."""
     within = float(f"{min(max(number, least), most):.2g}")
     return int(within) if within.is_integer() else within
-
-
-def _power(number: float, least: int, most: int) -> int:
-    """Return the smallest power of two from `least` on that holds the number, `most` at most."""
-    found = least
-    while found < number and found < most:
-        found *= 2
-    return found

@@ -376,7 +376,7 @@ def load(
     return network
 
 
-def read_architecture(folder: Path, kind: str, *, fix: str = _AGAIN) -> PreTrainedConfig:
+def read_architecture(folder: Path, kind: str) -> PreTrainedConfig:
     """Return transformers' configuration in a folder, offline. Raises InputError: it is none of `kind`, such as a
     detector.
     """
@@ -386,7 +386,7 @@ def read_architecture(folder: Path, kind: str, *, fix: str = _AGAIN) -> PreTrain
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
     except damages() as error:
-        raise InputError(folder / CONFIG, f"no config of {kind} ({brief(error)})", fix=fix) from None
+        raise InputError(folder / CONFIG, f"no config of {kind} ({brief(error)})", fix=_AGAIN) from None
     return config
 
 
