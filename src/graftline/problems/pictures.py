@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graftline.plots import ACCENT, INK, MUTED, WARN, cut, figure, legend, plain, save, show_image
+from graftline.plots import ACCENT, INK, MUTED, WARN, cut, figure, legend, place_image, plain, save, sheet
 from graftline.score import Integers, RowStatistics
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be re
 COLUMNS = 8
 _CAPTION, _LINE = 12, 14
 """Letters an inch above a picture, in one line; and in a line in the smaller size of two."""
+_TITLE, _LINE_HEIGHT, _ABOVE, _BELOW = 0.35, 1.5, 0.3, 0.25
+"""Of the title of a picture of pictures, of a line of them, and of what stands above and below one in it: inches."""
 _NAME, _LEAST = 24, 5.0
 """Letters of a class beside its row, and their least size in points."""
 
@@ -138,18 +140,16 @@ def plot_mistakes(pictures: np.ndarray, answers: ClassAnswers, worst: Integers, 
 def plot_images(pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path) -> None:
     """Draw (k, channels, height, width) pictures in a grid, each with a line above and a line below it."""
     lines = max(1, -(-len(pixels) // COLUMNS))
-    plot = figure(1.0 * COLUMNS, 1.45 * lines + 0.5)
-    plot.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    grid = plot.subplots(lines, COLUMNS, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, picture, (above, below) in zip(grid.flat, pixels, captions, strict=False):
-        show_image(axes, picture, ink=True)
+    plot, axes = sheet(1.0 * COLUMNS, _LINE_HEIGHT * lines + _TITLE)
+    axes.text(0.08, 0.05, title, va="top", fontsize=11, fontweight="bold")
+    for place, (picture, (above, below)) in enumerate(zip(pixels, captions, strict=False)):
+        line, column = divmod(place, COLUMNS)
+        box = column + 0.04, _TITLE + _LINE_HEIGHT * line + _ABOVE, 0.92, _LINE_HEIGHT - _ABOVE - _BELOW
+        top, bottom = place_image(axes, picture, box, ink=True)
         fitted, size = fit_caption(above)
-        axes.set_title(fitted, fontsize=size, loc="center", color=WARN, pad=3)
-        axes.text(
-            0.5, -0.04, plain(cut(below, 18)), transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK
-        )
+        middle: dict[str, Any] = {"x": column + 0.5, "ha": "center"}
+        axes.text(y=top - 0.04, s=fitted, va="bottom", fontsize=size, fontweight="bold", color=WARN, **middle)
+        axes.text(y=bottom + 0.04, s=plain(cut(below, 18)), va="top", fontsize=8, **middle)
     save(plot, path)
 
 
