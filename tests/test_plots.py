@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from graftline import plots
@@ -18,6 +19,7 @@ from graftline.problems import pictures
 from graftline.problems.detection import present
 from graftline.problems.scores import calibration_rows
 from graftline.score import Estimate, Score
+from graftline.trunks.plots import image_rows
 
 ACCURACY = Score("accuracy", "accuracy")
 NAMES = ["Smileys & Emotion", "no formula: $_{ and $", "a name of very many letters " * 9, "x"]
@@ -99,6 +101,31 @@ def test_names_of_classes_stand_beside_one_another(classes: list[str], drawn: li
     assert all(one.y0 >= other.y1 - 1 for one, other in pairwise(boxes)), "each ends where the next one begins"
     assert min(box.x0 for box in boxes) >= 0
     assert axes.bbox.width > 0.4 * plot.bbox.width, "names leave the matrix its room"
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 60), (3, 60, 20)])
+def test_captions_stand_beside_pictures(shape: tuple[int, int, int], drawn: list[Figure], tmp_path: Path) -> None:
+    captions = [("a → b", "90.0%"), (" → ".join(NAMES[:2]), "1.0%")] * 5
+    pictures.plot_images(np.zeros((10, *shape)), captions, "Some mistakes", tmp_path / "plot.png")
+    (axes,) = drawn[0].axes
+    boxes = [image.get_window_extent() for image in axes.images]
+    assert len(boxes) == 10 and all(box.width / box.height == pytest.approx(shape[2] / shape[1]) for box in boxes)
+    assert not any(text.get_window_extent().overlaps(box) for text in axes.texts for box in boxes)
+    for number, box in enumerate(boxes):
+        others = [*boxes[:number], *boxes[number + 1 :]]
+        assert box.x0 >= 0 and box.x1 <= drawn[0].bbox.width and not any(box.overlaps(other) for other in others)
+    below = [text.get_window_extent() for text in axes.texts if text.get_text().endswith("%")]
+    assert len(below) == 10 and all(box.y0 > 0 for box in below), "no line is cut"
+
+
+def test_rows_of_pictures_have_their_names_beside_them(drawn: list[Figure], tmp_path: Path) -> None:
+    image_rows({name: torch.rand(3, 1, 8, 8) for name in ("original", "masked", "restored")}, tmp_path / "plot.png")
+    (axes,) = drawn[0].axes
+    boxes = [image.get_window_extent() for image in axes.images]
+    assert [text.get_text() for text in axes.texts] == ["original", "masked", "restored"]
+    for text, first in zip(axes.texts, boxes[::3], strict=True):
+        name = text.get_window_extent()
+        assert name.x0 >= 0 and name.x1 <= first.x0 and abs((name.y0 + name.y1) - (first.y0 + first.y1)) < 4
 
 
 def test_a_caption_of_a_box_is_no_formula(drawn: list[Figure], tmp_path: Path) -> None:

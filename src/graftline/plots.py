@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,11 +61,51 @@ def save(plot: Figure, path: Path) -> None:
 def show_image(axes: Axes, pixels: np.ndarray, *, ink: bool = False) -> None:
     """Draw (1 or 3, height, width) pixels from 0 to 1; with `ink` pixel by pixel, and grey ones dark on white."""
     axes.set(xticks=[], yticks=[])  # matplotlib places ticks of hidden axes too, which took a third of the drawing
+    _image(axes, pixels, ink)
+
+
+def sheet(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure, and axes over all of it that are not seen: they count inches from its upper left corner.
+
+    For many pictures beside one another: axes for each of them took three quarters of the time.
+    """
+    plot = figure(width, height)
+    plot.set_layout_engine("none")
+    axes = plot.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axes.set_axis_off()
+    return plot, axes
+
+
+def place_image(
+    axes: Axes, pixels: np.ndarray, box: tuple[float, float, float, float], *, ink: bool = False
+) -> tuple[float, float]:
+    """Draw a picture as `show_image` does, in the middle of a box of a sheet, as large as fits.
+
+    Args:
+        axes: of a sheet.
+        pixels: (1 or 3, height, width), from 0 to 1.
+        box: its left, top, width and height, in inches.
+        ink: see `show_image`.
+
+    Returns:
+        the picture's top and bottom, in inches.
+    """
+    left, top, width, height = box
+    tall, wide = pixels.shape[1:]
+    scale = min(width / wide, height / tall)
+    left, top = left + (width - scale * wide) / 2, top + (height - scale * tall) / 2
+    bottom = top + scale * tall
+    _image(axes, pixels, ink, extent=(left, left + scale * wide, bottom, top), aspect="auto")
+    return top, bottom
+
+
+def _image(axes: Axes, pixels: np.ndarray, ink: bool, **where: Any) -> None:
     grey = len(pixels) == 1
     shown = pixels[0] if grey else pixels.transpose(1, 2, 0).clip(0, 1)
     axes.imshow(
         1 - shown if ink and grey else shown,
-        cmap="gray", vmin=0, vmax=1, interpolation="nearest" if ink else None,
+        cmap="gray", vmin=0, vmax=1, interpolation="nearest" if ink else None, **where,
     )  # fmt: skip
 
 

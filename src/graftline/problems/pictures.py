@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graftline.plots import ACCENT, INK, MUTED, WARN, cut, figure, legend, plain, save, show_image
+from graftline.plots import ACCENT, INK, MUTED, WARN, cut, figure, legend, place_image, plain, save, sheet
 from graftline.score import Integers, RowStatistics
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NUMBERED_CLASSES = 30  # with more classes the numbers in the cells cannot be read
 _CAPTION, _LINE = 12, 14
 """Letters an inch above a picture, in one line; and in a line in the smaller size of two."""
+_TITLE, _ABOVE, _BELOW = 0.35, 0.3, 0.25
+"""Of the title of a picture of pictures, and of what stands above and below one in it: inches."""
 _NAME, _LEAST = 24, 5.0
 """Letters of a class beside its row, and their least size in points."""
 
@@ -136,7 +138,7 @@ def plot_mistakes(pictures: np.ndarray, answers: ClassAnswers, worst: Integers, 
 
 def plot_images(
     pixels: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path,
-    *, columns: int = 8, width: float = 1.0, height: float = 1.45,
+    *, columns: int = 8, width: float = 1.0, height: float = 1.5,
 ) -> None:  # fmt: skip
     """Draw pictures in a grid.
 
@@ -150,18 +152,17 @@ def plot_images(
         height: of a picture with its lines, in inches.
     """
     lines = max(1, -(-len(pixels) // columns))
-    plot = figure(width * columns, height * lines + 0.5)
-    plot.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    grid = plot.subplots(lines, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, picture, (above, below) in zip(grid.flat, pixels, captions, strict=False):
-        show_image(axes, picture, ink=True)
+    plot, axes = sheet(width * columns, height * lines + _TITLE)
+    axes.text(0.08, 0.05, title, va="top", fontsize=11, fontweight="bold")
+    for place, (picture, (above, below)) in enumerate(zip(pixels, captions, strict=False)):
+        line, column = divmod(place, columns)
+        box = width * column + 0.04, _TITLE + height * line + _ABOVE, width - 0.08, height - _ABOVE - _BELOW
+        top, bottom = place_image(axes, picture, box, ink=True)
         fitted, size = fit_caption(above, inches=width)
-        axes.set_title(fitted, fontsize=size, loc="center", color=WARN, pad=3)
+        middle: dict[str, Any] = {"x": width * (column + 0.5), "ha": "center"}
+        axes.text(y=top - 0.04, s=fitted, va="bottom", fontsize=size, fontweight="bold", color=WARN, **middle)
         if below:
-            named = plain(cut(below, 18))
-            axes.text(0.5, -0.04, named, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK)
+            axes.text(y=bottom + 0.04, s=plain(cut(below, 18)), va="top", fontsize=8, **middle)
     save(plot, path)
 
 
