@@ -20,6 +20,7 @@ echo "Looking in indexes: https://user:secret@index.example/simple"
 echo "Requirement already satisfied: one==1 in .venv"
 echo "Collecting two==2 (from -r lock (line 2))"
 echo "Processing /wheels/three-3-py3-none-any.whl (from -r lock (line 4))"
+sleep 0.05  # or its time may be that of the script's start: they count in ticks of some milliseconds
 mkdir -p .venv/lib/python3.11/site-packages/two-2.dist-info
 sleep 1.5
 echo "ERROR: no matching distribution" >&2
