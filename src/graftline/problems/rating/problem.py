@@ -47,6 +47,9 @@ _LEAST = 0.1
 _CELLS = 1 << 21
 """Items asked for times items given of all users, that are computed at once."""
 
+_ASKED = 512
+"""Items of a user that are asked for at once: a table has a line and a column of each."""
+
 
 class Rater(Model[Rated]):
     """Histories with ratings to the ratings of other items."""
@@ -147,6 +150,13 @@ class Rater(Model[Rated]):
             found[places] = self.on_top.rating(outputs)[tables.asked]
         return found.numpy()
 
+    def rate(self, given: dict[int, float], asked: list[int]) -> np.ndarray:
+        """Return (asked,) float64: what a user who rated some items gives others, all by number."""
+        parts = [asked[start : start + _ASKED] for start in range(0, len(asked), _ASKED)]
+        if not parts:
+            return np.zeros(0)
+        return self.tell(of_questions([list(given)] * len(parts), [list(given.values())] * len(parts), parts))
+
     def answer(self, examples: Rated, *, fast: bool = False) -> RatingAnswers:
         asked = examples.held_out
         ratings, predicted = examples.rated[asked].numpy(), self.tell(examples, fast=fast)
@@ -232,8 +242,7 @@ class Rating(Problem[Rated]):
                 wanted = [number for number in range(len(vocabulary)) if number not in given]
             else:
                 wanted = [vocabulary.numbers[item] for item in one.asked if item in vocabulary.numbers]
-            asked = of_questions([list(given)], [list(given.values())], [wanted])
-            told = model.tell(asked)
+            told = model.rate(given, wanted)
             order = np.argsort(-told, kind="stable")[: self._params.top if one.asked is None else None]
             named = [*one.rated, *(one.asked or ())]
             found.append(
