@@ -64,13 +64,21 @@ def test_the_stages_of_a_task_are_those_of_its_components(repo: Any) -> None:
         repo.stage.collect("publish@three")
 
 
-def test_a_stage_that_someone_has_added_is_known_wherever_it_stands(repo: Any) -> None:
-    top = Path(repo.root_dir).name
-    put(repo, "prepare/dvc.yaml", OWN)
-    put(repo, "dvc.yaml", f"{SHIPPED}  label: {{cmd: label, outs: [labels]}}\n")
-    assert told(repo) == ["prepare/collect", f"{top}/label", f"{top}/publish@one", f"{top}/validate@one"]
-    (validate,) = repo.stage.collect("validate@one")
-    assert [stage.name for stage in repo.index.graph.successors(validate)] == ["collect"]
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("prepare/dvc.yaml", OWN),
+        ("dvc.yaml", f"{SHIPPED}  label: {{cmd: label, outs: [labels]}}\n"),
+        ("dvc.yaml", f"{SHIPPED}  finetune: {{cmd: finetune, outs: [labels]}}\n"),
+    ],
+    ids=["elsewhere", "beside the others", "named like a component"],
+)
+def test_where_someone_has_added_a_stage_all_are_known(repo: Any, name: str, text: str) -> None:
+    """It may need whatever another task makes."""
+    put(repo, name, text)
+    known = told(repo)
+    assert len(known) == 5
+    assert f"{Path(repo.root_dir).name}/publish@two" in known
 
 
 @pytest.mark.parametrize("file", [".gitignore", ".dvcignore"])
@@ -81,8 +89,16 @@ def test_what_is_ignored_has_no_stages(repo: Any, file: str) -> None:
     assert not [name for name in told(repo) if "collect" in name]
 
 
-def test_where_a_task_needs_anothers_output_all_stages_are_known(repo: Any) -> None:
+@pytest.mark.parametrize("theirs", ["outputs/two/release", "outputs"])
+def test_where_a_task_needs_anothers_output_all_stages_are_known(repo: Any, theirs: str) -> None:
     top = Path(repo.root_dir).name
-    put(repo, "dvc.yaml", SHIPPED.replace('"data/${item}/raw"', '"data/${item}/raw", outputs/two/release', 1)
+    put(repo, "dvc.yaml", SHIPPED.replace('"data/${item}/raw"', f'"data/${{item}}/raw", {theirs}', 1)
         .replace("foreach: [one, two]", "foreach: [one]", 1))  # fmt: skip
     assert told(repo) == [f"{top}/publish@one", f"{top}/publish@two", f"{top}/validate@one"]
+
+
+def test_where_tasks_make_something_outside_their_folders_all_stages_are_known(repo: Any) -> None:
+    more = SHIPPED.replace('outs: ["outputs/${item}/release"]', 'outs: ["outputs/${item}/release", "shared/${item}"]')
+    put(repo, "dvc.yaml", more.replace('"data/${item}/raw"', '"data/${item}/raw", shared/two', 1)
+        .replace("foreach: [one, two]", "foreach: [one]", 1))  # fmt: skip
+    assert len(told(repo)) == 3

@@ -1,9 +1,8 @@
-"""Which of a repository's stages a run of one task may need. DVC by itself would load those of all tasks, and each
+"""Which of a repository's stages a run of one task needs. DVC by itself would load those of all tasks, and each
 pointer and parameters file in the work tree: a third of a run in which nothing has changed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from graftline.tasks.parameters import COMPONENTS
 
 
 def narrow(repo: Any, task: str, outputs: Path) -> None:
-    """Have DVC know only the stages that a run of `task` may need, until it lets go of its lock.
+    """Have DVC know only the stages of `task`, until it lets go of its lock.
 
-    They are those of the task, and any that someone has added, wherever its dvc.yaml lies. Pointers (.dvc files) have
-    nothing to run.
+    Where someone has added a stage, wherever its dvc.yaml lies, or has let tasks share outputs, DVC knows them all:
+    only the whole graph tells then what is needed. Pointers (.dvc files) have nothing to run.
 
     Args:
         repo: DVC's, whose lock is held.
@@ -24,9 +23,15 @@ def narrow(repo: Any, task: str, outputs: Path) -> None:
     """
     from dvc.repo.index import Index
 
-    stages = list(_stages(repo, task))
-    theirs = [dep for stage in stages for dep in stage.deps if _of_another(dep.fs_path, outputs, task)]
-    if theirs:  # someone has let tasks depend on one another
+    stages = _stages(repo, task)
+    if stages is None:
+        return
+    own = outputs / task
+    needs = [Path(dep.fs_path) for stage in stages for dep in stage.deps]
+    makes = [Path(out.fs_path) for stage in stages for out in stage.outs]
+    if any(path.is_relative_to(outputs) and not path.is_relative_to(own) for path in needs):
+        return
+    if not all(path.is_relative_to(own) for path in makes):  # so may be what other tasks make
         return
     named, collect = {stage.addressing: stage for stage in stages}, repo.stage.collect
 
@@ -36,20 +41,20 @@ def narrow(repo: Any, task: str, outputs: Path) -> None:
     repo.index, repo.stage.collect = Index(repo, stages), collect_known
 
 
-def _of_another(path: str, outputs: Path, task: str) -> bool:
-    return path.startswith(f"{outputs}{os.sep}") and Path(path).relative_to(outputs).parts[0] != task
-
-
-def _stages(repo: Any, task: str) -> Iterator[Any]:
+def _stages(repo: Any, task: str) -> list[Any] | None:
+    """Return the stages of a task; None where there are others than those that each task has."""
     from dvc.dvcfile import ProjectFile
 
+    found = []
     for path in _project_files(repo):
         stages = ProjectFile(repo, str(path)).stages
         for name in stages:
             component, _, of = name.partition("@")
-            shipped = path.parent == Path(repo.root_dir) and component in COMPONENTS
-            if not shipped or of == task:
-                yield stages[name]
+            if path.parent != Path(repo.root_dir) or component not in COMPONENTS or not of:
+                return None
+            if of == task:
+                found.append(stages[name])
+    return found
 
 
 def _project_files(repo: Any) -> Iterator[Path]:
