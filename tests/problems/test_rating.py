@@ -364,6 +364,7 @@ def test_a_row_of_parquet_may_ask_or_not(graftline: Callable[..., Done], tmp_pat
         ({"items": ["a"], "strength": [None]}, "the rating 'None' of 'a'"),
         ({"items": ["a"], "strength": [True]}, "the rating 'True' of 'a'"),
         ({"items": ["a"], "strength": [float("nan")]}, "the rating 'nan' of 'a'"),
+        ({"items": ["a"], "strength": [10**400]}, "of 'a'; expected a finite number"),
         ({"items": ["a"], "strength": [80]}, "the rating 80 of 'a'; expected from 1 to 3"),
         ({"items": ["a"], "strength": 3}, "no list 'strength'"),
         ({"items": ["a"]}, "no list 'strength'"),
