@@ -227,12 +227,12 @@ def test_of_users_who_are_not_in_the_sums_nothing_is_taken_off() -> None:
     assert before.loss(ours, 4, 2).item() != pytest.approx(expected.item(), rel=1e-3)
 
 
-def test_users_are_alike_of_whom_the_same_is_given() -> None:
-    arrays = documents_of([[1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 2]], np.arange(4), None)
-    asked = np.array([0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0], bool)
-    ratings = np.array([1, 2, 5, 1, 2, 4, 1, 3, 5, 1, 2], np.float64)
-    first, second, third, fourth = Rated.from_arrays({**arrays, "asked": asked, "ratings": ratings}).inputs()
-    assert first == second == fourth != third
+def test_users_are_alike_whose_held_out_ratings_alone_differ() -> None:
+    arrays = documents_of([[1, 2, 3], [1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 2, 3]], np.arange(5), None)
+    asked = np.array([[0, 0, 1]] * 4 + [[0, 0, 0]], bool).reshape(-1)
+    ratings = np.array([[1, 2, 5], [1, 2, 4], [1, 2, 5], [1, 3, 5], [1, 2, 0]], np.float64).reshape(-1)
+    found = Rated.from_arrays({**arrays, "asked": asked, "ratings": ratings}).inputs()
+    assert found[0] == found[1] and len(set(found)) == 4
 
 
 @pytest.mark.parametrize("ratio", [0.05, 1.0])

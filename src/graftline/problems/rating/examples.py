@@ -45,11 +45,10 @@ class Rated(Histories):
         return {"row": self.rows[self.of[self.held_out]].numpy()}
 
     def inputs(self) -> list[bytes]:
-        """As the base says: given items, which sets have in one order (`Vocabulary.known`), and their ratings."""
-        given = ~self.held_out
-        ends = torch.cat([torch.zeros(1, dtype=torch.int64), given.cumsum(0)])[self.offsets].tolist()
-        both = self.ids[given].numpy(), self.rated[given].numpy()
-        return [sha256(b"".join(part[start:end].tobytes() for part in both)).digest() for start, end in pairwise(ends)]
+        """As the base says: items, which sets have in one order (`Vocabulary.known`), and the ratings of given ones."""
+        seen = self.ids.numpy(), self.held_out.numpy(), self.rated.masked_fill(self.held_out, 0).numpy()
+        spans = pairwise(self.offsets.tolist())
+        return [sha256(b"".join(part[start:end].tobytes() for part in seen)).digest() for start, end in spans]
 
     def tables(self) -> Tables:
         """Return all of it as tables, a line a user."""
