@@ -7,13 +7,16 @@ hold of any; docs/log.md and data/strengths/README.md have the figures.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -25,18 +28,27 @@ import torch
 from commands import Done, on_store
 
 from graftline.dataset import read_schema
+from graftline.errors import InputError
 from graftline.learning.randomness import generator
+from graftline.problems.documents import documents_of
 from graftline.problems.fit import Data, Near, fit, select
 from graftline.problems.model import load_model
+from graftline.problems.rating import baselines as baselines_module
 from graftline.problems.rating import opening
+from graftline.problems.rating import problem as problem_module
+from graftline.problems.rating.answers import Range, RatingAnswers
+from graftline.problems.rating.baselines import baselines
 from graftline.problems.rating.biases import FIXED, Ridges, Told, choose, item_sums, lines, predict
 from graftline.problems.rating.examples import Rated, read
 from graftline.problems.rating.head import Rows
-from graftline.problems.rating.problem import Rater, Rating, _hidden
-from graftline.problems.rating.scores import order_rows
+from graftline.problems.rating.parameters import RatingParams
+from graftline.problems.rating.problem import Rater, Rating, _drawn, _hidden
+from graftline.problems.rating.scores import SCORES, order_rows
 from graftline.problems.recommendation.examples import UNKNOWN
 from graftline.tasks.finetune import FinetuneParams
-from graftline.trunks.items.vocabulary import load_vocabulary
+from graftline.trunks.items.parameters import ItemsParams
+from graftline.trunks.items.trunk import ItemTrunk
+from graftline.trunks.items.vocabulary import Vocabulary, load_vocabulary
 from graftline.values.items import ItemsColumn
 
 
@@ -115,6 +127,118 @@ def test_ridges_are_those_that_tell_what_is_hidden_best() -> None:
     hidden = draw.random(3000) < 0.3
     assert choose(loud, 10, hidden).item == 1.0 and choose(noise, 10, hidden).user == 10.0
     assert choose(loud, 10, hidden, slopes=False).slope == FIXED
+
+
+# Invented users
+
+
+def invented(users: int, items: int, each: int, held_out: int = 0, *, seed: int = 0) -> Rated:
+    """Return users with `each` ratings, the last ones held out; a rating hangs on user and item, and on chance."""
+    draw = np.random.default_rng(seed)
+    ids = [draw.choice(items, each, replace=False).tolist() for _ in range(users)]
+    liked = np.random.default_rng(99).integers(1, 4, items)[np.array(ids)] + draw.integers(0, 2, (users, 1))
+    ratings = (liked + draw.integers(0, 2, liked.shape)).reshape(-1).astype(np.float64)
+    asked = np.tile(np.arange(each) >= each - held_out, users)
+    return Rated.from_arrays({**documents_of(ids, np.arange(users), None), "asked": asked, "ratings": ratings})
+
+
+def vocabulary(items: int) -> Vocabulary:
+    return Vocabulary(tuple(f"i{number}" for number in range(items)), (5,) * items, 1)
+
+
+def rater(items: int) -> Rater:
+    """Return a model whose head is not that of biases only."""
+    torch.manual_seed(0)
+    shape = ItemsParams(width=16, layers=1, heads=2, hidden=32, dropout=0.0)
+    model = Rater(ItemTrunk(shape, vocabulary(items)), RatingParams())
+    for parameter in model.on_top.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def beside(items: int, users: int, each: int) -> list[np.ndarray]:
+    """Return what each baseline tells invented users."""
+    train, val, test = (invented(users, items, each, out, seed=out) for out in (0, 1, 2))
+    out = test.held_out
+    answers = RatingAnswers(
+        SCORES, test.units()["row"], 0.0, vocabulary(items), test.ids.long()[out].numpy(), test.rated[out].numpy(),
+        np.zeros(int(out.sum())), None, Range(2.5, 1.0, 1.0, 5.0),
+    )  # fmt: skip
+    return [one.answers.predicted for one in baselines(train, val, test, answers)[0]]
+
+
+def test_items_rated_alike_are_the_same_however_many_users_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = beside(12, 100, 6)
+    monkeypatch.setattr(baselines_module, "_USERS", 7)
+    assert all(np.allclose(one, other, atol=1e-5) for one, other in zip(whole, beside(12, 100, 6), strict=True))
+    assert not np.allclose(whole[0], whole[1], atol=0.01)  # items rated alike, beside biases
+
+
+def test_the_baselines_hold_a_few_matrices_of_pairs_at_once_and_not_one_for_each_choice() -> None:
+    items = 1000
+    tracemalloc.start()
+    beside(items, 200, 8)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 6 * items * items * 4
+
+
+def test_a_user_of_whom_much_is_known_is_told_in_parts_and_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, users = rater(60), invented(5, 60, 40, 25)
+    model.begin(invented(100, 60, 10))
+    nobody = Rated.from_arrays({**users.arrays(), "asked": np.ones(200, bool)})
+    sizes = list[int]()
+    model.on_top.register_forward_pre_hook(lambda _, args: sizes.append(args[1].ids.numel() * args[4].ids.numel()))
+    whole = [model.tell(users), model.tell(nobody)]
+    assert max(sizes) > 200
+    sizes.clear()
+    monkeypatch.setattr(problem_module, "_CELLS", 200)
+    parts = [model.tell(users), model.tell(nobody)]
+    assert max(sizes) <= 200 and len(sizes) >= 10
+    for one, other in zip(whole, parts, strict=True):
+        assert np.ptp(one) > 0.5 and one == pytest.approx(other, abs=1e-5)
+
+
+def test_what_is_hidden_to_choose_ridges_by_is_drawn_alike_in_any_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = torch.randint(2, 12, (300,), generator=torch.Generator().manual_seed(0))
+    seen = torch.arange(int(lengths.max())) < lengths[:, None]
+    expected = _hidden(seen, generator(0, 0, "ridges"), 0.3, last=False)[seen]
+    for at_once in (1, 100, 1 << 20):
+        monkeypatch.setattr(problem_module, "_DRAWN", at_once)
+        assert torch.equal(_drawn(lengths, generator(0, 0, "ridges"), 0.3), expected)
+
+
+def test_of_users_who_are_not_in_the_sums_nothing_is_taken_off() -> None:
+    """A site of federated rounds goes on from sums of the coordinator's users."""
+    theirs, ours = invented(200, 30, 6), invented(40, 30, 6, seed=1)
+    before, site = rater(30), rater(30)
+    before.begin(theirs)
+    site.go_on_from(before)
+    tables = ours.tables()
+    hidden = _hidden(tables.given, generator(4, 2, "hide"), site.params.hide_ratio, last=False)
+    asked = replace(ours, asked=hidden[tables.given])
+    order = torch.cat([torch.cat([torch.nonzero(~row).flatten(), torch.nonzero(row).flatten()]) for row in hidden])
+    order += torch.repeat_interleave(ours.offsets[:-1], ours.lengths)
+    arrays = {name: getattr(asked, name)[order].numpy() for name in ("ids", "asked", "ratings")}
+    new = Rated.from_arrays({**asked.arrays(), **arrays})  # the same step, of users that the model never saw
+    outputs, standard = site._outputs(new.tables(), "float32")
+    expected = (outputs - standard)[new.tables().asked].square().mean()
+    assert site.loss(ours, 4, 2).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert before.loss(ours, 4, 2).item() != pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_users_are_alike_whose_held_out_ratings_alone_differ() -> None:
+    arrays = documents_of([[1, 2, 3], [1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 2, 3]], np.arange(5), None)
+    asked = np.array([[0, 0, 1]] * 4 + [[0, 0, 0]], bool).reshape(-1)
+    ratings = np.array([[1, 2, 5], [1, 2, 4], [1, 2, 5], [1, 3, 5], [1, 2, 0]], np.float64).reshape(-1)
+    found = Rated.from_arrays({**arrays, "asked": asked, "ratings": ratings}).inputs()
+    assert found[0] == found[1] and len(set(found)) == 4
+
+
+@pytest.mark.parametrize("ratio", [0.05, 1.0])
+def test_a_share_to_hide_below_the_least_one_is_refused(ratio: float) -> None:
+    with pytest.raises(ValueError, match="hide_ratio"):
+        RatingParams(hide_ratio=ratio)
 
 
 # What is given, and what is told
@@ -277,6 +401,8 @@ def test_a_release_opens_without_graftline_and_tells_alike(released: Path, monke
         assert (folder / "HEAD.md").read_text().count(opening.example()) == 1
         known, test = model.trunk.vocabulary, data(released, "test")
         told = model.tell(test)
+        nothing = made["rate"]({}, list(known.items[:5]))  # what a user of whom nothing is known gives
+        assert nothing == pytest.approx(model.rate({}, [0, 1, 2, 3, 4]).tolist(), abs=1e-4)
         for place in (0, 4, 9):
             one, mine = test.take(torch.tensor([place])), test.of[test.held_out].numpy() == place
             names = [known.items[item] if item >= 0 else None for item in one.ids.tolist()]
@@ -293,7 +419,7 @@ def test_the_evaluation_says_how_the_model_stands_beside_simple_ones(released: P
     metrics, beside = load(released / "evaluation/metrics.json"), load(released / "evaluation/baselines.json")
     assert metrics["primary"] == "r2" and {"r2", "mae", "rmse", "order", "coverage"} <= set(metrics["scores"])
     names = ["the model", "items rated alike", "biases", "item means", "the mean rating"]
-    assert list(beside["scores"]) == sorted(names) or set(beside["scores"]) == set(names)
+    assert set(beside["scores"]) == set(names)
     assert beside["scores"]["the model"]["r2"]["value"] == pytest.approx(metrics["r2"])
     assert beside["scores"]["the mean rating"]["r2"]["value"] == pytest.approx(0, abs=0.05)
     section = load(released / "evaluation/sections.json")[0]
@@ -347,8 +473,6 @@ def test_predict_tells_what_is_asked_or_the_highest(
 
 
 def test_a_row_of_parquet_may_ask_or_not(graftline: Callable[..., Done], tmp_path: Path) -> None:
-    import pyarrow as pa
-
     for more in ({}, {"asked": [["zlib"], None]}):
         table = pa.table({"items": [["glibc"], ["glibc"]], "strength": [[3], [1]], **more})
         pq.write_table(table, tmp_path / "x.parquet")
@@ -364,6 +488,7 @@ def test_a_row_of_parquet_may_ask_or_not(graftline: Callable[..., Done], tmp_pat
         ({"items": ["a"], "strength": [None]}, "the rating 'None' of 'a'"),
         ({"items": ["a"], "strength": [True]}, "the rating 'True' of 'a'"),
         ({"items": ["a"], "strength": [float("nan")]}, "the rating 'nan' of 'a'"),
+        ({"items": ["a"], "strength": [10**400]}, "of 'a'; expected a finite number"),
         ({"items": ["a"], "strength": [80]}, "the rating 80 of 'a'; expected from 1 to 3"),
         ({"items": ["a"], "strength": 3}, "no list 'strength'"),
         ({"items": ["a"]}, "no list 'strength'"),
@@ -391,17 +516,27 @@ def test_embed_gives_vectors_of_users_and_of_items(graftline: Callable[..., Done
     assert code == 0 and len(json.loads(out)[0]["embedding"]) == 32
 
 
+def test_held_out_ratings_that_are_all_equal_are_refused_whatever_is_given(released: Path, tmp_path: Path) -> None:
+    """R2 is of the held-out ones, and of equal ones it is nothing."""
+    folder = tmp_path / "dataset"
+    shutil.copytree(released / "dataset", folder)
+    table, column = pq.read_table(folder / "val.parquet"), read_schema(folder).only(ItemsColumn)
+    lists = []
+    for items, ratings in zip(table["items"].to_pylist(), table["strength"].to_pylist(), strict=True):
+        out = set(column.divide([item for item in items if not column.is_cold(item)])[1]) if len(items) > 1 else set()
+        lists.append([2.0 if item in out else rating for item, rating in zip(items, ratings, strict=True)])
+    place = table.schema.get_field_index("strength")
+    pq.write_table(table.set_column(place, "strength", pa.array(lists)), folder / "val.parquet")
+    assert len(read(folder, "val", load_vocabulary(released / "trunk")).rated.unique()) > 1
+    with pytest.raises(InputError, match=r"val.parquet: all \d+ held-out ratings are 2"):
+        problem().read(folder, "val", released / "trunk")
+
+
 def test_a_dataset_whose_ratings_are_all_equal_is_refused(released: Path, tmp_path: Path) -> None:
-    import shutil
-
-    from graftline.errors import InputError
-
     folder = tmp_path / "dataset"
     shutil.copytree(released / "dataset", folder)
     table = pq.read_table(folder / "train.parquet")
     lists = [[2.0] * len(row) for row in table["strength"].to_pylist()]
-    import pyarrow as pa
-
     place = table.schema.get_field_index("strength")
     pq.write_table(table.set_column(place, "strength", pa.array(lists)), folder / "train.parquet")
     with pytest.raises(InputError, match="ratings are 2"):

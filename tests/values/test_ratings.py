@@ -53,6 +53,14 @@ def test_of_an_item_that_is_rated_again_the_last_rating_is_taken_and_no_other_on
     assert changes == {"rated_again": 4}
 
 
+def test_other_histories_beside_are_not_taken_for_the_rated_ones() -> None:
+    columns = {"seen": Items(role="metadata"), "items": Items(), "rating": Ratings()}
+    lists = {"seen": [["x", "y", "y"]], "items": [["a", "b", "a"]], "rating": [[1.0, 2.0, 3.0]]}
+    raw = RawBatch(Path("x"), 0, {name: pa.array(of) for name, of in lists.items()}, False, np.full(1, 3, np.int64))
+    found = columns["rating"].read_beside(raw, "rating", columns).take(np.ones(1, bool))
+    assert found.to_pylist() == [[3.0, 2.0]]  # of a and b
+
+
 def test_any_history_keeps_for_each_item_what_was_said_of_it_last() -> None:
     draw = np.random.default_rng(0)
     items = [[f"i{n}" for n in draw.integers(0, 6, draw.integers(1, 9))] for _ in range(300)]

@@ -69,7 +69,8 @@ class Ratings(Label):
 
     def read_beside(self, batch: RawBatch, name: str, columns: Mapping[str, Column]) -> ColumnBatch:
         """Read ratings beside the items as the raw data has them, repeated ones too."""
-        items = next(of for of, column in columns.items() if column.type == ItemsColumn.type)
+        # The one feature, as `check` has it; other histories may stand beside it as metadata.
+        items = next(of for of, column in columns.items() if column.role == "feature")
         ids = ids_of(batch, items)
         lists, numbers = _parsed(batch, name)
         lengths = lengths_of(lists)

@@ -30,7 +30,11 @@ class Range:
 
 @dataclass(frozen=True, eq=False)
 class RatingAnswers(Answers):
-    """An answer is a held-out rating; `rows` says whose it is."""
+    """An answer is a held-out rating; `rows` says whose it is.
+
+    COVERAGE is the share of all ratings, so that users with many weigh more; what `Rater.calibrate` promises counts
+    users alike, and may be kept where that share is a little less. No interval goes beyond the training ratings' ends.
+    """
 
     vocabulary: Vocabulary
     items: Integers

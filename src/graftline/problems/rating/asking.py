@@ -91,7 +91,7 @@ def _listed(value: Any) -> Any:
 def _rating(where: str, item: str, value: Any) -> float:
     try:
         number = math.nan if isinstance(value, bool) else parse_float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a whole number may have any number of digits
         number = math.nan
     if not math.isfinite(number):
         raise InputError(where, f"the rating {str(value)[:40]!r} of {item[:80]!r}", expected="a finite number")

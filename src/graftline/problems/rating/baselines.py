@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,7 +18,9 @@ from graftline.score import Floats
 
 MEAN, ITEMS, BIASES, NEIGHBOURS = "the mean rating", "item means", "biases", "items rated alike"
 MOST_ITEMS = 8000
-"""Items up to which those that were rated alike are computed: a matrix of all pairs, 256 MB."""
+"""Items up to which those that were rated alike are computed: four matrices of all pairs at once, 256 MB each."""
+_USERS = 2000
+"""Users whose ratings are a table at once."""
 _ITEM, _USER = (0.3, 1.0, 3.0, 10.0, 30.0), (0.3, 1.0, 3.0, 10.0, 30.0)
 _SHRINK, _NONE = (3.0, 10.0, 30.0, 100.0), (0.3, 1.0, 3.0)
 
@@ -71,7 +74,7 @@ def baselines(train: Rated, val: Rated, test: Rated, answers: RatingAnswers) -> 
         return found, [
             f"{NEIGHBOURS.capitalize()} are left out: they are computed up to {MOST_ITEMS:,} items, here are {items:,}."
         ]
-    how, neighbours = _neighbours(learned, items, ridges, error)
+    how, neighbours = _neighbours(learned, items, ridges, given, wanted)
     return [baseline(NEIGHBOURS, how, neighbours), *found], []
 
 
@@ -87,45 +90,79 @@ def _biases(learned: Told, items: int, ridges: Ridges) -> Teller:
     return lambda given, asked: predict(known, given, asked, ridges)
 
 
-def _neighbours(learned: Told, items: int, ridges: Ridges, error: Callable[[Teller], float]) -> tuple[str, Teller]:
+def _neighbours(learned: Told, items: int, ridges: Ridges, given: Told, wanted: Told) -> tuple[str, Teller]:
     """Return the ratings of items by those that were rated alike, what biases tell taken off.
 
     Sarwar et al., 2001; likenesses of few users are drawn to 0, and so are sums of little likeness (Koren, "Factor in
-    the neighbors", ACM TKDD 4 (2010), eq. 2 and 3).
+    the neighbors", ACM TKDD 4 (2010), eq. 2 and 3). By how much is what tells `wanted` best from `given`.
     """
     sums, counts = item_sums(learned, items, ridges)
     known = np.append(sums / (counts + ridges.item), 0.0)
+    cosine, both = _cosines(replace(learned, ratings=_left(learned, known, ridges)), items)
 
-    def left(of: Told) -> tuple[Floats, Floats]:
-        means, slopes = lines(of, known[of.items], ridges)
-        return of.ratings - means[of.of] - slopes[of.of] * known[of.items], means
+    def likeness(shrink: float) -> np.ndarray:
+        found = np.zeros((items + 1, items + 1), np.float32)  # an unknown item is like none
+        np.multiply(cosine, both, out=found[:-1, :-1])
+        found[:-1, :-1] /= both + shrink
+        return found
 
-    residuals, _ = left(learned)
-    there, table = np.zeros((learned.users, items), np.float32), np.zeros((learned.users, items), np.float32)
-    there[learned.of, learned.items], table[learned.of, learned.items] = 1, residuals
-    products, both = table.T @ table, there.T @ there
-    squares = np.square(table).T @ there  # of each item's ratings by users who rated the other one too
-    del table, there
-    norm = np.sqrt(squares * squares.T)
-    cosine = products / np.where(norm > 0, norm, 1)
-    np.fill_diagonal(cosine, 0)
+    least, best = np.inf, (_SHRINK[0], _NONE[0])
+    told = predict(known[:-1], given, wanted, ridges)
+    for shrink in _SHRINK:
+        totals, sizes = _by_likeness(likeness(shrink), replace(given, ratings=_left(given, known, ridges)), wanted)
+        for none in _NONE:
+            error = float(np.square(told + totals / (sizes + none) - wanted.ratings).sum())
+            if error < least:
+                least, best = error, (shrink, none)
+    shrink, none = best
 
-    def teller(shrink: float, none: float) -> Teller:
-        likeness = np.pad(cosine * both / (both + shrink), (0, 1))  # an unknown item is like none
+    def tell(given: Told, asked: Told) -> Floats:
+        own = replace(given, ratings=_left(given, known, ridges))
+        totals, sizes = _by_likeness(likeness(shrink), own, asked)
+        found: Floats = predict(known[:-1], given, asked, ridges) + totals / (sizes + none)
+        return found
 
-        def tell(given: Told, asked: Told) -> Floats:
-            told = predict(known[:-1], given, asked, ridges)
-            own, _ = left(given)
-            starts = np.searchsorted(given.of, np.arange(given.users + 1))
-            for user in np.unique(asked.of).tolist():
-                mine = slice(starts[user], starts[user + 1])
-                wanted = asked.of == user
-                alike = likeness[np.ix_(asked.items[wanted], given.items[mine])]
-                told[wanted] += alike @ own[mine] / (np.abs(alike).sum(axis=1) + none)
-            return told
+    return f"on the biases; likeness drawn to 0 by {shrink:g} users, sums by {none:g}", tell
 
-        return tell
 
-    tellers = [(shrink, none, teller(shrink, none)) for shrink in _SHRINK for none in _NONE]
-    shrink, none, best = min(tellers, key=lambda one: error(one[2]))
-    return f"on the biases; likeness drawn to 0 by {shrink:g} users, sums by {none:g}", best
+def _left(of: Told, known: Floats, ridges: Ridges) -> Floats:
+    """Return (m,) what users' lines leave of ratings."""
+    means, slopes = lines(of, known[of.items], ridges)
+    found: Floats = of.ratings - means[of.of] - slopes[of.of] * known[of.items]
+    return found
+
+
+def _cosines(left: Told, items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (items, items) float32: how alike two items were rated by those who rated both, and how many did."""
+    products, both, squares = (np.zeros((items, items), np.float32) for _ in range(3))
+    starts = range(0, left.users, _USERS)
+    ends = np.searchsorted(left.of, [*starts, left.users])
+    for start, (first, end) in zip(starts, pairwise(ends.tolist()), strict=True):
+        rows, mine = left.of[first:end] - start, left.items[first:end]
+        there, table = (np.zeros((min(_USERS, left.users - start), items), np.float32) for _ in range(2))
+        there[rows, mine], table[rows, mine] = 1, left.ratings[first:end]
+        products += table.T @ table
+        both += there.T @ there
+        squares += np.square(table).T @ there  # of each item's ratings by users who rated the other one too
+    norm = squares * squares.T
+    del squares
+    np.sqrt(norm, out=norm)
+    norm[norm == 0] = 1
+    products /= norm
+    np.fill_diagonal(products, 0)
+    return products, both
+
+
+def _by_likeness(likeness: np.ndarray, given: Told, asked: Told) -> tuple[Floats, np.ndarray]:
+    """Return (m,) of each asked rating: what is given times its likeness, summed, and the sum of likenesses' sizes.
+
+    Users come in order in both.
+    """
+    totals, sizes = np.zeros(len(asked.of)), np.zeros(len(asked.of), likeness.dtype)
+    places = np.arange(given.users + 1)
+    of_given, of_asked = (np.searchsorted(told.of, places).tolist() for told in (given, asked))
+    for user in np.unique(asked.of).tolist():
+        mine, wanted = (slice(ends[user], ends[user + 1]) for ends in (of_given, of_asked))
+        alike = likeness[np.ix_(asked.items[wanted], given.items[mine])]
+        totals[wanted], sizes[wanted] = alike @ given.ratings[mine], np.abs(alike).sum(axis=1)
+    return totals, sizes

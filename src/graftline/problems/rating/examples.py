@@ -45,9 +45,10 @@ class Rated(Histories):
         return {"row": self.rows[self.of[self.held_out]].numpy()}
 
     def inputs(self) -> list[bytes]:
-        both = self.ids.numpy(), self.rated.numpy()
+        """As the base says: items, which sets have in one order (`Vocabulary.known`), and the ratings of given ones."""
+        seen = self.ids.numpy(), self.held_out.numpy(), self.rated.masked_fill(self.held_out, 0).numpy()
         spans = pairwise(self.offsets.tolist())
-        return [sha256(b"".join(part[start:end].tobytes() for part in both)).digest() for start, end in spans]
+        return [sha256(b"".join(part[start:end].tobytes() for part in seen)).digest() for start, end in spans]
 
     def tables(self) -> Tables:
         """Return all of it as tables, a line a user."""

@@ -25,7 +25,7 @@ vectors = model.get_input_embeddings().weight[:count]
 
 def rate(given: dict[str, float], asked: list[str]) -> list[float]:
     known = sorted(given, key=items["items"].index)  # ordered histories: as they stand
-    j, i = (torch.tensor([items["items"].index(one) for one in of]) for of in (known, asked))
+    j, i = (torch.tensor([items["items"].index(one) for one in of], dtype=torch.long) for of in (known, asked))
     y = (torch.tensor([given[one] for one in known]) - scale["mean"]) / scale["deviation"]
     ids = torch.cat([torch.tensor([model.config.mask_token_id]), j])[None]
     places = torch.zeros_like(ids)  # ordered: [MASK] at len(known), the items from 0 on

@@ -17,9 +17,9 @@ class RatingParams(RegressionParams):
     scores = SCORES  # type: ignore[assignment]  # one more than its base has
 
     name: Literal["rating"] = "rating"
-    hide_ratio: float = Field(default=0.4, gt=0, lt=1)
-    """Largest share of a user's ratings that is hidden in a step and told from the others; how much is drawn anew each
-    time, from a tenth on, one rating at least."""
+    hide_ratio: float = Field(default=0.4, ge=0.1, lt=1)
+    """Largest share of a user's ratings that is hidden in a step and told from the others, a tenth at least; how much
+    is drawn anew each time, from a tenth on, one rating at least."""
     forget: float = Field(default=0.1, ge=0, lt=1)
     """Share of items that a step takes for new ones: it leaves out their own vectors and what others said of them. Only
     with words."""

@@ -46,9 +46,10 @@ _LEAST = 0.1
 """Smallest share of a user's ratings that is hidden in a step."""
 _CELLS = 1 << 21
 """Items asked for times items given of all users, that are computed at once."""
-
-_ASKED = 512
-"""Items of a user that are asked for at once: a table has a line and a column of each."""
+_ASKED = 4096
+"""Items of a user that are asked for at once, at most."""
+_DRAWN = 1 << 24
+"""Random numbers that are drawn at once."""
 
 
 class Rater(Model[Rated]):
@@ -56,6 +57,8 @@ class Rater(Model[Rated]):
 
     reach: float | None = None
     """How far an interval reaches to each side, in the label's unit; None without."""
+    in_sums = True
+    """Whether the ratings of those that are learned from are in the sums that the head has of each item."""
 
     def __init__(self, trunk: ItemTrunk, params: RatingParams) -> None:
         super().__init__()
@@ -79,16 +82,20 @@ class Rater(Model[Rated]):
 
     def begin(self, train: Rated) -> None:
         """Take the ratings' mean, deviation and ends, and how high each item is rated."""
-        ratings = train.rated.numpy()
+        self.in_sums, ratings = True, train.rated.numpy()
         deviation = float(ratings.std())
         scale = float(ratings.mean()), deviation or 1.0, float(ratings.min()), float(ratings.max())
         told = Told(train.of.numpy(), train.ids.long().numpy(), (ratings - scale[0]) / scale[1], len(train))
-        seen = train.tables().given
-        hidden = _hidden(seen, generator(0, 0, "ridges"), 0.3, last=False)[seen].numpy()
+        hidden = _drawn(train.lengths, generator(0, 0, "ridges"), 0.3).numpy()
         items = len(self.trunk.vocabulary)
         ridges = choose(told, items, hidden)
         sums, counts = item_sums(told, items, ridges)
         self.on_top.take(torch.from_numpy(sums), torch.from_numpy(counts), ridges, scale)
+
+    def go_on_from(self, other: Model[Rated]) -> None:
+        """As the base says; the sums are of other users, in federated rounds the coordinator's."""
+        super().go_on_from(other)
+        self.in_sums = False
 
     def loss(self, examples: Rated, seed: int, step: int, part: World | None = None) -> torch.Tensor:
         """Return the mean squared error of what a step hides, in variances of the training ratings, a scalar."""
@@ -100,7 +107,8 @@ class Rater(Model[Rated]):
         torch.manual_seed(generator(seed, step, f"dropout {here.rank}").initial_seed())
         mine = Tables(*(share(table, here) for table in (whole.ids, whole.ratings, whole.given & ~hidden, hidden)))
         seen = send(kept, self.place) if self.trunk.words is not None else None
-        found, standard = self._outputs(mine, self.dtype, kept=seen, own=share(whole.given, here))
+        own = share(whole.given, here) if self.in_sums else None
+        found, standard = self._outputs(mine, self.dtype, kept=seen, own=own)
         wanted = mine.asked.to(found.device)
         return (found - standard)[wanted].square().sum() / hidden.sum()
 
@@ -109,7 +117,7 @@ class Rater(Model[Rated]):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (n, longest) float32 outputs of all items in `tables`, and their standard ratings.
 
-        Of users that were learned from, `own` says which ratings are theirs, (n, longest) bool.
+        Of users whose ratings are in the head's sums, `own` says which are theirs, (n, longest) bool.
         """
         place, head = self.place, self.on_top
         ids, given = send(tables.ids, place), send(tables.given, place)
@@ -144,18 +152,27 @@ class Rater(Model[Rated]):
         counts = torch.zeros(len(examples), dtype=torch.int64).index_add_(0, examples.of, examples.held_out.long())
         starts, found = counts.cumsum(0) - counts, torch.zeros(int(counts.sum()), dtype=torch.float64)
         for chosen in by_length(examples.lengths.square(), _CELLS):
-            tables = examples.take(chosen).tables()
-            outputs, _ = self._outputs(tables, self.dtype if fast else "float32")
-            places = token_positions(starts[chosen], counts[chosen])
-            found[places] = self.on_top.rating(outputs)[tables.asked]
+            taken, dtype = examples.take(chosen).tables(), self.dtype if fast else "float32"
+            if taken.ids.shape[1] ** 2 > _CELLS:  # one user
+                outputs = self._told_in_parts(taken, dtype)
+            else:
+                outputs = self._outputs(taken, dtype)[0][send(taken.asked, self.place)]
+            found[token_positions(starts[chosen], counts[chosen])] = self.on_top.rating(outputs)
         return found.numpy()
+
+    def _told_in_parts(self, one: Tables, dtype: str) -> torch.Tensor:
+        """Return (asked,) float32 outputs of one user, the asked items a part at a time."""
+        place, head = self.place, self.on_top
+        some = one.given if one.given.any() else torch.arange(one.ids.shape[1])[None] == 0  # a place that is not seen
+        ids, seen, ratings = (send(of[some][None], place) for of in (one.ids, one.given, one.ratings))
+        ratings = head.standard(ratings) * seen
+        known = self._known(ids, seen, dtype, None)
+        parts = send(one.ids[one.asked], place).split(max(1, min(_ASKED, _CELLS // ids.shape[1])))
+        return torch.cat([head(known, Rows(ids), ratings, seen, Rows(part[None]))[0] for part in parts])
 
     def rate(self, given: dict[int, float], asked: list[int]) -> np.ndarray:
         """Return (asked,) float64: what a user who rated some items gives others, all by number."""
-        parts = [asked[start : start + _ASKED] for start in range(0, len(asked), _ASKED)]
-        if not parts:
-            return np.zeros(0)
-        return self.tell(of_questions([list(given)] * len(parts), [list(given.values())] * len(parts), parts))
+        return self.tell(of_questions([list(given)], [list(given.values())], [asked])) if asked else np.zeros(0)
 
     def answer(self, examples: Rated, *, fast: bool = False) -> RatingAnswers:
         asked = examples.held_out
@@ -168,7 +185,11 @@ class Rater(Model[Rated]):
         )  # fmt: skip
 
     def calibrate(self, val: Rated, groups: Groups | None = None) -> None:
-        """Take how far told ratings are off, users counting alike, or the contract's groups of them."""
+        """Take how far told ratings are off, users counting alike, or the contract's groups of them.
+
+        The promise is about a rating of a new user, not about the share of all ratings. Intervals end where the
+        training ratings do: no rating is told beyond them.
+        """
         rows = val.units()["row"]
         errors = val.rated[val.held_out].numpy() - self.tell(val)
         together = rows if groups is None else groups.of(rows)
@@ -210,9 +231,14 @@ class Rating(Problem[Rated]):
 
     def read(self, dataset: Path, split: str, folder: Path) -> Rated:
         found = read(dataset, split, load_vocabulary(folder))
-        if found.ratings is not None and len(found.ratings.unique()) < 2:
+        if found.ratings is None:
+            return found
+        measured = bool(found.held_out.any())  # R2 is of held-out ratings; of train none are
+        ratings = found.rated[found.held_out] if measured else found.rated
+        if len(ratings.unique()) < 2:
+            which = "held-out ratings" if measured else "ratings"
             raise InputError(
-                dataset / f"{split}.parquet", f"all {len(found.ratings)} ratings are {found.ratings[0]:g}",
+                dataset / f"{split}.parquet", f"all {len(ratings)} {which} are {ratings[0]:g}",
                 expected="at least two different ones", fix="give more rows, or another label",
             )  # fmt: skip
         return found
@@ -286,14 +312,31 @@ def _item(model: Rater, number: int, rating: float, of: Range) -> dict[str, Any]
     return found
 
 
+def _drawn(lengths: torch.Tensor, draw: torch.Generator, largest: float) -> torch.Tensor:
+    """Return (ratings,) bool, user after user: what `_hidden` draws of users of (n,) lengths, in bounded memory."""
+    width, counts = int(lengths.max()), _counts(lengths, draw, largest)
+    keys = [
+        torch.rand(len(part), width, generator=draw)[torch.arange(width) < part[:, None]]
+        for part in lengths.split(max(1, _DRAWN // width))
+    ]
+    of = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    order = torch.from_numpy(np.lexsort((torch.cat(keys).numpy(), of.numpy())))
+    places = torch.empty_like(order).scatter(0, order, torch.arange(len(of)))
+    return places - (lengths.cumsum(0) - lengths)[of] < counts[of]
+
+
+def _counts(lengths: torch.Tensor, draw: torch.Generator, largest: float) -> torch.Tensor:
+    """Return (n,): how many ratings of each user are hidden, at least one and not all."""
+    shares = _LEAST + torch.rand(len(lengths), generator=draw) * (largest - _LEAST)
+    return (shares * lengths).round().long().clamp(min=1).minimum(lengths - 1)
+
+
 def _hidden(seen: torch.Tensor, draw: torch.Generator, largest: float, *, last: bool) -> torch.Tensor:
     """Return (n, longest) bool: which ratings are hidden, of each user at least one and not all.
 
     Which ones is drawn, or they are the `last` ones.
     """
-    lengths = seen.sum(dim=1)
-    shares = _LEAST + torch.rand(len(seen), generator=draw) * max(0.0, largest - _LEAST)
-    counts = (shares * lengths).round().long().clamp(min=1).minimum(lengths - 1)
+    counts = _counts(seen.sum(dim=1), draw, largest)
     keys = torch.rand(seen.shape, generator=draw)
     if last:
         keys = -torch.arange(seen.shape[1]).expand(seen.shape).float()
