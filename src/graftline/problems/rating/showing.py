@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,18 +11,17 @@ import torch
 
 from graftline.jsonfile import write_json
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, legend, save
+from graftline.problems import beside
+from graftline.problems.beside import MODEL, Ahead, ahead
 from graftline.problems.rating.answers import RatingAnswers
-from graftline.problems.rating.baselines import Baseline, baselines
+from graftline.problems.rating.baselines import baselines
 from graftline.problems.rating.examples import Rated, read
 from graftline.problems.rating.scores import ORDER
 from graftline.problems.recommendation.examples import UNKNOWN
 from graftline.problems.regression_parameters import MAE, R2, RMSE
 from graftline.problems.sections import Section, write_sections
-from graftline.score import Estimate, difference, estimate, estimates
 
-MODEL = "the model"
 _SCORES = (R2, MAE, RMSE, ORDER)
-_RESAMPLES = 2000
 _BANDS = (0, 1, 5, 10, 20, 50, 100, 300)
 """From how many users on an item is in the next band; in the first are those that no labelled user of train rated."""
 _SHOWN = 8
@@ -34,75 +32,26 @@ def show(answers: RatingAnswers, examples: Rated, dataset: Path, out: Path, user
     """Write baselines.json, bands.png and the report's sections."""
     train, val = (read(dataset, split, answers.vocabulary) for split in ("train", "val"))
     others, left_out = baselines(train, val, examples, answers)
-    compared = [_ahead(answers, other) for other in others]
+    compared = [one for other in others if (one := ahead(answers, other.name, other.answers, R2)).by.finite]
     rows = [(MODEL, "", answers), *((other.name, other.how, other.answers) for other in others)]
-    write_json(_facts(rows, compared), out / "baselines.json")
+    write_json(beside.facts({name: of for name, _, of in rows}, _SCORES, compared), out / "baselines.json")
     _plot(rows, np.bincount(train.ids.long().numpy(), minlength=len(answers.vocabulary)), out / "bands.png")
     write_sections([_beside(rows, compared, left_out, answers), _bands(), _some(answers, examples, users)], out)
 
 
-@dataclass(frozen=True)
-class _Ahead:
-    """By how much the model is ahead of a baseline in R2."""
-
-    of: str
-    by: Estimate
-
-    def told(self) -> str:
-        """Return it in a sentence, which says plainly if the model is behind."""
-        ends = f"{100 * self.by.low:+.1f} to {100 * self.by.high:+.1f}"
-        if self.by.low > 0:
-            verdict = f"The model is ahead of {self.of}"
-        elif self.by.high < 0:
-            verdict = f"The model does not beat {self.of}: it is behind"
-        else:
-            verdict = f"The model is not shown to beat {self.of}"
-        return f"{verdict} in R2, by {100 * self.by.value:+.1f} points ({ends})."
-
-
-def _ahead(answers: RatingAnswers, other: Baseline) -> _Ahead:
-    mine, theirs = answers.statistics(R2), other.answers.statistics(R2)
-    return _Ahead(other.name, difference(mine, theirs, resamples=_RESAMPLES, seed=0))
-
-
-def _facts(rows: Sequence[tuple[str, str, RatingAnswers]], compared: Sequence[_Ahead]) -> dict[str, object]:
-    """Return every score of every baseline with its interval, and the differences."""
-    measured = {
-        name: {
-            score.name: {"value": found.value, "low": found.low, "high": found.high}
-            for score in _SCORES
-            if (found := estimate(answers.statistics(score), resamples=_RESAMPLES, seed=0)).finite
-        }
-        for name, _, answers in rows
-    }
-    ahead = [
-        {"of": one.of, "score": R2.name, "by": one.by.value, "low": one.by.low, "high": one.by.high}
-        for one in compared
-        if one.by.finite
-    ]
-    return {"scores": measured, "ahead": ahead}
-
-
 def _beside(
-    rows: Sequence[tuple[str, str, RatingAnswers]], compared: Sequence[_Ahead], left_out: Sequence[str],
+    rows: Sequence[tuple[str, str, RatingAnswers]], compared: Sequence[Ahead], left_out: Sequence[str],
     answers: RatingAnswers,
 ) -> Section:  # fmt: skip
-    lines = []
-    for name, how, told in rows:
-        found = estimates([told.statistics(score) for score in _SCORES], resamples=_RESAMPLES, seed=0)
-        lines.append((f"{name} ({how})" if how else name, *map(_told, found)))
-    note = " ".join([*(one.told() for one in compared if one.by.finite), *left_out])
+    lines = tuple(beside.line(name, how, told, _SCORES) for name, how, told in rows)
+    note = " ".join([*(one.told("R2") for one in compared), *left_out])
     if answers.unknown:
         note += (
             f" {answers.unknown:,} of {len(answers):,} held-out ratings are of items that the trunk does not know: of "
             "these all tell what the user gives as a rule."
         )
     header = ("", *(score.title for score in _SCORES))
-    return Section("The model beside simple ones", note, header=header, lines=tuple(lines))
-
-
-def _told(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found.finite else ""
+    return Section("The model beside simple ones", note, header=header, lines=lines)
 
 
 def _bands() -> Section:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,15 +11,14 @@ import torch
 
 from graftline.jsonfile import write_json
 from graftline.plots import ACCENT, INK, MUTED, WARN, figure, legend, save
+from graftline.problems import beside
+from graftline.problems.beside import MODEL, Ahead, ahead
 from graftline.problems.recommendation.answers import Rankings
 from graftline.problems.recommendation.baselines import EASE, POPULARITY, Baseline, baselines
 from graftline.problems.recommendation.examples import UNKNOWN, Histories
 from graftline.problems.recommendation.scores import COLD, NDCG, REACH, SCORES, TOP, WARM
 from graftline.problems.sections import Section, write_sections
-from graftline.score import Estimate, Score, difference, estimate, estimates
 
-MODEL = "the model"
-_RESAMPLES = 2000
 _BANDS = (0, 1, 5, 10, 20, 50, 100, 300)
 """From how many users on an item is in the next band; in the first are those that train never shows."""
 _GIVEN = 8
@@ -30,78 +28,30 @@ _GIVEN = 8
 def show(answers: Rankings, examples: Histories, dataset: Path, out: Path, users: int) -> None:
     """Write baselines.json, bands.png and the report's sections."""
     others, left_out = baselines(dataset, examples, answers.vocabulary)
-    write_json(_facts(answers, others), out / "baselines.json")
     rows = [(MODEL, answers), *((other.name, other.rankings) for other in others)]
+    write_json(beside.facts(dict(rows), SCORES, _compared(answers, others)), out / "baselines.json")
     _plot(rows, out / "bands.png")
     write_sections([_beside(answers, others, left_out), _bands(), _some(answers, examples, users)], out)
 
 
-@dataclass(frozen=True)
-class _Ahead:
-    """By how much the model is ahead of a baseline."""
-
-    of: str
-    score: Score
-    by: Estimate
-
-    def told(self) -> str:
-        """Return it in a sentence, which says plainly if the model is behind."""
-        ends = f"{100 * self.by.low:+.1f} to {100 * self.by.high:+.1f}"
-        if self.by.low > 0:
-            verdict = f"The model is ahead of {self.of}"
-        elif self.by.high < 0:
-            verdict = f"The model does not beat {self.of}: it is behind"
-        else:
-            verdict = f"The model is not shown to beat {self.of}"
-        return f"{verdict} in {self.score.title}, by {100 * self.by.value:+.1f} points ({ends})."
-
-
-def _ahead(answers: Rankings, other: Baseline, score: Score) -> _Ahead:
-    mine, theirs = answers.statistics(score), other.rankings.statistics(score)
-    return _Ahead(other.name, score, difference(mine, theirs, resamples=_RESAMPLES, seed=0))
-
-
-def _compared(answers: Rankings, others: Sequence[Baseline]) -> list[_Ahead]:
+def _compared(answers: Rankings, others: Sequence[Baseline]) -> list[Ahead]:
     """Return what is to be said: against EASE on what it can rank and on all, against the others on cold items."""
     found = []
     for other in others:
         scores = (WARM, NDCG) if other.name == EASE else (NDCG, COLD) if other.name == POPULARITY else (COLD,)
-        found += [_ahead(answers, other, score) for score in scores]
+        found += [ahead(answers, other.name, other.rankings, score) for score in scores]
     return [one for one in found if one.by.finite]
 
 
-def _facts(answers: Rankings, others: Sequence[Baseline]) -> dict[str, object]:
-    """Return every score of every baseline with its interval, and the differences."""
-    measured = {
-        name: {
-            score.name: {"value": found.value, "low": found.low, "high": found.high}
-            for score in SCORES
-            if (found := estimate(rankings.statistics(score), resamples=_RESAMPLES, seed=0)).finite
-        }
-        for name, rankings in [(MODEL, answers), *((other.name, other.rankings) for other in others)]
-    }
-    ahead = [
-        {"of": one.of, "score": one.score.name, "by": one.by.value, "low": one.by.low, "high": one.by.high}
-        for one in _compared(answers, others)
-    ]
-    return {"scores": measured, "ahead": ahead}
-
-
 def _beside(answers: Rankings, others: Sequence[Baseline], left_out: Sequence[str]) -> Section:
-    lines = []
-    for name, how, rankings in [(MODEL, "", answers), *((one.name, one.how, one.rankings) for one in others)]:
-        found = estimates([rankings.statistics(score) for score in SCORES], resamples=_RESAMPLES, seed=0)
-        lines.append((f"{name} ({how})" if how else name, *map(_told, found)))
+    all_ = [(MODEL, "", answers), *((one.name, one.how, one.rankings) for one in others)]
+    lines = tuple(beside.line(name, how, rankings, SCORES) for name, how, rankings in all_)
     unknown = int((answers.items == UNKNOWN).sum())
-    note = " ".join([*(one.told() for one in _compared(answers, others)), *left_out])
+    note = " ".join([*(one.told(one.score.title) for one in _compared(answers, others)), *left_out])
     if unknown:
         note += f" {unknown:,} of {len(answers.items):,} held-out items are unknown and count as missed by all."
     header = ("", *(score.title for score in SCORES))
-    return Section("The model beside simple ones", note, header=header, lines=tuple(lines))
-
-
-def _told(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found.finite else ""
+    return Section("The model beside simple ones", note, header=header, lines=lines)
 
 
 def _bands() -> Section:
