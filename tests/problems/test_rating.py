@@ -42,10 +42,11 @@ from graftline.problems.rating.biases import FIXED, Ridges, Told, choose, item_s
 from graftline.problems.rating.examples import Rated, read
 from graftline.problems.rating.head import Rows
 from graftline.problems.rating.parameters import RatingParams
-from graftline.problems.rating.problem import Rater, Rating, _drawn, _hidden
+from graftline.problems.rating.problem import Rater, Rating, _drawn
 from graftline.problems.rating.scores import SCORES, order_rows
 from graftline.problems.recommendation.examples import UNKNOWN
 from graftline.tasks.finetune import FinetuneParams
+from graftline.trunks.items.objective import hide
 from graftline.trunks.items.parameters import ItemsParams
 from graftline.trunks.items.trunk import ItemTrunk
 from graftline.trunks.items.vocabulary import Vocabulary, load_vocabulary
@@ -202,7 +203,7 @@ def test_a_user_of_whom_much_is_known_is_told_in_parts_and_alike(monkeypatch: py
 def test_what_is_hidden_to_choose_ridges_by_is_drawn_alike_in_any_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = torch.randint(2, 12, (300,), generator=torch.Generator().manual_seed(0))
     seen = torch.arange(int(lengths.max())) < lengths[:, None]
-    expected = _hidden(seen, generator(0, 0, "ridges"), 0.3, last=False)[seen]
+    expected = hide(seen, generator(0, 0, "ridges"), 0.3, last=False)[seen]
     for at_once in (1, 100, 1 << 20):
         monkeypatch.setattr(problem_module, "_DRAWN", at_once)
         assert torch.equal(_drawn(lengths, generator(0, 0, "ridges"), 0.3), expected)
@@ -215,7 +216,7 @@ def test_of_users_who_are_not_in_the_sums_nothing_is_taken_off() -> None:
     before.begin(theirs)
     site.go_on_from(before)
     tables = ours.tables()
-    hidden = _hidden(tables.given, generator(4, 2, "hide"), site.params.hide_ratio, last=False)
+    hidden = hide(tables.given, generator(4, 2, "hide"), site.params.hide_ratio, last=False)
     asked = replace(ours, asked=hidden[tables.given])
     order = torch.cat([torch.cat([torch.nonzero(~row).flatten(), torch.nonzero(row).flatten()]) for row in hidden])
     order += torch.repeat_interleave(ours.offsets[:-1], ours.lengths)
@@ -277,12 +278,12 @@ def test_cold_items_are_shown_in_test_only_and_the_pool_has_no_ratings(released:
 def test_what_a_step_hides_is_a_function_of_seed_and_step_and_never_all() -> None:
     seen = torch.ones(200, 6, dtype=torch.bool)
     seen[:, 2:] = torch.rand(200, 4, generator=torch.Generator().manual_seed(0)) > 0.5
-    found = [_hidden(seen, generator(seed, 3, "hide"), 0.5, last=False) for seed in (1, 1, 2)]
+    found = [hide(seen, generator(seed, 3, "hide"), 0.5, last=False) for seed in (1, 1, 2)]
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
     assert not (found[0] & ~seen).any()
     counts = found[0].sum(dim=1)
     assert (counts >= 1).all() and (counts < seen.sum(dim=1)).all()
-    last = _hidden(torch.ones(5, 4, dtype=torch.bool), generator(1, 3, "hide"), 0.5, last=True)
+    last = hide(torch.ones(5, 4, dtype=torch.bool), generator(1, 3, "hide"), 0.5, last=True)
     assert last[:, -1].all() and not last[:, 0].any()
 
 

@@ -28,7 +28,7 @@ from graftline.problems.recommendation.answers import rank
 from graftline.problems.recommendation.baselines import fit_ease
 from graftline.problems.recommendation.examples import UNKNOWN, Histories, of_questions, read
 from graftline.problems.recommendation.scores import DEBIASED, NDCG, SCORES, ndcg_rows, recall_rows
-from graftline.trunks.items.objective import MaskedItems
+from graftline.trunks.items.objective import MaskedItems, hide
 from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
 from graftline.trunks.items.trunk import ItemTrunk, load_trunk
 from graftline.trunks.items.vocabulary import Vocabulary, load_vocabulary
@@ -141,7 +141,7 @@ def test_what_is_hidden_is_a_function_of_seed_and_step_and_never_all() -> None:
     objective = MaskedItems(ItemTrunk(ItemsParams(width=16, heads=2, hidden=16), known), MaskedItemsParams(), "float32")
     seen = torch.ones(200, 6, dtype=torch.bool)
     seen[:, 2:] = torch.rand(200, 4, generator=torch.Generator().manual_seed(0)) > 0.5
-    found = [objective._hidden(seen, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    found = [hide(seen, torch.Generator().manual_seed(seed), 0.7, last=False) for seed in (1, 1, 2)]
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
     assert not (found[0] & ~seen).any()
     counts = found[0].sum(dim=1)

@@ -33,7 +33,7 @@ from graftline.problems.rating.showing import show
 from graftline.problems.recommendation.problem import JointItems
 from graftline.problems.regression import half_widths
 from graftline.trunks import load_weights, read_config
-from graftline.trunks.items.objective import MaskedItems
+from graftline.trunks.items.objective import MaskedItems, hidden_counts, hide
 from graftline.trunks.items.parameters import ItemsParams, MaskedItemsParams
 from graftline.trunks.items.trunk import KIND, ItemTrunk, load_joined, load_trunk
 from graftline.trunks.items.vocabulary import load_vocabulary
@@ -42,8 +42,6 @@ from graftline.values.items import ItemsColumn
 from graftline.values.ratings import RatingLabel
 
 _HEAD = "head.safetensors"
-_LEAST = 0.1
-"""Smallest share of a user's ratings that is hidden in a step."""
 _CELLS = 1 << 21
 """Items asked for times items given of all users, that are computed at once."""
 _ASKED = 4096
@@ -101,7 +99,7 @@ class Rater(Model[Rated]):
         """Return the mean squared error of what a step hides, in variances of the training ratings, a scalar."""
         here, whole = part or World(), examples.tables()
         ordered = self.trunk.vocabulary.ordered
-        hidden = _hidden(whole.given, generator(seed, step, "hide"), self.params.hide_ratio, last=ordered)
+        hidden = hide(whole.given, generator(seed, step, "hide"), self.params.hide_ratio, last=ordered)
         draw = generator(seed, step, "forget")
         kept = torch.rand(len(self.trunk.vocabulary), generator=draw) >= self.params.forget
         torch.manual_seed(generator(seed, step, f"dropout {here.rank}").initial_seed())
@@ -313,8 +311,8 @@ def _item(model: Rater, number: int, rating: float, of: Range) -> dict[str, Any]
 
 
 def _drawn(lengths: torch.Tensor, draw: torch.Generator, largest: float) -> torch.Tensor:
-    """Return (ratings,) bool, user after user: what `_hidden` draws of users of (n,) lengths, in bounded memory."""
-    width, counts = int(lengths.max()), _counts(lengths, draw, largest)
+    """Return (ratings,) bool, user after user: what `hide` draws of users of (n,) lengths, in bounded memory."""
+    width, counts = int(lengths.max()), hidden_counts(lengths, draw, largest)
     keys = [
         torch.rand(len(part), width, generator=draw)[torch.arange(width) < part[:, None]]
         for part in lengths.split(max(1, _DRAWN // width))
@@ -323,23 +321,3 @@ def _drawn(lengths: torch.Tensor, draw: torch.Generator, largest: float) -> torc
     order = torch.from_numpy(np.lexsort((torch.cat(keys).numpy(), of.numpy())))
     places = torch.empty_like(order).scatter(0, order, torch.arange(len(of)))
     return places - (lengths.cumsum(0) - lengths)[of] < counts[of]
-
-
-def _counts(lengths: torch.Tensor, draw: torch.Generator, largest: float) -> torch.Tensor:
-    """Return (n,): how many ratings of each user are hidden, at least one and not all."""
-    shares = _LEAST + torch.rand(len(lengths), generator=draw) * (largest - _LEAST)
-    return (shares * lengths).round().long().clamp(min=1).minimum(lengths - 1)
-
-
-def _hidden(seen: torch.Tensor, draw: torch.Generator, largest: float, *, last: bool) -> torch.Tensor:
-    """Return (n, longest) bool: which ratings are hidden, of each user at least one and not all.
-
-    Which ones is drawn, or they are the `last` ones.
-    """
-    counts = _counts(seen.sum(dim=1), draw, largest)
-    keys = torch.rand(seen.shape, generator=draw)
-    if last:
-        keys = -torch.arange(seen.shape[1]).expand(seen.shape).float()
-    order = keys.masked_fill(~seen, torch.inf).argsort(dim=1)
-    places = torch.empty_like(order).scatter(1, order, torch.arange(seen.shape[1]).expand_as(order))
-    return places < counts[:, None]

@@ -42,7 +42,8 @@ class MaskedItems(nn.Module):
         here, count, trunk = part or World(), len(histories), self.trunk
         padding = trunk.vocabulary.padding
         ids = padded(histories, padding, torch.device("cpu"))
-        hidden = self._hidden(ids != padding, generator(seed, step, "mask"))
+        draw, ordered = generator(seed, step, "mask"), trunk.vocabulary.ordered
+        hidden = hide(ids != padding, draw, self._params.mask_ratio, last=ordered)
         kept = torch.rand(len(trunk.vocabulary), generator=generator(seed, step, "forget")) >= self._params.forget
         torch.manual_seed(generator(seed, step, f"dropout {here.rank}").initial_seed())
         ids, hidden, place = share(ids, here).to(trunk.bias.device), share(hidden, here), trunk.bias.device
@@ -59,14 +60,26 @@ class MaskedItems(nn.Module):
         each = hidden.sum(dim=1)[rows]
         return -(logs[rows, ids[rows, columns]] / each).sum() / count
 
-    def _hidden(self, seen: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-        """Return (n, longest) bool: which items are hidden, of each history at least one and not all."""
-        lengths = seen.sum(dim=1)
-        shares = _LEAST + torch.rand(len(seen), generator=draw) * max(0.0, self._params.mask_ratio - _LEAST)
-        counts = (shares * lengths).round().long().clamp(min=1).minimum(lengths - 1)
-        keys = torch.rand(seen.shape, generator=draw)
-        if self.trunk.vocabulary.ordered:
-            keys = -torch.arange(seen.shape[1]).expand(seen.shape).float()  # the last ones first
-        order = keys.masked_fill(~seen, torch.inf).argsort(dim=1)
-        places = torch.empty_like(order).scatter(1, order, torch.arange(seen.shape[1]).expand_as(order))
-        return places < counts[:, None]
+
+def hide(seen: torch.Tensor, draw: torch.Generator, largest: float, *, last: bool) -> torch.Tensor:
+    """Return (n, longest) bool: which items are hidden of histories, of each at least one and not all.
+
+    Args:
+        seen: (n, longest) bool: where there is an item.
+        draw: decides how many are hidden of each, and which.
+        largest: share of a history that may be hidden.
+        last: hide the last ones.
+    """
+    counts = hidden_counts(seen.sum(dim=1), draw, largest)
+    keys = torch.rand(seen.shape, generator=draw)
+    if last:
+        keys = -torch.arange(seen.shape[1]).expand(seen.shape).float()
+    order = keys.masked_fill(~seen, torch.inf).argsort(dim=1)
+    places = torch.empty_like(order).scatter(1, order, torch.arange(seen.shape[1]).expand_as(order))
+    return places < counts[:, None]
+
+
+def hidden_counts(lengths: torch.Tensor, draw: torch.Generator, largest: float) -> torch.Tensor:
+    """Return (n,): how many items of histories of (n,) lengths are hidden, at least one and not all."""
+    shares = _LEAST + torch.rand(len(lengths), generator=draw) * max(0.0, largest - _LEAST)
+    return (shares * lengths).round().long().clamp(min=1).minimum(lengths - 1)
