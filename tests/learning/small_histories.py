@@ -19,7 +19,7 @@ from graftline.environment import ROOT
 
 RAW = ROOT / "data" / "packages" / "raw"
 USERS = "^(ruby|golang)"
-CONTRACT = {
+CONTRACT: dict[str, Any] = {
     "source": {"user": "package", "catalogue": "items.parquet"},
     "columns": {
         "items": {"type": "items", "name": "dependency", "cold": 0.1},
@@ -39,17 +39,17 @@ PARAMS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write_task(folder: Path) -> None:
-    """Write the interactions as CSV, the catalogue, and the contract."""
-    if not (RAW / "dependencies.parquet").is_file():
-        pytest.fail(f"{RAW} is missing: run `dvc pull`")
-    table = pq.read_table(RAW / "dependencies.parquet")
+def write_task(
+    folder: Path, raw: Path = RAW, lines: str = "dependencies", users: str = USERS, contract: dict[str, Any] = CONTRACT
+) -> None:
+    """Write some users' lines of a shipped task as CSV, its catalogue, and the contract."""
+    if not (raw / f"{lines}.parquet").is_file():
+        pytest.fail(f"{raw} is missing: run `dvc pull`")
+    table = pq.read_table(raw / f"{lines}.parquet")
     (folder / "raw").mkdir(parents=True)
-    pacsv.write_csv(
-        table.filter(pc.match_substring_regex(table["package"], USERS)), folder / "raw" / "dependencies.csv"
-    )
-    shutil.copyfile(RAW / "items.parquet", folder / "raw" / "items.parquet")
-    (folder / "expectations.yaml").write_text(json.dumps(CONTRACT))
+    pacsv.write_csv(table.filter(pc.match_substring_regex(table["package"], users)), folder / "raw" / f"{lines}.csv")
+    shutil.copyfile(raw / "items.parquet", folder / "raw" / "items.parquet")
+    (folder / "expectations.yaml").write_text(json.dumps(contract))
 
 
 @once

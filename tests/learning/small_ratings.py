@@ -3,59 +3,32 @@ needs others, from Suggests (1) to Depends (3); each part is made once a session
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
-import pytest
 import small
+import small_histories
 from session import once
 
 from graftline.environment import ROOT
 
 RAW = ROOT / "data" / "strengths" / "raw"
 USERS = "^(ruby|python-)"
-CONTRACT = {
-    "source": {"user": "package", "catalogue": "items.parquet"},
-    "columns": {
-        "items": {"type": "items", "name": "dependency", "cold": 0.1},
-        "strength": {"type": "ratings", "min": 1, "max": 4},
-        "package": {"type": "string", "unique": True},
-    },
+CONTRACT = small_histories.CONTRACT | {
+    "columns": small_histories.CONTRACT["columns"] | {"strength": {"type": "ratings", "min": 1, "max": 4}}
 }
 PARAMS: dict[str, Any] = {
-    "pretrain": {
-        "objective": {"name": "masked_items"}, "trunk": {"name": "items", "width": 32, "heads": 2, "hidden": 32},
-        "epochs": 4, "batch_tokens": 256, "learning_rate": 0.01, "warmup_steps": 5,
-    },
-    "finetune": {
-        "head": {"name": "rating", "top": 5}, "epochs": 1, "min_steps": 4, "batch": 32, "warmup_steps": 0,
-        "learning_rate": 0.003,
-    },
-    "evaluate": {"lift_labels": [30], "lift_seeds": 2, "lift_epochs": 1, "mistakes": 3},
-}  # fmt: skip
-
-
-def write_task(folder: Path) -> None:
-    """Write the ratings as CSV, the catalogue, and the contract."""
-    if not (RAW / "strengths.parquet").is_file():
-        pytest.fail(f"{RAW} is missing: run `dvc pull`")
-    table = pq.read_table(RAW / "strengths.parquet")
-    (folder / "raw").mkdir(parents=True)
-    pacsv.write_csv(table.filter(pc.match_substring_regex(table["package"], USERS)), folder / "raw" / "strengths.csv")
-    shutil.copyfile(RAW / "items.parquet", folder / "raw" / "items.parquet")
-    (folder / "expectations.yaml").write_text(json.dumps(CONTRACT))
+    "pretrain": small_histories.PARAMS["pretrain"] | {"epochs": 4},
+    "finetune": small_histories.PARAMS["finetune"] | {"head": {"name": "rating", "top": 5}},
+    "evaluate": small_histories.PARAMS["evaluate"],
+}
 
 
 @once
 def dataset(home: Path) -> Path:
     """Return the dataset that validate makes of the task, in a folder below `home`."""
     folder = home / "small_ratings"
-    write_task(folder)
+    small_histories.write_task(folder, RAW, "strengths", USERS, CONTRACT)
     inputs = {"in_raw": folder / "raw", "in_expectations": folder / "expectations.yaml"}
     small.make("validate", PARAMS, **inputs, out_dataset=folder / "dataset", store=folder / "store")
     return folder / "dataset"

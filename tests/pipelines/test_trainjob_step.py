@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -279,16 +279,11 @@ def trunk(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture
 def finish(
-    backend: Backend,
-    url: str,
-    dataset: Path,
-    trunk: Path,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    epochs: int = 1,
-) -> int:
-    """Run the step in this process, on a job whose pods have handed `trunk` over; return its exit code."""
+    backend: Backend, url: str, dataset: Path, trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
+    """Return what runs the step in this process, on a job whose pods have handed `trunk` over: to its exit code."""
     from kubernetes import client
 
     configuration = client.Configuration(host=url)
@@ -296,7 +291,7 @@ def finish(
     monkeypatch.setattr(
         step_module, "connect", lambda: Kubernetes(client.ApiClient(configuration))
     )  # the client reads KUBECONFIG once a process
-    store = str(folder / "store")
+    store = str(tmp_path / "store")
     Handover(open_store(store), RUN, "pretrain").put_output(trunk)
 
     def end_the_job() -> None:
@@ -304,46 +299,38 @@ def finish(
         backend.start(name)
         backend.end(name, [0, 0])
 
-    threading.Thread(target=end_the_job, daemon=True).start()
-    try:
-        step_module.main([
-            "--image", IMAGE, "--namespace", "graftline", "--pod", POD.model_dump_json(), "--store", store,
-            "--run", RUN, "pretrain", "--params", document(epochs), "--in-dataset", str(dataset),
-            "--out-trunk", str(folder / "trunk"),
-        ])  # fmt: skip
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    def run(epochs: int = 1) -> int:
+        threading.Thread(target=end_the_job, daemon=True).start()
+        try:
+            step_module.main([
+                "--image", IMAGE, "--namespace", "graftline", "--pod", POD.model_dump_json(), "--store", store,
+                "--run", RUN, "pretrain", "--params", document(epochs), "--in-dataset", str(dataset),
+                "--out-trunk", str(tmp_path / "trunk"),
+            ])  # fmt: skip
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return run
 
 
 def test_what_cannot_be_removed_afterwards_is_said_and_the_step_has_succeeded(
-    backend: Backend,
-    url: str,
-    dataset: Path,
-    trunk: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    finish: Callable[..., int], backend: Backend, trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:
+) -> None:  # fmt: skip
     """A failure would make Kubeflow train again, from zero."""
     monkeypatch.setattr(step_module, "open_store", lambda url: ReadOnlyStore(open_store(url)))
     backend.fault = lambda request: 403 if request.method == "DELETE" else None
-    assert finish(backend, url, dataset, trunk, tmp_path, monkeypatch) == 0
+    assert finish() == 0
     assert verify(tmp_path / "trunk").sha256 == verify(trunk).sha256
     assert "the output is whole, but what it needed is not gone: store key" in capsys.readouterr().err
 
 
 def test_an_output_of_other_parameters_or_inputs_is_refused(
-    backend: Backend,
-    url: str,
-    dataset: Path,
-    trunk: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    finish: Callable[..., int], dataset: Path, trunk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of another run that was given the same name, say."""
-    assert finish(backend, url, dataset, trunk, tmp_path, monkeypatch, epochs=2) == 2
+    assert finish(epochs=2) == 2
     assert "made with other parameters under pretrain" in capsys.readouterr().err
     other = tmp_path / "other"
     shutil.copytree(dataset, other)

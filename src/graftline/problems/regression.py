@@ -307,7 +307,7 @@ class RegressionProblem(Problem[E]):
     """Returns the questions' values, as the model in the folder takes them, as examples without labels."""
 
     def read(self, dataset: Path, split: str, folder: Path) -> E:
-        found = super().read(dataset, split, folder)  # type: ignore[safe-super]
+        found = super().read(dataset, split, folder)  # type: ignore[safe-super]  # of the base behind
         _check_numbers(_labels(found), dataset / f"{split}.parquet")
         return found
 
@@ -324,7 +324,7 @@ class RegressionProblem(Problem[E]):
         return _listed(names, [f"{one['number']:.4g}" for one in each]), _listed(names, ends)
 
     def load(self, folder: Path, facts: dict[str, Any]) -> Any:
-        model: Any = super().load(folder, facts)  # type: ignore[safe-super]
+        model: Any = super().load(folder, facts)  # type: ignore[safe-super]  # of the base behind
         return model.restore(facts)
 
 
